@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { currentIdentity, isAlive, isLocal, type ProcessIdentity } from './processes.js';
+
+/**
+ * Who uses a cluster, so that the last one out stops the server, and a lock around starting and
+ * stopping it. Both are files that name a process; a file whose process is gone (SIGKILL, reboot)
+ * is void. A process of another container or machine cannot be looked up: its file counts while
+ * it is fresh, and members refresh theirs.
+ */
+const REFRESH_MS = 5_000;
+const FOREIGN_FRESH_MS = 30_000;
+const RELEASED = '{}';
+
+/** Readers see the old content or the new one, never half of it. */
+function writeWhole(file: string, content: string): void {
+  const draft = `${file}.${randomBytes(6).toString('hex')}.draft`;
+  writeFileSync(draft, content, { mode: 0o644 });
+  renameSync(draft, file);
+}
+
+function keepFresh(file: string): NodeJS.Timeout {
+  const timer = setInterval(() => {
+    try {
+      utimesSync(file, new Date(), new Date());
+    } catch {
+      // Void or removed with its directory: nothing to keep.
+    }
+  }, REFRESH_MS);
+  return timer.unref();
+}
+
+/** The process a file names, if it still counts. */
+function holderOf(file: string): ProcessIdentity | null {
+  try {
+    const identity = JSON.parse(readFileSync(file, 'utf8')) as ProcessIdentity;
+    if (!identity.pid) return null;
+    if (isLocal(identity)) return isAlive(identity) ? identity : null;
+    return Date.now() - statSync(file).mtimeMs < FOREIGN_FRESH_MS ? identity : null;
+  } catch {
+    return null;
+  }
+}
+
+export interface Member {
+  leave(): void;
+}
+
+export class Members {
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+    mkdirSync(dir, { recursive: true });
+  }
+
+  join(): Member {
+    const file = path.join(this.#dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
+    writeWhole(file, JSON.stringify(currentIdentity()));
+    const refresh = keepFresh(file);
+    return {
+      leave: () => {
+        clearInterval(refresh);
+        rmSync(file, { force: true });
+      },
+    };
+  }
+
+  /** Live members; files of others are removed on the way. */
+  list(): ProcessIdentity[] {
+    const live: ProcessIdentity[] = [];
+    for (const name of readdirSync(this.#dir)) {
+      if (name.endsWith('.draft')) continue;
+      const file = path.join(this.#dir, name);
+      const holder = holderOf(file);
+      if (holder) live.push(holder);
+      else rmSync(file, { force: true });
+    }
+    return live;
+  }
+
+  /** A live member whose pid means nothing here: another container or machine. */
+  foreign(): ProcessIdentity | null {
+    return this.list().find((member) => !isLocal(member)) ?? null;
+  }
+}
+
+/**
+ * A lock as numbered files; the highest number rules. It is taken over, from a holder that is
+ * gone or has released it, by creating the next number: link(2) lets one succeed. The ruling
+ * file is never removed, so a number is never given twice to two who think they rule: one who
+ * comes late with an old number finds a higher one right after, and withdraws.
+ */
+export class StartLock {
+  readonly #dir: string;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+    mkdirSync(dir, { recursive: true });
+  }
+
+  /** Releases; null when someone else holds it. Synchronous, for exit handlers. */
+  tryAcquire(): (() => void) | null {
+    const ruling = Math.max(0, ...this.#numbers());
+    if (ruling > 0 && holderOf(this.#file(ruling))) return null;
+    const mine = this.#file(ruling + 1);
+    const draft = path.join(this.#dir, `${randomBytes(6).toString('hex')}.draft`);
+    writeFileSync(draft, JSON.stringify(currentIdentity()), { mode: 0o644 });
+    try {
+      linkSync(draft, mine);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
+      throw error;
+    } finally {
+      rmSync(draft, { force: true });
+    }
+    const numbers = this.#numbers();
+    if (Math.max(...numbers) > ruling + 1) {
+      rmSync(mine, { force: true });
+      return null;
+    }
+    for (const number of numbers) {
+      if (number <= ruling) rmSync(this.#file(number), { force: true });
+    }
+    const refresh = keepFresh(mine);
+    return () => {
+      clearInterval(refresh);
+      writeWhole(mine, RELEASED);
+    };
+  }
+
+  /** Null when it is still held at the deadline (ms since the epoch). */
+  async acquire(deadlineMs: number): Promise<(() => void) | null> {
+    for (;;) {
+      const release = this.tryAcquire();
+      if (release || Date.now() > deadlineMs) return release;
+      await sleep(50);
+    }
+  }
+
+  holder(): ProcessIdentity | null {
+    const ruling = Math.max(0, ...this.#numbers());
+    return ruling === 0 ? null : holderOf(this.#file(ruling));
+  }
+
+  #file(number: number): string {
+    return path.join(this.#dir, String(number));
+  }
+
+  #numbers(): number[] {
+    return readdirSync(this.#dir)
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+  }
+}

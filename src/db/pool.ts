@@ -1,0 +1,61 @@
+import pg from 'pg';
+
+export interface PoolOptions {
+  url: string;
+  /** Connections. */
+  size: number;
+  applicationName: string;
+  lockTimeoutMs: number;
+  statementTimeoutMs: number;
+  /** For a caller that finds no connection. Default 5,000 ms. */
+  connectTimeoutMs?: number;
+  /** Planner and other settings, `name=value`. */
+  settings?: readonly string[];
+  /**
+   * Behind a pooler in transaction mode: no startup `options` (it refuses them), so timeouts
+   * come from the role (`alter role ... set lock_timeout`), as docs/operations.md says.
+   */
+  viaPooler?: boolean;
+  onWait?: () => void;
+}
+
+/**
+ * A pool whose connections carry their timeouts from the first byte: no statement is spent on
+ * them, and none runs without.
+ */
+export function createPool(options: PoolOptions): pg.Pool {
+  const settings = [
+    `lock_timeout=${options.lockTimeoutMs}`,
+    `statement_timeout=${options.statementTimeoutMs}`,
+    'idle_in_transaction_session_timeout=10000',
+    'datestyle=ISO',
+    ...(options.settings ?? []),
+  ];
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    max: options.size,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+    application_name: options.applicationName,
+    ...(options.viaPooler
+      ? { query_timeout: options.statementTimeoutMs }
+      : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
+  });
+  // An idle connection that breaks is replaced at its next use; the error itself is no news.
+  pool.on('error', () => {});
+  return pool;
+}
+
+/**
+ * Plans that are good on an empty table, a full one, and before any ANALYZE: generic, so that
+ * planning is paid once a connection, and by index, so that a plan made while tables were
+ * empty stays good (design, section 4).
+ */
+export const WRITE_SETTINGS = [
+  'plan_cache_mode=force_generic_plan',
+  'enable_seqscan=off',
+  'enable_bitmapscan=off',
+  'enable_mergejoin=off',
+  'jit=off',
+] as const;

@@ -1,0 +1,79 @@
+import { LedgerError } from '../errors.js';
+
+/**
+ * What a failure of the database means for the caller.
+ * - `retry`: nothing is wrong with the statement; send it again (it is idempotent by id, I3)
+ * - `contended`: a lock or statement timeout; send it again, a batch in smaller parts
+ * - `data`: the statement's own values are refused; the bad event must be isolated
+ * - `setup`: wrong schema, role or configuration; no retry helps
+ */
+export type FailureKind = 'retry' | 'contended' | 'data' | 'setup';
+
+const KIND_BY_STATE: Readonly<Record<string, FailureKind>> = {
+  '25006': 'retry', // read-only transaction: connected to a standby during a failover
+  '40001': 'retry',
+  '40P01': 'retry',
+  '55P03': 'contended', // lock_not_available
+  '57014': 'contended', // query_canceled: statement timeout
+  '57P01': 'retry', // admin_shutdown
+  '57P02': 'retry', // crash_shutdown
+  '57P03': 'retry', // cannot_connect_now
+  '57P05': 'retry', // idle_session_timeout
+  '25P03': 'retry', // idle_in_transaction_session_timeout
+  '54000': 'data',
+  '26000': 'retry', // prepared statement is gone: the connection was swapped under us
+};
+
+const KIND_BY_CLASS: Readonly<Record<string, FailureKind>> = {
+  '08': 'retry', // connection exceptions
+  '53': 'retry', // insufficient resources: too many connections, disk full, out of memory
+  '58': 'retry', // system error
+  '22': 'data',
+  '23': 'data',
+};
+
+/** SQLSTATE of an error, or null when the database never answered. */
+export function sqlStateOf(error: unknown): string | null {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+}
+
+/** Short stable name of a failure for metrics: SQLSTATE, system error code or `connection`. */
+export function failureName(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : 'connection';
+}
+
+export function classifyFailure(error: unknown): FailureKind {
+  const state = sqlStateOf(error);
+  // No SQLSTATE: the connection broke, was refused, or timed out.
+  if (state === null) return 'retry';
+  return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';
+}
+
+/** The LedgerError for a failure that was not, or no longer, retried. Never carries parameters. */
+export function toLedgerError(error: unknown): LedgerError {
+  if (error instanceof LedgerError) return error;
+  const state = sqlStateOf(error);
+  const kind = classifyFailure(error);
+  const message = error instanceof Error ? error.message : String(error);
+  const details = { sqlstate: state };
+  if (kind === 'retry' || kind === 'contended') {
+    const what = state === null ? `database unreachable (${failureName(error)})` : message;
+    return new LedgerError('unavailable', what, { details, cause: error });
+  }
+  if (kind === 'data') {
+    const outOfRange = state === '22003';
+    return new LedgerError(outOfRange ? 'out_of_range' : 'invalid_event', message, {
+      details,
+      cause: error,
+    });
+  }
+  if (state === '42P01' || state === '42883' || state === '42703') {
+    return new LedgerError('internal', `${message}; run \`microdollar migrate\` first`, {
+      details,
+      cause: error,
+    });
+  }
+  return new LedgerError('internal', message, { details, cause: error });
+}

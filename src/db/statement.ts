@@ -1,0 +1,25 @@
+/** One SQL statement with its parameters. The text is constant per `name`. */
+export interface Statement {
+  /** Name to prepare it under, once a connection. */
+  name: string;
+  text: string;
+  values: unknown[];
+}
+
+/**
+ * A one-dimensional PostgreSQL array literal of numbers, booleans, UUIDs or instants, which need
+ * no quoting; null for null.
+ */
+export function plainArray(values: readonly (number | string | boolean | null)[]): string {
+  return `{${values.map((value) => (value === null ? 'null' : value)).join(',')}}`;
+}
+
+/** A PostgreSQL text array literal. All null: empty, for `unnest` pads short arrays with null. */
+export function textArray(values: readonly (string | null)[]): string {
+  if (values.every((value) => value === null)) return '{}';
+  return `{${values.map(quoteElement).join(',')}}`;
+}
+
+function quoteElement(value: string | null): string {
+  return value === null ? 'null' : `"${value.replace(/["\\]/g, '\\$&')}"`;
+}

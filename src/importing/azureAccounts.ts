@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import type { Pool } from 'pg';
+import { hashLine, uuidFromHash } from './lineIds.js';
+
+/** Who a request of the Azure trace belongs to. */
+export interface AzurePayer {
+  kilo_user_id: string;
+  organization_id: string | null;
+}
+
+/** One request in this many, of a user who is in an organization, is the organization's. */
+const ORGANIZATION_SHARE = 4;
+
+/**
+ * The trace names no users. The rule, which depends on nothing but the file's content:
+ * - h = SHA-256("<file digest>:<line>");
+ * - the user is number (h[16..21] mod users) + 1: `azure-user-001`, ...;
+ * - user u is a member of organization number (u mod organizations) + 1, when there are any;
+ * - the request is the organization's when h[22..25] mod 4 = 0, else personal.
+ */
+export function assignPayer(
+  fileDigest: string,
+  line: number,
+  counts: { users: number; organizations: number },
+): AzurePayer {
+  const hash = hashLine(fileDigest, line);
+  const user = (hash.readUIntBE(16, 6) % counts.users) + 1;
+  const isShared = counts.organizations > 0 && hash.readUInt32BE(22) % ORGANIZATION_SHARE === 0;
+  return {
+    kilo_user_id: azureUserId(user),
+    organization_id: isShared ? organizationOf(user, counts.organizations) : null,
+  };
+}
+
+export function azureUserId(user: number): string {
+  return `azure-user-${String(user).padStart(3, '0')}`;
+}
+
+function azureOrganizationName(organization: number): string {
+  return `azure-organization-${organization}`;
+}
+
+/** The same number is the same organization, on every machine. */
+export function azureOrganizationId(organization: number): string {
+  return uuidFromHash(createHash('sha256').update(azureOrganizationName(organization)).digest());
+}
+
+function organizationOf(user: number, organizations: number): string {
+  return azureOrganizationId((user % organizations) + 1);
+}
+
+/** Creates the users, organizations and memberships of the rule; what is there already stays. */
+export async function ensureAzureAccounts(
+  pool: Pool,
+  counts: { users: number; organizations: number },
+): Promise<void> {
+  const users = Array.from({ length: counts.users }, (_, index) => index + 1);
+  const organizations = Array.from({ length: counts.organizations }, (_, index) => index + 1);
+  await pool.query(
+    `insert into kilocode_users (id)
+     select unnest($1::text[])
+     on conflict (id) do nothing`,
+    [users.map(azureUserId)],
+  );
+  if (counts.organizations === 0) return;
+  await pool.query(
+    `insert into organizations (id, name)
+     select * from unnest($1::uuid[], $2::text[])
+     on conflict (id) do nothing`,
+    [organizations.map(azureOrganizationId), organizations.map(azureOrganizationName)],
+  );
+  await pool.query(
+    `insert into organization_memberships (organization_id, kilo_user_id)
+     select * from unnest($1::uuid[], $2::text[])
+     on conflict do nothing`,
+    [users.map((user) => organizationOf(user, counts.organizations)), users.map(azureUserId)],
+  );
+}

@@ -1,0 +1,80 @@
+import { parse } from 'csv-parse/sync';
+import { MAX_LINE_BYTES } from './readLines.js';
+import type { Line } from './types.js';
+
+/** A CSV record at the line it begins on. */
+export type CsvRecord = { line: number; cells: string[] } | { line: number; problem: string };
+
+/** How many lines one quoted cell may span. */
+const MAX_RECORD_LINES = 1000;
+
+/**
+ * CSV records (RFC 4180) from lines; a quoted cell may hold line ends. Where a quote is never
+ * closed, only the line it is on is rejected, and the lines after it are read on their own.
+ */
+export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerator<CsvRecord> {
+  const source = lines[Symbol.asyncIterator]();
+  const pushedBack: Line[] = [];
+  const next = async (): Promise<Line | null> => {
+    const waiting = pushedBack.shift();
+    if (waiting !== undefined) return waiting;
+    const result = await source.next();
+    return result.done ? null : result.value;
+  };
+
+  for (let first = await next(); first !== null; first = await next()) {
+    if ('problem' in first) {
+      yield first;
+      continue;
+    }
+    if (!hasOpenQuote(first.text)) {
+      yield parseRecord(first.line, first.text);
+      continue;
+    }
+    const joined = await joinQuoted(first, next);
+    const record: CsvRecord =
+      joined.text === null
+        ? { line: first.line, problem: 'has a quote that is never closed' }
+        : parseRecord(first.line, joined.text);
+    if ('problem' in record) pushedBack.unshift(...joined.rest);
+    yield record;
+  }
+}
+
+/** Takes lines until the quote that `first` opens is closed; `text` is null when it never is. */
+async function joinQuoted(
+  first: { line: number; text: string },
+  next: () => Promise<Line | null>,
+): Promise<{ text: string | null; rest: Line[] }> {
+  const rest: Line[] = [];
+  let text = first.text;
+  let previousLine = first.line;
+  while (rest.length < MAX_RECORD_LINES && text.length <= MAX_LINE_BYTES) {
+    const line = await next();
+    if (line === null) break;
+    rest.push(line);
+    if ('problem' in line) break;
+    // Blank lines are not handed on by the reader, but inside quotes they count.
+    text += '\n'.repeat(line.line - previousLine) + line.text;
+    previousLine = line.line;
+    if (hasOpenQuote(line.text)) return { text, rest };
+  }
+  return { text: null, rest };
+}
+
+/** An odd number of quotes opens, or closes, a quoted cell that spans lines. */
+function hasOpenQuote(text: string): boolean {
+  let quotes = 0;
+  for (let at = text.indexOf('"'); at !== -1; at = text.indexOf('"', at + 1)) quotes += 1;
+  return quotes % 2 === 1;
+}
+
+function parseRecord(line: number, text: string): CsvRecord {
+  if (!text.includes('"')) return { line, cells: text.split(',') };
+  try {
+    const [cells] = parse(text, { relax_column_count: true }) as string[][];
+    return { line, cells: cells ?? [] };
+  } catch {
+    return { line, problem: 'is not CSV: a quote is out of place' };
+  }
+}

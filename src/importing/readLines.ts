@@ -1,0 +1,70 @@
+import type { Line, LineCleaning } from './types.js';
+
+/** Bytes; a longer line is rejected without being kept in memory. */
+export const MAX_LINE_BYTES = 1024 * 1024;
+
+const LINE_FEED = 0x0a;
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * The non-blank lines of a file, numbered from 1. Takes LF and CRLF, a byte order mark, a last
+ * line without an end. NUL bytes are removed and counted: they carry nothing, and PostgreSQL
+ * refuses them. A line that is not UTF-8 or too long is a problem of that line alone.
+ */
+export async function* readLines(
+  chunks: AsyncIterable<Buffer>,
+  cleaning: LineCleaning,
+  maxLineBytes = MAX_LINE_BYTES,
+): AsyncGenerator<Line> {
+  let pieces: Buffer[] = [];
+  let bytes = 0;
+  let number = 0;
+
+  const keep = (piece: Buffer) => {
+    bytes += piece.length;
+    if (bytes <= maxLineBytes) pieces.push(piece);
+    else pieces = [];
+  };
+  const finish = (): Line | null => {
+    const tooLong = bytes > maxLineBytes;
+    const content = pieces.length === 1 ? pieces[0] : Buffer.concat(pieces);
+    pieces = [];
+    bytes = 0;
+    number += 1;
+    if (tooLong) return { line: number, problem: `is longer than ${maxLineBytes} bytes` };
+    return decodeLine(number, content ?? Buffer.alloc(0), cleaning);
+  };
+
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (;;) {
+      const end = chunk.indexOf(LINE_FEED, start);
+      keep(chunk.subarray(start, end === -1 ? chunk.length : end));
+      if (end === -1) break;
+      start = end + 1;
+      const line = finish();
+      if (line !== null) yield line;
+    }
+  }
+  if (bytes > 0) {
+    const line = finish();
+    if (line !== null) yield line;
+  }
+}
+
+/** Null for a blank line. */
+function decodeLine(line: number, content: Buffer, cleaning: LineCleaning): Line | null {
+  let text: string;
+  try {
+    text = UTF8.decode(content);
+  } catch {
+    return { line, problem: 'is not UTF-8 text' };
+  }
+  if (text.endsWith('\r')) text = text.slice(0, -1);
+  if (text.includes('\0')) {
+    const clean = text.replaceAll('\0', '');
+    cleaning.nulBytesRemoved += text.length - clean.length;
+    text = clean;
+  }
+  return text.trim() === '' ? null : { line, text };
+}

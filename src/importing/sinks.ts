@@ -1,0 +1,60 @@
+import type { Pool } from 'pg';
+import { toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import type { Ledger } from '../ledgerTypes.js';
+import { validateEvent } from '../record/event.js';
+import type { UsageEvent } from '../record/types.js';
+import { insertRawStatement } from './insertRaw.sql.js';
+
+/** What became of one event of a file. */
+export type LineOutcome =
+  | { status: 'recorded' | 'duplicate' }
+  | { status: 'rejected'; code: string; reason: string };
+
+/** Where the events of a file go; one outcome each, in order. Rejects when nothing can be written. */
+export type EventSink = (events: readonly UsageEvent[]) => Promise<LineOutcome[]>;
+
+/** Through the ledger: usage, rollup and balance together (I1). */
+export function ledgerSink(ledger: Ledger): EventSink {
+  return async (events) => {
+    const results = await ledger.recordUsageBatch(events);
+    return results.map((result): LineOutcome => {
+      if (result.status !== 'rejected') return { status: result.status };
+      return toRejection(result.error);
+    });
+  };
+}
+
+/** Usage rows alone (`--raw`); events are checked as everywhere else. */
+export function rawSink(pool: Pool): EventSink {
+  return async (events) => {
+    const outcomes: LineOutcome[] = events.map(() => ({ status: 'duplicate' }));
+    const valid = events.flatMap((event, index) => {
+      try {
+        return [{ index, event: validateEvent(event, { nulBytesRemoved: 0 }) }];
+      } catch (error) {
+        outcomes[index] = toRejection(error as Error);
+        return [];
+      }
+    });
+    try {
+      const statement = insertRawStatement(valid.map(({ event }) => event));
+      const { rows } = await pool.query<{ id: string }>(statement);
+      const inserted = new Set(rows.map((row) => row.id));
+      for (const { index, event } of valid) {
+        // The first of two lines with one id is the one that was inserted.
+        if (inserted.delete(event.id)) outcomes[index] = { status: 'recorded' };
+      }
+    } catch (error) {
+      throw toLedgerError(error);
+    }
+    return outcomes;
+  };
+}
+
+/** @throws the error itself when it says nothing about the event: the import cannot go on. */
+function toRejection(error: Error): LineOutcome {
+  if (!(error instanceof LedgerError)) throw error;
+  if (error.code === 'unavailable' || error.code === 'internal') throw error;
+  return { status: 'rejected', code: error.code, reason: error.message };
+}

@@ -1,0 +1,86 @@
+import type { Pool } from 'pg';
+import type { Metrics } from './metrics.js';
+import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
+
+export type ReadMode = 'raw' | 'shadow' | 'rollup';
+
+export interface LedgerOptions {
+  /** Primary, PostgreSQL 15-18. */
+  databaseUrl: string;
+  /** Reads that may be slightly stale. */
+  replicaUrl?: string;
+  /** Connections to the primary. Default 10. */
+  poolSize?: number;
+  /** Gather concurrent calls into one statement while another is in flight. Default true. */
+  groupCommit?: boolean;
+  /** Always append deltas and leave the counter rows to the fold. Default false. */
+  appendAlways?: boolean;
+  /** Named prepared statements; false for poolers in transaction mode. Default true. */
+  preparedStatements?: boolean;
+  /** Fold pending deltas in the background of this process. Default true. */
+  backgroundFold?: boolean;
+  /** Exa: free per user and month, microdollars. Default 10,000,000 (10 USD). */
+  exaFreeAllowanceMicrodollars?: number;
+  /** Default 5,000 ms. */
+  lockTimeoutMs?: number;
+  /** Default 15,000 ms. */
+  statementTimeoutMs?: number;
+}
+
+export interface DailyUsage {
+  /** UTC calendar day, YYYY-MM-DD. */
+  usage_date: string;
+  total_cost_microdollars: number;
+}
+
+/** Where an answer came from, and as of when. */
+export interface AnswerSource {
+  mode: 'raw' | 'rollup';
+  server: 'primary' | 'replica';
+  /** ISO 8601; for a replica the replay position. */
+  asOf: string;
+}
+
+export interface FoldReport {
+  /** Pending rows drained. */
+  drained: number;
+  /** Pending rows left because someone else holds their counter row. */
+  remaining: number;
+}
+
+export interface PendingStatus {
+  /** Rows. */
+  depth: number;
+  /** Age of the oldest pending row, ms; 0 when there is none. */
+  oldestAgeMs: number;
+}
+
+export interface Ledger {
+  recordUsage(event: UsageEvent): Promise<RecordResult>;
+  recordUsageBatch(events: readonly UsageEvent[]): Promise<BatchResult[]>;
+  recordExaUsage(usage: ExaUsage): Promise<RecordResult>;
+  getAverageMonthlyUsageLast3Months(query: {
+    kilo_user_id: string;
+    asOf?: string | Date;
+  }): Promise<{ averageMonthlyUsageUsd: number; source: AnswerSource }>;
+  getDailyUsage(query: {
+    kilo_user_id: string;
+    organization_id?: string | null;
+    /** UTC days, both inclusive. */
+    from: string;
+    until: string;
+  }): Promise<DailyUsage[]>;
+  /** Exact balance in microdollars used; null when there is no such payer. */
+  getUserBalance(kiloUserId: string): Promise<number | null>;
+  getOrganizationBalance(organizationId: string): Promise<number | null>;
+  /** Drains what is pending now. */
+  fold(): Promise<FoldReport>;
+  getPendingStatus(): Promise<PendingStatus>;
+  /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
+  readonly metrics: Metrics;
+  readonly pool: Pool;
+  /** Reads: the replica's pool, else the primary's. */
+  readonly readPool: Pool;
+  /** Flushes; nothing acknowledged is lost, nothing accepted is dropped. */
+  close(): Promise<void>;
+}

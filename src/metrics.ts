@@ -1,0 +1,94 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Seconds, from 0.5 ms to 10 s. */
+const LATENCY_BUCKETS_SECONDS = [
+  0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10,
+];
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** Every metric of a ledger, in a registry of its own, so that two ledgers in one process differ. */
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  return {
+    registry,
+    events: new Counter({
+      name: 'microdollar_events_total',
+      help: 'Usage events by outcome (recorded, duplicate, rejected) and kind (usage, exa)',
+      labelNames: ['kind', 'outcome'] as const,
+      registers,
+    }),
+    rejections: new Counter({
+      name: 'microdollar_rejections_total',
+      help: 'Rejected usage events by error code',
+      labelNames: ['code'] as const,
+      registers,
+    }),
+    contendedAppends: new Counter({
+      name: 'microdollar_contended_appends_total',
+      help: 'Deltas appended because their counter row was held by someone else or had pending rows',
+      registers,
+    }),
+    nulBytesRemoved: new Counter({
+      name: 'microdollar_nul_bytes_removed_total',
+      help: 'NUL bytes removed from text fields of events',
+      registers,
+    }),
+    retries: new Counter({
+      name: 'microdollar_retries_total',
+      help: 'Statements sent again, by SQLSTATE or connection error code',
+      labelNames: ['cause'] as const,
+      registers,
+    }),
+    groupCommitSize: new Histogram({
+      name: 'microdollar_group_commit_events',
+      help: 'Events per write statement',
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500],
+      registers,
+    }),
+    recordLatency: new Histogram({
+      name: 'microdollar_record_duration_seconds',
+      help: 'From the call to its durable answer',
+      buckets: LATENCY_BUCKETS_SECONDS,
+      registers,
+    }),
+    readLatency: new Histogram({
+      name: 'microdollar_read_duration_seconds',
+      help: 'Reports by name and the source that answered',
+      labelNames: ['query', 'source'] as const,
+      buckets: LATENCY_BUCKETS_SECONDS,
+      registers,
+    }),
+    poolWaits: new Counter({
+      name: 'microdollar_pool_waits_total',
+      help: 'Times a caller found no idle database connection',
+      registers,
+    }),
+    poolWaiting: new Gauge({
+      name: 'microdollar_pool_waiting',
+      help: 'Callers waiting for a database connection now',
+      registers,
+    }),
+    pendingDepth: new Gauge({
+      name: 'microdollar_pending_rows',
+      help: 'Pending deltas not yet folded, as last seen by the fold',
+      registers,
+    }),
+    pendingAge: new Gauge({
+      name: 'microdollar_pending_oldest_age_seconds',
+      help: 'Age of the oldest pending delta, as last seen by the fold',
+      registers,
+    }),
+    folded: new Counter({
+      name: 'microdollar_folded_rows_total',
+      help: 'Pending deltas drained into their counter rows',
+      registers,
+    }),
+    foldErrors: new Counter({
+      name: 'microdollar_fold_errors_total',
+      help: 'Fold passes that failed and will be tried again',
+      registers,
+    }),
+  };
+}

@@ -1,0 +1,62 @@
+import { LedgerError } from './errors.js';
+
+/** 1 USD in microdollars. */
+export const MICRODOLLARS_PER_USD = 1_000_000;
+
+/**
+ * USD to whole microdollars. The one place where an amount is rounded: half away from zero.
+ * Takes a decimal string ("0.000123", exact) or a number (rounded from its shortest decimal form).
+ * @throws LedgerError `invalid_event` when it is not finite or leaves the safe integer range
+ */
+export function toMicrodollars(usd: number | string): number {
+  const text = typeof usd === 'number' ? String(usd) : usd.trim();
+  const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(text);
+  const whole = match?.[2] ?? '';
+  const fraction = match?.[3] ?? '';
+  if (!match || whole + fraction === '') {
+    throw new LedgerError('invalid_event', `not an amount in USD: ${text.slice(0, 40)}`);
+  }
+  const exponent = Number(match[4] ?? 0) + 6;
+  if (Math.abs(exponent) > 400) {
+    throw new LedgerError('invalid_event', `not an amount in USD: ${text.slice(0, 40)}`);
+  }
+  const magnitude = roundDecimal(whole + fraction, exponent - fraction.length);
+  return toSafeInteger(match[1] === '-' ? -magnitude : magnitude);
+}
+
+/** digits x 10^shift to an integer, half up. */
+function roundDecimal(digits: string, shift: number): bigint {
+  if (shift >= 0) return BigInt(digits) * 10n ** BigInt(shift);
+  const divisor = 10n ** BigInt(-shift);
+  return (BigInt(digits) + divisor / 2n) / divisor;
+}
+
+/** Microdollars to USD as a number; exact to the microdollar for |amount| < 2^53. */
+export function fromMicrodollars(amountMicrodollars: number): number {
+  return amountMicrodollars / MICRODOLLARS_PER_USD;
+}
+
+/** Microdollars to a decimal USD string with six places, without floating point. */
+export function formatUsd(amountMicrodollars: number | bigint): string {
+  const amount = BigInt(amountMicrodollars);
+  const magnitude = amount < 0n ? -amount : amount;
+  const fraction = String(magnitude % 1_000_000n).padStart(6, '0');
+  return `${amount < 0n ? '-' : ''}${magnitude / 1_000_000n}.${fraction}`;
+}
+
+/** Microdollars divided by `divisor`, as USD rounded once to cents, half away from zero. */
+export function toUsdCents(amountMicrodollars: bigint, divisor: bigint): number {
+  const magnitude = amountMicrodollars < 0n ? -amountMicrodollars : amountMicrodollars;
+  const unit = 10_000n * divisor;
+  const cents = (magnitude * 2n + unit) / (unit * 2n);
+  return Number(amountMicrodollars < 0n ? -cents : cents) / 100;
+}
+
+/** An integer from the database as a JavaScript number; never a silent rounding. */
+export function toSafeInteger(value: bigint | number | string): number {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number)) {
+    throw new LedgerError('out_of_range', 'amount exceeds the safe integer range (2^53 - 1)');
+  }
+  return number === 0 ? 0 : number;
+}

@@ -1,0 +1,266 @@
+import { v7 as uuidv7 } from 'uuid';
+import { LedgerError } from '../errors.js';
+import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
+import { parseInstant } from './instant.js';
+import type { UsageEvent } from './types.js';
+
+/** How far `created_at` may lie ahead of this process's clock. */
+export const MAX_AHEAD_MS = 5 * 60_000;
+
+/** A validated event: every field present, text free of NUL, time in UTC to the microsecond. */
+export interface ValidEvent {
+  id: string;
+  kilo_user_id: string;
+  organization_id: string | null;
+  provider: string | null;
+  model: string | null;
+  requested_model: string | null;
+  inference_provider: string | null;
+  project_id: string | null;
+  cost: number;
+  input_tokens: number;
+  output_tokens: number;
+  cache_write_tokens: number;
+  cache_hit_tokens: number;
+  cache_discount: number | null;
+  has_error: boolean;
+  created_at: string | null;
+  /** Metadata columns that are not lookups; null when the event has no metadata. */
+  metadata: Record<string, string | number | boolean> | null;
+  lookups: Partial<Record<LookupName, string>>;
+}
+
+type FieldRule =
+  | { kind: 'text'; maxLength: number; minLength?: number }
+  | { kind: 'integer'; min: number; max: number }
+  | { kind: 'number' }
+  | { kind: 'boolean' }
+  | { kind: 'uuid' };
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const MAX_SAFE = Number.MAX_SAFE_INTEGER;
+const INT4_MAX = 2_147_483_647;
+const text = (maxLength: number): FieldRule => ({ kind: 'text', maxLength });
+const tokens: FieldRule = { kind: 'integer', min: 0, max: MAX_SAFE };
+const int4: FieldRule = { kind: 'integer', min: -INT4_MAX, max: INT4_MAX };
+const boolean: FieldRule = { kind: 'boolean' };
+const number: FieldRule = { kind: 'number' };
+
+const CORE_RULES = {
+  id: { kind: 'uuid' },
+  kilo_user_id: { kind: 'text', maxLength: 256, minLength: 1 },
+  organization_id: { kind: 'uuid' },
+  cost: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
+  input_tokens: tokens,
+  output_tokens: tokens,
+  cache_write_tokens: tokens,
+  cache_hit_tokens: tokens,
+  provider: text(512),
+  model: text(512),
+  requested_model: text(512),
+  inference_provider: text(512),
+  project_id: text(512),
+  cache_discount: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
+  has_error: boolean,
+} as const satisfies Record<string, FieldRule>;
+
+const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
+  message_id: text(1024),
+  upstream_id: text(1024),
+  session_id: text(1024),
+  machine_id: text(1024),
+  user_prompt_prefix: text(1024),
+  system_prompt_length: int4,
+  max_tokens: int4,
+  status_code: int4,
+  latency: number,
+  moderation_latency: number,
+  generation_time: number,
+  reasoning_tokens: int4,
+  has_middle_out_transform: boolean,
+  has_tools: boolean,
+  is_byok: boolean,
+  is_user_byok: boolean,
+  is_free: boolean,
+  streamed: boolean,
+  cancelled: boolean,
+  estimated: text(256),
+  unpriced: boolean,
+  price_source: text(256),
+  price_version: text(256),
+  market_cost: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
+  adjusts_usage_id: { kind: 'uuid' },
+  vercel_ip_latitude: number,
+  vercel_ip_longitude: number,
+};
+
+const LOOKUP_NAME_SET: ReadonlySet<string> = new Set(LOOKUP_NAMES);
+/** A lookup value is unique by a btree index, whose entries are bounded. */
+const LOOKUP_RULE: FieldRule = text(512);
+
+/** Field names of an event, for importers and documentation. */
+export const EVENT_FIELDS: readonly string[] = [
+  ...Object.keys(CORE_RULES),
+  'created_at',
+  'metadata',
+];
+export const METADATA_FIELDS: readonly string[] = [...Object.keys(METADATA_RULES), ...LOOKUP_NAMES];
+
+/** Counts NUL bytes removed from text. */
+export interface Cleaning {
+  nulBytesRemoved: number;
+}
+
+/**
+ * Checks an event against the contract; makes an id when there is none. Null and absent are
+ * the same. NUL bytes in text are removed and counted: PostgreSQL would refuse the whole statement.
+ * @throws LedgerError `invalid_event` with `details.field`
+ */
+export function validateEvent(
+  event: UsageEvent,
+  cleaning: Cleaning,
+  nowMs = Date.now(),
+): ValidEvent {
+  requireObject(event, 'event');
+  for (const field of Object.keys(event)) {
+    if (!(field in CORE_RULES) && field !== 'created_at' && field !== 'metadata') {
+      throw unknownField(field, EVENT_FIELDS);
+    }
+  }
+  const read = <T>(field: keyof typeof CORE_RULES): T | null =>
+    readField(field, event[field], CORE_RULES[field], cleaning) as T | null;
+  const kiloUserId = read<string>('kilo_user_id');
+  if (kiloUserId === null) throw invalid('kilo_user_id', 'is required');
+  const cost = read<number>('cost');
+  if (cost === null) throw invalid('cost', 'is required: whole microdollars, 1 USD = 1000000');
+  return {
+    id: read<string>('id') ?? uuidv7(),
+    kilo_user_id: kiloUserId,
+    organization_id: read<string>('organization_id'),
+    provider: read<string>('provider'),
+    model: read<string>('model'),
+    requested_model: read<string>('requested_model'),
+    inference_provider: read<string>('inference_provider'),
+    project_id: read<string>('project_id'),
+    cost,
+    input_tokens: read<number>('input_tokens') ?? 0,
+    output_tokens: read<number>('output_tokens') ?? 0,
+    cache_write_tokens: read<number>('cache_write_tokens') ?? 0,
+    cache_hit_tokens: read<number>('cache_hit_tokens') ?? 0,
+    cache_discount: read<number>('cache_discount'),
+    has_error: read<boolean>('has_error') ?? false,
+    created_at: readCreatedAt(event.created_at, nowMs),
+    ...readMetadata(event.metadata, cleaning),
+  };
+}
+
+/** Normalizes `created_at`: UTC, to the microsecond; at most 5 min ahead. */
+export function readCreatedAt(value: unknown, nowMs: number): string | null {
+  if (value === undefined || value === null) return null;
+  const instant = parseInstant(value);
+  if (instant === null) {
+    throw invalid(
+      'created_at',
+      'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
+    );
+  }
+  if (instant.epochMs > nowMs + MAX_AHEAD_MS) {
+    throw invalid('created_at', 'lies more than 5 minutes ahead of the clock');
+  }
+  return instant.text;
+}
+
+function readMetadata(
+  metadata: UsageEvent['metadata'],
+  cleaning: Cleaning,
+): Pick<ValidEvent, 'metadata' | 'lookups'> {
+  if (metadata === undefined || metadata === null) return { metadata: null, lookups: {} };
+  requireObject(metadata, 'metadata');
+  const columns: Record<string, string | number | boolean> = {};
+  const lookups: Partial<Record<LookupName, string>> = {};
+  for (const [field, value] of Object.entries(metadata)) {
+    const name = `metadata.${field}`;
+    if (LOOKUP_NAME_SET.has(field)) {
+      const read = readField(name, value, LOOKUP_RULE, cleaning);
+      if (read !== null) lookups[field as LookupName] = read as string;
+      continue;
+    }
+    const rule = Object.hasOwn(METADATA_RULES, field) ? METADATA_RULES[field] : undefined;
+    if (rule === undefined) throw unknownField(name, METADATA_FIELDS);
+    const read = readField(name, value, rule, cleaning);
+    if (read !== null) columns[field] = read;
+  }
+  return { metadata: columns, lookups };
+}
+
+/** One value by its rule; null for null and absent. */
+function readField(
+  field: string,
+  value: unknown,
+  rule: FieldRule,
+  cleaning: Cleaning,
+): string | number | boolean | null {
+  if (value === undefined || value === null) return null;
+  switch (rule.kind) {
+    case 'text':
+      return readText(field, value, rule, cleaning);
+    case 'integer':
+      if (typeof value !== 'number' || !Number.isInteger(value)) {
+        throw invalid(field, 'must be a whole number');
+      }
+      if (value < rule.min || value > rule.max) {
+        throw invalid(field, `must lie between ${rule.min} and ${rule.max}`);
+      }
+      return value === 0 ? 0 : value;
+    case 'number':
+      if (typeof value !== 'number' || !Number.isFinite(value)) {
+        throw invalid(field, 'must be a finite number');
+      }
+      return value;
+    case 'boolean':
+      if (typeof value !== 'boolean') throw invalid(field, 'must be true or false');
+      return value;
+    case 'uuid':
+      if (typeof value !== 'string' || !UUID.test(value)) throw invalid(field, 'must be a UUID');
+      return value.toLowerCase();
+  }
+}
+
+function readText(
+  field: string,
+  value: unknown,
+  rule: { maxLength: number; minLength?: number },
+  cleaning: Cleaning,
+): string {
+  if (typeof value !== 'string') throw invalid(field, 'must be a string');
+  let clean = value;
+  if (clean.includes('\0')) {
+    clean = clean.replaceAll('\0', '');
+    cleaning.nulBytesRemoved += value.length - clean.length;
+  }
+  if (clean.length > rule.maxLength) {
+    throw invalid(field, `must have at most ${rule.maxLength} characters, has ${clean.length}`);
+  }
+  if (clean.length < (rule.minLength ?? 0)) throw invalid(field, 'must not be empty');
+  return clean.isWellFormed() ? clean : clean.toWellFormed();
+}
+
+function requireObject(value: unknown, name: string): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid(name, 'must be an object');
+  }
+}
+
+function invalid(field: string, problem: string): LedgerError {
+  return new LedgerError('invalid_event', `${field} ${problem}`, { details: { field } });
+}
+
+function unknownField(field: string, known: readonly string[]): LedgerError {
+  return new LedgerError(
+    'invalid_event',
+    `${field.slice(0, 100)} is not a field; known: ${known.join(', ')}`,
+    {
+      details: { field: field.slice(0, 100) },
+    },
+  );
+}

@@ -1,0 +1,139 @@
+import { LedgerError } from '../errors.js';
+import type { ValidEvent } from './event.js';
+import type { Outcome } from './recorder.js';
+import type { RecordResult } from './types.js';
+
+export interface GroupCommitOptions {
+  /** Writes events with unique ids; one outcome each, in order. */
+  write: (events: readonly ValidEvent[]) => Promise<Outcome[]>;
+  /** Statements in flight at once. */
+  lanes: number;
+  /** Events in one statement. */
+  maxBatch: number;
+  /** Events waiting; past that new ones are refused rather than held in memory. */
+  maxQueue: number;
+}
+
+interface Waiting {
+  event: ValidEvent;
+  resolve: (result: RecordResult) => void;
+  reject: (error: Error) => void;
+}
+
+/**
+ * Gathers concurrent calls into one statement: sends at once when idle, gathers while statements
+ * are in flight, so it adds no delay when there is no load. A second lane opens only for a
+ * full half batch, or when the first has been out for `STALL_MS` (it may wait for a twin of
+ * one of its ids, rule 6): few large statements beat many small ones.
+ *
+ *   idle --call--> gathering (one microtask) --flush--> in flight --done--> gathering | idle
+ */
+const STALL_MS = 20;
+
+export class GroupCommit {
+  readonly #options: GroupCommitOptions;
+  #queue: Waiting[] = [];
+  #inFlight = 0;
+  #flushScheduled = false;
+  #stallTimer: NodeJS.Timeout | null = null;
+  #onIdle: (() => void)[] = [];
+
+  constructor(options: GroupCommitOptions) {
+    this.#options = options;
+  }
+
+  /** Events waiting or in flight. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  record(event: ValidEvent): Promise<RecordResult> {
+    if (this.#queue.length >= this.#options.maxQueue) {
+      return Promise.reject(
+        new LedgerError('unavailable', 'too many events are waiting for the database', {
+          details: { waiting: this.#queue.length },
+        }),
+      );
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ event, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** Resolves when nothing is waiting or in flight. */
+  async drain(): Promise<void> {
+    if (this.#queue.length === 0 && this.#inFlight === 0) return;
+    await new Promise<void>((resolve) => this.#onIdle.push(resolve));
+  }
+
+  #schedule(): void {
+    if (this.#flushScheduled || this.#inFlight >= this.#options.lanes) return;
+    this.#flushScheduled = true;
+    // After the microtasks of this turn: calls made together travel together.
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    const enoughForAnotherLane = this.#options.maxBatch / 2;
+    while (this.#queue.length > 0 && this.#inFlight < this.#options.lanes) {
+      if (this.#inFlight > 0 && this.#queue.length < enoughForAnotherLane) {
+        this.#stallTimer ??= setTimeout(() => {
+          this.#stallTimer = null;
+          if (this.#queue.length > 0 && this.#inFlight < this.#options.lanes) this.#send();
+        }, STALL_MS);
+        return;
+      }
+      this.#send();
+    }
+  }
+
+  #send(): void {
+    const batch = this.#take();
+    this.#inFlight++;
+    void this.#options
+      .write(batch.map((waiting) => waiting.event))
+      .then(
+        (outcomes) => {
+          batch.forEach((waiting, index) => {
+            const outcome = outcomes[index];
+            if (outcome && 'result' in outcome) waiting.resolve(outcome.result);
+            else waiting.reject(outcome?.error ?? new Error('the write gave no outcome'));
+          });
+        },
+        (error: Error) => {
+          for (const waiting of batch) waiting.reject(error);
+        },
+      )
+      .finally(() => {
+        this.#inFlight--;
+        if (this.#queue.length > 0) this.#flush();
+        else if (this.#inFlight === 0) {
+          for (const resolve of this.#onIdle.splice(0)) resolve();
+        }
+      });
+  }
+
+  /** The next batch, in order of arrival; a second event of the same id waits for the next one. */
+  #take(): Waiting[] {
+    const batch: Waiting[] = [];
+    const ids = new Set<string>();
+    const left: Waiting[] = [];
+    let index = 0;
+    for (; index < this.#queue.length && batch.length < this.#options.maxBatch; index++) {
+      const waiting = this.#queue[index] as Waiting;
+      if (ids.has(waiting.event.id)) {
+        left.push(waiting);
+        continue;
+      }
+      ids.add(waiting.event.id);
+      batch.push(waiting);
+    }
+    this.#queue =
+      left.length > 0 ? [...left, ...this.#queue.slice(index)] : this.#queue.slice(index);
+    return batch;
+  }
+}

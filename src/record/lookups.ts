@@ -1,0 +1,151 @@
+import type { Query } from '../db/query.js';
+import type { LookupName } from '../schema/lookups.js';
+import type { ValidEvent } from './event.js';
+import { findLookupsStatement, resolveLookupsStatement } from './lookups.sql.js';
+
+/** Values kept per process; past that the oldest are forgotten, and looked up again. */
+const CACHE_ENTRIES = 100_000;
+
+/**
+ * Ids of lookup values, cached after the commit that created them (rule 8), so that a warm
+ * write touches no lookup table. A value that another session is inserting right now gets no
+ * id; its event carries the value itself, and the fold resolves it later (I4).
+ */
+export class LookupCache {
+  readonly #ids = new Map<string, number>();
+  readonly #inFlight = new Map<string, Promise<void>>();
+
+  /** Metadata of an event as JSON for the write, without a query; undefined when ids are missing. */
+  cachedMetadata(event: ValidEvent): string | null | undefined {
+    if (event.metadata === null) return null;
+    for (const name in event.lookups) {
+      if (!this.#ids.has(cacheKey(name, event.lookups[name as LookupName] ?? ''))) return undefined;
+    }
+    return this.#toJson(event, this.#ids);
+  }
+
+  /** Metadata of events as JSON, after looking up, and creating, what is missing. */
+  async resolve(query: Query, events: readonly ValidEvent[]): Promise<(string | null)[]> {
+    const missing = new Map<string, [name: string, value: string]>();
+    const waits = new Set<Promise<void>>();
+    for (const [key, pair] of lookupPairs(events)) {
+      if (this.#ids.has(key)) continue;
+      const inFlight = this.#inFlight.get(key);
+      if (inFlight) waits.add(inFlight);
+      else missing.set(key, pair);
+    }
+    if (missing.size > 0) waits.add(this.#create(query, missing));
+    await Promise.all(waits);
+    return events.map((event) => (event.metadata === null ? null : this.#toJson(event, this.#ids)));
+  }
+
+  async #create(query: Query, missing: Map<string, [string, string]>): Promise<void> {
+    const work = (async () => {
+      let left = missing;
+      // A rival that creates the same value needs a moment; a foreign transaction may need long.
+      for (let attempt = 0; attempt < 2 && left.size > 0; attempt++) {
+        if (attempt > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        left = await this.#createOnce(query, left);
+      }
+    })();
+    for (const key of missing.keys()) this.#inFlight.set(key, work);
+    try {
+      await work;
+    } finally {
+      for (const key of missing.keys()) this.#inFlight.delete(key);
+    }
+  }
+
+  async #createOnce(
+    query: Query,
+    missing: Map<string, [string, string]>,
+  ): Promise<Map<string, [string, string]>> {
+    const entries = [...missing];
+    const rows = await query<{ place: number; id: number | null }>(
+      resolveLookupsStatement(
+        entries.map(([, [name]]) => name),
+        entries.map(([, [, value]]) => value),
+      ),
+    );
+    const left = new Map<string, [string, string]>();
+    for (const row of rows) {
+      const entry = entries[row.place - 1];
+      if (!entry) continue;
+      if (row.id === null) left.set(entry[0], entry[1]);
+      else this.#remember(entry[0], row.id);
+    }
+    return left;
+  }
+
+  #remember(key: string, id: number): void {
+    if (this.#ids.size >= CACHE_ENTRIES) {
+      const oldest = this.#ids.keys().next().value;
+      if (oldest !== undefined) this.#ids.delete(oldest);
+    }
+    this.#ids.set(key, id);
+  }
+
+  /**
+   * Inside a transaction of the caller's: only ids that exist, nothing created, and nothing
+   * cached, for the transaction may have created them itself and roll back.
+   */
+  async findOnly(query: Query, event: ValidEvent): Promise<string | null> {
+    if (event.metadata === null) return null;
+    const entries = [...lookupPairs([event])];
+    const found = new Map<string, number>();
+    const missing = entries.filter(([key]) => !this.#ids.has(key));
+    for (const [key] of entries) {
+      const id = this.#ids.get(key);
+      if (id !== undefined) found.set(key, id);
+    }
+    if (missing.length > 0) {
+      const rows = await query<{ place: number; id: number | null }>(
+        findLookupsStatement(
+          missing.map(([, [name]]) => name),
+          missing.map(([, [, value]]) => value),
+        ),
+      );
+      for (const row of rows) {
+        const entry = missing[row.place - 1];
+        if (entry && row.id !== null) found.set(entry[0], row.id);
+      }
+    }
+    return this.#toJson(event, found);
+  }
+
+  #toJson(event: ValidEvent, ids: ReadonlyMap<string, number>): string {
+    const row: Record<string, unknown> = {
+      ...event.metadata,
+      id: event.id,
+      kilo_user_id: event.kilo_user_id,
+      // 'now' is read by PostgreSQL as the start of the transaction, as the usage row's default.
+      created_at: event.created_at ?? 'now',
+    };
+    let unresolved: Record<string, string> | undefined;
+    for (const [name, value] of Object.entries(event.lookups)) {
+      const id = ids.get(cacheKey(name, value));
+      if (id !== undefined) row[`${name}_id`] = id;
+      else {
+        unresolved ??= {};
+        unresolved[name] = value;
+      }
+    }
+    if (unresolved) row.lookup_values = unresolved;
+    return JSON.stringify(row);
+  }
+}
+
+function lookupPairs(events: readonly ValidEvent[]): Map<string, [name: string, value: string]> {
+  const pairs = new Map<string, [string, string]>();
+  for (const event of events) {
+    for (const [name, value] of Object.entries(event.lookups)) {
+      pairs.set(cacheKey(name, value), [name, value]);
+    }
+  }
+  return pairs;
+}
+
+/** No lookup name contains a colon. */
+function cacheKey(name: string, value: string): string {
+  return `${name}:${value}`;
+}

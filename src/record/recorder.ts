@@ -1,0 +1,152 @@
+import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
+import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
+import type { Metrics } from '../metrics.js';
+import { toSafeInteger } from '../money.js';
+import type { ValidEvent } from './event.js';
+import type { LookupCache } from './lookups.js';
+import { toRecordResult } from './outcome.js';
+import { type BatchRow, recordBatchStatement } from './recordBatch.sql.js';
+import { type RecordedRow, recordUsageStatement } from './recordUsage.sql.js';
+import type { RecordResult } from './types.js';
+
+export type Outcome = { result: RecordResult } | { error: Error };
+
+/**
+ * Writes events and tells what became of each. Owns the policy for failures:
+ * - connection, serialization, deadlock, shutdown: send the same statement again, with bounds
+ *   and jitter; the ids make that safe, whether or not the first one committed (I3)
+ * - lock or statement timeout, or a value that PostgreSQL refuses, in a batch: halve it, so that
+ *   one event held up by its twin, or one bad event, does not harm its neighbours
+ * - everything else: the error goes to the caller
+ */
+export class Recorder {
+  readonly #query: Query;
+  readonly #lookups: LookupCache;
+  readonly #metrics: Metrics;
+  readonly #inPlace: boolean;
+
+  constructor(query: Query, lookups: LookupCache, metrics: Metrics, inPlace: boolean) {
+    this.#query = query;
+    this.#lookups = lookups;
+    this.#metrics = metrics;
+    this.#inPlace = inPlace;
+  }
+
+  /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
+  write(events: readonly ValidEvent[]): Promise<Outcome[]> {
+    this.#metrics.groupCommitSize.observe(events.length);
+    return this.#writePart(events);
+  }
+
+  async #writePart(events: readonly ValidEvent[]): Promise<Outcome[]> {
+    const [only] = events;
+    if (!only) return [];
+    try {
+      if (events.length === 1) return [await this.#withRetry(() => this.#writeOne(only), false)];
+      return await this.#withRetry(() => this.#writeMany(events), true);
+    } catch (error) {
+      const kind = classifyFailure(error);
+      if (events.length > 1 && (kind === 'contended' || kind === 'data')) {
+        const middle = Math.ceil(events.length / 2);
+        const parts = await Promise.all([
+          this.#writePart(events.slice(0, middle)),
+          this.#writePart(events.slice(middle)),
+        ]);
+        return parts.flat();
+      }
+      const ledgerError = toLedgerError(error);
+      return events.map(() => ({ error: ledgerError }));
+    }
+  }
+
+  async #writeOne(event: ValidEvent): Promise<Outcome> {
+    const metadata = this.#lookups.cachedMetadata(event);
+    const json =
+      metadata === undefined
+        ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
+        : metadata;
+    const [row] = await this.#query<RecordedRow>(recordUsageStatement(event, json, this.#inPlace));
+    if (!row) throw new Error('microdollar_record_usage returned no row');
+    if (row.appended && this.#inPlace) this.#metrics.contendedAppends.inc();
+    try {
+      return { result: toRecordResult(event, row) };
+    } catch (error) {
+      return { error: error as Error };
+    }
+  }
+
+  async #writeMany(events: readonly ValidEvent[]): Promise<Outcome[]> {
+    const metadata = events.every((event) => event.metadata === null)
+      ? events.map(() => null)
+      : await this.#lookups.resolve(this.#query, events);
+    const rows = await this.#query<BatchRow>(recordBatchStatement(events, metadata, this.#inPlace));
+    const answer = readBatchRows(rows);
+    if (this.#inPlace) this.#metrics.contendedAppends.inc(answer.appendedPayers);
+    const outcomes: Outcome[] = [];
+    for (const event of events) {
+      const createdAt = answer.createdAt.get(event.id);
+      if (createdAt === undefined) {
+        // Not inserted: a replay, or refused. A second statement tells (rule 6).
+        outcomes.push((await this.#writePart([event]))[0] as Outcome);
+        continue;
+      }
+      outcomes.push(readOutcome(event, createdAt, answer));
+    }
+    return outcomes;
+  }
+
+  #withRetry<T>(send: () => Promise<T>, splits: boolean): Promise<T> {
+    return withRetry(send, { splits, onRetry: (cause) => this.#metrics.retries.inc({ cause }) });
+  }
+}
+
+interface BatchAnswer {
+  createdAt: Map<string, string>;
+  balances: Map<string, number>;
+  appendedPayers: number;
+}
+
+/** A payer's key in `balances`: users and organizations do not share a name space. */
+function payerKey(event: Pick<ValidEvent, 'kilo_user_id' | 'organization_id'>): string {
+  return event.organization_id === null
+    ? `user:${event.kilo_user_id}`
+    : `organization:${event.organization_id}`;
+}
+
+function readBatchRows(rows: readonly BatchRow[]): BatchAnswer {
+  const createdAt = new Map<string, string>();
+  const updated = new Map<string, bigint>();
+  const snapshot = new Map<string, bigint>();
+  const appended = new Map<string, bigint>();
+  for (const row of rows) {
+    if (row.kind === 'event') {
+      createdAt.set(row.key, row.created_at ?? '');
+      continue;
+    }
+    const [payer, part] = row.kind.split('_');
+    const target = part === 'snapshot' ? snapshot : part === 'appended' ? appended : updated;
+    target.set(`${payer}:${row.key}`, BigInt(row.amount ?? 0));
+  }
+  const balances = new Map<string, number>();
+  for (const key of new Set([...updated.keys(), ...snapshot.keys()])) {
+    const before = updated.get(key) ?? snapshot.get(key) ?? 0n;
+    balances.set(key, Number(before + (appended.get(key) ?? 0n)));
+  }
+  return { createdAt, balances, appendedPayers: appended.size };
+}
+
+function readOutcome(event: ValidEvent, createdAt: string, answer: BatchAnswer): Outcome {
+  try {
+    return {
+      result: {
+        id: event.id,
+        created_at: createdAt,
+        status: 'recorded',
+        new_microdollars_used: toSafeInteger(answer.balances.get(payerKey(event)) ?? 0),
+      },
+    };
+  } catch (error) {
+    return { error: error as Error };
+  }
+}

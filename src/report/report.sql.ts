@@ -1,0 +1,124 @@
+import type { Statement } from '../db/statement.js';
+
+/** Where the numbers come from: the exact view, or raw usage plus what was archived from it. */
+export type UsageSource = 'rollup' | 'raw';
+
+export interface TotalRow {
+  total_cost_microdollars: string;
+  as_of: string;
+  is_replica: boolean;
+}
+
+/** As of when the server answers: now, or on a replica the last replayed commit. */
+const AS_OF = `pg_is_in_recovery() as is_replica,
+  to_char(coalesce(pg_last_xact_replay_timestamp(), now()) at time zone 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as as_of`;
+
+/**
+ * The window of "the last three months": from the UTC day three calendar months before `asOf`
+ * (PostgreSQL's month arithmetic: 31 May -> 28 or 29 February) to the day of `asOf`, inclusive.
+ */
+const WINDOW = `with window_days as materialized (
+  select ((coalesce($2::timestamptz, now()) at time zone 'UTC')::date
+      - interval '3 months')::date as from_date,
+    (coalesce($2::timestamptz, now()) at time zone 'UTC')::date as until_date
+)`;
+
+const THREE_MONTHS: Record<UsageSource, string> = {
+  rollup: `/* kiloPass.getAverageMonthlyUsageLast3Months */
+select coalesce(sum(e.total_cost_microdollars), 0)::text as total_cost_microdollars,
+  ${AS_OF}
+from microdollar_usage_daily_exact as e
+where e.kilo_user_id = $1::text
+  and e.organization_id is null
+  and e.usage_date >= ((coalesce($2::timestamptz, now()) at time zone 'UTC')::date
+    - interval '3 months')::date
+  and e.usage_date <= (coalesce($2::timestamptz, now()) at time zone 'UTC')::date`,
+  raw: `/* kiloPass.getAverageMonthlyUsageLast3Months */
+${WINDOW}
+select (
+    select coalesce(sum(u.cost), 0)
+    from microdollar_usage as u, window_days as w
+    where u.kilo_user_id = $1::text
+      and u.organization_id is null
+      and u.created_at >= w.from_date::timestamp at time zone 'UTC'
+      and u.created_at < (w.until_date + 1)::timestamp at time zone 'UTC'
+  )::numeric + (
+    select coalesce(sum(d.archived_cost_microdollars), 0)
+    from microdollar_usage_daily as d, window_days as w
+    where d.kilo_user_id = $1::text
+      and d.organization_id is null
+      and d.usage_date between w.from_date and w.until_date
+      and d.archived_cost_microdollars <> 0
+  ) as total_cost_microdollars,
+  ${AS_OF}`,
+};
+
+const DAILY: Record<UsageSource, string> = {
+  rollup: `/* usage.daily */
+select e.usage_date::text as usage_date, e.total_cost_microdollars
+from microdollar_usage_daily_exact as e
+where e.kilo_user_id = $1::text
+  and e.usage_date between $2::date and $3::date
+  and SCOPE
+  and e.total_cost_microdollars <> 0
+order by e.usage_date`,
+  raw: `/* usage.daily */
+select usage_date::text as usage_date, sum(cost)::bigint as total_cost_microdollars
+from (
+  select (e.created_at at time zone 'UTC')::date as usage_date, e.cost
+  from microdollar_usage as e
+  where e.kilo_user_id = $1::text
+    and e.created_at >= $2::date::timestamp at time zone 'UTC'
+    and e.created_at < ($3::date + 1)::timestamp at time zone 'UTC'
+    and SCOPE
+  union all
+  select e.usage_date, e.archived_cost_microdollars
+  from microdollar_usage_daily as e
+  where e.kilo_user_id = $1::text
+    and e.usage_date between $2::date and $3::date
+    and SCOPE
+) as parts
+group by usage_date
+having sum(cost) <> 0
+order by usage_date`,
+};
+
+/** One row: the personal total of the three-month window, microdollars. `asOf` null = now. */
+export function threeMonthTotalStatement(
+  source: UsageSource,
+  kiloUserId: string,
+  asOf: string | null,
+): Statement {
+  return {
+    name: `microdollar_three_months_${source}`,
+    text: THREE_MONTHS[source],
+    values: [kiloUserId, asOf],
+  };
+}
+
+export interface DailyRow {
+  usage_date: string;
+  total_cost_microdollars: string;
+}
+
+/** Daily totals of one user in one scope, days with a total only. Days are inclusive. */
+export function dailyUsageStatement(
+  source: UsageSource,
+  query: { kiloUserId: string; organizationId: string | null; from: string; until: string },
+): Statement {
+  const values: unknown[] = [query.kiloUserId, query.from, query.until];
+  // `is not distinct from` could use neither partial index: one text per scope (design, 4).
+  if (query.organizationId === null) {
+    return {
+      name: `microdollar_daily_personal_${source}`,
+      text: DAILY[source].replaceAll('SCOPE', 'e.organization_id is null'),
+      values,
+    };
+  }
+  return {
+    name: `microdollar_daily_organization_${source}`,
+    text: DAILY[source].replaceAll('SCOPE', 'e.organization_id = $4::uuid'),
+    values: [...values, query.organizationId],
+  };
+}

@@ -1,0 +1,35 @@
+import { sql } from 'drizzle-orm';
+import { index, pgTable, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { microdollars, xid8 } from './columns.js';
+import { kilocodeUsers } from './users.js';
+
+/** `microdollars_used` is a counter; the exact value is the view `organization_balances`. */
+export const organizations = pgTable('organizations', {
+  id: uuid().primaryKey().defaultRandom(),
+  name: text().notNull(),
+  microdollars_used: microdollars().notNull().default(0),
+  total_microdollars_acquired: microdollars().notNull().default(0),
+  opening_microdollars_used: microdollars().notNull().default(0),
+  /** Every pending row of this organization with a lower xid has been drained. */
+  pending_floor: xid8().notNull().default(sql`'0'::xid8`),
+  created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+  updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+});
+
+export const organizationMemberships = pgTable(
+  'organization_memberships',
+  {
+    organization_id: uuid()
+      .notNull()
+      .references(() => organizations.id),
+    kilo_user_id: text()
+      .notNull()
+      .references(() => kilocodeUsers.id),
+    role: text().notNull().default('member'),
+    created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.organization_id, t.kilo_user_id] }),
+    index('idx_organization_memberships_kilo_user_id').on(t.kilo_user_id),
+  ],
+);

@@ -1,0 +1,83 @@
+import { sql } from 'drizzle-orm';
+import {
+  boolean,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
+import { microdollars } from './columns.js';
+import type { LookupName } from './lookups.js';
+
+/** What is known of a request beyond its cost; same id as its usage row. */
+export const microdollarUsageMetadata = pgTable(
+  'microdollar_usage_metadata',
+  {
+    id: uuid().primaryKey(),
+    kilo_user_id: text().notNull(),
+    created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+    message_id: text(),
+    upstream_id: text(),
+    session_id: text(),
+    machine_id: text(),
+    user_prompt_prefix: text(),
+    system_prompt_length: integer(),
+    max_tokens: integer(),
+    status_code: integer(),
+    /** Latency to the first token, ms. */
+    latency: doublePrecision(),
+    moderation_latency: doublePrecision(),
+    /** First to last token, ms. */
+    generation_time: doublePrecision(),
+    reasoning_tokens: integer(),
+    has_middle_out_transform: boolean(),
+    has_tools: boolean(),
+    is_byok: boolean(),
+    is_user_byok: boolean(),
+    is_free: boolean(),
+    streamed: boolean(),
+    cancelled: boolean(),
+    /** The token counts or the cost are an estimate, and why. */
+    estimated: text(),
+    /** No price was known; `cost` is 0 until a signed row that names this one prices it. */
+    unpriced: boolean(),
+    price_source: text(),
+    price_version: text(),
+    market_cost: microdollars(),
+    /** The usage row that this signed row corrects (refund, adjustment, late pricing). */
+    adjusts_usage_id: uuid(),
+    vercel_ip_latitude: doublePrecision(),
+    vercel_ip_longitude: doublePrecision(),
+    http_user_agent_id: integer(),
+    http_ip_id: integer(),
+    vercel_ip_city_id: integer(),
+    vercel_ip_country_id: integer(),
+    ja4_digest_id: integer(),
+    system_prompt_prefix_id: integer(),
+    finish_reason_id: integer(),
+    editor_name_id: integer(),
+    api_kind_id: integer(),
+    feature_id: integer(),
+    mode_id: integer(),
+    auto_model_id: integer(),
+    /**
+     * Lookup values whose id could not be had without waiting (I4): another session holds an
+     * uncommitted insert of the same value. Resolved to ids later, by the fold.
+     */
+    lookup_values: jsonb().$type<Partial<Record<LookupName, string>>>(),
+  },
+  (t) => [
+    index('idx_microdollar_usage_metadata_kilo_user_id').on(t.kilo_user_id, t.created_at),
+    index('idx_microdollar_usage_metadata_lookup_values')
+      .on(t.id)
+      .where(sql`${t.lookup_values} is not null`),
+    index('idx_microdollar_usage_metadata_unpriced').on(t.created_at).where(sql`${t.unpriced}`),
+    index('idx_microdollar_usage_metadata_adjusts_usage_id')
+      .on(t.adjusts_usage_id)
+      .where(sql`${t.adjusts_usage_id} is not null`),
+  ],
+);
