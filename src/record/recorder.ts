@@ -3,6 +3,9 @@ import { withRetry } from '../db/retry.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
 import type { Metrics } from '../metrics.js';
 import { toSafeInteger } from '../money.js';
+import { appendUsageStatement } from './appendUsage.sql.js';
+import { BalanceReader, payerKey } from './balanceReader.js';
+import { ContendedPayers } from './contendedPayers.js';
 import type { ValidEvent } from './event.js';
 import type { LookupCache } from './lookups.js';
 import { toRecordResult } from './outcome.js';
@@ -25,12 +28,15 @@ export class Recorder {
   readonly #lookups: LookupCache;
   readonly #metrics: Metrics;
   readonly #inPlace: boolean;
+  readonly #balances: BalanceReader;
+  readonly #contended = new ContendedPayers();
 
   constructor(query: Query, lookups: LookupCache, metrics: Metrics, inPlace: boolean) {
     this.#query = query;
     this.#lookups = lookups;
     this.#metrics = metrics;
     this.#inPlace = inPlace;
+    this.#balances = new BalanceReader(query);
   }
 
   /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
@@ -66,14 +72,44 @@ export class Recorder {
       metadata === undefined
         ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
         : metadata;
-    const [row] = await this.#query<RecordedRow>(recordUsageStatement(event, json, this.#inPlace));
-    if (!row) throw new Error('microdollar_record_usage returned no row');
-    if (row.appended && this.#inPlace) this.#metrics.contendedAppends.inc();
-    try {
-      return { result: toRecordResult(event, row) };
-    } catch (error) {
-      return { error: error as Error };
+    if (!this.#inPlace || this.#contended.has(event)) return await this.#append(event, json);
+    const row = await this.#record(event, json, true);
+    if (row.appended) {
+      this.#metrics.contendedAppends.inc();
+      this.#contended.add(event);
     }
+    return toOutcome(event, row);
+  }
+
+  /** For contended payers and in the always-append mode. */
+  async #append(event: ValidEvent, metadataJson: string | null): Promise<Outcome> {
+    const [row] = await this.#query<{ created_at: string }>(
+      appendUsageStatement(event, metadataJson),
+    );
+    // A replay, or refused: the full statement tells which, and its answer.
+    if (!row) return toOutcome(event, await this.#record(event, metadataJson, false));
+    if (this.#inPlace) this.#metrics.contendedAppends.inc();
+    const balance = await this.#balances.read(event);
+    return {
+      result: {
+        id: event.id,
+        created_at: row.created_at,
+        status: 'recorded',
+        new_microdollars_used: balance,
+      },
+    };
+  }
+
+  async #record(
+    event: ValidEvent,
+    metadataJson: string | null,
+    inPlace: boolean,
+  ): Promise<RecordedRow> {
+    const [row] = await this.#query<RecordedRow>(
+      recordUsageStatement(event, metadataJson, inPlace),
+    );
+    if (!row) throw new Error('microdollar_record_usage returned no row');
+    return row;
   }
 
   async #writeMany(events: readonly ValidEvent[]): Promise<Outcome[]> {
@@ -101,17 +137,18 @@ export class Recorder {
   }
 }
 
+function toOutcome(event: ValidEvent, row: RecordedRow): Outcome {
+  try {
+    return { result: toRecordResult(event, row) };
+  } catch (error) {
+    return { error: error as Error };
+  }
+}
+
 interface BatchAnswer {
   createdAt: Map<string, string>;
   balances: Map<string, number>;
   appendedPayers: number;
-}
-
-/** A payer's key in `balances`: users and organizations do not share a name space. */
-function payerKey(event: Pick<ValidEvent, 'kilo_user_id' | 'organization_id'>): string {
-  return event.organization_id === null
-    ? `user:${event.kilo_user_id}`
-    : `organization:${event.organization_id}`;
 }
 
 function readBatchRows(rows: readonly BatchRow[]): BatchAnswer {
