@@ -22,11 +22,12 @@ ALTER TABLE microdollar_usage_pending SET (
 INSERT INTO ledger_settings (id) VALUES (1) ON CONFLICT DO NOTHING;
 --> statement-breakpoint
 
--- Advisory lock of a counter key or lookup value. 1024 buckets bound the shared lock table;
--- a collision only makes a writer append.
-CREATE FUNCTION microdollar_key_bucket(p_key text) RETURNS integer
+-- Advisory lock of a counter key or lookup value: 1024 buckets a period, which bounds the shared
+-- lock table; a collision only makes a writer append. Lookup values have no period.
+CREATE FUNCTION microdollar_key_bucket(p_period date, p_key text) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  select (hashtextextended(p_key, 0) & 1023)::integer
+  select (coalesce(p_period - date '2000-01-01', 0) * 1024
+    + (hashtextextended(p_key, 0) & 1023))::integer
 $$;
 --> statement-breakpoint
 
@@ -35,26 +36,47 @@ $$;
 -- with a fresh snapshot, sees no row, knows that nobody else has one in flight: its own insert
 -- cannot wait (I4). Shared locks of foreign programs wait only for ledger statements, which
 -- are short, take the exclusive lock only by trying, and wait for nothing once they have it.
-CREATE FUNCTION microdollar_guard_insert() RETURNS trigger
+-- The try comes first because, as an expression, it costs no query of its own.
+CREATE FUNCTION microdollar_guard_daily_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 declare
-  v_key text := tg_table_name;
-  v_column text;
-  v_row jsonb := to_jsonb(new);
+  v_bucket integer := microdollar_key_bucket(new.usage_date,
+    'microdollar_usage_daily|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
 begin
-  foreach v_column in array tg_argv loop
-    v_key := v_key || '|' || coalesce(v_row ->> v_column, '');
-  end loop;
-  perform pg_advisory_xact_lock_shared(1297369170, microdollar_key_bucket(v_key));
+  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  end if;
+  return new;
+end
+$$;
+--> statement-breakpoint
+CREATE FUNCTION microdollar_guard_exa_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+declare
+  v_bucket integer := microdollar_key_bucket(new.month,
+    'exa_monthly_usage|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
+begin
+  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  end if;
+  return new;
+end
+$$;
+--> statement-breakpoint
+CREATE FUNCTION microdollar_guard_lookup_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+begin
+  perform pg_advisory_xact_lock_shared(1297369170, microdollar_key_bucket(null,
+    tg_table_name || '|' || (to_jsonb(new) ->> tg_table_name)));
   return new;
 end
 $$;
 --> statement-breakpoint
 CREATE TRIGGER guard_insert BEFORE INSERT ON microdollar_usage_daily FOR EACH ROW
-EXECUTE FUNCTION microdollar_guard_insert('kilo_user_id', 'organization_id', 'usage_date');
+EXECUTE FUNCTION microdollar_guard_daily_insert();
 --> statement-breakpoint
 CREATE TRIGGER guard_insert BEFORE INSERT ON exa_monthly_usage FOR EACH ROW
-EXECUTE FUNCTION microdollar_guard_insert('kilo_user_id', 'organization_id', 'month');
+EXECUTE FUNCTION microdollar_guard_exa_insert();
 --> statement-breakpoint
 DO $$
 declare
@@ -67,7 +89,7 @@ begin
   ] loop
     execute format(
       'create trigger guard_insert before insert on %I for each row
-       execute function microdollar_guard_insert(%L)', v_lookup, v_lookup);
+       execute function microdollar_guard_lookup_insert()', v_lookup);
   end loop;
 end
 $$;
@@ -80,9 +102,8 @@ CREATE FUNCTION microdollar_open_daily(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(
-    'microdollar_usage_daily|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')
-      || '|' || to_char(p_usage_date, 'YYYY-MM-DD')))
+  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_usage_date,
+    'microdollar_usage_daily|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
   then
     return false;
   end if;
@@ -115,9 +136,8 @@ CREATE FUNCTION microdollar_open_exa_month(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(
-    'exa_monthly_usage|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')
-      || '|' || to_char(p_month, 'YYYY-MM-DD')))
+  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_month,
+    'exa_monthly_usage|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
   then
     return false;
   end if;
@@ -149,7 +169,7 @@ begin
     return v_id;
   end if;
   if not pg_try_advisory_xact_lock(1297369170,
-    microdollar_key_bucket(p_lookup || '|' || p_value))
+    microdollar_key_bucket(null, p_lookup || '|' || p_value))
   then
     return null;
   end if;
