@@ -126,16 +126,70 @@ CREATE TABLE "organizations" (
 	"name" text NOT NULL,
 	"microdollars_used" bigint DEFAULT 0 NOT NULL,
 	"total_microdollars_acquired" bigint DEFAULT 0 NOT NULL,
-	"opening_microdollars_used" bigint DEFAULT 0 NOT NULL,
+	"opening_microdollars_used" bigint DEFAULT 0,
 	"pending_floor" "xid8" DEFAULT '0'::xid8 NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "balance_checks" (
+	"scope" text PRIMARY KEY NOT NULL,
+	"done_until" text,
+	"checked" bigint DEFAULT 0 NOT NULL,
+	"drifted" bigint DEFAULT 0 NOT NULL,
+	"started_at" timestamp with time zone,
+	"finished_at" timestamp with time zone
+);
+--> statement-breakpoint
+CREATE TABLE "rollup_backfill" (
+	"rollup" text PRIMARY KEY NOT NULL,
+	"is_paused" boolean DEFAULT false NOT NULL,
+	"paused_at" timestamp with time zone,
+	"started_at" timestamp with time zone,
+	"heartbeat_at" timestamp with time zone,
+	"finished_at" timestamp with time zone,
+	"rows_done" bigint DEFAULT 0 NOT NULL,
+	"rows_expected" bigint DEFAULT 0 NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "rollup_coverage" (
+	"rollup" text NOT NULL,
+	"period" date NOT NULL,
+	"state" text DEFAULT 'unbuilt' NOT NULL,
+	"raw_rows" bigint,
+	"raw_cost_microdollars" bigint,
+	"drift_keys" integer DEFAULT 0 NOT NULL,
+	"drift_microdollars" bigint DEFAULT 0 NOT NULL,
+	"done_until_user" text,
+	"claimed_by" uuid,
+	"claimed_until" timestamp with time zone,
+	"built_at" timestamp with time zone,
+	"verified_at" timestamp with time zone,
+	CONSTRAINT "rollup_coverage_rollup_period_pk" PRIMARY KEY("rollup","period"),
+	CONSTRAINT "rollup_coverage_state" CHECK ("rollup_coverage"."state" in ('unbuilt', 'building', 'built', 'verified', 'archived'))
+);
+--> statement-breakpoint
+CREATE TABLE "rollup_repairs" (
+	"id" uuid PRIMARY KEY DEFAULT gen_random_uuid() NOT NULL,
+	"counter" text NOT NULL,
+	"kilo_user_id" text,
+	"organization_id" uuid,
+	"period" date,
+	"before_microdollars" bigint NOT NULL,
+	"after_microdollars" bigint NOT NULL,
+	"cause" text NOT NULL,
+	"repaired_at" timestamp with time zone DEFAULT now() NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE "ledger_settings" (
 	"id" integer PRIMARY KEY DEFAULT 1 NOT NULL,
 	"archive_horizon" timestamp with time zone,
 	"read_mode" text DEFAULT 'rollup' NOT NULL,
+	"read_mode_reason" text,
+	"shadow_comparisons" bigint DEFAULT 0 NOT NULL,
+	"shadow_mismatches" bigint DEFAULT 0 NOT NULL,
+	"shadow_since" timestamp with time zone,
+	"system_identifier" text,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "ledger_settings_one_row" CHECK ("ledger_settings"."id" = 1),
 	CONSTRAINT "ledger_settings_read_mode" CHECK ("ledger_settings"."read_mode" in ('raw', 'shadow', 'rollup'))
@@ -236,7 +290,7 @@ CREATE TABLE "kilocode_users" (
 	"name" text,
 	"microdollars_used" bigint DEFAULT 0 NOT NULL,
 	"total_microdollars_acquired" bigint DEFAULT 0 NOT NULL,
-	"opening_microdollars_used" bigint DEFAULT 0 NOT NULL,
+	"opening_microdollars_used" bigint DEFAULT 0,
 	"kilo_pass_threshold" bigint,
 	"pending_floor" "xid8" DEFAULT '0'::xid8 NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
@@ -251,14 +305,18 @@ CREATE INDEX "idx_credit_transactions_kilo_user_id" ON "credit_transactions" USI
 CREATE INDEX "idx_credit_transactions_organization_id" ON "credit_transactions" USING btree ("organization_id");--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_exa_monthly_usage_personal" ON "exa_monthly_usage" USING btree ("kilo_user_id","month") WHERE "exa_monthly_usage"."organization_id" is null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_exa_monthly_usage_organization" ON "exa_monthly_usage" USING btree ("kilo_user_id","organization_id","month") WHERE "exa_monthly_usage"."organization_id" is not null;--> statement-breakpoint
+CREATE INDEX "idx_exa_monthly_usage_month" ON "exa_monthly_usage" USING btree ("month","kilo_user_id");--> statement-breakpoint
 CREATE INDEX "idx_exa_usage_log_kilo_user_id_created_at" ON "exa_usage_log" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_exa_usage_log_created_at" ON "exa_usage_log" USING btree ("created_at");--> statement-breakpoint
+CREATE INDEX "idx_exa_usage_log_organization_id_created_at" ON "exa_usage_log" USING btree ("organization_id","created_at") WHERE "exa_usage_log"."organization_id" is not null;--> statement-breakpoint
 CREATE INDEX "idx_organization_memberships_kilo_user_id" ON "organization_memberships" USING btree ("kilo_user_id");--> statement-breakpoint
+CREATE INDEX "idx_rollup_repairs_repaired_at" ON "rollup_repairs" USING btree ("repaired_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_created_at" ON "microdollar_usage" USING btree ("created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_kilo_user_id_created_at" ON "microdollar_usage" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_organization_id_created_at" ON "microdollar_usage" USING btree ("organization_id","created_at") WHERE "microdollar_usage"."organization_id" is not null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_microdollar_usage_daily_personal" ON "microdollar_usage_daily" USING btree ("kilo_user_id","usage_date") WHERE "microdollar_usage_daily"."organization_id" is null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_microdollar_usage_daily_organization" ON "microdollar_usage_daily" USING btree ("kilo_user_id","organization_id","usage_date") WHERE "microdollar_usage_daily"."organization_id" is not null;--> statement-breakpoint
+CREATE INDEX "idx_microdollar_usage_daily_usage_date" ON "microdollar_usage_daily" USING btree ("usage_date","kilo_user_id");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_kilo_user_id" ON "microdollar_usage_metadata" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_lookup_values" ON "microdollar_usage_metadata" USING btree ("id") WHERE "microdollar_usage_metadata"."lookup_values" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_unpriced" ON "microdollar_usage_metadata" USING btree ("created_at") WHERE "microdollar_usage_metadata"."unpriced";--> statement-breakpoint

@@ -119,7 +119,17 @@ async function importFile(run: FileRun): Promise<void> {
   }
   await send(batch);
   await Promise.all(inFlight);
-  if (failure !== null) throw failure;
+  if (failure !== null) throw asInterrupted(failure);
+}
+
+/** The database went away: says that nothing is lost. */
+function asInterrupted(failure: Error): Error {
+  if (!(failure instanceof LedgerError) || failure.code !== 'unavailable') return failure;
+  return new LedgerError(
+    'unavailable',
+    `${failure.message}; what was recorded stays: run the import again to go on`,
+    { details: { ...failure.details }, cause: failure },
+  );
 }
 
 interface NumberedEvent {

@@ -18,7 +18,7 @@ export interface AzureReaderOptions {
 
 /**
  * The Azure LLM inference trace: TIMESTAMP (UTC, 100 ns, cut to microseconds), ContextTokens,
- * GeneratedTokens. Payer and cost are not in it: the first by a stated rule, the second at list price.
+ * GeneratedTokens. It names no payer (assigned by a stated rule) and no cost (list price).
  */
 export function createAzureReader(options: AzureReaderOptions): EventReader {
   return async function* readAzureLlm(lines) {

@@ -15,6 +15,8 @@ interface CsvColumn {
   kind: CellKind;
 }
 
+/** First column of the Azure LLM trace, which is CSV as well. */
+const AZURE_COLUMN = 'TIMESTAMP';
 const METADATA_PREFIX = 'metadata.';
 const WHOLE_NUMBER = /^[+-]?\d+$/;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
@@ -57,6 +59,7 @@ function readHeader(cells: readonly string[]): CsvColumn[] | string {
     seen.add(name);
     const column = findColumn(name);
     if (column === null) {
+      if (name === AZURE_COLUMN) return 'is the header of an Azure trace: say --format azure-llm';
       return `the header names ${quoteName(name)}, which is not a column; known: ${[
         ...EVENT_FIELDS.filter((field) => field !== 'metadata'),
         'metadata.<field>',

@@ -11,7 +11,7 @@ export type LineOutcome =
   | { status: 'recorded' | 'duplicate' }
   | { status: 'rejected'; code: string; reason: string };
 
-/** Where the events of a file go; one outcome each, in order. Rejects when nothing can be written. */
+/** Where a file's events go; one outcome each, in order. Rejects when nothing can be written. */
 export type EventSink = (events: readonly UsageEvent[]) => Promise<LineOutcome[]>;
 
 /** Through the ledger: usage, rollup and balance together (I1). */

@@ -123,7 +123,7 @@ export function validateEvent(
 ): ValidEvent {
   requireObject(event, 'event');
   for (const field of Object.keys(event)) {
-    if (!(field in CORE_RULES) && field !== 'created_at' && field !== 'metadata') {
+    if (!Object.hasOwn(CORE_RULES, field) && field !== 'created_at' && field !== 'metadata') {
       throw unknownField(field, EVENT_FIELDS);
     }
   }

@@ -25,6 +25,9 @@ export const exaUsageLog = pgTable(
   (t) => [
     index('idx_exa_usage_log_kilo_user_id_created_at').on(t.kilo_user_id, t.created_at),
     index('idx_exa_usage_log_created_at').on(t.created_at),
+    index('idx_exa_usage_log_organization_id_created_at')
+      .on(t.organization_id, t.created_at)
+      .where(sql`${t.organization_id} is not null`),
   ],
 );
 
@@ -55,5 +58,6 @@ export const exaMonthlyUsage = pgTable(
     uniqueIndex('uq_exa_monthly_usage_organization')
       .on(t.kilo_user_id, t.organization_id, t.month)
       .where(sql`${t.organization_id} is not null`),
+    index('idx_exa_monthly_usage_month').on(t.month, t.kilo_user_id),
   ],
 );

@@ -3,6 +3,7 @@ export * from './credits.js';
 export * from './exa.js';
 export * from './lookups.js';
 export * from './organizations.js';
+export * from './rollup.js';
 export * from './settings.js';
 export * from './usage.js';
 export * from './usageDaily.js';

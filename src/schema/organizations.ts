@@ -9,7 +9,8 @@ export const organizations = pgTable('organizations', {
   name: text().notNull(),
   microdollars_used: microdollars().notNull().default(0),
   total_microdollars_acquired: microdollars().notNull().default(0),
-  opening_microdollars_used: microdollars().notNull().default(0),
+  /** As for users. */
+  opening_microdollars_used: microdollars().default(0),
   /** Every pending row of this organization with a lower xid has been drained. */
   pending_floor: xid8().notNull().default(sql`'0'::xid8`),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),

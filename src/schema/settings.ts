@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import { bigint, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 
 /** One row: what every process of this ledger must agree on. Rarely written, never locked by writes. */
 export const ledgerSettings = pgTable(
@@ -10,6 +10,14 @@ export const ledgerSettings = pgTable(
     archive_horizon: timestamp({ withTimezone: true, mode: 'string' }),
     /** raw | shadow | rollup */
     read_mode: text().notNull().default('rollup'),
+    /** Why the mode is what it is, e.g. what made it fall back. */
+    read_mode_reason: text(),
+    /** Shadow comparisons and mismatches since the mode became `shadow`. */
+    shadow_comparisons: bigint({ mode: 'number' }).notNull().default(0),
+    shadow_mismatches: bigint({ mode: 'number' }).notNull().default(0),
+    shadow_since: timestamp({ withTimezone: true, mode: 'string' }),
+    /** Identifies the cluster that the transaction ids in `pending_floor` belong to. */
+    system_identifier: text(),
     updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   },
   (t) => [

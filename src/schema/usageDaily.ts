@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { date, pgTable, text, timestamp, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
+import { date, index, pgTable, text, timestamp, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
 import { microdollars } from './columns.js';
 
 /**
@@ -26,5 +26,7 @@ export const microdollarUsageDaily = pgTable(
     uniqueIndex('uq_microdollar_usage_daily_organization')
       .on(t.kilo_user_id, t.organization_id, t.usage_date)
       .where(sql`${t.organization_id} is not null`),
+    // A day at a time, in user order: backfill, verify and archive.
+    index('idx_microdollar_usage_daily_usage_date').on(t.usage_date, t.kilo_user_id),
   ],
 );

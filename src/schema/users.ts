@@ -14,8 +14,11 @@ export const kilocodeUsers = pgTable('kilocode_users', {
   name: text(),
   microdollars_used: microdollars().notNull().default(0),
   total_microdollars_acquired: microdollars().notNull().default(0),
-  /** What was already used when the ledger took over; a declared source of the balance (I5). */
-  opening_microdollars_used: microdollars().notNull().default(0),
+  /**
+   * What was used before the first usage row that is stored; a declared source of the balance
+   * (I5). Null: adopted, and not yet derived by the backfill.
+   */
+  opening_microdollars_used: microdollars().default(0),
   kilo_pass_threshold: microdollars(),
   /** Every pending row of this user's personal scope with a lower xid has been drained. */
   pending_floor: xid8().notNull().default(sql`'0'::xid8`),

@@ -38,7 +38,7 @@ export function findBinaries(): Binaries {
 }
 
 /** npm cannot pack symlinks: an install script makes them, where install scripts may run. */
-function restoreSymlinks(packageDir: string): void {
+export function restoreSymlinks(packageDir: string): void {
   const list = path.join(packageDir, 'native', 'pg-symlinks.json');
   if (!existsSync(list)) return;
   const links = JSON.parse(readFileSync(list, 'utf8')) as { source: string; target: string }[];

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
+  existsSync,
   linkSync,
   mkdirSync,
   readdirSync,
@@ -137,7 +138,8 @@ export class StartLock {
     const refresh = keepFresh(mine);
     return () => {
       clearInterval(refresh);
-      writeWhole(mine, RELEASED);
+      // A cluster that is not persistent is removed with its lock.
+      if (existsSync(this.#dir)) writeWhole(mine, RELEASED);
     };
   }
 

@@ -1,0 +1,145 @@
+import { randomBytes } from 'node:crypto';
+import type pg from 'pg';
+import { LedgerError } from '../errors.js';
+import { forgetApiKey, hashApiKey } from './authenticate.js';
+import { invalidField, readText, readUuid, unknownOrganization, unknownUser } from './fields.js';
+import { runStatement } from './runStatement.js';
+import { readScopes, type Scope } from './scopes.js';
+
+const PREFIX_LENGTH = 11;
+const MAX_LISTED = 10_000;
+
+export interface NewApiKey {
+  /** Absent: a service key. */
+  kilo_user_id?: string | null | undefined;
+  /**
+   * Of a user's key: payer of its gateway traffic (the user must be a member). Of a service key:
+   * the only organization it may act for.
+   */
+  organization_id?: string | null | undefined;
+  scopes: readonly string[];
+}
+
+export interface ApiKey {
+  id: string;
+  /** First characters of the key, to recognize it. */
+  key_prefix: string;
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  scopes: Scope[];
+  /** ISO 8601. */
+  created_at: string;
+  revoked_at: string | null;
+}
+
+interface ApiKeyRow extends Omit<ApiKey, 'created_at' | 'revoked_at'> {
+  created_at: Date;
+  revoked_at: Date | null;
+}
+
+const COLUMNS = 'id, key_prefix, kilo_user_id, organization_id, scopes, created_at, revoked_at';
+
+/**
+ * Makes a key. The answer is the only place where the key itself is ever seen.
+ * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`, `forbidden`
+ */
+export async function createApiKey(
+  pool: pg.Pool,
+  wanted: NewApiKey,
+): Promise<ApiKey & { key: string }> {
+  const scopes = readScopes(wanted.scopes);
+  const userId = wanted.kilo_user_id ?? null;
+  const organizationId = wanted.organization_id ?? null;
+  if (userId !== null) readText('kilo_user_id', userId);
+  if (userId === null && organizationId !== null && scopes.includes('admin')) {
+    throw invalidField('scopes', 'cannot have "admin" on a key limited to an organization');
+  }
+  const key = `md_${randomBytes(32).toString('base64url')}`;
+  const [row] = await runStatement<
+    ApiKeyRow & { is_user: boolean; is_organization: boolean; is_member: boolean }
+  >(
+    pool,
+    `/* accounts.createApiKey */
+     with found as (
+       select
+         $3::text is null or exists (
+           select from kilocode_users where id = $3 and deleted_at is null) as is_user,
+         $4::uuid is null or exists (
+           select from organizations where id = $4) as is_organization,
+         $3 is null or $4 is null or exists (
+           select from organization_memberships
+           where organization_id = $4 and kilo_user_id = $3) as is_member
+     ), created as (
+       insert into api_keys (key_hash, key_prefix, kilo_user_id, organization_id, scopes)
+       select $1::text, $2::text, $3, $4, $5::text[]
+       from found
+       where is_user
+         and is_organization
+         and is_member
+       returning ${COLUMNS}
+     )
+     select found.*, created.*
+     from found
+     left join created on true`,
+    [
+      hashApiKey(key),
+      key.slice(0, PREFIX_LENGTH),
+      userId,
+      organizationId === null ? null : readUuid('organization_id', organizationId),
+      scopes,
+    ],
+  );
+  if (row === undefined) throw new LedgerError('internal', 'the new key was not returned');
+  if (!row.is_user) throw unknownUser();
+  if (!row.is_organization) throw unknownOrganization();
+  if (!row.is_member) {
+    throw new LedgerError(
+      'forbidden',
+      'the user is not a member of the organization; add the member first',
+      { details: { field: 'organization_id' } },
+    );
+  }
+  return { ...toApiKey(row), key };
+}
+
+/** Newest first, revoked ones included; never the secrets. */
+export async function listApiKeys(pool: pg.Pool): Promise<ApiKey[]> {
+  const rows = await runStatement<ApiKeyRow>(
+    pool,
+    `/* accounts.listApiKeys */
+     select ${COLUMNS}
+     from api_keys
+     order by created_at desc, id
+     limit $1`,
+    [MAX_LISTED],
+  );
+  return rows.map(toApiKey);
+}
+
+/** For good; again is fine. @throws LedgerError `invalid_request`, `not_found` */
+export async function revokeApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
+  const [row] = await runStatement<ApiKeyRow>(
+    pool,
+    `/* accounts.revokeApiKey */
+     update api_keys
+     set revoked_at = coalesce(revoked_at, now())
+     where id = $1::uuid
+     returning ${COLUMNS}`,
+    [readUuid('id', id)],
+  );
+  if (row === undefined) throw new LedgerError('not_found', 'there is no key with this id');
+  forgetApiKey(pool, row.id);
+  return toApiKey(row);
+}
+
+function toApiKey(row: ApiKeyRow): ApiKey {
+  return {
+    id: row.id,
+    key_prefix: row.key_prefix,
+    kilo_user_id: row.kilo_user_id,
+    organization_id: row.organization_id,
+    scopes: row.scopes,
+    created_at: row.created_at.toISOString(),
+    revoked_at: row.revoked_at?.toISOString() ?? null,
+  };
+}

@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import { runStatement } from './runStatement.js';
+import { SCOPES, type Scope } from './scopes.js';
+import { TtlCache } from './ttlCache.js';
+
+/** Whom a key acts for. No user = a service key. */
+export interface ApiKeyIdentity {
+  id: string;
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  scopes: Scope[];
+}
+
+/** A revoked key stops within this time in processes that did not revoke it. */
+const POSITIVE_TTL_MS = 2_000;
+const NEGATIVE_TTL_MS = 2_000;
+const MAX_POSITIVE = 20_000;
+const MAX_NEGATIVE = 5_000;
+const KEY_FORMAT = /^md_[A-Za-z0-9_-]{43}$/;
+
+interface KeyCache {
+  known: TtlCache<ApiKeyIdentity>;
+  /** Apart from `known`, so that guessed keys push no real one out. */
+  unknown: TtlCache<true>;
+  /** One look-up per key at a time, however many requests arrive with it. */
+  inFlight: Map<string, Promise<ApiKeyIdentity | null>>;
+}
+
+const caches = new WeakMap<pg.Pool, KeyCache>();
+
+export function hashApiKey(key: string): string {
+  return createHash('sha256').update(key).digest('hex');
+}
+
+/**
+ * Whom the key acts for; null when it is unknown or revoked, or its user was deleted. Looked up
+ * by hash, so the comparison tells an attacker nothing about the secret. Pass the primary's pool:
+ * a replica may not know of a revocation yet.
+ * @throws LedgerError `unavailable`
+ */
+export async function authenticateApiKey(
+  pool: pg.Pool,
+  key: string,
+): Promise<ApiKeyIdentity | null> {
+  if (!KEY_FORMAT.test(key)) return null;
+  const cache = cacheOf(pool);
+  const keyHash = hashApiKey(key);
+  const known = cache.known.get(keyHash);
+  if (known !== undefined) return known;
+  if (cache.unknown.get(keyHash)) return null;
+  let lookup = cache.inFlight.get(keyHash);
+  if (lookup === undefined) {
+    lookup = findApiKey(pool, keyHash, cache).finally(() => cache.inFlight.delete(keyHash));
+    cache.inFlight.set(keyHash, lookup);
+  }
+  return lookup;
+}
+
+/** After a revocation in this process. */
+export function forgetApiKey(pool: pg.Pool, id: string): void {
+  caches.get(pool)?.known.deleteWhere((identity) => identity.id === id);
+}
+
+async function findApiKey(
+  pool: pg.Pool,
+  keyHash: string,
+  cache: KeyCache,
+): Promise<ApiKeyIdentity | null> {
+  const [row] = await runStatement<Omit<ApiKeyIdentity, 'scopes'> & { scopes: string[] }>(
+    pool,
+    `/* accounts.authenticateApiKey */
+     select k.id, k.kilo_user_id, k.organization_id, k.scopes
+     from api_keys as k
+     left join kilocode_users as u on u.id = k.kilo_user_id
+     where k.key_hash = $1::text
+       and k.revoked_at is null
+       and (k.kilo_user_id is null or (u.id is not null and u.deleted_at is null))`,
+    [keyHash],
+  );
+  if (row === undefined) {
+    cache.unknown.set(keyHash, true, NEGATIVE_TTL_MS);
+    return null;
+  }
+  const identity = { ...row, scopes: SCOPES.filter((scope) => row.scopes.includes(scope)) };
+  cache.known.set(keyHash, identity, POSITIVE_TTL_MS);
+  return identity;
+}
+
+function cacheOf(pool: pg.Pool): KeyCache {
+  let cache = caches.get(pool);
+  if (cache === undefined) {
+    cache = {
+      known: new TtlCache(MAX_POSITIVE),
+      unknown: new TtlCache(MAX_NEGATIVE),
+      inFlight: new Map(),
+    };
+    caches.set(pool, cache);
+  }
+  return cache;
+}

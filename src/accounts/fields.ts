@@ -1,0 +1,69 @@
+import { LedgerError } from '../errors.js';
+import { toMicrodollars } from '../money.js';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export function isUuid(value: unknown): value is string {
+  return typeof value === 'string' && UUID.test(value);
+}
+
+/** @throws LedgerError `invalid_request` naming the field */
+export function readUuid(field: string, value: string): string {
+  if (!isUuid(value)) throw invalidField(field, 'must be a UUID');
+  return value.toLowerCase();
+}
+
+/**
+ * Text that PostgreSQL stores as it is: no NUL, no lone surrogate. Identifiers are refused, not
+ * cleaned: a cleaned one would name someone else.
+ * @throws LedgerError `invalid_request` naming the field
+ */
+export function readText(field: string, value: string, maxLength = 256): string {
+  if (typeof value !== 'string') throw invalidField(field, 'must be a string');
+  if (value.length === 0) throw invalidField(field, 'must not be empty');
+  if (value.length > maxLength)
+    throw invalidField(field, `must have at most ${maxLength} characters`);
+  if (value.includes('\0')) throw invalidField(field, 'must not contain a NUL byte');
+  if (!value.isWellFormed()) throw invalidField(field, 'must be well-formed Unicode');
+  return value;
+}
+
+/** Empty and absent optional text are null. */
+export function readOptionalText(field: string, value: string | null | undefined): string | null {
+  return value === undefined || value === null || value === '' ? null : readText(field, value);
+}
+
+/** USD to microdollars, rounded once; not 0. @throws LedgerError `invalid_request` */
+export function readUsd(usd: string | number): number {
+  let amountMicrodollars: number;
+  try {
+    amountMicrodollars = toMicrodollars(usd);
+  } catch (cause) {
+    const problem = cause instanceof Error ? cause.message : 'is not an amount';
+    throw new LedgerError('invalid_request', `usd: ${problem}`, {
+      details: { field: 'usd' },
+      cause,
+    });
+  }
+  if (amountMicrodollars === 0)
+    throw invalidField('usd', 'must not be 0 (after rounding to 0.000001)');
+  return amountMicrodollars;
+}
+
+export function invalidField(field: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
+}
+
+export function unknownUser(): LedgerError {
+  return new LedgerError('unknown_user', 'kilo_user_id names no user; create the user first', {
+    details: { field: 'kilo_user_id' },
+  });
+}
+
+export function unknownOrganization(): LedgerError {
+  return new LedgerError(
+    'unknown_organization',
+    'organization_id names no organization; create the organization first',
+    { details: { field: 'organization_id' } },
+  );
+}

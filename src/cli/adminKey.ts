@@ -1,0 +1,42 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { LedgerError } from '../errors.js';
+import { adminKeyPath, type Environment } from './environment.js';
+
+export interface AdminKey {
+  key: string;
+  /** Made just now and not shown yet. */
+  isNew: boolean;
+}
+
+/** MICRODOLLAR_ADMIN_KEY, else the key in the data directory, made at the first start (0600). */
+export async function obtainAdminKey(environment: Environment): Promise<AdminKey> {
+  if (environment.adminKey !== null) return { key: environment.adminKey, isNew: false };
+  const path = adminKeyPath(environment.dataDir);
+  const key = `mdk_admin_${randomBytes(32).toString('base64url')}`;
+  try {
+    // Exclusive: of two first starts, one makes the key and both use it.
+    await writeFile(path, `${key}\n`, { mode: 0o600, flag: 'wx' });
+    return { key, isNew: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unusable(path, error);
+  }
+  try {
+    await chmod(path, 0o600);
+    const kept = (await readFile(path, 'utf8')).trim();
+    if (kept !== '') return { key: kept, isNew: false };
+  } catch (error) {
+    throw unusable(path, error);
+  }
+  throw new LedgerError('unavailable', `${path} is empty; delete it for a new admin key`);
+}
+
+function unusable(path: string, cause: unknown): LedgerError {
+  const { code } = cause as NodeJS.ErrnoException;
+  return new LedgerError(
+    'unavailable',
+    `cannot read or write ${path} (${code}); set MICRODOLLAR_DATA_DIR to a directory that can be ` +
+      'written, or MICRODOLLAR_ADMIN_KEY',
+    { cause },
+  );
+}

@@ -1,0 +1,18 @@
+import type { Command } from 'commander';
+import type { Environment } from './environment.js';
+import type { Output } from './output.js';
+
+/** What every command is given. */
+export interface CommandContext {
+  output: Output;
+  environment: Environment;
+}
+
+/** Exit status when the command ran: 0 fine, 1 it found something wrong. */
+export type CommandStatus = 0 | 1;
+
+/** Runs a command's work with its context; failures become messages and an exit status. */
+export type Runner = (work: (context: CommandContext) => Promise<CommandStatus>) => Promise<void>;
+
+/** Adds a command to the program. */
+export type Register = (program: Command, run: Runner) => void;

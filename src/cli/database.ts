@@ -1,0 +1,175 @@
+import { mkdir } from 'node:fs/promises';
+import pg from 'pg';
+import { startEmbeddedPostgres } from '../db/embedded.js';
+import { migrate } from '../db/migrate.js';
+import { createPool } from '../db/pool.js';
+import { sqlStateOf } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import { createLedger } from '../ledger.js';
+import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
+import type { CommandContext, CommandStatus } from './context.js';
+import type { Environment } from './environment.js';
+import { toCommandError } from './output.js';
+
+/** The database of a command, migrated. */
+export interface CommandDatabase {
+  url: string;
+  /** The data directory of an embedded server; null with DATABASE_URL. */
+  embeddedDir: string | null;
+  /** A few connections, opened at first use. */
+  pool(): pg.Pool;
+  /** A ledger, opened at first use. No background fold: this is not a server. */
+  ledger(options?: Partial<LedgerOptions>): Promise<Ledger>;
+  /** A connection of its own, without time limits, for one long statement. */
+  client(): Promise<pg.Client>;
+  close(): Promise<void>;
+}
+
+/** DATABASE_URL, or the embedded server of the data directory, shared when it runs already. */
+export async function openServer(
+  environment: Environment,
+): Promise<{ url: string; embeddedDir: string | null; stop(): Promise<void> }> {
+  if (environment.databaseUrl !== null) {
+    return { url: environment.databaseUrl, embeddedDir: null, stop: async () => {} };
+  }
+  const { dataDir } = environment;
+  await requireDataDir(dataDir);
+  const server = await startEmbeddedPostgres({ dataDir });
+  return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
+}
+
+/** Makes the data directory. @throws LedgerError `unavailable` when it cannot be used */
+export async function requireDataDir(dataDir: string): Promise<void> {
+  try {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new LedgerError(
+      'unavailable',
+      `cannot use the data directory ${dataDir} (${(error as NodeJS.ErrnoException).code}); ` +
+        'set MICRODOLLAR_DATA_DIR to a directory that can be written',
+      { cause: error },
+    );
+  }
+}
+
+/** Brings the schema up to date, as the role that owns it. */
+export async function migrateDatabase(environment: Environment, url: string) {
+  // The owner's role belongs to the database of DATABASE_URL, not to an embedded one.
+  const isOwn = environment.databaseUrl !== null;
+  const migrationUrl = isOwn ? (environment.migrationUrl ?? url) : url;
+  try {
+    return await migrate(migrationUrl);
+  } catch (error) {
+    throw describeFailure(error, migrationUrl);
+  }
+}
+
+/** Names the host that does not answer, and what to check; never the password. */
+export function describeFailure(error: unknown, url: string): LedgerError {
+  const ledgerError = toCommandError(error);
+  const state = ledgerError.details.sqlstate ?? sqlStateOf(ledgerError.cause ?? error);
+  const isRefused = typeof state === 'string' && /^(28|3D)/.test(state);
+  if (ledgerError.code !== 'unavailable' && !isRefused) return ledgerError;
+  return new LedgerError(
+    'unavailable',
+    `cannot use the database at ${hostOf(url)}: ${ledgerError.message}; check DATABASE_URL ` +
+      'and that the server accepts connections',
+    { details: { ...ledgerError.details }, cause: error },
+  );
+}
+
+function hostOf(url: string): string {
+  try {
+    const { host, pathname } = new URL(url);
+    return `${host}${pathname}`;
+  } catch {
+    return 'DATABASE_URL';
+  }
+}
+
+/** Runs a command's work on its database: migrated before, closed after, however it ends. */
+export async function withDatabase(
+  { environment }: CommandContext,
+  work: (database: CommandDatabase) => Promise<CommandStatus>,
+): Promise<CommandStatus> {
+  const server = await openServer(environment);
+  const leave = stopOnSignal(server.stop);
+  try {
+    await migrateDatabase(environment, server.url);
+    const database = openDatabase(environment, server);
+    try {
+      return await work(database);
+    } catch (error) {
+      const failure = toCommandError(error);
+      throw failure.code === 'unavailable' ? describeFailure(failure, server.url) : failure;
+    } finally {
+      await database.close();
+    }
+  } finally {
+    leave();
+    await server.stop();
+  }
+}
+
+function openDatabase(
+  environment: Environment,
+  server: { url: string; embeddedDir: string | null },
+): CommandDatabase {
+  let pool: pg.Pool | null = null;
+  let ledger: Promise<Ledger> | null = null;
+  const clients: pg.Client[] = [];
+  return {
+    url: server.url,
+    embeddedDir: server.embeddedDir,
+    pool() {
+      pool ??= createPool({
+        url: server.url,
+        size: 4,
+        applicationName: 'microdollar command',
+        lockTimeoutMs: 10_000,
+        statementTimeoutMs: 60_000,
+      });
+      return pool;
+    },
+    ledger(options = {}) {
+      ledger ??= createLedger({
+        databaseUrl: server.url,
+        ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
+        backgroundFold: false,
+        ...options,
+      });
+      return ledger;
+    },
+    async client() {
+      const client = new pg.Client({
+        connectionString: server.url,
+        application_name: 'microdollar command',
+        connectionTimeoutMillis: 10_000,
+        keepAlive: true,
+      });
+      client.on('error', () => {});
+      clients.push(client);
+      await client.connect();
+      return client;
+    },
+    async close() {
+      await Promise.allSettled(clients.map((client) => client.end()));
+      await ledger?.then((opened) => opened.close()).catch(() => {});
+      await pool?.end();
+    },
+  };
+}
+
+/** Ctrl-C ends a command, and the embedded server with it. */
+function stopOnSignal(stop: () => Promise<void>): () => void {
+  const end = (signal: NodeJS.Signals) => {
+    const status = signal === 'SIGINT' ? 130 : 143;
+    stop().finally(() => process.exit(status));
+  };
+  process.once('SIGINT', end);
+  process.once('SIGTERM', end);
+  return () => {
+    process.removeListener('SIGINT', end);
+    process.removeListener('SIGTERM', end);
+  };
+}

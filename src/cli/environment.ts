@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import { LedgerError } from '../errors.js';
+
+/** The contract's environment, read once per command. */
+export interface Environment {
+  databaseUrl: string | null;
+  migrationUrl: string | null;
+  replicaUrl: string | null;
+  dataDir: string;
+  host: string;
+  port: number;
+  adminKey: string | null;
+  logLevel: LogLevel;
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** @throws LedgerError `invalid_request` naming the variable, never its value */
+export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
+  return {
+    databaseUrl: readUrl(env, 'DATABASE_URL'),
+    migrationUrl: readUrl(env, 'MICRODOLLAR_MIGRATION_URL'),
+    replicaUrl: readUrl(env, 'DATABASE_REPLICA_URL'),
+    dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',
+    host: read(env, 'HOST') ?? '127.0.0.1',
+    port: readPort(read(env, 'PORT')),
+    adminKey: read(env, 'MICRODOLLAR_ADMIN_KEY'),
+    logLevel: readLogLevel(read(env, 'LOG_LEVEL')),
+  };
+}
+
+export function adminKeyPath(dataDir: string): string {
+  return join(dataDir, 'admin-key');
+}
+
+/** Empty is the same as not set. */
+function read(env: NodeJS.ProcessEnv, name: string): string | null {
+  const value = env[name];
+  return value === undefined || value === '' ? null : value;
+}
+
+function readUrl(env: NodeJS.ProcessEnv, name: string): string | null {
+  const value = read(env, name);
+  if (value !== null && !/^postgres(ql)?:\/\//.test(value)) {
+    throw invalid(name, 'must be a URL like postgres://user:password@host:5432/database');
+  }
+  return value;
+}
+
+function readPort(value: string | null): number {
+  if (value === null) return 8787;
+  if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) {
+    throw invalid('PORT', 'must be a port number, 0 to 65535');
+  }
+  return Number(value);
+}
+
+function readLogLevel(value: string | null): LogLevel {
+  if (value === null) return 'info';
+  const level = LOG_LEVELS.find((known) => known === value.toLowerCase());
+  if (level === undefined) throw invalid('LOG_LEVEL', `must be one of ${LOG_LEVELS.join(', ')}`);
+  return level;
+}
+
+function invalid(name: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', `${name} ${problem}`, { details: { field: name } });
+}

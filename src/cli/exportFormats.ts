@@ -1,0 +1,80 @@
+import { stringify } from 'csv-stringify/sync';
+import { toSafeInteger } from '../money.js';
+import type { ExportColumn, ExportShape } from './exportRows.sql.js';
+
+/** A row as the database sends it: 64-bit integers as text. */
+export type ExportRow = Readonly<Record<string, string | boolean | null>>;
+
+export interface ExportTotal {
+  rows: number;
+  costMicrodollars: bigint;
+}
+
+/** How rows become text: a head, rows, and an end that holds the total. */
+export interface ExportFormat {
+  /** The column that is summed. */
+  costColumn: string;
+  head(): string;
+  row(row: ExportRow, index: number): string;
+  end(total: ExportTotal): string;
+}
+
+/** RFC 4180 with CRLF left to those who need it: LF, a header, a last row `total,...`. */
+export function csvFormat(shape: ExportShape): ExportFormat {
+  const line = (cells: readonly string[]) => stringify([[...cells]]);
+  return {
+    costColumn: shape.costColumn,
+    head: () => line(shape.columns.map((column) => column.name)),
+    row: (row) => line(shape.columns.map((column) => csvCell(row[column.name], column))),
+    end: (total) =>
+      line(
+        shape.columns.map((column, index) => {
+          if (index === 0) return 'total';
+          return column.name === shape.costColumn ? String(total.costMicrodollars) : '';
+        }),
+      ),
+  };
+}
+
+/** Spreadsheets run text that begins like this as a formula (OWASP, CSV injection). */
+const FORMULA_START = /^[=+\-@\t\r]/;
+
+function csvCell(value: string | boolean | null | undefined, column: ExportColumn): string {
+  if (value === null || value === undefined) return '';
+  const text = String(value);
+  return column.isText && FORMULA_START.test(text) ? `'${text}` : text;
+}
+
+/** One JSON object a row, and a last one with the total. */
+export function jsonlFormat(shape: ExportShape): ExportFormat {
+  return {
+    costColumn: shape.costColumn,
+    head: () => '',
+    row: (row) => `${JSON.stringify(toJson(row, shape))}\n`,
+    end: (total) => `${JSON.stringify(totalOf(total))}\n`,
+  };
+}
+
+/** One JSON document. */
+export function jsonFormat(shape: ExportShape): ExportFormat {
+  return {
+    costColumn: shape.costColumn,
+    head: () => '{"usage":[',
+    row: (row, index) => `${index === 0 ? '' : ','}\n${JSON.stringify(toJson(row, shape))}`,
+    end: (total) => `\n],${JSON.stringify(totalOf(total)).slice(1)}\n`,
+  };
+}
+
+export function totalOf(total: ExportTotal) {
+  return { total_cost_microdollars: toSafeInteger(total.costMicrodollars), rows: total.rows };
+}
+
+function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {
+  return Object.fromEntries(
+    shape.columns.map((column) => {
+      const value = row[column.name] ?? null;
+      const isNumber = column.isNumber && typeof value === 'string';
+      return [column.name, isNumber ? toSafeInteger(value) : value];
+    }),
+  );
+}

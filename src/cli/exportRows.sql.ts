@@ -1,0 +1,92 @@
+import type { Statement } from '../db/statement.js';
+
+export interface ExportFilter {
+  /** UTC days, both inclusive. */
+  from: string;
+  until: string;
+  kiloUserId: string | null;
+}
+
+export interface ExportColumn {
+  name: string;
+  /** Text is guarded against formulas in spreadsheets; ids, times and numbers are not text. */
+  isText?: true;
+  isNumber?: true;
+  isBoolean?: true;
+}
+
+/** What is exported, in order; the sum of `costColumn` is the total. */
+export interface ExportShape {
+  columns: readonly ExportColumn[];
+  costColumn: string;
+}
+
+export const USAGE_SHAPE: ExportShape = {
+  columns: [
+    { name: 'id' },
+    { name: 'created_at' },
+    { name: 'kilo_user_id', isText: true },
+    { name: 'organization_id' },
+    { name: 'provider', isText: true },
+    { name: 'model', isText: true },
+    { name: 'requested_model', isText: true },
+    { name: 'inference_provider', isText: true },
+    { name: 'project_id', isText: true },
+    { name: 'cost', isNumber: true },
+    { name: 'input_tokens', isNumber: true },
+    { name: 'output_tokens', isNumber: true },
+    { name: 'cache_write_tokens', isNumber: true },
+    { name: 'cache_hit_tokens', isNumber: true },
+    { name: 'cache_discount', isNumber: true },
+    { name: 'has_error', isBoolean: true },
+  ],
+  costColumn: 'cost',
+};
+
+export const DAILY_SHAPE: ExportShape = {
+  columns: [
+    { name: 'usage_date' },
+    { name: 'kilo_user_id', isText: true },
+    { name: 'organization_id' },
+    { name: 'total_cost_microdollars', isNumber: true },
+  ],
+  costColumn: 'total_cost_microdollars',
+};
+
+/** Usage rows by time; the range is on the column itself, so that its index serves. */
+export function exportUsageStatement(filter: ExportFilter): Statement {
+  return {
+    name: 'export_usage',
+    text: `
+      select id,
+        to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+        kilo_user_id, organization_id, provider, model, requested_model, inference_provider,
+        project_id, cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
+        cache_discount, has_error
+      from microdollar_usage as m
+      where m.created_at >= $1::date::timestamp at time zone 'UTC'
+        and m.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
+        ${filter.kiloUserId === null ? '' : 'and m.kilo_user_id = $3::text'}
+      order by m.created_at, m.id`,
+    values: values(filter),
+  };
+}
+
+/** Reported daily totals (I2). */
+export function exportDailyStatement(filter: ExportFilter): Statement {
+  return {
+    name: 'export_daily',
+    text: `
+      select usage_date::text, kilo_user_id, organization_id, total_cost_microdollars
+      from microdollar_usage_daily_exact as d
+      where d.usage_date between $1::date and $2::date
+        ${filter.kiloUserId === null ? '' : 'and d.kilo_user_id = $3::text'}
+      order by d.usage_date, d.kilo_user_id, d.organization_id nulls first`,
+    values: values(filter),
+  };
+}
+
+function values(filter: ExportFilter): string[] {
+  const days = [filter.from, filter.until];
+  return filter.kiloUserId === null ? days : [...days, filter.kiloUserId];
+}

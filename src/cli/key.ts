@@ -1,0 +1,84 @@
+import type { Command } from 'commander';
+import { createApiKey, listApiKeys, revokeApiKey } from '../accounts/apiKeys.js';
+import { SCOPES } from '../accounts/scopes.js';
+import { LedgerError } from '../errors.js';
+import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable } from './output.js';
+
+const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
+
+interface CreateOptions {
+  user?: string;
+  service?: true;
+  org?: string;
+  scope?: string[];
+}
+
+export const registerKey: Register = (program, run) => {
+  const key = program.command('key').description('create, list and revoke API keys');
+  key
+    .command('create')
+    .description('create a key; it is printed once')
+    .option('--user <id>', 'the user it acts for')
+    .option('--service', 'a service key, which acts for any user')
+    .option('--org <id>', 'organization that its gateway requests are billed to')
+    .option(
+      '--scope <scope>',
+      `of ${SCOPES.join(', ')}; may be repeated (default: ${DEFAULT_SCOPES})`,
+      (value: string, scopes: string[] | undefined) => [...(scopes ?? []), ...value.split(',')],
+    )
+    .action((options: CreateOptions) => run((context) => createKey(context, options)));
+  registerKeyList(key, run);
+  key
+    .command('revoke <id>')
+    .description('revoke a key, at once and for good')
+    .action((id: string) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          await revokeApiKey(database.pool(), id);
+          context.output.answer({ id, revoked: true }, `revoked key ${id}`);
+          return 0;
+        }),
+      ),
+    );
+};
+
+function createKey(context: CommandContext, options: CreateOptions): Promise<CommandStatus> {
+  if ((options.user === undefined) === (options.service === undefined)) {
+    throw new LedgerError('invalid_request', 'name a user with --user <id>, or say --service');
+  }
+  return withDatabase(context, async (database) => {
+    const created = await createApiKey(database.pool(), {
+      ...(options.user === undefined ? {} : { kilo_user_id: options.user }),
+      ...(options.org === undefined ? {} : { organization_id: options.org }),
+      scopes: options.scope ?? DEFAULT_SCOPES,
+    });
+    context.output.answer(created, created.key);
+    context.output.note(`key ${created.id}; it is shown this once`);
+    return 0;
+  });
+}
+
+function registerKeyList(key: Command, run: Runner): void {
+  key
+    .command('list')
+    .description('list keys; never the secrets')
+    .action(() =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const keys = await listApiKeys(database.pool());
+          const rows = keys.map((one) => [
+            one.id,
+            one.key_prefix,
+            one.kilo_user_id ?? '(service)',
+            one.scopes.join(','),
+            one.revoked_at === null ? 'active' : 'revoked',
+          ]);
+          const table = alignTable([['id', 'key', 'user', 'scopes', 'state'], ...rows]);
+          context.output.answer({ keys }, rows.length === 0 ? 'no keys' : table);
+          return 0;
+        }),
+      ),
+    );
+}

@@ -1,0 +1,80 @@
+import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import { formatUsd } from '../money.js';
+
+/** Where a command writes; streams are given, so that tests can read them. */
+export interface Streams {
+  stdout: NodeJS.WritableStream;
+  stderr: NodeJS.WritableStream & { isTTY?: boolean };
+}
+
+/** What commands print: with `--json` one document on stdout, else short text. */
+export class Output {
+  readonly json: boolean;
+  readonly streams: Streams;
+
+  constructor(json: boolean, streams: Streams) {
+    this.json = json;
+    this.streams = streams;
+  }
+
+  /** The answer of a command, in both forms. */
+  answer(document: unknown, text: string): void {
+    if (this.json) this.streams.stdout.write(`${JSON.stringify(document)}\n`);
+    else if (text !== '') this.streams.stdout.write(`${text}\n`);
+  }
+
+  /** A remark for a person; never on stdout, never with `--json`. */
+  note(text: string): void {
+    if (!this.json) this.streams.stderr.write(`${text}\n`);
+  }
+
+  error(error: LedgerError): void {
+    if (!this.json) {
+      this.streams.stderr.write(`error: ${error.message}\n`);
+      return;
+    }
+    const { code, message, details } = error;
+    this.streams.stdout.write(`${JSON.stringify({ error: { code, message, details } })}\n`);
+  }
+}
+
+/** Any failure as the error a user is told; of a database's, its SQLSTATE is kept. */
+export function toCommandError(error: unknown): LedgerError {
+  if (error instanceof LedgerError) return error;
+  const isDatabase = sqlStateOf(error) !== null || isConnectionFailure(error);
+  if (isDatabase) return toLedgerError(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return new LedgerError('internal', message, { cause: error });
+}
+
+/** System errors of a socket; of a file they are the command's own affair. */
+function isConnectionFailure(error: unknown): boolean {
+  const { syscall, message } = (error ?? {}) as { syscall?: unknown; message?: unknown };
+  if (['connect', 'getaddrinfo', 'read', 'write'].includes(String(syscall))) return true;
+  if (error instanceof AggregateError) return error.errors.some(isConnectionFailure);
+  return /^Connection terminated|^timeout exceeded when trying to connect/.test(String(message));
+}
+
+/** Columns padded to equal width; the `right` ones (by index) aligned to the right. */
+export function alignTable(rows: readonly (readonly string[])[], right: readonly number[] = []) {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [index, cell] of row.entries()) {
+      widths[index] = Math.max(widths[index] ?? 0, cell.length);
+    }
+  }
+  const pad = (cell: string, index: number) =>
+    right.includes(index) ? cell.padStart(widths[index] ?? 0) : cell.padEnd(widths[index] ?? 0);
+  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+}
+
+/** 12345 -> 12,345 */
+export function formatCount(count: number): string {
+  return count.toLocaleString('en-US');
+}
+
+/** Microdollars as `12.345678 USD`. */
+export function formatAmount(amountMicrodollars: number | bigint): string {
+  return `${formatUsd(amountMicrodollars)} USD`;
+}

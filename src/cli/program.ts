@@ -1,0 +1,99 @@
+import { Command, CommanderError } from 'commander';
+import { EXIT_STATUS, LedgerError } from '../errors.js';
+import { registerAdjust } from './adjust.js';
+import type { Register, Runner } from './context.js';
+import { registerCredit } from './credit.js';
+import { readEnvironment } from './environment.js';
+import { registerExport } from './export.js';
+import { registerFold } from './fold.js';
+import { registerImport } from './import.js';
+import { registerKey } from './key.js';
+import { registerMigrate } from './migrate.js';
+import { registerOrg } from './org.js';
+import { Output, type Streams, toCommandError } from './output.js';
+import { registerStart } from './start.js';
+import { registerStatus } from './status.js';
+import { registerUser } from './user.js';
+
+const COMMANDS: readonly Register[] = [
+  registerStart,
+  registerMigrate,
+  registerUser,
+  registerOrg,
+  registerKey,
+  registerCredit,
+  registerAdjust,
+  registerImport,
+  registerExport,
+  registerFold,
+  registerStatus,
+];
+
+const USAGE = EXIT_STATUS.invalid_request;
+
+/** Runs one command; returns the exit status. Everything it prints goes to `streams`. */
+export async function runCli(
+  argv: readonly string[],
+  streams: Streams = process,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<number> {
+  // Known before parsing, so that errors of usage are JSON as well.
+  const output = new Output(argv.includes('--json'), streams);
+  let status = 0;
+  const run: Runner = async (work) => {
+    status = await work({ output, environment: readEnvironment(env) });
+  };
+  try {
+    await createProgram(output, run).parseAsync([...argv], { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return endOfUsage(error, output);
+    const commandError = toCommandError(error);
+    output.error(commandError);
+    return EXIT_STATUS[commandError.code];
+  }
+}
+
+function createProgram(output: Output, run: Runner): Command {
+  const program = new Command('microdollar')
+    .description('Exact usage ledger for AI gateways on PostgreSQL')
+    .option('--json', 'print one JSON document on stdout and nothing else there')
+    .addHelpText(
+      'after',
+      '\nExit status: 0 fine, 1 it ran and found something wrong, 2 usage, 3 it could not run.' +
+        '\nDatabase: DATABASE_URL, else an embedded one in MICRODOLLAR_DATA_DIR (.microdollar).',
+    );
+  program
+    .configureHelp({ showGlobalOptions: true })
+    .showHelpAfterError('(--help lists the options)');
+  program.exitOverride().configureOutput({
+    writeOut: (text) => output.streams.stdout.write(text),
+    writeErr: (text) => {
+      if (!output.json) output.streams.stderr.write(text);
+    },
+  });
+  for (const register of COMMANDS) register(program, run);
+  for (const command of program.commands) inherit(program, command);
+  return program;
+}
+
+/** Commands made by `.command()` copy these settings; groups and their parts must as well. */
+function inherit(parent: Command, command: Command): void {
+  command.copyInheritedSettings(parent);
+  for (const part of command.commands) inherit(command, part);
+}
+
+/** `--help` is fine; the rest is usage. */
+function endOfUsage(error: CommanderError, output: Output): number {
+  if (error.exitCode === 0) return 0;
+  if (output.json) {
+    const message = error.message.replace(/^error: /, '');
+    const isHelp = error.code === 'commander.help';
+    output.error(
+      new LedgerError('invalid_request', isHelp ? 'a command is missing; see --help' : message, {
+        details: { usage: error.code },
+      }),
+    );
+  }
+  return USAGE;
+}

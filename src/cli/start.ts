@@ -1,0 +1,188 @@
+import { rm } from 'node:fs/promises';
+import { type Logger, pino } from 'pino';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
+import { LedgerError } from '../errors.js';
+import { createLedger } from '../ledger.js';
+import { type AdminKey, obtainAdminKey } from './adminKey.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { describeFailure, migrateDatabase, requireDataDir } from './database.js';
+import { adminKeyPath, type Environment } from './environment.js';
+import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
+
+export const registerStart: Register = (program, run) => {
+  program
+    .command('start')
+    .description('migrate, then serve the API; prints the URL when ready')
+    .action(() => run(start));
+};
+
+/** What has been opened so far, to be closed in reverse, however far it went. */
+type Closer = () => Promise<unknown>;
+
+async function start(context: CommandContext): Promise<CommandStatus> {
+  const { environment, output } = context;
+  const log = pino({ level: environment.logLevel, base: null }, pino.destination(2));
+  const closers: Closer[] = [];
+  const stopped = waitForSignal(log);
+  try {
+    await requireDataDir(environment.dataDir);
+    const url = await openDatabase(environment, closers, log);
+    const { applied } = await migrateDatabase(environment, url);
+    if (applied.length > 0) log.info({ applied }, 'migrations applied');
+    const serving = await serve(environment, url, closers);
+    output.answer(toDocument(serving, environment), describe(serving, environment));
+    serving.adminKey.isNew = false;
+    log.info({ url: serving.url, pid: process.pid }, 'ready');
+    const signal = await stopped.promise;
+    log.info({ signal }, 'stopping');
+  } finally {
+    await closeAll(closers, log);
+    stopped.cancel();
+  }
+  log.info('stopped');
+  return 0;
+}
+
+/** DATABASE_URL, or the embedded server, which only one `start` serves from. */
+async function openDatabase(
+  environment: Environment,
+  closers: Closer[],
+  log: Logger,
+): Promise<string> {
+  if (environment.databaseUrl !== null) return environment.databaseUrl;
+  const { dataDir } = environment;
+  const other = await readRuntime(dataDir);
+  if (other !== null) {
+    throw new LedgerError(
+      'unavailable',
+      `the data directory ${dataDir} is in use: process ${other.process.pid} serves ` +
+        `${other.serverUrl ?? 'from it'}; stop it, or set another MICRODOLLAR_DATA_DIR`,
+      { details: { data_dir: dataDir, pid: other.process.pid } },
+    );
+  }
+  await writeRuntime(dataDir, null);
+  closers.push(() => removeRuntime(dataDir));
+  let server = await startEmbeddedPostgres({ dataDir });
+  let isClosing = false;
+  closers.push(() => {
+    isClosing = true;
+    return server.stop();
+  });
+  const restart = async (gone: EmbeddedPostgres): Promise<void> => {
+    const { expected, reason } = await gone.exited;
+    if (expected || isClosing) return;
+    log.error({ reason }, 'the embedded PostgreSQL ended; starting it again');
+    await gone.stop().catch(() => {});
+    // The same port: pools find it again by themselves.
+    server = await startEmbeddedPostgres({ dataDir, port: gone.port });
+    log.info('the embedded PostgreSQL is back');
+    return restart(server);
+  };
+  restart(server).catch((error: Error) => {
+    log.fatal({ reason: error.message }, 'the embedded PostgreSQL cannot be started again');
+    process.kill(process.pid, 'SIGTERM');
+  });
+  return server.url;
+}
+
+interface Serving {
+  url: string;
+  adminKey: AdminKey;
+}
+
+async function serve(environment: Environment, url: string, closers: Closer[]): Promise<Serving> {
+  const adminKey = await obtainAdminKey(environment);
+  // A start that failed before it could show its new key leaves the showing to the next.
+  closers.push(async () => {
+    if (adminKey.isNew) await rm(adminKeyPath(environment.dataDir), { force: true });
+  });
+  const ledger = await createLedger({
+    databaseUrl: url,
+    ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
+  }).catch((error) => {
+    throw describeFailure(error, url);
+  });
+  closers.push(() => ledger.close());
+  // Loaded here: no other command needs the server.
+  const { createServer } = await import('../server/app.js');
+  const { host, port, logLevel } = environment;
+  const server = await createServer({ ledger, adminKey: adminKey.key, host, port, logLevel });
+  closers.push(() => server.close());
+  const serverUrl = await server.listen().catch((error) => {
+    throw describeListenFailure(error, environment);
+  });
+  if (environment.databaseUrl === null) await writeRuntime(environment.dataDir, serverUrl);
+  return { url: serverUrl, adminKey };
+}
+
+function describeListenFailure(error: unknown, { host, port }: Environment): unknown {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  const remedies: Record<string, string> = {
+    EADDRINUSE: `port ${port} on ${host} is in use; set PORT to a free one (PORT=0 picks one)`,
+    EACCES: `port ${port} on ${host} is not allowed to this user; set PORT above 1023`,
+    EADDRNOTAVAIL: `${host} is no address of this machine; set HOST`,
+    ENOTFOUND: `${host} is not known; set HOST`,
+  };
+  const message = code === undefined ? undefined : remedies[code];
+  if (message === undefined) return error;
+  return new LedgerError('unavailable', message, { details: { host, port }, cause: error });
+}
+
+function toDocument({ url, adminKey }: Serving, environment: Environment) {
+  return {
+    url,
+    data_dir: environment.dataDir,
+    ...(adminKey.isNew ? { admin_key: adminKey.key } : {}),
+  };
+}
+
+/** Ready, the key when it is new, and what to do next. */
+function describe({ url, adminKey }: Serving, environment: Environment): string {
+  const keyFile = adminKeyPath(environment.dataDir);
+  const key = environment.adminKey === null ? `$(cat ${keyFile})` : '$MICRODOLLAR_ADMIN_KEY';
+  const headers = `-H "authorization: Bearer ${key}" -H 'content-type: application/json'`;
+  const event = '{"events":[{"kilo_user_id":"ada","cost":1250}]}';
+  return [
+    `microdollar is ready: ${url}`,
+    ...(adminKey.isNew ? [`admin key, shown this once (kept in ${keyFile}): ${adminKey.key}`] : []),
+    'next:',
+    `  curl -s ${headers} ${url}/api/users -d '{"id":"ada"}'`,
+    `  curl -s ${headers} ${url}/api/usage -d '${event}'`,
+    `  curl -s ${url}/metrics`,
+  ].join('\n');
+}
+
+/** The first SIGINT or SIGTERM; a second one ends the process at once. */
+function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(): void } {
+  let resolve: (signal: NodeJS.Signals) => void = () => {};
+  let seen = false;
+  const promise = new Promise<NodeJS.Signals>((settle) => {
+    resolve = settle;
+  });
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (seen) {
+      log.warn({ signal }, 'second signal: exiting at once');
+      process.exit(signal === 'SIGINT' ? 130 : 143);
+    }
+    seen = true;
+    resolve(signal);
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return {
+    promise,
+    cancel: () => {
+      process.removeListener('SIGINT', onSignal);
+      process.removeListener('SIGTERM', onSignal);
+    },
+  };
+}
+
+/** In reverse; one that fails does not keep the others open, nor hide why we stop. */
+async function closeAll(closers: readonly Closer[], log: Logger): Promise<void> {
+  for (const close of closers.toReversed()) {
+    await close().catch((error: Error) => {
+      log.error({ reason: error.message }, 'not closed cleanly');
+    });
+  }
+}

@@ -1,0 +1,73 @@
+import type { Statement } from '../db/statement.js';
+
+/** Rows counted one by one; past that an estimate from the planner's statistics. */
+export const COUNTED_ROWS = 10_000;
+export type CountedTable =
+  | 'kilocode_users'
+  | 'organizations'
+  | 'microdollar_usage'
+  | 'microdollar_usage_daily';
+
+/** Events of today counted one by one. */
+export const COUNTED_EVENTS = 100_000;
+
+export interface StatusRow {
+  server_version: string;
+  read_mode: string | null;
+  archive_horizon: string | null;
+  today: string;
+  users_counted: string;
+  organizations_counted: string;
+  usage_counted: string;
+  daily_counted: string;
+  events_today: string;
+  last_event_at: string | null;
+  keys_active: string;
+}
+
+/** Everything `status` shows but the pending log. No full count: each is bounded by a limit. */
+export function statusStatement(): Statement {
+  return {
+    name: 'status',
+    text: `
+      /* status */
+      select current_setting('server_version') as server_version,
+        (select s.read_mode from ledger_settings as s where s.id = 1) as read_mode,
+        (select to_char(s.archive_horizon at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+          from ledger_settings as s where s.id = 1) as archive_horizon,
+        (now() at time zone 'UTC')::date::text as today,
+        ${bounded('kilocode_users', 'users')},
+        ${bounded('organizations', 'organizations')},
+        ${bounded('microdollar_usage', 'usage')},
+        ${bounded('microdollar_usage_daily', 'daily')},
+        (select count(*) from (
+          select from microdollar_usage as m
+          where m.created_at >= date_trunc('day', now() at time zone 'UTC') at time zone 'UTC'
+          limit ${COUNTED_EVENTS}) as events) as events_today,
+        (select to_char(m.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+          from microdollar_usage as m
+          order by m.created_at desc
+          limit 1) as last_event_at,
+        (select count(*) from api_keys as k where k.revoked_at is null) as keys_active`,
+    values: [],
+  };
+}
+
+/** A count that is exact up to a limit. */
+function bounded(table: CountedTable, name: string): string {
+  return `
+        (select count(*) from (
+          select from ${table} limit ${COUNTED_ROWS}) as counted) as ${name}_counted`;
+}
+
+/**
+ * The planner's estimate of a table's rows (row 0, `QUERY PLAN` as JSON): its statistics scaled
+ * to the table's size now, so it holds between two ANALYZEs, and before the first.
+ */
+export function estimateStatement(table: CountedTable): Statement {
+  return {
+    name: `estimate_${table}`,
+    text: `explain (format json) select from ${table}`,
+    values: [],
+  };
+}

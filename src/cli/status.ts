@@ -1,0 +1,96 @@
+import type { Pool } from 'pg';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable, formatCount } from './output.js';
+import { readRuntime } from './runtimeFile.js';
+import {
+  COUNTED_EVENTS,
+  COUNTED_ROWS,
+  type CountedTable,
+  estimateStatement,
+  type StatusRow,
+  statusStatement,
+} from './status.sql.js';
+
+export const registerStatus: Register = (program, run) => {
+  program
+    .command('status')
+    .description('one screen: pending depth and age, sizes, read mode')
+    .action(() => run(showStatus));
+};
+
+/** A size: exact while it is small, else from the planner's statistics. */
+interface Size {
+  rows: number;
+  isEstimate: boolean;
+}
+
+async function showStatus(context: CommandContext): Promise<CommandStatus> {
+  return withDatabase(context, async (database) => {
+    const pool = database.pool();
+    const { rows } = await pool.query<StatusRow>(statusStatement());
+    const row = rows[0];
+    if (row === undefined) throw new Error('the status statement returned no row');
+    const pending = await (await database.ledger()).getPendingStatus();
+    const runtime = database.embeddedDir === null ? null : await readRuntime(database.embeddedDir);
+    const eventsToday = Number(row.events_today);
+    const document = {
+      database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
+      data_dir: database.embeddedDir,
+      postgresql: row.server_version,
+      server_url: runtime?.serverUrl ?? null,
+      read_mode: row.read_mode ?? 'rollup',
+      archive_horizon: row.archive_horizon,
+      pending_rows: pending.depth,
+      pending_oldest_age_ms: pending.oldestAgeMs,
+      users: await sizeOf(pool, 'kilocode_users', row.users_counted),
+      organizations: await sizeOf(pool, 'organizations', row.organizations_counted),
+      usage: await sizeOf(pool, 'microdollar_usage', row.usage_counted),
+      usage_daily: await sizeOf(pool, 'microdollar_usage_daily', row.daily_counted),
+      active_keys: Number(row.keys_active),
+      today: row.today,
+      events_today: { rows: eventsToday, isEstimate: eventsToday >= COUNTED_EVENTS },
+      last_event_at: row.last_event_at,
+    };
+    context.output.answer(
+      document,
+      alignTable([
+        ['database', `${document.data_dir ?? document.database}, PostgreSQL ${row.server_version}`],
+        ['server', document.server_url ?? 'not started from this data directory'],
+        ['read mode', document.read_mode],
+        ['archive horizon', document.archive_horizon ?? 'none'],
+        ['pending', describePending(pending.depth, pending.oldestAgeMs)],
+        ['users', describeSize(document.users)],
+        ['organizations', describeSize(document.organizations)],
+        ['usage rows', describeSize(document.usage)],
+        ['daily rows', describeSize(document.usage_daily)],
+        ['active keys', formatCount(document.active_keys)],
+        ['events today', describeToday(document.events_today, row.today)],
+        ['last event', row.last_event_at ?? 'none'],
+      ]),
+    );
+    return 0;
+  });
+}
+
+async function sizeOf(pool: Pool, table: CountedTable, counted: string): Promise<Size> {
+  const exact = Number(counted);
+  if (exact < COUNTED_ROWS) return { rows: exact, isEstimate: false };
+  const { rows } = await pool.query(estimateStatement(table));
+  const estimate = Number(rows[0]?.['QUERY PLAN']?.[0]?.Plan?.['Plan Rows'] ?? 0);
+  return { rows: Math.max(exact, estimate), isEstimate: true };
+}
+
+function describeSize(size: Size): string {
+  return `${size.isEstimate ? 'about ' : ''}${formatCount(size.rows)}`;
+}
+
+function describeToday(events: Size, today: string): string {
+  return `${formatCount(events.rows)}${events.isEstimate ? ' or more' : ''} (UTC ${today})`;
+}
+
+function describePending(depth: number, oldestAgeMs: number): string {
+  if (depth === 0) return 'none: the base tables are exact';
+  const age = (oldestAgeMs / 1000).toFixed(1);
+  return `${formatCount(depth)} rows, oldest ${age} s; \`fold\` drains them`;
+}

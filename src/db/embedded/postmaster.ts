@@ -1,0 +1,176 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { LedgerError } from '../../errors.js';
+import { type Account, launchAs } from './account.js';
+import type { Binaries } from './binaries.js';
+import { openLog, type Places, quoteLog, serverEnvironment } from './cluster.js';
+import { commandLineOf, isRunning } from './processes.js';
+
+const FAST_STOP_MS = 30_000;
+const IMMEDIATE_STOP_MS = 10_000;
+
+/** What postmaster.pid says of the cluster's server. */
+export interface Postmaster {
+  pid: number;
+  port: number;
+  /** `starting`, `ready`, `stopping`; empty while it is written. */
+  status: string;
+}
+
+/**
+ * The running server of this cluster; null when there is none. A postmaster.pid whose pid now
+ * belongs to another program (after a reboot, or a new container) is removed: PostgreSQL would
+ * refuse to start because of it. Call under the start lock.
+ */
+export function findPostmaster(places: Places): Postmaster | null {
+  const file = path.join(places.cluster, 'postmaster.pid');
+  let lines: string[];
+  try {
+    lines = readFileSync(file, 'utf8').split('\n');
+  } catch {
+    return null;
+  }
+  const pid = Number(lines[0]);
+  if (!Number.isSafeInteger(pid) || pid <= 0) return null;
+  if (!isPostmasterOf(pid, places)) {
+    rmSync(file, { force: true });
+    return null;
+  }
+  return { pid, port: Number(lines[3] ?? 0), status: (lines[7] ?? '').trim() };
+}
+
+/** Whether the process is a PostgreSQL server that was started on this very directory. */
+export function isPostmasterOf(pid: number, places: Places): boolean {
+  const commandLine = commandLineOf(pid);
+  return (
+    commandLine !== null && (commandLine === '' || commandLine.includes(` ${places.cluster} `))
+  );
+}
+
+/** The server's `name=value` settings as its own command line has them. */
+export function settingsOf(pid: number): string[] {
+  const parts = (commandLineOf(pid) ?? '').split(' -c ').slice(1);
+  return parts.filter((part) => !part.startsWith('port=')).map((part) => part.trim());
+}
+
+export async function pickFreePort(): Promise<number> {
+  const server = createServer();
+  return new Promise((resolve, reject) => {
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+/** Starts a server; it is not yet ready. */
+export function launchPostmaster(
+  places: Places,
+  binaries: Binaries,
+  account: Account | null,
+  port: number,
+  settings: readonly string[],
+): ChildProcess {
+  const args = ['-D', places.cluster];
+  for (const setting of [`port=${port}`, ...settings]) args.push('-c', setting);
+  const launch = launchAs(account, binaries.postgres, args, places.cluster);
+  const { command, args: launchArgs, ...identity } = launch;
+  const log = openLog(places);
+  const child = spawn(command, launchArgs, {
+    ...identity,
+    cwd: path.dirname(binaries.postgres),
+    env: serverEnvironment(),
+    stdio: ['ignore', log, log],
+    // A session of its own: ^C at a terminal is for us; we stop the server when we are done.
+    detached: true,
+  });
+  closeSync(log);
+  child.on('error', () => {});
+  child.unref();
+  return child;
+}
+
+/**
+ * Whether the server on the port is this cluster's and takes our password; `busy` while it
+ * starts, stops or is at its connection limit.
+ */
+export async function probe(
+  places: Places,
+  port: number,
+  password: string,
+): Promise<'ours' | 'busy' | 'foreign'> {
+  const client = new pg.Client({
+    ...{ host: '127.0.0.1', port, user: 'postgres', password, database: 'postgres' },
+    connectionTimeoutMillis: 2_000,
+    query_timeout: 2_000,
+    application_name: 'microdollar embedded',
+  });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    const result = await client.query("select current_setting('data_directory') as dir");
+    return result.rows[0].dir === realpathSync(places.cluster) ? 'ours' : 'foreign';
+  } catch (error) {
+    const state = (error as { code?: string }).code ?? '';
+    return state.startsWith('28') ? 'foreign' : 'busy';
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/** Waits until the process is gone; false when it still runs at the end. */
+export async function waitUntilGone(pid: number, timeoutMs: number): Promise<boolean> {
+  const deadline = Date.now() + timeoutMs;
+  while (isRunning(pid)) {
+    if (Date.now() > deadline) return false;
+    await sleep(20);
+  }
+  return true;
+}
+
+/** The same without an event loop, for exit handlers. */
+export function waitUntilGoneSync(pid: number, timeoutMs: number): void {
+  const deadline = Date.now() + timeoutMs;
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  while (isRunning(pid) && Date.now() < deadline) Atomics.wait(never, 0, 0, 20);
+}
+
+/**
+ * Signal only. Fast: sessions are ended, a checkpoint is written. Immediate: like a crash, the
+ * next start recovers.
+ */
+export function signalStop(pid: number, places: Places, how: 'fast' | 'immediate'): void {
+  if (!isPostmasterOf(pid, places)) return;
+  try {
+    process.kill(pid, how === 'fast' ? 'SIGINT' : 'SIGQUIT');
+    // A server that was stopped (SIGSTOP) sees the signal only when it runs again.
+    process.kill(pid, 'SIGCONT');
+  } catch {
+    // Gone meanwhile.
+  }
+}
+
+/**
+ * Fast shutdown; if that does not end, immediate shutdown: the next start recovers from the
+ * write-ahead log. Never SIGKILL, which would leave backends behind.
+ */
+export async function stopPostmaster(pid: number, places: Places): Promise<void> {
+  signalStop(pid, places, 'fast');
+  if (await waitUntilGone(pid, FAST_STOP_MS)) return;
+  await quitPostmaster(pid, places);
+}
+
+export async function quitPostmaster(pid: number, places: Places): Promise<void> {
+  signalStop(pid, places, 'immediate');
+  if (await waitUntilGone(pid, IMMEDIATE_STOP_MS)) return;
+  throw new LedgerError(
+    'unavailable',
+    `PostgreSQL ${pid} on ${places.cluster} does not stop${quoteLog(places)}`,
+    { details: { pid, directory: places.root } },
+  );
+}

@@ -1,0 +1,122 @@
+import type pg from 'pg';
+import { isUuid, readText } from '../accounts/fields.js';
+import { findMemberships, isOrganizationMember } from '../accounts/memberships.js';
+import { LedgerError } from '../errors.js';
+import type { Principal } from './auth.js';
+
+/**
+ * Whose data a read is about. A user's key reads that user alone; service and admin keys name one.
+ * @throws LedgerError `forbidden`, `invalid_request`
+ */
+export function resolveUser(principal: Principal, kiloUserId: string | undefined): string {
+  if (kiloUserId === undefined) {
+    if (principal.kiloUserId !== null) return principal.kiloUserId;
+    throw new LedgerError(
+      'invalid_request',
+      'this key acts for no user; name one with kiloUserId in the input',
+      { details: { field: 'kiloUserId' } },
+    );
+  }
+  if (kiloUserId === principal.kiloUserId) return kiloUserId;
+  if (principal.kiloUserId !== null && !principal.scopes.has('admin')) {
+    throw new LedgerError('forbidden', "another user's data is out of reach of this key", {
+      details: { field: 'kiloUserId' },
+    });
+  }
+  return readText('kiloUserId', kiloUserId);
+}
+
+/**
+ * Which organization's usage may be read (null = personal): by a user as its member, own events
+ * only; by a service key that is limited to one, that one alone.
+ * @throws LedgerError `forbidden`
+ */
+export async function checkOrganizationRead(
+  pool: pg.Pool,
+  principal: Principal,
+  organizationId: string | null,
+): Promise<void> {
+  if (principal.kiloUserId === null) {
+    checkServiceOrganization(principal, organizationId);
+    return;
+  }
+  if (organizationId === null || principal.scopes.has('admin')) return;
+  if (await isOrganizationMember(pool, organizationId, principal.kiloUserId)) return;
+  throw notMember('organizationId');
+}
+
+export type EventAccess = (event: unknown) => LedgerError | null;
+
+/**
+ * Which of these events the key may write; what is malformed is left to the ledger to refuse.
+ * Compares the values as sent: the ledger's cleaning (NUL bytes) never turns a value that equals
+ * the key's user into another one.
+ */
+export async function createEventAccess(
+  pool: pg.Pool,
+  principal: Principal,
+  events: readonly unknown[],
+): Promise<EventAccess> {
+  const userId = principal.kiloUserId;
+  if (userId === null) {
+    return (event) =>
+      refusalOf(() =>
+        checkServiceOrganization(principal, organizationOf(event), 'organization_id'),
+      );
+  }
+  const organizationIds = new Set<string>();
+  for (const event of events) {
+    const organizationId = organizationOf(event);
+    if (organizationId !== null) organizationIds.add(organizationId);
+  }
+  const memberships =
+    organizationIds.size === 0 ? null : await findMemberships(pool, userId, organizationIds);
+  return (event) => {
+    const eventUser = fieldOf(event, 'kilo_user_id');
+    if (typeof eventUser === 'string' && eventUser !== userId) {
+      return new LedgerError('forbidden', 'this key writes for its own user alone', {
+        details: { field: 'kilo_user_id' },
+      });
+    }
+    const organizationId = organizationOf(event);
+    const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
+    return isStranger ? notMember('organization_id') : null;
+  };
+}
+
+function checkServiceOrganization(
+  principal: Principal,
+  organizationId: string | null,
+  field = 'organizationId',
+): void {
+  if (principal.organizationId === null || principal.organizationId === organizationId) return;
+  throw new LedgerError('forbidden', 'this key is limited to another organization', {
+    details: { field },
+  });
+}
+
+function organizationOf(event: unknown): string | null {
+  const value = fieldOf(event, 'organization_id');
+  return isUuid(value) ? value.toLowerCase() : null;
+}
+
+function fieldOf(event: unknown, field: string): unknown {
+  if (typeof event !== 'object' || event === null) return undefined;
+  return (event as Record<string, unknown>)[field];
+}
+
+function notMember(field: string): LedgerError {
+  return new LedgerError('forbidden', 'the user is not a member of this organization', {
+    details: { field },
+  });
+}
+
+function refusalOf(check: () => void): LedgerError | null {
+  try {
+    check();
+    return null;
+  } catch (error) {
+    if (error instanceof LedgerError) return error;
+    throw error;
+  }
+}

@@ -1,0 +1,165 @@
+import type { AddressInfo, Socket } from 'node:net';
+import type { TRPCError } from '@trpc/server';
+import { type FastifyTRPCPluginOptions, fastifyTRPCPlugin } from '@trpc/server/adapters/fastify';
+import { type FastifyInstance, type FastifyReply, fastify, LogController } from 'fastify';
+import { Registry } from 'prom-client';
+import type { Scope } from '../accounts/scopes.js';
+import { checkScope, createAuthenticator, readToken } from './auth.js';
+import { toHttpFailure } from './errors.js';
+import { addHttpMetrics } from './httpMetrics.js';
+import { addJsonParser } from './jsonParser.js';
+import { addAccessLog, createLogger } from './log.js';
+import { DEFAULT_LIMITS, type ServerLimits, type ServerOptions } from './options.js';
+import type { ServerServices } from './plugins.js';
+import { addRequestGuard, makeRequestId } from './requestGuard.js';
+import { accountRoutes } from './routes/accounts.js';
+import { healthRoutes } from './routes/health.js';
+import { usageRoutes } from './routes/usage.js';
+import { createStatus } from './status.js';
+import { createContextFactory } from './trpc/context.js';
+import { type AppRouter, appRouter } from './trpc/router.js';
+import { addUnmatchedHandler } from './unmatched.js';
+
+export interface Server {
+  app: FastifyInstance;
+  /** @returns the URL. @throws the system's error (EADDRINUSE, EACCES, ...) */
+  listen(): Promise<string>;
+  /** Stops accepting, lets requests in flight finish within the limit. The ledger stays open. */
+  close(): Promise<void>;
+}
+
+/** The ledger over HTTP. */
+export function createServer(options: ServerOptions): Server {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const host = options.host ?? '127.0.0.1';
+  const port = options.port ?? 8787;
+  let isShuttingDown = false;
+  let closing: Promise<void> | null = null;
+
+  const app = createApp(options, limits);
+  const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
+  const services: ServerServices = {
+    ledger: options.ledger,
+    limits,
+    registry: new Registry(),
+    isShuttingDown: () => isShuttingDown,
+    requireScope:
+      (scope: Scope, { apiKeyHeader = false } = {}) =>
+      async (request) => {
+        request.principal = await authenticate(readToken(request.headers, apiKeyHeader));
+        checkScope(request.principal, scope);
+      },
+  };
+
+  app.decorateRequest('principal', null);
+  addAccessLog(app);
+  addHttpMetrics(app, services.registry);
+  addRequestGuard(app, services.isShuttingDown);
+  addJsonParser(app, limits.jsonDepth);
+  addUnmatchedHandler(app);
+  for (const plugin of [healthRoutes, usageRoutes, accountRoutes, ...(options.plugins ?? [])]) {
+    app.register(async (scope) => plugin(scope, services));
+  }
+  app.register(fastifyTRPCPlugin, {
+    prefix: '/api/trpc',
+    trpcOptions: {
+      router: appRouter,
+      maxBatchSize: limits.trpcBatch,
+      createContext: createContextFactory({
+        ledger: options.ledger,
+        authenticate,
+        readStatus: createStatus(options, limits.readinessTimeoutMs, services.isShuttingDown),
+      }),
+      // The adapter answers with a Response, whose status the onSend hook does not see yet.
+      responseMeta: ({ errors }) => ({ headers: headersOf(errors) }),
+      onError: ({ error, path, req }) => {
+        if (error.code !== 'INTERNAL_SERVER_ERROR' && error.code !== 'SERVICE_UNAVAILABLE') return;
+        req.log.error({ err: error, path }, 'tRPC call failed');
+      },
+    },
+  } satisfies FastifyTRPCPluginOptions<AppRouter>);
+
+  async function close(): Promise<void> {
+    isShuttingDown = true;
+    const timer = setTimeout(() => {
+      app.log.warn('requests in flight took too long; their connections are cut');
+      app.server.closeAllConnections();
+    }, limits.shutdownTimeoutMs);
+    try {
+      await app.close();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  return {
+    app,
+    listen: () => listen(app, host, port),
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+function createApp(options: ServerOptions, limits: ServerLimits): FastifyInstance {
+  const app = fastify({
+    loggerInstance: createLogger(options.logLevel ?? 'info', options.logStream),
+    // addAccessLog writes one line per request.
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: makeRequestId,
+    bodyLimit: limits.bodyBytes,
+    // A tRPC batch names all its procedures in one path segment.
+    routerOptions: { maxParamLength: 4_000 },
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    http: { headersTimeout: limits.headersTimeoutMs, connectionsCheckingInterval: 2_000 },
+    // Shutdown answers in our own shape (requestGuard.ts).
+    return503OnClosing: false,
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, _request, reply) => {
+      const { status, body } = toHttpFailure(error, limits.bodyBytes);
+      void (reply as FastifyReply).code(status).send(body);
+    },
+  });
+  app.server.maxConnections = limits.connections;
+  app.setErrorHandler((error, request, reply) => {
+    const { status, body } = toHttpFailure(error, request.routeOptions.bodyLimit);
+    if (status >= 500) request.log.error({ err: error }, 'request failed');
+    return reply.code(status).send(body);
+  });
+  return app;
+}
+
+function headersOf(errors: readonly TRPCError[]): Record<string, string> {
+  const codes = errors.map((error) => error.code);
+  return {
+    ...(codes.includes('UNAUTHORIZED') ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(codes.includes('SERVICE_UNAVAILABLE') ? { 'retry-after': '1' } : {}),
+  };
+}
+
+/** What is not HTTP, or comes too slowly: answered on the socket, for there is no request. */
+function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, message] =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? ['408 Request Timeout', 'the request took too long to arrive']
+      : error.code === 'HPE_HEADER_OVERFLOW'
+        ? ['431 Request Header Fields Too Large', 'the headers are too large']
+        : ['400 Bad Request', 'this is not a valid HTTP request'];
+  const body = JSON.stringify({ error: { code: 'invalid_request', message } });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nConnection: close\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
+
+async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
+  await app.listen({ host, port, listenTextResolver: (address) => `listening on ${address}` });
+  const address = app.server.address() as AddressInfo;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`;
+}

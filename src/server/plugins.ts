@@ -1,0 +1,22 @@
+import type { FastifyInstance, onRequestAsyncHookHandler } from 'fastify';
+import type { Registry } from 'prom-client';
+import type { Scope } from '../accounts/scopes.js';
+import type { Ledger } from '../ledgerTypes.js';
+import type { ServerLimits } from './options.js';
+
+/** What routes are given. */
+export interface ServerServices {
+  ledger: Ledger;
+  limits: ServerLimits;
+  /** Metrics of this server; merged into `/metrics`. */
+  registry: Registry;
+  isShuttingDown(): boolean;
+  /**
+   * `onRequest` hook of a route: authenticates before the body is read, sets `request.principal`,
+   * answers 401 or 403. `apiKeyHeader` accepts `x-api-key` too, as Anthropic's clients send it.
+   */
+  requireScope(scope: Scope, options?: { apiKeyHeader?: boolean }): onRequestAsyncHookHandler;
+}
+
+/** Adds routes, hooks and parsers that stay its own (Fastify encapsulation). */
+export type ServerPlugin = (app: FastifyInstance, services: ServerServices) => void | Promise<void>;

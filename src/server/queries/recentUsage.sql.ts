@@ -1,0 +1,33 @@
+import type { Statement } from '../../db/statement.js';
+
+export interface RecentRow {
+  id: string;
+  created_at: string;
+  organization_id: string | null;
+  provider: string | null;
+  model: string | null;
+  requested_model: string | null;
+  cost: string;
+  input_tokens: string;
+  output_tokens: string;
+  cache_write_tokens: string;
+  cache_hit_tokens: string;
+  has_error: boolean;
+}
+
+/** A user's newest requests, by idx_microdollar_usage_kilo_user_id_created_at, read backwards. */
+export function recentUsageStatement(kiloUserId: string, limit: number): Statement {
+  return {
+    name: 'usage.recent',
+    text: `/* usage.recent */
+select id,
+  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+  organization_id, provider, model, requested_model, cost, input_tokens, output_tokens,
+  cache_write_tokens, cache_hit_tokens, has_error
+from microdollar_usage as u
+where u.kilo_user_id = $1::text
+order by u.created_at desc
+limit $2::integer`,
+    values: [kiloUserId, limit],
+  };
+}

@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import { unknownUser } from '../../accounts/fields.js';
+import { toSafeInteger } from '../../money.js';
+import { checkOrganizationRead, resolveUser } from '../access.js';
+import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
+import { readRows } from '../queries/rows.js';
+import { parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const input = z.strictObject({ kiloUserId: z.string().optional() }).optional();
+
+/** A user's balance and those of their organizations; microdollars. */
+export const readCurrentBalance = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(input, value))
+  .query(async ({ ctx, input: query }) => {
+    const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
+    const rows = await readRows<BalanceRow>(
+      ctx.ledger.readPool,
+      currentBalanceStatement(kiloUserId),
+    );
+    const own = rows.find((row) => row.organization_id === null);
+    if (own === undefined) throw unknownUser();
+    return {
+      ...toBalance(own),
+      organizations: rows.flatMap((row) =>
+        row.organization_id === null
+          ? []
+          : [
+              {
+                organization_id: row.organization_id,
+                name: row.name ?? '',
+                role: row.role ?? '',
+                ...toBalance(row),
+              },
+            ],
+      ),
+    };
+  });
+
+function toBalance(row: BalanceRow) {
+  const used = BigInt(row.microdollars_used);
+  const acquired = BigInt(row.total_microdollars_acquired);
+  return {
+    microdollars_used: toSafeInteger(used),
+    total_microdollars_acquired: toSafeInteger(acquired),
+    remaining_microdollars: toSafeInteger(acquired - used),
+  };
+}

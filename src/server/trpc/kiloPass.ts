@@ -1,0 +1,31 @@
+import { z } from 'zod';
+import { checkOrganizationRead, resolveUser } from '../access.js';
+import { instant, parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const input = z
+  .strictObject({
+    asOf: instant.optional(),
+    /** Service and admin keys only. */
+    kiloUserId: z.string().optional(),
+  })
+  .optional();
+
+/** Average of the last three months, personal scope, USD; a header says which source answered. */
+export const readAverageMonthlyUsage = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(input, value))
+  .query(async ({ ctx, input: query }) => {
+    const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
+    const { averageMonthlyUsageUsd, source } = await ctx.ledger.getAverageMonthlyUsageLast3Months({
+      kilo_user_id: kiloUserId,
+      ...(query?.asOf === undefined ? {} : { asOf: query.asOf }),
+    });
+    if (!ctx.reply.sent) {
+      ctx.reply.header(
+        'x-microdollar-source',
+        `${source.mode}; server=${source.server}; as-of=${source.asOf}`,
+      );
+    }
+    return { averageMonthlyUsageUsd };
+  });

@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { toSafeInteger } from '../../money.js';
+import { checkOrganizationRead, resolveUser } from '../access.js';
+import { type RecentRow, recentUsageStatement } from '../queries/recentUsage.sql.js';
+import { readRows } from '../queries/rows.js';
+import { type ByModelRow, usageByModelStatement } from '../queries/usageByModel.sql.js';
+import { checkDayRange, day, parseInput, uuid } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const MAX_RECENT = 200;
+
+const dailyInput = z.strictObject({
+  from: day,
+  /** Inclusive. */
+  until: day,
+  /** Null or absent: personal. */
+  organizationId: uuid.nullish(),
+  kiloUserId: z.string().optional(),
+});
+
+/** Daily totals of one scope; days without usage are absent. Exact (I2). */
+export const readDaily = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(dailyInput, value))
+  .query(async ({ ctx, input }) => {
+    checkDayRange(input.from, input.until);
+    const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
+    const organizationId = input.organizationId ?? null;
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, organizationId);
+    return ctx.ledger.getDailyUsage({
+      kilo_user_id: kiloUserId,
+      organization_id: organizationId,
+      from: input.from,
+      until: input.until,
+    });
+  });
+
+const recentInput = z
+  .strictObject({
+    limit: z.int().min(1).max(MAX_RECENT).optional(),
+    kiloUserId: z.string().optional(),
+  })
+  .optional();
+
+/** A user's last requests, personal and organizations', newest first. */
+export const readRecent = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(recentInput, value))
+  .query(async ({ ctx, input }) => {
+    const kiloUserId = resolveUser(ctx.principal, input?.kiloUserId);
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
+    const rows = await readRows<RecentRow>(
+      ctx.ledger.readPool,
+      recentUsageStatement(kiloUserId, input?.limit ?? 50),
+    );
+    return rows.map((row) => ({
+      ...row,
+      cost: toSafeInteger(row.cost),
+      input_tokens: toSafeInteger(row.input_tokens),
+      output_tokens: toSafeInteger(row.output_tokens),
+      cache_write_tokens: toSafeInteger(row.cache_write_tokens),
+      cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
+    }));
+  });
+
+const byModelInput = z.strictObject({
+  date: day,
+  /** Null or absent: personal. */
+  organizationId: uuid.nullish(),
+  kiloUserId: z.string().optional(),
+});
+
+/** A UTC day by model, the costliest first. */
+export const readByModel = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(byModelInput, value))
+  .query(async ({ ctx, input }) => {
+    const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
+    const organizationId = input.organizationId ?? null;
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, organizationId);
+    const rows = await readRows<ByModelRow>(
+      ctx.ledger.readPool,
+      usageByModelStatement(kiloUserId, input.date, organizationId),
+    );
+    return rows.map((row) => ({
+      model: row.model,
+      cost: toSafeInteger(row.cost),
+      requests: toSafeInteger(row.requests),
+      input_tokens: toSafeInteger(row.input_tokens),
+      output_tokens: toSafeInteger(row.output_tokens),
+      cache_write_tokens: toSafeInteger(row.cache_write_tokens),
+      cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
+    }));
+  });

@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import { LedgerError } from '../errors.js';
+import { parseInstant } from '../record/instant.js';
+
+/** Days of one request for daily usage: three years. */
+export const MAX_DAYS = 1_100;
+
+/** @throws LedgerError `invalid_request` naming the first field that is wrong */
+export function parseInput<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+): z.output<Schema> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  if (issue?.code === 'unrecognized_keys') {
+    const field = String(issue.keys[0]).slice(0, 100);
+    throw new LedgerError('invalid_request', `${field} is not a field${knownFields(schema)}`, {
+      details: { field },
+    });
+  }
+  const field = issue?.path.map(String).join('.') ?? '';
+  const message = issue?.message ?? 'is not valid';
+  throw new LedgerError('invalid_request', field === '' ? message : `${field}: ${message}`, {
+    details: field === '' ? {} : { field },
+  });
+}
+
+function knownFields(schema: z.ZodType): string {
+  const object = schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+  return object instanceof z.ZodObject ? `; known: ${Object.keys(object.shape).join(', ')}` : '';
+}
+
+/** A UTC calendar day, YYYY-MM-DD, that exists. */
+export const day = z
+  .string()
+  .refine(
+    (value) => /^\d{4}-\d{2}-\d{2}$/.test(value) && parseInstant(`${value}T00:00:00Z`) !== null,
+    'must be a UTC day like 2026-11-22',
+  );
+
+export const instant = z.string().refine((value) => parseInstant(value) !== null, {
+  message: 'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
+});
+
+export const uuid = z
+  .string()
+  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i, 'must be a UUID')
+  .transform((value) => value.toLowerCase());
+
+/** Both inclusive. @throws LedgerError `invalid_request` */
+export function checkDayRange(from: string, until: string): void {
+  const days = (Date.parse(until) - Date.parse(from)) / 86_400_000 + 1;
+  if (days < 1) {
+    throw new LedgerError('invalid_request', 'from lies after until; swap them', {
+      details: { field: 'from' },
+    });
+  }
+  if (days > MAX_DAYS) {
+    throw new LedgerError(
+      'invalid_request',
+      `from..until spans ${days} days; ask for at most ${MAX_DAYS} at a time`,
+      { details: { field: 'until', limit_days: MAX_DAYS } },
+    );
+  }
+}

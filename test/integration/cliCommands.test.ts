@@ -1,0 +1,164 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { runCommand, useCli } from './cliHarness.js';
+
+const cli = useCli();
+
+beforeAll(async () => {
+  await cli.ask('user', 'create', '=cmd()');
+  await cli.ask('user', 'create', 'ada', '--email', 'ada@example.com');
+  const days = ['2026-10-31T23:59:59.999999Z', '2026-11-01T00:00:00Z', '2026-11-02T23:59:59.9Z'];
+  const events = days.flatMap((created_at) => [
+    { kilo_user_id: 'ada', cost: 1_000_000, created_at, model: '-gpt' },
+    { kilo_user_id: '=cmd()', cost: -250_000, created_at },
+  ]);
+  const lines = events.map((event) => JSON.stringify(event)).join('\n');
+  await cli.ask('import', await cli.file('usage.jsonl', lines));
+});
+
+describe('accounts', () => {
+  it('are created once, credited, given keys, and deleted softly', async () => {
+    const org = await cli.ask('org', 'create', 'acme');
+    expect(org.document).toMatchObject({
+      name: 'acme',
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+    });
+    expect((await cli.ask('org', 'add-member', org.document.id, 'ada')).status).toBe(0);
+    const again = await cli.ask('user', 'create', 'ada');
+    expect(again).toMatchObject({ status: 1, document: { error: { code: 'already_exists' } } });
+
+    const credit = await cli.ask('credit', 'add', '--user', 'ada', '12.5');
+    expect(credit.document).toMatchObject({ amount_microdollars: 12_500_000 });
+    const key = await cli.ask('key', 'create', '--user', 'ada', '--scope', 'usage:read');
+    expect(key.document).toMatchObject({ scopes: ['usage:read'], key: expect.any(String) });
+    expect((await cli.run('key', 'list')).stdout).not.toContain(key.document.key);
+    expect((await cli.ask('key', 'revoke', key.document.id)).status).toBe(0);
+    expect((await cli.run('key', 'list')).stdout).toMatch(/revoked/);
+
+    expect((await cli.ask('user', 'create', 'gone')).status).toBe(0);
+    expect((await cli.ask('user', 'delete', 'gone')).status).toBe(0);
+    const unknown = await cli.ask('user', 'delete', 'nobody');
+    expect(unknown).toMatchObject({ status: 1, document: { error: { code: 'unknown_user' } } });
+  });
+
+  it.each([
+    [['key', 'create']],
+    [['key', 'create', '--user', 'ada', '--service']],
+    [['key', 'create', '--user', 'ada', '--scope', 'everything']],
+    [['credit', 'add', '5']],
+    [['credit', 'add', '--user', 'ada', '--org', 'x', '5']],
+  ])('%j is a usage error', async (argv) => {
+    expect(await cli.ask(...argv)).toMatchObject({
+      status: 2,
+      document: { error: { code: 'invalid_request' } },
+    });
+  });
+});
+
+it('adjust refunds a request by a signed row that names it', async () => {
+  const { rows } = await cli.database.pool.query(
+    `select id from microdollar_usage where kilo_user_id = 'ada' and cost > 0 order by created_at`,
+  );
+  const { status, document } = await cli.ask('adjust', rows[0].id, '-0.25');
+  expect(status).toBe(0);
+  expect(document).toMatchObject({ cost: -250_000, adjusts_usage_id: rows[0].id });
+  await cli.database.pool.query('delete from microdollar_usage where id = $1', [document.id]);
+});
+
+describe('export', () => {
+  const november = ['--from', '2026-11-01', '--until', '2026-11-02'];
+
+  it('as CSV takes both days whole, guards text, and ends with the total', async () => {
+    const { status, stdout } = await cli.run('export', ...november);
+    expect(status).toBe(0);
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines).toHaveLength(1 + 4 + 1);
+    expect(lines[0]).toMatch(/^id,created_at,kilo_user_id/);
+    expect(lines.slice(1, 5).filter((line) => line.includes(",'=cmd(),"))).toHaveLength(2);
+    expect(lines.slice(1, 5).filter((line) => line.includes(",'-gpt,"))).toHaveLength(2);
+    expect(lines.slice(1, 5).filter((line) => line.includes(',-250000,'))).toHaveLength(2);
+    expect(lines[5]).toMatch(/^total,{9}1500000,+$/);
+  });
+
+  it('as JSONL and as one document agrees', async () => {
+    const jsonl = await cli.run('export', ...november, '--format', 'jsonl', '--user', 'ada');
+    const objects = jsonl.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(objects.at(-1)).toEqual({ total_cost_microdollars: 2_000_000, rows: 2 });
+    const { document } = await cli.ask('export', ...november, '--user', 'ada');
+    expect(document).toEqual({ usage: objects.slice(0, -1), ...objects.at(-1) });
+  });
+
+  it('of daily totals sums to the same', async () => {
+    const { document } = await cli.ask('export', ...november, '--daily');
+    expect(document).toMatchObject({ total_cost_microdollars: 1_500_000, rows: 4 });
+  });
+
+  it('without a total line can be imported again: nothing is recorded', async () => {
+    const out = join(cli.dir, 'out.jsonl');
+    const argv = ['export', ...november, '--format', 'jsonl', '--no-total', '--out', out];
+    expect((await cli.ask(...argv)).document).toMatchObject({ file: out, rows: 4 });
+    expect(await readFile(out, 'utf8')).not.toContain('total_cost');
+    expect((await cli.ask('import', out)).document).toMatchObject({ recorded: 0, duplicates: 4 });
+  });
+
+  it.each([
+    [['--from', '2026-11-01']],
+    [['--from', '2026-11-02', '--until', '2026-11-01']],
+    [['--from', '2026-11-31', '--until', '2026-12-01']],
+    [['--from', 'yesterday', '--until', '2026-12-01']],
+  ])('%j is a usage error', async (argv) => {
+    expect((await cli.ask('export', ...argv)).status).toBe(2);
+  });
+});
+
+it('status and fold show that nothing is pending', async () => {
+  expect((await cli.ask('fold')).document).toMatchObject({ remaining: 0 });
+  const { status, document } = await cli.ask('status');
+  expect(status).toBe(0);
+  expect(document).toMatchObject({
+    database: 'DATABASE_URL',
+    pending_rows: 0,
+    read_mode: 'rollup',
+    usage: { rows: 6, isEstimate: false },
+  });
+});
+
+it('fold exits 1 while somebody holds a counter row', async () => {
+  await cli.ask('user', 'create', 'held');
+  const holder = await cli.database.pool.connect();
+  try {
+    await holder.query('begin');
+    await holder.query(`select from kilocode_users where id = 'held' for update`);
+    const path = await cli.file('held.jsonl', '{"kilo_user_id":"held","cost":9}');
+    expect((await cli.ask('import', path)).status).toBe(0);
+    expect(await cli.ask('fold')).toMatchObject({ status: 1, document: { remaining: 1 } });
+  } finally {
+    await holder.query('rollback');
+    holder.release();
+  }
+  expect(await cli.ask('fold')).toMatchObject({
+    status: 0,
+    document: { drained: 1, remaining: 0 },
+  });
+});
+
+describe('an unreachable database', () => {
+  it.each(['status', 'migrate', 'start', 'fold'])(
+    'ends %s with 3, without the password',
+    async (command) => {
+      const env = {
+        DATABASE_URL: 'postgres://me:hush@127.0.0.1:1/none',
+        MICRODOLLAR_DATA_DIR: cli.dir,
+      };
+      const run = await runCommand(env, command);
+      expect(run.status).toBe(3);
+      expect(run.stdout).toBe('');
+      expect(run.stderr).toMatch(/127\.0\.0\.1:1\/none.*ECONNREFUSED/);
+      expect(run.stderr).not.toContain('hush');
+    },
+  );
+});

@@ -1,0 +1,246 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { useCli } from './cliHarness.js';
+
+const cli = useCli();
+
+beforeAll(async () => {
+  await cli.database.pool.query(
+    `insert into kilocode_users (id) values ('ada'), ('bob'), ('old'), ('raw')`,
+  );
+});
+
+async function usageOf(user: string) {
+  const { rows } = await cli.database.pool.query(
+    `select id, cost, created_at, microdollar_user_balance($1) as balance
+     from microdollar_usage where kilo_user_id = $1 order by cost`,
+    [user],
+  );
+  return rows as { id: string; cost: string; created_at: Date; balance: string }[];
+}
+
+describe('importing JSONL', () => {
+  it('keeps good lines, names the others, and records nothing the second time', async () => {
+    const lines = [
+      '\uFEFF{"kilo_user_id":"ada","cost":5,"created_at":"2026-11-01T10:00:00Z"}',
+      '{"kilo_user_id":"ada","cost":1.5}',
+      '',
+      'not json',
+      '{"kilo_user_id":"nobody","cost":1}',
+      '{"kilo_user_id":"ada","cost":7,"model":"a\0b\\u0000"}',
+      '{"kilo_user_id":"ada","cost":1,"colour":"red"}',
+      `{"kilo_user_id":"ada","cost":1,"model":"${'x'.repeat(1024 * 1024)}"}`,
+      '{"kilo_user_id":"ada","cost":-2}',
+      '{"kilo_user_id":"ada","co',
+    ];
+    const path = await cli.file('mixed.jsonl', lines.join('\r\n'));
+
+    const first = await cli.ask('import', path);
+    expect(first.status).toBe(1);
+    expect(first.document).toMatchObject({
+      lines: 9,
+      recorded: 3,
+      duplicates: 0,
+      rejected: 6,
+      recorded_cost_microdollars: 10,
+      nul_bytes_removed: 1,
+    });
+    const rejections = first.document.rejections as {
+      line: number;
+      code: string;
+      reason: string;
+    }[];
+    expect(rejections.map(({ line, code }) => [line, code])).toEqual([
+      [2, 'invalid_event'],
+      [4, 'invalid_event'],
+      [5, 'unknown_user'],
+      [7, 'invalid_event'],
+      [8, 'invalid_event'],
+      [10, 'invalid_event'],
+    ]);
+    expect(rejections[3]?.reason).toContain('colour');
+
+    const second = await cli.ask('import', path);
+    expect(second.document).toMatchObject({ recorded: 0, duplicates: 3, rejected: 6 });
+    const usage = await usageOf('ada');
+    expect(usage.map((row) => [row.cost, row.balance])).toEqual([
+      ['-2', '10'],
+      ['5', '10'],
+      ['7', '10'],
+    ]);
+  });
+
+  it('prints the file, the line and the reason for people', async () => {
+    const path = await cli.file('broken.jsonl', '{"kilo_user_id":"bob","cost":0}\n{\n');
+    const run = await cli.run('import', path);
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain(`${path}, line 2: is not JSON`);
+  });
+
+  it('takes an empty file as no usage', async () => {
+    const { status, document } = await cli.ask('import', await cli.file('empty.jsonl', ''));
+    expect([status, document.lines]).toEqual([0, 0]);
+  });
+
+  it('lists the first rejected lines and counts all', async () => {
+    const path = await cli.file('noise.jsonl', 'x\n'.repeat(1500));
+    const { document } = await cli.ask('import', path);
+    expect(document).toMatchObject({ lines: 1500, rejected: 1500 });
+    expect(document.rejections.map(({ line }: { line: number }) => line)).toEqual(
+      Array.from({ length: 20 }, (_, index) => index + 1),
+    );
+  });
+
+  it('refuses other content under an id, and keeps the first', async () => {
+    const id = '6f6b1a52-57a4-4f1a-a2f0-8f0c2ad1c001';
+    const event = (cost: number) => `{"id":"${id}","kilo_user_id":"bob","cost":${cost}}\n`;
+    const path = await cli.file('conflict.jsonl', event(3) + event(3) + event(4));
+    const { status, document } = await cli.ask('import', path);
+    expect(status).toBe(1);
+    expect(document).toMatchObject({ recorded: 1, duplicates: 1, rejected: 1 });
+    expect(document.rejections[0]).toMatchObject({ line: 3, code: 'idempotency_conflict' });
+  });
+});
+
+describe('importing CSV', () => {
+  it('reads columns, metadata columns and quoted text', async () => {
+    const path = await cli.file(
+      'usage.csv',
+      'kilo_user_id,cost,created_at,model,metadata.latency,metadata.editor_name\r\n' +
+        'bob,100,2026-10-01T00:00:00+02:00,"gpt,4""o",12.5,vscode\r\n' +
+        'bob,1e3,,,,\r\n',
+    );
+    const { status, document } = await cli.ask('import', path);
+    expect(status).toBe(1);
+    expect(document).toMatchObject({ recorded: 1, rejected: 1 });
+    expect(document.rejections[0]).toMatchObject({
+      line: 3,
+      reason: expect.stringMatching(/cost/),
+    });
+    const { rows } = await cli.database.pool.query(
+      `select m.model, d.latency, e.editor_name, m.created_at
+       from microdollar_usage as m
+       join microdollar_usage_metadata as d on d.id = m.id
+       join editor_name as e on e.editor_name_id = d.editor_name_id
+       where m.kilo_user_id = 'bob' and m.cost = 100`,
+    );
+    expect(rows).toEqual([
+      {
+        model: 'gpt,4"o',
+        latency: 12.5,
+        editor_name: 'vscode',
+        created_at: new Date('2026-09-30T22:00:00Z'),
+      },
+    ]);
+  });
+
+  it.each([
+    ['unknown.csv', 'kilo_user_id,cost,colour\nada,1,red\n', /"colour"/],
+    ['azure.csv', 'TIMESTAMP,ContextTokens,GeneratedTokens\n', /--format azure-llm/],
+    ['empty.csv', '', /is empty/],
+    ['gzip.csv', Buffer.from([0x1f, 0x8b, 0x08, 0x00, 0xff]), /not UTF-8/],
+  ])('rejects %s at line 1', async (name, content, reason) => {
+    const { status, document } = await cli.ask('import', await cli.file(name, content));
+    expect(status).toBe(1);
+    expect(document.rejections).toMatchObject([{ line: 1, reason: expect.stringMatching(reason) }]);
+  });
+
+  it('shifts the last day of the file, keeping times, when told to', async () => {
+    const path = await cli.file(
+      'old.csv',
+      'kilo_user_id,cost,created_at\nold,1,2020-02-28T23:59:59.123456Z\n' +
+        'old,2,2020-03-01T12:00:00Z\n',
+    );
+    expect((await cli.ask('import', path, '--shift-to', '2026-11-20')).status).toBe(0);
+    const usage = await usageOf('old');
+    expect(usage.map((row) => row.created_at.toISOString())).toEqual([
+      '2026-11-18T23:59:59.123Z',
+      '2026-11-20T12:00:00.000Z',
+    ]);
+  });
+});
+
+it('--raw writes usage rows only, once', async () => {
+  const path = await cli.file('raw.jsonl', '{"kilo_user_id":"raw","cost":5}\n'.repeat(3));
+  expect((await cli.ask('import', path, '--raw')).document).toMatchObject({ recorded: 3 });
+  expect((await cli.ask('import', path, '--raw')).document).toMatchObject({
+    recorded: 0,
+    duplicates: 3,
+  });
+  expect((await usageOf('raw')).map((row) => [row.cost, row.balance])).toEqual([
+    ['5', '0'],
+    ['5', '0'],
+    ['5', '0'],
+  ]);
+  const { rows } = await cli.database.pool.query(
+    `select from microdollar_usage_daily_exact where kilo_user_id = 'raw'`,
+  );
+  expect(rows).toHaveLength(0);
+});
+
+describe('usage errors', () => {
+  it.each([
+    [['import', 'no-such-file.jsonl'], /no-such-file.jsonl/],
+    [['import', 'usage.parquet'], /--format/],
+    [['import'], /files/],
+    [['import', 'x.csv', '--format', 'xml'], /jsonl, csv, azure-llm/],
+    [['import', 'x.csv', '--users', '0'], /--users/],
+    [['import', '.', '--format', 'csv'], /not a file/],
+    [['import', 'package.json', '--format', 'csv', '--model', 'no-such-model'], /--model/],
+    [['import', 'package.json', '--format', 'csv', '--shift-to', '2026-02-30'], /--shift-to/],
+    [['import', 'package.json', '--format', 'csv', '--shift-to', '9999-01-01'], /future/],
+  ])('%j exits 2', async (argv, message) => {
+    const { status, document } = await cli.ask(...argv);
+    expect(status).toBe(2);
+    expect(document.error).toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
+describe('the real Azure trace', () => {
+  const traceDir = join(process.env.MICRODOLLAR_TEST_DATA ?? '../shared/data', 'azure-llm-2023');
+  const files = ['code.csv', 'conv.csv'].map((name) => join(traceDir, name));
+  const spread = ['--format', 'azure-llm', '--users', '50', '--orgs', '2'];
+
+  it('is recorded once, exactly, whichever way it is given', async () => {
+    for (const file of files) {
+      const remedy = `${file} is missing: set MICRODOLLAR_TEST_DATA to the real inputs`;
+      expect(existsSync(file), remedy).toBe(true);
+    }
+    const [code = '', conv = ''] = files;
+    const first = await cli.ask('import', code, ...spread, '--shift-to', '2026-11-22');
+    expect(first).toMatchObject({ status: 0, document: { duplicates: 0, rejected: 0 } });
+    const both = await cli.ask('import', code, conv, ...spread, '--shift-to', '2026-11-22');
+    expect(both).toMatchObject({
+      status: 0,
+      document: { duplicates: first.document.lines, rejected: 0 },
+    });
+    const again = await cli.ask('import', conv, ...spread, '--shift-to', '2026-11-22');
+    expect(again).toMatchObject({ status: 0, document: { recorded: 0 } });
+
+    const { rows } = await cli.database.pool.query(
+      `select count(*)::int as rows, sum(cost)::text as raw,
+         count(distinct kilo_user_id)::int as users,
+         count(distinct organization_id)::int as organizations,
+         min(created_at at time zone 'UTC')::date::text as first_day,
+         max(created_at at time zone 'UTC')::date::text as last_day,
+         (select sum(total_cost_microdollars)::text from microdollar_usage_daily
+          where kilo_user_id like 'azure-%') as rollup
+       from microdollar_usage
+       where kilo_user_id like 'azure-%'`,
+    );
+    const { lines, recorded_cost_microdollars, duplicate_cost_microdollars } = both.document;
+    expect(rows[0]).toEqual({
+      rows: lines,
+      raw: String(recorded_cost_microdollars + duplicate_cost_microdollars),
+      rollup: rows[0].raw,
+      users: 50,
+      organizations: 2,
+      first_day: '2026-11-22',
+      last_day: '2026-11-22',
+    });
+  }, 120_000);
+});

@@ -1,0 +1,25 @@
+import type { TestProject } from 'vitest/node';
+import { startEmbeddedPostgres } from '../../src/testing.js';
+import { databaseUrl } from './database.js';
+
+const TEMPLATE = 'microdollar_template';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** URL of the maintenance database of the run's server. */
+    postgresUrl: string;
+    /** Migrated and empty; test databases are copies of it. */
+    templateDatabase: string;
+  }
+}
+
+/** One throwaway server per run, fsync off. No server: the run fails, nothing is skipped. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const server = await startEmbeddedPostgres({
+    database: TEMPLATE,
+    settings: { fsync: 'off', full_page_writes: 'off', max_connections: '200' },
+  });
+  project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
+  project.provide('templateDatabase', TEMPLATE);
+  return () => server.stop();
+}

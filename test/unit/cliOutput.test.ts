@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+import { readEnvironment } from '../../src/cli/environment.js';
+import { csvFormat, jsonFormat, jsonlFormat } from '../../src/cli/exportFormats.js';
+import { DAILY_SHAPE, USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
+import { alignTable, toCommandError } from '../../src/cli/output.js';
+
+const row = (fields: Record<string, string | boolean | null>) => ({
+  ...Object.fromEntries(USAGE_SHAPE.columns.map((column) => [column.name, null])),
+  ...fields,
+});
+
+describe('exported CSV', () => {
+  const csv = csvFormat(USAGE_SHAPE);
+
+  it.each(['=1+1', '+1', '-1', '@x', '\tx'])('keeps the text %j from being a formula', (text) => {
+    const line = csv.row(row({ kilo_user_id: text, cost: '5' }), 0);
+    expect(line.split(',')[2]?.replaceAll('"', '')).toBe(`'${text}`);
+  });
+
+  it('leaves numbers, and text that only contains such characters', () => {
+    const cells = csv.row(row({ kilo_user_id: 'a=b', cost: '-5' }), 0).split(',');
+    expect([cells[2], cells[9]]).toEqual(['a=b', '-5']);
+  });
+
+  it('ends with the total under its column', () => {
+    const total = csvFormat(DAILY_SHAPE).end({ rows: 2, costMicrodollars: -7n });
+    expect(total).toBe('total,,,-7\n');
+  });
+});
+
+describe('exported JSON', () => {
+  const daily = { usage_date: '2026-11-22', kilo_user_id: 'ada', organization_id: null };
+  const first = { ...daily, total_cost_microdollars: '9007199254740991' };
+
+  it('is one object a line, the total last', () => {
+    const format = jsonlFormat(DAILY_SHAPE);
+    const text = format.row(first, 0) + format.end({ rows: 1, costMicrodollars: 9n });
+    expect(
+      text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual([
+      { ...daily, total_cost_microdollars: 9007199254740991 },
+      { total_cost_microdollars: 9, rows: 1 },
+    ]);
+  });
+
+  it('is one document with --json, also without rows', () => {
+    const format = jsonFormat(DAILY_SHAPE);
+    const end = format.end({ rows: 0, costMicrodollars: 0n });
+    expect(JSON.parse(format.head() + end)).toEqual({
+      usage: [],
+      total_cost_microdollars: 0,
+      rows: 0,
+    });
+    const text = format.head() + format.row(first, 0) + format.row(first, 1) + end;
+    expect(JSON.parse(text).usage).toHaveLength(2);
+  });
+
+  it('refuses to round an amount silently', () => {
+    const beyond = { ...first, total_cost_microdollars: '9007199254740993' };
+    expect(() => jsonlFormat(DAILY_SHAPE).row(beyond, 0)).toThrow(/safe integer/);
+  });
+});
+
+describe('the environment', () => {
+  it('has defaults; empty is not set', () => {
+    expect(readEnvironment({ PORT: '', DATABASE_URL: '' })).toEqual({
+      databaseUrl: null,
+      migrationUrl: null,
+      replicaUrl: null,
+      dataDir: '.microdollar',
+      host: '127.0.0.1',
+      port: 8787,
+      adminKey: null,
+      logLevel: 'info',
+    });
+  });
+
+  it.each([
+    [{ PORT: '65536' }, 'PORT'],
+    [{ PORT: 'http' }, 'PORT'],
+    [{ LOG_LEVEL: 'loud' }, 'LOG_LEVEL'],
+    [{ DATABASE_URL: 'mysql://u:secret@h/d' }, 'DATABASE_URL'],
+  ])('names the wrong variable in %j, not its value', (env, name) => {
+    expect(() => readEnvironment(env)).toThrow(new RegExp(`^${name} must be`));
+    expect(() => readEnvironment(env)).not.toThrow(/secret/);
+  });
+});
+
+it('a refused connection is unavailable; a bug is internal', () => {
+  const refused = Object.assign(new Error('connect'), { code: 'ECONNREFUSED', syscall: 'connect' });
+  expect(toCommandError(refused).code).toBe('unavailable');
+  expect(toCommandError(new TypeError('x is not a function')).code).toBe('internal');
+});
+
+it('tables are aligned without trailing space', () => {
+  expect(
+    alignTable(
+      [
+        ['a', '1'],
+        ['bbb', '20', ''],
+      ],
+      [1],
+    ),
+  ).toBe('a     1\nbbb  20');
+});
