@@ -1,3 +1,4 @@
+import { finishScrubs } from './accounts/softDelete.js';
 import { Fold, startBackgroundFold } from './counter/fold.js';
 import { createPool, WRITE_SETTINGS } from './db/pool.js';
 import { queryOnPool } from './db/query.js';
@@ -27,6 +28,8 @@ const DEFAULTS = {
 const LANES = 4;
 const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
+/** Lookups left as text, and soft deletes that waited for writes in flight. */
+const HOUSEKEEPING_INTERVAL_MS = 5_000;
 
 /**
  * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their
@@ -92,10 +95,13 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     (options.backgroundFold ?? true)
       ? startBackgroundFold(fold, metrics, { busyIntervalMs: 50, idleIntervalMs: 250 })
       : null;
-  const lookupTimer = setInterval(() => {
-    void resolvePendingLookups(foldQuery).catch(() => metrics.foldErrors.inc());
-  }, 5_000);
-  lookupTimer.unref();
+  let housekeeping: Promise<unknown> = Promise.resolve();
+  const housekeepingTimer = setInterval(() => {
+    housekeeping = resolvePendingLookups(foldQuery)
+      .then(() => finishScrubs(foldPool))
+      .catch(() => metrics.foldErrors.inc());
+  }, HOUSEKEEPING_INTERVAL_MS);
+  housekeepingTimer.unref();
 
   let closing: Promise<void> | null = null;
   const inFlight = new Set<Promise<unknown>>();
@@ -170,7 +176,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   async function close(): Promise<void> {
     while (inFlight.size > 0) await Promise.allSettled([...inFlight]);
     await queue.drain();
-    clearInterval(lookupTimer);
+    clearInterval(housekeepingTimer);
+    await housekeeping;
     await background?.stop();
     await Promise.all([...pools].map((each) => each.end()));
   }

@@ -82,6 +82,6 @@ function removeWithUs(pid: number, dataDir: string): ChildProcess | null {
   return watcher;
 }
 
-// Place for `insertMicrodollarUsageWithDailyRollup`, re-exported from src/record.
+// The rest of `microdollar/testing`.
 
 export { insertMicrodollarUsageWithDailyRollup } from './testing/insertUsage.js';

@@ -38,9 +38,9 @@ export function createPool(options: PoolOptions): pg.Pool {
     idleTimeoutMillis: 60_000,
     keepAlive: true,
     application_name: options.applicationName,
-    ...(options.viaPooler
-      ? { query_timeout: options.statementTimeoutMs }
-      : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
+    // The server's own timeout cannot fire for a connection that has gone silent.
+    query_timeout: options.statementTimeoutMs + 5_000,
+    ...(options.viaPooler ? {} : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
   });
   // An idle connection that breaks is replaced at its next use; the error itself is no news.
   pool.on('error', () => {});
