@@ -16,6 +16,9 @@ import { Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
 import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
 import { Reports } from './report/report.js';
+import { ShadowReads } from './report/shadow.js';
+import { startBackgroundVerify } from './rollup/backgroundVerify.js';
+import { ReadModeFollower } from './rollup/readModeFollower.js';
 
 const DEFAULTS = {
   poolSize: 10,
@@ -30,6 +33,7 @@ const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
 /** Lookups left as text, and soft deletes that waited for writes in flight. */
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
+const SHADOW_BUDGET_MS = 2_000;
 
 /**
  * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their
@@ -70,9 +74,20 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const readPool = options.replicaUrl
     ? open('read', poolSize, ['jit=off'], options.replicaUrl)
     : pool;
-  const pools = new Set([writePool, foldPool, pool, readPool]);
+  // Comparisons scan raw usage: a connection of their own, and a budget of time.
+  const shadowPool = createPool({
+    url: options.replicaUrl ?? options.databaseUrl,
+    size: 1,
+    applicationName: 'microdollar shadow',
+    lockTimeoutMs,
+    statementTimeoutMs: SHADOW_BUDGET_MS,
+    settings: ['jit=off'],
+    viaPooler: !named,
+  });
+  const pools = new Set([writePool, foldPool, pool, readPool, shadowPool]);
+  const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
   try {
-    await pool.query('select 1');
+    await modes.start();
   } catch (error) {
     await Promise.all([...pools].map((each) => each.end()));
     throw toLedgerError(error);
@@ -89,12 +104,25 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     maxBatch: groupCommit ? MAX_BATCH : 1,
     maxQueue: MAX_QUEUE,
   });
-  const reports = new Reports(readQuery, () => 'rollup', metrics);
+  const shadow = new ShadowReads(
+    queryOnPool(shadowPool, false),
+    (isEqual, example) => modes.note(isEqual, example),
+    metrics,
+  );
+  const reports = new Reports(
+    readQuery,
+    () => modes.mode(),
+    (mode, range) => shadow.sample(mode, range),
+    metrics,
+  );
   const fold = new Fold(foldQuery, metrics);
   const background =
     (options.backgroundFold ?? true)
       ? startBackgroundFold(fold, metrics, { busyIntervalMs: 50, idleIntervalMs: 250 })
       : null;
+  const verifying = options.backgroundVerify
+    ? startBackgroundVerify(options.databaseUrl, metrics)
+    : null;
   let housekeeping: Promise<unknown> = Promise.resolve();
   const housekeepingTimer = setInterval(() => {
     housekeeping = resolvePendingLookups(foldQuery)
@@ -179,6 +207,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     clearInterval(housekeepingTimer);
     await housekeeping;
     await background?.stop();
+    await Promise.all([verifying?.stop(), shadow.stop(), modes.stop()]);
     await Promise.all([...pools].map((each) => each.end()));
   }
 
@@ -190,7 +219,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     recordUsageBatch,
     recordExaUsage: recordExa,
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
-    getDailyUsage: (query) => reports.getDailyUsage(query),
+    getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,
+    getDailyUsageWithSource: (query) => reports.getDailyUsage(query),
+    getReadMode: () => modes.status(),
     getUserBalance: (id) =>
       readBalance('/* balance.user */ select microdollar_user_balance($1::text) as balance', id),
     getOrganizationBalance: (id) =>

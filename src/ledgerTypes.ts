@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
 import type { Metrics } from './metrics.js';
 import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
+import type { ReadModeStatus } from './rollup/readMode.js';
 
 export type ReadMode = 'raw' | 'shadow' | 'rollup';
 
@@ -19,6 +20,8 @@ export interface LedgerOptions {
   preparedStatements?: boolean;
   /** Fold pending deltas in the background of this process. Default true. */
   backgroundFold?: boolean;
+  /** Verify the rollup in the background, at a low rate. Default false; `start` turns it on. */
+  backgroundVerify?: boolean;
   /** Exa: free per user and month, microdollars. Default 10,000,000 (10 USD). */
   exaFreeAllowanceMicrodollars?: number;
   /** Default 5,000 ms. */
@@ -31,6 +34,14 @@ export interface DailyUsage {
   /** UTC calendar day, YYYY-MM-DD. */
   usage_date: string;
   total_cost_microdollars: number;
+}
+
+export interface DailyUsageQuery {
+  kilo_user_id: string;
+  organization_id?: string | null;
+  /** UTC days, both inclusive. */
+  from: string;
+  until: string;
 }
 
 /** Where an answer came from, and as of when. */
@@ -63,13 +74,13 @@ export interface Ledger {
     kilo_user_id: string;
     asOf?: string | Date;
   }): Promise<{ averageMonthlyUsageUsd: number; source: AnswerSource }>;
-  getDailyUsage(query: {
-    kilo_user_id: string;
-    organization_id?: string | null;
-    /** UTC days, both inclusive. */
-    from: string;
-    until: string;
-  }): Promise<DailyUsage[]>;
+  getDailyUsage(query: DailyUsageQuery): Promise<DailyUsage[]>;
+  /** The same, with where the answer came from. */
+  getDailyUsageWithSource(
+    query: DailyUsageQuery,
+  ): Promise<{ days: DailyUsage[]; source: AnswerSource }>;
+  /** What reads use, and what is still unproven; null before the first poll. */
+  getReadMode(): ReadModeStatus | null;
   /** Exact balance in microdollars used; null when there is no such payer. */
   getUserBalance(kiloUserId: string): Promise<number | null>;
   getOrganizationBalance(organizationId: string): Promise<number | null>;

@@ -85,6 +85,50 @@ export function createMetrics() {
       help: 'Pending deltas drained into their counter rows',
       registers,
     }),
+    shadowComparisons: new Counter({
+      name: 'microdollar_shadow_comparisons_total',
+      help: 'Reads compared with the other source: equal, mismatch, over_budget',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    readMode: new Gauge({
+      name: 'microdollar_read_mode',
+      help: '1 for the mode that reads use now (raw, shadow, rollup)',
+      labelNames: ['mode'] as const,
+      registers,
+    }),
+    readModeFallbacks: new Counter({
+      name: 'microdollar_read_mode_fallbacks_total',
+      help: 'Times reads fell back from the rollup to raw usage by themselves',
+      registers,
+    }),
+    readModePollErrors: new Counter({
+      name: 'microdollar_read_mode_poll_errors_total',
+      help: 'Polls of the read mode that failed; the last mode stays',
+      registers,
+    }),
+    leaseAge: new Gauge({
+      name: 'microdollar_verified_lease_age_seconds',
+      help: 'Age of the older verification of today and yesterday; NaN = never',
+      registers,
+    }),
+    driftKeys: new Gauge({
+      name: 'microdollar_drift_keys',
+      help: 'Counter rows that differed from raw usage at their last check, by rollup',
+      labelNames: ['rollup'] as const,
+      registers,
+    }),
+    driftMicrodollars: new Gauge({
+      name: 'microdollar_drift_microdollars',
+      help: 'Sum of absolute differences found by the last checks, by rollup',
+      labelNames: ['rollup'] as const,
+      registers,
+    }),
+    verifiedRows: new Counter({
+      name: 'microdollar_verified_rows_total',
+      help: 'Raw rows compared by the background verification',
+      registers,
+    }),
     foldErrors: new Counter({
       name: 'microdollar_fold_errors_total',
       help: 'Fold passes that failed and will be tried again',

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Pool } from 'pg';
 import { LedgerError } from '../errors.js';
 import { ensureAzureAccounts } from '../importing/azureAccounts.js';
 import { importFiles } from '../importing/importFiles.js';
@@ -9,6 +10,7 @@ import { findListPrice } from '../importing/listPrice.js';
 import { requireDay } from '../importing/shiftDays.js';
 import { ledgerSink, rawSink } from '../importing/sinks.js';
 import { IMPORT_FORMATS, type ImportFormat } from '../importing/types.js';
+import { noteForeignRowsStatement } from '../rollup/readMode.sql.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
@@ -82,11 +84,24 @@ async function importCommand(
     } finally {
       progress.stop();
     }
+    if (options.raw && report.recorded > 0) await noteForeignRows(context, database.pool());
     // Reports are exact either way; whoever looks at the base tables finds them so as well.
     await ledger?.fold();
     context.output.answer(report, describeReport(report));
     return report.rejected === 0 ? 0 : 1;
   });
+}
+
+/** Raw rows are what no rollup knows: reads must not claim otherwise (I10). */
+async function noteForeignRows(context: CommandContext, pool: Pool): Promise<void> {
+  const { text, values } = noteForeignRowsStatement(
+    'usage rows were imported without the rollup (import --raw)',
+  );
+  const { rows } = await pool.query<{ read_mode: string }>(text, values);
+  if (rows[0]?.read_mode !== 'raw') return;
+  context.output.note(
+    'reads now come from raw usage; after `backfill` and `verify`, `read-mode` tells how to switch',
+  );
 }
 
 function guessFormat(path: string): ImportFormat {

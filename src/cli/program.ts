@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
+import { registerBackfill } from './backfill.js';
 import type { Register, Runner } from './context.js';
 import { registerCredit } from './credit.js';
 import { readEnvironment } from './environment.js';
@@ -11,9 +12,12 @@ import { registerKey } from './key.js';
 import { registerMigrate } from './migrate.js';
 import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
+import { registerReadMode } from './readMode.js';
+import { registerRepair } from './repair.js';
 import { registerStart } from './start.js';
 import { registerStatus } from './status.js';
 import { registerUser } from './user.js';
+import { registerVerify } from './verify.js';
 
 const COMMANDS: readonly Register[] = [
   registerStart,
@@ -26,6 +30,10 @@ const COMMANDS: readonly Register[] = [
   registerImport,
   registerExport,
   registerFold,
+  registerBackfill,
+  registerVerify,
+  registerRepair,
+  registerReadMode,
   registerStatus,
 ];
 

@@ -2,22 +2,32 @@ import { SingleBar } from 'cli-progress';
 import type { Output } from './output.js';
 
 export interface Progress {
-  update(done: number): void;
+  /** `rate`: shown behind the time left. */
+  update(done: number, shown?: { rate: string }): void;
   stop(): void;
 }
 
 const NONE: Progress = { update: () => {}, stop: () => {} };
 
-/** A bar on stderr when that is a terminal; nothing otherwise. `total` in the unit it shows. */
-export function startProgress(output: Output, label: string, total: number): Progress {
+/** A bar on stderr when that is a terminal; nothing otherwise. With `unit`, the counts as well. */
+export function startProgress(
+  output: Output,
+  label: string,
+  total: number,
+  unit?: string,
+): Progress {
   const { stderr } = output.streams;
   if (output.json || stderr.isTTY !== true || total <= 0) return NONE;
   const bar = new SingleBar({
-    format: `${label} {bar} {percentage}%  {eta_formatted} left`,
+    format: `${label} {bar} {percentage}%${unit ? `  {value}/{total} ${unit}` : ''}  {eta_formatted} left{rate}`,
     stream: stderr,
     clearOnComplete: true,
     hideCursor: true,
   });
-  bar.start(total, 0);
-  return { update: (done) => bar.update(Math.min(done, total)), stop: () => bar.stop() };
+  bar.start(total, 0, { rate: '' });
+  return {
+    update: (done, shown) =>
+      bar.update(Math.min(done, total), { rate: shown ? `  ${shown.rate}` : '' }),
+    stop: () => bar.stop(),
+  };
 }

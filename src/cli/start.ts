@@ -98,6 +98,7 @@ async function serve(environment: Environment, url: string, closers: Closer[]): 
   });
   const ledger = await createLedger({
     databaseUrl: url,
+    backgroundVerify: true,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
   }).catch((error) => {
     throw describeFailure(error, url);

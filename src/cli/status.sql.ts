@@ -13,7 +13,6 @@ export const COUNTED_EVENTS = 100_000;
 
 export interface StatusRow {
   server_version: string;
-  read_mode: string | null;
   archive_horizon: string | null;
   today: string;
   users_counted: string;
@@ -32,7 +31,6 @@ export function statusStatement(): Statement {
     text: `
       /* status */
       select current_setting('server_version') as server_version,
-        (select s.read_mode from ledger_settings as s where s.id = 1) as read_mode,
         (select to_char(s.archive_horizon at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
           from ledger_settings as s where s.id = 1) as archive_horizon,
         (now() at time zone 'UTC')::date::text as today,

@@ -1,7 +1,10 @@
 import type { Pool } from 'pg';
+import { queryOnPool } from '../db/query.js';
+import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
+import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
-import { alignTable, formatCount } from './output.js';
+import { alignTable, formatAmount, formatCount } from './output.js';
 import { readRuntime } from './runtimeFile.js';
 import {
   COUNTED_EVENTS,
@@ -15,7 +18,7 @@ import {
 export const registerStatus: Register = (program, run) => {
   program
     .command('status')
-    .description('one screen: pending depth and age, sizes, read mode')
+    .description('one screen: read mode, coverage, drift, pending depth and age, sizes')
     .action(() => run(showStatus));
 };
 
@@ -33,13 +36,18 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     if (row === undefined) throw new Error('the status statement returned no row');
     const pending = await (await database.ledger()).getPendingStatus();
     const runtime = database.embeddedDir === null ? null : await readRuntime(database.embeddedDir);
+    const mode = await readReadMode(queryOnPool(pool, false));
+    const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
     const eventsToday = Number(row.events_today);
     const document = {
       database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
       data_dir: database.embeddedDir,
       postgresql: row.server_version,
       server_url: runtime?.serverUrl ?? null,
-      read_mode: row.read_mode ?? 'rollup',
+      read_mode: mode.stored,
+      effective_read_mode: mode.effective,
+      read_mode_reason: mode.reason,
+      rollups: rollups.map(toRollupDocument),
       archive_horizon: row.archive_horizon,
       pending_rows: pending.depth,
       pending_oldest_age_ms: pending.oldestAgeMs,
@@ -57,7 +65,8 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       alignTable([
         ['database', `${document.data_dir ?? document.database}, PostgreSQL ${row.server_version}`],
         ['server', document.server_url ?? 'not started from this data directory'],
-        ['read mode', document.read_mode],
+        ['read mode', describeMode(mode)],
+        ...rollups.flatMap(describeRollup),
         ['archive horizon', document.archive_horizon ?? 'none'],
         ['pending', describePending(pending.depth, pending.oldestAgeMs)],
         ['users', describeSize(document.users)],
@@ -71,6 +80,60 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     );
     return 0;
   });
+}
+
+function toRollupDocument(row: OverviewRow) {
+  return {
+    rollup: row.rollup,
+    periods: {
+      unbuilt: Number(row.unbuilt),
+      building: Number(row.building),
+      built: Number(row.built),
+      verified: Number(row.verified),
+      archived: Number(row.archived),
+    },
+    first_period: row.first_period,
+    last_period: row.last_period,
+    drift_keys: Number(row.drift_keys),
+    drift_microdollars: Number(row.drift_microdollars),
+    last_verified_at: row.last_verified_at,
+    backfill: {
+      is_paused: row.is_paused,
+      paused_at: row.paused_at,
+      started_at: row.started_at,
+      heartbeat_at: row.heartbeat_at,
+      finished_at: row.finished_at,
+      rows_done: Number(row.rows_done),
+      rows_expected: Number(row.rows_expected),
+    },
+  };
+}
+
+function describeMode({ stored, effective, reason }: ReadModeStatus): string {
+  const answers = effective === stored ? '' : `, answering from ${effective}`;
+  return `${stored}${answers}${reason === null ? '' : ` (${reason})`}`;
+}
+
+function describeRollup(row: OverviewRow): string[][] {
+  const states = (['unbuilt', 'building', 'built', 'verified', 'archived'] as const)
+    .filter((state) => Number(row[state]) > 0)
+    .map((state) => `${formatCount(Number(row[state]))} ${state}`);
+  const coverage = states.length === 0 ? 'no period known yet' : states.join(', ');
+  const drift =
+    Number(row.drift_keys) === 0
+      ? 'no drift known'
+      : `${formatCount(Number(row.drift_keys))} wrong keys, ` +
+        `${formatAmount(Number(row.drift_microdollars))}; \`repair\` fixes them`;
+  const lines = [
+    [row.rollup, coverage],
+    ['', `${drift}; last verified ${row.last_verified_at ?? 'never'}`],
+  ];
+  if (row.is_paused) {
+    lines.push(['', `backfill paused since ${row.paused_at}; \`backfill --resume\` lets it go on`]);
+  } else if (row.started_at !== null && row.finished_at === null) {
+    lines.push(['', `backfill since ${row.started_at}, last sign of life ${row.heartbeat_at}`]);
+  }
+  return lines;
 }
 
 async function sizeOf(pool: Pool, table: CountedTable, counted: string): Promise<Size> {

@@ -54,34 +54,41 @@ select (
   ${AS_OF}`,
 };
 
+/** Freshness comes with the days, and alone (`usage_date` null) where there are none. */
+function withFreshness(daysSql: string): string {
+  return `/* usage.daily */
+select days.usage_date::text as usage_date, days.total_cost_microdollars, answered.*
+from (select ${AS_OF}) as answered
+left join (
+${daysSql}
+) as days on true
+order by days.usage_date`;
+}
+
 const DAILY: Record<UsageSource, string> = {
-  rollup: `/* usage.daily */
-select e.usage_date::text as usage_date, e.total_cost_microdollars
-from microdollar_usage_daily_exact as e
-where e.kilo_user_id = $1::text
-  and e.usage_date between $2::date and $3::date
-  and SCOPE
-  and e.total_cost_microdollars <> 0
-order by e.usage_date`,
-  raw: `/* usage.daily */
-select usage_date::text as usage_date, sum(cost)::bigint as total_cost_microdollars
-from (
-  select (e.created_at at time zone 'UTC')::date as usage_date, e.cost
-  from microdollar_usage as e
-  where e.kilo_user_id = $1::text
-    and e.created_at >= $2::date::timestamp at time zone 'UTC'
-    and e.created_at < ($3::date + 1)::timestamp at time zone 'UTC'
-    and SCOPE
-  union all
-  select e.usage_date, e.archived_cost_microdollars
-  from microdollar_usage_daily as e
+  rollup: withFreshness(`  select e.usage_date, e.total_cost_microdollars
+  from microdollar_usage_daily_exact as e
   where e.kilo_user_id = $1::text
     and e.usage_date between $2::date and $3::date
     and SCOPE
-) as parts
-group by usage_date
-having sum(cost) <> 0
-order by usage_date`,
+    and e.total_cost_microdollars <> 0`),
+  raw: withFreshness(`  select usage_date, sum(cost)::bigint as total_cost_microdollars
+  from (
+    select (e.created_at at time zone 'UTC')::date as usage_date, e.cost
+    from microdollar_usage as e
+    where e.kilo_user_id = $1::text
+      and e.created_at >= $2::date::timestamp at time zone 'UTC'
+      and e.created_at < ($3::date + 1)::timestamp at time zone 'UTC'
+      and SCOPE
+    union all
+    select e.usage_date, e.archived_cost_microdollars
+    from microdollar_usage_daily as e
+    where e.kilo_user_id = $1::text
+      and e.usage_date between $2::date and $3::date
+      and SCOPE
+  ) as parts
+  group by usage_date
+  having sum(cost) <> 0`),
 };
 
 /** One row: the personal total of the three-month window, microdollars. `asOf` null = now. */
@@ -98,8 +105,10 @@ export function threeMonthTotalStatement(
 }
 
 export interface DailyRow {
-  usage_date: string;
-  total_cost_microdollars: string;
+  usage_date: string | null;
+  total_cost_microdollars: string | null;
+  as_of: string;
+  is_replica: boolean;
 }
 
 /** Daily totals of one user in one scope, days with a total only. Days are inclusive. */

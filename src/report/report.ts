@@ -1,7 +1,7 @@
 import type { Query } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import type { AnswerSource, DailyUsage, Ledger, ReadMode } from '../ledgerTypes.js';
+import type { AnswerSource, DailyUsage, DailyUsageQuery, ReadMode } from '../ledgerTypes.js';
 import type { Metrics } from '../metrics.js';
 import { toSafeInteger, toUsdCents } from '../money.js';
 import { parseInstant } from '../record/instant.js';
@@ -12,20 +12,24 @@ import {
   threeMonthTotalStatement,
   type UsageSource,
 } from './report.sql.js';
+import type { ComparedRange } from './shadow.sql.js';
 
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
+/** What became of a read, for shadow comparisons; off the request's path. */
+type OnRead = (mode: ReadMode, range: ComparedRange) => void;
+
 /** The read path. `mode` is the one seam between raw usage and the rollup. */
-export class Reports
-  implements Pick<Ledger, 'getAverageMonthlyUsageLast3Months' | 'getDailyUsage'>
-{
+export class Reports {
   readonly #query: Query;
   readonly #mode: () => ReadMode;
+  readonly #onRead: OnRead;
   readonly #metrics: Metrics;
 
-  constructor(query: Query, mode: () => ReadMode, metrics: Metrics) {
+  constructor(query: Query, mode: () => ReadMode, onRead: OnRead, metrics: Metrics) {
     this.#query = query;
     this.#mode = mode;
+    this.#onRead = onRead;
     this.#metrics = metrics;
   }
 
@@ -34,26 +38,27 @@ export class Reports
     asOf?: string | Date;
   }): Promise<{ averageMonthlyUsageUsd: number; source: AnswerSource }> {
     const asOf = readAsOf(query.asOf);
-    const source = this.#source();
+    const mode = this.#mode();
+    const source = sourceOf(mode);
     const [row] = await this.#timed('averageMonthlyUsageLast3Months', source, () =>
       this.#query<TotalRow>(threeMonthTotalStatement(source, query.kilo_user_id, asOf)),
     );
+    this.#onRead(mode, {
+      kiloUserId: query.kilo_user_id,
+      organizationId: null,
+      from: null,
+      until: null,
+      asOf,
+    });
     return {
       averageMonthlyUsageUsd: toUsdCents(BigInt(row?.total_cost_microdollars ?? 0), 3n),
-      source: {
-        mode: source,
-        server: row?.is_replica ? 'replica' : 'primary',
-        asOf: row?.as_of ?? '',
-      },
+      source: describeSource(source, row),
     };
   }
 
-  async getDailyUsage(query: {
-    kilo_user_id: string;
-    organization_id?: string | null;
-    from: string;
-    until: string;
-  }): Promise<DailyUsage[]> {
+  async getDailyUsage(
+    query: DailyUsageQuery,
+  ): Promise<{ days: DailyUsage[]; source: AnswerSource }> {
     const from = readDay('from', query.from);
     const until = readDay('until', query.until);
     if (from > until) {
@@ -61,25 +66,28 @@ export class Reports
         details: { field: 'from' },
       });
     }
-    const source = this.#source();
+    const range = {
+      kiloUserId: query.kilo_user_id,
+      organizationId: query.organization_id ?? null,
+      from,
+      until,
+    };
+    const mode = this.#mode();
+    const source = sourceOf(mode);
     const rows = await this.#timed('dailyUsage', source, () =>
-      this.#query<DailyRow>(
-        dailyUsageStatement(source, {
-          kiloUserId: query.kilo_user_id,
-          organizationId: query.organization_id ?? null,
-          from,
-          until,
-        }),
-      ),
+      this.#query<DailyRow>(dailyUsageStatement(source, range)),
     );
-    return rows.map((row) => ({
-      usage_date: row.usage_date,
-      total_cost_microdollars: toSafeInteger(row.total_cost_microdollars),
-    }));
-  }
-
-  #source(): UsageSource {
-    return this.#mode() === 'rollup' ? 'rollup' : 'raw';
+    this.#onRead(mode, { ...range, asOf: null });
+    const [first] = rows;
+    const days = rows.flatMap((row) =>
+      row.usage_date === null
+        ? []
+        : {
+            usage_date: row.usage_date,
+            total_cost_microdollars: toSafeInteger(row.total_cost_microdollars ?? 0),
+          },
+    );
+    return { days, source: describeSource(source, first) };
   }
 
   async #timed<T>(name: string, source: UsageSource, run: () => Promise<T>): Promise<T> {
@@ -92,6 +100,17 @@ export class Reports
       stop();
     }
   }
+}
+
+function sourceOf(mode: ReadMode): UsageSource {
+  return mode === 'rollup' ? 'rollup' : 'raw';
+}
+
+function describeSource(
+  mode: UsageSource,
+  row: { is_replica: boolean; as_of: string } | undefined,
+): AnswerSource {
+  return { mode, server: row?.is_replica ? 'replica' : 'primary', asOf: row?.as_of ?? '' };
 }
 
 /** A UTC calendar day. @throws LedgerError `invalid_request` naming the field */

@@ -1,4 +1,5 @@
-import { textArray } from '../db/statement.js';
+import { sqlStateOf } from '../db/sqlstate.js';
+import { type Statement, textArray } from '../db/statement.js';
 import { toSafeInteger } from '../money.js';
 import { openRollupDatabase, type RollupDatabase, requireWritable } from './database.js';
 import { auditStatement } from './rebuild.sql.js';
@@ -29,6 +30,8 @@ export interface BalanceReport {
   repaired: number;
   /** Adopted payers whose opening balance was derived. */
   opened: number;
+  /** Adopted payers whose opening balance is not known yet. */
+  unopened: number;
   /** The first `MAX_DRIFTS`. */
   drifts: BalanceDrift[];
 }
@@ -47,6 +50,11 @@ export interface BalanceOptions {
 const MAX_DRIFTS = 1_000;
 const MAX_BLOCK = 1_000;
 const TARGET_MS = 500;
+/**
+ * For one payer's whole history, however long. It reads, and at most holds the payer's row, which
+ * no usage write waits for (I4).
+ */
+const ONE_PAYER = { statementTimeoutMs: 30 * 60_000 } as const;
 
 interface SourceSql {
   table: BalanceScope;
@@ -92,7 +100,14 @@ function sourcesSql(source: SourceSql): string {
 
 export async function verifyBalances(options: BalanceOptions): Promise<BalanceReport> {
   const database = openRollupDatabase(options.url, 2);
-  const report: BalanceReport = { checked: 0, drifted: 0, repaired: 0, opened: 0, drifts: [] };
+  const report: BalanceReport = {
+    checked: 0,
+    drifted: 0,
+    repaired: 0,
+    opened: 0,
+    unopened: 0,
+    drifts: [],
+  };
   try {
     if (options.repair) await requireWritable(database.query);
     for (const source of SOURCES) await verifyScope(database, source, options, report);
@@ -120,7 +135,7 @@ async function verifyScope(
   const counts = { checked: 0, drifted: 0 };
   while (!options.signal?.aborted) {
     const startedAt = performance.now();
-    const rows: BlockRow[] = await database.query<BlockRow>({
+    const block: Statement = {
       name: `microdollar_verify_balances_${source.table}`,
       text: `/* microdollar.verifyBalances */
 select t.id::text as id, t.opening_microdollars_used as opening,
@@ -136,7 +151,12 @@ from (
 ) as t
 order by t.id`,
       values: [options.id ?? after, limit],
-    });
+    };
+    const rows: BlockRow[] | null = await readBlock(database, block, limit);
+    if (rows === null) {
+      limit = Math.max(1, Math.floor(limit / 4));
+      continue;
+    }
     for (const row of rows) await checkRow(database, source, options, report, row, counts);
     report.checked += rows.length;
     counts.checked += rows.length;
@@ -154,6 +174,21 @@ order by t.id`,
   }
 }
 
+/** Null when the block is too large for its time; one payer alone gets the time that it takes. */
+async function readBlock(
+  database: RollupDatabase,
+  block: Statement,
+  limit: number,
+): Promise<BlockRow[] | null> {
+  try {
+    return await database.query<BlockRow>(block);
+  } catch (error) {
+    if (sqlStateOf(error) !== '57014') throw error;
+    if (limit > 1) return null;
+    return await database.transaction((query) => query<BlockRow>(block), ONE_PAYER);
+  }
+}
+
 async function checkRow(
   database: RollupDatabase,
   source: SourceSql,
@@ -164,6 +199,7 @@ async function checkRow(
 ): Promise<void> {
   if (row.opening === null) {
     if (options.repair && (await deriveOpening(database, source, row.id))) report.opened++;
+    else report.unopened++;
     return;
   }
   const truth = BigInt(row.opening) + BigInt(row.sources);
@@ -235,7 +271,7 @@ returning truth.before, truth.after`,
       ),
     );
     return true;
-  });
+  }, ONE_PAYER);
 }
 
 /** An adopted payer's opening balance, under its row lock; see repairBalance. */
@@ -271,7 +307,7 @@ where u.id = truth.id`,
       values: [id],
     });
     return true;
-  });
+  }, ONE_PAYER);
 }
 
 async function readCheckpoint(database: RollupDatabase, source: SourceSql): Promise<string | null> {

@@ -123,8 +123,9 @@ set done_until_user = $4::text,
     else coalesce(raw_cost_microdollars, 0) end + $6::bigint,
   state = case when not $8::boolean then 'building' when $9::integer > 0 then 'unbuilt'
     else 'built' end,
-  drift_keys = $9::integer,
-  drift_microdollars = 0,
+  drift_keys = case when $8::boolean and $9::integer = 0 then 0 else drift_keys end,
+  drift_microdollars = case when $8::boolean and $9::integer = 0 then 0
+    else drift_microdollars end,
   built_at = case when $8::boolean and $9::integer = 0 then now() else built_at end,
   claimed_by = case when $8::boolean then null else claimed_by end,
   claimed_until = case when $8::boolean then null
@@ -198,5 +199,64 @@ left join rollup_coverage as c
   and c.period = p::date
 order by p`,
     values: [rollup.name, from, until],
+  };
+}
+
+/** How old the verification of the current and the previous period may grow: well within the lease. */
+const RENEW_SECONDS = 150;
+
+/**
+ * The period that the background verification should look at next, if any: the current and the
+ * previous one while their lease is old; then built ones that were never verified after their
+ * end; then any that was not looked at for a day. Periods with known drift wait for `repair`. What
+ * is unbuilt is none of its business, unless the ledger was installed empty and has no history.
+ */
+export function nextToVerifyStatement(rollup: Rollup): Statement {
+  const { grain } = rollup;
+  return {
+    name: `microdollar_next_to_verify_${rollup.name}`,
+    text: `/* microdollar.nextToVerify */
+with current_period as (
+  select date_trunc('${grain}', now() at time zone 'UTC')::date as period
+),
+candidates as (
+  select coalesce(c.period, p::date) as period, c.state, c.verified_at
+  from current_period as n
+  cross join generate_series(n.period - interval '3 months', n.period, interval '1 ${grain}') as p
+  full join (
+    select period, state, verified_at, drift_keys
+    from rollup_coverage
+    where rollup = '${rollup.name}'
+  ) as c on c.period = p::date
+  where coalesce(c.drift_keys, 0) = 0
+)
+select c.period::text as period
+from candidates as c, current_period as n, ledger_settings as s
+where (c.state in ('built', 'verified')
+    or (s.installed_empty and coalesce(c.state, 'unbuilt') = 'unbuilt'))
+  and c.period <= n.period
+  and (c.verified_at is null
+    or c.verified_at < (c.period + interval '1 ${grain}') at time zone 'UTC'
+      and c.period < n.period - interval '1 ${grain}'
+    or c.verified_at < now() - interval '${RENEW_SECONDS} seconds'
+      and c.period >= n.period - interval '1 ${grain}'
+    or c.verified_at < now() - interval '1 day')
+order by c.period >= n.period - interval '1 ${grain}' desc,
+  c.verified_at nulls first,
+  c.period desc
+limit 1`,
+    values: [],
+  };
+}
+
+/** Drift that the last checks found, over all periods. */
+export function driftStatement(rollup: Rollup): Statement {
+  return {
+    name: 'microdollar_known_drift',
+    text: `/* microdollar.knownDrift */
+select coalesce(sum(drift_keys), 0) as keys, coalesce(sum(drift_microdollars), 0) as microdollars
+from rollup_coverage
+where rollup = $1::text`,
+    values: [rollup.name],
   };
 }

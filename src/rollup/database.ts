@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { createPool } from '../db/pool.js';
 import { type Query, queryOnPool } from '../db/query.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
+import type { Statement } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
 
 /** No transaction of a backfill, verification or repair may take longer. */
@@ -13,8 +14,11 @@ const MAX_OUTAGE_MS = 10 * 60_000;
 export interface RollupDatabase {
   pool: pg.Pool;
   query: Query;
-  /** Statements of one transaction, on one connection. */
-  transaction<T>(run: (query: Query) => Promise<T>): Promise<T>;
+  /** Statements of one transaction, on one connection. Default time for each: `CHUNK_TIMEOUT_MS`. */
+  transaction<T>(
+    run: (query: Query) => Promise<T>,
+    options?: { statementTimeoutMs: number },
+  ): Promise<T>;
   close(): Promise<void>;
 }
 
@@ -31,13 +35,17 @@ export function openRollupDatabase(url: string, connections: number): RollupData
   return {
     pool,
     query: queryOnPool(pool, false),
-    async transaction(run) {
+    async transaction(run, options) {
       const client = await pool.connect();
       let broken: Error | undefined;
       try {
         await client.query('begin');
-        const result = await run(async <Row>(statement: { text: string; values: unknown[] }) => {
-          const { rows } = await client.query(statement.text, statement.values);
+        if (options) {
+          await client.query(`set local statement_timeout = ${options.statementTimeoutMs}`);
+        }
+        const timeout = options ? { query_timeout: options.statementTimeoutMs + 5_000 } : {};
+        const result = await run(async <Row>({ text, values }: Statement) => {
+          const { rows } = await client.query({ text, values, ...timeout });
           return rows as Row[];
         });
         await client.query('commit');

@@ -1,19 +1,33 @@
 import { LedgerError } from '../errors.js';
 
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+
+/** A UTC calendar day. @throws LedgerError `invalid_request` naming the field */
+export function readDay(field: string, value: string): string {
+  const at = DAY.test(value) ? Date.parse(`${value}T00:00:00Z`) : Number.NaN;
+  if (Number.isNaN(at) || new Date(at).toISOString().slice(0, 10) !== value) {
+    throw new LedgerError('invalid_request', `${field} must be a UTC day like 2026-11-22`, {
+      details: { field },
+    });
+  }
+  return value;
+}
+
 /** A range of UTC days, both inclusive. @throws LedgerError `invalid_request` */
 export function readRange(
   from: string | undefined,
   until: string | undefined,
   bounds: { first: string; current: string },
 ): { from: string; until: string } {
+  if (from !== undefined) readDay('from', from);
+  if (until !== undefined) readDay('until', until);
   const range = { from: from ?? bounds.first, until: until ?? bounds.current };
-  if (range.until > bounds.current) {
+  for (const field of ['from', 'until'] as const) {
+    if (range[field] <= bounds.current) continue;
     throw new LedgerError(
       'invalid_request',
-      `until lies in the future; today is ${bounds.current} UTC`,
-      {
-        details: { field: 'until' },
-      },
+      `${field} lies in the future; today is ${bounds.current} UTC`,
+      { details: { field } },
     );
   }
   if (range.from > range.until) {

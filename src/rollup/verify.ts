@@ -5,6 +5,7 @@ import { saveVerifiedStatement, sourceRangeStatement } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase, whileAway } from './database.js';
 import type { Rollup } from './declaration.js';
 import { readRange } from './errors.js';
+import { fallBackToRaw } from './readMode.js';
 
 /**
  * Proves, or disproves, that reported totals equal raw usage, in both directions, by period and
@@ -49,6 +50,7 @@ export interface Drift {
 }
 
 export interface VerifyReport {
+  rollup: Rollup['name'];
   periods: number;
   rows: number;
   keys: number;
@@ -81,6 +83,7 @@ export async function verifyOn(
 ): Promise<VerifyReport> {
   const startedAt = performance.now();
   const report: VerifyReport = {
+    rollup: options.rollup.name,
     periods: 0,
     rows: 0,
     keys: 0,
@@ -100,8 +103,22 @@ export async function verifyOn(
       }
     }),
   );
+  if (report.driftKeys > 0) await fallBack(database, options.rollup, report);
   report.durationMs = performance.now() - startedAt;
   return report;
+}
+
+/** Reads must not go on using a rollup that was found wrong (I10). */
+async function fallBack(
+  database: RollupDatabase,
+  rollup: Rollup,
+  report: VerifyReport,
+): Promise<void> {
+  if (rollup.name !== 'microdollar_usage_daily') return;
+  const reason =
+    `fell back: verify found ${report.driftKeys} wrong keys, ` +
+    `${report.driftMicrodollars} microdollars in all`;
+  await unlessReadOnly(() => fallBackToRaw(database.query, reason));
 }
 
 /** Periods from the first raw, reported or pending one, or `from`, until today, or `until`. */
@@ -197,8 +214,8 @@ async function saveVerified(
   period: string,
   sums: { rows: number; cost: bigint; driftKeys: number; drift: bigint },
 ): Promise<void> {
-  try {
-    await database.query(
+  await unlessReadOnly(() =>
+    database.query(
       saveVerifiedStatement(rollup, {
         period,
         rawRows: sums.rows,
@@ -206,9 +223,15 @@ async function saveVerified(
         driftKeys: sums.driftKeys,
         drift: String(sums.drift),
       }),
-    );
+    ),
+  );
+}
+
+/** Verification may run on a replica or as a reader: then nothing is noted. */
+async function unlessReadOnly(run: () => Promise<unknown>): Promise<void> {
+  try {
+    await run();
   } catch (error) {
-    // Verification may run on a replica or as a reader: then nothing is noted.
     const code = (error as { code?: string }).code;
     if (code !== '25006' && code !== '42501') throw error;
   }

@@ -1,6 +1,7 @@
 export * from './apiKeys.js';
 export * from './credits.js';
 export * from './exa.js';
+export * from './gatewayIntents.js';
 export * from './lookups.js';
 export * from './organizations.js';
 export * from './rollup.js';

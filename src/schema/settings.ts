@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import { bigint, boolean, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 
 /** One row: what every process of this ledger must agree on. Rarely written, never locked by writes. */
 export const ledgerSettings = pgTable(
@@ -10,6 +10,11 @@ export const ledgerSettings = pgTable(
     archive_horizon: timestamp({ withTimezone: true, mode: 'string' }),
     /** raw | shadow | rollup */
     read_mode: text().notNull().default('rollup'),
+    /**
+     * There was no usage when the ledger was installed, and no foreign program wrote any since, as
+     * far as is known: every day is right by construction.
+     */
+    installed_empty: boolean().notNull().default(false),
     /** Why the mode is what it is, e.g. what made it fall back. */
     read_mode_reason: text(),
     /** Shadow comparisons and mismatches since the mode became `shadow`. */

@@ -1,0 +1,194 @@
+import { Option } from 'commander';
+import {
+  type BackfillProgress,
+  type BackfillReport,
+  planBackfill,
+  runBackfill,
+  setBackfillPaused,
+} from '../rollup/backfill.js';
+import { openRollupDatabase } from '../rollup/database.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable, formatCount } from './output.js';
+import { startProgress } from './progress.js';
+import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
+
+interface BackfillCommandOptions extends RollupOptions {
+  pause?: true;
+  resume?: true;
+  dryRun?: true;
+  progress: 'bar' | 'json';
+}
+
+export const registerBackfill: Register = (program, run) => {
+  addRangeOptions(
+    program
+      .command('backfill')
+      .description('build the rollup for history, beside live writers; a second run goes on'),
+  )
+    .option('--dry-run', 'say what there is to do, and do nothing')
+    .option('--pause', 'pause every running backfill, wherever it runs')
+    .addOption(new Option('--resume', 'let paused backfills go on').conflicts('pause'))
+    .addOption(
+      new Option('--progress <form>', 'json: one JSON object a line on stderr')
+        .choices(['bar', 'json'])
+        .default('bar'),
+    )
+    .action((options: BackfillCommandOptions) =>
+      run((context) => {
+        if (options.pause || options.resume) return setPaused(context, options.pause === true);
+        if (options.dryRun) return plan(context, options);
+        return backfill(context, options);
+      }),
+    );
+};
+
+async function backfill(
+  context: CommandContext,
+  options: BackfillCommandOptions,
+): Promise<CommandStatus> {
+  const { output } = context;
+  return withDatabase(context, async ({ url }) => {
+    const reports: (BackfillReport & { rollup: string })[] = [];
+    for (const rollup of CHECKED_ROLLUPS) {
+      const show = showProgress(context, rollup.name, options.progress);
+      try {
+        const report = await runBackfill({
+          url,
+          rollup,
+          workers: options.workers,
+          ...rangeOf(options),
+          onProgress: show.update,
+          onNotice: (message) => output.note(message),
+        });
+        reports.push({ rollup: rollup.name, ...report });
+      } finally {
+        show.stop();
+      }
+    }
+    const left = reports.reduce((sum, report) => sum + report.left, 0);
+    output.answer(
+      {
+        rollups: reports.map((report) => ({
+          rollup: report.rollup,
+          periods: report.periods,
+          raw_rows: report.rows,
+          keys: report.keys,
+          created: report.created,
+          corrected: report.corrected,
+          left: report.left,
+          longest_transaction_ms: Math.round(report.longestTransactionMs),
+          duration_ms: Math.round(report.durationMs),
+        })),
+      },
+      [
+        alignTable(
+          [
+            ['rollup', 'periods', 'raw rows', 'created', 'corrected', 'left', 'seconds'],
+            ...reports.map((report) => [
+              report.rollup,
+              formatCount(report.periods),
+              formatCount(report.rows),
+              formatCount(report.created),
+              formatCount(report.corrected),
+              formatCount(report.left),
+              (report.durationMs / 1000).toFixed(1),
+            ]),
+          ],
+          [1, 2, 3, 4, 5, 6],
+        ),
+        ...(left === 0
+          ? ['next: `verify`, then `read-mode`']
+          : ['rows held by other sessions were left; run `backfill` again']),
+      ].join('\n'),
+    );
+    return left === 0 ? 0 : 1;
+  });
+}
+
+/** A bar on a terminal, or JSON lines on stderr: stdout belongs to the answer. */
+function showProgress(context: CommandContext, name: string, form: 'bar' | 'json') {
+  const { output } = context;
+  if (form === 'json') {
+    return {
+      update: (progress: BackfillProgress) =>
+        output.streams.stderr.write(`${JSON.stringify({ rollup: name, ...toJson(progress) })}\n`),
+      stop: () => {},
+    };
+  }
+  let bar: ReturnType<typeof startProgress> | null = null;
+  return {
+    update: (progress: BackfillProgress) => {
+      bar ??= startProgress(output, `backfill ${name}`, progress.periodsTotal, 'periods');
+      bar.update(progress.periodsDone, {
+        rate: `${formatCount(progress.rowsPerSecond)} rows/s${progress.isPaused ? ', paused' : ''}`,
+      });
+    },
+    stop: () => bar?.stop(),
+  };
+}
+
+function toJson(progress: BackfillProgress) {
+  return {
+    period: progress.period,
+    periods_done: progress.periodsDone,
+    periods_total: progress.periodsTotal,
+    rows_done: progress.rowsDone,
+    rows_expected: progress.rowsExpected,
+    rows_per_second: progress.rowsPerSecond,
+    eta_seconds: progress.etaSeconds,
+    is_paused: progress.isPaused,
+  };
+}
+
+async function plan(
+  context: CommandContext,
+  options: BackfillCommandOptions,
+): Promise<CommandStatus> {
+  return withDatabase(context, async ({ url }) => {
+    const plans = [];
+    for (const rollup of CHECKED_ROLLUPS) {
+      const { from, until, periods, rowsExpected } = await planBackfill({
+        url,
+        rollup,
+        ...rangeOf(options),
+      });
+      plans.push({
+        rollup: rollup.name,
+        from,
+        until,
+        unbuilt_periods: periods,
+        raw_rows_expected: rowsExpected,
+      });
+    }
+    context.output.answer(
+      { dry_run: true, rollups: plans },
+      plans
+        .map(
+          (each) =>
+            `${each.rollup}: ${formatCount(each.unbuilt_periods)} periods to build from ` +
+            `${each.from} to ${each.until}, about ${formatCount(each.raw_rows_expected)} raw rows`,
+        )
+        .join('\n'),
+    );
+    return 0;
+  });
+}
+
+async function setPaused(context: CommandContext, isPaused: boolean): Promise<CommandStatus> {
+  return withDatabase(context, async ({ url }) => {
+    const database = openRollupDatabase(url, 1);
+    try {
+      for (const rollup of CHECKED_ROLLUPS) await setBackfillPaused(database, rollup, isPaused);
+    } finally {
+      await database.close();
+    }
+    context.output.answer(
+      { is_paused: isPaused },
+      isPaused
+        ? 'paused: running backfills stop after their chunk; `backfill --resume` lets them go on'
+        : 'resumed',
+    );
+    return 0;
+  });
+}

@@ -1,0 +1,102 @@
+import { Argument, InvalidArgumentError } from 'commander';
+import { queryOnPool } from '../db/query.js';
+import type { ReadMode } from '../ledgerTypes.js';
+import { compareSources } from '../report/shadow.js';
+import { randomUsersStatement } from '../report/shadow.sql.js';
+import { openRollupDatabase, type RollupDatabase } from '../rollup/database.js';
+import { type ReadModeStatus, readReadMode, setReadMode } from '../rollup/readMode.js';
+import { addComparisonsStatement } from '../rollup/readMode.sql.js';
+import type { Register } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable } from './output.js';
+
+const MAX_COMPARISONS = 100_000;
+
+export const registerReadMode: Register = (program, run) => {
+  program
+    .command('read-mode')
+    .description('show or switch where reads come from; rollup only when the window is proven')
+    .addArgument(
+      new Argument(
+        '[mode]',
+        'raw: usage rows; shadow: raw, compared with the rollup; rollup',
+      ).choices(['raw', 'shadow', 'rollup']),
+    )
+    .option('--compare <n>', 'with shadow: compare this many users with recent usage now', count)
+    .action((mode: ReadMode | undefined, options: { compare?: number }) =>
+      run((context) =>
+        withDatabase(context, async ({ url }) => {
+          const database = openRollupDatabase(url, 1);
+          try {
+            let status = mode
+              ? await setReadMode(database, mode)
+              : await readReadMode(database.query);
+            let mismatches: string[] = [];
+            if (options.compare !== undefined && status.stored === 'shadow') {
+              mismatches = await compareUsers(database, options.compare);
+              status = await readReadMode(database.query);
+            }
+            context.output.answer(toDocument(status), describe(status, mismatches));
+            return mismatches.length === 0 ? 0 : 1;
+          } finally {
+            await database.close();
+          }
+        }),
+      ),
+    );
+};
+
+/** Comparisons that no request asked for; each within the time budget of bulk work. */
+async function compareUsers(database: RollupDatabase, wanted: number): Promise<string[]> {
+  const query = queryOnPool(database.pool, false);
+  const users = await query<{ kilo_user_id: string }>(randomUsersStatement(wanted));
+  const mismatches: string[] = [];
+  for (const { kilo_user_id: kiloUserId } of users) {
+    const range = { kiloUserId, organizationId: null, from: null, until: null, asOf: null };
+    const { isEqual, describe } = await compareSources(query, range);
+    if (!isEqual) mismatches.push(`${kiloUserId}: ${describe()}`);
+    await query(addComparisonsStatement(1, isEqual ? 0 : 1));
+  }
+  return mismatches;
+}
+
+function toDocument({ stored, effective, reason, gate }: ReadModeStatus) {
+  return {
+    read_mode: stored,
+    effective_mode: effective,
+    reason,
+    rollup_allowed: gate.isOpen,
+    obstacles: gate.obstacles,
+    unproven_days: gate.unprovenDays,
+    lease_age_ms: gate.leaseAgeMs,
+    shadow: gate.shadow,
+  };
+}
+
+function describe(status: ReadModeStatus, mismatches: readonly string[]): string {
+  const { stored, effective, reason, gate } = status;
+  const { shadow } = gate;
+  const rows = [
+    ['read mode', stored],
+    ...(effective === stored ? [] : [['answers come from', effective]]),
+    ...(reason === null ? [] : [['reason', reason]]),
+    [
+      'shadow',
+      `${shadow.comparisons} comparisons, ${shadow.mismatches} mismatches (${shadow.required} needed)`,
+    ],
+    ['rollup', gate.isOpen ? 'allowed' : 'not allowed yet'],
+  ];
+  return [
+    alignTable(rows),
+    ...gate.obstacles.map((obstacle) => `  - ${obstacle}`),
+    ...mismatches.map((mismatch) => `mismatch: ${mismatch}`),
+  ].join('\n');
+}
+
+function count(value: string): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number < 1 || number > MAX_COMPARISONS) {
+    throw new InvalidArgumentError(`Expected a whole number from 1 to ${MAX_COMPARISONS}.`);
+  }
+  return number;
+}

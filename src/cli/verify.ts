@@ -1,0 +1,191 @@
+import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
+import { type Drift, type VerifyReport, verifyRollup } from '../rollup/verify.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable, formatAmount, formatCount } from './output.js';
+import { startProgress } from './progress.js';
+import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
+
+export interface VerifyCommandOptions extends RollupOptions {
+  balances?: true;
+  continue?: true;
+}
+
+/** Drifts shown to a person; with `--json` all that were kept. */
+const SHOWN = 20;
+
+export const registerVerify: Register = (program, run) => {
+  addRangeOptions(
+    program
+      .command('verify')
+      .description('compare raw usage with what is reported; exit 1 on drift, changes nothing'),
+  )
+    .option('--user <id>', 'only this user')
+    .option('--balances', 'check the balances of users and organizations instead of the rollups')
+    .option('--continue', 'with --balances: go on where a check was stopped')
+    .action((options: VerifyCommandOptions) =>
+      run((context) =>
+        options.balances ? checkBalances(context, options) : verify(context, options),
+      ),
+    );
+};
+
+async function verify(
+  context: CommandContext,
+  options: VerifyCommandOptions,
+): Promise<CommandStatus> {
+  return withDatabase(context, async ({ url }) => {
+    const reports: VerifyReport[] = [];
+    for (const rollup of CHECKED_ROLLUPS) {
+      reports.push(await verifyOne(context, url, rollup, options));
+    }
+    const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
+    context.output.answer(
+      { rollups: reports.map(toVerifyDocument), drift_keys: driftKeys },
+      describeVerify(reports),
+    );
+    return driftKeys === 0 ? 0 : 1;
+  });
+}
+
+async function verifyOne(
+  context: CommandContext,
+  url: string,
+  rollup: (typeof CHECKED_ROLLUPS)[number],
+  options: VerifyCommandOptions,
+): Promise<VerifyReport> {
+  let bar: ReturnType<typeof startProgress> | null = null;
+  try {
+    return await verifyRollup({
+      url,
+      rollup,
+      workers: options.workers,
+      ...rangeOf(options),
+      ...(options.user === undefined ? {} : { kiloUserId: options.user }),
+      onPeriod: (_period, done, total) => {
+        bar ??= startProgress(context.output, `verify ${rollup.name}`, total, 'periods');
+        bar.update(done);
+      },
+      onNotice: (message) => context.output.note(message),
+    });
+  } finally {
+    (bar as ReturnType<typeof startProgress> | null)?.stop();
+  }
+}
+
+export function toVerifyDocument(report: VerifyReport) {
+  return {
+    rollup: report.rollup,
+    periods: report.periods,
+    raw_rows: report.rows,
+    keys: report.keys,
+    drift_keys: report.driftKeys,
+    drift_microdollars: Number(report.driftMicrodollars),
+    duration_ms: Math.round(report.durationMs),
+    drifts: report.drifts.map(toDriftDocument),
+  };
+}
+
+function toDriftDocument(drift: Drift) {
+  return {
+    kind: drift.kind,
+    kilo_user_id: drift.kiloUserId,
+    organization_id: drift.organizationId,
+    period: drift.period,
+    reported_microdollars: drift.reportedMicrodollars,
+    true_microdollars: drift.trueMicrodollars,
+    drift_microdollars: drift.driftMicrodollars,
+    request_drift: drift.requestDrift,
+    likely_cause: drift.likelyCause,
+  };
+}
+
+export function describeVerify(reports: readonly VerifyReport[]): string {
+  const table = alignTable(
+    [
+      ['rollup', 'periods', 'raw rows', 'keys', 'wrong', 'drift', 'seconds'],
+      ...reports.map((report) => [
+        report.rollup,
+        formatCount(report.periods),
+        formatCount(report.rows),
+        formatCount(report.keys),
+        formatCount(report.driftKeys),
+        formatAmount(report.driftMicrodollars),
+        (report.durationMs / 1000).toFixed(1),
+      ]),
+    ],
+    [1, 2, 3, 4, 5, 6],
+  );
+  const drifts = reports.flatMap((report) => report.drifts);
+  const lines = drifts.slice(0, SHOWN).map((drift) => {
+    const scope = drift.organizationId === null ? '' : `, organization ${drift.organizationId}`;
+    return (
+      `${drift.kind}: ${drift.kiloUserId}${scope}, ${drift.period}: reported ` +
+      `${formatAmount(drift.reportedMicrodollars)}, true ${formatAmount(drift.trueMicrodollars)}, ` +
+      `drift ${formatAmount(drift.driftMicrodollars)}; ${drift.likelyCause}`
+    );
+  });
+  const total = reports.reduce((sum, report) => sum + report.driftKeys, 0);
+  if (total > lines.length) lines.push(`and ${formatCount(total - lines.length)} more`);
+  const verdict = total === 0 ? 'no drift' : 'drift found; `repair` fixes exactly these keys';
+  return [table, ...lines, verdict].join('\n');
+}
+
+/** `verify --balances` and `repair --balances`. */
+export async function checkBalances(
+  context: CommandContext,
+  options: VerifyCommandOptions & { repair?: boolean },
+): Promise<CommandStatus> {
+  return withDatabase(context, async ({ url }) => {
+    const report = await verifyBalances({
+      url,
+      repair: options.repair ?? false,
+      resume: options.continue ?? false,
+      ...(options.user === undefined ? {} : { id: options.user }),
+    });
+    context.output.answer(toBalanceDocument(report), describeBalances(report));
+    return report.drifted === report.repaired && report.unopened === 0 ? 0 : 1;
+  });
+}
+
+function toBalanceDocument(report: BalanceReport) {
+  return {
+    checked: report.checked,
+    drifted: report.drifted,
+    repaired: report.repaired,
+    openings_derived: report.opened,
+    openings_unknown: report.unopened,
+    drifts: report.drifts.map((drift) => ({
+      scope: drift.scope,
+      id: drift.id,
+      reported_microdollars: drift.reportedMicrodollars,
+      true_microdollars: drift.trueMicrodollars,
+      drift_microdollars: drift.driftMicrodollars,
+    })),
+  };
+}
+
+function describeBalances(report: BalanceReport): string {
+  const lines = report.drifts
+    .slice(0, SHOWN)
+    .map(
+      (drift) =>
+        `${drift.scope} ${drift.id}: reported ${formatAmount(drift.reportedMicrodollars)}, true ` +
+        `${formatAmount(drift.trueMicrodollars)}, drift ${formatAmount(drift.driftMicrodollars)}`,
+    );
+  if (report.drifted > lines.length) {
+    lines.push(`and ${formatCount(report.drifted - lines.length)} more`);
+  }
+  if (report.unopened > 0) {
+    lines.push(
+      `${formatCount(report.unopened)} adopted payers have no opening balance yet; ` +
+        '`repair --balances` derives it from what their rows say today',
+    );
+  }
+  if (report.opened > 0) lines.push(`${formatCount(report.opened)} opening balances derived`);
+  const { checked, drifted, repaired } = report;
+  const verdict = `${formatCount(checked)} payers checked, ${formatCount(drifted)} wrong`;
+  return [...lines, repaired > 0 ? `${verdict}, ${formatCount(repaired)} repaired` : verdict].join(
+    '\n',
+  );
+}

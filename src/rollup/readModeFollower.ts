@@ -1,0 +1,104 @@
+import type { Query } from '../db/query.js';
+import type { ReadMode } from '../ledgerTypes.js';
+import type { Metrics } from '../metrics.js';
+import { fallBackToRaw, type ReadModeStatus, readReadMode } from './readMode.js';
+import { addComparisonsStatement } from './readMode.sql.js';
+
+const POLL_INTERVAL_MS = 1_000;
+
+/** What shadow comparisons of this process found since the last poll. */
+interface Comparisons {
+  made: number;
+  mismatched: number;
+  /** The first mismatch, without personal data. */
+  example: string | null;
+}
+
+/**
+ * Keeps this process in step with the stored read mode: polls it every second, reports the
+ * comparisons made here, and falls back to raw usage when drift or a mismatch is known. While the
+ * database is away the last mode stays; reads fail then anyway.
+ */
+export class ReadModeFollower {
+  readonly #query: Query;
+  readonly #metrics: Metrics;
+  #status: ReadModeStatus | null = null;
+  #comparisons: Comparisons = { made: 0, mismatched: 0, example: null };
+  #polling: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(query: Query, metrics: Metrics) {
+    this.#query = query;
+    this.#metrics = metrics;
+  }
+
+  /** @throws when the first poll fails: nothing may be answered before the mode is known */
+  async start(): Promise<void> {
+    await this.poll();
+    this.#timer = setInterval(() => {
+      this.#polling ??= this.poll()
+        .catch(() => this.#metrics.readModePollErrors.inc())
+        .finally(() => {
+          this.#polling = null;
+        });
+    }, POLL_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  /** What reads use now. */
+  mode(): ReadMode {
+    return this.#status?.effective ?? 'raw';
+  }
+
+  status(): ReadModeStatus | null {
+    return this.#status;
+  }
+
+  note(isEqual: boolean, example: () => string): void {
+    const comparisons = this.#comparisons;
+    comparisons.made++;
+    this.#metrics.shadowComparisons.inc({ outcome: isEqual ? 'equal' : 'mismatch' });
+    if (isEqual) return;
+    comparisons.mismatched++;
+    comparisons.example ??= example();
+  }
+
+  async poll(): Promise<void> {
+    const { made, mismatched, example } = this.#comparisons;
+    if (made > 0) {
+      await this.#query(addComparisonsStatement(made, mismatched));
+      this.#comparisons = {
+        made: this.#comparisons.made - made,
+        mismatched: this.#comparisons.mismatched - mismatched,
+        example: null,
+      };
+    }
+    const before = this.#status?.stored;
+    let status = await readReadMode(this.#query);
+    if (status.stored === 'rollup') {
+      const reason =
+        mismatched > 0
+          ? `fell back: a comparison with raw usage differed (${example})`
+          : status.gate.driftedDays.length > 0
+            ? `fell back: ${status.gate.obstacles[0]}`
+            : null;
+      if (reason !== null) {
+        await fallBackToRaw(this.#query, reason);
+        status = await readReadMode(this.#query);
+      }
+    }
+    if (before === 'rollup' && status.stored === 'raw' && status.reason !== null) {
+      this.#metrics.readModeFallbacks.inc();
+    }
+    for (const mode of ['raw', 'shadow', 'rollup'] as const) {
+      this.#metrics.readMode.set({ mode }, status.effective === mode ? 1 : 0);
+    }
+    this.#metrics.leaseAge.set((status.gate.leaseAgeMs ?? Number.NaN) / 1000);
+    this.#status = status;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer) clearInterval(this.#timer);
+    await this.#polling;
+  }
+}
