@@ -18,12 +18,16 @@ export interface CoverageRow {
 /** How long a worker may be silent before another takes its period. */
 export const CLAIM_SECONDS = 15;
 
-/** First and last period with raw rows; by index on created_at. */
+/**
+ * From the first period with raw rows (by index on created_at), or the start of the three-month
+ * window where that lies before it: periods without usage are covered too; until the current one.
+ */
 export function sourceRangeStatement(rollup: Rollup): Statement {
   return {
     name: `microdollar_range_${rollup.name}`,
     text: `/* microdollar.sourceRange */
-select date_trunc('${rollup.grain}', min(created_at) at time zone 'UTC')::date::text as first,
+select date_trunc('${rollup.grain}', least(min(created_at) at time zone 'UTC',
+    (now() at time zone 'UTC')::date - interval '3 months'))::date::text as first,
   date_trunc('${rollup.grain}', now() at time zone 'UTC')::date::text as current
 from (select created_at from ${rollup.source} order by created_at limit 1) as oldest`,
     values: [],

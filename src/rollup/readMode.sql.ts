@@ -49,14 +49,14 @@ with window_days as (
 ),
 judged as (
   select w.day,
-    w.drift_keys = 0 and (
+    w.drift_keys = 0 and coalesce(
       s.installed_empty
       or w.state = 'archived'
       or (w.state = 'verified' and w.day < w.today - 1
         and w.verified_at >= (w.day + 1)::timestamp at time zone 'UTC')
       or (w.state = 'verified' and w.day >= w.today - 1
-        and w.verified_at >= now() - interval '${LEASE_MINUTES} minutes')
-    ) as is_proven
+        and w.verified_at >= now() - interval '${LEASE_MINUTES} minutes'),
+      false) as is_proven
   from window_days as w, ledger_settings as s
 )
 select s.read_mode, s.read_mode_reason, s.installed_empty, s.shadow_comparisons,

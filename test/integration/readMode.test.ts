@@ -1,0 +1,193 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { runBackfill } from '../../src/rollup/backfill.js';
+import { openRollupDatabase, type RollupDatabase } from '../../src/rollup/database.js';
+import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+import { describeDays, readReadMode, setReadMode } from '../../src/rollup/readMode.js';
+import { REQUIRED_COMPARISONS } from '../../src/rollup/readMode.sql.js';
+import { repairRollup } from '../../src/rollup/repair.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { writeRawHistory } from '../support/rawUsage.js';
+
+let database: TestDatabase;
+let control: RollupDatabase;
+const ledgers: Ledger[] = [];
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  control = openRollupDatabase(database.url, 1);
+});
+
+afterEach(async () => {
+  for (const ledger of ledgers.splice(0)) await ledger.close();
+  await control.close();
+  await database.drop();
+});
+
+async function openLedger(): Promise<Ledger> {
+  const ledger = await createLedger({ databaseUrl: database.url });
+  ledgers.push(ledger);
+  return ledger;
+}
+
+/** A process follows the stored mode within seconds. */
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 50));
+}
+
+async function proveHistory(): Promise<void> {
+  await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+  await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+}
+
+async function windowStart(): Promise<string> {
+  const { rows } = await database.pool.query(
+    `select ((now() at time zone 'UTC')::date - interval '3 months')::date::text as day`,
+  );
+  return rows[0].day;
+}
+
+async function compareInShadow(ledger: Ledger, comparisons: number): Promise<void> {
+  const before = (await readReadMode(control.query)).gate.shadow.comparisons;
+  await until(async () => {
+    await ledger.getAverageMonthlyUsageLast3Months({ kilo_user_id: 'user-1' });
+    const { shadow } = (await readReadMode(control.query)).gate;
+    return shadow.comparisons - before >= comparisons || shadow.mismatches > 0;
+  });
+}
+
+describe('a new installation', () => {
+  it('starts in rollup, without a history to prove', async () => {
+    const ledger = await openLedger();
+    expect(ledger.getReadMode()).toMatchObject({ stored: 'rollup', effective: 'rollup' });
+    await database.pool.query(`insert into kilocode_users (id) values ('u')`);
+    await ledger.recordUsage({ kilo_user_id: 'u', cost: 3_000_000 });
+    const answer = await ledger.getAverageMonthlyUsageLast3Months({ kilo_user_id: 'u' });
+    expect(answer).toMatchObject({ averageMonthlyUsageUsd: 1, source: { mode: 'rollup' } });
+  });
+
+  it('falls back to raw when a check finds damage, in every process', async () => {
+    const [one, two] = [await openLedger(), await openLedger()];
+    await database.pool.query(`insert into kilocode_users (id) values ('u')`);
+    await one.recordUsage({ kilo_user_id: 'u', cost: 3_000_000 });
+    await database.pool.query(
+      'update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 9',
+    );
+    await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    await until(() => one.getReadMode()?.stored === 'raw' && two.getReadMode()?.stored === 'raw');
+    expect(two.getReadMode()?.reason).toContain('verify found 1 wrong keys');
+    const answer = await two.getAverageMonthlyUsageLast3Months({ kilo_user_id: 'u' });
+    expect(answer).toMatchObject({ averageMonthlyUsageUsd: 1, source: { mode: 'raw' } });
+    expect(await two.metrics.registry.metrics()).toContain(
+      'microdollar_read_mode_fallbacks_total 1',
+    );
+  });
+});
+
+describe('the switch of an adopted ledger', () => {
+  beforeEach(async () => {
+    await writeRawHistory(database.pool, { rows: 2_000, days: 60, users: 20 });
+  });
+
+  it('is refused with the list of unproven days, allowed after proof, and falls back', async () => {
+    const ledger = await openLedger();
+    expect(ledger.getReadMode()?.effective).toBe('raw');
+
+    const refusal = await setReadMode(control, 'rollup').catch((error) => error);
+    expect(refusal).toMatchObject({ code: 'unproven_window' });
+    expect(refusal.details.unproven_days).toContain(await windowStart());
+    expect(refusal.details.unproven_days.length).toBeGreaterThanOrEqual(90);
+
+    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    const builtOnly = await setReadMode(control, 'rollup').catch((error) => error);
+    expect(builtOnly.details.unproven_days.length).toBeGreaterThanOrEqual(90);
+
+    await proveHistory();
+    const unshadowed = await setReadMode(control, 'rollup').catch((error) => error);
+    expect(unshadowed.details.unproven_days).toEqual([]);
+    expect(unshadowed.message).toContain('comparisons');
+
+    await setReadMode(control, 'shadow');
+    await until(() => ledger.getReadMode()?.effective === 'shadow');
+    const shadowed = await ledger.getAverageMonthlyUsageLast3Months({ kilo_user_id: 'user-1' });
+    expect(shadowed.source.mode).toBe('raw');
+    await compareInShadow(ledger, REQUIRED_COMPARISONS);
+    expect((await setReadMode(control, 'rollup')).effective).toBe('rollup');
+    await until(() => ledger.getReadMode()?.effective === 'rollup');
+    const switched = await ledger.getAverageMonthlyUsageLast3Months({ kilo_user_id: 'user-1' });
+    expect(switched).toEqual({
+      averageMonthlyUsageUsd: shadowed.averageMonthlyUsageUsd,
+      source: { ...switched.source, mode: 'rollup' },
+    });
+
+    await database.pool.query(
+      `update microdollar_usage_daily set total_cost_microdollars = 1
+       where (kilo_user_id, usage_date) in
+         (select kilo_user_id, usage_date from microdollar_usage_daily limit 1)`,
+    );
+    await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    await until(() => ledger.getReadMode()?.effective === 'raw');
+    const refusedAgain = await setReadMode(control, 'rollup').catch((error) => error);
+    expect(refusedAgain.details.obstacles.join()).toContain('drift was found');
+
+    await repairRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    expect((await readReadMode(control.query)).gate.driftedDays).toEqual([]);
+  });
+
+  it('is refused after a shadow comparison that differed', async () => {
+    await proveHistory();
+    const ledger = await openLedger();
+    await setReadMode(control, 'shadow');
+    await until(() => ledger.getReadMode()?.effective === 'shadow');
+    await database.pool.query(
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 1
+       where kilo_user_id = 'user-1' and organization_id is null`,
+    );
+    await compareInShadow(ledger, REQUIRED_COMPARISONS);
+    const refusal = await setReadMode(control, 'rollup').catch((error) => error);
+    expect(refusal.details.shadow_mismatches).toBeGreaterThan(0);
+  });
+
+  it('answers from raw while the lease of today and yesterday has run out', async () => {
+    await proveHistory();
+    await database.pool.query(
+      `update ledger_settings set read_mode = 'rollup', shadow_comparisons = 1000`,
+    );
+    const ledger = await openLedger();
+    expect(ledger.getReadMode()).toMatchObject({ stored: 'rollup', effective: 'rollup' });
+    await database.pool.query(
+      `update rollup_coverage set verified_at = verified_at - interval '1 hour'
+       where period = (now() at time zone 'UTC')::date`,
+    );
+    await until(() => ledger.getReadMode()?.effective === 'raw');
+    expect(ledger.getReadMode()?.stored).toBe('rollup');
+    await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from: await windowStart() });
+    await until(() => ledger.getReadMode()?.effective === 'rollup');
+  });
+
+  it('is kept proven by the background verification', async () => {
+    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: await windowStart() });
+    const ledger = await createLedger({ databaseUrl: database.url, backgroundVerify: true });
+    ledgers.push(ledger);
+    await until(async () => (await readReadMode(control.query)).gate.unprovenDays.length < 80);
+    const { rows } = await database.pool.query(
+      `select verified_at is not null as is_verified from rollup_coverage
+       where period >= (now() at time zone 'UTC')::date - 1
+         and rollup = 'microdollar_usage_daily'`,
+    );
+    expect(rows).toEqual([{ is_verified: true }, { is_verified: true }]);
+  });
+});
+
+describe('days in words', () => {
+  it.each([
+    [['2026-01-31', '2026-02-01', '2026-02-03'], '2026-01-31 to 2026-02-01, 2026-02-03'],
+    [['2026-02-28', '2026-03-01'], '2026-02-28 to 2026-03-01'],
+    [['2026-10-25', '2026-10-26'], '2026-10-25 to 2026-10-26'],
+    [[], ''],
+  ])('%j', (days, words) => {
+    expect(describeDays(days)).toBe(words);
+  });
+});

@@ -1,0 +1,258 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { verifyBalances } from '../../src/rollup/balances.js';
+import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/rollup/declaration.js';
+import { repairRollup } from '../../src/rollup/repair.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { checkInvariants } from '../support/checkInvariants.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+
+const ORGANIZATION = '00000000-0000-4000-8000-0000000000bb';
+const DAY = '2026-10-05';
+
+let database: TestDatabase;
+let ledger: Ledger;
+
+const verify = () => verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+const repair = () => repairRollup({ url: database.url, rollup: DAILY_ROLLUP });
+
+/** Three users, two scopes, ten days; `u1` spent 100 x 30 personally on the DAY. */
+beforeEach(async () => {
+  database = await createTestDatabase();
+  await database.pool.query(`insert into kilocode_users (id) values ('u1'), ('u2'), ('u3')`);
+  await database.pool.query(`insert into organizations (id, name) values ($1, 'o')`, [
+    ORGANIZATION,
+  ]);
+  await database.pool.query(
+    `insert into organization_memberships (organization_id, kilo_user_id)
+     select $1::uuid, id from kilocode_users`,
+    [ORGANIZATION],
+  );
+  ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  const events = Array.from({ length: 300 }, (_, index) => ({
+    kilo_user_id: `u${1 + (index % 3)}`,
+    organization_id: index % 10 === 9 ? ORGANIZATION : null,
+    cost: 100,
+    created_at: new Date(Date.parse(`${DAY}T12:00:00Z`) + Math.floor(index / 30) * 86_400_000),
+  }));
+  const results = await ledger.recordUsageBatch(events);
+  expect(results.every((result) => result.status === 'recorded')).toBe(true);
+  await ledger.fold();
+});
+
+afterEach(async () => {
+  await ledger.close();
+  await database.drop();
+});
+
+describe('a clean database', () => {
+  it('yields no finding, also while writers run and pending rows are waiting', async () => {
+    const writing = Promise.all(
+      Array.from({ length: 200 }, (_, index) =>
+        ledger.recordUsage({ kilo_user_id: 'u1', cost: index, created_at: `${DAY}T01:00:00Z` }),
+      ),
+    );
+    const report = await verify();
+    await writing;
+    expect(report.drifts).toEqual([]);
+    expect((await verify()).drifts).toEqual([]);
+    expect(report.periods).toBeGreaterThanOrEqual(10);
+    expect((await verifyBalances({ url: database.url })).drifts).toEqual([]);
+    expect((await verifyRollup({ url: database.url, rollup: EXA_ROLLUP })).drifts).toEqual([]);
+  });
+});
+
+/** Damage, and what verification must say about it: kind, drift in microdollars, cause. */
+const DAMAGES: readonly [string, string[], { kind: string; drift: number; cause: RegExp }][] = [
+  [
+    'a total was raised',
+    [
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 7
+       where kilo_user_id = 'u1' and usage_date = '${DAY}' and organization_id is null`,
+    ],
+    { kind: 'wrong', drift: 7, cause: /total raised/ },
+  ],
+  [
+    'a total was lowered',
+    [
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars - 13
+       where kilo_user_id = 'u1' and usage_date = '${DAY}' and organization_id = '${ORGANIZATION}'`,
+    ],
+    { kind: 'wrong', drift: -13, cause: /total was lowered/ },
+  ],
+  [
+    'a row was deleted',
+    [
+      `delete from microdollar_usage_daily
+       where kilo_user_id = 'u2' and usage_date = '${DAY}' and organization_id is null`,
+    ],
+    { kind: 'missing', drift: -900, cause: /the row deleted/ },
+  ],
+  [
+    'a row was deleted while its key has pending rows',
+    [
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       values ('00000000-0000-4000-8000-00000000d001', 'u2', 50, '${DAY}T10:00:00Z')`,
+      `insert into microdollar_usage_pending (kilo_user_id, usage_date, cost_microdollars)
+       values ('u2', '${DAY}', 50)`,
+      `delete from microdollar_usage_daily
+       where kilo_user_id = 'u2' and usage_date = '${DAY}' and organization_id is null`,
+    ],
+    { kind: 'missing', drift: -900, cause: /while deltas were pending/ },
+  ],
+  [
+    'an orphan row was planted',
+    [
+      `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
+       values ('u3', '2026-09-01', 55)`,
+    ],
+    { kind: 'orphan', drift: 55, cause: /without raw rows/ },
+  ],
+  [
+    'a raw row was inserted behind the back',
+    [
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       values ('00000000-0000-4000-8000-00000000d002', 'u3', 321, '${DAY}T10:00:00Z')`,
+    ],
+    { kind: 'wrong', drift: -321, cause: /00000000-0000-4000-8000-00000000d002 is not counted/ },
+  ],
+  [
+    'a raw row was deleted',
+    [
+      `delete from microdollar_usage
+       where id = (select id from microdollar_usage
+         where kilo_user_id = 'u1' and organization_id is null
+           and created_at = '${DAY}T12:00:00Z' limit 1)`,
+    ],
+    { kind: 'wrong', drift: 100, cause: /raw row deleted/ },
+  ],
+  [
+    'a pending row was deleted',
+    [
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       values ('00000000-0000-4000-8000-00000000d003', 'u1', 77, '${DAY}T10:00:00Z')`,
+    ],
+    { kind: 'wrong', drift: -77, cause: /its pending row deleted/ },
+  ],
+];
+
+describe('planted damage', () => {
+  it.each(DAMAGES)(
+    '%s: is found to the microdollar, repaired, found no more',
+    async (...damage) => {
+      const [, statements, expected] = damage;
+      for (const statement of statements) await database.pool.query(statement);
+      const found = await verify();
+      expect(found.driftKeys).toBe(1);
+      expect(found.drifts).toMatchObject([
+        { kind: expected.kind, driftMicrodollars: expected.drift },
+      ]);
+      expect(found.drifts[0]?.likelyCause).toMatch(expected.cause);
+      expect(found.driftMicrodollars).toBe(BigInt(Math.abs(expected.drift)));
+
+      const repaired = await repair();
+      expect(repaired.left?.driftKeys).toBe(0);
+      expect((await verify()).drifts).toEqual([]);
+      const { rows } = await database.pool.query(
+        `select before_microdollars::int - after_microdollars::int as drift, cause from rollup_repairs`,
+      );
+      expect(rows.reduce((sum, row) => sum + row.drift, 0)).toBe(expected.drift);
+      expect(rows[0].cause).toContain(expected.kind);
+
+      expect((await repair()).repaired).toBe(0);
+      await ledger.fold();
+      expect((await verify()).drifts).toEqual([]);
+      // What was planted in raw usage moves the true balance as well.
+      await verifyBalances({ url: database.url, repair: true });
+      expect(await checkInvariants(database.pool)).toEqual([]);
+    },
+  );
+
+  it('is looked for only where it was asked', async () => {
+    await database.pool.query(
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 5
+       where usage_date = '${DAY}' and organization_id is null`,
+    );
+    const url = database.url;
+    const one = await verifyRollup({ url, rollup: DAILY_ROLLUP, kiloUserId: 'u2' });
+    expect(one.drifts.map((drift) => drift.kiloUserId)).toEqual(['u2']);
+    const later = await verifyRollup({ url, rollup: DAILY_ROLLUP, from: '2026-10-06' });
+    expect(later.drifts).toEqual([]);
+    const all = await verifyRollup({ url, rollup: DAILY_ROLLUP, from: DAY, until: DAY });
+    expect(all.driftKeys).toBe(3);
+    const fixed = await repairRollup({ url, rollup: DAILY_ROLLUP, kiloUserId: 'u2' });
+    expect(fixed.repaired).toBe(1);
+    expect((await verify()).driftKeys).toBe(2);
+  });
+
+  it('in a row that another session holds is left for the next repair', async () => {
+    await database.pool.query(
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 5
+       where usage_date = '${DAY}' and organization_id is null and kilo_user_id in ('u1', 'u2')`,
+    );
+    const holder = await database.pool.connect();
+    await holder.query('begin');
+    await holder.query(`select from microdollar_usage_daily where kilo_user_id = 'u1' for update`);
+    const first = await repair();
+    expect(first).toMatchObject({ repaired: 1, left: { driftKeys: 1 } });
+    await holder.query('rollback');
+    holder.release();
+    expect(await repair()).toMatchObject({ repaired: 1, left: { driftKeys: 0 } });
+  });
+});
+
+describe('the proof of balances', () => {
+  it('finds a changed balance of a user and of an organization, and repairs it', async () => {
+    await database.pool.query(
+      `update kilocode_users set microdollars_used = microdollars_used + 9 where id = 'u2'`,
+    );
+    await database.pool.query('update organizations set microdollars_used = microdollars_used - 4');
+    const found = await verifyBalances({ url: database.url });
+    expect(found.drifts).toMatchObject([
+      { scope: 'kilocode_users', id: 'u2', driftMicrodollars: 9 },
+      { scope: 'organizations', id: ORGANIZATION, driftMicrodollars: -4 },
+    ]);
+    expect(await verifyBalances({ url: database.url, repair: true })).toMatchObject({
+      drifted: 2,
+      repaired: 2,
+    });
+    expect((await verifyBalances({ url: database.url })).drifts).toEqual([]);
+    const { rows } = await database.pool.query('select counter from rollup_repairs order by 1');
+    expect(rows).toEqual([{ counter: 'kilocode_users' }, { counter: 'organizations' }]);
+    expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+
+  it('derives the opening balance of an adopted payer, once', async () => {
+    await database.pool.query(
+      `insert into kilocode_users (id, microdollars_used, opening_microdollars_used)
+       values ('adopted', 5000, null)`,
+    );
+    await database.pool.query(
+      `insert into microdollar_usage (id, kilo_user_id, cost) values
+       (gen_random_uuid(), 'adopted', 1200)`,
+    );
+    expect(await verifyBalances({ url: database.url })).toMatchObject({ unopened: 1, drifted: 0 });
+    expect(await verifyBalances({ url: database.url, repair: true })).toMatchObject({ opened: 1 });
+    const { rows } = await database.pool.query(
+      `select opening_microdollars_used::int as opening from kilocode_users where id = 'adopted'`,
+    );
+    expect(rows).toEqual([{ opening: 3800 }]);
+    expect(await verifyBalances({ url: database.url, repair: true })).toMatchObject({ opened: 0 });
+  });
+
+  it('goes on from its checkpoint', async () => {
+    await database.pool.query(
+      `insert into kilocode_users (id) select 'many-' || i from generate_series(1, 500) as i`,
+    );
+    const abort = new AbortController();
+    const first = await verifyBalances({
+      url: database.url,
+      signal: abort.signal,
+      onProgress: () => abort.abort(),
+    });
+    expect(first.checked).toBeLessThan(504);
+    const rest = await verifyBalances({ url: database.url, resume: true });
+    expect(first.checked + rest.checked).toBe(504);
+  });
+});
