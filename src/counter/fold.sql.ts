@@ -7,15 +7,18 @@ export interface PendingPayerRow {
   depth: string;
   oldest_xid: string;
   oldest_age_ms: string;
+  /** Pending rows of every payer from `fromXid` on, also of those past the limit. */
+  total_depth: string;
   /** Every transaction below this has ended, in this statement's snapshot. */
   snapshot_xmin: string;
 }
 
 /**
  * Payers with pending rows, oldest first. `fromXid` skips what earlier passes saw drained, so that
- * a pass stays cheap while an old snapshot keeps dead rows from being vacuumed.
+ * a pass stays cheap while an old snapshot keeps dead rows from being vacuumed. `offset` skips
+ * payers that this pass could not drain, which stay first in line.
  */
-export function findPendingPayersStatement(fromXid: string, limit: number): Statement {
+export function findPendingPayersStatement(fromXid: string, limit: number, offset = 0): Statement {
   return {
     name: 'microdollar_find_pending_payers',
     text: `/* microdollar.findPendingPayers */
@@ -25,13 +28,15 @@ select case when p.organization_id is null then p.kilo_user_id end as kilo_user_
   min(p.xid)::text as oldest_xid,
   greatest(0, extract(epoch from clock_timestamp() - min(p.created_at)) * 1000)::bigint
     as oldest_age_ms,
+  sum(count(*)) over () as total_depth,
   pg_snapshot_xmin(pg_current_snapshot())::text as snapshot_xmin
 from microdollar_usage_pending as p
 where p.xid >= $1::xid8
 group by 1, 2
-order by min(p.xid)
-limit $2::integer`,
-    values: [fromXid, limit],
+order by min(p.xid), 1, 2
+limit $2::integer
+offset $3::integer`,
+    values: [fromXid, limit, offset],
   };
 }
 
@@ -97,6 +102,8 @@ export interface DrainedRow {
   drained: string;
   /** Pending rows seen but left: their counter row is missing, or locked by someone else. */
   left: string;
+  /** Payers that they, or a locked payer row, belong to. */
+  left_payers: string;
 }
 
 /**
@@ -299,7 +306,11 @@ with user_lock as materialized (
 select (select count(*) from drained) as drained,
   (select coalesce(sum(depth), 0) from locked_key where counter_id is null)
     + cardinality($1::text[]) - (select count(*) from user_lock)
-    + cardinality($2::uuid[]) - (select count(*) from organization_lock) as left`,
+    + cardinality($2::uuid[]) - (select count(*) from organization_lock) as left,
+  (select count(distinct coalesce(organization_id::text, kilo_user_id))
+    from locked_key where counter_id is null)
+    + cardinality($1::text[]) - (select count(*) from user_lock)
+    + cardinality($2::uuid[]) - (select count(*) from organization_lock) as left_payers`,
     values: [textArray(kiloUserIds), plainArray(organizationIds), limit],
   };
 }

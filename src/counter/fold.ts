@@ -10,11 +10,21 @@ import {
   type PendingPayerRow,
 } from './fold.sql.js';
 
-/** Payers looked at in one pass. */
-const PAYERS_PER_PASS = 2_000;
+/** Payers looked at in one page of a pass. */
+const PAYERS_PER_PAGE = 2_000;
 /** Payers, and pending rows, drained by one statement: bounds its length and its locks. */
 const PAYERS_PER_STATEMENT = 200;
 const ROWS_PER_STATEMENT = 4_000;
+/** Passes in a row that drain nothing while something is left, before `drainAll` gives up. */
+const MAX_IDLE_PASSES = 3;
+const IDLE_PAUSE_MS = 10;
+
+/** `left`: rows; `leftPayers`: whose rows they are. */
+interface DrainReport {
+  drained: number;
+  left: number;
+  leftPayers: number;
+}
 
 interface Payer {
   kiloUserId: string | null;
@@ -27,6 +37,7 @@ interface Payer {
  * in any number of processes: each takes the payers it can lock at once and leaves the rest.
  *
  *   find payers -> drain a group of them -> (rows missing? create them, drain again) -> next group
+ *     -> (a full page with payers left? the page behind them)
  */
 export class Fold {
   readonly #query: Query;
@@ -48,41 +59,58 @@ export class Fold {
     return this.#running;
   }
 
-  /** Passes until nothing is pending, or a pass drains nothing. */
+  /**
+   * Passes until nothing is pending, or nothing moves: two folds may each have skipped what the
+   * other one held, so a few idle passes are needed to tell that from a row held for long.
+   */
   async drainAll(): Promise<FoldReport> {
     // A pass may have begun before the caller's last write: let it end first.
     await this.#running?.catch(() => {});
     const total: FoldReport = { drained: 0, remaining: 0 };
-    for (;;) {
+    for (let idlePasses = 0; idlePasses < MAX_IDLE_PASSES; ) {
       const report = await this.pass();
       total.drained += report.drained;
       total.remaining = report.remaining;
-      if (report.drained === 0) return total;
+      if (report.drained > 0) idlePasses = 0;
+      else if (report.remaining === 0) break;
+      else {
+        idlePasses++;
+        await new Promise((resolve) => setTimeout(resolve, IDLE_PAUSE_MS));
+      }
     }
+    return total;
   }
 
   async status(): Promise<PendingStatus> {
-    const rows = await this.#find(this.#fromXid, 1_000_000);
-    return this.#observe(rows);
+    return this.#observe(await this.#find(1, 0));
   }
 
   async #pass(): Promise<FoldReport> {
-    const rows = await this.#find(this.#fromXid, PAYERS_PER_PASS);
-    this.#observe(rows);
-    this.#advance(rows);
     const report: FoldReport = { drained: 0, remaining: 0 };
-    const payers = rows.map(toPayer);
-    for (const group of groupPayers(payers)) {
-      const { drained, left } = await this.#drain(group);
-      report.drained += drained;
-      report.remaining += left;
+    for (let skipped = 0; ; ) {
+      const rows = await this.#find(PAYERS_PER_PAGE, skipped);
+      if (skipped === 0) {
+        this.#observe(rows);
+        this.#advance(rows);
+      }
+      let leftPayers = 0;
+      for (const group of groupPayers(rows.map(toPayer))) {
+        const part = await this.#drainOrSplit(group);
+        report.drained += part.drained;
+        report.remaining += part.left;
+        leftPayers += part.leftPayers;
+        this.#metrics.folded.inc(part.drained);
+      }
+      // Payers that someone holds for long must not keep those behind them from being folded.
+      if (rows.length < PAYERS_PER_PAGE || leftPayers === 0) return report;
+      skipped += leftPayers;
     }
-    this.#metrics.folded.inc(report.drained);
-    return report;
   }
 
-  async #find(fromXid: string, limit: number): Promise<PendingPayerRow[]> {
-    return await this.#query<PendingPayerRow>(findPendingPayersStatement(fromXid, limit));
+  async #find(limit: number, offset: number): Promise<PendingPayerRow[]> {
+    return await this.#query<PendingPayerRow>(
+      findPendingPayersStatement(this.#fromXid, limit, offset),
+    );
   }
 
   /** What was pending in this pass, oldest first, is where the next pass begins. */
@@ -94,23 +122,44 @@ export class Fold {
   }
 
   #observe(rows: readonly PendingPayerRow[]): PendingStatus {
-    const depth = rows.reduce((sum, row) => sum + Number(row.depth), 0);
+    const depth = Number(rows[0]?.total_depth ?? 0);
     const oldestAgeMs = rows.reduce((max, row) => Math.max(max, Number(row.oldest_age_ms)), 0);
     this.#metrics.pendingDepth.set(depth);
     this.#metrics.pendingAge.set(oldestAgeMs / 1000);
     return { depth, oldestAgeMs };
   }
 
-  async #drain(group: readonly Payer[]): Promise<{ drained: number; left: number }> {
+  /** Isolates a payer whose total its counter cannot hold: it stays pending, reported exactly. */
+  async #drainOrSplit(group: readonly Payer[]): Promise<DrainReport> {
+    const report: DrainReport = { drained: 0, left: 0, leftPayers: 0 };
+    try {
+      await this.#drain(group, report);
+    } catch (error) {
+      if (classifyFailure(error) !== 'data') throw error;
+      if (group.length === 1) {
+        this.#metrics.foldErrors.inc();
+        return { ...report, left: group[0]?.depth ?? 0, leftPayers: 1 };
+      }
+      const middle = Math.ceil(group.length / 2);
+      for (const half of [group.slice(0, middle), group.slice(middle)]) {
+        const part = await this.#drainOrSplit(half);
+        report.drained += part.drained;
+        report.left += part.left;
+        report.leftPayers += part.leftPayers;
+      }
+    }
+    return report;
+  }
+
+  async #drain(group: readonly Payer[], report: DrainReport): Promise<void> {
     const users = group.flatMap((payer) => payer.kiloUserId ?? []);
     const organizations = group.flatMap((payer) => payer.organizationId ?? []);
     const limit = Math.max(50, Math.floor(ROWS_PER_STATEMENT / group.length));
-    let drained = 0;
     for (let opened = false; ; ) {
       const [row] = await this.#query<DrainedRow>(drainStatement(users, organizations, limit));
       const moved = Number(row?.drained ?? 0);
       const left = Number(row?.left ?? 0);
-      drained += moved;
+      report.drained += moved;
       if (left > 0 && !opened) {
         await this.#query(openCountersStatement(users, organizations, limit));
         opened = true;
@@ -118,7 +167,9 @@ export class Fold {
       }
       // A full step: there may be more of the same payers.
       if (moved >= limit) continue;
-      return { drained, left };
+      report.left += left;
+      report.leftPayers += Number(row?.left_payers ?? 0);
+      return;
     }
   }
 }

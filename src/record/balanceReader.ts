@@ -1,4 +1,5 @@
 import type { Query } from '../db/query.js';
+import { classifyFailure } from '../db/sqlstate.js';
 import { plainArray, textArray } from '../db/statement.js';
 import { toSafeInteger } from '../money.js';
 import type { ValidEvent } from './event.js';
@@ -87,20 +88,29 @@ export class BalanceReader {
   async #run(): Promise<void> {
     this.#isRunning = true;
     while (this.#waiting.size > 0) {
-      const batch = this.#waiting;
+      const batch = [...this.#waiting.values()];
       this.#waiting = new Map();
-      try {
-        const balances = await this.#readAll([...batch.values()].map((each) => each.payer));
-        for (const [key, { callers }] of batch) {
-          for (const caller of callers) settle(caller, balances.get(key));
-        }
-      } catch (error) {
-        for (const { callers } of batch.values()) {
-          for (const caller of callers) caller.reject(error);
-        }
-      }
+      await this.#answer(batch);
     }
     this.#isRunning = false;
+  }
+
+  async #answer(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const balances = await this.#readAll(batch.map((each) => each.payer));
+      for (const { payer, callers } of batch) {
+        for (const caller of callers) settle(caller, balances.get(payerKey(payer)));
+      }
+    } catch (error) {
+      // A balance that is out of range is its payer's own: the neighbours still get theirs.
+      if (batch.length > 1 && classifyFailure(error) === 'data') {
+        for (const each of batch) await this.#answer([each]);
+        return;
+      }
+      for (const { callers } of batch) {
+        for (const caller of callers) caller.reject(error);
+      }
+    }
   }
 
   async #readAll(payers: readonly Payer[]): Promise<Map<string, string>> {

@@ -121,12 +121,7 @@ export function validateEvent(
   cleaning: Cleaning,
   nowMs = Date.now(),
 ): ValidEvent {
-  requireObject(event, 'event');
-  for (const field of Object.keys(event)) {
-    if (!Object.hasOwn(CORE_RULES, field) && field !== 'created_at' && field !== 'metadata') {
-      throw unknownField(field, EVENT_FIELDS);
-    }
-  }
+  requireKnownFields(event, EVENT_FIELDS);
   const read = <T>(field: keyof typeof CORE_RULES): T | null =>
     readField(field, event[field], CORE_RULES[field], cleaning) as T | null;
   const kiloUserId = read<string>('kilo_user_id');
@@ -226,7 +221,7 @@ function readField(
   }
 }
 
-function readText(
+export function readText(
   field: string,
   value: unknown,
   rule: { maxLength: number; minLength?: number },
@@ -245,13 +240,21 @@ function readText(
   return clean.isWellFormed() ? clean : clean.toWellFormed();
 }
 
+/** @throws LedgerError `invalid_event` when the event is no object or has another field */
+export function requireKnownFields(event: unknown, known: readonly string[]): void {
+  requireObject(event, 'event');
+  for (const field of Object.keys(event as object)) {
+    if (!known.includes(field)) throw unknownField(field, known);
+  }
+}
+
 function requireObject(value: unknown, name: string): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(name, 'must be an object');
   }
 }
 
-function invalid(field: string, problem: string): LedgerError {
+export function invalid(field: string, problem: string): LedgerError {
   return new LedgerError('invalid_event', `${field} ${problem}`, { details: { field } });
 }
 

@@ -1,37 +1,28 @@
-import { v7 as uuidv7 } from 'uuid';
 import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
 import type { Statement } from '../db/statement.js';
-import { LedgerError } from '../errors.js';
-import { type Cleaning, validateEvent } from './event.js';
+import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
 import { toRecordResult } from './outcome.js';
 import type { RecordedRow } from './recordUsage.sql.js';
 import type { ExaUsage, RecordResult } from './types.js';
 
-const MAX_PATH_LENGTH = 512;
+const PATH_RULE = { maxLength: 512, minLength: 1 };
+const EXA_FIELDS = ['id', 'kilo_user_id', 'organization_id', 'cost', 'path', 'created_at'];
 
 export type ValidExaUsage = ReturnType<typeof validateExaUsage>;
 
 /** @throws LedgerError `invalid_event` with `details.field` */
 export function validateExaUsage(usage: ExaUsage, cleaning: Cleaning, nowMs = Date.now()) {
-  const { path, ...rest } = usage;
-  // The shared fields have the rules of a usage event; `path` is Exa's own.
-  const event = validateEvent({ ...rest, project_id: path }, cleaning, nowMs);
-  if (event.project_id === null || event.project_id === '') {
-    throw new LedgerError('invalid_event', 'path is required, like /search', {
-      details: { field: 'path' },
-    });
-  }
-  if (event.project_id.length > MAX_PATH_LENGTH) {
-    throw new LedgerError('invalid_event', `path must have at most ${MAX_PATH_LENGTH} characters`, {
-      details: { field: 'path' },
-    });
-  }
+  requireKnownFields(usage, EXA_FIELDS);
+  const { path, ...shared } = usage;
+  const event = validateEvent(shared, cleaning, nowMs);
+  if (path === undefined || path === null) throw invalid('path', 'is required, like /search');
   return {
-    id: usage.id ? event.id : uuidv7(),
+    id: event.id,
     kilo_user_id: event.kilo_user_id,
     organization_id: event.organization_id,
     cost: event.cost,
-    path: event.project_id,
+    path: readText('path', path, PATH_RULE, cleaning),
     created_at: event.created_at,
   };
 }
@@ -61,16 +52,19 @@ from microdollar_record_exa_usage(
   };
 }
 
-/** Records one Exa request; idempotent by id. @throws LedgerError what the ledger refused */
+/**
+ * Records one Exa request; idempotent by id. Failures of the database are retried, refusals not.
+ * @throws LedgerError what the ledger refused
+ */
 export async function recordExaUsage(
   query: Query,
   usage: ValidExaUsage,
   freeAllowanceMicrodollars: number,
   inPlace: boolean,
+  onRetry: (cause: string) => void,
 ): Promise<RecordResult & { appended: boolean }> {
-  const [row] = await query<RecordedRow>(
-    recordExaUsageStatement(usage, freeAllowanceMicrodollars, inPlace),
-  );
+  const statement = recordExaUsageStatement(usage, freeAllowanceMicrodollars, inPlace);
+  const [row] = await withRetry(() => query<RecordedRow>(statement), { onRetry });
   if (!row) throw new Error('microdollar_record_exa_usage returned no row');
   return { ...toRecordResult(usage, row), appended: row.appended === true };
 }

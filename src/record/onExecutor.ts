@@ -18,7 +18,7 @@ interface Queryable {
  * What a host application writes through: a Drizzle database or transaction on node-postgres,
  * or a `pg` Pool, Client or PoolClient.
  */
-export type Executor = Queryable | { session: unknown } | { $client: unknown };
+export type Executor = Queryable | { _: { session: unknown } } | { $client: unknown };
 
 /** Lookup ids by the pool they were committed through. */
 const caches = new WeakMap<object, LookupCache>();

@@ -1,6 +1,7 @@
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
 import type { Metrics } from '../metrics.js';
 import { toSafeInteger } from '../money.js';
 import { appendUsageStatement } from './appendUsage.sql.js';
@@ -89,15 +90,21 @@ export class Recorder {
     // A replay, or refused: the full statement tells which, and its answer.
     if (!row) return toOutcome(event, await this.#record(event, metadataJson, false));
     if (this.#inPlace) this.#metrics.contendedAppends.inc();
-    const balance = await this.#balances.read(event);
-    return {
-      result: {
-        id: event.id,
-        created_at: row.created_at,
-        status: 'recorded',
-        new_microdollars_used: balance,
-      },
-    };
+    try {
+      const balance = await this.#balances.read(event);
+      return {
+        result: {
+          id: event.id,
+          created_at: row.created_at,
+          status: 'recorded',
+          new_microdollars_used: balance,
+        },
+      };
+    } catch (error) {
+      // The answer itself is refused: another send would not change it.
+      if (error instanceof LedgerError) return { error };
+      throw error;
+    }
   }
 
   async #record(

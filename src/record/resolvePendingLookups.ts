@@ -1,20 +1,39 @@
 import type { Query } from '../db/query.js';
+import type { Statement } from '../db/statement.js';
 
 const ROWS_PER_STEP = 200;
 
+interface ResolvedRow {
+  resolved: string;
+  seen: string;
+  last_id: string | null;
+}
+
 /**
  * Gives ids to lookup values that a write had to store as text, because another session was
- * inserting them at that moment (I4). Values that are still being inserted stay for later.
- * Idempotent; a row scrubbed meanwhile (I11) is left alone. Returns rows resolved.
+ * inserting them at that moment (I4). Values that are still being inserted stay for later, and
+ * hold up no row behind them. Idempotent; a row scrubbed meanwhile (I11) is left alone. Returns
+ * rows resolved.
  */
 export async function resolvePendingLookups(query: Query): Promise<number> {
-  const rows = await query<{ resolved: string }>({
+  let resolved = 0;
+  for (let afterId: string | null = null; ; ) {
+    const [row]: ResolvedRow[] = await query<ResolvedRow>(resolveStatement(afterId));
+    resolved += Number(row?.resolved ?? 0);
+    if (Number(row?.seen ?? 0) < ROWS_PER_STEP) return resolved;
+    afterId = row?.last_id ?? null;
+  }
+}
+
+function resolveStatement(afterId: string | null): Statement {
+  return {
     name: 'microdollar_resolve_pending_lookups',
     text: `/* microdollar.resolvePendingLookups */
 with waiting as materialized (
   select m.id, m.lookup_values
   from microdollar_usage_metadata as m
   where m.lookup_values is not null
+    and m.id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
   order by m.id
   limit $1::integer
   for no key update skip locked
@@ -50,8 +69,9 @@ with waiting as materialized (
     and r.ids is not null
   returning m.id
 )
-select count(*) as resolved from updated`,
-    values: [ROWS_PER_STEP],
-  });
-  return Number(rows[0]?.resolved ?? 0);
+select (select count(*) from updated) as resolved,
+  (select count(*) from waiting) as seen,
+  (select id::text from waiting order by id desc limit 1) as last_id`,
+    values: [ROWS_PER_STEP, afterId],
+  };
 }

@@ -15,6 +15,7 @@ import {
 import type { ComparedRange } from './shadow.sql.js';
 
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** What became of a read, for shadow comparisons; off the request's path. */
 type OnRead = (mode: ReadMode, range: ComparedRange) => void;
@@ -37,14 +38,15 @@ export class Reports {
     kilo_user_id: string;
     asOf?: string | Date;
   }): Promise<{ averageMonthlyUsageUsd: number; source: AnswerSource }> {
+    const kiloUserId = readUserId(query.kilo_user_id);
     const asOf = readAsOf(query.asOf);
     const mode = this.#mode();
     const source = sourceOf(mode);
     const [row] = await this.#timed('averageMonthlyUsageLast3Months', source, () =>
-      this.#query<TotalRow>(threeMonthTotalStatement(source, query.kilo_user_id, asOf)),
+      this.#query<TotalRow>(threeMonthTotalStatement(source, kiloUserId, asOf)),
     );
     this.#onRead(mode, {
-      kiloUserId: query.kilo_user_id,
+      kiloUserId,
       organizationId: null,
       from: null,
       until: null,
@@ -67,8 +69,8 @@ export class Reports {
       });
     }
     const range = {
-      kiloUserId: query.kilo_user_id,
-      organizationId: query.organization_id ?? null,
+      kiloUserId: readUserId(query.kilo_user_id),
+      organizationId: readOrganizationId(query.organization_id),
       from,
       until,
     };
@@ -122,6 +124,21 @@ export function readDay(field: string, value: string): string {
     });
   }
   return value;
+}
+
+function readUserId(value: string): string {
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value;
+  throw new LedgerError('invalid_request', 'kilo_user_id must be a non-empty string', {
+    details: { field: 'kilo_user_id' },
+  });
+}
+
+function readOrganizationId(value: string | null | undefined): string | null {
+  if (value === undefined || value === null) return null;
+  if (typeof value === 'string' && UUID.test(value)) return value;
+  throw new LedgerError('invalid_request', 'organization_id must be a UUID', {
+    details: { field: 'organization_id' },
+  });
 }
 
 function readAsOf(asOf: string | Date | undefined): string | null {
