@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { instant, parseInput } from '../validation.js';
+import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
 const input = z
@@ -21,11 +22,6 @@ export const readAverageMonthlyUsage = procedureFor('usage:read')
       kilo_user_id: kiloUserId,
       ...(query?.asOf === undefined ? {} : { asOf: query.asOf }),
     });
-    if (!ctx.reply.sent) {
-      ctx.reply.header(
-        'x-microdollar-source',
-        `${source.mode}; server=${source.server}; as-of=${source.asOf}`,
-      );
-    }
+    setAnswerSource(ctx, source);
     return { averageMonthlyUsageUsd };
   });

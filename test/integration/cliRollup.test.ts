@@ -1,0 +1,142 @@
+import { describe, expect, it } from 'vitest';
+import { useCli } from './cliHarness.js';
+
+const cli = useCli();
+
+describe('an adopted history, from import to the switch', () => {
+  it('import --raw writes usage alone, and reads turn to raw', async () => {
+    expect((await cli.ask('read-mode')).document.read_mode).toBe('rollup');
+    for (const user of ['ada', 'bob']) await cli.ask('user', 'create', user);
+    const lines = Array.from({ length: 400 }, (_, index) =>
+      JSON.stringify({
+        kilo_user_id: index % 2 ? 'ada' : 'bob',
+        cost: 1000 + index,
+        created_at: new Date(Date.now() - (index % 40) * 86_400_000 - 60_000).toISOString(),
+      }),
+    );
+    const file = await cli.file('history.jsonl', lines.join('\n'));
+    expect(await cli.ask('import', '--raw', file)).toMatchObject({
+      status: 0,
+      document: { recorded: 400 },
+    });
+    expect((await cli.ask('read-mode')).document).toMatchObject({
+      read_mode: 'raw',
+      reason: expect.stringContaining('import --raw'),
+      rollup_allowed: false,
+    });
+  });
+
+  it('verify finds it all missing, and says what to do; exit 1', async () => {
+    const verified = await cli.ask('verify');
+    expect(verified.status).toBe(1);
+    const [daily] = verified.document.rollups;
+    expect(daily).toMatchObject({ raw_rows: 400, drift_keys: 40 });
+    expect(daily.drifts[0]).toMatchObject({ kind: 'missing', likely_cause: expect.any(String) });
+    expect((await cli.run('verify')).stdout).toContain('`repair` fixes');
+    const one = await cli.ask('verify', '--user', 'ada');
+    expect(one.document.rollups[0].drift_keys).toBe(20);
+  });
+
+  it('refuses the switch with the days', async () => {
+    const refused = await cli.ask('read-mode', 'rollup');
+    expect(refused).toMatchObject({
+      status: 1,
+      document: { error: { code: 'unproven_window' } },
+    });
+    expect(refused.document.error.details.unproven_days).toHaveLength(
+      new Set(refused.document.error.details.unproven_days).size,
+    );
+  });
+
+  it('backfill plans, builds, and has nothing to do a second time', async () => {
+    const plan = await cli.ask('backfill', '--dry-run');
+    expect(plan.document).toMatchObject({ dry_run: true });
+    expect(plan.document.rollups[0].unbuilt_periods).toBe(40);
+    const built = await cli.ask('backfill');
+    expect(built).toMatchObject({ status: 0, document: { rollups: [{ raw_rows: 400 }, {}] } });
+    const again = await cli.ask('backfill');
+    expect(again.document.rollups[0]).toMatchObject({ periods: 0, raw_rows: 0 });
+  });
+
+  it('shows progress as lines of JSON on stderr, one document on stdout', async () => {
+    await cli.database.pool.query(`update rollup_coverage set state = 'unbuilt'`);
+    const run = await cli.run('--json', 'backfill', '--progress', 'json');
+    const lines = run.stderr.trim().split('\n');
+    expect(lines.length).toBeGreaterThan(10);
+    expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({
+      rollup: expect.any(String),
+      rows_per_second: expect.any(Number),
+      is_paused: false,
+    });
+    expect(JSON.parse(run.stdout).rollups).toHaveLength(2);
+  });
+
+  it('proof, shadow and switch', async () => {
+    expect((await cli.ask('verify')).status).toBe(0);
+    const shadow = await cli.ask('read-mode', 'shadow', '--compare', '150');
+    expect(shadow).toMatchObject({
+      status: 0,
+      document: { read_mode: 'shadow', shadow: { comparisons: 150, mismatches: 0 } },
+    });
+    expect(await cli.ask('read-mode', 'rollup')).toMatchObject({
+      status: 0,
+      document: { read_mode: 'rollup', effective_mode: 'rollup', obstacles: [] },
+    });
+  });
+
+  it('status shows coverage, a pause that nobody resumed, and drift', async () => {
+    await cli.ask('backfill', '--pause');
+    await cli.database.pool.query(
+      `update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 3
+       where kilo_user_id = 'ada'`,
+    );
+    await cli.ask('verify');
+    const status = await cli.ask('status');
+    expect(status.document).toMatchObject({ read_mode: 'raw' });
+    expect(status.document.rollups[0]).toMatchObject({
+      drift_keys: 20,
+      drift_microdollars: 60,
+      backfill: { is_paused: true, paused_at: expect.any(String) },
+    });
+    const text = (await cli.run('status')).stdout;
+    expect(text).toContain('backfill paused since');
+    expect(text).toContain('20 wrong keys, 0.000060 USD');
+    await cli.ask('backfill', '--resume');
+  });
+
+  it('repair fixes exactly that, is recorded, and finds nothing the next time', async () => {
+    expect(await cli.ask('repair')).toMatchObject({
+      status: 0,
+      document: { repaired: 20, left_drift_keys: 0 },
+    });
+    expect((await cli.ask('repair')).document.repaired).toBe(0);
+    expect((await cli.ask('verify')).status).toBe(0);
+    const { rows } = await cli.database.pool.query('select cause from rollup_repairs');
+    expect(rows).toHaveLength(20);
+  });
+
+  it('balances are proven apart: raw rows moved none', async () => {
+    const found = await cli.ask('verify', '--balances');
+    expect(found).toMatchObject({ status: 1, document: { drifted: 2, repaired: 0 } });
+    const fixed = await cli.ask('repair', '--balances');
+    expect(fixed).toMatchObject({ status: 0, document: { drifted: 2, repaired: 2 } });
+    expect((await cli.ask('verify', '--balances')).status).toBe(0);
+  });
+});
+
+describe('bad input', () => {
+  it.each([
+    [['backfill', '--from', 'yesterday']],
+    [['backfill', '--workers', '0']],
+    [['backfill', '--pause', '--resume']],
+    [['verify', '--from', '2026-11-02', '--until', '2026-11-01']],
+    [['verify', '--until', '2999-01-01']],
+    [['read-mode', 'fast']],
+    [['read-mode', 'shadow', '--compare', '0']],
+  ])('%j is a usage error', async (argv) => {
+    expect(await cli.ask(...argv)).toMatchObject({
+      status: 2,
+      document: { error: { code: 'invalid_request' } },
+    });
+  });
+});
