@@ -188,7 +188,7 @@ describe('keys', () => {
       'x',
       'admin',
       key.slice(0, 12),
-      HOSTILE[0] as string,
+      "';drop/**/table/**/api_keys;--",
     ];
     const answers = [];
     for (const guess of guesses) {
