@@ -2,7 +2,6 @@ import { finishScrubs } from './accounts/softDelete.js';
 import { Fold, startBackgroundFold } from './counter/fold.js';
 import { createPool, WRITE_SETTINGS } from './db/pool.js';
 import { queryOnPool } from './db/query.js';
-import { withRetry } from './db/retry.js';
 import { toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import type { Ledger, LedgerOptions } from './ledgerTypes.js';
@@ -182,9 +181,12 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       const valid = await clean((cleaning) => validateExaUsage(usage, cleaning));
       const allowance =
         options.exaFreeAllowanceMicrodollars ?? DEFAULTS.exaFreeAllowanceMicrodollars;
-      const { appended, ...result } = await withRetry(
-        () => recordExaUsage(writeQuery, valid, allowance, inPlace),
-        { onRetry: (cause) => metrics.retries.inc({ cause }) },
+      const { appended, ...result } = await recordExaUsage(
+        writeQuery,
+        valid,
+        allowance,
+        inPlace,
+        (cause) => metrics.retries.inc({ cause }),
       );
       if (appended && inPlace) metrics.contendedAppends.inc();
       return result;

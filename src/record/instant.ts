@@ -15,8 +15,7 @@ export interface Instant {
 export function parseInstant(value: unknown): Instant | null {
   if (value instanceof Date) {
     const epochMs = value.getTime();
-    if (Number.isNaN(epochMs)) return null;
-    return { text: toText(epochMs, '000'), epochMs };
+    return Number.isNaN(epochMs) ? null : toInstant(epochMs, '000');
   }
   if (typeof value !== 'string') return null;
   const match = INSTANT.exec(value);
@@ -34,12 +33,13 @@ export function parseInstant(value: unknown): Instant | null {
   if (local.getUTCMonth() !== month - 1 || local.getUTCDate() !== day) return null;
   const offsetMs = (match[9] === '-' ? -1 : 1) * (offsetHour * 60 + offsetMinute) * 60_000;
   const epochMs = local.getTime() - offsetMs;
-  const year0 = new Date(epochMs).getUTCFullYear();
-  if (year0 < 1 || year0 > 9999) return null;
-  return { text: toText(epochMs, micros.slice(3)), epochMs };
+  return toInstant(epochMs, micros.slice(3));
 }
 
-/** `2026-11-22T10:00:00.123456Z` from milliseconds and the three digits below them. */
-function toText(epochMs: number, lowDigits: string): string {
-  return `${new Date(epochMs).toISOString().slice(0, -1)}${lowDigits}Z`;
+/** From milliseconds and the three digits below them; null outside the years 1 to 9999. */
+function toInstant(epochMs: number, lowDigits: string): Instant | null {
+  const date = new Date(epochMs);
+  const year = date.getUTCFullYear();
+  if (year < 1 || year > 9999) return null;
+  return { text: `${date.toISOString().slice(0, -1)}${lowDigits}Z`, epochMs };
 }

@@ -1,6 +1,6 @@
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
-import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
+import { classifyFailure, sqlStateOf, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { Metrics } from '../metrics.js';
 import { toSafeInteger } from '../money.js';
@@ -14,13 +14,15 @@ import { type BatchRow, recordBatchStatement } from './recordBatch.sql.js';
 import { type RecordedRow, recordUsageStatement } from './recordUsage.sql.js';
 import type { RecordResult } from './types.js';
 
+const LOCK_NOT_AVAILABLE = '55P03';
+
 export type Outcome = { result: RecordResult } | { error: Error };
 
 /**
  * Writes events and tells what became of each. Owns the policy for failures:
  * - connection, serialization, deadlock, shutdown: send the same statement again, with bounds
  *   and jitter; the ids make that safe, whether or not the first one committed (I3)
- * - lock or statement timeout, or a value that PostgreSQL refuses, in a batch: halve it, so that
+ * - lock or statement timeout, or a value that PostgreSQL refuses, in a batch: split it, so that
  *   one event held up by its twin, or one bad event, does not harm its neighbours
  * - everything else: the error goes to the caller
  */
@@ -55,12 +57,9 @@ export class Recorder {
     } catch (error) {
       const kind = classifyFailure(error);
       if (events.length > 1 && (kind === 'contended' || kind === 'data')) {
-        const middle = Math.ceil(events.length / 2);
-        const parts = await Promise.all([
-          this.#writePart(events.slice(0, middle)),
-          this.#writePart(events.slice(middle)),
-        ]);
-        return parts.flat();
+        // Each level of a lock timeout is a wait for the neighbours: few levels, many parts.
+        const parts = splitEvents(events, sqlStateOf(error) === LOCK_NOT_AVAILABLE ? 8 : 2);
+        return (await Promise.all(parts.map((part) => this.#writePart(part)))).flat();
       }
       const ledgerError = toLedgerError(error);
       return events.map(() => ({ error: ledgerError }));
@@ -142,6 +141,14 @@ export class Recorder {
   #withRetry<T>(send: () => Promise<T>, splits: boolean): Promise<T> {
     return withRetry(send, { splits, onRetry: (cause) => this.#metrics.retries.inc({ cause }) });
   }
+}
+
+/** Parts of nearly equal size, in order; none is empty. */
+function splitEvents(events: readonly ValidEvent[], parts: number): ValidEvent[][] {
+  const size = Math.ceil(events.length / parts);
+  return Array.from({ length: Math.ceil(events.length / size) }, (_, index) =>
+    events.slice(index * size, (index + 1) * size),
+  );
 }
 
 function toOutcome(event: ValidEvent, row: RecordedRow): Outcome {

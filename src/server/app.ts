@@ -9,6 +9,7 @@ import { toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
 import { addJsonParser } from './jsonParser.js';
 import { addAccessLog, createLogger } from './log.js';
+import { createOperations } from './operations/operations.js';
 import { DEFAULT_LIMITS, type ServerLimits, type ServerOptions } from './options.js';
 import type { ServerServices } from './plugins.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
@@ -38,6 +39,8 @@ export function createServer(options: ServerOptions): Server {
 
   const app = createApp(options, limits);
   const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
+  const operations = createOperations(options.ledger);
+  app.addHook('onClose', () => operations.close());
   const services: ServerServices = {
     ledger: options.ledger,
     limits,
@@ -68,6 +71,7 @@ export function createServer(options: ServerOptions): Server {
       createContext: createContextFactory({
         ledger: options.ledger,
         authenticate,
+        operations,
         readStatus: createStatus(options, limits.readinessTimeoutMs, services.isShuttingDown),
       }),
       // The adapter answers with a Response, whose status the onSend hook does not see yet.

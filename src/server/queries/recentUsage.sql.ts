@@ -15,7 +15,11 @@ export interface RecentRow {
   has_error: boolean;
 }
 
-/** A user's newest requests, by idx_microdollar_usage_kilo_user_id_created_at, read backwards. */
+/**
+ * A user's newest requests, by idx_microdollar_usage_kilo_user_id_created_at, read backwards. The
+ * user is asked for as a range and sorted by, for then no other index gives the order: with `=` the
+ * planner may walk created_at through everybody's requests until it has found enough of this user's.
+ */
 export function recentUsageStatement(kiloUserId: string, limit: number): Statement {
   return {
     name: 'usage.recent',
@@ -25,8 +29,8 @@ select id,
   organization_id, provider, model, requested_model, cost, input_tokens, output_tokens,
   cache_write_tokens, cache_hit_tokens, has_error
 from microdollar_usage as u
-where u.kilo_user_id = $1::text
-order by u.created_at desc
+where u.kilo_user_id between $1::text and $1::text
+order by u.kilo_user_id desc, u.created_at desc
 limit $2::integer`,
     values: [kiloUserId, limit],
   };

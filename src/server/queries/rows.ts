@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { Query } from '../../db/query.js';
 import { toLedgerError } from '../../db/sqlstate.js';
 import type { Statement } from '../../db/statement.js';
 
@@ -14,4 +15,9 @@ export async function readRows<Row extends pg.QueryResultRow>(
   } catch (error) {
     throw toLedgerError(error);
   }
+}
+
+/** The same as the `Query` that `src/rollup` takes. */
+export function queryRows(pool: pg.Pool): Query {
+  return <Row>(statement: Statement) => readRows(pool, statement) as Promise<Row[]>;
 }

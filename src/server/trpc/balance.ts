@@ -19,24 +19,29 @@ export const readCurrentBalance = procedureFor('usage:read')
       ctx.ledger.readPool,
       currentBalanceStatement(kiloUserId),
     );
-    const own = rows.find((row) => row.organization_id === null);
-    if (own === undefined) throw unknownUser();
-    return {
-      ...toBalance(own),
-      organizations: rows.flatMap((row) =>
-        row.organization_id === null
-          ? []
-          : [
-              {
-                organization_id: row.organization_id,
-                name: row.name ?? '',
-                role: row.role ?? '',
-                ...toBalance(row),
-              },
-            ],
-      ),
-    };
+    return toCurrentBalance(rows);
   });
+
+/** @throws LedgerError `unknown_user` when there is no row of the user's own */
+export function toCurrentBalance(rows: readonly BalanceRow[]) {
+  const own = rows.find((row) => row.organization_id === null);
+  if (own === undefined) throw unknownUser();
+  return {
+    ...toBalance(own),
+    organizations: rows.flatMap((row) =>
+      row.organization_id === null
+        ? []
+        : [
+            {
+              organization_id: row.organization_id,
+              name: row.name ?? '',
+              role: row.role ?? '',
+              ...toBalance(row),
+            },
+          ],
+    ),
+  };
+}
 
 function toBalance(row: BalanceRow) {
   const used = BigInt(row.microdollars_used);

@@ -1,12 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Ledger } from '../../ledgerTypes.js';
 import { type Authenticate, type Principal, readToken } from '../auth.js';
+import type { Operations } from '../operations/operations.js';
 import type { OperationsStatus } from '../status.js';
 
 export interface TrpcServices {
   ledger: Ledger;
   authenticate: Authenticate;
   readStatus(): Promise<OperationsStatus>;
+  operations: Operations;
 }
 
 export interface TrpcContext extends TrpcServices {

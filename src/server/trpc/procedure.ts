@@ -61,11 +61,15 @@ const procedure = t.procedure.use(async ({ next }) => {
   throw new TRPCError({ code: TRPC_CODE[cause.code], message: cause.message, cause });
 });
 
-/** A procedure for keys with this scope; the context then has the principal. */
+/** A procedure for any valid key; the context then has the principal. */
+export const authenticated = procedure.use(async ({ ctx, next }) =>
+  next({ ctx: { principal: await ctx.getPrincipal() } }),
+);
+
+/** A procedure for keys with this scope. */
 export function procedureFor(scope: Scope) {
-  return procedure.use(async ({ ctx, next }) => {
-    const principal = await ctx.getPrincipal();
-    checkScope(principal, scope);
-    return next({ ctx: { principal } });
+  return authenticated.use(async ({ ctx, next }) => {
+    checkScope(ctx.principal, scope);
+    return next();
   });
 }

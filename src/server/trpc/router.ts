@@ -1,7 +1,9 @@
 import { readCurrentBalance } from './balance.js';
 import { readAverageMonthlyUsage } from './kiloPass.js';
-import { readStatus } from './operations.js';
+import { operationsRouter } from './operations.js';
 import { router } from './procedure.js';
+import { readAccount } from './profile.js';
+import { readSession } from './session.js';
 import { readByModel, readDaily, readRecent } from './usage.js';
 
 /** Plain JSON, no transformer: any HTTP client can call it (contract.md, "HTTP"). */
@@ -9,7 +11,9 @@ export const appRouter = router({
   kiloPass: router({ getAverageMonthlyUsageLast3Months: readAverageMonthlyUsage }),
   usage: router({ daily: readDaily, recent: readRecent, byModel: readByModel }),
   balance: router({ current: readCurrentBalance }),
-  operations: router({ status: readStatus }),
+  session: router({ current: readSession }),
+  profile: router({ account: readAccount }),
+  operations: operationsRouter,
 });
 
 /** For the page's typed client; a type only. */

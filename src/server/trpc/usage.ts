@@ -5,6 +5,7 @@ import { type RecentRow, recentUsageStatement } from '../queries/recentUsage.sql
 import { readRows } from '../queries/rows.js';
 import { type ByModelRow, usageByModelStatement } from '../queries/usageByModel.sql.js';
 import { checkDayRange, day, parseInput, uuid } from '../validation.js';
+import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
 const MAX_RECENT = 200;
@@ -26,12 +27,14 @@ export const readDaily = procedureFor('usage:read')
     const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
     const organizationId = input.organizationId ?? null;
     await checkOrganizationRead(ctx.ledger.pool, ctx.principal, organizationId);
-    return ctx.ledger.getDailyUsage({
+    const { days, source } = await ctx.ledger.getDailyUsageWithSource({
       kilo_user_id: kiloUserId,
       organization_id: organizationId,
       from: input.from,
       until: input.until,
     });
+    setAnswerSource(ctx, source);
+    return days;
   });
 
 const recentInput = z
@@ -51,15 +54,19 @@ export const readRecent = procedureFor('usage:read')
       ctx.ledger.readPool,
       recentUsageStatement(kiloUserId, input?.limit ?? 50),
     );
-    return rows.map((row) => ({
-      ...row,
-      cost: toSafeInteger(row.cost),
-      input_tokens: toSafeInteger(row.input_tokens),
-      output_tokens: toSafeInteger(row.output_tokens),
-      cache_write_tokens: toSafeInteger(row.cache_write_tokens),
-      cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
-    }));
+    return rows.map(toRecentRequest);
   });
+
+export function toRecentRequest(row: RecentRow) {
+  return {
+    ...row,
+    cost: toSafeInteger(row.cost),
+    input_tokens: toSafeInteger(row.input_tokens),
+    output_tokens: toSafeInteger(row.output_tokens),
+    cache_write_tokens: toSafeInteger(row.cache_write_tokens),
+    cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
+  };
+}
 
 const byModelInput = z.strictObject({
   date: day,

@@ -1,0 +1,15 @@
+/** One backfill in a process of its own: `backfillWorker.ts <url> <workers>`; answers in JSON. */
+import { runBackfill } from '../../src/rollup/backfill.js';
+import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+
+const [url, workers] = process.argv.slice(2);
+if (!url) throw new Error('usage: backfillWorker <url> <workers>');
+const report = await runBackfill({ url, rollup: DAILY_ROLLUP, workers: Number(workers ?? 2) });
+process.stdout.write(
+  JSON.stringify({
+    durationMs: report.durationMs,
+    rows: report.rows,
+    longestTransactionMs: report.longestTransactionMs,
+    peakMemoryMb: process.resourceUsage().maxRSS / 1024,
+  }),
+);

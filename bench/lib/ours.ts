@@ -1,0 +1,69 @@
+import { createLedger } from '../../src/ledger.js';
+import type { LedgerOptions } from '../../src/ledgerTypes.js';
+import { checkFolded } from '../../test/support/checkInvariants.js';
+import type { ApproachDefinition } from './approach.js';
+import { CONNECTIONS } from './baselines/statements.js';
+import { ledgerDifferences } from './baselines/totals.js';
+
+/** Callers in flight where a statement carries many events. */
+const GROUPED_CALLERS = 256;
+
+/** The ledger through its public interface, with its fold running. */
+function throughLedger(
+  name: string,
+  label: string,
+  callers: number,
+  options: Partial<LedgerOptions>,
+): ApproachDefinition {
+  return {
+    name,
+    label,
+    kind: 'ours',
+    caveat: '',
+    callers,
+    async open({ url, admin }) {
+      const ledger = await createLedger({
+        databaseUrl: url,
+        poolSize: CONNECTIONS,
+        lockTimeoutMs: 60_000,
+        statementTimeoutMs: 120_000,
+        ...options,
+      });
+      let maxBacklog = 0;
+      return {
+        async write([event]) {
+          if (event) await ledger.recordUsage(event);
+        },
+        async settle() {
+          maxBacklog = Math.max(maxBacklog, (await ledger.getPendingStatus()).depth);
+          await ledger.fold();
+        },
+        notes: () => ({ 'pending rows at the end of a slice, at most': maxBacklog }),
+        async differences() {
+          await ledger.fold();
+          return [...(await ledgerDifferences(admin)), ...(await checkFolded(admin))];
+        },
+        close: () => ledger.close(),
+      };
+    },
+  };
+}
+
+export const oneEvent = throughLedger('ours', 'microdollar, one event a statement', CONNECTIONS, {
+  groupCommit: false,
+});
+export const appendAlways = throughLedger(
+  'ours-append',
+  'microdollar, append always',
+  CONNECTIONS,
+  {
+    groupCommit: false,
+    appendAlways: true,
+  },
+);
+export const groupCommit = throughLedger(
+  'ours-group-commit',
+  'microdollar, group commit',
+  GROUPED_CALLERS,
+  {},
+);

@@ -1,0 +1,324 @@
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { createLedger } from '../../src/ledger.js';
+import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import type { Bench, BenchDatabase } from '../lib/bench.js';
+import { atRate } from '../lib/openLoop.js';
+import type { Check, Comparison, Findings, Scenario } from '../lib/scenario.js';
+import { median, quantile, ratiosPerRound, round } from '../lib/statistics.js';
+
+const DAYS = 100;
+const ROUNDS = 3;
+const WORKER = path.join(import.meta.dirname, '../lib/backfillWorker.ts');
+const ORGANIZATION = "'0b5e7c1a-5f5e-4d6f-9a51-3f2f8c1d0e02'::uuid";
+
+export const backfill: Scenario = {
+  name: 'backfill',
+  title: 'Backfill and verification as history grows',
+  question:
+    'What does it cost to build and to prove the rollup online, and do live writers feel it?',
+  workload: `Raw usage over ${DAYS} days, 200 rows per user, a tenth of it an organization's. The
+backfill runs in a process of its own with two workers. Live writers: one event a call at a fixed rate, a
+third of what a closed loop of 32 callers reaches, random users, a tenth of the events up to 90 days old.`,
+  baseline:
+    'The naive `insert ... select ... group by ... on conflict`, one statement a scope, which holds its ' +
+    'locks and its snapshot until it ends; for verification, the bare `group by` over the same rows.',
+  run,
+};
+
+interface Measured {
+  rows: number;
+  naiveMs: number[];
+  backfillMs: number[];
+  groupByMs: number[];
+  verifyMs: number[];
+  longestTransactionMs: number;
+  peakMemoryMb: number;
+  driftKeys: number;
+}
+
+async function run(bench: Bench): Promise<Findings> {
+  const measured: Measured[] = [];
+  let live: LiveFigures | null = null;
+  const sizes = bench.pick([1_000_000, 3_000_000, 10_000_000], [100_000]);
+  for (const rows of sizes) {
+    const database = await bench.createDatabase();
+    try {
+      bench.log(`  loading ${rows} rows`);
+      await loadHistory(database, rows);
+      measured.push(await measure(bench, database, rows));
+      if (rows === sizes.at(-1)) live = await measureLive(bench, database, rows);
+    } finally {
+      await database.drop();
+    }
+  }
+  return toFindings(measured, live as LiveFigures);
+}
+
+async function loadHistory({ admin }: BenchDatabase, rows: number): Promise<void> {
+  const users = rows / 200;
+  await admin.query(
+    `insert into kilocode_users (id) select 'user-' || i from generate_series(0, $1::integer - 1) as i`,
+    [users],
+  );
+  await admin.query(`insert into organizations (id, name) values (${ORGANIZATION}, 'bench')`);
+  await admin.query(
+    `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, input_tokens,
+       output_tokens, created_at)
+     select lpad(to_hex(i), 32, '0')::uuid, 'user-' || (i * 7919) % $2,
+       case when i % 10 = 0 then ${ORGANIZATION} end, 1 + (i * 104729) % 100000, 4000, 100,
+       now() - make_interval(secs => ${DAYS} * 86400.0 * (1 - i::float8 / $1))
+     from generate_series(0, $1::bigint - 1) as i`,
+    [rows, users],
+  );
+  await admin.query('vacuum (analyze) microdollar_usage');
+  await admin.query('checkpoint');
+}
+
+/** Everything as before the first build. */
+async function forget({ admin }: BenchDatabase): Promise<void> {
+  await admin.query('truncate microdollar_usage_daily, rollup_coverage, rollup_backfill');
+  await admin.query('checkpoint');
+}
+
+const NAIVE = ['organization_id is null', 'organization_id is not null'].map(
+  (scope, index) => `
+insert into microdollar_usage_daily
+  (kilo_user_id, organization_id, usage_date, total_cost_microdollars)
+select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date, sum(cost)
+from microdollar_usage
+where ${scope} and cost <> 0
+group by 1, 2, 3
+on conflict (kilo_user_id, ${index === 0 ? '' : 'organization_id, '}usage_date) where ${scope}
+do update set total_cost_microdollars = excluded.total_cost_microdollars`,
+);
+
+const GROUP_BY = `
+select count(*), sum(total)
+from (
+  select sum(cost) as total
+  from microdollar_usage
+  group by kilo_user_id, organization_id, (created_at at time zone 'UTC')::date
+) as keys`;
+
+async function measure(bench: Bench, database: BenchDatabase, rows: number): Promise<Measured> {
+  const measured: Measured = {
+    rows,
+    naiveMs: [],
+    backfillMs: [],
+    groupByMs: [],
+    verifyMs: [],
+    longestTransactionMs: 0,
+    peakMemoryMb: 0,
+    driftKeys: 0,
+  };
+  for (let turn = 0; turn < bench.pick(ROUNDS, 1); turn++) {
+    await forget(database);
+    measured.naiveMs.push(
+      await timed(async () => {
+        for (const statement of NAIVE) await database.admin.query(statement);
+      }),
+    );
+    await forget(database);
+    const report = await runWorker(database);
+    measured.backfillMs.push(report.durationMs);
+    measured.longestTransactionMs = Math.max(
+      measured.longestTransactionMs,
+      report.longestTransactionMs,
+    );
+    measured.peakMemoryMb = Math.max(measured.peakMemoryMb, report.peakMemoryMb);
+    measured.groupByMs.push(await timed(() => database.admin.query(GROUP_BY)));
+    measured.verifyMs.push(
+      await timed(async () => {
+        const verified = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+        measured.driftKeys += verified.driftKeys;
+      }),
+    );
+  }
+  const seconds = (values: number[]) => round(median(values) / 1000, 3);
+  bench.log(
+    `  ${rows} rows: naive ${seconds(measured.naiveMs)} s, backfill ${seconds(measured.backfillMs)} s, ` +
+      `group by ${seconds(measured.groupByMs)} s, verify ${seconds(measured.verifyMs)} s, ` +
+      `${Math.round(measured.peakMemoryMb)} MB`,
+  );
+  return measured;
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const startedAt = performance.now();
+  await work();
+  return performance.now() - startedAt;
+}
+
+interface WorkerReport {
+  durationMs: number;
+  rows: number;
+  longestTransactionMs: number;
+  peakMemoryMb: number;
+}
+
+async function runWorker({ url }: BenchDatabase): Promise<WorkerReport> {
+  const args = ['--import', 'tsx', WORKER, url, '2'];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  return JSON.parse(stdout);
+}
+
+interface LiveFigures {
+  rate: number;
+  quietMs: number[];
+  duringMs: number[];
+  failures: string[];
+  driftKeys: number;
+}
+
+/** Latency of live writers at a fixed rate, before and during a backfill of the same history. */
+async function measureLive(
+  bench: Bench,
+  database: BenchDatabase,
+  rows: number,
+): Promise<LiveFigures> {
+  await forget(database);
+  const users = rows / 200;
+  const ledger = await createLedger({ databaseUrl: database.url });
+  try {
+    const write = () => {
+      const ageMs = Math.random() < 0.1 ? Math.random() * 90 * 86_400_000 : 0;
+      return ledger.recordUsage({
+        kilo_user_id: `user-${Math.floor(Math.random() * users)}`,
+        cost: 1 + Math.floor(Math.random() * 5000),
+        created_at: new Date(Date.now() - ageMs),
+      });
+    };
+    const saturation = await saturate(write, bench.pick(5_000, 1_000));
+    const rate = Math.max(1, Math.round(saturation / 3));
+    const quiet = await atRate(rate, bench.pick(15_000, 1_000), write);
+    let isRunning = true;
+    const working = runWorker(database).finally(() => {
+      isRunning = false;
+    });
+    const during: Awaited<ReturnType<typeof atRate>>[] = [];
+    while (isRunning) during.push(await atRate(rate, 1_000, write));
+    await working;
+    await ledger.fold();
+    const { driftKeys } = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    const figures = {
+      rate,
+      quietMs: quiet.timesMs,
+      duringMs: during.flatMap((slice) => slice.timesMs),
+      failures: [...quiet.failures, ...during.flatMap((slice) => slice.failures)],
+      driftKeys,
+    };
+    bench.log(
+      `  live at ${rate}/s: p99 ${round(quantile(figures.quietMs, 0.99), 3)} ms quiet, ` +
+        `${round(quantile(figures.duringMs, 0.99), 3)} ms during`,
+    );
+    return figures;
+  } finally {
+    await ledger.close();
+  }
+}
+
+/** Events a second of a closed loop of 32 callers. */
+async function saturate(write: () => Promise<unknown>, durationMs: number): Promise<number> {
+  let written = 0;
+  const endsAt = performance.now() + durationMs;
+  await Promise.all(
+    Array.from({ length: 32 }, async () => {
+      while (performance.now() < endsAt) {
+        await write();
+        written++;
+      }
+    }),
+  );
+  return (written / durationMs) * 1000;
+}
+
+function toFindings(measured: readonly Measured[], live: LiveFigures): Findings {
+  const comparisons: Comparison[] = measured.flatMap((each) => {
+    const label = `${each.rows / 1_000_000} million rows`;
+    return [
+      {
+        subject: `backfill, ${label}`,
+        baseline: 'naive statement',
+        measure: 'duration',
+        ratios: ratiosPerRound(each.backfillMs, each.naiveMs),
+        target: { atMost: 1 },
+      },
+      {
+        subject: `verify, ${label}`,
+        baseline: 'bare group by',
+        measure: 'duration',
+        ratios: ratiosPerRound(each.verifyMs, each.groupByMs),
+        target: { atMost: 1.5 },
+      },
+    ];
+  });
+  comparisons.push({
+    subject: `live writers during backfill (${live.rate} events/s)`,
+    baseline: 'before it',
+    measure: 'p99 ms',
+    ratios: [round(quantile(live.duringMs, 0.99) / quantile(live.quietMs, 0.99))],
+    target: { atMost: 2 },
+  });
+  return {
+    comparisons,
+    tables: [toTable(measured), toLiveTable(live)],
+    checks: toChecks(measured, live),
+  };
+}
+
+function toTable(measured: readonly Measured[]) {
+  const seconds = (values: readonly number[]) => round(median(values) / 1000, 3);
+  return {
+    title: 'Seconds (median), longest transaction and memory of the backfill',
+    columns: ['raw rows', 'naive', 'backfill', 'bare group by', 'verify', 'longest ms', 'peak MB'],
+    rows: measured.map((each) => [
+      each.rows.toLocaleString('en-US'),
+      seconds(each.naiveMs),
+      seconds(each.backfillMs),
+      seconds(each.groupByMs),
+      seconds(each.verifyMs),
+      Math.round(each.longestTransactionMs),
+      Math.round(each.peakMemoryMb),
+    ]),
+  };
+}
+
+function toLiveTable({ rate, quietMs, duringMs }: LiveFigures) {
+  const row = (label: string, values: readonly number[]) => [
+    label,
+    values.length,
+    ...[0.5, 0.99, 1].map((q) => round(quantile(values, q), 3)),
+  ];
+  return {
+    title: `Latency of live writers at ${rate} events/s (ms)`,
+    columns: ['', 'calls', 'p50', 'p99', 'max'],
+    rows: [row('before', quietMs), row('during backfill', duringMs)],
+  };
+}
+
+function toChecks(measured: readonly Measured[], live: LiveFigures): Check[] {
+  const drift = measured.reduce((sum, each) => sum + each.driftKeys, live.driftKeys);
+  const memoryMb = Math.max(...measured.map((each) => each.peakMemoryMb));
+  const longestMs = Math.max(...measured.map((each) => each.longestTransactionMs));
+  return [
+    { name: 'verify finds no drift', ok: drift === 0, detail: `${drift} wrong keys` },
+    {
+      name: 'no transaction over 2 s',
+      ok: longestMs <= 2_000,
+      detail: `longest ${Math.round(longestMs)} ms`,
+    },
+    {
+      name: 'peak memory under 150 MB',
+      ok: memoryMb < 150,
+      detail: `${Math.round(memoryMb)} MB`,
+    },
+    {
+      name: 'no live write failed',
+      ok: live.failures.length === 0,
+      detail: live.failures[0] ?? `${live.duringMs.length} during backfill`,
+    },
+  ];
+}

@@ -1,0 +1,16 @@
+import type { Scenario } from '../lib/scenario.js';
+import { compareWrites, WRITE_BASELINES } from '../lib/writeComparison.js';
+
+export const hotUser: Scenario = {
+  name: 'hot-user',
+  title: 'One hot user',
+  question: 'How fast can one user be written to, when all events hit the same totals?',
+  workload: 'Personal events of a single user, whose row of today exists, in a closed loop.',
+  baseline: WRITE_BASELINES,
+  run: (bench) =>
+    compareWrites(
+      bench,
+      { users: 1, draw: () => () => 0 },
+      { oneEvent: 4.5, appendAlways: 7, groupCommit: 15 },
+    ),
+};

@@ -1,0 +1,27 @@
+import type { Scenario } from '../lib/scenario.js';
+import { fold } from './fold.js';
+import { hotUser } from './hotUser.js';
+import { incident } from './incident.js';
+import { openSnapshot } from './openSnapshot.js';
+import { organization } from './organization.js';
+import { plans } from './plans.js';
+import { readLatency } from './readLatency.js';
+import { resentCalls } from './resentCalls.js';
+import { startup } from './startup.js';
+import { uniformUsers } from './uniformUsers.js';
+import { zipfUsers } from './zipfUsers.js';
+
+/** In the order in which they run and are reported. */
+export const SCENARIOS: readonly Scenario[] = [
+  hotUser,
+  uniformUsers,
+  organization,
+  zipfUsers,
+  openSnapshot,
+  readLatency,
+  plans,
+  incident,
+  resentCalls,
+  fold,
+  startup,
+];

@@ -1,0 +1,135 @@
+/**
+ * Screenshots for the README, of the demo's data: `npm run screenshots`. Writes
+ * `docs/images/<view>-<width>-<light|dark>.png`.
+ */
+import { mkdirSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import type { Browser, Page } from 'playwright-core';
+import { createApiKey } from '../src/accounts/apiKeys.js';
+import { fillDemo } from '../src/demo/fill.js';
+import { createLedger } from '../src/ledger.js';
+import type { Ledger } from '../src/ledgerTypes.js';
+import { DAILY_ROLLUP } from '../src/rollup/declaration.js';
+import { verifyRollup } from '../src/rollup/verify.js';
+import { createServer } from '../src/server/index.js';
+import { pagePlugin } from '../src/server/page.js';
+import { startEmbeddedPostgres } from '../src/testing.js';
+import { launchChromium } from '../test/e2e/chromium.js';
+
+const ADMIN_KEY = 'admin-key-of-the-screenshots';
+const WIDTHS = [1280, 375] as const;
+const SCHEMES = ['light', 'dark'] as const;
+const MAX_HEIGHT = 1_420;
+/** Real writes for the live charts before the first picture. */
+const TRAFFIC_MS = 45_000;
+
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string', default: 'docs/images' },
+    'traffic-ms': { type: 'string', default: String(TRAFFIC_MS) },
+  },
+});
+
+const database = await startEmbeddedPostgres();
+const ledger = await createLedger({ databaseUrl: database.url });
+const { from, until } = await fillDemo(ledger, { days: 92, users: 24 });
+await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from, until });
+const { key } = await createApiKey(ledger.pool, {
+  kilo_user_id: 'demo-ada',
+  scopes: ['usage:read'],
+});
+const server = createServer({
+  ledger,
+  adminKey: ADMIN_KEY,
+  port: 0,
+  logLevel: 'warn',
+  plugins: [pagePlugin()],
+});
+const url = await server.listen();
+const traffic = sendTraffic(ledger);
+const browser = await launchChromium();
+try {
+  mkdirSync(values.out, { recursive: true });
+  await new Promise((resolve) => setTimeout(resolve, Number(values['traffic-ms'])));
+  for (const width of WIDTHS) {
+    for (const scheme of SCHEMES) {
+      const name = (view: string) => `${values.out}/${view}-${width}-${scheme}.png`;
+      await takeView(browser, { width, scheme, key: null, path: '/' }, name('sign-in'));
+      await takeView(browser, { width, scheme, key, path: '/profile' }, name('profile'), hoverDay);
+      await takeView(
+        browser,
+        { width, scheme, key: ADMIN_KEY, path: '/operations' },
+        name('operations'),
+      );
+    }
+  }
+} finally {
+  traffic.stop();
+  await browser.close();
+  await server.close();
+  await ledger.close();
+  await database.stop();
+}
+
+async function takeView(
+  on: Browser,
+  view: { width: number; scheme: 'light' | 'dark'; key: string | null; path: string },
+  file: string,
+  prepare?: (page: Page) => Promise<void>,
+): Promise<void> {
+  const context = await on.newContext({
+    viewport: { width: view.width, height: view.width < 600 ? 812 : 860 },
+    colorScheme: view.scheme,
+    reducedMotion: 'reduce',
+  });
+  const page = await context.newPage();
+  if (view.key !== null) {
+    const key = JSON.stringify(view.key);
+    await page.addInitScript(`sessionStorage.setItem('microdollar.key', ${key})`);
+  }
+  await page.goto(`${url}${view.path}`);
+  await page.locator('h1').waitFor();
+  await page.waitForFunction("document.querySelector('.loading') === null");
+  await prepare?.(page);
+  // The top of the view: what follows are rows of tables.
+  const height = await page.evaluate<number>('document.documentElement.scrollHeight');
+  const clip = { x: 0, y: 0, width: view.width, height: Math.min(height, MAX_HEIGHT) };
+  await page.screenshot({ path: file, fullPage: true, clip });
+  console.log(file);
+  await context.close();
+}
+
+async function hoverDay(page: Page): Promise<void> {
+  const chart = page.getByRole('slider');
+  const box = await chart.boundingBox();
+  if (box === null) throw new Error('no chart');
+  // The first day with usage from three quarters on.
+  const y = box.height * 0.6;
+  for (let x = box.width * 0.75; x < box.width; x += 4) {
+    await chart.hover({ position: { x, y } });
+    const amount = page.locator('.readout-amount');
+    if (Number((await amount.getAttribute('value')) ?? 0) === 0) continue;
+    await chart.click({ position: { x, y } });
+    break;
+  }
+  await page.locator('.by-model table').waitFor();
+}
+
+/** Bursts that contend for one user's rows now and then. */
+function sendTraffic(to: Ledger): { stop(): void } {
+  let beat = 0;
+  const timer = setInterval(() => {
+    beat++;
+    const count = 8 + Math.round(7 * Math.sin(beat / 6)) + (beat % 9);
+    const events = Array.from({ length: count }, (_, index) => ({
+      kilo_user_id: index % 3 === 0 ? 'demo-grace' : 'demo-alan',
+      provider: 'openai',
+      model: 'gpt-5',
+      cost: 900 + ((beat * 7919 + index * 104_729) % 60_000),
+      input_tokens: 800,
+      output_tokens: 60,
+    }));
+    void to.recordUsageBatch(events);
+  }, 200);
+  return { stop: () => clearInterval(timer) };
+}

@@ -1,0 +1,155 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { archiveUsage } from '../rollup/archive/archive.js';
+import { describeBlockers, planArchive } from '../rollup/archive/plan.js';
+import type { ArchivePlan, ArchiveReport } from '../rollup/archive/types.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { withDatabase } from './database.js';
+import { formatAmount, formatCount } from './output.js';
+import { startProgress } from './progress.js';
+
+interface ArchiveCommandOptions {
+  until: string;
+  out: string;
+  dryRun?: true;
+  withPersonalData?: true;
+  wait: number;
+}
+
+export const registerArchive: Register = (program, run) => {
+  program
+    .command('archive')
+    .description('write raw usage of proven days to files, then delete it; totals stay the same')
+    .requiredOption('--until <day>', 'last UTC day to archive, inclusive')
+    .requiredOption('--out <dir>', 'directory of the files, the same one every time')
+    .option('--dry-run', 'say what there is to do and what is in the way, and do nothing')
+    .option('--with-personal-data', 'keep personal metadata in the files; see below')
+    .addOption(
+      new Option('--without-personal-data', 'leave it out (the default)').conflicts(
+        'withPersonalData',
+      ),
+    )
+    .option('--wait <seconds>', 'for transactions and rows that others hold', seconds, 60)
+    .addHelpText('after', NOTES)
+    .action((options: ArchiveCommandOptions) =>
+      run((context) => (options.dryRun ? plan(context, options) : archive(context, options))),
+    );
+};
+
+function seconds(value: string): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number > 86_400) {
+    throw new InvalidArgumentError('Expected a whole number of seconds up to 86400.');
+  }
+  return number;
+}
+
+const NOTES = `
+Events created on or before the last day are refused from then on (archived_period), also when an
+archive stops half-way. A killed archive goes on when it is run again.
+Files hold one event a line, gzipped. Deleting a user (\`user delete\`) cannot reach them, so what may
+identify a person (prompt prefix, IP address, place, user agent, machine, session) is left out, and
+is gone with the rows, unless --with-personal-data is given. User ids stay in the files.
+Exa requests are not archived.`;
+
+async function archive(
+  context: CommandContext,
+  options: ArchiveCommandOptions,
+): Promise<CommandStatus> {
+  const { output } = context;
+  return withDatabase(context, async (database) => {
+    const ledger = await database.ledger();
+    let bar: ReturnType<typeof startProgress> | null = null;
+    try {
+      const report = await archiveUsage({
+        url: database.url,
+        until: options.until,
+        directory: options.out,
+        withPersonalData: options.withPersonalData === true,
+        waitMs: options.wait * 1000,
+        fold: () => ledger.fold(),
+        onNotice: (message) => output.note(message),
+        onProgress: ({ rowsDone, rowsExpected }) => {
+          bar ??= startProgress(output, 'archive', rowsExpected, 'rows');
+          bar.update(rowsDone);
+        },
+      });
+      output.answer(toDocument(report, options), describeReport(report, options));
+      return 0;
+    } finally {
+      (bar as ReturnType<typeof startProgress> | null)?.stop();
+    }
+  });
+}
+
+function toDocument(report: ArchiveReport, options: ArchiveCommandOptions) {
+  return {
+    from: report.from,
+    until: report.until,
+    archive_horizon: report.horizon,
+    out: options.out,
+    days: report.days,
+    files: report.files,
+    files_taken_up: report.filesTakenUp,
+    rows: report.rows,
+    cost_microdollars: Number(report.costMicrodollars),
+    personal_data: options.withPersonalData === true,
+    longest_transaction_ms: Math.round(report.longestTransactionMs),
+    duration_ms: Math.round(report.durationMs),
+  };
+}
+
+function describeReport(report: ArchiveReport, options: ArchiveCommandOptions): string {
+  if (report.days === 0) return `nothing to archive until ${report.until}`;
+  const takenUp =
+    report.filesTakenUp === 0
+      ? ''
+      : `; went on with ${formatCount(report.filesTakenUp)} files of an earlier run`;
+  const personal = options.withPersonalData ? 'kept in the files' : 'left out';
+  return [
+    `${formatCount(report.rows)} rows, ${formatAmount(report.costMicrodollars)}, of ` +
+      `${formatCount(report.days)} days (${report.from} to ${report.until}) moved to ` +
+      `${formatCount(report.files)} files in ${options.out}${takenUp}`,
+    `personal metadata ${personal}; events before ${report.horizon} are refused`,
+  ].join('\n');
+}
+
+async function plan(
+  context: CommandContext,
+  options: ArchiveCommandOptions,
+): Promise<CommandStatus> {
+  return withDatabase(context, async ({ url }) => {
+    const made = await planArchive({ url, until: options.until, directory: options.out });
+    context.output.answer(toPlanDocument(made, options), describePlan(made));
+    return made.blockers.length === 0 ? 0 : 1;
+  });
+}
+
+function toPlanDocument(made: ArchivePlan, options: ArchiveCommandOptions) {
+  return {
+    dry_run: true,
+    until: made.until,
+    archive_horizon: made.horizon,
+    out: options.out,
+    personal_data: options.withPersonalData === true,
+    days: made.days.map(({ day, state, rawRows, costMicrodollars }) => ({
+      day,
+      state,
+      raw_rows: rawRows,
+      cost_microdollars: costMicrodollars === null ? null : Number(costMicrodollars),
+    })),
+    blockers: made.blockers,
+  };
+}
+
+function describePlan(made: ArchivePlan): string {
+  const [first] = made.days;
+  if (!first) return `nothing to archive until ${made.until}`;
+  const rows = made.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
+  const cost = made.days.reduce((sum, day) => sum + (day.costMicrodollars ?? 0n), 0n);
+  return [
+    `${formatCount(made.days.length)} days from ${first.day} to ${made.until}: ` +
+      `${formatCount(rows)} rows, ${formatAmount(cost)}, as of their last verification`,
+    `events before ${made.horizon} would be refused`,
+    ...describeBlockers(made.blockers).map((line) => `in the way: ${line}`),
+  ].join('\n');
+}

@@ -1,0 +1,113 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readMigrationFiles } from 'drizzle-orm/migrator';
+import type pg from 'pg';
+import { LedgerError } from '../../errors.js';
+import { toLedgerError } from '../sqlstate.js';
+import type { SchemaShape } from './shape.js';
+
+export const MIGRATIONS_SCHEMA = 'public';
+export const MIGRATIONS_TABLE = 'microdollar_migrations';
+
+export interface Migration {
+  name: string;
+  /** As in the journal, ms since the epoch; drizzle orders and recognizes migrations by it. */
+  createdAtMs: number;
+}
+
+/** What the migrations together make, as `test/integration/migrateSchema.test.ts` wrote it. */
+export interface WantedSchema extends SchemaShape {
+  /** Names of the migrations that made it. */
+  migrations: string[];
+}
+
+/** A pool or a client. */
+export interface Queryable {
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>;
+}
+
+/** /drizzle of the package: src/db/migrate and dist/db/migrate are equally deep. */
+export function migrationsFolder(): string {
+  const folder = fileURLToPath(new URL('../../../drizzle', import.meta.url));
+  if (existsSync(path.join(folder, 'meta', '_journal.json'))) return folder;
+  throw new LedgerError('internal', `migrations are missing: ${folder}`);
+}
+
+export function readJournal(): Migration[] {
+  const file = path.join(migrationsFolder(), 'meta', '_journal.json');
+  const journal = JSON.parse(readFileSync(file, 'utf8')) as {
+    entries: { tag: string; when: number }[];
+  };
+  return journal.entries.map((entry) => ({ name: entry.tag, createdAtMs: entry.when }));
+}
+
+function readSchemaFile(): WantedSchema {
+  return JSON.parse(readFileSync(path.join(migrationsFolder(), 'schema.json'), 'utf8'));
+}
+
+/** Names of the ledger's tables; also while schema.json is behind, as it is when it is made. */
+export function readTableNames(): string[] {
+  return readSchemaFile().tables.map((table) => table.name);
+}
+
+export function readWantedSchema(): WantedSchema {
+  const wanted = readSchemaFile();
+  const names = readJournal().map((migration) => migration.name);
+  if (wanted.migrations.join() !== names.join()) {
+    throw new LedgerError('internal', 'drizzle/schema.json is not of these migrations');
+  }
+  return wanted;
+}
+
+/** Migrations newer than the newest applied one: drizzle's own rule. */
+export async function findUnapplied(database: Queryable): Promise<Migration[]> {
+  const name = `${MIGRATIONS_SCHEMA}.${MIGRATIONS_TABLE}`;
+  const known = await database.query('select to_regclass($1) is not null as known', [name]);
+  let newest = Number.NEGATIVE_INFINITY;
+  if ((known.rows[0] as { known: boolean }).known) {
+    const result = await database.query(`select max(created_at) as newest from ${name}`);
+    const row = result.rows[0] as { newest: string | null };
+    if (row.newest !== null) newest = Number(row.newest);
+  }
+  return readJournal().filter((migration) => migration.createdAtMs > newest);
+}
+
+/**
+ * Cheap check, two reads of the catalog and the journal, that a database has every migration of
+ * this version; one of a newer version passes.
+ * @throws LedgerError `unavailable` with the remedy
+ */
+export async function assertMigrated(database: Queryable): Promise<void> {
+  let unapplied: Migration[];
+  try {
+    unapplied = await findUnapplied(database);
+  } catch (error) {
+    throw toLedgerError(error);
+  }
+  if (unapplied.length === 0) return;
+  const names = unapplied.map((migration) => migration.name);
+  const state = names.length === readJournal().length ? 'not set up' : 'behind this version';
+  throw new LedgerError(
+    'unavailable',
+    `the database is ${state}, ${names.length} migrations are missing: run microdollar migrate`,
+    { details: { missing_migrations: names } },
+  );
+}
+
+/** Notes all migrations as applied, as drizzle's migrator would. In the caller's transaction. */
+export async function recordAllApplied(client: pg.Client): Promise<void> {
+  const name = `${MIGRATIONS_SCHEMA}.${MIGRATIONS_TABLE}`;
+  await client.query(
+    `create table if not exists ${name}
+      (id serial primary key, hash text not null, created_at bigint)`,
+  );
+  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
+    await client.query(
+      `insert into ${name} (hash, created_at)
+      select $1, $2
+      where not exists (select from ${name} where created_at = $2)`,
+      [file.hash, file.folderMillis],
+    );
+  }
+}

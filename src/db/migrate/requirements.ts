@@ -1,0 +1,106 @@
+import { LOOKUP_NAMES } from '../../schema/lookups.js';
+
+/** What adopting (docs/adr/0005-adopt-online.md) demands and tolerates beyond the plain diff. */
+
+/** Tables that a usage write inserts into, with the columns the ledger knows and no others. */
+export const WRITTEN_TABLES: ReadonlySet<string> = new Set([
+  'microdollar_usage',
+  'microdollar_usage_daily',
+  'microdollar_usage_pending',
+  'exa_usage_log',
+  'exa_monthly_usage',
+  ...LOOKUP_NAMES,
+]);
+
+/**
+ * Written as a whole row (`json_populate_record`): a column that the ledger does not know gets
+ * null, not its default.
+ */
+export const WHOLE_ROW_TABLE = 'microdollar_usage_metadata';
+
+/** No foreign key may lead from these to a row that others lock (I4; design, section 4, rule 5). */
+const REFERENCING: ReadonlySet<string> = new Set([
+  'microdollar_usage',
+  'microdollar_usage_metadata',
+  'microdollar_usage_daily',
+  'microdollar_usage_pending',
+  'exa_usage_log',
+  'exa_monthly_usage',
+]);
+const LOCKED_BY_OTHERS: ReadonlySet<string> = new Set([
+  'kilocode_users',
+  'organizations',
+  ...LOOKUP_NAMES,
+]);
+
+/** Whether a usage write would wait, through this foreign key, for a lock on the parent row. */
+export function makesWritesWait(table: string, referencedTable: string): boolean {
+  return REFERENCING.has(table) && LOCKED_BY_OTHERS.has(referencedTable);
+}
+
+/** `table.column` */
+type ColumnName = `${string}.${string}`;
+
+/** Missing, these cannot be made up for rows that exist, though their type would allow it. */
+const NOT_TO_BE_INVENTED: ReadonlySet<ColumnName> = new Set<ColumnName>([
+  'microdollar_usage.created_at',
+  'microdollar_usage_daily.organization_id',
+  'exa_usage_log.created_at',
+  'exa_monthly_usage.organization_id',
+]);
+
+/** Missing, these are added without NOT NULL: rows that exist have no value. */
+const NULL_IN_OLD_ROWS: ReadonlySet<ColumnName> = new Set<ColumnName>([
+  'microdollar_usage_metadata.kilo_user_id',
+  'microdollar_usage_metadata.created_at',
+]);
+
+/** Null in one of these would keep a row out of every total: NOT NULL is proven, then set. */
+const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
+  'microdollar_usage.kilo_user_id',
+  'microdollar_usage.cost',
+  'microdollar_usage.created_at',
+  'microdollar_usage_daily.kilo_user_id',
+  'microdollar_usage_daily.usage_date',
+  'microdollar_usage_daily.total_cost_microdollars',
+  'kilocode_users.microdollars_used',
+  'organizations.microdollars_used',
+  'exa_usage_log.kilo_user_id',
+  'exa_usage_log.cost',
+  'exa_usage_log.created_at',
+  'exa_monthly_usage.kilo_user_id',
+  'exa_monthly_usage.month',
+  'exa_monthly_usage.total_cost_microdollars',
+  'exa_monthly_usage.total_charged_microdollars',
+  'exa_monthly_usage.request_count',
+  'exa_monthly_usage.free_allowance_microdollars',
+]);
+
+export const isNotToBeInvented = (table: string, column: string): boolean =>
+  NOT_TO_BE_INVENTED.has(`${table}.${column}`);
+export const isNullInOldRows = (table: string, column: string): boolean =>
+  NULL_IN_OLD_ROWS.has(`${table}.${column}`);
+export const isNeverNull = (table: string, column: string): boolean =>
+  NEVER_NULL.has(`${table}.${column}`);
+
+/** Null for rows that exist = derived later by `repair --balances`; new rows get the default. */
+export const isOpeningBalance = (column: string): boolean => column === 'opening_microdollars_used';
+
+/** Other types that hold every value the ledger writes, and compare alike. */
+const ALSO_FITTING: Readonly<Record<string, readonly string[]>> = {
+  text: ['character varying'],
+  integer: ['bigint'],
+  // Of latencies and coordinates alone: six digits are enough.
+  'double precision': ['real'],
+};
+const FITTING_HERE: Readonly<Record<ColumnName, readonly string[]>> = {
+  'microdollar_usage_metadata.status_code': ['smallint'],
+};
+
+export function fitsType(table: string, column: string, wanted: string, found: string): boolean {
+  if (found === wanted) return true;
+  return (
+    (ALSO_FITTING[wanted]?.includes(found) ?? false) ||
+    (FITTING_HERE[`${table}.${column}`]?.includes(found) ?? false)
+  );
+}

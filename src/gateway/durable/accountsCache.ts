@@ -1,0 +1,218 @@
+import { authenticateApiKey, hashApiKey } from '../../accounts/authenticate.js';
+import { isOrganizationMember } from '../../accounts/memberships.js';
+import { TtlCache } from '../../accounts/ttlCache.js';
+import { LedgerError } from '../../errors.js';
+import type { Ledger } from '../../ledgerTypes.js';
+import { toSafeInteger } from '../../money.js';
+import type { DatabaseGate } from './databaseGate.js';
+import { toLedgerError } from './failures.js';
+import { payerKey } from './inFlight.js';
+import type { AccountsCache, Admission, GatewayPrincipal, Payer } from './types.js';
+
+export interface AccountsCacheOptions {
+  ledger: Ledger;
+  gate: DatabaseGate;
+  /** A key or membership seen this recently is trusted without the database. Default 15 min. */
+  maxKeyAgeMs?: number;
+  /** A balance read this recently, less what was spent since. Default 5 min. */
+  maxBalanceAgeMs?: number;
+  /** With the database: how old a positive balance may be. Default 250 ms. */
+  balanceFreshMs?: number;
+  /** Monotonic, ms. */
+  clock?: () => number;
+}
+
+/** A payer with nothing left is looked up again at most this often: a top-up is seen as soon. */
+const REFUSAL_FRESH_MS = 100;
+const MAX_ENTRIES = 20_000;
+
+interface Balance {
+  remainingMicrodollars: number;
+  readAtMs: number;
+  /** `spent` when the read began. */
+  spentBefore: number;
+}
+
+interface PayerEntry {
+  balance: Balance | null;
+  /** By this process, ever, in the database, microdollars. */
+  spent: number;
+  /** In this process's journal now: no read of the database knows of it. */
+  journaled: number;
+  reading: Promise<Balance> | null;
+}
+
+/** Accounts as the gateway needs them: exact with the database, of a stated age without it. */
+export class Accounts implements AccountsCache {
+  readonly #options: Required<AccountsCacheOptions>;
+  readonly #keys: TtlCache<GatewayPrincipal>;
+  readonly #members: TtlCache<true>;
+  readonly #payers: TtlCache<PayerEntry>;
+
+  constructor(options: AccountsCacheOptions) {
+    this.#options = {
+      maxKeyAgeMs: 15 * 60_000,
+      maxBalanceAgeMs: 5 * 60_000,
+      balanceFreshMs: 250,
+      clock: () => performance.now(),
+      ...options,
+    };
+    const { clock } = this.#options;
+    this.#keys = new TtlCache(MAX_ENTRIES, clock);
+    this.#members = new TtlCache(MAX_ENTRIES, clock);
+    this.#payers = new TtlCache(MAX_ENTRIES, clock);
+  }
+
+  async authenticate(key: string): Promise<GatewayPrincipal> {
+    const { ledger, maxKeyAgeMs } = this.#options;
+    const hash = hashApiKey(key);
+    return this.#withFallback(
+      async () => {
+        const identity = await authenticateApiKey(ledger.pool, key);
+        if (identity === null) {
+          forget(this.#keys, hash);
+          throw new LedgerError('unauthorized', 'the key is wrong or was revoked');
+        }
+        const principal: GatewayPrincipal = {
+          keyId: identity.id,
+          kiloUserId: identity.kilo_user_id,
+          organizationId: identity.organization_id,
+          scopes: new Set(identity.scopes),
+        };
+        this.#keys.set(hash, principal, maxKeyAgeMs);
+        return principal;
+      },
+      () => this.#keys.get(hash),
+      `this key was not seen in the last ${maxKeyAgeMs / 1000} s`,
+    );
+  }
+
+  async isMember(organizationId: string, kiloUserId: string): Promise<boolean> {
+    const { ledger, maxKeyAgeMs } = this.#options;
+    const membership = `${organizationId.toLowerCase()}|${kiloUserId}`;
+    return this.#withFallback(
+      async () => {
+        const isMember = await isOrganizationMember(ledger.pool, organizationId, kiloUserId);
+        if (isMember) this.#members.set(membership, true, maxKeyAgeMs);
+        else forget(this.#members, membership);
+        return isMember;
+      },
+      () => this.#members.get(membership),
+      `this membership was not seen in the last ${maxKeyAgeMs / 1000} s`,
+    );
+  }
+
+  async admit(payer: Payer): Promise<Admission> {
+    const { maxBalanceAgeMs } = this.#options;
+    const entry = this.#entryOf(payer);
+    const cached = this.#admissionOf(entry);
+    if (cached !== null && this.#isFresh(cached)) return cached;
+    return this.#withFallback(
+      async () => {
+        entry.reading ??= this.#read(payer, entry).finally(() => {
+          entry.reading = null;
+        });
+        await entry.reading;
+        return this.#admissionOf(entry) as Admission;
+      },
+      () => {
+        const old = this.#admissionOf(entry);
+        return old !== null && old.ageMs <= maxBalanceAgeMs ? old : undefined;
+      },
+      `this balance was not read in the last ${maxBalanceAgeMs / 1000} s`,
+    );
+  }
+
+  /** Usage became durable: off the cached balance at once. */
+  noteSpent(payer: Payer, costMicrodollars: number, where: 'database' | 'journal'): void {
+    const entry = this.#entryOf(payer);
+    if (where === 'database') entry.spent += costMicrodollars;
+    else entry.journaled += costMicrodollars;
+  }
+
+  /** Usage that was noted in the journal is in the database now. */
+  noteDrained(payer: Payer, costMicrodollars: number): void {
+    const entry = this.#entryOf(payer);
+    entry.journaled -= costMicrodollars;
+    entry.spent += costMicrodollars;
+  }
+
+  /**
+   * A look-up; when the database is away, what the cache has.
+   * @throws LedgerError `unavailable`, saying what was not known and why
+   */
+  async #withFallback<T>(
+    lookup: () => Promise<T>,
+    cached: () => T | undefined,
+    problem: string,
+  ): Promise<T> {
+    try {
+      return await this.#options.gate.run(lookup);
+    } catch (error) {
+      const ledgerError = toLedgerError(error);
+      if (ledgerError.code !== 'unavailable') throw ledgerError;
+      const known = cached();
+      if (known !== undefined) return known;
+      throw new LedgerError('unavailable', `the database is away, and ${problem}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #isFresh({ remainingMicrodollars, ageMs }: Admission): boolean {
+    const limit = remainingMicrodollars > 0 ? this.#options.balanceFreshMs : REFUSAL_FRESH_MS;
+    return ageMs < limit;
+  }
+
+  #admissionOf({ balance, spent, journaled }: PayerEntry): Admission | null {
+    if (balance === null) return null;
+    return {
+      remainingMicrodollars:
+        balance.remainingMicrodollars - (spent - balance.spentBefore) - journaled,
+      ageMs: this.#options.clock() - balance.readAtMs,
+    };
+  }
+
+  /** What is spent while the read is under way may or may not be in it: counted twice at worst. */
+  async #read(payer: Payer, entry: PayerEntry): Promise<Balance> {
+    const spentBefore = entry.spent;
+    const readAtMs = this.#options.clock();
+    const remainingMicrodollars = await readRemaining(this.#options.ledger, payer);
+    entry.balance = { remainingMicrodollars, readAtMs, spentBefore };
+    return entry.balance;
+  }
+
+  #entryOf(payer: Payer): PayerEntry {
+    const key = payerKey(payer);
+    const entry = this.#payers.get(key) ?? { balance: null, spent: 0, journaled: 0, reading: null };
+    this.#payers.set(key, entry, this.#options.maxBalanceAgeMs * 2);
+    return entry;
+  }
+}
+
+/** A scan, so only for an entry that is there: guessed keys cost nothing. */
+function forget<Value>(cache: TtlCache<Value>, key: string): void {
+  if (cache.get(key) !== undefined) cache.deleteWhere((_, known) => known === key);
+}
+
+/** Acquired - used, exact in one snapshot (I5). @throws LedgerError `unknown_user`, ... */
+async function readRemaining(ledger: Ledger, payer: Payer): Promise<number> {
+  const isUser = payer.organization_id === null;
+  const text = isUser
+    ? `/* gateway.userRemaining */
+       select u.total_microdollars_acquired - microdollar_user_balance(u.id) as remaining
+       from kilocode_users as u
+       where u.id = $1::text`
+    : `/* gateway.organizationRemaining */
+       select o.total_microdollars_acquired - microdollar_organization_balance(o.id) as remaining
+       from organizations as o
+       where o.id = $1::uuid`;
+  const { rows } = await ledger.pool.query<{ remaining: string }>(text, [
+    isUser ? payer.kilo_user_id : payer.organization_id,
+  ]);
+  const [row] = rows;
+  if (row !== undefined) return toSafeInteger(row.remaining);
+  throw isUser
+    ? new LedgerError('unknown_user', 'kilo_user_id names no user')
+    : new LedgerError('unknown_organization', 'organization_id names no organization');
+}

@@ -1,0 +1,207 @@
+import { LedgerError } from '../../errors.js';
+import type { DeadLetter, DeadLetterFile } from '../../journal/deadLetters.js';
+import type { JournalRecord } from '../../journal/frame.js';
+import type { Journal } from '../../journal/journal.js';
+import type { Ledger } from '../../ledgerTypes.js';
+import type { BatchResult } from '../../record/types.js';
+import { isPermanent, toLedgerError } from './failures.js';
+import type { IntentStore } from './intentStore.js';
+import { correctionFor } from './lateUsage.js';
+import type { DurableMetrics } from './metrics.js';
+import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js';
+
+export interface DrainContext {
+  journal: Journal;
+  store: IntentStore;
+  ledger: Ledger;
+  deadLetters: DeadLetterFile<DatedUsage>;
+  metrics: DurableMetrics;
+  /** Of a live request of this process; of any other the database decides later. */
+  isStillOpen: (owner: string, id: string) => boolean;
+  /** Usage left the journal. `owner`: the process life that put it there. */
+  onDrained: (owner: string, event: DatedUsage) => void;
+}
+
+interface JournaledUsage {
+  sequence: number;
+  owner: string;
+  event: DatedUsage;
+}
+
+/** Several statements' worth: the ledger writes them side by side. */
+const BATCH_RECORDS = 2_000;
+/** For an event that fails for no reason of its own to be seen, while the database answers. */
+const MAX_ATTEMPTS = 5;
+
+/**
+ * Brings a journal into the database, in order, batch by batch; a batch is acknowledged when every
+ * record of it is in the database or among the dead letters. Killed anywhere, it begins the
+ * batch again: ids make that harmless (I3).
+ */
+export class Drain {
+  readonly #context: DrainContext;
+  /** Tries of records that failed inexplicably, by sequence number. */
+  readonly #attempts = new Map<number, number>();
+
+  constructor(context: DrainContext) {
+    this.#context = context;
+  }
+
+  /** Until the journal is empty. @returns records drained. @throws LedgerError to try again later */
+  async run(): Promise<number> {
+    const { journal, metrics } = this.#context;
+    let drained = 0;
+    for (;;) {
+      const records = await journal.readNext(BATCH_RECORDS);
+      const last = records.at(-1);
+      if (last === undefined) return drained;
+      try {
+        await this.#drainBatch(records);
+      } catch (error) {
+        metrics.drainErrors.inc();
+        throw toLedgerError(error);
+      }
+      await journal.acknowledge(last.sequence);
+      this.#attempts.clear();
+      drained += records.length;
+      metrics.drained.inc(records.length);
+    }
+  }
+
+  async #drainBatch(records: readonly JournalRecord[]): Promise<void> {
+    const { store } = this.#context;
+    const letters: DeadLetter<DatedUsage>[] = [];
+    const usage: JournaledUsage[] = [];
+    const closed = new Set<string>();
+    const intents: Extract<DurableRecord, { type: 'intent' }>[] = [];
+    for (const record of records) {
+      const content = decodeRecord(record);
+      if (content === null) letters.push(illegible(record));
+      else if (content.type === 'intent') intents.push(content);
+      else if (content.type === 'abandon') closed.add(content.id);
+      else {
+        closed.add(content.event.id);
+        usage.push({ sequence: record.sequence, owner: content.owner, event: content.event });
+      }
+    }
+    const open = intents.filter(
+      ({ owner, intent }) => !closed.has(intent.id) && this.#context.isStillOpen(owner, intent.id),
+    );
+    await store.insertMany(open);
+    // Closed while it was being inserted: its removal may have come too early.
+    for (const { owner, intent } of open) {
+      if (!this.#context.isStillOpen(owner, intent.id)) store.removeLater(intent.id);
+    }
+    letters.push(...(await this.#record(usage)));
+    await this.#bury(letters);
+    await store.removeMany([...closed]);
+    for (const { owner, event } of usage) this.#context.onDrained(owner, event);
+  }
+
+  async #record(usage: readonly JournaledUsage[]): Promise<DeadLetter<DatedUsage>[]> {
+    if (usage.length === 0) return [];
+    const { ledger } = this.#context;
+    const events = await withoutDeletedPeople(
+      ledger,
+      usage.map(({ event }) => event),
+    );
+    const results = await ledger.recordUsageBatch(events);
+    const letters: DeadLetter<DatedUsage>[] = [];
+    let tryAgain: Error | null = null;
+    for (const [index, result] of results.entries()) {
+      if (result.status !== 'rejected') continue;
+      const { sequence } = usage[index] as (typeof usage)[number];
+      const event = events[index] as DatedUsage;
+      const refusal = await this.#correct(event, result);
+      if (refusal === null) continue;
+      if (isPermanent(refusal) || this.#isHopeless(sequence, refusal)) {
+        letters.push(letterOf(event, refusal));
+      } else {
+        tryAgain = refusal;
+      }
+    }
+    if (tryAgain !== null) throw tryAgain;
+    return letters;
+  }
+
+  /** Null when the event is an estimate's real usage, and is recorded as its correction. */
+  async #correct(
+    event: DatedUsage,
+    { error }: Extract<BatchResult, { status: 'rejected' }>,
+  ): Promise<Error | null> {
+    const correction = await correctionFor(this.#context.ledger, event, error);
+    if (correction === null) return error;
+    try {
+      const { status } = await this.#context.ledger.recordUsage(correction);
+      if (status === 'recorded') this.#context.metrics.corrected.inc();
+      return null;
+    } catch (refusal) {
+      return refusal as Error;
+    }
+  }
+
+  /** A database that is away says nothing about the event; any other failure is counted. */
+  #isHopeless(sequence: number, error: Error): boolean {
+    if (error instanceof LedgerError && error.code === 'unavailable') return false;
+    const attempts = (this.#attempts.get(sequence) ?? 0) + 1;
+    this.#attempts.set(sequence, attempts);
+    return attempts >= MAX_ATTEMPTS;
+  }
+
+  async #bury(letters: readonly DeadLetter<DatedUsage>[]): Promise<void> {
+    await this.#context.deadLetters.add(letters);
+    for (const { reason } of letters) this.#context.metrics.deadLettered.inc({ reason });
+  }
+}
+
+export function letterOf(event: DatedUsage, error: unknown): DeadLetter<DatedUsage> {
+  const { code, message } = toLedgerError(error);
+  return { id: event.id, at: new Date().toISOString(), reason: code, message, event };
+}
+
+/** Kept as it is, for a person or a later version to read. */
+function illegible(record: JournalRecord): DeadLetter<DatedUsage> {
+  return {
+    id: `record-${record.sequence}`,
+    at: new Date(record.writtenAtMs).toISOString(),
+    reason: 'invalid_record',
+    message: `journal record of kind ${record.kind} is not legible to this version`,
+    event: record.payload.toString('base64') as unknown as DatedUsage,
+  };
+}
+
+/**
+ * Events of soft-deleted users without their metadata (I11). The write drops it anyway; this keeps
+ * its values out of the lookup tables too.
+ */
+async function withoutDeletedPeople(
+  ledger: Ledger,
+  events: readonly DatedUsage[],
+): Promise<DatedUsage[]> {
+  const deleted = await findDeletedUsers(
+    ledger,
+    events.map((event) => event.kilo_user_id),
+  );
+  return events.map((event) => withoutPerson(event, deleted));
+}
+
+export function withoutPerson(event: DatedUsage, deleted: ReadonlySet<string>): DatedUsage {
+  if (!deleted.has(event.kilo_user_id)) return event;
+  const { metadata: _, ...rest } = event;
+  return rest;
+}
+
+export async function findDeletedUsers(
+  ledger: Ledger,
+  kiloUserIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const { rows } = await ledger.pool.query<{ id: string }>(
+    `/* gateway.findDeletedUsers */
+     select id
+     from kilocode_users
+     where id = any($1::text[])
+       and deleted_at is not null`,
+    [[...new Set(kiloUserIds)].map((id) => id.replaceAll('\0', ''))],
+  );
+  return new Set(rows.map((row) => row.id));
+}

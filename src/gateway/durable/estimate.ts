@@ -1,0 +1,122 @@
+import type { Query } from '../../db/query.js';
+import { LedgerError } from '../../errors.js';
+import type { DeadLetterFile } from '../../journal/deadLetters.js';
+import type { Ledger } from '../../ledgerTypes.js';
+import { isPermanent } from './failures.js';
+import type { IntentStore } from './intentStore.js';
+import { findIntentsStatement, type IntentRow } from './intents.sql.js';
+import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
+import type { DurableMetrics } from './metrics.js';
+import type { DatedUsage } from './records.js';
+import type { Intent } from './types.js';
+
+/** What an intent without usage is taken to have cost. */
+export interface IntentPrice {
+  /** Microdollars, whole. */
+  cost: number;
+  output_tokens?: number;
+  price_source?: string | null;
+  price_version?: string | null;
+}
+
+/** Null: no price is known; recorded as unpriced. */
+export type PriceIntent = (intent: Intent) => IntentPrice | null;
+
+export interface SettleOwnerContext {
+  query: Query;
+  store: IntentStore;
+  ledger: Ledger;
+  deadLetters: DeadLetterFile<DatedUsage>;
+  price: PriceIntent;
+  metrics: DurableMetrics;
+}
+
+const PAGE = 200;
+
+/**
+ * The usage row of an intent whose usage was lost with its process. Bears the intent's id, so that
+ * real usage that comes after all meets it (lateUsage.ts). The same intent gives the same event.
+ */
+export function estimateOf(intent: Intent, price: IntentPrice | null): DatedUsage {
+  return {
+    id: intent.id,
+    kilo_user_id: intent.kilo_user_id,
+    organization_id: intent.organization_id,
+    cost: price?.cost ?? 0,
+    input_tokens: intent.input_tokens_estimate,
+    output_tokens: price?.output_tokens ?? 0,
+    requested_model: intent.requested_model,
+    created_at: intent.created_at,
+    metadata: {
+      estimated: INTENT_WITHOUT_USAGE,
+      api_kind: intent.api_kind,
+      max_tokens: intent.max_tokens,
+      streamed: intent.streamed,
+      ...(price === null
+        ? { unpriced: true }
+        : { price_source: price.price_source ?? null, price_version: price.price_version ?? null }),
+    },
+  };
+}
+
+/**
+ * Settles what a dead owner left: removes intents whose usage is recorded, estimates the others.
+ * Interrupted, it goes on where it was; several processes may do it at once (I3).
+ * @returns intents estimated
+ * @throws LedgerError `unavailable`
+ */
+export async function settleOwner(context: SettleOwnerContext, owner: string): Promise<number> {
+  let estimated = 0;
+  let afterId: string | null = null;
+  for (;;) {
+    const rows: IntentRow[] = await context.query(findIntentsStatement(owner, afterId, PAGE));
+    const last = rows.at(-1);
+    if (last === undefined) return estimated;
+    estimated += await settlePage(context, rows);
+    await context.store.removeMany(rows.map((row) => row.id));
+    afterId = last.id;
+  }
+}
+
+async function settlePage(
+  { ledger, deadLetters, price, metrics }: SettleOwnerContext,
+  rows: readonly IntentRow[],
+): Promise<number> {
+  const events = rows
+    .filter((row) => !row.has_usage)
+    .map(toIntent)
+    .map((intent) => {
+      const known = price(intent);
+      return { event: estimateOf(intent, known), priced: String(known !== null) };
+    });
+  if (events.length === 0) return 0;
+  const results = await ledger.recordUsageBatch(events.map(({ event }) => event));
+  let estimated = 0;
+  for (const [index, result] of results.entries()) {
+    const { event, priced } = events[index] as (typeof events)[number];
+    if (result.status === 'recorded') {
+      estimated++;
+      metrics.estimated.inc({ priced });
+    }
+    if (result.status !== 'rejected') continue;
+    const error = result.error;
+    // Recorded meanwhile, by itself or by another who settles: nothing is left to do.
+    if (error instanceof LedgerError && error.code === 'idempotency_conflict') continue;
+    if (!isPermanent(error)) throw error;
+    const { code, message } = error as LedgerError;
+    await deadLetters.add([
+      { id: event.id, at: new Date().toISOString(), reason: code, message, event },
+    ]);
+    metrics.deadLettered.inc({ reason: code });
+  }
+  return estimated;
+}
+
+function toIntent(row: IntentRow): Intent {
+  const { has_usage: _, ...intent } = row;
+  return {
+    ...intent,
+    input_tokens_estimate: Number(row.input_tokens_estimate),
+    max_tokens: row.max_tokens === null ? null : Number(row.max_tokens),
+  };
+}

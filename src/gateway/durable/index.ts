@@ -1,0 +1,231 @@
+import os from 'node:os';
+import { createPool, WRITE_SETTINGS } from '../../db/pool.js';
+import { queryOnPool } from '../../db/query.js';
+import { DeadLetterFile } from '../../journal/deadLetters.js';
+import { nodeFileSystem } from '../../journal/fileSystem.js';
+import { Journal } from '../../journal/journal.js';
+import { claimSlot, journalRoot, type Slot } from '../../journal/slots.js';
+import { Accounts } from './accountsCache.js';
+import { DatabaseGate } from './databaseGate.js';
+import { DeadOwners } from './deadOwners.js';
+import { Drain } from './drain.js';
+import { createInFlightLimit } from './inFlight.js';
+import { IntentStore } from './intentStore.js';
+import { beatStatement, deleteInstanceStatement } from './intents.sql.js';
+import { Maintenance } from './maintenance.js';
+import { createDurableMetrics } from './metrics.js';
+import type { DurabilityOptions, Log } from './options.js';
+import type { DatedUsage } from './records.js';
+import type { AccountsCache, InFlightLimit, Payer, UsageSink, UsageSinkStatus } from './types.js';
+import { RESERVE_BYTES, RequestSink } from './usageSink.js';
+
+/** What the gateway stands on. */
+export interface Durability {
+  sink: UsageSink;
+  accounts: AccountsCache;
+  inFlight: InFlightLimit;
+  /** Drains and settles now, as far as the database allows; for commands and tests. */
+  maintain(): Promise<void>;
+  /** As `sink.close()`: after the server, before the ledger. */
+  close(): Promise<void>;
+}
+
+const SILENT: Log = { info() {}, warn() {}, error() {} };
+const POOL_SIZE = 3;
+/** For a drain that is waiting for the database when the process is to end. */
+const CLOSE_WAIT_MS = 10_000;
+
+/**
+ * Opens the journal of this process and begins to drain and settle what earlier ones left. The
+ * database may be away: requests then go to the journal.
+ * @throws LedgerError `unavailable`: every journal of the data directory is held; or the system's
+ *   error when the directory cannot be written
+ */
+export async function openDurability(options: DurabilityOptions): Promise<Durability> {
+  const root = journalRoot(options.dataDir);
+  const fileSystem = options.fileSystem ?? nodeFileSystem;
+  const slot = await claimSlot(root, fileSystem);
+  try {
+    return await open(options, root, slot);
+  } catch (error) {
+    slot.release();
+    throw error;
+  }
+}
+
+async function open(options: DurabilityOptions, root: string, slot: Slot): Promise<Durability> {
+  const { ledger } = options;
+  const log = options.log ?? SILENT;
+  const fileSystem = options.fileSystem ?? nodeFileSystem;
+  const databaseTimeoutMs = options.databaseTimeoutMs ?? 2_000;
+  const maintenanceIntervalMs = options.maintenanceIntervalMs ?? 5_000;
+  const owner = await slot.addOwner();
+  let deadLetterCount = 0;
+
+  const journal = await Journal.open({
+    directory: slot.directory,
+    fileSystem,
+    isOwner: slot.isOwner,
+    ...(options.maxJournalBytes === undefined ? {} : { maxBytes: options.maxJournalBytes }),
+    ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
+    onSync: (_, durationMs) => metrics.journalSync.observe(durationMs / 1000),
+    onDamage: (damage) => {
+      metrics.lostRecords.inc(damage.missingRecords);
+      log.error(damage, 'journal records are damaged; copies of the bytes were set aside');
+    },
+  });
+  const status = (): UsageSinkStatus => {
+    const headroomBytes = (requests.openIntents + 1) * RESERVE_BYTES;
+    const { depthRecords, bytes, oldestAgeMs, full, failure } = journal.status(headroomBytes);
+    return {
+      depthRecords,
+      bytes,
+      oldestAgeMs,
+      full,
+      journalFailure: failure,
+      deadLetters: deadLetterCount,
+      databaseAvailable: gate.isAvailable,
+    };
+  };
+  const metrics = createDurableMetrics(options.registry ?? ledger.metrics.registry, () => ({
+    ...status(),
+    openIntents: requests.openIntents,
+  }));
+  const pool = createPool({
+    url: options.databaseUrl,
+    size: POOL_SIZE,
+    applicationName: 'microdollar gateway',
+    lockTimeoutMs: databaseTimeoutMs,
+    statementTimeoutMs: Math.max(databaseTimeoutMs, 5_000),
+    connectTimeoutMs: databaseTimeoutMs,
+    settings: WRITE_SETTINGS,
+    viaPooler: options.preparedStatements === false,
+  });
+  const query = queryOnPool(pool, options.preparedStatements ?? true);
+  const beat = () => query(beatStatement(owner, os.hostname(), process.pid));
+  const gate = new DatabaseGate({
+    probe: beat,
+    timeoutMs: databaseTimeoutMs,
+    onChange: (isAvailable) => {
+      deadOwners.startOver();
+      if (isAvailable) {
+        log.info({}, 'the database is back; draining the journal');
+        maintenance.kick();
+      } else log.error({}, 'the database is away; usage goes to the journal');
+    },
+  });
+  const deadOwners = new DeadOwners(options.leaseMs ?? 10 * 60_000);
+  const deadLetters = new DeadLetterFile<DatedUsage>(slot.directory, fileSystem);
+  const store = new IntentStore(query);
+  const accounts = new Accounts({ ...options, gate });
+  const context = {
+    owner,
+    root,
+    slot,
+    ledger,
+    query,
+    gate,
+    store,
+    journal,
+    deadLetters,
+    metrics,
+    log,
+    fileSystem,
+    deadOwners,
+    beat,
+    price: options.price ?? (() => null),
+    isStillOpen: (intentOwner: string, id: string) => intentOwner !== owner || requests.isOpen(id),
+    onDrained: (usageOwner: string, event: DatedUsage) => {
+      if (usageOwner === owner) accounts.noteDrained(payerOf(event), event.cost);
+    },
+  };
+  const requests = new RequestSink({
+    ...context,
+    onSettled: (event, { durable, result }) => {
+      if (durable === 'dead_letter' || result?.status === 'duplicate') return;
+      accounts.noteSpent(payerOf(event), event.cost, durable);
+    },
+    onJournal: () => {
+      if (gate.isAvailable || journal.status().failure !== null) maintenance.kickSoon();
+    },
+  });
+  const maintenance = new Maintenance({
+    ...context,
+    drain: new Drain(context),
+    onDeadLetters: (count) => {
+      deadLetterCount = count;
+    },
+  });
+  reportOpening(journal, slot, metrics, log);
+  maintenance.start(maintenanceIntervalMs);
+
+  let closing: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    await requests.close();
+    gate.stop();
+    await withinTime(maintenance.stop(), CLOSE_WAIT_MS);
+    await withinTime(store.flushRemovals(), CLOSE_WAIT_MS);
+    if (gate.isAvailable && requests.openIntents === 0 && journal.status().depthRecords === 0) {
+      await query(deleteInstanceStatement(owner))
+        .then(() => slot.forgetOwner(owner))
+        .catch(() => {});
+    }
+    await journal.close();
+    slot.release();
+    await pool.end();
+  }
+
+  return {
+    sink: {
+      begin: (intent) => requests.begin(intent),
+      settle: (event) => requests.settle(event),
+      abandon: (id) => requests.abandon(id),
+      status,
+      close: closeOnce,
+    },
+    accounts,
+    inFlight: createInFlightLimit(options.maxInFlightPerPayer),
+    maintain: () => maintenance.runNow(),
+    close: closeOnce,
+  };
+
+  function closeOnce(): Promise<void> {
+    closing ??= close();
+    return closing;
+  }
+}
+
+function reportOpening(
+  journal: Journal,
+  slot: Slot,
+  metrics: ReturnType<typeof createDurableMetrics>,
+  log: Log,
+): void {
+  const report = journal.openReport;
+  metrics.tornTails.inc(report.tornTails);
+  metrics.lostRecords.inc(report.missingRecords);
+  const found = { slot: slot.index, ...report };
+  if (report.corruptions > 0 || report.missingRecords > 0) {
+    log.error(found, 'the journal was damaged; copies of the bytes were set aside');
+  } else if (report.records > 0 || report.tornTails > 0) {
+    log.warn(found, 'the journal of an earlier process will be drained');
+  }
+}
+
+function payerOf({ kilo_user_id, organization_id }: DatedUsage): Payer {
+  return { kilo_user_id, organization_id: organization_id ?? null };
+}
+
+async function withinTime(work: Promise<unknown>, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  await Promise.race([work, limit]);
+  clearTimeout(timer);
+}
+
+export type { IntentPrice, PriceIntent } from './estimate.js';
+export type { DurabilityOptions } from './options.js';
+export { type RetryReport, retryDeadLetters } from './retryDeadLetters.js';
+export type * from './types.js';

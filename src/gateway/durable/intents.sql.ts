@@ -1,0 +1,124 @@
+import { plainArray, type Statement, textArray } from '../../db/statement.js';
+import type { Intent } from './types.js';
+
+/** Makes intents durable. In id order, so that two batches never wait for each other. */
+export function insertIntentsStatement(
+  intents: readonly { owner: string; intent: Intent }[],
+): Statement {
+  const column = <T>(read: (intent: Intent) => T) => intents.map(({ intent }) => read(intent));
+  return {
+    name: 'gateway_insert_intents',
+    text: `/* gateway.insertIntents */
+insert into gateway_intents (
+  id, owner, kilo_user_id, organization_id, api_key_id, api_kind, requested_model,
+  input_tokens_estimate, max_tokens, streamed, created_at)
+select i.id, i.owner, i.kilo_user_id, i.organization_id, i.api_key_id, i.api_kind,
+  i.requested_model, i.input_tokens_estimate, i.max_tokens, i.streamed, i.created_at
+from unnest(
+  $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+  $8::bigint[], $9::bigint[], $10::boolean[], $11::timestamptz[]
+) as i(id, owner, kilo_user_id, organization_id, api_key_id, api_kind, requested_model,
+  input_tokens_estimate, max_tokens, streamed, created_at)
+order by i.id
+on conflict (id) do nothing`,
+    values: [
+      plainArray(column((intent) => intent.id)),
+      plainArray(intents.map(({ owner }) => owner)),
+      textArray(column((intent) => intent.kilo_user_id)),
+      plainArray(column((intent) => intent.organization_id)),
+      textArray(column((intent) => intent.api_key_id)),
+      textArray(column((intent) => intent.api_kind)),
+      textArray(column((intent) => intent.requested_model)),
+      plainArray(column((intent) => intent.input_tokens_estimate)),
+      plainArray(column((intent) => intent.max_tokens)),
+      plainArray(column((intent) => intent.streamed)),
+      plainArray(column((intent) => intent.created_at)),
+    ],
+  };
+}
+
+export function deleteIntentsStatement(ids: readonly string[]): Statement {
+  return {
+    name: 'gateway_delete_intents',
+    text: `/* gateway.deleteIntents */
+delete from gateway_intents
+where id = any($1::uuid[])`,
+    values: [plainArray(ids)],
+  };
+}
+
+/** The heartbeat; also the probe whether the primary takes writes. */
+export function beatStatement(owner: string, host: string, pid: number): Statement {
+  return {
+    name: 'gateway_beat',
+    text: `/* gateway.beat */
+insert into gateway_instances (owner, host, pid)
+values ($1::uuid, $2::text, $3::integer)
+on conflict (owner) do update
+set beat = gateway_instances.beat + 1,
+  seen_at = now()`,
+    values: [owner, host, pid],
+  };
+}
+
+export function deleteInstanceStatement(owner: string): Statement {
+  return {
+    name: 'gateway_delete_instance',
+    text: `/* gateway.deleteInstance */
+delete from gateway_instances
+where owner = $1::uuid
+  and not exists (select from gateway_intents as i where i.owner = $1::uuid)`,
+    values: [owner],
+  };
+}
+
+export interface OwnerRow {
+  owner: string;
+  /** Null: it has no heartbeat. */
+  beat: string | null;
+}
+
+/** Owners that have intents, or a heartbeat. */
+export function findOwnersStatement(): Statement {
+  return {
+    name: 'gateway_find_owners',
+    text: `/* gateway.findOwners */
+select o.owner, g.beat
+from (
+  select owner from gateway_intents
+  union
+  select owner from gateway_instances
+) as o
+left join gateway_instances as g on g.owner = o.owner`,
+    values: [],
+  };
+}
+
+export interface IntentRow extends Omit<Intent, 'input_tokens_estimate' | 'max_tokens'> {
+  input_tokens_estimate: string;
+  max_tokens: string | null;
+  /** Its usage is recorded: the intent was only not removed yet. */
+  has_usage: boolean;
+}
+
+/** A page of an owner's intents, by id; `afterId` null = the first. */
+export function findIntentsStatement(
+  owner: string,
+  afterId: string | null,
+  limit: number,
+): Statement {
+  return {
+    name: 'gateway_find_intents',
+    text: `/* gateway.findIntents */
+select i.id, i.kilo_user_id, i.organization_id, i.api_key_id, i.api_kind, i.requested_model,
+  i.input_tokens_estimate, i.max_tokens, i.streamed,
+  to_char(i.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+  exists (select from microdollar_usage as u where u.id = i.id) as has_usage
+from gateway_intents as i
+where i.owner = $1::uuid
+  and i.id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+order by i.id
+limit $3`,
+    values: [owner, afterId, limit],
+  };
+}

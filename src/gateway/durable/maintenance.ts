@@ -1,0 +1,202 @@
+import { DeadLetterFile, readDeadLetters } from '../../journal/deadLetters.js';
+import type { FileSystem } from '../../journal/fileSystem.js';
+import { Journal } from '../../journal/journal.js';
+import { claimOrphans, type Slot } from '../../journal/slots.js';
+import type { DatabaseGate } from './databaseGate.js';
+import type { DeadOwners } from './deadOwners.js';
+import { Drain, type DrainContext, findDeletedUsers, withoutPerson } from './drain.js';
+import { type SettleOwnerContext, settleOwner } from './estimate.js';
+import { deleteInstanceStatement, findOwnersStatement, type OwnerRow } from './intents.sql.js';
+import type { Log } from './options.js';
+import { retryLetters } from './retryDeadLetters.js';
+
+export interface MaintenanceContext extends SettleOwnerContext, DrainContext {
+  owner: string;
+  root: string;
+  slot: Slot;
+  drain: Drain;
+  gate: DatabaseGate;
+  deadOwners: DeadOwners;
+  beat: () => Promise<unknown>;
+  fileSystem: FileSystem;
+  log: Log;
+  /** The number of letters may have changed. */
+  onDeadLetters: (count: number) => void;
+}
+
+const SOON_MS = 200;
+/** The file may be large; others rarely change it. */
+const ROUNDS_BETWEEN_LETTERS = 12;
+
+/**
+ * What a gateway process does beside its requests, one thing after the other: shows that it lives,
+ * drains its journal, settles what dead processes left, adopts their journals.
+ */
+export class Maintenance {
+  readonly #context: MaintenanceContext;
+  #running: Promise<void> | null = null;
+  #isWanted = false;
+  #timer: NodeJS.Timeout | null = null;
+  #beatTimer: NodeJS.Timeout | null = null;
+  #soonTimer: NodeJS.Timeout | null = null;
+  #isStopped = false;
+  #rounds = 0;
+  #appendsSeen = 0;
+
+  constructor(context: MaintenanceContext) {
+    this.#context = context;
+  }
+
+  start(everyMs: number): void {
+    this.#timer = setInterval(() => this.kick(), everyMs).unref();
+    // Apart from the rounds: a long drain must not look like death.
+    this.#beatTimer = setInterval(() => void this.#beat(), everyMs).unref();
+    void this.#beat();
+    this.kick();
+  }
+
+  /** There is something to drain, or to recover; what comes meanwhile goes with it. */
+  kickSoon(): void {
+    this.#soonTimer ??= setTimeout(() => {
+      this.#soonTimer = null;
+      this.kick();
+    }, SOON_MS).unref();
+  }
+
+  /** Now, or once more when it is under way. */
+  kick(): void {
+    this.#isWanted = true;
+    if (this.#running !== null || this.#isStopped) return;
+    this.#running = this.#run().finally(() => {
+      this.#running = null;
+    });
+  }
+
+  /** One whole round that begins after this call, and leaves nothing out. */
+  async runNow(): Promise<void> {
+    await this.#running;
+    this.#rounds = 0;
+    this.kick();
+    await this.#running;
+  }
+
+  /** Resolves when the round under way has ended: it may be waiting for the database. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    for (const timer of [this.#timer, this.#beatTimer, this.#soonTimer]) {
+      if (timer !== null) clearTimeout(timer);
+    }
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { gate, log } = this.#context;
+    while (this.#isWanted && !this.#isStopped) {
+      this.#isWanted = false;
+      for (const step of [
+        () => this.#recoverJournal(),
+        () => this.#drainOwn(),
+        () => this.#adopt(),
+        () => this.#settleExpired(),
+        () => this.#tendDeadLetters(),
+      ]) {
+        if (this.#isStopped) return;
+        try {
+          await step();
+        } catch (error) {
+          gate.report(error);
+          log.warn({ reason: (error as Error).message }, 'gateway maintenance will try again');
+        }
+      }
+    }
+  }
+
+  async #recoverJournal(): Promise<void> {
+    const { journal, log } = this.#context;
+    if (journal.status().failure === null) return;
+    await journal.recover();
+    log.info({}, 'the journal can be written again');
+  }
+
+  async #beat(): Promise<void> {
+    const { gate, beat } = this.#context;
+    if (gate.isAvailable) await beat().catch((error) => gate.report(error));
+  }
+
+  async #drainOwn(): Promise<void> {
+    const { gate, drain, slot } = this.#context;
+    if (!gate.isAvailable) return;
+    await drain.run();
+    // The journal first: it may hold the usage of intents that are in the database.
+    await this.#settleDead(slot);
+  }
+
+  async #adopt(): Promise<void> {
+    const { gate, root, deadLetters, fileSystem, log } = this.#context;
+    if (!gate.isAvailable) return;
+    for (const slot of await claimOrphans(root, fileSystem)) {
+      try {
+        const journal = await Journal.open({ directory: slot.directory, fileSystem });
+        try {
+          const records = await new Drain({ ...this.#context, journal }).run();
+          await this.#settleDead(slot);
+          await deadLetters.absorb(new DeadLetterFile(slot.directory, fileSystem));
+          log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
+        } finally {
+          await journal.close();
+        }
+      } finally {
+        slot.release();
+      }
+    }
+  }
+
+  async #settleDead(slot: Slot): Promise<void> {
+    for (const owner of slot.deadOwners()) {
+      await this.#settle(owner);
+      await slot.forgetOwner(owner);
+    }
+  }
+
+  async #settleExpired(): Promise<void> {
+    const { gate, query, deadOwners, owner } = this.#context;
+    if (!gate.isAvailable) {
+      deadOwners.startOver();
+      return;
+    }
+    if (!deadOwners.isTimeToLook) return;
+    const rows = await query<OwnerRow>(findOwnersStatement());
+    for (const dead of deadOwners.look(rows.filter((row) => row.owner !== owner))) {
+      await this.#settle(dead);
+    }
+  }
+
+  async #settle(owner: string): Promise<void> {
+    const estimated = await settleOwner(this.#context, owner);
+    await this.#context.query(deleteInstanceStatement(owner));
+    if (estimated > 0) {
+      this.#context.log.warn({ owner, estimated }, 'intents without usage settled as estimates');
+    }
+  }
+
+  /** Those that only failed to be saved are tried again; people who were deleted are forgotten. */
+  async #tendDeadLetters(): Promise<void> {
+    const { gate, root, fileSystem, deadLetters, ledger } = this.#context;
+    const isTime = this.#rounds++ % ROUNDS_BETWEEN_LETTERS === 0;
+    if (!isTime && deadLetters.appends === this.#appendsSeen) return;
+    this.#appendsSeen = deadLetters.appends;
+    const { letters } = await deadLetters.read();
+    if (letters.length > 0 && gate.isAvailable) {
+      const unsaved = letters.filter((letter) => letter.reason === 'unavailable');
+      await retryLetters(ledger, deadLetters, unsaved);
+      const users = letters.flatMap(({ event }) => event.kilo_user_id ?? []);
+      const deleted = await findDeletedUsers(ledger, users);
+      await deadLetters.compact((letter) => ({
+        ...letter,
+        event: withoutPerson(letter.event, deleted),
+      }));
+    }
+    // Of every slot: nobody else may be looking.
+    this.#context.onDeadLetters((await readDeadLetters(root, fileSystem)).length);
+  }
+}

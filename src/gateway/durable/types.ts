@@ -1,0 +1,111 @@
+import type { Scope } from '../../accounts/scopes.js';
+import type { RecordResult, UsageEvent } from '../../record/types.js';
+
+/** What is known of a request before its upstream is called. Durable before that call (I9). */
+export interface Intent {
+  /** UUID v7; becomes the id of the usage row. */
+  id: string;
+  kilo_user_id: string;
+  organization_id: string | null;
+  /** Of `api_keys`, or `admin`. */
+  api_key_id: string | null;
+  /** `openai_chat`, `openai_responses`, `anthropic_messages`, ... */
+  api_kind: string;
+  requested_model: string | null;
+  /** ISO 8601 UTC; when the request came. */
+  created_at: string;
+  /** Tokens of the prompt, as far as they can be told before the call. */
+  input_tokens_estimate: number;
+  /** The request's limit of output tokens. */
+  max_tokens: number | null;
+  streamed: boolean;
+}
+
+export type Durability = 'database' | 'journal' | 'dead_letter';
+
+export interface SettleResult {
+  durable: Durability;
+  /** Where the database answered. */
+  result?: RecordResult;
+}
+
+export interface UsageSinkStatus {
+  /** Records in the journal that are not in the database yet. */
+  depthRecords: number;
+  /** Of the journal's files. */
+  bytes: number;
+  /** Of the oldest record that is not in the database yet, ms; 0 when there is none. */
+  oldestAgeMs: number;
+  /** No room for new intents: while the database is away too, new requests are refused. */
+  full: boolean;
+  /** Why the journal takes no records; null = it does. */
+  journalFailure: string | null;
+  /** Events that the database refused for good and nobody has resolved. */
+  deadLetters: number;
+  databaseAvailable: boolean;
+}
+
+/** Where the gateway leaves what must not be lost. */
+export interface UsageSink {
+  /**
+   * Durable (in the database, or in the journal when that is away) before this resolves.
+   * @throws LedgerError `unavailable` (503): neither takes it (database away, journal full,
+   *   failed or closed); the upstream must not be called
+   */
+  begin(intent: Intent): Promise<void>;
+  /**
+   * Durable usage: resolves after the commit, or after the fsync into the journal; an event that
+   * the database refuses for good goes to the dead letters. Give the intent's id. Idempotent (I3).
+   * @throws LedgerError `unavailable`: nothing could take it; the intent stays, and is
+   *   settled as an estimate
+   */
+  settle(event: UsageEvent): Promise<SettleResult>;
+  /** No upstream call was made: forget the intent, durably, so that no crash bills for it. */
+  abandon(id: string): Promise<void>;
+  status(): UsageSinkStatus;
+  /** Flushes what is waiting. Open intents stay, for the next start to settle. */
+  close(): Promise<void>;
+}
+
+/** Who pays: the organization, or else the user. */
+export interface Payer {
+  kilo_user_id: string;
+  organization_id: string | null;
+}
+
+/** Whom a key acts for; the same shape as `Principal` of the server. */
+export interface GatewayPrincipal {
+  keyId: string;
+  kiloUserId: string | null;
+  organizationId: string | null;
+  scopes: ReadonlySet<Scope>;
+}
+
+export interface Admission {
+  /** Acquired - used; may be negative. */
+  remainingMicrodollars: number;
+  /** Since the balance was read from the database, ms. */
+  ageMs: number;
+}
+
+/** Keys, memberships and balances: from the database, or cached with a stated age without it. */
+export interface AccountsCache {
+  /**
+   * @throws LedgerError `unauthorized`; `unavailable` when the database is away and the key was
+   *   not seen within the maximum age
+   */
+  authenticate(key: string): Promise<GatewayPrincipal>;
+  /** @throws LedgerError `unavailable` as above */
+  isMember(organizationId: string, kiloUserId: string): Promise<boolean>;
+  /**
+   * What the payer has left. Never refuses by itself: refuse when `remainingMicrodollars` <= 0.
+   * @throws LedgerError `unknown_user`, `unknown_organization`; `unavailable` as above
+   */
+  admit(payer: Payer): Promise<Admission>;
+}
+
+/** Bounds the overshoot near the limit: requests in flight per payer. */
+export interface InFlightLimit {
+  /** Null when the payer has as many requests in flight as it may: answer 429. */
+  tryAcquire(payer: Payer): (() => void) | null;
+}

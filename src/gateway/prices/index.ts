@@ -1,0 +1,22 @@
+export {
+  ASSUMED_OUTPUT_TOKENS,
+  type IntentEstimate,
+  priceIntent,
+  toWireFormat,
+} from './priceIntent.js';
+export {
+  createPricer,
+  type Price,
+  type PriceContext,
+  type PricedReading,
+  type Pricer,
+  type PricerOptions,
+  type Unpriced,
+} from './pricer.js';
+export {
+  type PriceUnpricedOptions,
+  type PriceUnpricedReport,
+  priceUnpriced,
+} from './priceUnpriced.js';
+export { latePriceId, repriceUnpriced, type UnpricedUsage } from './repriceUnpriced.js';
+export { toUsageFields, type UsageContext, type UsageFields } from './toUsageFields.js';

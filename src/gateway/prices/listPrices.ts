@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { calcPrice, findProvider, type PriceOptions } from '@pydantic/genai-prices';
+import type { WireFormat } from '../processUsage/types.js';
+import type { ModelPrice } from './modelPrice.js';
+
+/** Public list prices: genai-prices finds the model and its price on the day; we do the sums. */
+export interface ListPrice {
+  prices: ModelPrice;
+  /** Of the price list, with provider and model: `0.1.8 openai/gpt-4.1-nano`. */
+  version: string;
+}
+
+export interface ListPriceQuery {
+  model: string;
+  format: WireFormat;
+  /** Of the provider's URL; tells resellers from makers. */
+  upstreamHost: string | null;
+  at: Date;
+}
+
+const MAX_CACHED = 1_000;
+const OWN_PROVIDER = {
+  'openai-chat': 'openai',
+  'openai-responses': 'openai',
+  'anthropic-messages': 'anthropic',
+} as const satisfies Record<WireFormat, string>;
+
+/** Finding a model matches it against hundreds of patterns: what does not depend on time is kept. */
+const cache = new Map<string, ListPrice | null>();
+let listVersion: string | null = null;
+
+/**
+ * A provider that the list knows by its host is taken at its word: a model it does not list has no
+ * price. Elsewhere the model's maker is looked for. Null = no price.
+ */
+export function findListPrice(query: ListPriceQuery): ListPrice | null {
+  const host = query.upstreamHost?.toLowerCase() ?? '';
+  const key = `${query.format} ${host} ${query.model}`;
+  const cached = cache.get(key);
+  if (cached !== undefined) return cached;
+  const found = lookUp(query, host);
+  if (found?.dependsOnTime) return found;
+  if (cache.size >= MAX_CACHED) cache.clear();
+  cache.set(key, found);
+  return found;
+}
+
+function lookUp(query: ListPriceQuery, host: string) {
+  const { model, format, at } = query;
+  const provider = host === '' ? undefined : findProvider({ providerApiUrl: `https://${host}` });
+  if (provider !== undefined) return ask(model, at, { providerId: provider.id });
+  const own = ask(model, at, { providerId: OWN_PROVIDER[format] });
+  if (own !== null) return own;
+  const slash = model.indexOf('/');
+  const vendor = model.slice(0, Math.max(0, slash));
+  if (vendor !== '' && findProvider({ providerId: vendor }) !== undefined) {
+    return ask(model.slice(slash + 1), at, { providerId: vendor });
+  }
+  return ask(model, at, {});
+}
+
+function ask(model: string, at: Date, options: PriceOptions) {
+  try {
+    const found = calcPrice({}, model, { ...options, timestamp: at });
+    if (found === null) return null;
+    const version = `${readVersion()} ${found.provider.id}/${found.model.id}`;
+    return {
+      prices: found.model_price as ModelPrice,
+      version,
+      dependsOnTime: Array.isArray(found.model.prices),
+    };
+  } catch {
+    // A price that the list itself cannot compute with is none.
+    return null;
+  }
+}
+
+/** The package does not export its version. */
+function readVersion(): string {
+  if (listVersion === null) {
+    const entry = createRequire(import.meta.url).resolve('@pydantic/genai-prices');
+    const manifest = readFileSync(entry.replace(/dist[/\\][^/\\]*$/, 'package.json'), 'utf8');
+    listVersion = String(JSON.parse(manifest).version);
+  }
+  return listVersion;
+}

@@ -1,0 +1,92 @@
+import type { TokenCounts } from '../processUsage/types.js';
+import { add, type Decimal, parseDecimal, priceOf, ZERO } from './decimal.js';
+
+/** Everything that one model is paid for in one answer. */
+export interface BilledUsage extends TokenCounts {
+  reasoningTokens: number;
+  webSearches: number;
+  fileSearches: number;
+}
+
+/** USD. Tiers: past `start` input tokens the whole request is at `price`. */
+export type UnitPrice =
+  | string
+  | number
+  | { base: string | number; tiers: readonly { start: number; price: string | number }[] };
+
+/** Prices under the names of genai-prices: `_mtok` per million tokens, `_kcount` per thousand. */
+export type ModelPrice = Readonly<Record<string, UnitPrice | undefined>>;
+
+export const PRICE_KEYS = [
+  'input_mtok',
+  'cache_read_mtok',
+  'cache_write_mtok',
+  'cache_write_5m_mtok',
+  'cache_write_1h_mtok',
+  'input_audio_mtok',
+  'input_image_mtok',
+  'output_mtok',
+  'output_audio_mtok',
+  'output_image_mtok',
+  'output_reasoning_mtok',
+  'web_searches_kcount',
+  'storage_searches_kcount',
+  'requests_kcount',
+] as const;
+export type PriceKey = (typeof PRICE_KEYS)[number];
+
+/**
+ * USD of an answer at a model's prices, exactly. A part that has no price of its own (cache reads,
+ * audio, ...) is paid as what it is a part of. Null when tokens were used that have no price at
+ * all: that is not zero.
+ */
+export function priceUsage(usage: BilledUsage, prices: ModelPrice): Decimal | null {
+  const bill = new Bill(prices, usage.inputTokens);
+  const { cacheWriteTokens, cacheWrite1hTokens } = usage;
+  let writes = cacheWriteTokens;
+  writes -= bill.charge('cache_write_1h_mtok', cacheWrite1hTokens);
+  writes -= bill.charge('cache_write_5m_mtok', cacheWriteTokens - cacheWrite1hTokens);
+  let input = usage.inputTokens - (cacheWriteTokens - writes);
+  input -= bill.charge('cache_write_mtok', writes);
+  input -= bill.charge('cache_read_mtok', usage.cacheHitTokens);
+  input -= bill.charge('input_audio_mtok', usage.inputAudioTokens);
+  input -= bill.charge('input_image_mtok', usage.inputImageTokens);
+  let output = usage.outputTokens;
+  output -= bill.charge('output_audio_mtok', usage.outputAudioTokens);
+  output -= bill.charge('output_image_mtok', usage.outputImageTokens);
+  output -= bill.charge('output_reasoning_mtok', Math.min(usage.reasoningTokens, output));
+  if (bill.charge('input_mtok', input) < input) return null;
+  if (bill.charge('output_mtok', output) < output) return null;
+  bill.charge('web_searches_kcount', usage.webSearches);
+  bill.charge('storage_searches_kcount', usage.fileSearches);
+  bill.charge('requests_kcount', 1);
+  return bill.totalUsd;
+}
+
+class Bill {
+  readonly #prices: ModelPrice;
+  readonly #inputTokens: number;
+  totalUsd: Decimal = ZERO;
+
+  constructor(prices: ModelPrice, inputTokens: number) {
+    this.#prices = prices;
+    this.#inputTokens = inputTokens;
+  }
+
+  /** How many of them had a price. */
+  charge(key: PriceKey, count: number): number {
+    const price = this.#priceOf(key);
+    if (price === null) return 0;
+    this.totalUsd = add(this.totalUsd, priceOf(count, price, key.endsWith('_mtok') ? 6 : 3));
+    return count;
+  }
+
+  #priceOf(key: PriceKey): Decimal | null {
+    const price = this.#prices[key];
+    if (price === undefined || price === null) return null;
+    if (typeof price !== 'object') return parseDecimal(price);
+    const tiers = [...price.tiers].sort((one, other) => one.start - other.start);
+    const reached = tiers.filter((tier) => this.#inputTokens > tier.start).at(-1);
+    return parseDecimal(reached?.price ?? price.base);
+  }
+}

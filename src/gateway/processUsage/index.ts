@@ -1,0 +1,5 @@
+export { type EstimatedUsage, estimateUsage } from './estimate.js';
+export { prepareRequest } from './prepareRequest.js';
+export { createUsageReader } from './reader.js';
+export { createStreamGate } from './streamGate.js';
+export type * from './types.js';

@@ -1,0 +1,137 @@
+import { AnthropicMessagesReader } from './anthropicMessages.js';
+import { BoundedBytes } from './boundedBytes.js';
+import { type FormatReader, toReading } from './draft.js';
+import { parseObject } from './json.js';
+import { OpenAiChatReader } from './openaiChat.js';
+import { OpenAiResponsesReader } from './openaiResponses.js';
+import { salvage } from './salvage.js';
+import { EventScanner, parseEvent } from './sse.js';
+import type { UsageReader, UsageReading, WireFormat } from './types.js';
+
+const FORMAT_READERS = {
+  'openai-chat': OpenAiChatReader,
+  'openai-responses': OpenAiResponsesReader,
+  'anthropic-messages': AnthropicMessagesReader,
+} as const satisfies Record<WireFormat, new () => FormatReader>;
+
+/**
+ * Reads the usage from a copy of an answer, pushed in pieces of any size. `streamed` says whether
+ * server-sent events are expected; a provider that answers otherwise is read all the same.
+ */
+export function createUsageReader(format: WireFormat, options: { streamed: boolean }): UsageReader {
+  const reader = new FORMAT_READERS[format]();
+  return options.streamed ? new StreamUsageReader(reader) : new BodyUsageReader(reader);
+}
+
+class StreamUsageReader implements UsageReader {
+  readonly #format: FormatReader;
+  readonly #scanner = new EventScanner();
+  readonly #partial = new BoundedBytes();
+  #sawEvent = false;
+  #reading: UsageReading | null = null;
+
+  constructor(format: FormatReader) {
+    this.#format = format;
+  }
+
+  get sawFirstToken(): boolean {
+    return this.#format.sawFirstToken;
+  }
+
+  push(bytes: Uint8Array): void {
+    if (this.#reading !== null) return;
+    let from = 0;
+    for (const end of this.#scanner.scan(bytes).ends) {
+      const slice = bytes.subarray(from, end);
+      from = end;
+      if (this.#partial.length === 0) {
+        this.#readEvent(slice, false);
+      } else {
+        this.#partial.add(slice);
+        this.#readEvent(...this.#takePartial());
+      }
+    }
+    this.#partial.add(bytes.subarray(from));
+  }
+
+  end(): UsageReading {
+    if (this.#reading !== null) return this.#reading;
+    const [rest, isCut] = this.#takePartial();
+    // A last event without its blank line counts; a torn one does not.
+    if (!this.#sawEvent && startsLikeJson(rest)) readBody(this.#format, rest, isCut);
+    else this.#readEvent(rest, isCut, true);
+    this.#reading = toReading(this.#format.draft);
+    return this.#reading;
+  }
+
+  #takePartial(): [bytes: Uint8Array, isCut: boolean] {
+    const { isCut } = this.#partial;
+    return [this.#partial.take(), isCut];
+  }
+
+  #readEvent(bytes: Uint8Array, isCut: boolean, mayBeTorn = false): void {
+    const event = parseEvent(bytes);
+    if (event === null || event.data === '') return;
+    this.#sawEvent = true;
+    const payload = isCut ? salvage(event.data) : parseObject(event.data);
+    if (payload !== null) this.#format.event(payload, event.data);
+    else if (!this.#format.plain?.(event.data) && !mayBeTorn) {
+      this.#format.draft.malformedChunks++;
+    }
+  }
+}
+
+class BodyUsageReader implements UsageReader {
+  readonly #format: FormatReader;
+  readonly #bytes = new BoundedBytes();
+  #stream: StreamUsageReader | null = null;
+  #reading: UsageReading | null = null;
+  sawFirstToken = false;
+
+  constructor(format: FormatReader) {
+    this.#format = format;
+  }
+
+  push(bytes: Uint8Array): void {
+    if (this.#reading !== null || bytes.length === 0) return;
+    if (!this.sawFirstToken && looksLikeEvents(bytes)) {
+      this.#stream = new StreamUsageReader(this.#format);
+    }
+    this.sawFirstToken = true;
+    if (this.#stream !== null) this.#stream.push(bytes);
+    else this.#bytes.add(bytes);
+  }
+
+  end(): UsageReading {
+    if (this.#reading !== null) return this.#reading;
+    if (this.#stream !== null) {
+      this.#reading = this.#stream.end();
+    } else {
+      const { isCut } = this.#bytes;
+      readBody(this.#format, this.#bytes.take(), isCut);
+      this.#reading = toReading(this.#format.draft);
+    }
+    return this.#reading;
+  }
+}
+
+function readBody(format: FormatReader, bytes: Uint8Array, isCut: boolean): void {
+  const text = new TextDecoder().decode(bytes);
+  if (text.trim() === '') return;
+  const payload = isCut ? salvage(text) : parseObject(text);
+  if (payload === null) {
+    format.draft.malformedChunks++;
+    return;
+  }
+  format.body(payload, text);
+  if (isCut) format.draft.complete = text.trimEnd().endsWith('}');
+}
+
+function startsLikeJson(bytes: Uint8Array): boolean {
+  return /^\uFEFF?\s*[{[]/.test(new TextDecoder().decode(bytes.subarray(0, 64)));
+}
+
+function looksLikeEvents(bytes: Uint8Array): boolean {
+  const start = new TextDecoder().decode(bytes.subarray(0, 64));
+  return /^\uFEFF?\s*(data|event|id|retry)?:/.test(start);
+}

@@ -1,0 +1,104 @@
+/** `POST /v1/chat/completions`, `/v1/responses`, `/v1/messages`. */
+export type WireFormat = 'openai-chat' | 'openai-responses' | 'anthropic-messages';
+
+/**
+ * Tokens of one model, as they are priced. `inputTokens` counts every prompt token and
+ * `outputTokens` every generated one; all the others are parts of these two, never more.
+ */
+export interface TokenCounts {
+  inputTokens: number;
+  outputTokens: number;
+  cacheHitTokens: number;
+  /** With every lifetime. */
+  cacheWriteTokens: number;
+  /** Part of `cacheWriteTokens`: kept for an hour (Anthropic). */
+  cacheWrite1hTokens: number;
+  inputAudioTokens: number;
+  inputImageTokens: number;
+  outputAudioTokens: number;
+  outputImageTokens: number;
+}
+
+/** Usage that the answer reports beside its own, since another model did it (an advisor). */
+export interface OtherModelUsage {
+  model: string;
+  tokens: TokenCounts;
+}
+
+/**
+ * What one answer says of its usage. Null = not said. `cacheWriteTokens + cacheHitTokens` never
+ * exceeds `inputTokens`.
+ */
+export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputTokens'> {
+  inputTokens: number | null;
+  outputTokens: number | null;
+  reasoningTokens: number | null;
+  /** `final`: the answer's own totals. `partial`: the answer broke off before them. */
+  usage: 'final' | 'partial' | 'missing';
+  /** Priced apart; not in the counts above. */
+  otherModels: readonly OtherModelUsage[];
+  /** Searches that the provider made and charges for, each. */
+  webSearches: number;
+  fileSearches: number;
+  /** USD as the provider reported it: decimal text, exactly as sent. */
+  costUsd: string | null;
+  /** USD that the operator's own key at the inference provider pays, beside `costUsd`. */
+  upstreamCostUsd: string | null;
+  isByok: boolean | null;
+  /** `default`, `flex`, `priority`, `standard`, `fast`, ... */
+  serviceTier: string | null;
+  /** That answered. */
+  model: string | null;
+  finishReason: string | null;
+  messageId: string | null;
+  /** Type or code of the error in the body or amid the stream; never its message. */
+  error: string | null;
+  /** The terminal event, or the whole body, was seen. */
+  complete: boolean;
+  /** Events, or bodies, that could not be read. */
+  malformedChunks: number;
+  /** Behind a router such as OpenRouter. */
+  inferenceProvider: string | null;
+  /** UTF-8 bytes of text, reasoning and tool arguments in the answer, for an estimate. */
+  outputBytes: number;
+}
+
+/** Reads a copy of an answer's bytes. Never throws, whatever comes; memory is bounded. */
+export interface UsageReader {
+  push(bytes: Uint8Array): void;
+  /** What is known so far and, with this, for good. */
+  end(): UsageReading;
+  /** Streamed: text, reasoning or a tool call has come. Whole: any byte. */
+  readonly sawFirstToken: boolean;
+}
+
+/** What a request says, for the intent, the metadata and an estimate. */
+export interface PreparedRequest {
+  format: WireFormat;
+  /** For the provider: the client's own bytes, or with `include_usage` put in. */
+  body: Buffer;
+  /** The client did not ask for the chat stream's usage chunk. */
+  hideUsageChunk: boolean;
+  requestedModel: string | null;
+  streamed: boolean;
+  /** The request's limit of output tokens. */
+  maxTokens: number | null;
+  hasTools: boolean;
+  /** From bytes of text; exact counts come with the answer. */
+  inputTokensEstimate: number;
+  /** First characters of the last user message. Never store it for an organization. */
+  userPromptPrefix: string | null;
+  systemPromptPrefix: string | null;
+  /** Characters. */
+  systemPromptLength: number | null;
+}
+
+/** Splits a stream into what may be sent now and what waits until the usage is durable. */
+export interface StreamGate {
+  /** Bytes to send now, in order; with `held`, all that came, less the hidden chunk. */
+  push(bytes: Uint8Array): Uint8Array[];
+  /** What waits. Call once, after the last byte. */
+  held(): Uint8Array;
+  /** The terminal event has come; what follows it is held too. */
+  readonly sawTerminal: boolean;
+}

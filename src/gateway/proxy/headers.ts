@@ -1,0 +1,94 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+/**
+ * Headers that may go from a client to a provider. Whatever is not listed stays here: keys in
+ * whichever header (`authorization`, `x-api-key`, `api-key`, cookies), the client's addresses,
+ * our own `x-microdollar-*`. Not `idempotency-key`: two clients share one upstream account, and
+ * the one must never be answered with the other's answer.
+ */
+const FORWARDED_REQUEST_HEADERS: ReadonlySet<string> = new Set([
+  'accept',
+  'accept-language',
+  'anthropic-beta',
+  'anthropic-version',
+  'content-type',
+  'http-referer',
+  'openai-beta',
+  'user-agent',
+  'x-client-request-id',
+  'x-title',
+]);
+/** What the providers' own clients say of themselves. */
+const CLIENT_LIBRARY_PREFIX = 'x-stainless-';
+
+/** Of one connection only (RFC 9110, 7.6.1), or set anew by the server. */
+const NOT_PASSED_BACK: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  // The provider's cookies belong to the operator's account, one jar for every client.
+  'set-cookie',
+  // Would make browsers call the provider's other ports.
+  'alt-svc',
+]);
+
+/**
+ * @param token the client's key: a header that repeats it is dropped
+ * @returns for undici; `accept-encoding: identity`, for what is compressed cannot be read as it
+ *   passes
+ */
+export function toUpstreamHeaders(
+  headers: IncomingHttpHeaders,
+  token: string,
+  credentials: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const forwarded: Record<string, string> = {};
+  for (const name in headers) {
+    if (!FORWARDED_REQUEST_HEADERS.has(name) && !name.startsWith(CLIENT_LIBRARY_PREFIX)) continue;
+    const value = headers[name];
+    if (typeof value === 'string' && !value.includes(token)) forwarded[name] = value;
+  }
+  return Object.assign(forwarded, { 'accept-encoding': 'identity' }, credentials);
+}
+
+/**
+ * @param rawHeaders names and values in turn, as the provider sent them
+ * @returns the same without hop-by-hop headers and those that `connection` names
+ */
+export function toClientHeaders(
+  rawHeaders: readonly (string | Buffer)[],
+  added: Readonly<Record<string, string>>,
+  options: { keepLength: boolean },
+): string[] {
+  const perConnection = new Set<string>();
+  const seen = new Set<string>();
+  const passed: string[] = [];
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const name = text(rawHeaders[at]);
+    if (name.toLowerCase() !== 'connection') continue;
+    for (const each of text(rawHeaders[at + 1]).split(','))
+      perConnection.add(each.trim().toLowerCase());
+  }
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const name = text(rawHeaders[at]);
+    const key = name.toLowerCase();
+    if (NOT_PASSED_BACK.has(key) || perConnection.has(key)) continue;
+    if (key === 'content-length' && !options.keepLength) continue;
+    if (Object.hasOwn(added, key) && key !== 'x-request-id') continue;
+    seen.add(key);
+    passed.push(name, text(rawHeaders[at + 1]));
+  }
+  for (const [name, value] of Object.entries(added)) if (!seen.has(name)) passed.push(name, value);
+  return passed;
+}
+
+/** Header bytes are Latin-1 on the wire, and go out as they came. */
+function text(value: string | Buffer | undefined): string {
+  return typeof value === 'string' ? value : (value?.toString('latin1') ?? '');
+}

@@ -1,0 +1,24 @@
+import type { RelayLimits } from './relay.js';
+import type { UpstreamTimeouts } from './upstreams.js';
+
+export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
+  /** Of a request's body. Default 32 MiB. */
+  bodyBytes: number;
+  /** Bodies of requests in flight, all together; beyond it new ones get 503. Default 512 MiB. */
+  bodiesInFlightBytes: number;
+  /** At shutdown, for answers in flight to end; then they are cut and settled. Default 30,000 ms. */
+  shutdownTimeoutMs: number;
+}
+
+export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
+  bodyBytes: 32 * 1024 * 1024,
+  bodiesInFlightBytes: 512 * 1024 * 1024,
+  shutdownTimeoutMs: 30_000,
+  /** As long as the providers' own clients wait. */
+  headersTimeoutMs: 600_000,
+  connectTimeoutMs: 10_000,
+  bodyTimeoutMs: 300_000,
+  drainTimeoutMs: 60_000,
+  drainBytes: 64 * 1024 * 1024,
+  stallTimeoutMs: 60_000,
+};

@@ -1,0 +1,125 @@
+import { type ErrorCode, LedgerError } from '../../errors.js';
+import type { Provider } from './apis.js';
+
+/** Why the gateway itself, not the provider, answers with an error. */
+export type RefusalReason =
+  | 'invalid_request'
+  | 'unauthorized'
+  | 'insufficient_balance'
+  | 'forbidden'
+  | 'not_found'
+  | 'payload_too_large'
+  | 'too_many_requests'
+  | 'upstream_not_configured'
+  | 'upstream_unreachable'
+  | 'upstream_timeout'
+  | 'unavailable'
+  | 'internal';
+
+interface Shape {
+  status: number;
+  /** `error.type` of OpenAI. */
+  openaiType: string;
+  /** `error.type` of Anthropic. */
+  anthropicType: string;
+}
+
+const SHAPES = {
+  invalid_request: shape(400, 'invalid_request_error', 'invalid_request_error'),
+  unauthorized: shape(401, 'authentication_error', 'authentication_error'),
+  insufficient_balance: shape(402, 'insufficient_quota', 'billing_error'),
+  forbidden: shape(403, 'permission_error', 'permission_error'),
+  not_found: shape(404, 'invalid_request_error', 'not_found_error'),
+  payload_too_large: shape(413, 'invalid_request_error', 'request_too_large'),
+  too_many_requests: shape(429, 'rate_limit_error', 'rate_limit_error'),
+  upstream_not_configured: shape(503, 'server_error', 'api_error'),
+  upstream_unreachable: shape(502, 'server_error', 'api_error'),
+  upstream_timeout: shape(504, 'server_error', 'timeout_error'),
+  unavailable: shape(503, 'server_error', 'overloaded_error'),
+  internal: shape(500, 'server_error', 'api_error'),
+} as const satisfies Record<RefusalReason, Shape>;
+
+/** Of a `LedgerError`; what the ledger alone knows is not the caller's business. */
+const REASON_OF_CODE = {
+  invalid_event: 'invalid_request',
+  invalid_request: 'invalid_request',
+  unknown_user: 'forbidden',
+  unknown_organization: 'forbidden',
+  unknown_usage: 'internal',
+  already_exists: 'internal',
+  idempotency_conflict: 'internal',
+  archived_period: 'internal',
+  insufficient_balance: 'insufficient_balance',
+  unauthorized: 'unauthorized',
+  forbidden: 'forbidden',
+  not_found: 'not_found',
+  payload_too_large: 'payload_too_large',
+  unproven_window: 'internal',
+  out_of_range: 'internal',
+  unavailable: 'unavailable',
+  internal: 'internal',
+} as const satisfies Record<ErrorCode, RefusalReason>;
+
+export class Refusal extends Error {
+  readonly reason: RefusalReason;
+  readonly status: number;
+  readonly param: string | null;
+  readonly retryAfterSeconds: number | null;
+
+  constructor(
+    reason: RefusalReason,
+    message: string,
+    options: { param?: string; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'Refusal';
+    this.reason = reason;
+    this.status = SHAPES[reason].status;
+    this.param = options.param ?? null;
+    this.retryAfterSeconds = options.retryAfterSeconds ?? (reason === 'unavailable' ? 1 : null);
+  }
+
+  get headers(): Record<string, string> {
+    return {
+      ...(this.retryAfterSeconds === null ? {} : { 'retry-after': String(this.retryAfterSeconds) }),
+      // The providers' clients repeat every 5xx, but a missing setting stays missing.
+      ...(this.reason === 'upstream_not_configured' ? { 'x-should-retry': 'false' } : {}),
+    };
+  }
+
+  /** As the provider's own API words its errors. */
+  body(provider: Provider): object {
+    const { openaiType, anthropicType } = SHAPES[this.reason];
+    if (provider === 'anthropic') {
+      return { type: 'error', error: { type: anthropicType, message: this.message } };
+    }
+    return {
+      error: { message: this.message, type: openaiType, param: this.param, code: this.reason },
+    };
+  }
+}
+
+/** Whatever was thrown before the provider answered. Unknown errors say nothing of themselves. */
+export function toRefusal(error: unknown, bodyLimitBytes: number): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof LedgerError) {
+    const { field } = error.details;
+    const param = typeof field === 'string' ? { param: field } : {};
+    return new Refusal(REASON_OF_CODE[error.code], error.message, { ...param, cause: error });
+  }
+  const { statusCode } = error as { statusCode?: unknown };
+  if (statusCode === 413) {
+    const message = `the body exceeds the gateway's limit of ${bodyLimitBytes} bytes`;
+    return new Refusal('payload_too_large', message);
+  }
+  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
+    return new Refusal('invalid_request', (error as Error).message);
+  }
+  return new Refusal('internal', 'internal error of the gateway; its log has it', {
+    cause: error,
+  });
+}
+
+function shape(status: number, openaiType: string, anthropicType: string): Shape {
+  return { status, openaiType, anthropicType };
+}

@@ -1,0 +1,295 @@
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { Dispatcher } from 'undici';
+import { toClientHeaders } from './headers.js';
+
+/** What passes and what waits for the usage to be durable. */
+export interface Filter {
+  /** The bytes that may go to the client now. */
+  push(chunk: Buffer): readonly Uint8Array[];
+  /** Nothing has come for a moment: more bytes that may go. */
+  idle?(): readonly Uint8Array[];
+  /** After the last chunk, or where the provider's answer broke off: what was held. */
+  end(): readonly Uint8Array[];
+  /** Bytes may be taken out, so the provider's `content-length` does not hold. */
+  readonly changesLength: boolean;
+}
+
+/** How an exchange with the provider ended. Instants are of `performance.now()`, ms. */
+export interface RelayOutcome {
+  /**
+   * `complete`: the whole answer came. `failed`: no answer, or it broke off. `abandoned`: the
+   * client had left, and the answer was longer than is waited for. `unsent`: the client had left
+   * before the provider was called.
+   */
+  end: 'complete' | 'failed' | 'abandoned' | 'unsent';
+  /** Of the provider; null when it sent none. */
+  statusCode: number | null;
+  error: Error | null;
+  /** The request went to the provider, so it may have been billed. */
+  sent: boolean;
+  clientLeft: boolean;
+  headAt: number | null;
+  firstByteAt: number | null;
+  lastByteAt: number | null;
+}
+
+export interface RelayHooks {
+  /** The provider's answer begins. */
+  onHead(statusCode: number, headers: IncomingHttpHeaders): Filter;
+  /** Resolves when the usage is durable. A rejection cuts the client's connection. */
+  settle(outcome: RelayOutcome): Promise<void>;
+  /** The client waits, and the provider sent nothing, or `settle` rejected in time. */
+  answerFailure(outcome: RelayOutcome, settleError: unknown): void;
+}
+
+export interface RelayLimits {
+  /** After the client left: time and bytes for which the provider's answer is still read. */
+  drainTimeoutMs: number;
+  drainBytes: number;
+  /** A client that takes nothing for this long has left. */
+  stallTimeoutMs: number;
+}
+
+/**
+ * One request to the provider, whose answer goes to the client chunk by chunk, each as it arrives,
+ * with back-pressure: a slow client slows the provider, never fills memory. The end of the answer
+ * waits for `settle`.
+ */
+export class Relay implements Dispatcher.DispatchHandler {
+  readonly #reply: ServerResponse;
+  readonly #hooks: RelayHooks;
+  readonly #limits: RelayLimits;
+  readonly #addedHeaders: Readonly<Record<string, string>>;
+  readonly #done: () => void;
+  readonly finished: Promise<void>;
+
+  #controller: Dispatcher.DispatchController | null = null;
+  #filter: Filter | null = null;
+  /** Of the provider's answer, until it is written. */
+  #head: { statusCode: number; statusMessage: string; headers: string[] } | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #isEnded = false;
+  #isIdleCheckDue = false;
+  #drainedBytes = 0;
+  readonly #outcome: RelayOutcome = {
+    end: 'failed',
+    statusCode: null,
+    error: null,
+    sent: false,
+    clientLeft: false,
+    headAt: null,
+    firstByteAt: null,
+    lastByteAt: null,
+  };
+
+  constructor(
+    reply: ServerResponse,
+    addedHeaders: Readonly<Record<string, string>>,
+    hooks: RelayHooks,
+    limits: RelayLimits,
+  ) {
+    this.#reply = reply;
+    this.#addedHeaders = addedHeaders;
+    this.#hooks = hooks;
+    this.#limits = limits;
+    let done = () => {};
+    this.finished = new Promise((resolve) => {
+      done = resolve;
+    });
+    this.#done = done;
+    reply.once('close', this.#onClientClose);
+    // A reset while writing is the same news as its close.
+    reply.on('error', () => {});
+  }
+
+  /** Call once. A client that has left already is told apart (`unsent`). */
+  start(pool: Dispatcher, request: Dispatcher.DispatchOptions): void {
+    if (this.#reply.destroyed) {
+      this.#outcome.clientLeft = true;
+      this.#finish('unsent', null);
+      return;
+    }
+    pool.dispatch(request, this);
+  }
+
+  /** Stops an exchange at shutdown; what is known by then is settled. */
+  abort(reason: Error): void {
+    if (this.#isEnded) return;
+    if (this.#controller === null) this.onResponseError(null, reason);
+    else this.#controller.abort(reason);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#isEnded) {
+      controller.abort(new Error('the client left before the provider was called'));
+      return;
+    }
+    this.#outcome.sent = true;
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    statusCode: number,
+    headers: IncomingHttpHeaders,
+    statusMessage?: string,
+  ): void {
+    if (statusCode < 200) return;
+    this.#outcome.statusCode = statusCode;
+    this.#outcome.headAt = performance.now();
+    this.#filter = this.#hooks.onHead(statusCode, headers);
+    if (this.#outcome.clientLeft) return;
+    const raw = controller.rawHeaders;
+    this.#head = {
+      statusCode,
+      statusMessage: statusMessage ?? '',
+      headers: toClientHeaders(Array.isArray(raw) ? raw : [], this.#addedHeaders, {
+        keepLength: !this.#filter.changesLength,
+      }),
+    };
+    this.#scheduleIdleCheck();
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const now = performance.now();
+    this.#outcome.firstByteAt ??= now;
+    this.#outcome.lastByteAt = now;
+    const pieces = this.#filter?.push(chunk) ?? [];
+    if (this.#outcome.clientLeft) {
+      this.#drainedBytes += chunk.length;
+      if (this.#drainedBytes > this.#limits.drainBytes) this.#giveUp();
+      return;
+    }
+    this.#write(pieces);
+    this.#scheduleIdleCheck();
+    if (this.#reply.writableNeedDrain) this.#pause(controller);
+  }
+
+  onResponseEnd(): void {
+    this.#finish('complete', null);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    this.#finish(error instanceof DrainLimitError ? 'abandoned' : 'failed', error);
+  }
+
+  /** Written with the first bytes, so that a small answer is one packet. */
+  #writeHead(): void {
+    if (this.#head === null) return;
+    const { statusCode, statusMessage, headers } = this.#head;
+    this.#head = null;
+    this.#reply.writeHead(statusCode, statusMessage, headers);
+  }
+
+  #write(pieces: readonly Uint8Array[]): void {
+    for (const piece of pieces) {
+      if (piece.length === 0) continue;
+      this.#writeHead();
+      this.#reply.write(piece);
+    }
+  }
+
+  #pause(controller: Dispatcher.DispatchController): void {
+    controller.pause();
+    this.#setTimer(this.#limits.stallTimeoutMs, () => this.#reply.destroy());
+    this.#reply.once('drain', () => {
+      this.#clearTimer();
+      controller.resume();
+    });
+  }
+
+  /** Sends the head, and what need not wait, unless the rest came with the same packet. */
+  #scheduleIdleCheck(): void {
+    if (this.#isIdleCheckDue) return;
+    this.#isIdleCheckDue = true;
+    setImmediate(() => {
+      this.#isIdleCheckDue = false;
+      if (this.#isEnded || this.#outcome.clientLeft) return;
+      this.#write(this.#filter?.idle?.() ?? []);
+      if (this.#head === null) return;
+      this.#writeHead();
+      this.#reply.flushHeaders();
+    });
+  }
+
+  readonly #onClientClose = (): void => {
+    if (this.#reply.writableFinished || this.#outcome.clientLeft) return;
+    this.#outcome.clientLeft = true;
+    if (this.#isEnded) return;
+    if (this.#controller === null) {
+      this.#finish('unsent', null);
+      return;
+    }
+    // Billed all the same: what it costs is in the rest of the answer.
+    this.#setTimer(this.#limits.drainTimeoutMs, () => this.#giveUp());
+    this.#controller.resume();
+  };
+
+  #giveUp(): void {
+    this.abort(new DrainLimitError());
+  }
+
+  #finish(end: RelayOutcome['end'], error: Error | null): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#clearTimer();
+    this.#outcome.end = end;
+    this.#outcome.error = error;
+    const held = this.#filter?.end() ?? [];
+    this.#hooks
+      .settle(this.#outcome)
+      .then(
+        () => this.#release(held),
+        (settleError: unknown) => this.#fail(settleError),
+      )
+      .finally(this.#done);
+  }
+
+  /** The usage is durable: the client gets the end, or the same break that we got. */
+  #release(held: readonly Uint8Array[]): void {
+    const reply = this.#reply;
+    if (this.#outcome.clientLeft) return;
+    if (this.#outcome.end === 'complete') {
+      this.#setTimer(this.#limits.stallTimeoutMs, () => reply.destroy());
+      reply.once('close', () => this.#clearTimer());
+      const last = held.at(-1);
+      this.#write(held.slice(0, -1));
+      this.#writeHead();
+      reply.end(last);
+      return;
+    }
+    if (this.#outcome.statusCode === null) {
+      this.#hooks.answerFailure(this.#outcome, null);
+      return;
+    }
+    this.#write(held);
+    this.#writeHead();
+    reply.flushHeaders();
+    if (reply.socket === null) reply.destroy();
+    else reply.socket.destroySoon();
+  }
+
+  #fail(settleError: unknown): void {
+    if (this.#outcome.clientLeft) return;
+    if (this.#reply.headersSent) this.#reply.destroy();
+    else this.#hooks.answerFailure(this.#outcome, settleError);
+  }
+
+  #setTimer(delayMs: number, run: () => void): void {
+    this.#clearTimer();
+    this.#timer = setTimeout(run, delayMs);
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+/** Of our own making: the client left, and the answer is longer than is waited for. */
+class DrainLimitError extends Error {
+  constructor() {
+    super("the client left, and the provider's answer exceeded the limit for draining it");
+    this.name = 'DrainLimitError';
+  }
+}

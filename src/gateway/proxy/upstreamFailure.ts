@@ -1,0 +1,24 @@
+import { Refusal } from './refusal.js';
+
+/** undici's codes: the provider was reached or not, but took too long. */
+const TIMEOUT_CODES: ReadonlySet<string> = new Set([
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'ETIMEDOUT',
+]);
+
+/** What the client is told when the provider sent no answer; its address stays here. */
+export function toUpstreamRefusal(error: Error | null): Refusal {
+  const cause = { cause: error };
+  if (TIMEOUT_CODES.has(errorCode(error) ?? '')) {
+    return new Refusal('upstream_timeout', 'the provider took too long to answer', cause);
+  }
+  return new Refusal('upstream_unreachable', 'the provider could not be reached', cause);
+}
+
+/** For logs and metrics; messages of system errors name addresses, never keys. */
+export function errorCode(error: unknown): string | null {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : null;
+}

@@ -1,0 +1,206 @@
+import { join } from 'node:path';
+import type pg from 'pg';
+import { LedgerError } from '../../errors.js';
+import type { RollupDatabase } from '../database.js';
+import { readLoad, restAfter } from '../throttle.js';
+import { DayReader } from './dayReader.js';
+import {
+  type ArchiveFileName,
+  type ArchiveHeader,
+  archiveFileName,
+  archiveFilesIn,
+  FORMAT,
+  FORMAT_VERSION,
+} from './fileFormat.js';
+import { type ArchiveFileSystem, onDisk } from './fileSystem.js';
+import { MoveSizer, moveChunk, openDailyRows } from './moveRows.js';
+import { type ArchivedRow, proveFile } from './readFile.js';
+import type { ArchiveOptions, ArchiveReport } from './types.js';
+import { nameDraft, proveDraft, writeDraft } from './writeFile.js';
+
+const ROWS_PER_FILE = 50_000;
+const ROWS_PER_TRANSACTION = 2_000;
+const HELD_POLL_MS = 250;
+
+/** Sums over all days of a run. */
+export type DayCounts = Pick<
+  ArchiveReport,
+  'files' | 'filesTakenUp' | 'rows' | 'costMicrodollars' | 'longestTransactionMs'
+>;
+
+interface DayContext {
+  /** Holds the archive's lock; all reading for files, and all deleting, happens on it. */
+  client: pg.PoolClient;
+  day: string;
+  horizon: string;
+  database: RollupDatabase;
+  fileSystem: ArchiveFileSystem;
+  waitMs: number;
+  counts: DayCounts;
+  options: ArchiveOptions;
+  onMoved: () => void;
+}
+
+/** Archives one proven day, below the horizon: nobody adds to it. */
+export class DayArchiver {
+  readonly #context: DayContext;
+  readonly #sizer: MoveSizer;
+
+  constructor(context: DayContext) {
+    this.#context = context;
+    this.#sizer = new MoveSizer(context.options.limits?.rowsPerTransaction ?? ROWS_PER_TRANSACTION);
+  }
+
+  /**
+   * Files that a killed run left under their names: proven again, from the disk; then the rows that
+   * are still in the table are moved. Rows that are gone were moved before.
+   */
+  async takeUpFiles(): Promise<void> {
+    const { fileSystem, counts, options } = this.#context;
+    for (const file of await this.#files()) {
+      const proven = await proveFile(fileSystem, join(options.directory, file.name), file);
+      const database = await this.#databaseName();
+      if (proven.header.database !== database) {
+        throw new LedgerError(
+          'invalid_request',
+          `${options.directory} holds the archive of database ${proven.header.database}, not of ` +
+            `${database}; use another directory`,
+          { details: { field: 'out', file: file.name } },
+        );
+      }
+      const rowsBefore = counts.rows;
+      await this.#move(proven.rows, null);
+      if (counts.rows > rowsBefore) counts.filesTakenUp++;
+    }
+  }
+
+  /** Writes what is left of the day into new files, and moves their rows. */
+  async archiveRows(): Promise<void> {
+    const { client, day, fileSystem, counts, options } = this.#context;
+    const reader = new DayReader(
+      async <Row>({ text, values }: { text: string; values: unknown[] }) =>
+        (await client.query({ text, values })).rows as Row[],
+      day,
+      options.withPersonalData ?? false,
+    );
+    const part = Math.max(0, ...(await this.#files()).map((file) => file.part)) + 1;
+    const database = await this.#databaseName();
+    for (let next = part; !options.signal?.aborted; next++) {
+      const file = { name: archiveFileName(day, next), day, part: next };
+      const header = this.#header(database, next);
+      const pages = reader.take(options.limits?.rowsPerFile ?? ROWS_PER_FILE);
+      const draft = await writeDraft(fileSystem, options.directory, header, pages);
+      if (draft === null) return;
+      options.onStep?.('written');
+      const proven = await proveDraft(fileSystem, draft, file);
+      options.onStep?.('proven');
+      await nameDraft(fileSystem, options.directory, draft, file);
+      counts.files++;
+      options.onStep?.('named');
+      await this.#move(proven.rows, file);
+    }
+  }
+
+  #header(database: string, part: number): ArchiveHeader {
+    const { day, horizon, options } = this.#context;
+    return {
+      format: FORMAT,
+      version: FORMAT_VERSION,
+      table: 'microdollar_usage',
+      database,
+      day,
+      part,
+      personal_data: options.withPersonalData ?? false,
+      archive_horizon: horizon,
+      written_at: new Date().toISOString(),
+    };
+  }
+
+  async #files(): Promise<ArchiveFileName[]> {
+    const { day, fileSystem, options } = this.#context;
+    const names = await onDisk(options.directory, () => fileSystem.list(options.directory));
+    return archiveFilesIn(names).filter((file) => file.day === day);
+  }
+
+  async #databaseName(): Promise<string> {
+    const { rows } = await this.#context.client.query<{ name: string }>(
+      'select current_database() as name',
+    );
+    return rows[0]?.name ?? '';
+  }
+
+  /**
+   * Moves rows in chunks. What others hold is tried again at the end.
+   * @param fresh the file, if it was written a moment ago: then no row may be missing
+   */
+  async #move(rows: readonly ArchivedRow[], fresh: ArchiveFileName | null): Promise<void> {
+    const { client, day, counts, options } = this.#context;
+    const deadlineMs = performance.now() + this.#context.waitMs;
+    let queue = [...rows];
+    while (queue.length > 0) {
+      const held: ArchivedRow[] = [];
+      for (let from = 0; from < queue.length && !options.signal?.aborted; ) {
+        const part = queue.slice(from, from + this.#sizer.rows);
+        const chunk = await moveChunk(client, day, part);
+        if (chunk === null) {
+          if (this.#sizer.shrink()) continue;
+          throw tooSlow(day);
+        }
+        from += part.length;
+        if (fresh && chunk.gone.length > 0) {
+          throw rowsVanished(fresh, chunk.gone.length);
+        }
+        this.#sizer.observe(part.length, chunk.durationMs);
+        held.push(...chunk.held);
+        counts.rows += chunk.rows;
+        counts.costMicrodollars += chunk.costMicrodollars;
+        counts.longestTransactionMs = Math.max(counts.longestTransactionMs, chunk.durationMs);
+        options.onStep?.('moved');
+        this.#context.onMoved();
+        if (chunk.unlockedKeys.length > 0) await openDailyRows(client, day, chunk.unlockedKeys);
+        await this.#rest(chunk.durationMs);
+      }
+      if (options.signal?.aborted) return;
+      queue = held;
+      if (queue.length === 0) return;
+      if (performance.now() > deadlineMs) throw stillHeld(day, queue.length);
+      await sleep(HELD_POLL_MS);
+    }
+  }
+
+  async #rest(chunkMs: number): Promise<void> {
+    const restMs = restAfter(chunkMs, await readLoad(this.#context.database.query));
+    if (restMs > 0) await sleep(restMs);
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function stillHeld(day: string, rows: number): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    `${rows} rows of ${day} are held by other sessions; they are in a file and still in the table. ` +
+      'Run the archive again',
+    { details: { day, rows } },
+  );
+}
+
+function rowsVanished(file: ArchiveFileName, rows: number): LedgerError {
+  return new LedgerError(
+    'internal',
+    `${rows} raw rows were deleted by somebody else after they were written to ${file.name}; run ` +
+      '`verify` before the archive again',
+    { details: { file: file.name, day: file.day, rows } },
+  );
+}
+
+function tooSlow(day: string): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    `a single row of ${day} cannot be moved within a short transaction; look for locks on ` +
+      'microdollar_usage',
+    { details: { day } },
+  );
+}

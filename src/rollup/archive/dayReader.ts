@@ -1,0 +1,80 @@
+import type pg from 'pg';
+import { sqlStateOf } from '../../db/sqlstate.js';
+import {
+  type PageCursor,
+  type PageResult,
+  type PageRow,
+  readPageStatement,
+  toPageRow,
+} from './readPage.sql.js';
+
+const ROWS_PER_PAGE = 2_000;
+/** At first; then as many as fill a page: a block's rows are all read, whatever the page takes. */
+const USERS_PER_PAGE = 100;
+const MAX_USERS = 5_000;
+const STATEMENT_TIMEOUT = '57014';
+
+/** Reads a day's raw rows once, by user, in short statements. */
+export class DayReader {
+  readonly #client: pg.PoolClient;
+  readonly #day: string;
+  readonly #withPersonalData: boolean;
+  #after: PageCursor = { kiloUserId: '', createdAt: null, id: null };
+  #rows = ROWS_PER_PAGE;
+  #users = USERS_PER_PAGE;
+  #isDone = false;
+
+  constructor(client: pg.PoolClient, day: string, withPersonalData: boolean) {
+    this.#client = client;
+    this.#day = day;
+    this.#withPersonalData = withPersonalData;
+  }
+
+  /** Pages until there are `limit` rows, or no more; none of them is empty. */
+  async *take(limit: number): AsyncGenerator<PageRow[], void> {
+    for (let left = limit; left > 0 && !this.#isDone; ) {
+      const rows = await this.#next(Math.min(left, this.#rows));
+      left -= rows.length;
+      if (rows.length > 0) yield rows;
+    }
+  }
+
+  async #next(rowLimit: number): Promise<PageRow[]> {
+    const results = await this.#read(rowLimit);
+    const rows = results.flatMap((result) => toPageRow(result) ?? []);
+    const last = rows.at(-1);
+    const blockUntil = results[0]?.[0] ?? null;
+    if (last && rows.length >= Math.min(rowLimit, this.#rows)) {
+      this.#after = { kiloUserId: last.kilo_user_id, createdAt: last.created_at, id: last.id };
+      this.#users = new Set(rows.map((row) => row.kilo_user_id)).size;
+    } else if (blockUntil === null) {
+      this.#isDone = true;
+    } else {
+      // Behind every row of the block's last user.
+      this.#after = { kiloUserId: blockUntil, createdAt: 'infinity', id: null };
+      if (rows.length < this.#rows / 2) this.#users = Math.min(MAX_USERS, this.#users * 2);
+    }
+    return rows;
+  }
+
+  async #read(rowLimit: number): Promise<PageResult[]> {
+    for (;;) {
+      try {
+        const { text, values } = readPageStatement({
+          day: this.#day,
+          after: this.#after,
+          rowLimit,
+          userLimit: this.#users,
+          withPersonalData: this.#withPersonalData,
+        });
+        const { rows } = await this.#client.query<PageResult>({ text, values, rowMode: 'array' });
+        return rows;
+      } catch (error) {
+        // A cold cache or a slow disk: smaller steps.
+        if (sqlStateOf(error) !== STATEMENT_TIMEOUT || this.#users <= 1) throw error;
+        this.#rows = Math.max(1, Math.floor(this.#rows / 4));
+        this.#users = Math.max(1, Math.floor(this.#users / 4));
+      }
+    }
+  }
+}

@@ -1,0 +1,137 @@
+import type { Statement } from '../../db/statement.js';
+
+export interface PlanDayRow {
+  today: string;
+  /** Microseconds matter to nobody here: hours since the end of the last day. */
+  hours_since_end: number;
+  horizon: string;
+  /** Null: there is nothing on or before the last day. */
+  day: string | null;
+  state: string;
+  is_proven: boolean;
+  has_raw_rows: boolean;
+  raw_rows: string | null;
+  raw_cost_microdollars: string | null;
+}
+
+/**
+ * Every day from the first with raw rows, a daily row or a pending delta until `until`, and whether
+ * it is proven: verified after its end, without drift. One row without a day when there is none.
+ */
+export function planDaysStatement(until: string): Statement {
+  return {
+    name: 'microdollar_plan_archive_days',
+    text: `/* microdollar.planArchiveDays */
+with first_day as materialized (
+  select least(
+    (select (min(u.created_at) at time zone 'UTC')::date from microdollar_usage as u),
+    (select min(d.usage_date) from microdollar_usage_daily as d),
+    (select min(p.usage_date) from microdollar_usage_pending as p)) as day
+)
+select (now() at time zone 'UTC')::date::text as today,
+  (extract(epoch from now() - ($1::date + 1)::timestamp at time zone 'UTC') / 3600)::float8
+    as hours_since_end,
+  to_char($1::date + 1, 'YYYY-MM-DD"T"00:00:00"Z"') as horizon,
+  days.*
+from (select) as one
+left join (
+  select p::date::text as day, coalesce(c.state, 'unbuilt') as state,
+    coalesce(c.state in ('verified', 'archived')
+      and c.drift_keys = 0
+      and c.verified_at >= (p::date + 1)::timestamp at time zone 'UTC', false) as is_proven,
+    exists (
+      select from microdollar_usage as u
+      where u.created_at >= p::date::timestamp at time zone 'UTC'
+        and u.created_at < (p::date + 1)::timestamp at time zone 'UTC'
+    ) as has_raw_rows,
+    c.raw_rows, c.raw_cost_microdollars
+  from first_day as f
+  cross join generate_series(f.day::timestamp, $1::date::timestamp, interval '1 day') as p
+  left join rollup_coverage as c
+    on c.rollup = 'microdollar_usage_daily'
+    and c.period = p::date
+) as days on true
+order by days.day`,
+    values: [until],
+  };
+}
+
+export interface BlockerRow {
+  kind: 'unpriced' | 'prices_later_usage' | 'request_in_flight' | 'pending';
+  day: string;
+  rows: string;
+}
+
+/**
+ * What keeps days until `until` from being archived.
+ * - `unpriced`: usage whose price is still unknown; the row that prices it names it
+ * - `prices_later_usage`: prices a row that stays; without it that row would look unpriced
+ * - `request_in_flight`: a gateway request whose usage will be dated there; it would be refused
+ * - `pending`: deltas that the fold has not drained
+ */
+export function findBlockersStatement(until: string): Statement {
+  return {
+    name: 'microdollar_find_archive_blockers',
+    text: `/* microdollar.findArchiveBlockers */
+with bound as materialized (
+  select ($1::date + 1)::timestamp at time zone 'UTC' as horizon
+), unpriced as materialized (
+  select u.id, u.created_at
+  from microdollar_usage_metadata as m
+  join microdollar_usage as u on u.id = m.id
+  where m.unpriced
+), pricing as materialized (
+  select o.id, o.created_at as priced_at, u.created_at
+  from unpriced as o
+  join microdollar_usage_metadata as m on m.adjusts_usage_id = o.id
+  join microdollar_usage as u on u.id = m.id
+)
+select kind, (at at time zone 'UTC')::date::text as day, count(*) as rows
+from (
+  select 'unpriced' as kind, o.created_at as at
+  from unpriced as o, bound as b
+  where o.created_at < b.horizon
+    and o.id not in (select id from pricing)
+  union all
+  select 'prices_later_usage', p.created_at
+  from pricing as p, bound as b
+  where p.created_at < b.horizon
+    and p.priced_at >= b.horizon
+  union all
+  select 'request_in_flight', i.created_at
+  from gateway_intents as i, bound as b
+  where i.created_at < b.horizon
+  union all
+  select 'pending', p.usage_date::timestamp at time zone 'UTC'
+  from microdollar_usage_pending as p
+  where p.usage_date <= $1::date
+) as blocked
+group by 1, 2
+order by 2, 1`,
+    values: [until],
+  };
+}
+
+/** Marks a day as archived once it has no raw row left; no row comes back while it has. */
+export function markArchivedStatement(day: string): Statement {
+  return {
+    name: 'microdollar_mark_archived',
+    text: `/* microdollar.markArchived */
+insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_microdollars,
+  built_at, verified_at)
+select 'microdollar_usage_daily', $1::date, 'archived', 0, 0, now(), now()
+where not exists (
+  select from microdollar_usage as u
+  where u.created_at >= $1::date::timestamp at time zone 'UTC'
+    and u.created_at < ($1::date + 1)::timestamp at time zone 'UTC')
+on conflict (rollup, period) do update
+set state = 'archived',
+  raw_rows = 0,
+  raw_cost_microdollars = 0,
+  done_until_user = null,
+  claimed_by = null,
+  claimed_until = null
+returning c.period::text as day`,
+    values: [day],
+  };
+}

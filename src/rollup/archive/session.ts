@@ -1,0 +1,65 @@
+import type pg from 'pg';
+import { LedgerError } from '../../errors.js';
+import type { RollupDatabase } from '../database.js';
+
+/** Advisory lock (class, key) that a running archive holds. */
+const LOCK_CLASS = 1_297_369_171;
+const LOCK_KEY = 1;
+/** A killed archive's connection is closed by its server within a statement's time. */
+const MAX_LOCK_WAIT_MS = 10_000;
+const POLL_MS = 200;
+
+/**
+ * The one connection on which an archive reads and deletes. It holds the archive's advisory lock, so
+ * whoever has lost the lock has lost the means to delete as well.
+ * @throws LedgerError `unavailable` while another archive runs
+ */
+export async function withArchiveSession<T>(
+  database: RollupDatabase,
+  waitMs: number,
+  run: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = await database.pool.connect();
+  // A connection that breaks while it is idle: its next statement fails, which tells enough.
+  client.on('error', ignore);
+  try {
+    await lock(client, Math.min(waitMs, MAX_LOCK_WAIT_MS));
+    return await run(client);
+  } finally {
+    client.off('error', ignore);
+    // Closed, not returned: that ends the lock whatever state the connection is in.
+    client.release(true);
+  }
+}
+
+function ignore(): void {}
+
+async function lock(client: pg.PoolClient, waitMs: number): Promise<void> {
+  const deadlineMs = performance.now() + waitMs;
+  for (;;) {
+    const { rows } = await client.query<{ locked: boolean; holder: number | null }>(
+      `/* microdollar.lockArchive */
+select pg_try_advisory_lock($1::integer, $2::integer) as locked,
+  (
+    select l.pid
+    from pg_locks as l
+    join pg_database as d on d.oid = l.database
+    where l.locktype = 'advisory'
+      and l.classid = $1::integer::oid
+      and l.objid = $2::integer::oid
+      and l.granted
+      and d.datname = current_database()
+    limit 1
+  ) as holder`,
+      [LOCK_CLASS, LOCK_KEY],
+    );
+    if (rows[0]?.locked) return;
+    if (performance.now() > deadlineMs) {
+      throw new LedgerError(
+        'unavailable',
+        `another archive is running on this database (pid ${rows[0]?.holder ?? 'unknown'})`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}

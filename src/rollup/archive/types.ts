@@ -1,0 +1,106 @@
+import type { ArchiveFileSystem } from './fileSystem.js';
+
+export interface ArchiveOptions {
+  url: string;
+  /** Last UTC day to archive, inclusive. */
+  until: string;
+  /** Where the files go; always the same one for one ledger. */
+  directory: string;
+  /**
+   * Keep in the files what may identify a person. Default false: soft deletion, which scrubs it in
+   * the database, cannot reach a file (I11).
+   */
+  withPersonalData?: boolean;
+  /** Drains pending rows; without it the archive waits for a fold that runs elsewhere. */
+  fold?: () => Promise<unknown>;
+  /**
+   * How long to wait for transactions that began before the horizon, and for rows and locks that
+   * others hold. Default 60,000 ms.
+   */
+  waitMs?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: ArchiveProgress) => void;
+  onNotice?: (message: string) => void;
+  /** After each step, once it is durable. */
+  onStep?: (step: ArchiveStep) => void;
+  /** For tests. */
+  fileSystem?: ArchiveFileSystem;
+  limits?: Partial<ArchiveLimits>;
+}
+
+export type ArchiveStep =
+  | 'horizon raised'
+  | 'fenced'
+  | 'written'
+  | 'proven'
+  | 'named'
+  | 'moved'
+  | 'day archived';
+
+export interface ArchiveLimits {
+  /** Bounds the memory of the process, and what a damaged file costs. */
+  rowsPerFile: number;
+  /** Rows moved by the first transaction; it then adapts to a target duration. */
+  rowsPerTransaction: number;
+}
+
+export interface ArchiveProgress {
+  day: string;
+  daysDone: number;
+  daysTotal: number;
+  rowsDone: number;
+  /** As of the last verification. */
+  rowsExpected: number;
+}
+
+export interface ArchiveReport {
+  /** First and last day archived by this run; null when there was nothing to do. */
+  from: string | null;
+  until: string;
+  /** Events before this instant are refused, ISO 8601; null when nothing was ever archived. */
+  horizon: string | null;
+  days: number;
+  /** Files written by this run. */
+  files: number;
+  /** Files of a killed run whose rows this run moved. */
+  filesTakenUp: number;
+  /** Raw rows moved. */
+  rows: number;
+  /** Their cost, microdollars. */
+  costMicrodollars: bigint;
+  longestTransactionMs: number;
+  durationMs: number;
+}
+
+/** Why a day cannot be archived yet. */
+export type BlockerKind =
+  | 'unproven'
+  | 'unpriced'
+  | 'prices_later_usage'
+  | 'request_in_flight'
+  | 'pending';
+
+export interface Blocker {
+  kind: BlockerKind;
+  /** UTC day. */
+  day: string;
+  /** Rows; 0 for `unproven`. */
+  rows: number;
+}
+
+export interface PlannedDay {
+  day: string;
+  state: string;
+  /** Raw rows and cost as of the last verification; null = never. */
+  rawRows: number | null;
+  costMicrodollars: bigint | null;
+}
+
+export interface ArchivePlan {
+  until: string;
+  /** The horizon that the archive would set, ISO 8601. */
+  horizon: string;
+  /** Days to do, oldest first: not archived, or with raw rows. */
+  days: PlannedDay[];
+  blockers: Blocker[];
+}

@@ -1,0 +1,135 @@
+import { LedgerError } from '../../errors.js';
+import { toSafeInteger } from '../../money.js';
+import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { repairRollup } from '../../rollup/repair.js';
+import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
+import { toErrorBody } from '../errors.js';
+
+/** Findings that are sent to the page; all are counted. */
+const MAX_FINDINGS = 100;
+
+export interface ProofRequest {
+  kind: 'verify' | 'repair';
+  /** UTC days, inclusive. */
+  from: string;
+  until: string;
+}
+
+export interface ProofResult {
+  periods: number;
+  rows: number;
+  keys: number;
+  driftKeys: number;
+  /** Sum of absolute drift, microdollars. */
+  driftMicrodollars: number;
+  findings: Drift[];
+}
+
+/** The verification or repair that this process runs, or ran last. */
+export interface ProofJobState extends ProofRequest {
+  isRunning: boolean;
+  periodsDone: number;
+  periodsTotal: number;
+  /** ISO 8601. */
+  startedAt: string;
+  finishedAt: string | null;
+  notice: string | null;
+  error: { code: string; message: string } | null;
+  /** Of a repair: what it found before it corrected. */
+  result: ProofResult | null;
+  /** Of a repair only. */
+  repaired: number | null;
+  /** Keys that another session held; repair again. */
+  locked: number | null;
+  /** Keys still wrong after the repair. */
+  leftKeys: number | null;
+}
+
+/** Runs one verification or repair of the daily rollup at a time, in the background. */
+export class ProofJob {
+  readonly #url: string;
+  readonly #abort = new AbortController();
+  #state: ProofJobState | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  get state(): ProofJobState | null {
+    return this.#state;
+  }
+
+  start(request: ProofRequest): void {
+    if (this.#state?.isRunning) {
+      throw new LedgerError('already_exists', `this server runs a ${this.#state.kind} already`);
+    }
+    this.#state = {
+      ...request,
+      isRunning: true,
+      periodsDone: 0,
+      periodsTotal: 0,
+      startedAt: new Date().toISOString(),
+      finishedAt: null,
+      notice: null,
+      error: null,
+      result: null,
+      repaired: null,
+      locked: null,
+      leftKeys: null,
+    };
+    this.#running = this.#run(request);
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+  }
+
+  async #run(request: ProofRequest): Promise<void> {
+    const options = {
+      url: this.#url,
+      rollup: DAILY_ROLLUP,
+      from: request.from,
+      until: request.until,
+      workers: 1,
+      signal: this.#abort.signal,
+      onPeriod: (_period: string, periodsDone: number, periodsTotal: number) =>
+        this.#update({ periodsDone, periodsTotal }),
+      onNotice: (notice: string) => this.#update({ notice }),
+    };
+    try {
+      if (request.kind === 'verify') {
+        this.#update({ result: toResult(await verifyRollup(options)) });
+      } else {
+        const { found, repaired, locked, left } = await repairRollup(options);
+        this.#update({
+          result: toResult(found),
+          repaired,
+          locked,
+          leftKeys: left?.driftKeys ?? 0,
+        });
+      }
+    } catch (error) {
+      const { code, message } = toErrorBody(error);
+      this.#update({ error: { code, message } });
+    } finally {
+      this.#update({ isRunning: false, finishedAt: new Date().toISOString() });
+    }
+  }
+
+  #update(change: Partial<ProofJobState>): void {
+    if (this.#state !== null) this.#state = { ...this.#state, ...change };
+  }
+}
+
+function toResult(report: VerifyReport): ProofResult {
+  return {
+    periods: report.periods,
+    rows: report.rows,
+    keys: report.keys,
+    driftKeys: report.driftKeys,
+    driftMicrodollars: toSafeInteger(report.driftMicrodollars),
+    findings: report.drifts.slice(0, MAX_FINDINGS),
+  };
+}

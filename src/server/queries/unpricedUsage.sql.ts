@@ -1,0 +1,47 @@
+import type { Statement } from '../../db/statement.js';
+
+export interface UnpricedRow {
+  id: string;
+  created_at: string;
+  kilo_user_id: string;
+  organization_id: string | null;
+  provider: string | null;
+  model: string | null;
+  input_tokens: string;
+  output_tokens: string;
+  /** Of all that were looked at, on every row. */
+  total: string;
+}
+
+/** Unpriced rows looked at; past it the total is "at least". */
+export const MAX_UNPRICED = 10_000;
+
+/**
+ * Usage that was recorded without a price and that no later signed row has priced, newest first,
+ * by the partial index on `unpriced`.
+ */
+export function unpricedUsageStatement(limit: number): Statement {
+  return {
+    name: 'operations.unpriced',
+    text: `/* operations.unpriced */
+with unpriced as materialized (
+  select m.id, m.created_at
+  from microdollar_usage_metadata as m
+  where m.unpriced
+    and not exists (
+      select from microdollar_usage_metadata as a
+      where a.adjusts_usage_id = m.id
+    )
+  order by m.created_at desc
+  limit ${MAX_UNPRICED}
+)
+select u.id,
+  to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as created_at,
+  u.kilo_user_id, u.organization_id, u.provider, u.model, u.input_tokens, u.output_tokens,
+  (select count(*) from unpriced) as total
+from (select id from unpriced order by created_at desc limit $1::integer) as newest
+join microdollar_usage as u on u.id = newest.id
+order by u.created_at desc`,
+    values: [limit],
+  };
+}

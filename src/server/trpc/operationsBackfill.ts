@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { toSafeInteger } from '../../money.js';
+import { setBackfillPaused } from '../../rollup/backfill.js';
+import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { type BackfillStateRow, backfillStateStatement } from '../queries/backfillState.sql.js';
+import { queryRows, readRows } from '../queries/rows.js';
+import { day, parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const noInput = z.strictObject({}).nullish();
+const request = z
+  .strictObject({
+    /** UTC days, inclusive. */
+    from: day.optional(),
+    until: day.optional(),
+    workers: z.int().min(1).max(8).optional(),
+  })
+  .optional();
+
+/** A worker commits more often than this, unless it waits. */
+const SILENT_MS = 15_000;
+
+/** The backfill of any process, from its row in the database; and this server's own, if any. */
+export const readBackfill = procedureFor('admin')
+  .input((value: unknown) => parseInput(noInput, value))
+  .query(async ({ ctx }) => {
+    const [row] = await readRows<BackfillStateRow>(
+      ctx.ledger.pool,
+      backfillStateStatement(DAILY_ROLLUP.name),
+    );
+    const job = ctx.operations.backfill.state;
+    const now = row?.now ?? new Date().toISOString();
+    const rowsDone = toSafeInteger(row?.rows_done ?? 0);
+    const rowsExpected = toSafeInteger(row?.rows_expected ?? 0);
+    const isFinished = row?.finished_at != null || row?.started_at == null;
+    const silentMs = row?.heartbeat_at ? Date.parse(now) - Date.parse(row.heartbeat_at) : null;
+    const isRunning = job.isRunning || (!isFinished && silentMs !== null && silentMs < SILENT_MS);
+    const isPaused = row?.is_paused ?? false;
+    const rate = ctx.operations.rowRate.observe(rowsDone, Date.parse(now));
+    const rowsPerSecond = isRunning && !isPaused ? rate : null;
+    const rowsLeft = rowsExpected - rowsDone;
+    return {
+      isRunning,
+      isPaused,
+      pausedAt: row?.paused_at ?? null,
+      startedAt: row?.started_at ?? null,
+      heartbeatAt: row?.heartbeat_at ?? null,
+      finishedAt: row?.finished_at ?? null,
+      rowsDone,
+      /** The planner's estimate. */
+      rowsExpected,
+      rowsPerSecond,
+      /** Null when it cannot be told. */
+      etaSeconds:
+        rowsPerSecond !== null && rowsPerSecond > 0 && rowsLeft > 0
+          ? Math.round(rowsLeft / rowsPerSecond)
+          : null,
+      days: {
+        unbuilt: toSafeInteger(row?.unbuilt ?? 0),
+        building: toSafeInteger(row?.building ?? 0),
+        built: toSafeInteger(row?.built ?? 0),
+        verified: toSafeInteger(row?.verified ?? 0),
+        archived: toSafeInteger(row?.archived ?? 0),
+      },
+      /** Days that a worker holds now. */
+      claimedDays: toSafeInteger(row?.claimed ?? 0),
+      job,
+      asOf: now,
+    };
+  });
+
+/** What a backfill would do: days, and rows by the planner's estimate. */
+export const planBackfill = procedureFor('admin')
+  .input((value: unknown) => parseInput(request, value))
+  .query(({ ctx, input }) => ctx.operations.backfill.plan(input ?? {}));
+
+/** Starts one in the background of this server. */
+export const startBackfill = procedureFor('admin')
+  .input((value: unknown) => parseInput(request, value))
+  .mutation(async ({ ctx, input }) => {
+    const plan = await ctx.operations.backfill.start(input ?? {});
+    ctx.request.log.info({ plan, keyId: ctx.principal.keyId }, 'backfill started');
+    return plan;
+  });
+
+/** Every worker in every process, between two chunks. Again is fine. */
+export const pauseBackfill = pauseProcedure(true);
+export const resumeBackfill = pauseProcedure(false);
+
+function pauseProcedure(isPaused: boolean) {
+  return procedureFor('admin')
+    .input((value: unknown) => parseInput(noInput, value))
+    .mutation(async ({ ctx }) => {
+      await setBackfillPaused({ query: queryRows(ctx.ledger.pool) }, DAILY_ROLLUP, isPaused);
+      ctx.request.log.info({ isPaused, keyId: ctx.principal.keyId }, 'backfill switched');
+      return { isPaused };
+    });
+}

@@ -1,0 +1,56 @@
+import { z } from 'zod';
+import { toSafeInteger } from '../../money.js';
+import { type CoverageRow, coverageStatement } from '../../rollup/coverage.sql.js';
+import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { type CoverageRangeRow, coverageRangeStatement } from '../queries/coverageRange.sql.js';
+import { readRows } from '../queries/rows.js';
+import { checkDayRange, day, MAX_DAYS, parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const input = z
+  .strictObject({
+    /** UTC days, inclusive. Default: from the first day with usage to today, three years at most. */
+    from: day.optional(),
+    until: day.optional(),
+  })
+  .optional();
+
+const DAY_MS = 86_400_000;
+
+/** What is known of each UTC day of the daily rollup, oldest first. */
+export const readCoverage = procedureFor('admin')
+  .input((value: unknown) => parseInput(input, value))
+  .query(async ({ ctx, input: query }) => {
+    const { pool } = ctx.ledger;
+    const [range] = await readRows<CoverageRangeRow>(
+      pool,
+      coverageRangeStatement(DAILY_ROLLUP.name),
+    );
+    const today = range?.today ?? new Date().toISOString().slice(0, 10);
+    const until = query?.until ?? today;
+    const earliest = new Date(Date.parse(until) - (MAX_DAYS - 1) * DAY_MS)
+      .toISOString()
+      .slice(0, 10);
+    const first = range?.first ?? today;
+    const from = query?.from ?? [earliest, [first, until].sort()[0] ?? until].sort()[1] ?? until;
+    checkDayRange(from, until);
+    const rows = await readRows<CoverageRow>(pool, coverageStatement(DAILY_ROLLUP, from, until));
+    return {
+      from,
+      until,
+      today,
+      /** Days before `from` exist and are not shown. */
+      isCut: query?.from === undefined && first < earliest,
+      days: rows.map((row) => ({
+        day: row.period,
+        state: row.state,
+        rawRows: row.raw_rows === null ? null : toSafeInteger(row.raw_rows),
+        rawCostMicrodollars:
+          row.raw_cost_microdollars === null ? null : toSafeInteger(row.raw_cost_microdollars),
+        driftKeys: row.drift_keys,
+        driftMicrodollars: toSafeInteger(row.drift_microdollars),
+        builtAt: row.built_at,
+        verifiedAt: row.verified_at,
+      })),
+    };
+  });

@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { toSafeInteger } from '../../money.js';
+import { readRows } from '../queries/rows.js';
+import {
+  MAX_UNPRICED,
+  type UnpricedRow,
+  unpricedUsageStatement,
+} from '../queries/unpricedUsage.sql.js';
+import { parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const noInput = z.strictObject({}).nullish();
+
+/** The write path of this server process: pending log, rates, latency. */
+export const readLive = procedureFor('admin')
+  .input((value: unknown) => parseInput(noInput, value))
+  .query(async ({ ctx }) => {
+    const [status, series] = await Promise.all([ctx.readStatus(), ctx.operations.live.read()]);
+    return {
+      ...series,
+      /** Null when the database did not answer. */
+      pending: status.pending,
+      database: status.database,
+      pool: status.pool,
+      version: status.version,
+      uptimeSeconds: status.uptimeSeconds,
+      events: status.events,
+      rejections: status.rejections,
+      /** Of the local journal; null: not in use. */
+      journal: status.parts.journal ?? null,
+      asOf: new Date().toISOString(),
+    };
+  });
+
+const unpricedInput = z.strictObject({ limit: z.int().min(1).max(200).optional() }).optional();
+
+/** Usage that waits for a price, newest first. */
+export const readUnpriced = procedureFor('admin')
+  .input((value: unknown) => parseInput(unpricedInput, value))
+  .query(async ({ ctx, input }) => {
+    const rows = await readRows<UnpricedRow>(
+      ctx.ledger.readPool,
+      unpricedUsageStatement(input?.limit ?? 20),
+    );
+    const total = toSafeInteger(rows[0]?.total ?? 0);
+    return {
+      total,
+      /** There may be more than `total`. */
+      isAtLeast: total >= MAX_UNPRICED,
+      rows: rows.map((row) => ({
+        id: row.id,
+        createdAt: row.created_at,
+        kiloUserId: row.kilo_user_id,
+        organizationId: row.organization_id,
+        provider: row.provider,
+        model: row.model,
+        inputTokens: toSafeInteger(row.input_tokens),
+        outputTokens: toSafeInteger(row.output_tokens),
+      })),
+    };
+  });

@@ -1,0 +1,75 @@
+import { z } from 'zod';
+import { LedgerError } from '../../errors.js';
+import { toSafeInteger } from '../../money.js';
+import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import {
+  type DriftingDayRow,
+  driftingDaysStatement,
+  type RepairRow,
+  recentRepairsStatement,
+} from '../queries/drift.sql.js';
+import { readRows } from '../queries/rows.js';
+import { checkDayRange, day, parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const noInput = z.strictObject({}).nullish();
+const range = z.strictObject({
+  from: day,
+  /** Inclusive. */
+  until: day,
+});
+
+const MAX_DRIFTING_DAYS = 100;
+const MAX_REPAIRS = 20;
+
+/** Days known to be wrong, this server's last verification or repair, and the last corrections. */
+export const readDrift = procedureFor('admin')
+  .input((value: unknown) => parseInput(noInput, value))
+  .query(async ({ ctx }) => {
+    const { pool } = ctx.ledger;
+    const [days, repairs] = await Promise.all([
+      readRows<DriftingDayRow>(pool, driftingDaysStatement(DAILY_ROLLUP.name, MAX_DRIFTING_DAYS)),
+      readRows<RepairRow>(pool, recentRepairsStatement(MAX_REPAIRS)),
+    ]);
+    return {
+      days: days.map((row) => ({
+        day: row.period,
+        driftKeys: row.drift_keys,
+        driftMicrodollars: toSafeInteger(row.drift_microdollars),
+      })),
+      job: ctx.operations.proof.state,
+      repairs: repairs.map((row) => ({
+        id: row.id,
+        counter: row.counter,
+        kiloUserId: row.kilo_user_id,
+        organizationId: row.organization_id,
+        day: row.period,
+        beforeMicrodollars: toSafeInteger(row.before_microdollars),
+        afterMicrodollars: toSafeInteger(row.after_microdollars),
+        cause: row.cause,
+        repairedAt: row.repaired_at,
+      })),
+    };
+  });
+
+/** Starts a verification of a range; `operations.drift` tells how it goes and what it found. */
+export const verifyRange = proofProcedure('verify');
+
+/** Starts a repair of what a range shows wrong; recorded in `rollup_repairs`. */
+export const repairRange = proofProcedure('repair');
+
+function proofProcedure(kind: 'verify' | 'repair') {
+  return procedureFor('admin')
+    .input((value: unknown) => parseInput(range, value))
+    .mutation(({ ctx, input }) => {
+      checkDayRange(input.from, input.until);
+      if (input.until > new Date().toISOString().slice(0, 10)) {
+        throw new LedgerError('invalid_request', 'until lies in the future', {
+          details: { field: 'until' },
+        });
+      }
+      ctx.operations.proof.start({ kind, ...input });
+      ctx.request.log.info({ kind, ...input, keyId: ctx.principal.keyId }, 'proof started');
+      return { started: true };
+    });
+}

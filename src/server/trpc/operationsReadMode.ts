@@ -1,0 +1,35 @@
+import { z } from 'zod';
+import { openRollupDatabase } from '../../rollup/database.js';
+import { readReadMode, setReadMode } from '../../rollup/readMode.js';
+import { compareUsers } from '../operations/compareUsers.js';
+import { queryRows } from '../queries/rows.js';
+import { parseInput } from '../validation.js';
+import { procedureFor } from './procedure.js';
+
+const noInput = z.strictObject({}).nullish();
+const compared = z.strictObject({ users: z.int().min(1).max(500) });
+const wanted = z.strictObject({ mode: z.enum(['raw', 'shadow', 'rollup']) });
+
+/** The stored mode, what reads use, and what is still unproven. */
+export const readMode = procedureFor('admin')
+  .input((value: unknown) => parseInput(noInput, value))
+  .query(({ ctx }) => readReadMode(queryRows(ctx.ledger.pool)));
+
+/** Switches. `rollup` is refused (`unproven_window`) while the gate is shut; again is fine. */
+export const switchReadMode = procedureFor('admin')
+  .input((value: unknown) => parseInput(wanted, value))
+  .mutation(async ({ ctx, input }) => {
+    const database = openRollupDatabase(ctx.operations.databaseUrl, 1);
+    try {
+      const status = await setReadMode(database, input.mode);
+      ctx.request.log.info({ mode: input.mode, keyId: ctx.principal.keyId }, 'read mode switched');
+      return status;
+    } finally {
+      await database.close();
+    }
+  });
+
+/** Compares raw usage with the rollup for random users with recent usage, now. */
+export const compareReads = procedureFor('admin')
+  .input((value: unknown) => parseInput(compared, value))
+  .mutation(({ ctx, input }) => compareUsers(ctx.operations.databaseUrl, input.users));

@@ -1,0 +1,32 @@
+import { z } from 'zod';
+import { checkOrganizationRead, resolveUser } from '../access.js';
+import { type AccountRow, accountStatement } from '../queries/account.sql.js';
+import { readRows } from '../queries/rows.js';
+import { parseInput } from '../validation.js';
+import { toCurrentBalance } from './balance.js';
+import { procedureFor } from './procedure.js';
+import { toRecentRequest } from './usage.js';
+
+const input = z
+  .strictObject({
+    limit: z.int().min(1).max(200).optional(),
+    kiloUserId: z.string().optional(),
+  })
+  .optional();
+
+/** `balance.current` and `usage.recent` from one statement and one snapshot. */
+export const readAccount = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(input, value))
+  .query(async ({ ctx, input: query }) => {
+    const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
+    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
+    const [row] = await readRows<AccountRow>(
+      ctx.ledger.readPool,
+      accountStatement(kiloUserId, query?.limit ?? 25),
+    );
+    return {
+      kiloUserId,
+      balance: toCurrentBalance(row?.balances ?? []),
+      recent: (row?.recent ?? []).map(toRecentRequest),
+    };
+  });

@@ -1,0 +1,47 @@
+import { formatUsd } from '../money.js';
+
+type Decimal = Intl.StringNumericLiteral;
+
+const CENTS = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD' });
+const EXACT = new Intl.NumberFormat('en-US', {
+  style: 'currency',
+  currency: 'USD',
+  minimumFractionDigits: 6,
+  maximumFractionDigits: 6,
+});
+const COUNT = new Intl.NumberFormat('en-US');
+const COMPACT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumFractionDigits: 1 });
+
+/** $1,234.57: two decimals, half away from zero, never through floating point. */
+export function formatCents(amountMicrodollars: number | bigint): string {
+  const text = CENTS.format(formatUsd(amountMicrodollars) as Decimal);
+  const isTiny = amountMicrodollars !== 0 && /^-?\$0\.00$/.test(text);
+  if (!isTiny) return text.replace(/^-(\$0\.00)$/, '$1');
+  return amountMicrodollars < 0 ? '> -$0.01' : '< $0.01';
+}
+
+/** $1,234.567890: to the microdollar. */
+export function formatExact(amountMicrodollars: number | bigint): string {
+  return EXACT.format(formatUsd(amountMicrodollars) as Decimal);
+}
+
+/** An amount that the server has rounded to cents already. */
+export function formatRoundedUsd(usd: number): string {
+  return CENTS.format(usd);
+}
+
+export function formatCount(count: number): string {
+  return COUNT.format(count);
+}
+
+/** 12.3K; for tiles and axes. */
+export function formatCompact(count: number): string {
+  return COMPACT.format(count);
+}
+
+/** Exact whatever the number of days: a sum of safe integers may be none. */
+export function sumMicrodollars(amounts: Iterable<number>): bigint {
+  let sum = 0n;
+  for (const amount of amounts) sum += BigInt(amount);
+  return sum;
+}

@@ -1,0 +1,52 @@
+import type { ReactNode } from 'react';
+import { Button } from 'react-aria-components';
+import type { Failure } from '../api.js';
+
+export function Loading({ what }: { what: string }) {
+  return (
+    <div className="loading" role="status">
+      <span className="loading-dot" aria-hidden="true" />
+      Loading {what}…
+    </div>
+  );
+}
+
+/** What failed, why, and a way on. */
+export function ErrorNotice({
+  failure,
+  what,
+  onRetry,
+}: {
+  failure: Failure;
+  what: string;
+  onRetry?: () => void;
+}) {
+  return (
+    <div className="notice danger" role="alert">
+      <div>
+        <strong>{what}.</strong> <span>{sentence(failure.message)}</span>{' '}
+        <code className="error-code">{failure.code}</code>
+      </div>
+      {onRetry && (
+        <Button className="button" onPress={onRetry}>
+          Try again
+        </Button>
+      )}
+    </div>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+  return (
+    <div className="empty">
+      <p className="empty-title">{title}</p>
+      {children}
+    </div>
+  );
+}
+
+/** The server's messages begin in lower case and end without a stop. */
+function sentence(text: string): string {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
+}

@@ -1,0 +1,73 @@
+import { toFailure } from '../api.js';
+import { AsOf } from '../components/AsOf.js';
+import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
+import { usePolled } from '../polling.js';
+import { type Identity, useSession } from '../session.js';
+import { BackfillCard } from './BackfillCard.js';
+import { CoverageCard } from './CoverageCard.js';
+import { DriftCard } from './DriftCard.js';
+import { LiveCharts } from './LiveCharts.js';
+import { LiveTiles } from './LiveTiles.js';
+import { ReadModeCard } from './ReadModeCard.js';
+import { UnpricedCard } from './UnpricedCard.js';
+
+const LIVE_EVERY_MS = 2_000;
+
+/** The operator's console. Every part polls by itself and says how old it is. */
+export default function OperationsPage({ identity }: { identity: Identity }) {
+  if (!identity.scopes.includes('admin')) {
+    return (
+      <Empty title="This key may not see operations">
+        <p>It needs the scope admin. Sign in with the admin key.</p>
+      </Empty>
+    );
+  }
+  return <Console />;
+}
+
+function Console() {
+  const { api } = useSession();
+  const live = usePolled('operations.live', LIVE_EVERY_MS, (signal) =>
+    api.operations.live.query(undefined, { signal }),
+  );
+  const failure = live.error === null ? null : toFailure(live.error);
+  return (
+    <>
+      <div className="view-head">
+        <div>
+          <h1>Operations</h1>
+          <p className="view-note">
+            {live.data
+              ? `microdollar ${live.data.version} on PostgreSQL ${live.data.database.serverVersion ?? '(not reachable)'} · days and times in UTC`
+              : 'Days and times in UTC'}
+          </p>
+        </div>
+        <AsOf updatedAtMs={live.dataUpdatedAt} everyMs={LIVE_EVERY_MS} failure={failure} />
+      </div>
+      {live.data?.database.isReachable === false && (
+        <p className="notice danger" role="alert">
+          The database does not answer: {live.data.database.reason}.
+        </p>
+      )}
+      {live.data !== undefined ? (
+        <LiveTiles live={live.data} />
+      ) : failure !== null ? (
+        <ErrorNotice
+          failure={failure}
+          what="The state of the server is not available"
+          onRetry={() => live.refetch()}
+        />
+      ) : (
+        <Loading what="the state of the server" />
+      )}
+      <div className="operations-pair">
+        <ReadModeCard />
+        <BackfillCard />
+      </div>
+      <CoverageCard />
+      {live.data !== undefined && <LiveCharts live={live.data} />}
+      <DriftCard />
+      <UnpricedCard />
+    </>
+  );
+}

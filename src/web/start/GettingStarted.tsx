@@ -1,0 +1,67 @@
+import { CopyCommand } from '../components/CopyCommand.js';
+
+/** From nothing to a figure on the profile, with this server's own URL. */
+export function GettingStarted() {
+  return (
+    <div className="steps-view">
+      <h1>First steps</h1>
+      <p className="lead">
+        Four commands from an empty ledger to a figure on the profile. They run in the directory
+        where <code>microdollar start</code> was started.
+      </p>
+      <Steps />
+      <h2>Only looking?</h2>
+      <p>
+        Three months of made-up traffic, and the keys to look at it with. Stop this server first, or
+        name another <code>MICRODOLLAR_DATA_DIR</code>.
+      </p>
+      <CopyCommand label="Fill with demo traffic" command="npm run -s microdollar -- demo" />
+    </div>
+  );
+}
+
+/** The commands alone; also shown where a view is still empty. */
+export function Steps({ userId = 'ada' }: { userId?: string }) {
+  const url = window.location.origin;
+  // Inside of the shell's single quotes.
+  const user = JSON.stringify(userId).replaceAll("'", "'\\''");
+  const json = `-H 'content-type: application/json'`;
+  return (
+    <ol className="steps">
+      <li>
+        <h3>Take the admin key</h3>
+        <p>It was printed once at the first start, and is kept in the data directory.</p>
+        <CopyCommand
+          label="Read the admin key"
+          command={`export ADMIN_KEY="\${MICRODOLLAR_ADMIN_KEY:-$(cat .microdollar/admin-key)}"`}
+        />
+      </li>
+      <li>
+        <h3>Create a user</h3>
+        <CopyCommand
+          label="Create a user"
+          command={`curl -s ${url}/api/users -H "authorization: Bearer $ADMIN_KEY" ${json} \\\n  -d '{"id":${user}}'`}
+        />
+      </li>
+      <li>
+        <h3>Create a key for the user</h3>
+        <p>The answer shows it this once. It is what one signs in with, and what sends events.</p>
+        <CopyCommand
+          label="Create a key"
+          command={`curl -s ${url}/api/keys -H "authorization: Bearer $ADMIN_KEY" ${json} \\\n  -d '{"kilo_user_id":${user},"scopes":["usage:write","usage:read"]}'`}
+        />
+      </li>
+      <li>
+        <h3>Send the first event</h3>
+        <p>
+          <code>cost</code> is in microdollars: 1,250 is $0.001250. Sending the same <code>id</code>{' '}
+          again changes nothing.
+        </p>
+        <CopyCommand
+          label="Send an event"
+          command={`curl -s ${url}/api/usage -H 'authorization: Bearer md_…' ${json} \\\n  -d '{"events":[{"kilo_user_id":${user},"model":"gpt-4o","input_tokens":400,"output_tokens":25,"cost":1250}]}'`}
+        />
+      </li>
+    </ol>
+  );
+}

@@ -1,0 +1,127 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AxeBuilder } from '@axe-core/playwright';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { build } from 'vite';
+import { pagePlugin } from '../../src/server/page.js';
+import { startTestServer, type TestServer } from '../integration/serverHarness.js';
+import { launchChromium } from './chromium.js';
+
+const WIDE = 1280;
+const NARROW = 375;
+
+export interface View {
+  page: Page;
+  /** Errors of the console, uncaught exceptions, refused styles and scripts, foreign requests. */
+  problems: string[];
+  close(): Promise<void>;
+}
+
+export interface PageService extends TestServer {
+  browser: Browser;
+  /** What was built. */
+  directory: string;
+  open(options?: {
+    /** Signed in with it already; absent: at the sign-in form. */
+    key?: string;
+    path?: string;
+    timezone?: string;
+  }): Promise<View>;
+}
+
+/** The built page on a server over a database of its own, and a real browser. */
+export async function startPage(): Promise<PageService> {
+  const directory = await mkdtemp(join(tmpdir(), 'microdollar-page-'));
+  await build({
+    configFile: 'vite.config.ts',
+    logLevel: 'error',
+    build: { outDir: directory, emptyOutDir: true },
+  });
+  const browser = await launchChromium();
+  const service = await startTestServer({ plugins: [pagePlugin({ directory })], logLevel: 'warn' });
+  return {
+    ...service,
+    browser,
+    directory,
+    open: (options = {}) => open(browser, service.url, options),
+    async stop() {
+      await browser.close();
+      await service.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function open(
+  browser: Browser,
+  url: string,
+  options: NonNullable<Parameters<PageService['open']>[0]>,
+): Promise<View> {
+  const context = await browser.newContext({
+    viewport: { width: WIDE, height: 860 },
+    reducedMotion: 'reduce',
+    ...(options.timezone === undefined ? {} : { timezoneId: options.timezone }),
+  });
+  context.setDefaultTimeout(15_000);
+  const page = await context.newPage();
+  const problems = watch(context, page, url);
+  if (options.key !== undefined) {
+    // Once: a sign-out must last over a reload.
+    await page.addInitScript((key) => {
+      if (sessionStorage.getItem('test.started') !== null) return;
+      sessionStorage.setItem('test.started', 'yes');
+      sessionStorage.setItem('microdollar.key', key);
+    }, options.key);
+  }
+  await page.goto(`${url}${options.path ?? '/'}`);
+  return { page, problems, close: () => context.close() };
+}
+
+function watch(context: BrowserContext, page: Page, url: string): string[] {
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(`exception: ${error.message}`));
+  page.on('console', (message) => {
+    // The browser's own line about an answer such as 401 is no fault of the page.
+    const isAnswer = message.text().startsWith('Failed to load resource');
+    if (message.type() === 'error' && !isAnswer) problems.push(`console: ${message.text()}`);
+  });
+  context.on('request', (request) => {
+    if (request.url().startsWith('blob:')) return;
+    if (!request.url().startsWith(`${url}/`)) problems.push(`foreign request: ${request.url()}`);
+  });
+  return problems;
+}
+
+/** Waits until no part of the view says that it is loading. */
+export async function untilLoaded(page: Page): Promise<void> {
+  await page.locator('h1').waitFor();
+  await page.waitForFunction(() => document.querySelector('.loading') === null);
+}
+
+/**
+ * What keeps people out of the view as it stands, in words: serious and critical violations in light
+ * and dark, and what makes a narrow screen scroll sideways.
+ */
+export async function findFaults(page: Page): Promise<string[]> {
+  const faults: string[] = [];
+  for (const colorScheme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme });
+    // Between the two only colours differ. Legacy mode: no frames here, so no page per run.
+    const axe = new AxeBuilder({ page }).setLegacyMode(true);
+    if (colorScheme === 'dark') axe.withRules(['color-contrast']);
+    const { violations } = await axe.analyze();
+    for (const { id, impact, nodes } of violations) {
+      if (impact !== 'serious' && impact !== 'critical') continue;
+      faults.push(
+        `${colorScheme} ${id}: ${nodes.map(({ html }) => html.slice(0, 150)).join(' | ')}`,
+      );
+    }
+  }
+  await page.setViewportSize({ width: NARROW, height: 812 });
+  const excess = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  );
+  if (excess > 0) faults.push(`${excess} px too wide for ${NARROW} px`);
+  return faults;
+}

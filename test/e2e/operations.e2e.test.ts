@@ -1,0 +1,193 @@
+import pg from 'pg';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ADMIN_KEY } from '../integration/serverHarness.js';
+import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
+
+const HISTORY_DAYS = 300;
+
+let service: PageService;
+let user: { id: string; key: string };
+
+/**
+ * An adopted ledger: history that another program wrote, no rollup, reads from raw usage. Two users
+ * on each day, one of them with a cost in an organization.
+ */
+beforeAll(async () => {
+  service = await startPage();
+  user = await service.newUser();
+  const other = await service.newUser();
+  const { pool } = service.database;
+  await pool.query("update ledger_settings set installed_empty = false, read_mode = 'raw'");
+  await pool.query(
+    `insert into microdollar_usage (id, kilo_user_id, model, cost, created_at)
+     select gen_random_uuid(), u, 'gpt-5', 1000 + d * 7 + length(u),
+       (now() at time zone 'UTC')::date::timestamp at time zone 'UTC' - d * interval '1 day'
+     from generate_series(0, $1::integer - 1) as d, unnest($2::text[]) as u`,
+    [HISTORY_DAYS, [user.id, other.id]],
+  );
+  await pool.query('analyze microdollar_usage');
+});
+afterAll(() => service?.stop());
+
+/** Somebody waits for a lock: bulk work rests half a second after each chunk. */
+async function slowDown(): Promise<() => Promise<void>> {
+  const holder = new pg.Client(service.database.url);
+  const waiter = new pg.Client(service.database.url);
+  await Promise.all([holder.connect(), waiter.connect()]);
+  await holder.query('select pg_advisory_lock(42)');
+  const waiting = waiter.query('select pg_advisory_lock(42)');
+  return async () => {
+    await holder.end();
+    await waiting;
+    await waiter.end();
+  };
+}
+
+async function builtDays(): Promise<number> {
+  const { rows } = await service.database.pool.query<{ built: string }>(
+    "select count(*) as built from rollup_coverage where state in ('built', 'verified')",
+  );
+  return Number(rows[0]?.built);
+}
+
+const stateIs = (page: Page, state: string) =>
+  page.locator(`[data-testid=backfill-state][data-state=${state}]`).waitFor();
+
+/** Verifies the default range from the page; what the page says of it. */
+async function verify(page: Page): Promise<string> {
+  const proof = page.getByTestId('proof');
+  const before = (await proof.count()) === 0 ? null : await proof.getAttribute('data-run');
+  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.waitForFunction((run) => {
+    const shown = document.querySelector('[data-testid=proof]');
+    return shown !== null && shown.getAttribute('data-run') !== run;
+  }, before);
+  return (await proof.textContent()) ?? '';
+}
+
+async function switchTo(page: Page, mode: string): Promise<void> {
+  await page.getByRole('button', { name: `Switch to ${mode}` }).click();
+  await page
+    .getByRole('alertdialog')
+    .getByRole('button', { name: `Switch to ${mode}` })
+    .click();
+}
+
+describe('the operations console', () => {
+  it('takes an adopted ledger from raw reads to proven rollup reads', async () => {
+    const { page, problems, close } = await service.open({ key: ADMIN_KEY });
+    await untilLoaded(page);
+
+    // Refused, with the reasons.
+    await switchTo(page, 'rollup');
+    const refusal = page.getByText('The mode was not switched');
+    await refusal.waitFor();
+    expect(await refusal.locator('..').textContent()).toMatch(/not built and verified/);
+    expect(await page.getByTestId('obstacles').textContent()).toContain('0 of 100 comparisons');
+
+    // Backfill: started, paused while it runs, resumed.
+    const release = await slowDown();
+    await page.getByRole('button', { name: 'Start a backfill' }).click();
+    await page.getByText(`${HISTORY_DAYS} days to build`).waitFor();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Start' }).click();
+    await stateIs(page, 'running');
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await stateIs(page, 'paused');
+    // A chunk that was under way when it was paused still ends.
+    await page.waitForTimeout(1_500);
+    const built = await builtDays();
+    await page.waitForTimeout(1_500);
+    expect(await builtDays()).toBe(built);
+    expect(built).toBeLessThan(HISTORY_DAYS);
+    await release();
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await stateIs(page, 'finished');
+    expect(await builtDays()).toBe(HISTORY_DAYS);
+
+    // Proven by verification, and by comparisons in shadow.
+    expect(await verify(page)).toMatch(/no drift/);
+    await switchTo(page, 'shadow');
+    await page.getByRole('button', { name: 'Compare 100 users now' }).click();
+    await page.getByText('100 of 100 shadow comparisons, 0 mismatches').waitFor();
+    await page.getByText('Every day of the three-month window is proven').waitFor();
+    await switchTo(page, 'rollup');
+    await page.locator('.mode.current', { hasText: 'rollup' }).waitFor();
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('finds planted drift with its exact amount, falls back, and repairs it from the page', async () => {
+    const { rows } = await service.database.pool.query<{ day: string }>(
+      `update microdollar_usage_daily
+       set total_cost_microdollars = total_cost_microdollars + 5
+       where kilo_user_id = $1
+         and usage_date = (now() at time zone 'UTC')::date - 3
+       returning usage_date::text as day`,
+      [user.id],
+    );
+    const day = rows[0]?.day ?? '';
+    const { page, close } = await service.open({ key: ADMIN_KEY });
+    await untilLoaded(page);
+    expect(await verify(page)).toMatch(/1 totals wrong by \$0\.000005/);
+    const finding = page.locator('section[aria-label="Drift findings"] tbody tr');
+    expect(await finding.count()).toBe(1);
+    expect(await finding.textContent()).toContain(user.id);
+    expect(await finding.locator('data').getAttribute('value')).toBe('5');
+    await page.locator(`[data-day="${day}"][data-state=drift]`).waitFor();
+    await page.locator('.mode.current', { hasText: 'raw' }).waitFor();
+
+    await page.getByRole('button', { name: 'Repair' }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Repair' }).click();
+    await page.getByText('1 totals corrected by $0.000005').waitFor();
+    await page.locator(`[data-day="${day}"][data-state=verified]`).waitFor();
+    expect(await verify(page)).toMatch(/no drift/);
+    const audit = await service.database.pool.query('select cause from rollup_repairs');
+    expect(audit.rows).toHaveLength(1);
+    await close();
+  });
+
+  it('is live, and says so when it is not', async () => {
+    const { page, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
+    await untilLoaded(page);
+    await page.locator('.as-of.live').first().waitFor();
+    const cost = 4_200;
+    await service.ledger.recordUsageBatch(
+      Array.from({ length: 20 }, () => ({ kilo_user_id: user.id, cost })),
+    );
+    await page.getByText('20 recorded, 0 rejected since start').waitFor();
+    await page.route('**/api/trpc/**', (route) => route.abort());
+    await page
+      .getByText(/Stale: as of .*the server does not answer; is it running\?\); trying/)
+      .first()
+      .waitFor();
+    await page.unroute('**/api/trpc/**');
+    await page.locator('.as-of.live').first().waitFor();
+    await close();
+  });
+
+  it('lists usage without a price', async () => {
+    const { page, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
+    await page.getByText('Everything has a price').waitFor();
+    const { id } = await service.ledger.recordUsage({
+      kilo_user_id: user.id,
+      model: 'unheard-of',
+      cost: 0,
+      metadata: { unpriced: true },
+    });
+    await page.reload();
+    await page.locator('tr', { hasText: id }).getByText('unheard-of').waitFor();
+    await close();
+  });
+
+  it('has no serious barrier in light and dark, and fits a narrow screen', async () => {
+    const { page, problems, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
+    await untilLoaded(page);
+    expect(await findFaults(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Switch to shadow' }).click();
+    await page.getByRole('alertdialog').waitFor();
+    expect(await findFaults(page)).toEqual([]);
+    expect(problems).toEqual([]);
+    await close();
+  });
+});

@@ -1,0 +1,339 @@
+import { randomUUID } from 'node:crypto';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type ArchiveFileSystem,
+  nodeArchiveFileSystem,
+} from '../../src/rollup/archive/fileSystem.js';
+import { planArchive } from '../../src/rollup/archive/plan.js';
+import { checkInvariants } from '../support/checkInvariants.js';
+import {
+  type ArchiveFixture,
+  createArchiveFixture,
+  daysAgo,
+  reportedTotals,
+} from './archiveHarness.js';
+import { runCommand } from './cliHarness.js';
+import { ledgerErrorOf } from './ledgerHarness.js';
+
+const FIRST = daysAgo(6);
+const LAST = daysAgo(5);
+const ROWS = 60;
+
+let fixture: ArchiveFixture;
+
+beforeEach(async () => {
+  fixture = await createArchiveFixture();
+  for (const id of ['ann', 'bob']) await fixture.addUser(id);
+  await fixture.record(
+    Array.from({ length: ROWS }, (_, index) => ({
+      kilo_user_id: index % 3 === 0 ? 'bob' : 'ann',
+      cost: 10 + index,
+      created_at: `${daysAgo(6 - (index % 3))}T12:00:00Z`,
+      metadata: { status_code: 200 },
+    })),
+  );
+  await fixture.prove();
+});
+
+afterEach(() => fixture.close());
+
+/** Nothing deleted, nothing changed, and the horizon is still down. */
+async function expectUntouched(): Promise<void> {
+  expect(await fixture.rawIds()).toHaveLength(ROWS);
+  expect(await fixture.rows('select archive_horizon from ledger_settings')).toEqual([
+    { archive_horizon: null },
+  ]);
+}
+
+const refusalOf = (until = LAST) => ledgerErrorOf(fixture.archive(until));
+
+describe('an archive is refused', () => {
+  it('for today, the future, and what is no day', async () => {
+    for (const until of [daysAgo(0), daysAgo(-3), '2026-02-30', 'yesterday']) {
+      const error = await refusalOf(until);
+      expect(error).toMatchObject({ code: 'invalid_request', details: { field: 'until' } });
+    }
+    await expectUntouched();
+  });
+
+  it('while days are unproven, all of them listed', async () => {
+    await fixture.rows(
+      `update rollup_coverage set state = 'built', verified_at = null where period = $1`,
+      [FIRST],
+    );
+    await fixture.rows(`update rollup_coverage set drift_keys = 1 where period = $1`, [LAST]);
+    const error = await refusalOf();
+    expect(error).toMatchObject({
+      code: 'unproven_window',
+      details: { unproven_days: [FIRST, LAST] },
+    });
+    expect(error.message).toContain(`${FIRST} to ${LAST}: not verified after their end`);
+    await expectUntouched();
+  });
+
+  it('when a day was verified only before it ended', async () => {
+    await fixture.rows(
+      `update rollup_coverage set verified_at = $1::date + interval '20 hours' where period = $1`,
+      [LAST],
+    );
+    expect((await refusalOf()).details.unproven_days).toEqual([LAST]);
+    await expectUntouched();
+  });
+
+  it('while usage is unpriced, until a signed row prices it', async () => {
+    const unpriced = randomUUID();
+    await fixture.record([
+      {
+        id: unpriced,
+        kilo_user_id: 'ann',
+        cost: 0,
+        created_at: `${LAST}T09:00:00Z`,
+        metadata: { unpriced: true },
+      },
+    ]);
+    const error = await refusalOf();
+    expect(error.details.blockers).toEqual([{ kind: 'unpriced', day: LAST, rows: 1 }]);
+    expect(error.message).toContain(`${LAST}: 1 unpriced usage rows`);
+    await fixture.record([
+      { kilo_user_id: 'ann', cost: 55, metadata: { adjusts_usage_id: unpriced } },
+    ]);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+    await fixture.expectExact();
+  });
+
+  it('for a row that prices usage which stays', async () => {
+    const unpriced = randomUUID();
+    await fixture.record([
+      {
+        id: unpriced,
+        kilo_user_id: 'ann',
+        cost: 0,
+        created_at: `${daysAgo(4)}T00:00:00Z`,
+        metadata: { unpriced: true },
+      },
+      {
+        kilo_user_id: 'ann',
+        cost: 7,
+        created_at: `${LAST}T23:59:00Z`,
+        metadata: { adjusts_usage_id: unpriced },
+      },
+    ]);
+    expect((await refusalOf()).details.blockers).toEqual([
+      { kind: 'prices_later_usage', day: LAST, rows: 1 },
+    ]);
+    expect(await fixture.archive(daysAgo(4))).toMatchObject({ days: 3 });
+  });
+
+  it('while pending rows of its days cannot be drained', async () => {
+    const client = await fixture.database.pool.connect();
+    const append = await fixture.open({ appendAlways: true });
+    await append.recordUsage({ kilo_user_id: 'ann', cost: 3, created_at: `${LAST}T10:00:00Z` });
+    const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 300, fold: async () => {} }));
+    client.release();
+    expect(error).toMatchObject({
+      code: 'unproven_window',
+      details: { blockers: [{ kind: 'pending', day: LAST, rows: 1 }] },
+    });
+    expect(error.message).toContain('run `fold`');
+    expect(await fixture.rawIds()).toHaveLength(ROWS + 1);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+    await fixture.expectExact();
+  });
+
+  it('while another one runs', async () => {
+    const client = await fixture.database.pool.connect();
+    await client.query('select pg_advisory_lock(1297369171, 1)');
+    const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 200 }));
+    expect(error.message).toMatch(/another archive is running on this database \(pid \d+\)/);
+    await client.query('select pg_advisory_unlock_all()');
+    client.release();
+    await expectUntouched();
+  });
+
+  it('for a directory that is none, or holds the files of another database', async () => {
+    const path = join(fixture.directory, 'file');
+    await writeFile(path, '');
+    const error = await ledgerErrorOf(fixture.archive(LAST, { directory: join(path, 'x') }));
+    expect(error).toMatchObject({ code: 'invalid_request', details: { field: 'out' } });
+    const plan = planArchive({ url: fixture.database.url, until: LAST, directory: path });
+    expect(await ledgerErrorOf(plan.then((made) => made))).toMatchObject({
+      code: 'invalid_request',
+    });
+    await expectUntouched();
+
+    const other = await createArchiveFixture();
+    await other.addUser('u');
+    await other.record([{ kilo_user_id: 'u', cost: 1, created_at: `${LAST}T00:00:00Z` }]);
+    await other.prove();
+    await other.archive(LAST, { directory: fixture.directory });
+    expect((await refusalOf()).message).toContain('holds the archive of database');
+    await other.close();
+    expect(await fixture.rawIds()).toHaveLength(ROWS - ROWS / 3);
+  });
+
+  it('when a foreign program wrote a raw row since the last verification', async () => {
+    await fixture.rows(
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       values (gen_random_uuid(), 'ann', 13, $1)`,
+      [`${LAST}T05:00:00Z`],
+    );
+    const error = await refusalOf();
+    expect(error.code).toBe('unproven_window');
+    expect(error.details).toMatchObject({ unproven_days: [LAST], drift_keys: 1 });
+    const left = await fixture.rows<{ day: string }>(
+      `select distinct (created_at at time zone 'UTC')::date::text as day from microdollar_usage`,
+    );
+    expect(left.map(({ day }) => day)).toContain(LAST);
+  });
+});
+
+describe('a file', () => {
+  const damaging = (damage: (path: string) => Promise<void>): ArchiveFileSystem => ({
+    ...nodeArchiveFileSystem,
+    async *read(path) {
+      await damage(path);
+      yield* nodeArchiveFileSystem.read(path);
+    },
+  });
+
+  /** A bit of a file, so far from its beginning. */
+  async function flipBit(path: string, share: number): Promise<void> {
+    const bytes = await readFile(path);
+    const at = Math.floor(bytes.length * share);
+    bytes[at] = (bytes[at] ?? 0) ^ 4;
+    await writeFile(path, bytes);
+  }
+
+  it.each([0.05, 0.3, 0.5, 0.8, 0.999])(
+    'with one bit flipped before it is read back is found, and nothing is deleted (%s)',
+    async (share) => {
+      const before = await reportedTotals(fixture);
+      const fileSystem = damaging((path) => flipBit(path, share));
+      const error = await ledgerErrorOf(fixture.archive(LAST, { fileSystem }));
+      expect(error.code).toBe('internal');
+      expect(error.message).toMatch(/is damaged/);
+      expect(await fixture.rawIds()).toHaveLength(ROWS);
+      expect(await reportedTotals(fixture)).toEqual(before);
+      expect(await checkInvariants(fixture.database.pool)).toEqual([]);
+      // The draft is thrown away, and all goes well.
+      expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+      await fixture.expectExact();
+    },
+  );
+
+  it('left by an earlier run and damaged since is found, and kept', async () => {
+    const abort = new AbortController();
+    await fixture.archive(LAST, {
+      signal: abort.signal,
+      limits: { rowsPerTransaction: 4 },
+      onStep: (step) => step === 'moved' && abort.abort(),
+    });
+    const [name = ''] = await readdir(fixture.directory);
+    const path = join(fixture.directory, name);
+    const good = await readFile(path);
+    const left = await fixture.rawIds();
+    await flipBit(path, 0.5);
+    expect((await refusalOf()).message).toContain('It may be the only copy');
+    await writeFile(path, good.subarray(0, good.length - 20));
+    expect((await refusalOf()).message).toContain(name);
+    expect(await fixture.rawIds()).toEqual(left);
+    await expect(fixture.archived()).rejects.toThrow('damaged');
+    await writeFile(path, good);
+    expect(await fixture.archive(LAST)).toMatchObject({ filesTakenUp: 1 });
+    await fixture.expectExact();
+  });
+
+  it('that differs from the table deletes nothing', async () => {
+    const abort = new AbortController();
+    await fixture.archive(LAST, {
+      signal: abort.signal,
+      limits: { rowsPerTransaction: 4 },
+      onStep: (step) => step === 'named' && abort.abort(),
+    });
+    // Counted everywhere, so that only the file can tell.
+    await fixture.rows(
+      `with changed as (
+         update microdollar_usage set cost = cost + 1
+         where id = (select id from microdollar_usage where created_at < $1::date + 1
+           order by id limit 1)
+         returning kilo_user_id
+       ), daily as (
+         update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 1
+         where usage_date = $1 and kilo_user_id in (select kilo_user_id from changed)
+       )
+       update kilocode_users set microdollars_used = microdollars_used + 1
+       where id in (select kilo_user_id from changed)`,
+      [FIRST],
+    );
+    const error = await refusalOf();
+    expect(error).toMatchObject({ code: 'internal' });
+    expect(error.message).toContain('differs from its archive file');
+    expect(await fixture.rawIds()).toHaveLength(ROWS);
+    expect(await checkInvariants(fixture.database.pool)).toEqual([]);
+  });
+
+  it('that the disk has no room for is given up, and nothing is deleted', async () => {
+    for (const failing of ['write', 'sync'] as const) {
+      const fileSystem: ArchiveFileSystem = {
+        ...nodeArchiveFileSystem,
+        async create(path) {
+          const file = await nodeArchiveFileSystem.create(path);
+          const full = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+          return { ...file, [failing]: full };
+        },
+      };
+      const error = await ledgerErrorOf(fixture.archive(LAST, { fileSystem }));
+      expect(error).toMatchObject({ code: 'unavailable' });
+      expect(error.message).toContain('the disk is full (ENOSPC)');
+    }
+    expect(await readdir(fixture.directory)).toEqual([]);
+    expect(await fixture.rawIds()).toHaveLength(ROWS);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+    await fixture.expectExact();
+  });
+});
+
+describe('the command', () => {
+  const run = (...argv: string[]) =>
+    runCommand(
+      { DATABASE_URL: fixture.database.url, MICRODOLLAR_DATA_DIR: fixture.directory },
+      '--json',
+      'archive',
+      '--out',
+      fixture.directory,
+      ...argv,
+    );
+
+  it('shows its plan, archives, and then has nothing to do', async () => {
+    const plan = await run('--until', LAST, '--dry-run');
+    expect(plan.status).toBe(0);
+    expect(JSON.parse(plan.stdout)).toMatchObject({
+      dry_run: true,
+      days: [
+        { day: FIRST, state: 'verified', raw_rows: 20 },
+        { day: LAST, state: 'verified', raw_rows: 20 },
+      ],
+      blockers: [],
+    });
+    await expectUntouched();
+    expect(await readdir(fixture.directory)).toEqual([]);
+    const done = await run('--until', LAST);
+    expect(done.status).toBe(0);
+    expect(JSON.parse(done.stdout)).toMatchObject({ days: 2, rows: 40, files: 2 });
+    expect(JSON.parse((await run('--until', LAST)).stdout)).toMatchObject({ days: 0 });
+  });
+
+  it('ends with 2 for a bad day, 1 for unproven ones', async () => {
+    expect((await run('--until', daysAgo(0))).status).toBe(2);
+    expect((await run('--until', LAST, '--wait', 'x')).status).toBe(2);
+    await fixture.rows(`delete from rollup_coverage where period = $1`, [LAST]);
+    const refused = await run('--until', LAST);
+    expect(refused.status).toBe(1);
+    expect(JSON.parse(refused.stdout).error.details.unproven_days).toEqual([LAST]);
+    const plan = await run('--until', LAST, '--dry-run');
+    expect(plan.status).toBe(1);
+    expect(JSON.parse(plan.stdout).blockers).toMatchObject([{ kind: 'unproven', day: LAST }]);
+  });
+});

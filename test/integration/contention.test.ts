@@ -1,0 +1,238 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ContentionJob,
+  distinctEvents,
+  eventOf,
+  userId,
+  type WorkerReport,
+} from '../support/contentionWorkload.js';
+import { asAdmin } from '../support/database.js';
+import { sampleWriteWaits } from '../support/lockSampler.js';
+import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+/**
+ * Exactness under contention: four processes with 64 callers each, on one database.
+ * `CONTENTION_SCALE=20` runs twenty times the events of the short form.
+ */
+const SCALE = Number(process.env.CONTENTION_SCALE ?? 1);
+const CALLERS = 64;
+/** Time zone of a worker's process and of its sessions; one more worker than zones. */
+const ZONES = ['UTC', 'America/New_York', 'Asia/Kolkata', 'UTC'] as const;
+/** What JavaScript makes of them in January 1970, minutes. */
+const OFFSETS_MINUTES = [0, 300, -330, 0];
+const WORKER = path.join(import.meta.dirname, '../support/contentionWorker.ts');
+
+interface Worker {
+  child: ChildProcess;
+  run(job: ContentionJob): Promise<WorkerReport>;
+}
+
+let fixture: LedgerFixture;
+let workers: Worker[];
+let roles: string[] = [];
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  roles = ZONES.map((_, index) => `worker_${randomBytes(4).toString('hex')}_${index}`);
+  await asAdmin(async (client) => {
+    for (const [index, role] of roles.entries()) {
+      await client.query(`create role ${role} superuser login password 'test'`);
+      await client.query(`alter role ${role} set timezone = '${ZONES[index]}'`);
+    }
+  });
+  workers = roles.map((role, index) => startWorker(role, ZONES[index] ?? 'UTC', index));
+});
+
+afterAll(async () => {
+  await Promise.all(
+    workers.map(async ({ child }) => {
+      child.stdin?.end();
+      if (child.exitCode === null) await once(child, 'exit');
+    }),
+  );
+  await fixture.close();
+  await asAdmin(async (client) => {
+    for (const role of roles) await client.query(`drop role ${role}`);
+  });
+});
+
+function startWorker(role: string, zone: string, index: number): Worker {
+  const url = new URL(fixture.database.url);
+  url.username = role;
+  url.password = 'test';
+  const child = spawn(process.execPath, ['--import', 'tsx', WORKER, url.href, String(index)], {
+    env: { ...process.env, TZ: zone },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const answers = createInterface(child.stdout)[Symbol.asyncIterator]();
+  return {
+    child,
+    run: async (job) => {
+      child.stdin.write(`${JSON.stringify(job)}\n`);
+      const { value, done } = await answers.next();
+      if (done) throw new Error(`worker ${index} ended with ${child.exitCode}`);
+      return JSON.parse(value) as WorkerReport;
+    },
+  };
+}
+
+interface Scenario {
+  name: string;
+  job: Omit<ContentionJob, 'round' | 'organizationIds' | 'processes' | 'callers'>;
+  organizations: number;
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'one hot user, personal and organization',
+    job: { users: 1, organizationShare: 0.3, eventsPerCaller: 10, duplicates: 'afterAnswer' },
+    organizations: 1,
+  },
+  {
+    name: 'one organization with 50 users',
+    job: { users: 50, organizationShare: 0.9, eventsPerCaller: 10, duplicates: 'afterAnswer' },
+    organizations: 1,
+  },
+  {
+    name: '10,000 users',
+    job: { users: 10_000, organizationShare: 0.3, eventsPerCaller: 10, duplicates: 'afterAnswer' },
+    organizations: 3,
+  },
+  {
+    name: 'one hot user, one event a statement',
+    job: {
+      users: 1,
+      organizationShare: 0.3,
+      eventsPerCaller: 6,
+      duplicates: 'afterAnswer',
+      groupCommit: false,
+    },
+    organizations: 1,
+  },
+  {
+    name: 'one hot user, always appending',
+    job: {
+      users: 1,
+      organizationShare: 0.3,
+      eventsPerCaller: 6,
+      duplicates: 'afterAnswer',
+      appendAlways: true,
+    },
+    organizations: 1,
+  },
+  {
+    name: 'the same events from every process at once, alone and in batches',
+    job: { users: 20, organizationShare: 0.5, eventsPerCaller: 8, duplicates: 'twins' },
+    organizations: 2,
+  },
+];
+
+async function setUp({ job, organizations }: Scenario): Promise<ContentionJob> {
+  const round = randomBytes(4).toString('hex');
+  const organizationIds: string[] = [];
+  for (let index = 0; index < organizations; index++) {
+    organizationIds.push(await fixture.addOrganization());
+  }
+  await fixture.rows(
+    `insert into kilocode_users (id)
+     select $1 || ' user ' || n from generate_series(0, $2::integer - 1) as n`,
+    [round, job.users],
+  );
+  expect(userId(round, 0)).toBe(`${round} user 0`);
+  return {
+    ...job,
+    round,
+    organizationIds,
+    processes: ZONES.length,
+    callers: CALLERS,
+    eventsPerCaller: Math.ceil(job.eventsPerCaller * SCALE),
+  };
+}
+
+/** Totals per user, organization and UTC day as the workload's definition gives them. */
+function expectedTotals(job: ContentionJob): Map<string, number> {
+  const totals = new Map<string, number>();
+  for (let index = 0; index < distinctEvents(job); index++) {
+    const { kilo_user_id, organization_id, created_at, cost } = eventOf(job, index);
+    const day = (created_at as string).slice(0, 10);
+    const key = `${kilo_user_id}|${organization_id ?? ''}|${day}`;
+    totals.set(key, (totals.get(key) ?? 0) + cost);
+  }
+  for (const [key, total] of totals) if (total === 0) totals.delete(key);
+  return totals;
+}
+
+async function reportedTotals(job: ContentionJob): Promise<Map<string, number>> {
+  const rows = await fixture.rows<{ key: string; total: string }>(
+    `select kilo_user_id || '|' || coalesce(organization_id::text, '') || '|' || usage_date as key,
+       total_cost_microdollars as total
+     from microdollar_usage_daily_exact
+     where starts_with(kilo_user_id, $1)
+       and total_cost_microdollars <> 0`,
+    [job.round],
+  );
+  return new Map(rows.map((row) => [row.key, Number(row.total)]));
+}
+
+describe(`${ZONES.length} processes with ${CALLERS} callers each`, () => {
+  it.each(SCENARIOS)('are exact, and nobody waits: $name', async (scenario) => {
+    const job = await setUp(scenario);
+    let reports: WorkerReport[] = [];
+    const { waits, samples } = await sampleWriteWaits(fixture.database.pool, async () => {
+      reports = await Promise.all(workers.map((worker) => worker.run(job)));
+    });
+
+    expect(reports.flatMap(({ errors }) => errors)).toEqual([]);
+    expect(reports.map(({ offsetMinutes }) => offsetMinutes)).toEqual(OFFSETS_MINUTES);
+    expect(reports.map(({ sessionTimeZone }) => sessionTimeZone)).toEqual(ZONES);
+    const recorded = reports.reduce((sum, report) => sum + report.recorded, 0);
+    expect(recorded).toBe(distinctEvents(job));
+    expect(reports.every((report) => report.duplicates > 0)).toBe(true);
+
+    expect(samples).toBeGreaterThan(10);
+    const isAllowed = (wait: (typeof waits)[number]) =>
+      // Only twins may wait, for each other: for the transaction that inserts the same id (I4).
+      job.duplicates === 'twins' &&
+      wait.counterTable === null &&
+      ['transactionid', 'spectoken'].includes(wait.lockType) &&
+      (wait.blockerQuery === null || wait.blockerQuery.includes('record'));
+    expect(waits.filter((wait) => !isAllowed(wait))).toEqual([]);
+    const [{ deadlocks } = { deadlocks: null }] = await fixture.rows<{ deadlocks: string }>(
+      'select deadlocks from pg_stat_database where datname = current_database()',
+    );
+    expect(deadlocks).toBe('0');
+
+    expect(await reportedTotals(job)).toEqual(expectedTotals(job));
+    await fixture.expectExact();
+    expect(await reportedTotals(job)).toEqual(expectedTotals(job));
+  });
+});
+
+describe('the sampler', () => {
+  it("sees the writers of the seed's statement wait for one another", async () => {
+    const user = await fixture.addUser();
+    const pool = new pg.Pool({ connectionString: fixture.database.url, max: 16 });
+    const { waits } = await sampleWriteWaits(
+      fixture.database.pool,
+      async () => {
+        const write = () => pool.query(SEED_UPSERT, [randomUUID(), user, 1, null]);
+        await Promise.all(
+          Array.from({ length: 16 }, async () => {
+            for (let round = 0; round < 20; round++) await write();
+          }),
+        );
+      },
+      '%with usage as (%',
+    );
+    await pool.end();
+    expect(waits.map(({ counterTable }) => counterTable)).toContain('kilocode_users');
+    await fixture.expectExact();
+  });
+});

@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { expect } from 'vitest';
+import { LedgerError } from '../../src/errors.js';
+import { createLedger } from '../../src/ledger.js';
+import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
+import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+
+/** A database with ledgers on it, all closed together. */
+export interface LedgerFixture {
+  database: TestDatabase;
+  /** A ledger without a background fold, so that a test decides when to fold. */
+  open(options?: Partial<LedgerOptions>): Promise<Ledger>;
+  addUser(id?: string): Promise<string>;
+  addOrganization(): Promise<string>;
+  /** Rows of one statement. */
+  rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
+  /** The invariants hold now; then everything is folded, and they hold in the base tables alone. */
+  expectExact(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function createLedgerFixture(): Promise<LedgerFixture> {
+  const database = await createTestDatabase();
+  const ledgers: Ledger[] = [];
+  const rows = async <Row>(text: string, values: unknown[] = []) =>
+    (await database.pool.query(text, values)).rows as Row[];
+  const open = async (options: Partial<LedgerOptions> = {}) => {
+    const ledger = await createLedger({
+      databaseUrl: database.url,
+      poolSize: 4,
+      backgroundFold: false,
+      ...options,
+    });
+    ledgers.push(ledger);
+    return ledger;
+  };
+  return {
+    database,
+    open,
+    rows,
+    addUser: async (id = `user ${randomUUID()}`) => {
+      await rows('insert into kilocode_users (id) values ($1)', [id]);
+      return id;
+    },
+    addOrganization: async () => {
+      const [row] = await rows<{ id: string }>(
+        `insert into organizations (name) values ('o') returning id`,
+      );
+      return row?.id ?? '';
+    },
+    expectExact: async () => {
+      expect(await checkInvariants(database.pool)).toEqual([]);
+      await foldAll(ledgers[0] ?? (await open()));
+      expect(await checkInvariants(database.pool)).toEqual([]);
+      expect(await checkFolded(database.pool)).toEqual([]);
+    },
+    close: async () => {
+      await Promise.all(ledgers.map((ledger) => ledger.close()));
+      await database.drop();
+    },
+  };
+}
+
+/** One call of `fold` leaves nothing when nobody holds a row. */
+export async function foldAll(ledger: Ledger): Promise<void> {
+  expect(await ledger.fold()).toMatchObject({ remaining: 0 });
+}
+
+/** The LedgerError that work ends with; any other end fails the test. */
+export async function ledgerErrorOf(work: Promise<unknown>): Promise<LedgerError> {
+  const error = await work.then(
+    (value) => new Error(`no error, but ${JSON.stringify(value)}`),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof LedgerError) return error;
+  throw error;
+}
+
+export const PERSONAL_DAILY = `
+  select usage_date::text as usage_date, total_cost_microdollars::integer as total
+  from microdollar_usage_daily
+  where kilo_user_id = $1 and organization_id is null
+  order by usage_date`;
+
+export const ORGANIZATION_DAILY = `
+  select usage_date::text as usage_date, total_cost_microdollars::integer as total
+  from microdollar_usage_daily
+  where kilo_user_id = $1 and organization_id = $2
+  order by usage_date`;

@@ -1,0 +1,200 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
+import type { UsageMetadata } from '../../src/record/types.js';
+import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
+import { openSessions, type Session } from '../support/sessions.js';
+import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
+
+let fixture: LedgerFixture;
+let ledger: Ledger;
+let user: string;
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  ledger = await fixture.open({ lockTimeoutMs: 250 });
+  user = await fixture.addUser();
+});
+
+afterAll(() => fixture.close());
+
+const newValue = () => `value ${randomUUID()}`;
+const record = (metadata: UsageMetadata, through = ledger) =>
+  through.recordUsage({ kilo_user_id: user, cost: 1, metadata });
+const editorOf = async (id: string) =>
+  (
+    await fixture.rows(
+      `select editor_name, lookup_values from microdollar_usage_metadata
+       left join editor_name using (editor_name_id) where id = $1`,
+      [id],
+    )
+  )[0];
+
+async function inTransaction(end: 'commit' | 'rollback', work: (client: Session) => Promise<void>) {
+  await using sessions = await openSessions(fixture.database.url, 1);
+  const session = sessions.all[0] as Session;
+  await session.run('begin');
+  await work(session);
+  await session.run(end);
+}
+
+describe('lookup values', () => {
+  it('are normalized: one row a value, for every lookup', async () => {
+    const value = newValue();
+    const metadata = Object.fromEntries(LOOKUP_NAMES.map((name) => [name, `${name} ${value}`]));
+    const first = await record(metadata);
+    const second = await record(metadata);
+    for (const name of LOOKUP_NAMES) {
+      expect(
+        await fixture.rows(
+          `select ${name}, count(*)::integer as n from microdollar_usage_metadata
+           join ${name} using (${name}_id) where id = any($1) group by 1`,
+          [[first.id, second.id]],
+        ),
+      ).toEqual([{ [name]: `${name} ${value}`, n: 2 }]);
+      const rows = `select from ${name} where ${name} = $1`;
+      expect(await fixture.rows(rows, [`${name} ${value}`])).toHaveLength(1);
+    }
+  });
+
+  it.each([
+    ['empty', ''],
+    ['with quotes, backslashes and braces', `'"\\{}, null${String.fromCharCode(10)}$1`],
+    ['the word null', 'null'],
+    ['of 512 characters of three bytes', '語'.repeat(512)],
+    ['with an emoji', '🦊'.repeat(256)],
+    ['with half a surrogate pair', `x\ud83e`],
+  ])('are kept as they are: %s', async (_, value) => {
+    for (const through of [ledger, await fixture.open({ preparedStatements: false })]) {
+      const results = await through.recordUsageBatch([
+        { kilo_user_id: user, cost: 1, metadata: { editor_name: value } },
+        { kilo_user_id: user, cost: 1, metadata: { editor_name: value, latency: 1 } },
+      ]);
+      for (const { id } of results) {
+        expect(await editorOf(id ?? '')).toEqual({
+          editor_name: value.toWellFormed(),
+          lookup_values: null,
+        });
+      }
+    }
+  });
+
+  it('get one row when many callers and processes bring the same new ones at once', async () => {
+    const values = Array.from({ length: 10 }, newValue);
+    const rivals = await Promise.all([1, 2, 3].map(() => fixture.open()));
+    const results = await Promise.all(
+      Array.from({ length: 90 }, (_, index) =>
+        record(
+          { editor_name: values[index % 10] as string },
+          [ledger, ...rivals][index % 4] as Ledger,
+        ),
+      ),
+    );
+    expect(results.every(({ status }) => status === 'recorded')).toBe(true);
+    const rows = 'select editor_name from editor_name where editor_name = any($1)';
+    expect(await fixture.rows(rows, [values])).toHaveLength(10);
+    await ledger.fold();
+    for (const { id } of results) {
+      expect(await editorOf(id)).toMatchObject({ lookup_values: null });
+    }
+  });
+
+  it('are cached: a warm write touches no lookup table', async () => {
+    const metadata = Object.fromEntries(LOOKUP_NAMES.map((name) => [name, newValue()]));
+    const appending = await fixture.open({ appendAlways: true, lockTimeoutMs: 250 });
+    for (const through of [ledger, appending]) await record(metadata, through);
+    await inTransaction('commit', async (holder) => {
+      await holder.run(`lock table ${LOOKUP_NAMES.join(', ')} in access exclusive mode`);
+      for (const through of [ledger, appending]) {
+        expect(await record(metadata, through)).toMatchObject({ status: 'recorded' });
+        const event = { kilo_user_id: user, cost: 1, metadata };
+        const results = await through.recordUsageBatch([event, event]);
+        expect(results.map(({ status }) => status)).toEqual(['recorded', 'recorded']);
+        // A new value does: the lock is what this test takes it for.
+        const error = await ledgerErrorOf(record({ editor_name: newValue() }, through));
+        expect(error).toMatchObject({ code: 'unavailable', details: { sqlstate: '55P03' } });
+      }
+    });
+  });
+
+  it('are not cached from a transaction of the caller that rolls back', async () => {
+    const value = newValue();
+    const core = { kilo_user_id: user, cost: 1 };
+    const { pool } = fixture.database;
+    const client = await pool.connect();
+    await client.query('begin');
+    await client.query('insert into editor_name (editor_name) values ($1)', [value]);
+    await insertUsageAndMetadataWithBalanceUpdate(client, core, { editor_name: value });
+    await client.query('rollback');
+    const again = await insertUsageAndMetadataWithBalanceUpdate(client, core, {
+      editor_name: value,
+    });
+    client.release();
+    expect(await editorOf(again.id)).toEqual({
+      editor_name: null,
+      lookup_values: { editor_name: value },
+    });
+    const { id } = await insertUsageAndMetadataWithBalanceUpdate(pool, core, {
+      editor_name: value,
+    });
+    expect(await editorOf(id)).toEqual({ editor_name: value, lookup_values: null });
+    await ledger.fold();
+    expect(await editorOf(again.id)).toEqual({ editor_name: value, lookup_values: null });
+  });
+});
+
+describe('values that another session is inserting', () => {
+  it.each(['commit', 'rollback'] as const)(
+    'wait as text and get their id after its %s',
+    async (end) => {
+      const value = newValue();
+      let id = '';
+      await inTransaction(end, async (holder) => {
+        await holder.run('insert into editor_name (editor_name) values ($1)', [value]);
+        id = (await record({ editor_name: value, feature: 'chat' })).id;
+        expect(await editorOf(id)).toEqual({
+          editor_name: null,
+          lookup_values: { editor_name: value },
+        });
+        await ledger.fold();
+        expect(await editorOf(id)).toMatchObject({ lookup_values: { editor_name: value } });
+      });
+      await ledger.fold();
+      expect(await editorOf(id)).toEqual({ editor_name: value, lookup_values: null });
+    },
+  );
+
+  it('hold up no other row, however many wait for them', async () => {
+    const [held, free] = [newValue(), newValue()];
+    const stuck = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`;
+    const last = 'ffffffff-ffff-4fff-bfff-ffffffffffff';
+    await inTransaction('commit', async (holder) => {
+      await holder.run('insert into editor_name (editor_name) values ($1)', [held]);
+      await fixture.rows(
+        `with usage as (
+           insert into microdollar_usage (id, kilo_user_id, cost)
+           select id, $1, 0 from unnest($2::uuid[]) as id returning id, kilo_user_id
+         )
+         insert into microdollar_usage_metadata (id, kilo_user_id, lookup_values)
+         select id, kilo_user_id,
+           jsonb_build_object('editor_name', case when id = $3 then $5::text else $4::text end)
+         from usage`,
+        [
+          user,
+          [...Array.from({ length: 450 }, (_, index) => stuck(index)), last],
+          last,
+          held,
+          free,
+        ],
+      );
+      await ledger.fold();
+      expect(await editorOf(last)).toEqual({ editor_name: free, lookup_values: null });
+      expect(await editorOf(stuck(449))).toMatchObject({ editor_name: null });
+    });
+    await ledger.fold();
+    expect(await editorOf(stuck(0))).toEqual({ editor_name: held, lookup_values: null });
+    expect(await editorOf(stuck(449))).toEqual({ editor_name: held, lookup_values: null });
+    await fixture.expectExact();
+  });
+});

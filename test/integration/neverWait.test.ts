@@ -1,0 +1,484 @@
+import { randomUUID } from 'node:crypto';
+import type { drizzle } from 'drizzle-orm/node-postgres';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LedgerError } from '../../src/errors.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
+import type { BatchResult, UsageEvent } from '../../src/record/types.js';
+import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
+import {
+  type LockWait,
+  lockWaitsDuring,
+  openSessions,
+  type Session,
+  type Sessions,
+} from '../support/sessions.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+/**
+ * I4, stepped: one session does something to the rows that a write would touch and keeps its
+ * transaction open; every way of writing must still commit, for the same payer and its
+ * neighbours, without one wait. A short lock timeout makes any wait an error.
+ */
+const LOCK_TIMEOUT_MS = 250;
+const DAY = '2025-05-06';
+const MONTH = '2025-05-01';
+const AT = `${DAY}T07:08:09Z`;
+
+let fixture: LedgerFixture;
+let sessions: Sessions;
+let holder: Session;
+let hostPool: pg.Pool;
+let single: Ledger;
+let batching: Ledger;
+let appending: Ledger;
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  sessions = await openSessions(fixture.database.url, 1);
+  holder = sessions.all[0] as Session;
+  hostPool = new pg.Pool({
+    connectionString: fixture.database.url,
+    max: 3,
+    options: `-c lock_timeout=${LOCK_TIMEOUT_MS}`,
+  });
+  const options = { lockTimeoutMs: LOCK_TIMEOUT_MS, exaFreeAllowanceMicrodollars: 100 };
+  single = await fixture.open({ ...options, groupCommit: false });
+  batching = await fixture.open(options);
+  appending = await fixture.open({ ...options, appendAlways: true });
+});
+
+afterAll(async () => {
+  await sessions.close();
+  await hostPool.end();
+  await fixture.close();
+});
+
+/** Payers of one test: what is held is the user's and the organization's; the other is beside. */
+interface Payers {
+  user: string;
+  neighbour: string;
+  organization: string;
+  lookupValue: string;
+}
+
+async function newPayers(): Promise<Payers> {
+  return {
+    user: await fixture.addUser(),
+    neighbour: await fixture.addUser(),
+    organization: await fixture.addOrganization(),
+    lookupValue: `value ${randomUUID()}`,
+  };
+}
+
+/** Personal and organization events of the user and of a neighbour in the same organization. */
+function eventsOf({ user, neighbour, organization, lookupValue }: Payers): UsageEvent[] {
+  const metadata = { editor_name: lookupValue, latency: 3 };
+  return [
+    { kilo_user_id: user, cost: 11, created_at: AT, metadata },
+    { kilo_user_id: neighbour, cost: 13, created_at: AT },
+    { kilo_user_id: user, organization_id: organization, cost: 17, created_at: AT },
+    { kilo_user_id: neighbour, organization_id: organization, cost: -19, created_at: AT, metadata },
+  ];
+}
+
+const insert = ({ metadata, ...core }: UsageEvent, executor: Parameters<typeof drizzle>[0]) =>
+  insertUsageAndMetadataWithBalanceUpdate(executor as pg.Pool, core, metadata ?? null);
+
+async function inTransaction(events: UsageEvent[]): Promise<void> {
+  const client = await hostPool.connect();
+  try {
+    await client.query('begin');
+    for (const event of events) await insert(event, client);
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+function failIfRejected(results: BatchResult[]): void {
+  for (const result of results) if ('error' in result) throw result.error;
+}
+
+/** Every way to write, one after another; a rejected write throws. */
+async function writeInEveryWay(payers: Payers): Promise<void> {
+  const events = () => eventsOf(payers);
+  for (const event of events()) await single.recordUsage(event);
+  failIfRejected(await batching.recordUsageBatch(events()));
+  for (const event of events()) await appending.recordUsage(event);
+  failIfRejected(await appending.recordUsageBatch(events()));
+  for (const event of events()) await insert(event, hostPool);
+  await inTransaction(events());
+  for (const ledger of [single, appending]) {
+    for (const { kilo_user_id, organization_id = null, cost } of events()) {
+      const exa = { kilo_user_id, organization_id, cost: cost * 10, path: '/search' };
+      await ledger.recordExaUsage({ ...exa, created_at: AT });
+    }
+  }
+}
+
+async function retriesOf(ledger: Ledger): Promise<number> {
+  const { values } = await ledger.metrics.retries.get();
+  return values.reduce((sum, each) => sum + each.value, 0);
+}
+
+/** Runs work beside the open transaction; what waited, in words. */
+async function waitsOf(work: () => Promise<unknown>): Promise<LockWait[]> {
+  const ledgers = [single, batching, appending];
+  const before = await Promise.all(ledgers.map(retriesOf));
+  const waits = await lockWaitsDuring(fixture.database.pool, work);
+  // A retry would hide a lock timeout.
+  expect(await Promise.all(ledgers.map(retriesOf))).toEqual(before);
+  return waits;
+}
+
+interface Held {
+  name: string;
+  /** What the payers have before: nothing, or rows of that day and month. */
+  fresh?: boolean;
+  statements: (payers: Payers) => [text: string, values: unknown[]][];
+  /** Ways in which the transaction may end and leave an exact ledger. */
+  ends?: readonly ('commit' | 'rollback')[];
+}
+
+const HELD: readonly Held[] = [
+  {
+    name: 'select ... for update of every counter row',
+    statements: ({ user, neighbour, organization }) => [
+      ['select from kilocode_users where id = any($1) for update', [[user, neighbour]]],
+      ['select from organizations where id = $1 for update', [organization]],
+      [
+        'select from microdollar_usage_daily where kilo_user_id = any($1) for update',
+        [[user, neighbour]],
+      ],
+      ['select from exa_monthly_usage where kilo_user_id = any($1) for update', [[user]]],
+    ],
+  },
+  {
+    name: 'select ... for share of the balance rows',
+    statements: ({ user, organization }) => [
+      ['select from kilocode_users where id = $1 for share', [user]],
+      ['select from organizations where id = $1 for share', [organization]],
+    ],
+  },
+  {
+    name: 'select ... for key share of every counter row',
+    statements: ({ user, organization }) => [
+      ['select from kilocode_users where id = $1 for key share', [user]],
+      ['select from organizations where id = $1 for key share', [organization]],
+      ['select from microdollar_usage_daily where kilo_user_id = $1 for key share', [user]],
+    ],
+  },
+  {
+    name: 'an update of the user',
+    statements: ({ user }) => [["update kilocode_users set name = 'n' where id = $1", [user]]],
+  },
+  {
+    name: 'an update of the organization',
+    statements: ({ organization }) => [
+      ["update organizations set name = 'n' where id = $1", [organization]],
+    ],
+  },
+  {
+    name: 'an update of the daily rows',
+    statements: ({ user }) => [
+      ['update microdollar_usage_daily set updated_at = now() where kilo_user_id = $1', [user]],
+    ],
+  },
+  {
+    name: 'an update of the Exa month',
+    statements: ({ user }) => [
+      ['update exa_monthly_usage set updated_at = now() where kilo_user_id = $1', [user]],
+    ],
+  },
+  {
+    name: 'updates of all of them, as another write in place would',
+    statements: ({ user }) => [[SEED_UPSERT, [randomUUID(), user, 23, AT]]],
+  },
+  {
+    name: "the insert of the day's first row",
+    fresh: true,
+    statements: ({ user, organization }) => [
+      [SEED_UPSERT, [randomUUID(), user, 23, AT]],
+      [
+        `insert into microdollar_usage_daily (kilo_user_id, organization_id, usage_date)
+         values ($1, $2, $3)`,
+        [user, organization, DAY],
+      ],
+    ],
+  },
+  {
+    name: "the insert of the Exa month's first row",
+    fresh: true,
+    statements: ({ user }) => [
+      [
+        `insert into exa_monthly_usage (kilo_user_id, month, free_allowance_microdollars)
+         values ($1, $2, 100)`,
+        [user, MONTH],
+      ],
+    ],
+  },
+  {
+    name: 'a daily row moved to the key by an update',
+    fresh: true,
+    statements: ({ user }) => [
+      [
+        `insert into microdollar_usage_daily (kilo_user_id, usage_date) values ($1, '2020-01-01')`,
+        [`${user} of old`],
+      ],
+      [
+        'update microdollar_usage_daily set kilo_user_id = $1, usage_date = $2 where kilo_user_id = $3',
+        [user, DAY, `${user} of old`],
+      ],
+    ],
+  },
+  {
+    name: 'an Exa month moved to the key by an update',
+    fresh: true,
+    statements: ({ user }) => [
+      [
+        `insert into exa_monthly_usage (kilo_user_id, month, free_allowance_microdollars)
+         values ($1, '2020-01-01', 100)`,
+        [`${user} of old`],
+      ],
+      [
+        'update exa_monthly_usage set kilo_user_id = $1, month = $2 where kilo_user_id = $3',
+        [user, MONTH, `${user} of old`],
+      ],
+    ],
+  },
+  {
+    name: 'the insert of a lookup value',
+    statements: ({ lookupValue }) => [
+      ['insert into editor_name (editor_name) values ($1)', [lookupValue]],
+    ],
+  },
+  {
+    name: 'a lookup value renamed to the one needed',
+    statements: ({ lookupValue }) => [
+      ['insert into editor_name (editor_name) values ($1)', [`old ${lookupValue}`]],
+      [
+        'update editor_name set editor_name = $1 where editor_name = $2',
+        [lookupValue, `old ${lookupValue}`],
+      ],
+    ],
+  },
+  {
+    name: 'a soft delete',
+    statements: ({ user }) => [
+      ['update kilocode_users set deleted_at = now(), name = null where id = $1', [user]],
+    ],
+  },
+  {
+    name: 'a delete of the user and the organization',
+    statements: ({ user, organization }) => [
+      ['delete from kilocode_users where id = $1', [user]],
+      ['delete from organizations where id = $1', [organization]],
+    ],
+    ends: ['rollback'],
+  },
+  {
+    name: 'a delete of the daily rows and the Exa month',
+    statements: ({ user }) => [
+      ['delete from microdollar_usage_daily where kilo_user_id = $1', [user]],
+      ['delete from exa_monthly_usage where kilo_user_id = $1', [user]],
+    ],
+    ends: ['rollback'],
+  },
+  {
+    name: 'a daily row deleted and inserted again',
+    statements: ({ user }) => [
+      [
+        `with gone as (
+           delete from microdollar_usage_daily
+           where kilo_user_id = $1 and organization_id is null
+           returning kilo_user_id, usage_date, total_cost_microdollars
+         )
+         select kilo_user_id, usage_date, total_cost_microdollars from gone`,
+        [user],
+      ],
+      [
+        `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
+         values ($1, $2, 1)`,
+        [user, DAY],
+      ],
+    ],
+  },
+  {
+    name: 'for update of the settings row',
+    statements: () => [['select from ledger_settings for update', []]],
+  },
+];
+
+const CASES = HELD.flatMap((held) =>
+  (held.ends ?? (['commit', 'rollback'] as const)).map((end) => ({ ...held, end })),
+);
+
+/** A daily row, an Exa month and a balance for each payer, in place. */
+async function giveHistory({ user, neighbour, organization }: Payers): Promise<void> {
+  for (const kilo_user_id of [user, neighbour]) {
+    for (const organization_id of [null, organization]) {
+      const payer = { kilo_user_id, organization_id, cost: 1, created_at: AT };
+      await single.recordUsage(payer);
+      await single.recordExaUsage({ ...payer, path: '/search' });
+    }
+  }
+}
+
+describe('beside a transaction that stays open after', () => {
+  it.each(CASES)('$name, then $end, no write waits', async ({ fresh, statements, end }) => {
+    const payers = await newPayers();
+    if (!fresh) await giveHistory(payers);
+    await holder.run('begin');
+    try {
+      for (const [text, values] of statements(payers)) await holder.run(text, values);
+      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+    } finally {
+      await holder.run(end);
+    }
+    await fixture.expectExact();
+    const unresolved = 'select id from microdollar_usage_metadata where lookup_values is not null';
+    expect(await fixture.rows(unresolved)).toEqual([]);
+  });
+});
+
+describe('beside a transaction of the caller that has written and stays open', () => {
+  it('no other write of the same payers waits', async () => {
+    const payers = await newPayers();
+    const events = eventsOf(payers);
+    const transaction = await hostPool.connect();
+    try {
+      await transaction.query('begin');
+      for (const event of events) await insert(event, transaction);
+      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+      await transaction.query('commit');
+    } finally {
+      transaction.release();
+    }
+    await fixture.expectExact();
+  });
+});
+
+describe('beside a fold', () => {
+  it('that holds its locks no write waits', async () => {
+    const payers = await newPayers();
+    for (const event of eventsOf(payers)) await appending.recordUsage(event);
+    const { openCountersStatement, drainStatement } = await import('../../src/counter/fold.sql.js');
+    await holder.run('begin');
+    try {
+      const { user, neighbour, organization } = payers;
+      for (const make of [openCountersStatement, drainStatement]) {
+        const { text, values } = make([user, neighbour], [organization], 100);
+        await holder.run(text, values);
+      }
+      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+    } finally {
+      await holder.run('commit');
+    }
+    await fixture.expectExact();
+  });
+});
+
+describe('the detector', () => {
+  const seedWrite = (user: string) => async () => {
+    await hostPool.query(SEED_UPSERT, [randomUUID(), user, 5, AT]);
+  };
+  const plantedLocks: [name: string, text: string, values: (user: string) => unknown[]][] = [
+    ['a held balance row', 'select from kilocode_users where id = $1 for update', (user) => [user]],
+    [
+      'a held daily row',
+      'update microdollar_usage_daily set updated_at = now() where kilo_user_id = $1',
+      (user) => [user],
+    ],
+    [
+      "the day's first row, inserted",
+      `insert into microdollar_usage_daily (kilo_user_id, usage_date) values ($1, '2025-05-07')`,
+      (user) => [user],
+    ],
+  ];
+
+  it.each(plantedLocks)("sees the seed's statement wait for %s", async (name, text, values) => {
+    const { user } = await newPayers();
+    await single.recordUsage({ kilo_user_id: user, cost: 1, created_at: AT });
+    const at = name.includes('first row') ? '2025-05-07T00:00:00Z' : AT;
+    await holder.run('begin');
+    try {
+      await holder.run(text, values(user));
+      let failure: unknown;
+      const waits = await waitsOf(async () => {
+        failure = await hostPool
+          .query(SEED_UPSERT, [randomUUID(), user, 5, at])
+          .catch((error: unknown) => error);
+      });
+      expect(failure).toMatchObject({ code: '55P03' });
+      expect(waits.map((wait) => wait.blockedBy)).toContainEqual([holder.pid]);
+    } finally {
+      await holder.run('rollback');
+    }
+    await seedWrite(user)();
+    await fixture.expectExact();
+  });
+
+  it.each([
+    ['microdollar_record_usage', 'skip locked', ''],
+    [
+      'microdollar_open_daily',
+      'if not pg_try_advisory_xact_lock',
+      'if false and not pg_try_advisory_xact_lock',
+    ],
+  ])('sees a ledger write wait when %s lacks its %s', async (name, part, without) => {
+    const own = await createLedgerFixture();
+    const text = `select pg_get_functiondef(oid) as definition from pg_proc where proname = $1`;
+    const [row] = await own.rows<{ definition: string }>(text, [name]);
+    expect(row?.definition).toContain(part);
+    await own.rows(row?.definition.replaceAll(part, without) ?? '');
+    const user = await own.addUser();
+    const damaged = await own.open({ lockTimeoutMs: LOCK_TIMEOUT_MS, groupCommit: false });
+    await damaged.recordUsage({ kilo_user_id: user, cost: 1, created_at: '2025-05-05T00:00:00Z' });
+    await using ownSessions = await openSessions(own.database.url, 1);
+    const [ownHolder] = ownSessions.all;
+    await ownHolder?.run('begin');
+    // The user's row, and a day that has no row yet.
+    await ownHolder?.run(SEED_UPSERT, [randomUUID(), user, 1, AT]);
+    const day = name === 'microdollar_open_daily' ? AT : '2025-05-05T00:00:00Z';
+    if (name === 'microdollar_open_daily') {
+      await ownHolder?.run('rollback');
+      await ownHolder?.run('begin');
+      await ownHolder?.run(
+        'insert into microdollar_usage_daily (kilo_user_id, usage_date) values ($1, $2)',
+        [user, DAY],
+      );
+    }
+    const write = damaged.recordUsage({ kilo_user_id: user, cost: 1, created_at: day });
+    await expect(write).rejects.toMatchObject({ details: { sqlstate: '55P03' } });
+    await ownSessions.close();
+    await own.close();
+  });
+
+  it('sees a ledger write wait for the one thing it may wait for: its twin (I3)', async () => {
+    const { user } = await newPayers();
+    const id = randomUUID();
+    await holder.run('begin');
+    try {
+      await holder.run(SEED_UPSERT, [id, user, 5, AT]);
+      let failure: unknown;
+      const waits = await lockWaitsDuring(fixture.database.pool, async () => {
+        failure = await single
+          .recordUsage({ id, kilo_user_id: user, cost: 5, created_at: AT })
+          .catch((error: unknown) => error);
+      });
+      expect(failure).toBeInstanceOf(LedgerError);
+      expect(failure).toMatchObject({ code: 'unavailable', retryable: true });
+      expect(waits.map((wait) => wait.blockedBy)).toContainEqual([holder.pid]);
+    } finally {
+      await holder.run('commit');
+    }
+    const answer = await single.recordUsage({ id, kilo_user_id: user, cost: 5, created_at: AT });
+    expect(answer.status).toBe('duplicate');
+    await fixture.expectExact();
+  });
+});

@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApiKey } from '../../src/accounts/apiKeys.js';
+import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { finishScrubs, softDeleteUser } from '../../src/accounts/softDelete.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
+import type { UsageMetadata } from '../../src/record/types.js';
+import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
+import { lockWaits, openSessions } from '../support/sessions.js';
+import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
+
+const AT = '2025-05-06T07:08:09Z';
+const PERSONAL: UsageMetadata = {
+  http_user_agent: 'agent of one person',
+  http_ip: '192.0.2.1',
+  vercel_ip_city: 'Springfield',
+  vercel_ip_country: 'XX',
+  vercel_ip_latitude: 1.5,
+  vercel_ip_longitude: 2.5,
+  ja4_digest: 'ja4',
+  machine_id: 'machine',
+  session_id: 'session',
+  user_prompt_prefix: 'dear diary',
+  system_prompt_prefix: 'you are',
+};
+const KEPT: UsageMetadata = { feature: 'chat', status_code: 200, latency: 7 };
+/** Metadata columns as they are stored; null in all of these = scrubbed. */
+const PERSONAL_COLUMNS = [...Object.keys(PERSONAL).map(storedName), 'lookup_values'];
+
+function storedName(field: string): string {
+  const isLookup = /^(http|vercel_ip_c|ja4|system_prompt_prefix)/.test(field);
+  return isLookup ? `${field}_id` : field;
+}
+
+let fixture: LedgerFixture;
+let ledger: Ledger;
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  ledger = await fixture.open();
+});
+
+afterAll(() => fixture.close());
+
+const pool = () => fixture.database.pool;
+
+/** Metadata rows of the user in which any personal column is set. */
+async function personalRows(user: string): Promise<number> {
+  const [row] = await fixture.rows<{ n: number }>(
+    `select count(*)::integer as n from microdollar_usage_metadata
+     where kilo_user_id = $1 and num_nonnulls(${PERSONAL_COLUMNS.join(', ')}) > 0`,
+    [user],
+  );
+  return row?.n ?? -1;
+}
+
+/** As the server's background does; the scrub of a deletion long enough ago is final. */
+async function finishAll(user: string): Promise<void> {
+  await fixture.rows(
+    `update kilocode_users set deleted_at = deleted_at - interval '2 minutes' where id = $1`,
+    [user],
+  );
+  const unfinished = 'select from kilocode_users where id = $1 and scrub_after_xid is not null';
+  // Other test files on the same server have transactions of their own, for a moment.
+  do {
+    await finishScrubs(pool());
+    await sleep(5);
+  } while ((await fixture.rows(unfinished, [user])).length > 0);
+}
+
+describe('soft-deleting a user', () => {
+  it('scrubs the person, revokes the keys, and keeps usage, rollup and balance', async () => {
+    const user = await fixture.addUser();
+    const neighbour = await fixture.addUser();
+    const organization = await fixture.addOrganization();
+    await fixture.rows('update kilocode_users set email = $2, name = $2 where id = $1', [
+      user,
+      'a person',
+    ]);
+    await addOrganizationMember(pool(), organization, user);
+    await createApiKey(pool(), { kilo_user_id: user, scopes: ['usage:read'] });
+    const metadata = { ...PERSONAL, ...KEPT };
+    const event = { kilo_user_id: user, cost: 70, created_at: AT, metadata };
+    const { id } = await ledger.recordUsage(event);
+    await ledger.recordUsage({ ...event, organization_id: organization });
+    await ledger.recordExaUsage({ kilo_user_id: user, cost: 5, path: '/search', created_at: AT });
+    await ledger.recordUsage({ ...event, kilo_user_id: neighbour });
+    const billing = () =>
+      fixture.rows(
+        `select to_jsonb(u) as row from microdollar_usage as u where kilo_user_id = $1
+         union all select to_jsonb(d) from microdollar_usage_daily as d where kilo_user_id = $1
+         union all select to_jsonb(x) from exa_usage_log as x where kilo_user_id = $1
+         union all select to_jsonb(m) from exa_monthly_usage as m where kilo_user_id = $1
+         union all select to_jsonb(b) from kilocode_user_balances as b where kilo_user_id = $1`,
+        [user],
+      );
+    const before = await billing();
+    expect(before).toHaveLength(7);
+
+    expect((await softDeleteUser(pool(), user)).scrubbedEvents).toBe(2);
+
+    expect(await billing()).toEqual(before);
+    expect(await personalRows(user)).toBe(0);
+    expect(await personalRows(neighbour)).toBe(1);
+    const [kept] = await fixture.rows(
+      `select feature, status_code, latency from microdollar_usage_metadata
+       join feature using (feature_id) where id = $1`,
+      [id],
+    );
+    expect(kept).toEqual(KEPT);
+    expect(
+      await fixture.rows(
+        `select email, name, deleted_at is not null as is_deleted,
+           (select count(*)::integer from organization_memberships
+           where kilo_user_id = u.id) as memberships,
+           (select bool_and(revoked_at is not null) from api_keys
+           where kilo_user_id = u.id) as is_revoked
+         from kilocode_users as u where id = $1`,
+        [user],
+      ),
+    ).toEqual([{ email: null, name: null, is_deleted: true, memberships: 0, is_revoked: true }]);
+    await fixture.expectExact();
+  });
+
+  it('again is harmless', async () => {
+    const user = await fixture.addUser();
+    await ledger.recordUsage({ kilo_user_id: user, cost: 1, metadata: PERSONAL });
+    const deletedAt = 'select deleted_at::text from kilocode_users where id = $1';
+    expect((await softDeleteUser(pool(), user)).scrubbedEvents).toBe(1);
+    const first = await fixture.rows(deletedAt, [user]);
+    expect((await softDeleteUser(pool(), user)).scrubbedEvents).toBe(0);
+    expect(await fixture.rows(deletedAt, [user])).toEqual(first);
+    await finishAll(user);
+    await softDeleteUser(pool(), user);
+    await finishAll(user);
+    expect(await personalRows(user)).toBe(0);
+  });
+
+  it('that does not exist is an unknown_user', async () => {
+    const error = await ledgerErrorOf(softDeleteUser(pool(), 'nobody'));
+    expect(error).toMatchObject({ code: 'unknown_user', details: { field: 'id' } });
+  });
+
+  it('lets later writes be billed, without their metadata, on every way in', async () => {
+    const user = await fixture.addUser();
+    await softDeleteUser(pool(), user);
+    const appending = await fixture.open({ appendAlways: true, groupCommit: false });
+    const event = () => ({ kilo_user_id: user, cost: 10, metadata: PERSONAL });
+    const { metadata, ...core } = event();
+    await ledger.recordUsage(event());
+    await ledger.recordUsageBatch([event(), event()]);
+    await appending.recordUsage(event());
+    await insertUsageAndMetadataWithBalanceUpdate(pool(), core, metadata);
+    const client = await pool().connect();
+    await client.query('begin');
+    await insertUsageAndMetadataWithBalanceUpdate(client, core, metadata);
+    await client.query('commit');
+    client.release();
+    expect(await ledger.getUserBalance(user)).toBe(60);
+    const rows = 'select id from microdollar_usage_metadata where kilo_user_id = $1';
+    expect(await fixture.rows(rows, [user])).toEqual([]);
+    await fixture.expectExact();
+  });
+});
+
+describe('writes in flight while the user is deleted', () => {
+  it('are scrubbed once their transaction ends', async () => {
+    const user = await fixture.addUser();
+    const client = await pool().connect();
+    await client.query('begin');
+    const core = { kilo_user_id: user, cost: 10 };
+    await insertUsageAndMetadataWithBalanceUpdate(client, core, PERSONAL);
+    const deleting = softDeleteUser(pool(), user);
+    const mark = 'select from kilocode_users where id = $1 and deleted_at is not null';
+    while ((await fixture.rows(mark, [user])).length === 0) await sleep(5);
+    // The first scrub sees nothing of the open transaction.
+    await sleep(60);
+    await client.query('commit');
+    client.release();
+    expect((await deleting).scrubbedEvents).toBe(1);
+    expect(await personalRows(user)).toBe(0);
+    expect(await ledger.getUserBalance(user)).toBe(10);
+    await fixture.expectExact();
+  });
+
+  it('that outlast the call are scrubbed by the background', async () => {
+    const user = await fixture.addUser();
+    const client = await pool().connect();
+    await client.query('begin');
+    const core = { kilo_user_id: user, cost: 10 };
+    await insertUsageAndMetadataWithBalanceUpdate(client, core, PERSONAL);
+    expect(await softDeleteUser(pool(), user)).toEqual({ scrubbedEvents: 0, isFinal: false });
+    await finishScrubs(pool());
+    await client.query('commit');
+    client.release();
+    expect(await personalRows(user)).toBe(1);
+    await finishAll(user);
+    expect(await personalRows(user)).toBe(0);
+    await fixture.expectExact();
+  });
+
+  it('whose statement began before, and took its transaction id after, are scrubbed too', async () => {
+    const user = await fixture.addUser();
+    const other = await fixture.addUser();
+    const twinId = '00000000-0000-4000-8000-000000000001';
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const [holder] = sessions.all;
+    if (!holder) throw new Error('no session');
+    await holder.run('begin');
+    await holder.run(SEED_UPSERT, [twinId, other, 1, AT]);
+    const patient = await fixture.open({ lockTimeoutMs: 30_000 });
+    // Its lookups exist, so that the batch is all that it sends.
+    await patient.recordUsage({ kilo_user_id: other, cost: 1, metadata: PERSONAL });
+    const writing = patient.recordUsageBatch([
+      { id: twinId, kilo_user_id: other, cost: 1, created_at: AT },
+      { id: randomUUID(), kilo_user_id: user, cost: 2, metadata: PERSONAL },
+    ]);
+    while ((await lockWaits(pool())).length === 0) await sleep(5);
+    const deleting = softDeleteUser(pool(), user);
+    const mark = `select from kilocode_users where id = $1 and scrub_after_xid < '1000000000000'`;
+    while ((await fixture.rows(mark, [user])).length === 0) await sleep(5);
+    await holder.run('commit');
+    expect((await writing).map(({ status }) => status)).toEqual(['duplicate', 'recorded']);
+    await deleting;
+    await finishAll(user);
+    expect(await personalRows(user)).toBe(0);
+    await fixture.expectExact();
+  });
+
+  it('keep no lookup value as text, and none is brought back by resolving', async () => {
+    const user = await fixture.addUser();
+    const client = await pool().connect();
+    await client.query('begin');
+    const metadata = { http_ip: `198.51.100.${randomUUID()}`, feature: 'chat' };
+    const core = { kilo_user_id: user, cost: 10 };
+    await insertUsageAndMetadataWithBalanceUpdate(client, core, metadata);
+    await client.query('commit');
+    client.release();
+    await softDeleteUser(pool(), user);
+    await ledger.fold();
+    expect(await personalRows(user)).toBe(0);
+    const value = 'select http_ip from http_ip where http_ip = $1';
+    expect(await fixture.rows(value, [metadata.http_ip])).toEqual([]);
+  });
+});

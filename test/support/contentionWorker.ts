@@ -1,0 +1,100 @@
+/**
+ * One process of the contention test: `contentionWorker.ts <databaseUrl> <process number>`. Reads a
+ * ContentionJob a line on stdin, runs it with a ledger of its own, and prints a WorkerReport.
+ */
+import { createInterface } from 'node:readline';
+import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import type { BatchResult } from '../../src/record/types.js';
+import {
+  type ContentionJob,
+  eventOf,
+  eventRange,
+  type WorkerReport,
+} from './contentionWorkload.js';
+
+const [databaseUrl = '', processNumber = '0'] = process.argv.slice(2);
+const worker = Number(processNumber);
+/** One event in this many is sent again. */
+const DUPLICATE_EVERY = 8;
+
+type Tally = Pick<WorkerReport, 'recorded' | 'duplicates' | 'errors'>;
+
+function note(tally: Tally, result: BatchResult, wanted: string, expectedCreatedAt?: string) {
+  if (result.status === 'rejected') tally.errors.push(result.error.message);
+  else if (result.id !== wanted) tally.errors.push(`answer for ${result.id}, not ${wanted}`);
+  else if (expectedCreatedAt && Date.parse(result.created_at) !== Date.parse(expectedCreatedAt)) {
+    tally.errors.push(`created_at ${result.created_at}, not ${expectedCreatedAt}`);
+  } else if (result.status === 'duplicate') tally.duplicates++;
+  else tally.recorded++;
+}
+
+/** One caller: its share of the events, one at a time; some are sent again once answered. */
+async function runCaller(ledger: Ledger, job: ContentionJob, caller: number, tally: Tally) {
+  const { from } = eventRange(job, worker);
+  const first = from + caller * job.eventsPerCaller;
+  for (let index = first; index < first + job.eventsPerCaller; index++) {
+    const event = eventOf(job, index);
+    const result = await ledger.recordUsage(event);
+    note(tally, result, event.id, event.created_at as string);
+    if (index % DUPLICATE_EVERY !== 0) continue;
+    const again = await ledger.recordUsage(event);
+    note(tally, again, event.id, result.created_at);
+    if (again.status !== 'duplicate') tally.errors.push(`${event.id} was recorded twice`);
+  }
+}
+
+/** As twins: every process sends every event, odd ones backwards, every other caller in a batch. */
+async function runTwinCaller(ledger: Ledger, job: ContentionJob, caller: number, tally: Tally) {
+  const numbers = Array.from({ length: job.eventsPerCaller }, (_, index) => index * job.callers);
+  if (worker % 2 === 1) numbers.reverse();
+  const events = numbers.map((number) => eventOf(job, number + caller));
+  if (caller % 2 === 0) {
+    const results = await ledger.recordUsageBatch(events);
+    results.forEach((result, index) => {
+      note(tally, result, events[index]?.id ?? '', events[index]?.created_at as string);
+    });
+    return;
+  }
+  for (const event of events) {
+    note(tally, await ledger.recordUsage(event), event.id, event.created_at as string);
+  }
+}
+
+async function run(job: ContentionJob): Promise<WorkerReport> {
+  const ledger = await createLedger({
+    databaseUrl,
+    poolSize: 8,
+    appendAlways: job.appendAlways ?? false,
+    groupCommit: job.groupCommit ?? true,
+  });
+  const tally: Tally = { recorded: 0, duplicates: 0, errors: [] };
+  const runOne = job.duplicates === 'twins' ? runTwinCaller : runCaller;
+  try {
+    await Promise.all(
+      Array.from({ length: job.callers }, async (_, caller) => {
+        try {
+          await runOne(ledger, job, caller, tally);
+        } catch (error) {
+          tally.errors.push(String(error));
+        }
+      }),
+    );
+    const retries = await ledger.metrics.retries.get();
+    const appends = await ledger.metrics.contendedAppends.get();
+    const zone = await ledger.pool.query(`select current_setting('timezone') as zone`);
+    return {
+      ...tally,
+      errors: tally.errors.slice(0, 10),
+      retries: Object.fromEntries(retries.values.map((each) => [each.labels.cause, each.value])),
+      contendedAppends: appends.values[0]?.value ?? 0,
+      offsetMinutes: new Date(0).getTimezoneOffset(),
+      sessionTimeZone: zone.rows[0].zone,
+    };
+  } finally {
+    await ledger.close();
+  }
+}
+
+const lines = createInterface(process.stdin);
+for await (const line of lines) console.log(JSON.stringify(await run(JSON.parse(line))));

@@ -1,0 +1,44 @@
+/**
+ * A gateway as a process of its own, to be killed: `gatewayWorker.ts <databaseUrl> <dataDir> <port>
+ * <upstreamUrl>`. Prints its URL when it is ready. The database may be away: it waits for it.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openDurability } from '../../src/gateway/durable/index.js';
+import { createGateway } from '../../src/gateway/index.js';
+import { createLedger } from '../../src/ledger.js';
+import { createServer } from '../../src/server/index.js';
+
+const [databaseUrl = '', dataDir = '', port = '0', upstreamUrl = ''] = process.argv.slice(2);
+
+async function openLedger() {
+  for (;;) {
+    try {
+      return await createLedger({ databaseUrl, poolSize: 4 });
+    } catch {
+      await sleep(100);
+    }
+  }
+}
+
+const ledger = await openLedger();
+const durability = await openDurability({
+  ledger,
+  databaseUrl,
+  dataDir,
+  databaseTimeoutMs: 1_000,
+  maintenanceIntervalMs: 200,
+});
+const upstream = { url: upstreamUrl, key: 'k' };
+const server = createServer({
+  ledger,
+  port: Number(port),
+  logLevel: 'error',
+  plugins: [createGateway({ ...durability, upstreams: { openai: upstream, anthropic: upstream } })],
+});
+console.log(await server.listen());
+process.on('SIGTERM', async () => {
+  await server.close();
+  await durability.close();
+  await ledger.close();
+  process.exit(0);
+});

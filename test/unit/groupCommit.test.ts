@@ -1,0 +1,201 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ValidEvent } from '../../src/record/event.js';
+import { validateEvent } from '../../src/record/event.js';
+import { GroupCommit, type GroupCommitOptions } from '../../src/record/groupCommit.js';
+import type { Outcome } from '../../src/record/recorder.js';
+
+const ID = '00000000-0000-4000-8000-00000000000a';
+const event = (cost: number, id: string | null = null) =>
+  validateEvent({ kilo_user_id: 'u', cost, id }, { nulBytesRemoved: 0 });
+
+const answer = (each: ValidEvent): Outcome => ({
+  result: { id: each.id, created_at: '', status: 'recorded', new_microdollars_used: each.cost },
+});
+
+/** A queue whose writes the test answers by hand, in any order. */
+function manualQueue(options: Partial<GroupCommitOptions> = {}) {
+  const writes: {
+    costs: number[];
+    ids: string[];
+    finish(): Promise<void>;
+    fail(e: Error): void;
+  }[] = [];
+  const queue = new GroupCommit({
+    lanes: 2,
+    maxBatch: 10,
+    maxQueue: 100,
+    ...options,
+    write: (events) =>
+      new Promise((resolve, reject) => {
+        writes.push({
+          costs: events.map(({ cost }) => cost),
+          ids: events.map(({ id }) => id),
+          finish: async () => {
+            resolve(events.map(answer));
+            await turn();
+          },
+          fail: reject,
+        });
+      }),
+  });
+  return { queue, writes };
+}
+
+describe('group commit', () => {
+  it('sends one call at once when idle', async () => {
+    const { queue, writes } = manualQueue();
+    const result = queue.record(event(1));
+    await turn();
+    expect(writes.map(({ costs }) => costs)).toEqual([[1]]);
+    await writes[0]?.finish();
+    expect((await result).new_microdollars_used).toBe(1);
+  });
+
+  it('sends calls made together as one statement, in order', async () => {
+    const { queue, writes } = manualQueue();
+    const results = [3, 1, 2].map((cost) => queue.record(event(cost)));
+    await turn();
+    expect(writes.map(({ costs }) => costs)).toEqual([[3, 1, 2]]);
+    await writes[0]?.finish();
+    const balances = (await Promise.all(results)).map((each) => each.new_microdollars_used);
+    expect(balances).toEqual([3, 1, 2]);
+  });
+
+  it('gathers while a statement is in flight, and sends when it is back', async () => {
+    const { queue, writes } = manualQueue();
+    void queue.record(event(1));
+    await turn();
+    for (const cost of [2, 3, 4]) void queue.record(event(cost));
+    await turn();
+    expect(writes).toHaveLength(1);
+    expect(queue.queued).toBe(3);
+    await writes[0]?.finish();
+    expect(writes[1]?.costs).toEqual([2, 3, 4]);
+    expect(queue.queued).toBe(0);
+  });
+
+  it('opens another lane for a full half batch, but no more lanes than allowed', async () => {
+    const { queue, writes } = manualQueue({ lanes: 2, maxBatch: 4 });
+    void queue.record(event(0));
+    await turn();
+    for (let cost = 1; cost <= 9; cost++) void queue.record(event(cost));
+    await turn();
+    expect(writes.map(({ costs }) => costs)).toEqual([[0], [1, 2, 3, 4]]);
+    await writes[1]?.finish();
+    expect(writes[2]?.costs).toEqual([5, 6, 7, 8]);
+  });
+
+  it('opens another lane when the first is out for long: it may wait for a twin', async () => {
+    const { queue, writes } = manualQueue();
+    void queue.record(event(1));
+    await turn();
+    void queue.record(event(2));
+    while (writes.length < 2) await turn();
+    expect(writes[1]?.costs).toEqual([2]);
+  });
+
+  it('puts two events of one id into two statements', async () => {
+    const { queue, writes } = manualQueue();
+    for (const each of [event(1, ID), event(2), event(3, ID), event(4)]) void queue.record(each);
+    await turn();
+    expect(writes[0]?.costs).toEqual([1, 2, 4]);
+    await writes[0]?.finish();
+    expect(writes[1]?.costs).toEqual([3]);
+  });
+
+  it('refuses what exceeds its bound, with a retryable error, and accepts again later', async () => {
+    const { queue, writes } = manualQueue({ maxQueue: 2, lanes: 1 });
+    void queue.record(event(0));
+    await turn();
+    void queue.record(event(1));
+    void queue.record(event(2));
+    await expect(queue.record(event(3))).rejects.toMatchObject({
+      code: 'unavailable',
+      retryable: true,
+      details: { waiting: 2 },
+    });
+    await writes[0]?.finish();
+    const later = queue.record(event(4));
+    await writes[1]?.finish();
+    await writes[2]?.finish();
+    expect((await later).new_microdollars_used).toBe(4);
+  });
+
+  it('rejects every caller of a write that fails, and goes on', async () => {
+    const { queue, writes } = manualQueue();
+    const failed = [1, 2].map((cost) => queue.record(event(cost)));
+    await turn();
+    writes[0]?.fail(new Error('lost'));
+    for (const each of failed) await expect(each).rejects.toThrow('lost');
+    const next = queue.record(event(3));
+    await turn();
+    await writes[1]?.finish();
+    expect((await next).new_microdollars_used).toBe(3);
+  });
+
+  it('drains: resolves only when everything is answered', async () => {
+    const { queue, writes } = manualQueue({ lanes: 1, maxBatch: 2 });
+    await queue.drain();
+    for (let cost = 0; cost < 5; cost++) void queue.record(event(cost));
+    let isDrained = false;
+    const drained = queue.drain().then(() => {
+      isDrained = true;
+    });
+    await turn();
+    for (let write = 0; write < 3; write++) {
+      expect(isDrained).toBe(false);
+      await writes[write]?.finish();
+    }
+    await drained;
+    expect(writes.map(({ costs }) => costs)).toEqual([[0, 1], [2, 3], [4]]);
+  });
+
+  it('answers every call with its own outcome, whatever the order of arrivals and answers', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 8 }), { maxLength: 12 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 6 }),
+        fc.infiniteStream(fc.nat()),
+        async (bursts, lanes, maxBatch, choices) => {
+          const { queue, writes } = manualQueue({ lanes, maxBatch, maxQueue: 1000 });
+          const open: typeof writes = [];
+          let seen = 0;
+          const results: Promise<[sent: string, got: string]>[] = [];
+          const answerOne = async () => {
+            open.push(...writes.slice(seen));
+            seen = writes.length;
+            expect(open.length).toBeLessThanOrEqual(lanes);
+            for (const { ids } of open) {
+              expect(ids.length).toBeLessThanOrEqual(maxBatch);
+              expect(new Set(ids).size).toBe(ids.length);
+            }
+            const [write] = open.splice((choices.next().value ?? 0) % (open.length || 1), 1);
+            await write?.finish();
+          };
+          for (const burst of bursts) {
+            for (const number of burst) {
+              const sent = event(number, `00000000-0000-4000-8000-00000000000${number}`);
+              results.push(queue.record(sent).then(({ id }) => [sent.id, id]));
+            }
+            await turn();
+            await answerOne();
+          }
+          const drained = queue.drain();
+          let isDrained = false;
+          void drained.then(() => {
+            isDrained = true;
+          });
+          while (!isDrained) {
+            await turn();
+            await answerOne();
+          }
+          for (const [sent, got] of await Promise.all(results)) expect(got).toBe(sent);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+});

@@ -1,0 +1,143 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { LedgerError } from '../../src/errors.js';
+import {
+  formatUsd,
+  fromMicrodollars,
+  toMicrodollars,
+  toSafeInteger,
+  toUsdCents,
+} from '../../src/money.js';
+
+const codeOf = (run: () => unknown) => {
+  try {
+    return run();
+  } catch (error) {
+    return error instanceof LedgerError ? error.code : error;
+  }
+};
+
+describe('toMicrodollars', () => {
+  it.each<[number | string, number]>([
+    [1, 1_000_000],
+    ['1', 1_000_000],
+    [' 2.5 ', 2_500_000],
+    ['.5', 500_000],
+    ['5.', 5_000_000],
+    ['+0.000001', 1],
+    ['0.0000005', 1],
+    ['0.00000049999999999999999999', 0],
+    ['-0.0000005', -1],
+    ['-0.0000004', 0],
+    [-0, 0],
+    // 1.005 is a little less in binary; its shortest decimal form is what was meant.
+    [1.0000005, 1_000_001],
+    [0.1 + 0.2, 300_000],
+    [1e-7, 0],
+    [5e-7, 1],
+    ['1e3', 1_000_000_000],
+    ['9007199254.740991', Number.MAX_SAFE_INTEGER],
+    ['-9007199254.740991', -Number.MAX_SAFE_INTEGER],
+  ])('%s USD is %s', (usd, expected) => {
+    expect(toMicrodollars(usd)).toBe(expected);
+  });
+
+  it.each(['', ' ', '.', '1,5', '1_000', '0x10', 'NaN', 'Infinity', '1e', '--1', '$1', '1e999'])(
+    'refuses %j',
+    (text) => {
+      expect(codeOf(() => toMicrodollars(text))).toBe('invalid_event');
+    },
+  );
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('refuses %s', (usd) => {
+    expect(codeOf(() => toMicrodollars(usd))).toBe('invalid_event');
+  });
+
+  it('refuses what leaves the safe range, instead of rounding it', () => {
+    expect(codeOf(() => toMicrodollars('9007199254.740992'))).toBe('out_of_range');
+    expect(codeOf(() => toMicrodollars(1e16))).toBe('out_of_range');
+  });
+
+  it('is exact for every decimal of six places, and undone by formatUsd', () => {
+    fc.assert(
+      fc.property(fc.maxSafeInteger(), (amount) => {
+        expect(toMicrodollars(formatUsd(amount))).toBe(amount === 0 ? 0 : amount);
+      }),
+    );
+  });
+
+  it('is symmetric about zero', () => {
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 1e9, noNaN: true }), (usd) => {
+        expect(toMicrodollars(-usd) + toMicrodollars(usd)).toBe(0);
+      }),
+    );
+  });
+});
+
+describe('formatUsd', () => {
+  it.each<[number | bigint, string]>([
+    [0, '0.000000'],
+    [1, '0.000001'],
+    [-1, '-0.000001'],
+    [1_234_567, '1.234567'],
+    [-1_000_000, '-1.000000'],
+    [9_223_372_036_854_775_807n, '9223372036854.775807'],
+  ])('%s is %s', (amount, text) => {
+    expect(formatUsd(amount)).toBe(text);
+  });
+});
+
+describe('fromMicrodollars', () => {
+  it('comes back as the same amount', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: -1e15, max: 1e15 }), (amount) => {
+        expect(toMicrodollars(fromMicrodollars(amount)) === amount || amount === 0).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('toUsdCents', () => {
+  it.each<[bigint, bigint, number]>([
+    [0n, 3n, 0],
+    [14_999n, 3n, 0],
+    [15_000n, 3n, 0.01],
+    [-14_999n, 3n, 0],
+    [-15_000n, 3n, -0.01],
+    [5_000n, 1n, 0.01],
+    [4_999n, 1n, 0],
+    [100_000_000n, 3n, 33.33],
+    [200_000_000n, 3n, 66.67],
+    [27_670_116_110_564_327_421n, 3n, 9_223_372_036_854.78],
+  ])('%s / %s is %s', (amount, divisor, usd) => {
+    expect(toUsdCents(amount, divisor)).toBe(usd);
+  });
+
+  it('rounds once: never by way of whole microdollars', () => {
+    // 14,999.67 a month would be 15,000 microdollars, and then a cent.
+    expect(toUsdCents(44_999n, 3n)).toBe(0.01);
+    expect(toUsdCents(14_999n, 3n)).toBe(0);
+  });
+
+  it('is within half a cent, away from zero at the half', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: -1e12, max: 1e12 }), (amount) => {
+        const cents = Math.round(toUsdCents(BigInt(amount), 3n) * 100);
+        const difference = Math.abs(cents) * 30_000 - Math.abs(amount);
+        expect(difference > -15_000 && difference <= 15_000).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('toSafeInteger', () => {
+  it('takes what PostgreSQL answers, and never rounds', () => {
+    expect(toSafeInteger('9007199254740991')).toBe(Number.MAX_SAFE_INTEGER);
+    expect(toSafeInteger(-5n)).toBe(-5);
+    expect(Object.is(toSafeInteger('-0'), 0)).toBe(true);
+    for (const unsafe of ['9007199254740992', -9007199254740992n, '1.5', 'x', 2 ** 60]) {
+      expect(codeOf(() => toSafeInteger(unsafe))).toBe('out_of_range');
+    }
+  });
+});
