@@ -9,8 +9,8 @@ import { createApiKey } from '../src/accounts/apiKeys.js';
 import { fillDemo } from '../src/demo/fill.js';
 import { createLedger } from '../src/ledger.js';
 import type { Ledger } from '../src/ledgerTypes.js';
-import { DAILY_ROLLUP } from '../src/rollup/declaration.js';
 import { verifyRollup } from '../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../src/schema/rollups.js';
 import { createServer } from '../src/server/index.js';
 import { pagePlugin } from '../src/server/page.js';
 import { startEmbeddedPostgres } from '../src/testing.js';
@@ -89,14 +89,18 @@ async function takeView(
   }
   await page.goto(`${url}${view.path}`);
   await page.locator('h1').waitFor();
-  await page.waitForFunction("document.querySelector('.loading') === null");
+  await untilLoaded(page);
   await prepare?.(page);
   // The top of the view: what follows are rows of tables.
-  const height = await page.evaluate<number>('document.documentElement.scrollHeight');
+  const height = Math.ceil((await page.locator('body').boundingBox())?.height ?? MAX_HEIGHT);
   const clip = { x: 0, y: 0, width: view.width, height: Math.min(height, MAX_HEIGHT) };
   await page.screenshot({ path: file, fullPage: true, clip });
   console.log(file);
   await context.close();
+}
+
+async function untilLoaded(page: Page): Promise<void> {
+  while ((await page.locator('.loading').count()) > 0) await page.waitForTimeout(50);
 }
 
 async function hoverDay(page: Page): Promise<void> {

@@ -1,9 +1,14 @@
 import type { Pool } from 'pg';
+import type { FoldReport, PendingStatus } from './counter/types.js';
 import type { Metrics } from './metrics.js';
 import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
+import type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
 import type { ReadModeStatus } from './rollup/readMode.js';
 
-export type ReadMode = 'raw' | 'shadow' | 'rollup';
+export type { FoldReport, PendingStatus } from './counter/types.js';
+export type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
+export type { ReadModeGate, ReadModeStatus } from './rollup/readMode.js';
+export type { ReadMode } from './schema/settings.js';
 
 export interface LedgerOptions {
   /** Primary, PostgreSQL 15-18. */
@@ -28,42 +33,6 @@ export interface LedgerOptions {
   lockTimeoutMs?: number;
   /** Default 15,000 ms. */
   statementTimeoutMs?: number;
-}
-
-export interface DailyUsage {
-  /** UTC calendar day, YYYY-MM-DD. */
-  usage_date: string;
-  total_cost_microdollars: number;
-}
-
-export interface DailyUsageQuery {
-  kilo_user_id: string;
-  organization_id?: string | null;
-  /** UTC days, both inclusive. */
-  from: string;
-  until: string;
-}
-
-/** Where an answer came from, and as of when. */
-export interface AnswerSource {
-  mode: 'raw' | 'rollup';
-  server: 'primary' | 'replica';
-  /** ISO 8601; for a replica the replay position. */
-  asOf: string;
-}
-
-export interface FoldReport {
-  /** Pending rows drained. */
-  drained: number;
-  /** Pending rows left because someone else holds their counter row. */
-  remaining: number;
-}
-
-export interface PendingStatus {
-  /** Rows. */
-  depth: number;
-  /** Age of the oldest pending row, ms; 0 when there is none. */
-  oldestAgeMs: number;
 }
 
 export interface Ledger {

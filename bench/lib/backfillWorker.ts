@@ -1,6 +1,6 @@
 /** One backfill in a process of its own: `backfillWorker.ts <url> <workers>`; answers in JSON. */
 import { runBackfill } from '../../src/rollup/backfill.js';
-import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 
 const [url, workers] = process.argv.slice(2);
 if (!url) throw new Error('usage: backfillWorker <url> <workers>');

@@ -1,24 +1,151 @@
-import type { Register } from './context.js';
-import { migrateDatabase, openServer } from './database.js';
+import { InvalidArgumentError } from 'commander';
+import type { Step } from '../db/migrate/step.js';
+import { type MigrationPlan, migrate, planMigration, type StepProgress } from '../db/migrate.js';
+import { LedgerError } from '../errors.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { describeFailure, openServer } from './database.js';
+import { alignTable, type Output } from './output.js';
+import { type Progress, startProgress } from './progress.js';
+
+interface MigrateCommandOptions {
+  dryRun?: true;
+  dropForeignKeys?: true;
+  lockTimeout?: number;
+}
 
 export const registerMigrate: Register = (program, run) => {
   program
     .command('migrate')
-    .description('apply migrations; safe from several processes at once')
-    .action(() =>
-      run(async ({ environment, output }) => {
-        const server = await openServer(environment);
-        try {
-          const { applied } = await migrateDatabase(environment, server.url);
-          const text =
-            applied.length === 0
-              ? 'nothing to apply: the schema is up to date'
-              : applied.map((name) => `applied ${name}`).join('\n');
-          output.answer({ applied }, text);
-          return 0;
-        } finally {
-          await server.stop();
-        }
-      }),
+    .description(
+      'apply migrations, or adopt a database that has usage already; safe from several processes',
+    )
+    .option('--dry-run', 'say what there is to do, its locks and its length, and do nothing')
+    .option('--drop-foreign-keys', 'drop foreign keys that make usage writes wait for other rows')
+    .option('--lock-timeout <ms>', 'longest wait for a lock; writers queue behind it', toMs)
+    .action((options: MigrateCommandOptions) =>
+      run((context) => withOwner(context, (url) => migrateOrPlan(context, url, options))),
     );
 };
+
+/** As the role that owns the schema, which belongs to the database of DATABASE_URL. */
+async function withOwner(
+  { environment }: CommandContext,
+  work: (url: string) => Promise<CommandStatus>,
+): Promise<CommandStatus> {
+  const server = await openServer(environment);
+  const isOwn = environment.databaseUrl !== null;
+  const url = isOwn ? (environment.migrationUrl ?? server.url) : server.url;
+  try {
+    return await work(url);
+  } catch (error) {
+    // A table in use says who holds it; DATABASE_URL is not to blame.
+    throw isContended(error) ? error : describeFailure(error, url);
+  } finally {
+    await server.stop();
+  }
+}
+
+function isContended(error: unknown): boolean {
+  const state = error instanceof LedgerError ? error.details.sqlstate : null;
+  return state === '55P03' || state === '40P01';
+}
+
+async function migrateOrPlan(
+  { output }: CommandContext,
+  url: string,
+  options: MigrateCommandOptions,
+): Promise<CommandStatus> {
+  const dropForeignKeys = options.dropForeignKeys === true;
+  if (options.dryRun) {
+    const plan = await planMigration(url, { dropForeignKeys });
+    output.answer(planDocument(plan), describePlan(plan));
+    return plan.problems.length === 0 ? 0 : 1;
+  }
+  const shown = showSteps(output);
+  try {
+    const { applied, isAdopted, warnings } = await migrate(url, {
+      dropForeignKeys,
+      ...(options.lockTimeout === undefined ? {} : { lockTimeoutMs: options.lockTimeout }),
+      log: (message) => output.note(message),
+      onStep: shown.onStep,
+    });
+    const text =
+      applied.length === 0
+        ? 'nothing to apply: the schema is up to date'
+        : applied.map((name) => `applied ${name}`).join('\n');
+    const next = isAdopted
+      ? ['adopted: reads stay on raw usage; next: `microdollar backfill`, then `verify`']
+      : [];
+    output.answer(
+      { applied, adopted: isAdopted, warnings },
+      [text, ...next, ...warnings.map((warning) => `warning: ${warning}`)].join('\n'),
+    );
+    return 0;
+  } finally {
+    shown.stop();
+  }
+}
+
+/** A line for each step, and a bar while an index is built. */
+function showSteps(output: Output) {
+  let bar: Progress | null = null;
+  const stop = () => {
+    bar?.stop();
+    bar = null;
+  };
+  const onStep = ({ step, index, total, phase, done, expected }: StepProgress) => {
+    if (phase === undefined) {
+      stop();
+      output.note(`${index + 1}/${total} ${step.kind.replaceAll('_', ' ')}: ${step.subject}`);
+    } else if (expected) {
+      bar ??= startProgress(output, step.subject, 100);
+      bar.update((100 * (done ?? 0)) / expected, { rate: phase });
+    }
+  };
+  return { onStep, stop };
+}
+
+function planDocument(plan: MigrationPlan) {
+  return {
+    dry_run: true,
+    adoption: plan.isAdoption,
+    unapplied: plan.unapplied,
+    steps: plan.steps.map((step) => ({
+      kind: step.kind,
+      subject: step.subject,
+      tables: step.tables,
+      lock: step.lock,
+      duration: step.duration,
+      statements: step.statements,
+    })),
+    problems: plan.problems,
+    warnings: plan.warnings,
+  };
+}
+
+function describePlan(plan: MigrationPlan): string {
+  if (plan.steps.length === 0) return ['nothing to do', ...remarks(plan)].join('\n');
+  const title = plan.isAdoption
+    ? 'this database has tables of its own: it would be adopted online, beside its writers'
+    : 'would be applied, in one transaction';
+  const rows = plan.steps.map((step) => [step.duration, lockOf(step), kindOf(step), step.subject]);
+  return [title, alignTable([['', 'lock', 'step', ''], ...rows]), ...remarks(plan)].join('\n');
+}
+
+const lockOf = (step: Step) => (step.lock === 'none' ? '-' : step.lock.toLowerCase());
+const kindOf = (step: Step) => step.kind.replaceAll('_', ' ');
+
+function remarks(plan: MigrationPlan): string[] {
+  return [
+    ...plan.warnings.map((warning) => `warning: ${warning}`),
+    ...plan.problems.map((problem) => `in the way: ${problem}`),
+  ];
+}
+
+function toMs(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1 || value > 60_000) {
+    throw new InvalidArgumentError('must be milliseconds, 1 to 60000');
+  }
+  return value;
+}

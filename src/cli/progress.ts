@@ -18,8 +18,9 @@ export function startProgress(
 ): Progress {
   const { stderr } = output.streams;
   if (output.json || stderr.isTTY !== true || total <= 0) return NONE;
+  const counts = unit ? `  {value}/{total} ${unit}` : '';
   const bar = new SingleBar({
-    format: `${label} {bar} {percentage}%${unit ? `  {value}/{total} ${unit}` : ''}  {eta_formatted} left{rate}`,
+    format: `${label} {bar} {percentage}%${counts}  {eta_formatted} left{rate}`,
     stream: stderr,
     clearOnComplete: true,
     hideCursor: true,

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../rollup/declaration.js';
 import { readDay } from '../rollup/errors.js';
+import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../schema/rollups.js';
 
 /** Options that the commands on a rollup share. */
 export interface RollupOptions {

@@ -1,6 +1,5 @@
 import type { Query } from '../db/query.js';
 import { classifyFailure } from '../db/sqlstate.js';
-import type { FoldReport, PendingStatus } from '../ledgerTypes.js';
 import type { Metrics } from '../metrics.js';
 import {
   type DrainedRow,
@@ -9,6 +8,7 @@ import {
   openCountersStatement,
   type PendingPayerRow,
 } from './fold.sql.js';
+import type { FoldReport, PendingStatus } from './types.js';
 
 /** Payers looked at in one page of a pass. */
 const PAYERS_PER_PAGE = 2_000;

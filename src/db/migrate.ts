@@ -19,13 +19,14 @@ import {
   type Migration,
   migrationsFolder,
   type Queryable,
+  readMigrationSql,
 } from './migrate/journal.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import type { AdoptionPlan, Step } from './migrate/step.js';
 import {
   dropForeignKey,
   findWaitingForeignKeys,
-  warnOfForeignKey,
+  warnOfForeignKeys,
 } from './migrate/waitingForeignKeys.js';
 import { sqlStateOf } from './sqlstate.js';
 
@@ -105,7 +106,7 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
       await underLock(client, { waitTimeoutMs, log }, () => dropWaiting(client, url, options));
     }
     const left = await findWaitingForeignKeys(client);
-    return { ...result, warnings: [...warnings, ...left.map(warnOfForeignKey)] };
+    return { ...result, warnings: [...warnings, ...warnOfForeignKeys(left)] };
   } catch (error) {
     throw explainFailure(error);
   } finally {
@@ -136,7 +137,7 @@ export async function planMigration(
         };
     return {
       ...plan,
-      warnings: [...plan.warnings, ...(dropForeignKeys ? [] : keys.map(warnOfForeignKey))],
+      warnings: [...plan.warnings, ...(dropForeignKeys ? [] : warnOfForeignKeys(keys))],
       unapplied: unapplied.map((migration) => migration.name),
       isAdoption,
     };
@@ -149,7 +150,7 @@ export async function planMigration(
 
 /** Foreign keys that make usage writes wait (I4), in words; for `status`. */
 export async function findForeignKeyWarnings(database: Queryable): Promise<string[]> {
-  return (await findWaitingForeignKeys(database)).map(warnOfForeignKey);
+  return warnOfForeignKeys(await findWaitingForeignKeys(database));
 }
 
 function migrationStep(migration: Migration): Step {
@@ -159,7 +160,7 @@ function migrationStep(migration: Migration): Step {
     tables: [],
     lock: 'ACCESS EXCLUSIVE',
     duration: 'quick',
-    statements: [],
+    statements: readMigrationSql(migration.name),
   };
 }
 

@@ -1,4 +1,4 @@
-import { parseInstant } from '../record/instant.js';
+import { parseInstant } from '../instant.js';
 import type { UsageEvent } from '../record/types.js';
 import type { AzurePayer } from './azureAccounts.js';
 import { readCsvRecords } from './csvRecords.js';

@@ -1,5 +1,5 @@
 import { LedgerError } from '../errors.js';
-import { parseInstant } from '../record/instant.js';
+import { parseInstant } from '../instant.js';
 import type { UsageEvent } from '../record/types.js';
 
 const DAY_MS = 86_400_000;

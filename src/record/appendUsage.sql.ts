@@ -1,4 +1,5 @@
 import type { Statement } from '../db/statement.js';
+import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 import type { ValidEvent } from './event.js';
 
 const COLUMNS = `id, kilo_user_id, organization_id, provider, model, requested_model,
@@ -53,7 +54,7 @@ with inserted as (
 )${metadata}, appended as (
   insert into microdollar_usage_pending
     (kilo_user_id, organization_id, usage_date, cost_microdollars)
-  select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date, cost
+  select kilo_user_id, organization_id, ${periodOf(DAILY_ROLLUP, 'created_at')}, cost
   from inserted
   where cost <> 0
 )

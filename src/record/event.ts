@@ -1,7 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from '../errors.js';
+import { parseInstant } from '../instant.js';
 import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
-import { parseInstant } from './instant.js';
 import type { UsageEvent } from './types.js';
 
 /** How far `created_at` may lie ahead of this process's clock. */

@@ -1,4 +1,5 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
+import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 import type { ValidEvent } from './event.js';
 
 /**
@@ -88,7 +89,7 @@ with input as materialized (
     and not k.is_deleted
     and k.id in (select id from inserted)
 ), effect as materialized (
-  select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date as usage_date,
+  select kilo_user_id, organization_id, ${periodOf(DAILY_ROLLUP, 'created_at')} as usage_date,
     sum(cost)::bigint as cost
   from inserted
   where cost <> 0

@@ -1,4 +1,5 @@
 import type { Statement } from '../db/statement.js';
+import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 
 /** Where the numbers come from: the exact view, or raw usage plus what was archived from it. */
 export type UsageSource = 'rollup' | 'raw';
@@ -74,7 +75,7 @@ const DAILY: Record<UsageSource, string> = {
     and e.total_cost_microdollars <> 0`),
   raw: withFreshness(`  select usage_date, sum(cost)::bigint as total_cost_microdollars
   from (
-    select (e.created_at at time zone 'UTC')::date as usage_date, e.cost
+    select ${periodOf(DAILY_ROLLUP, 'e.created_at')} as usage_date, e.cost
     from microdollar_usage as e
     where e.kilo_user_id = $1::text
       and e.created_at >= $2::date::timestamp at time zone 'UTC'

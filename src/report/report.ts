@@ -1,10 +1,10 @@
 import type { Query } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import type { AnswerSource, DailyUsage, DailyUsageQuery, ReadMode } from '../ledgerTypes.js';
+import { parseInstant } from '../instant.js';
 import type { Metrics } from '../metrics.js';
 import { toSafeInteger, toUsdCents } from '../money.js';
-import { parseInstant } from '../record/instant.js';
+import type { ReadMode } from '../schema/settings.js';
 import {
   type DailyRow,
   dailyUsageStatement,
@@ -13,6 +13,7 @@ import {
   type UsageSource,
 } from './report.sql.js';
 import type { ComparedRange } from './shadow.sql.js';
+import type { AnswerSource, DailyUsage, DailyUsageQuery } from './types.js';
 
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;

@@ -1,4 +1,5 @@
 import type { Statement } from '../db/statement.js';
+import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 
 /** Days are inclusive; both null = the three-month window until `asOf` (null = now). */
 export interface ComparedRange {
@@ -33,7 +34,7 @@ with compared_days as materialized (
 raw as (
   select usage_date, sum(cost) as total
   from (
-    select (e.created_at at time zone 'UTC')::date as usage_date, e.cost
+    select ${periodOf(DAILY_ROLLUP, 'e.created_at')} as usage_date, e.cost
     from microdollar_usage as e, compared_days as w
     where e.kilo_user_id = $1::text
       and e.created_at >= w.from_date::timestamp at time zone 'UTC'

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { LedgerError } from '../errors.js';
+import type { Rollup } from '../schema/rollups.js';
 import { ChunkSizer, compareNext } from './compare.js';
 import {
   addPeriodsStatement,
@@ -9,7 +10,6 @@ import {
   unfinishedStatement,
 } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase, requireWritable, whileAway } from './database.js';
-import type { Rollup } from './declaration.js';
 import { readRange } from './errors.js';
 import { rebuildCounters } from './rebuild.js';
 import { readLoad, restAfter } from './throttle.js';

@@ -1,7 +1,7 @@
 import type { Metrics } from '../metrics.js';
+import { ROLLUPS, type Rollup } from '../schema/rollups.js';
 import { driftStatement, nextToVerifyStatement } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase } from './database.js';
-import { ROLLUPS, type Rollup } from './declaration.js';
 import { verifyOn } from './verify.js';
 
 /** Between looks for a period that is due. */

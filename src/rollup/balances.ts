@@ -135,6 +135,10 @@ async function verifyScope(
   const counts = { checked: 0, drifted: 0 };
   while (!options.signal?.aborted) {
     const startedAt = performance.now();
+    const condition =
+      options.id === undefined
+        ? `($1::${source.idType} is null or id > $1::${source.idType})`
+        : 'id::text = $1::text';
     const block: Statement = {
       name: `microdollar_verify_balances_${source.table}`,
       text: `/* microdollar.verifyBalances */
@@ -145,7 +149,7 @@ select t.id::text as id, t.opening_microdollars_used as opening,
 from (
   select id, opening_microdollars_used
   from ${source.table}
-  where ${options.id === undefined ? `($1::${source.idType} is null or id > $1::${source.idType})` : 'id::text = $1::text'}
+  where ${condition}
   order by id
   limit $2::integer
 ) as t

@@ -1,5 +1,5 @@
 import type { Statement } from '../db/statement.js';
-import { type Rollup, withinPeriod } from './declaration.js';
+import { type Rollup, withinPeriod } from '../schema/rollups.js';
 
 /**
  * How the raw rows of a chunk are reached:
@@ -51,6 +51,11 @@ export interface ComparedRow {
 
 /** Findings returned by one statement: bounds the memory of the process. */
 export const FINDINGS_PER_CHUNK = 500;
+
+/** Rows that were missing and could not be inserted: someone else came first. */
+const CONFLICTS = `(
+    select count(*) from compared where id is null and (drift <> 0 or request_drift <> 0)
+  ) - (select count(*) from inserted)`;
 
 const NO_ORGANIZATION = `'00000000-0000-0000-0000-000000000000'::uuid`;
 
@@ -124,8 +129,7 @@ select (select coalesce(sum(raw_rows), 0) from compared) as raw_rows,
   (select coalesce(sum(raw_cost), 0) from compared) as raw_cost,
   (select count(*) from compared) as keys,
   (select count(*) from inserted) as inserted,
-  ${build ? '(select count(*) from compared where id is null and (drift <> 0 or request_drift <> 0)) - (select count(*) from inserted)' : '0'}
-    as conflicts,
+  ${build ? CONFLICTS : '0'} as conflicts,
   (select count(*) from wrong) as wrong,
   (select coalesce(sum(abs(drift)), 0) from wrong) as wrong_cost,
   (select json_agg(w) from (

@@ -1,7 +1,7 @@
 import type { Query } from '../db/query.js';
 import { sqlStateOf } from '../db/sqlstate.js';
+import type { Rollup } from '../schema/rollups.js';
 import { type Chunk, type ComparedRow, compareStatement, type Finding } from './compare.sql.js';
-import type { Rollup } from './declaration.js';
 
 const STATEMENT_TIMEOUT = '57014';
 const LOCK_TIMEOUT = '55P03';

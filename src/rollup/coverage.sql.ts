@@ -1,5 +1,5 @@
 import { plainArray, type Statement } from '../db/statement.js';
-import type { Rollup } from './declaration.js';
+import type { Rollup } from '../schema/rollups.js';
 
 export type CoverageState = 'unbuilt' | 'building' | 'built' | 'verified' | 'archived';
 

@@ -1,5 +1,5 @@
 import type { Statement } from '../db/statement.js';
-import type { ReadMode } from '../ledgerTypes.js';
+import type { ReadMode } from '../schema/settings.js';
 
 /** Today and yesterday count as proven while their last verification is younger. */
 export const LEASE_MINUTES = 10;

@@ -1,6 +1,6 @@
 import type { Query } from '../db/query.js';
 import { LedgerError } from '../errors.js';
-import type { ReadMode } from '../ledgerTypes.js';
+import type { ReadMode } from '../schema/settings.js';
 import type { RollupDatabase } from './database.js';
 import {
   fallBackStatement,

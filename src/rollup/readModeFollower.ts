@@ -1,6 +1,6 @@
 import type { Query } from '../db/query.js';
-import type { ReadMode } from '../ledgerTypes.js';
 import type { Metrics } from '../metrics.js';
+import type { ReadMode } from '../schema/settings.js';
 import { fallBackToRaw, type ReadModeStatus, readReadMode } from './readMode.js';
 import { addComparisonsStatement } from './readMode.sql.js';
 

@@ -1,5 +1,5 @@
 import { plainArray, type Statement } from '../db/statement.js';
-import { type Rollup, withinPeriod } from './declaration.js';
+import { type Rollup, withinPeriod } from '../schema/rollups.js';
 
 /** Locks counter rows by id where they are free; what is locked by others is left for later. */
 export function lockCountersStatement(rollup: Rollup, ids: readonly string[]): Statement {

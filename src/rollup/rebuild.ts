@@ -1,5 +1,5 @@
+import type { Rollup } from '../schema/rollups.js';
 import type { RollupDatabase } from './database.js';
-import type { Rollup } from './declaration.js';
 import {
   auditStatement,
   lockCountersStatement,

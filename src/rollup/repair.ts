@@ -1,5 +1,5 @@
+import type { Rollup } from '../schema/rollups.js';
 import { openRollupDatabase, type RollupDatabase, requireWritable } from './database.js';
-import type { Rollup } from './declaration.js';
 import { rebuildCounters } from './rebuild.js';
 import {
   type Drift,

@@ -1,9 +1,9 @@
 import { toSafeInteger } from '../money.js';
+import type { Rollup } from '../schema/rollups.js';
 import { ChunkSizer, type ComparedChunk, compareNext } from './compare.js';
 import type { Finding } from './compare.sql.js';
 import { saveVerifiedStatement, sourceRangeStatement } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase, whileAway } from './database.js';
-import type { Rollup } from './declaration.js';
 import { readRange } from './errors.js';
 import { fallBackToRaw } from './readMode.js';
 

@@ -1,6 +1,9 @@
 import { sql } from 'drizzle-orm';
 import { bigint, boolean, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 
+/** Where reads come from; `shadow` answers from raw usage and compares with the rollup. */
+export type ReadMode = 'raw' | 'shadow' | 'rollup';
+
 /** One row: what every process of this ledger must agree on. Rarely written, never locked by writes. */
 export const ledgerSettings = pgTable(
   'ledger_settings',

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { LedgerError } from '../errors.js';
-import { parseInstant } from '../record/instant.js';
+import { parseInstant } from '../instant.js';
 
 /** Days of one request for daily usage: three years. */
 export const MAX_DAYS = 1_100;

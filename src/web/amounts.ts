@@ -34,6 +34,11 @@ export function formatCount(count: number): string {
   return COUNT.format(count);
 }
 
+/** 1 total, 2 totals */
+export function formatPlural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** 12.3K; for tiles and axes. */
 export function formatCompact(count: number): string {
   return COMPACT.format(count);

@@ -1,5 +1,5 @@
-import { type UseQueryResult, useQuery } from '@tanstack/react-query';
-import { useRef } from 'react';
+import { type UseQueryResult, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useEffect, useRef } from 'react';
 
 const MAX_INTERVAL_MS = 60_000;
 
@@ -34,4 +34,16 @@ export function usePolled<Data>(
     refetchIntervalInBackground: false,
     refetchOnWindowFocus: true,
   });
+}
+
+/** Asks these again at once when something has ended, such as a job that changes what they show. */
+export function useRefreshWhen(endedAt: string | null, names: readonly string[]): void {
+  const queryClient = useQueryClient();
+  const seen = useRef(endedAt);
+  useEffect(() => {
+    if (seen.current === endedAt) return;
+    seen.current = endedAt;
+    if (endedAt === null) return;
+    for (const name of names) void queryClient.invalidateQueries({ queryKey: [name] });
+  }, [endedAt, names, queryClient]);
 }

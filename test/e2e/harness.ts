@@ -32,6 +32,8 @@ export interface PageService extends TestServer {
 
 /** The built page on a server over a database of its own, and a real browser. */
 export async function startPage(): Promise<PageService> {
+  // Vitest's own NODE_ENV would build React for developers.
+  process.env.NODE_ENV = 'production';
   const directory = await mkdtemp(join(tmpdir(), 'microdollar-page-'));
   await build({
     configFile: 'vite.config.ts',

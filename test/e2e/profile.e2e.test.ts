@@ -199,7 +199,7 @@ describe('the profile', () => {
     await total.waitFor();
     expect(await total.getAttribute('value')).toBe(shown);
     expect(await total.textContent()).toMatch(/^-?\$[\d,]+\.\d{2}$/);
-    await page.getByText('Exact amounts').click();
+    await page.locator('.switch').click();
     expect(await total.textContent()).toMatch(/^-?\$[\d,]+\.\d{6}$/);
     await close();
   });
@@ -311,5 +311,27 @@ describe('every view of a user', () => {
       expect([path, ...problems]).toEqual([path]);
       await close();
     }
+  });
+
+  it('would be told of faults: planted ones are found', async () => {
+    const { page, problems, close } = await service.open();
+    await untilLoaded(page);
+    await page.evaluate(() => {
+      const planted = document.createElement('button');
+      planted.style.width = '1000px';
+      document.querySelector('main')?.append(planted);
+      const style = document.createElement('style');
+      style.textContent = '.lead { color: #ddd }';
+      document.head.append(style);
+      document.querySelector<HTMLElement>('.lead')?.style.setProperty('color', '#ddd');
+      void fetch('https://example.com/').catch(() => {});
+    });
+    const faults = await findFaults(page);
+    expect(faults.join()).toMatch(/light button-name/);
+    expect(faults.join()).toMatch(/light color-contrast/);
+    expect(faults.join()).toMatch(/px too wide/);
+    expect(problems.join()).toMatch(/Content Security Policy/);
+    expect(problems.join()).toMatch(/foreign request|connect-src/);
+    await close();
   });
 });

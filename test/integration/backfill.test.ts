@@ -7,7 +7,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { planBackfill, runBackfill, setBackfillPaused } from '../../src/rollup/backfill.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
-import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/rollup/declaration.js';
+import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';

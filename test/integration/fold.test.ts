@@ -219,6 +219,25 @@ describe('several folds at once', () => {
     }
   });
 
+  it('do not give up on a row that another one held for a moment', async () => {
+    const user = await fixture.addUser();
+    await append(user, 2);
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const rival = sessions.all[0] as Session;
+    await rival.run('begin');
+    await rival.run('select from kilocode_users where id = $1 for update', [user]);
+    const query = queryOnPool(fixture.database.pool, false);
+    let drains = 0;
+    const fold = new Fold(async (statement) => {
+      const rows = await query<never>(statement);
+      // A pass tries twice; the rival ends after the whole pass was in vain.
+      if (statement.name === 'microdollar_drain' && ++drains === 2) await rival.run('commit');
+      return rows;
+    }, createMetrics());
+    expect(await fold.drainAll()).toEqual({ drained: 1, remaining: 0 });
+    await fixture.expectExact();
+  });
+
   it('beside writers keep every snapshot exact', async () => {
     const users = await Promise.all(Array.from({ length: 3 }, () => fixture.addUser()));
     const organization = await fixture.addOrganization();

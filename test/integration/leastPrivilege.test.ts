@@ -8,7 +8,7 @@ import { createUser } from '../../src/accounts/users.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { runBackfill } from '../../src/rollup/backfill.js';
-import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';

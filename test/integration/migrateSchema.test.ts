@@ -1,11 +1,10 @@
 import path from 'node:path';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeShape } from '../../src/db/migrate/describeShape.js';
 import { readJournal } from '../../src/db/migrate/journal.js';
-import { readShape } from '../../src/db/migrate/readShape.js';
 import type { SchemaShape } from '../../src/db/migrate/shape.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { readDatabase } from '../support/describeDatabase.js';
 
 /**
  * The migrated schema as committed: schema.txt for people, schema.json for adopting. Both are
@@ -21,11 +20,7 @@ let schema: SchemaShape;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  const client = new pg.Client({ connectionString: database.url });
-  await client.connect();
-  await client.query('set search_path = public');
-  schema = await readShape(client);
-  await client.end();
+  schema = await readDatabase(database.url);
 });
 
 afterAll(() => database.drop());

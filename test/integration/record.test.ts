@@ -186,15 +186,25 @@ describe('the balance an answer tells', () => {
     await fixture.expectExact();
   });
 
-  it('that is no safe integer is an error, never a rounding', async () => {
-    const user = await fixture.addUser();
-    const event = { kilo_user_id: user, cost: Number.MAX_SAFE_INTEGER, created_at: AT };
-    expect((await ledger.recordUsage(event)).new_microdollars_used).toBe(event.cost);
-    expect(await ledgerErrorOf(ledger.recordUsage(event))).toMatchObject({ code: 'out_of_range' });
-    const refund = { ...event, cost: -event.cost };
-    expect((await ledger.recordUsage(refund)).new_microdollars_used).toBe(event.cost);
-    await fixture.expectExact();
-  });
+  it.each([
+    ['in place', {}],
+    ['appended', { appendAlways: true, groupCommit: false }],
+  ])(
+    'that is no safe integer is an error, never a rounding or a retry (%s)',
+    async (_, options) => {
+      const user = await fixture.addUser();
+      const writer = await fixture.open(options);
+      const event = { kilo_user_id: user, cost: Number.MAX_SAFE_INTEGER, created_at: AT };
+      expect((await writer.recordUsage(event)).new_microdollars_used).toBe(event.cost);
+      expect(await ledgerErrorOf(writer.recordUsage(event))).toMatchObject({
+        code: 'out_of_range',
+      });
+      expect((await writer.metrics.retries.get()).values).toEqual([]);
+      const refund = { ...event, cost: -event.cost };
+      expect((await writer.recordUsage(refund)).new_microdollars_used).toBe(event.cost);
+      await fixture.expectExact();
+    },
+  );
 });
 
 describe('the metrics', () => {

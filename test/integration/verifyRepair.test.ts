@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
-import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/rollup/declaration.js';
+import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { checkInvariants } from '../support/checkInvariants.js';

@@ -1,6 +1,6 @@
 /** Runs one backfill in a process of its own: `backfillWorker.ts <url>`. Meant to be killed. */
 import { runBackfill } from '../../src/rollup/backfill.js';
-import { DAILY_ROLLUP } from '../../src/rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 
 const [url] = process.argv.slice(2);
 if (!url) throw new Error('usage: backfillWorker <url>');

@@ -1,6 +1,7 @@
 /**
  * One process of the contention test: `contentionWorker.ts <databaseUrl> <process number>`. Reads a
- * ContentionJob a line on stdin, runs it with a ledger of its own, and prints a WorkerReport.
+ * ContentionJob a line on stdin, opens a ledger of its own, prints `ready`, waits for a line (so
+ * that all processes begin together, however long each took to start), and prints a WorkerReport.
  */
 import { createInterface } from 'node:readline';
 import { createLedger } from '../../src/ledger.js';
@@ -8,6 +9,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import type { BatchResult } from '../../src/record/types.js';
 import {
   type ContentionJob,
+  DUPLICATE_EVERY,
   eventOf,
   eventRange,
   type WorkerReport,
@@ -15,8 +17,7 @@ import {
 
 const [databaseUrl = '', processNumber = '0'] = process.argv.slice(2);
 const worker = Number(processNumber);
-/** One event in this many is sent again. */
-const DUPLICATE_EVERY = 8;
+const lines = createInterface(process.stdin)[Symbol.asyncIterator]();
 
 type Tally = Pick<WorkerReport, 'recorded' | 'duplicates' | 'errors'>;
 
@@ -68,6 +69,8 @@ async function run(job: ContentionJob): Promise<WorkerReport> {
     appendAlways: job.appendAlways ?? false,
     groupCommit: job.groupCommit ?? true,
   });
+  console.log(JSON.stringify('ready'));
+  await lines.next();
   const tally: Tally = { recorded: 0, duplicates: 0, errors: [] };
   const runOne = job.duplicates === 'twins' ? runTwinCaller : runCaller;
   try {
@@ -96,5 +99,8 @@ async function run(job: ContentionJob): Promise<WorkerReport> {
   }
 }
 
-const lines = createInterface(process.stdin);
-for await (const line of lines) console.log(JSON.stringify(await run(JSON.parse(line))));
+for (;;) {
+  const { value, done } = await lines.next();
+  if (done) break;
+  console.log(JSON.stringify(await run(JSON.parse(value))));
+}

@@ -70,6 +70,16 @@ export function distinctEvents(job: ContentionJob): number {
   return job.duplicates === 'twins' ? perProcess : perProcess * job.processes;
 }
 
+/** One event in this many is sent again. */
+export const DUPLICATE_EVERY = 8;
+
+/** Answers that must say `duplicate`, in all processes together. */
+export function expectedDuplicates(job: ContentionJob): number {
+  const distinct = distinctEvents(job);
+  if (job.duplicates === 'twins') return distinct * (job.processes - 1);
+  return Math.ceil(distinct / DUPLICATE_EVERY);
+}
+
 export interface WorkerReport {
   recorded: number;
   duplicates: number;

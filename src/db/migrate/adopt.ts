@@ -69,7 +69,8 @@ export async function adopt(
   const plan = await planAdoptionOf(client, options);
   if (plan.problems.length > 0) throw notAdoptable(plan.problems);
   options.log(`adopting this database in ${plan.steps.length} steps`);
-  await runSteps(client, plan.steps.slice(0, -1), options);
+  const total = plan.steps.length;
+  await runSteps(client, plan.steps.slice(0, -1), options, { first: 0, total });
   // Proven by the catalog, not by having run: someone else may have changed it meanwhile.
   const left = await planAdoptionOf(client, options);
   const steps = left.steps.filter((step) => step !== FINISH);
@@ -81,8 +82,6 @@ export async function adopt(
       { details: { left: what } },
     );
   }
-  const total = plan.steps.length;
-  await options.onStep({ step: FINISH, index: total - 1, total });
-  await runSteps(client, [FINISH], { ...options, onStep: () => {} });
+  await runSteps(client, [FINISH], options, { first: total - 1, total });
   return { warnings: plan.warnings };
 }

@@ -47,7 +47,7 @@ where l.locktype = 'relation'
   and l.granted
   and l.mode = any($2::text[])
   and l.pid is distinct from pg_backend_pid()
-order by a.xact_start nulls first
+order by a.pid is not null, a.xact_start nulls last
 limit 1`;
 
 /** Who holds what a step needs, oldest transaction first; null when it is free by now. */

@@ -58,15 +58,26 @@ select exists (
     select from microdollar_usage_pending
     where xid > pg_snapshot_xmax(pg_current_snapshot())) as found`;
 
-/** Rows that a fold has drained since are found by it again: 0 is right at any time. */
-const resetFloors = (table: 'kilocode_users' | 'organizations') => `
-update ${table}
-set pending_floor = '0'
-where id in (
-    select id from ${table}
-    where pending_floor <> '0'
-    limit ${ROWS_PER_TRANSACTION})
-  and pending_floor <> '0'`;
+/**
+ * A block of payers in id order, so that floors which a fold sets meanwhile are not met again. Rows
+ * that a fold has drained since are looked for once more: 0 is right at any time.
+ */
+const resetFloors = (table: 'kilocode_users' | 'organizations', idType: 'text' | 'uuid') => `
+with block as materialized (
+  select id
+  from ${table}
+  where pending_floor <> '0'
+    and ($1::text is null or id > $1::${idType})
+  order by id
+  limit ${ROWS_PER_TRANSACTION}
+), reset as (
+  update ${table} as t
+  set pending_floor = '0'
+  from block
+  where t.id = block.id
+)
+select (array_agg(id::text order by id desc))[1] as last
+from block`;
 
 /** A row that a fold deletes at the same moment is left to it: the update waits, and skips it. */
 const RESTAMP_PENDING = `
@@ -85,11 +96,18 @@ set system_identifier = $1, updated_at = now()
 where id = 1`;
 
 async function resetXids(client: pg.Client): Promise<void> {
-  for (const table of ['kilocode_users', 'organizations'] as const) {
-    let changed: number;
+  for (const [table, idType] of [
+    ['kilocode_users', 'text'],
+    ['organizations', 'uuid'],
+  ] as const) {
+    let last: string | null = null;
     do {
-      changed = (await client.query(resetFloors(table))).rowCount ?? 0;
-    } while (changed > 0);
+      const block: pg.QueryResult<{ last: string | null }> = await client.query(
+        resetFloors(table, idType),
+        [last],
+      );
+      last = block.rows[0]?.last ?? null;
+    } while (last !== null);
   }
   await client.query(RESTAMP_PENDING);
   await client.query(RESTAMP_SCRUBS);

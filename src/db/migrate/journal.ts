@@ -42,6 +42,12 @@ export function readJournal(): Migration[] {
   return journal.entries.map((entry) => ({ name: entry.tag, createdAtMs: entry.when }));
 }
 
+/** The statements of one migration. */
+export function readMigrationSql(name: string): string[] {
+  const text = readFileSync(path.join(migrationsFolder(), `${name}.sql`), 'utf8');
+  return text.split('--> statement-breakpoint').map((statement) => statement.trim());
+}
+
 function readSchemaFile(): WantedSchema {
   return JSON.parse(readFileSync(path.join(migrationsFolder(), 'schema.json'), 'utf8'));
 }

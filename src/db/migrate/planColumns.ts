@@ -86,7 +86,9 @@ function changeColumn(
   const place = `${table}.${wanted.name}`;
   const name = quote(wanted.name);
   if (!fitsType(table, wanted.name, wanted.type, found.type)) {
-    draft.problems.push(`${place} is ${found.type}, and must be ${wanted.type}`);
+    draft.problems.push(
+      `${place} is ${found.type}, and must be ${wanted.type}${remedyOf(table, wanted, found)}`,
+    );
     return [];
   }
   if (found.isGenerated) {
@@ -106,6 +108,12 @@ function changeColumn(
     requireNotNull(table, wanted.name, draft);
   }
   return changes;
+}
+
+/** PostgreSQL widens a text type without touching a row; any other change rewrites the table. */
+function remedyOf(table: string, wanted: ColumnShape, found: ColumnShape): string {
+  if (wanted.type !== 'text' || !found.type.startsWith('character varying')) return '';
+  return `: alter table ${table} alter column ${wanted.name} type text (rewrites nothing)`;
 }
 
 /** A column that the ledger does not know and so never gives a value. */

@@ -54,7 +54,8 @@ export function dropInvalid(table: string, index: string): Step {
 
 /**
  * Whether statements that need `wanted` can use `found`. A unique one must be the same, in any
- * order; another may have more key columns behind, and rows beyond the predicate.
+ * order; another may have more key columns behind. A full index serves for a partial one only
+ * where the predicate leaves out null keys: else it finds few rows among all.
  */
 export function serves(found: IndexShape, wanted: IndexShape): boolean {
   if (!found.isValid || found.method !== wanted.method) return false;
@@ -66,8 +67,10 @@ export function serves(found: IndexShape, wanted: IndexShape): boolean {
       wanted.keys.every((key) => found.keys.includes(key))
     );
   }
+  const isFullEnough =
+    found.predicate === null && wanted.predicate === `(${wanted.keys[0]} IS NOT NULL)`;
   return (
-    (found.predicate === null || found.predicate === wanted.predicate) &&
+    (found.predicate === wanted.predicate || isFullEnough) &&
     wanted.keys.every((key, place) => found.keys[place] === key)
   );
 }

@@ -40,16 +40,20 @@ export function settingsRow(isAdopted: boolean): string {
       on conflict do nothing`;
 }
 
-/** One step a trigger, so that no transaction holds two tables. */
+/** Of one table at most, so that no transaction holds two. */
 export function createTriggers(table: TableShape, present: readonly { name: string }[]): Step[] {
-  return table.triggers
-    .filter((trigger) => !present.some((each) => each.name === trigger.name))
-    .map((trigger) => ({
+  const missing = table.triggers.filter(
+    (trigger) => !present.some((each) => each.name === trigger.name),
+  );
+  if (missing.length === 0) return [];
+  return [
+    {
       kind: 'create_trigger',
-      subject: `${trigger.name} on ${table.name}`,
+      subject: `${missing.map((trigger) => trigger.name).join(', ')} on ${table.name}`,
       tables: [table.name],
       lock: 'SHARE ROW EXCLUSIVE',
       duration: 'quick',
-      statements: [trigger.definition],
-    }));
+      statements: missing.map((trigger) => trigger.definition),
+    },
+  ];
 }

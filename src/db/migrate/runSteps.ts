@@ -45,9 +45,10 @@ export async function runSteps(
   client: pg.Client,
   steps: readonly Step[],
   options: RunOptions,
+  place = { first: 0, total: steps.length },
 ): Promise<void> {
   for (const [index, step] of steps.entries()) {
-    const progress = { step, index, total: steps.length };
+    const progress = { step, index: place.first + index, total: place.total };
     await options.onStep(progress);
     if (step.kind === 'check') await runCheck(client, step);
     else await runPatiently(client, step, progress, options);

@@ -26,12 +26,17 @@ export async function findWaitingForeignKeys(database: Queryable): Promise<Waiti
   );
 }
 
-export function warnOfForeignKey(key: WaitingForeignKey): string {
-  return (
-    `foreign key ${key.name} of ${key.table}: each usage write locks its row of ` +
-    `${key.referencedTable}, so it waits for whoever holds that row; drop it with ` +
-    '`microdollar migrate --drop-foreign-keys`'
-  );
+/** One warning a table. */
+export function warnOfForeignKeys(keys: readonly WaitingForeignKey[]): string[] {
+  const tables = [...new Set(keys.map((key) => key.table))];
+  return tables.map((table) => {
+    const own = keys.filter((key) => key.table === table);
+    return (
+      `foreign keys of ${table} (${own.map((key) => key.name).join(', ')}): each usage write locks ` +
+      `a row of ${own.map((key) => key.referencedTable).join(', ')}, so it waits for whoever holds ` +
+      'that row; drop them with `microdollar migrate --drop-foreign-keys`'
+    );
+  });
 }
 
 export function dropForeignKey(key: WaitingForeignKey): Step {

@@ -1,3 +1,4 @@
+export { type PriceFields, toPriceFields } from './priceFields.js';
 export {
   ASSUMED_OUTPUT_TOKENS,
   type IntentEstimate,
@@ -19,4 +20,3 @@ export {
   priceUnpriced,
 } from './priceUnpriced.js';
 export { latePriceId, repriceUnpriced, type UnpricedUsage } from './repriceUnpriced.js';
-export { toUsageFields, type UsageContext, type UsageFields } from './toUsageFields.js';

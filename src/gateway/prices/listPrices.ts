@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { calcPrice, findProvider, type PriceOptions } from '@pydantic/genai-prices';
+import { calcPrice, findProvider, type ModelInfo, type PriceOptions } from '@pydantic/genai-prices';
 import type { WireFormat } from '../processUsage/types.js';
 import type { ModelPrice } from './modelPrice.js';
 
@@ -26,7 +26,9 @@ const OWN_PROVIDER = {
   'anthropic-messages': 'anthropic',
 } as const satisfies Record<WireFormat, string>;
 
-/** Finding a model matches it against hundreds of patterns: what does not depend on time is kept. */
+const DAY_MS = 86_400_000;
+
+/** Finding a model matches it against hundreds of patterns, so what was found is kept. */
 const cache = new Map<string, ListPrice | null>();
 let listVersion: string | null = null;
 
@@ -36,11 +38,13 @@ let listVersion: string | null = null;
  */
 export function findListPrice(query: ListPriceQuery): ListPrice | null {
   const host = query.upstreamHost?.toLowerCase() ?? '';
-  const key = `${query.format} ${host} ${query.model}`;
+  // Prices change at the turn of a UTC day, or by the time of day.
+  const day = Math.floor(query.at.getTime() / DAY_MS);
+  const key = `${day} ${query.format} ${host} ${query.model}`;
   const cached = cache.get(key);
   if (cached !== undefined) return cached;
   const found = lookUp(query, host);
-  if (found?.dependsOnTime) return found;
+  if (found?.dependsOnHour) return found;
   if (cache.size >= MAX_CACHED) cache.clear();
   cache.set(key, found);
   return found;
@@ -68,12 +72,16 @@ function ask(model: string, at: Date, options: PriceOptions) {
     return {
       prices: found.model_price as ModelPrice,
       version,
-      dependsOnTime: Array.isArray(found.model.prices),
+      dependsOnHour: dependsOnHour(found.model),
     };
   } catch {
     // A price that the list itself cannot compute with is none.
     return null;
   }
+}
+
+function dependsOnHour({ prices }: ModelInfo): boolean {
+  return Array.isArray(prices) && prices.some((each) => each.constraint?.type === 'time_of_date');
 }
 
 /** The package does not export its version. */

@@ -24,7 +24,7 @@ const scope = {
   /** `*` at the end matches any rest. */
   model: z.string().min(1).max(512).default('*'),
   organization_id: z
-    .uuid()
+    .guid()
     .nullish()
     .transform((id) => id?.toLowerCase() ?? null),
   service_tier: z.string().min(1).nullish(),

@@ -1,6 +1,7 @@
 import { v5 as uuidv5 } from 'uuid';
 import type { UsageEvent } from '../../record/types.js';
 import type { WireFormat } from '../processUsage/types.js';
+import { toPriceFields } from './priceFields.js';
 import type { Pricer, Unpriced } from './pricer.js';
 
 /** A usage row that was recorded without a price. Times ISO 8601 UTC to the microsecond. */
@@ -68,9 +69,7 @@ export function repriceUnpriced(
     project_id: usage.project_id,
     metadata: {
       adjusts_usage_id: usage.id,
-      price_source: price.source,
-      price_version: price.version,
-      market_cost: price.marketCostMicrodollars,
+      ...toPriceFields(price).metadata,
     },
   };
 }

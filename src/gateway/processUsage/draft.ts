@@ -48,6 +48,7 @@ export function emptyDraft(): Draft {
   };
 }
 
+const INT4_MAX = 2_147_483_647;
 const INPUT_PARTS = ['inputAudioTokens', 'inputImageTokens'] as const;
 const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens'] as const;
 
@@ -64,6 +65,10 @@ export function toReading(draft: Draft): UsageReading {
   };
   capParts(reading, INPUT_PARTS, input - cacheHitTokens - cacheWriteTokens);
   if (draft.outputTokens !== null) capParts(reading, OUTPUT_PARTS, draft.outputTokens);
+  // Stored as a PostgreSQL integer.
+  if (reading.reasoningTokens !== null) {
+    reading.reasoningTokens = Math.min(reading.reasoningTokens, INT4_MAX);
+  }
   return reading;
 }
 

@@ -1,4 +1,5 @@
 export { type EstimatedUsage, estimateUsage } from './estimate.js';
+export { PayloadReader } from './payloadReader.js';
 export { prepareRequest } from './prepareRequest.js';
 export { createUsageReader } from './reader.js';
 export { createStreamGate } from './streamGate.js';

@@ -1,25 +1,17 @@
-import { AnthropicMessagesReader } from './anthropicMessages.js';
 import { BoundedBytes } from './boundedBytes.js';
 import { type FormatReader, toReading } from './draft.js';
 import { parseObject } from './json.js';
-import { OpenAiChatReader } from './openaiChat.js';
-import { OpenAiResponsesReader } from './openaiResponses.js';
+import { createFormatReader } from './payloadReader.js';
 import { salvage } from './salvage.js';
 import { EventScanner, parseEvent } from './sse.js';
 import type { UsageReader, UsageReading, WireFormat } from './types.js';
-
-const FORMAT_READERS = {
-  'openai-chat': OpenAiChatReader,
-  'openai-responses': OpenAiResponsesReader,
-  'anthropic-messages': AnthropicMessagesReader,
-} as const satisfies Record<WireFormat, new () => FormatReader>;
 
 /**
  * Reads the usage from a copy of an answer, pushed in pieces of any size. `streamed` says whether
  * server-sent events are expected; a provider that answers otherwise is read all the same.
  */
 export function createUsageReader(format: WireFormat, options: { streamed: boolean }): UsageReader {
-  const reader = new FORMAT_READERS[format]();
+  const reader = createFormatReader(format);
   return options.streamed ? new StreamUsageReader(reader) : new BodyUsageReader(reader);
 }
 

@@ -1,12 +1,12 @@
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import {
   openRollupDatabase,
   type RollupDatabase,
   requireWritable,
   whileAway,
 } from '../database.js';
-import { DAILY_ROLLUP } from '../declaration.js';
 import { readDay } from '../errors.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';

@@ -77,12 +77,7 @@ export class DayArchiver {
   /** Writes what is left of the day into new files, and moves their rows. */
   async archiveRows(): Promise<void> {
     const { client, day, fileSystem, counts, options } = this.#context;
-    const reader = new DayReader(
-      async <Row>({ text, values }: { text: string; values: unknown[] }) =>
-        (await client.query({ text, values })).rows as Row[],
-      day,
-      options.withPersonalData ?? false,
-    );
+    const reader = new DayReader(client, day, options.withPersonalData ?? false);
     const part = Math.max(0, ...(await this.#files()).map((file) => file.part)) + 1;
     const database = await this.#databaseName();
     for (let next = part; !options.signal?.aborted; next++) {

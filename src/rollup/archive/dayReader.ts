@@ -33,18 +33,18 @@ export class DayReader {
   /** Pages until there are `limit` rows, or no more; none of them is empty. */
   async *take(limit: number): AsyncGenerator<PageRow[], void> {
     for (let left = limit; left > 0 && !this.#isDone; ) {
-      const rows = await this.#next(Math.min(left, this.#rows));
+      const rows = await this.#next(left);
       left -= rows.length;
       if (rows.length > 0) yield rows;
     }
   }
 
-  async #next(rowLimit: number): Promise<PageRow[]> {
-    const results = await this.#read(rowLimit);
+  async #next(limit: number): Promise<PageRow[]> {
+    const { results, isFull } = await this.#read(limit);
     const rows = results.flatMap((result) => toPageRow(result) ?? []);
     const last = rows.at(-1);
     const blockUntil = results[0]?.[0] ?? null;
-    if (last && rows.length >= Math.min(rowLimit, this.#rows)) {
+    if (last && isFull) {
       this.#after = { kiloUserId: last.kilo_user_id, createdAt: last.created_at, id: last.id };
       this.#users = new Set(rows.map((row) => row.kilo_user_id)).size;
     } else if (blockUntil === null) {
@@ -57,21 +57,23 @@ export class DayReader {
     return rows;
   }
 
-  async #read(rowLimit: number): Promise<PageResult[]> {
+  async #read(limit: number): Promise<{ results: PageResult[]; isFull: boolean }> {
     for (;;) {
+      const rowLimit = Math.min(limit, this.#rows);
+      const { text, values } = readPageStatement({
+        day: this.#day,
+        after: this.#after,
+        rowLimit,
+        userLimit: this.#users,
+        withPersonalData: this.#withPersonalData,
+      });
       try {
-        const { text, values } = readPageStatement({
-          day: this.#day,
-          after: this.#after,
-          rowLimit,
-          userLimit: this.#users,
-          withPersonalData: this.#withPersonalData,
-        });
         const { rows } = await this.#client.query<PageResult>({ text, values, rowMode: 'array' });
-        return rows;
+        this.#rows = Math.min(ROWS_PER_PAGE, this.#rows * 2);
+        return { results: rows, isFull: rows.length >= rowLimit };
       } catch (error) {
         // A cold cache or a slow disk: smaller steps.
-        if (sqlStateOf(error) !== STATEMENT_TIMEOUT || this.#users <= 1) throw error;
+        if (sqlStateOf(error) !== STATEMENT_TIMEOUT || this.#rows + this.#users <= 2) throw error;
         this.#rows = Math.max(1, Math.floor(this.#rows / 4));
         this.#users = Math.max(1, Math.floor(this.#users / 4));
       }

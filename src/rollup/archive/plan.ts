@@ -93,7 +93,7 @@ const REMEDY: Record<BlockerKind, (rows: number) => string> = {
   prices_later_usage: (rows) =>
     `${rows} rows that price usage of a later day; archive that day with them`,
   request_in_flight: (rows) => `${rows} gateway requests whose usage is not recorded yet`,
-  pending: (rows) => `${rows} pending rows; run \`fold\``,
+  pending: (rows) => `${rows} pending rows that are not drained; run \`fold\``,
 };
 
 /** All reasons in one sentence each, with their days. */

@@ -36,13 +36,13 @@ const SELECTED = [
   ),
   ...METADATA_COLUMNS.map((column) =>
     column.isPersonal
-      ? `case when $7::boolean and not p.is_deleted then ${valueOf(column)} end`
-      : valueOf(column),
+      ? `case when $7::boolean and not p.is_deleted then ${columnSql(column)} end`
+      : columnSql(column),
   ),
 ];
 
 /** A lookup by its id; or, where that could not be had without waiting (I4), as it was stored. */
-function valueOf({ name, isLookup }: ArchivedColumn): string {
+function columnSql({ name, isLookup }: ArchivedColumn): string {
   if (!isLookup) return `m.${name}`;
   return `coalesce((select l.${name} from ${name} as l where l.${name}_id = m.${name}_id),
     m.lookup_values ->> '${name}')`;

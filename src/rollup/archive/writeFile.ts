@@ -2,7 +2,6 @@ import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
-import { LedgerError } from '../../errors.js';
 import {
   type ArchiveFileName,
   type ArchiveHeader,
@@ -91,11 +90,7 @@ async function* linesOf(
   yield `${JSON.stringify(trailer)}\n`;
 }
 
-/** @throws LedgerError `out_of_range`: a JSON number would round it */
 function add(draft: WrittenDraft, row: PageRow): void {
-  if (!Number.isSafeInteger(Number(row.cost))) {
-    throw new LedgerError('out_of_range', `cost of usage row ${row.id} is not a safe integer`);
-  }
   const cost = BigInt(row.cost);
   const key = keyOf(row);
   draft.rows++;

@@ -5,7 +5,7 @@ import {
   planBackfill,
   runBackfill,
 } from '../../rollup/backfill.js';
-import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { toErrorBody } from '../errors.js';
 
 export interface BackfillRequest {

@@ -1,6 +1,6 @@
 import { LedgerError } from '../../errors.js';
 import { toSafeInteger } from '../../money.js';
-import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { repairRollup } from '../../rollup/repair.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
 import { toErrorBody } from '../errors.js';

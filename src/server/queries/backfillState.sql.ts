@@ -20,7 +20,10 @@ export interface BackfillStateRow {
 
 const ISO = `'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'`;
 
-/** One row, also before the first backfill: the switch, the pulse and the periods by state. */
+/**
+ * One row, also before the first backfill: the switch, the pulse and the days by state, from the
+ * first with usage to today. A day without a coverage row is unbuilt.
+ */
 export function backfillStateStatement(rollup: string): Statement {
   return {
     name: 'operations.backfill',
@@ -32,10 +35,16 @@ select coalesce(b.is_paused, false) as is_paused,
   to_char(b.finished_at at time zone 'UTC', ${ISO}) as finished_at,
   coalesce(b.rows_done, 0) as rows_done,
   coalesce(b.rows_expected, 0) as rows_expected,
-  c.*,
+  coalesce(c.unbuilt, 0) as unbuilt, c.building, c.built, c.verified, c.archived, c.claimed,
   to_char(now() at time zone 'UTC', ${ISO}) as now
 from (
-  select count(*) filter (where state = 'unbuilt') as unbuilt,
+  select greatest(0, (now() at time zone 'UTC')::date + 1
+      - least(min(period), (
+        select (u.created_at at time zone 'UTC')::date
+        from microdollar_usage as u
+        order by u.created_at
+        limit 1))
+      - count(*) filter (where state <> 'unbuilt')) as unbuilt,
     count(*) filter (where state = 'building') as building,
     count(*) filter (where state = 'built') as built,
     count(*) filter (where state = 'verified') as verified,

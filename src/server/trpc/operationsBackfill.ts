@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { toSafeInteger } from '../../money.js';
 import { setBackfillPaused } from '../../rollup/backfill.js';
-import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { type BackfillStateRow, backfillStateStatement } from '../queries/backfillState.sql.js';
 import { queryRows, readRows } from '../queries/rows.js';
 import { day, parseInput } from '../validation.js';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { toSafeInteger } from '../../money.js';
 import { type CoverageRow, coverageStatement } from '../../rollup/coverage.sql.js';
-import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { type CoverageRangeRow, coverageRangeStatement } from '../queries/coverageRange.sql.js';
 import { readRows } from '../queries/rows.js';
 import { checkDayRange, day, MAX_DAYS, parseInput } from '../validation.js';

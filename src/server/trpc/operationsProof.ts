@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { toSafeInteger } from '../../money.js';
-import { DAILY_ROLLUP } from '../../rollup/declaration.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import {
   type DriftingDayRow,
   driftingDaysStatement,

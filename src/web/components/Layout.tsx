@@ -54,7 +54,9 @@ function ExactSwitch() {
   return (
     <Switch className="switch" isSelected={isExact} onChange={setExact}>
       <span className="switch-track" aria-hidden="true" />
-      Exact amounts
+      <span>
+        Exact<span className="wide-only"> amounts</span>
+      </span>
     </Switch>
   );
 }

@@ -22,7 +22,7 @@ export function ThemeChoice() {
           />
         )}
       </svg>
-      {LABEL[theme]}
+      <span className="wide-only">{LABEL[theme]}</span>
     </Button>
   );
 }

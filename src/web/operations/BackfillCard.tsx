@@ -8,13 +8,15 @@ import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
 import { formatInstant, formatSpan } from '../days.js';
-import { usePolled } from '../polling.js';
+import { usePolled, useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
 
 type Backfill = Outputs['operations']['backfill'];
 
 const EVERY_MS = 4_000;
 const BUSY_EVERY_MS = 1_000;
+/** What a backfill changes. */
+const CHANGED = ['operations.coverage', 'operations.readMode'] as const;
 
 /** Builds the rollup for history: progress, pause, resume, start. */
 export function BackfillCard() {
@@ -43,6 +45,7 @@ export function BackfillCard() {
     mutationFn: () => api.operations.startBackfill.mutate(undefined),
     onSettled,
   });
+  useRefreshWhen(backfill.data?.finishedAt ?? null, CHANGED);
   const failure = backfill.error === null ? null : toFailure(backfill.error);
   const state = backfill.data;
   const actionError = pause.error ?? start.error;

@@ -70,7 +70,7 @@ function Calendar({ days }: { days: readonly CoverageDay[] }) {
         ))}
       </ul>
       <div className="coverage">
-        <ScrollRegion label="Coverage calendar" className="calendar-scroll">
+        <ScrollRegion label="Coverage calendar" className="calendar-scroll" startAtEnd>
           <table className={`calendar ${calendarSize(weeks.length)}`}>
             <thead>
               <tr>

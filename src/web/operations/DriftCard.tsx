@@ -1,14 +1,14 @@
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Button } from 'react-aria-components';
-import { formatCount, formatExact } from '../amounts.js';
+import { formatCount, formatExact, formatPlural } from '../amounts.js';
 import { type Outputs, toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { formatDay, formatInstant, shiftDays, threeMonthsBefore } from '../days.js';
-import { usePolled } from '../polling.js';
+import { usePolled, useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
 import { DriftTable } from './DriftTable.js';
 
@@ -17,6 +17,8 @@ type Range = { from: string; until: string };
 
 const EVERY_MS = 4_000;
 const BUSY_EVERY_MS = 700;
+/** What a verification or a repair changes. */
+const CHANGED = ['operations.drift', 'operations.coverage', 'operations.readMode'] as const;
 
 /** Reported totals against raw usage: verify a range, see what is wrong, repair it. */
 export function DriftCard() {
@@ -30,12 +32,7 @@ export function DriftCard() {
     (data: Drift | undefined) => (data?.job?.isRunning ? BUSY_EVERY_MS : EVERY_MS),
     (signal) => api.operations.drift.query(undefined, { signal }),
   );
-  const onSettled = () =>
-    Promise.all(
-      ['operations.drift', 'operations.coverage', 'operations.readMode'].map((name) =>
-        queryClient.invalidateQueries({ queryKey: [name] }),
-      ),
-    );
+  const onSettled = () => queryClient.invalidateQueries({ queryKey: ['operations.drift'] });
   const verify = useMutation({
     mutationFn: (of: Range) => api.operations.verify.mutate(of),
     onSettled,
@@ -44,6 +41,7 @@ export function DriftCard() {
     mutationFn: (of: Range) => api.operations.repair.mutate(of),
     onSettled,
   });
+  useRefreshWhen(drift.data?.job?.finishedAt ?? null, CHANGED);
   const failure = drift.error === null ? null : toFailure(drift.error);
   const actionError = verify.error ?? repair.error;
   const state = drift.data;
@@ -144,7 +142,7 @@ function Findings({ state }: { state: Drift }) {
         <ul className="drift-days" data-testid="drift-days">
           {state.days.map(({ day, driftKeys, driftMicrodollars }) => (
             <li key={day}>
-              {formatDay(day)}: {formatCount(driftKeys)} totals wrong by{' '}
+              {formatDay(day)}: {formatPlural(driftKeys, 'total')} wrong by{' '}
               {formatExact(driftMicrodollars)} in all. Verify the day to see which.
             </li>
           ))}
@@ -201,7 +199,7 @@ function Job({ job }: { job: NonNullable<Drift['job']> }) {
         data-run={job.startedAt}
       >
         Verified {of}: {formatCount(job.result?.rows ?? 0)} raw rows,{' '}
-        {keys === 0 ? 'no drift.' : `${formatCount(keys)} totals wrong by ${amount} in all.`}
+        {keys === 0 ? 'no drift.' : `${formatPlural(keys, 'total')} wrong by ${amount} in all.`}
       </p>
     );
   }
@@ -212,7 +210,7 @@ function Job({ job }: { job: NonNullable<Drift['job']> }) {
       data-testid="proof"
       data-run={job.startedAt}
     >
-      Repaired {of}: {formatCount(job.repaired ?? 0)} totals corrected by {amount} in all,{' '}
+      Repaired {of}: {formatPlural(job.repaired ?? 0, 'total')} corrected by {amount} in all,{' '}
       {job.leftKeys === 0
         ? 'nothing left.'
         : `${formatCount(job.leftKeys ?? 0)} left, of which other sessions hold ${formatCount(job.locked ?? 0)}; repair again.`}

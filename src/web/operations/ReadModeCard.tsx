@@ -2,7 +2,7 @@ import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Button } from 'react-aria-components';
 import { formatCount } from '../amounts.js';
-import { type Outputs, toFailure } from '../api.js';
+import { type Failure, type Outputs, toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
@@ -90,9 +90,7 @@ export function ReadModeCard() {
             isComparing={compare.isPending}
             onCompare={() => compare.mutate(status.gate.shadow.required)}
           />
-          {change.error !== null && (
-            <ErrorNotice failure={toFailure(change.error)} what="The mode was not switched" />
-          )}
+          {change.error !== null && <Refusal failure={toFailure(change.error)} />}
           {compare.error !== null && (
             <ErrorNotice failure={toFailure(compare.error)} what="The comparison failed" />
           )}
@@ -119,6 +117,20 @@ export function ReadModeCard() {
   );
 }
 
+/** Why a switch was refused; the server's reasons one by one where it gives them. */
+function Refusal({ failure }: { failure: Failure }) {
+  const { obstacles } = failure.details;
+  if (!Array.isArray(obstacles)) {
+    return <ErrorNotice failure={failure} what="The mode was not switched" />;
+  }
+  return (
+    <div className="notice danger refusal" role="alert" data-testid="refusal">
+      <strong>The mode was not switched.</strong>
+      <Obstacles obstacles={obstacles.map(String)} />
+    </div>
+  );
+}
+
 function Gate({
   gate,
   isShadow,
@@ -141,7 +153,9 @@ function Gate({
       {gate.isOpen ? (
         <p className="card-note">Every day of the three-month window is proven.</p>
       ) : (
-        <Obstacles obstacles={gate.obstacles} />
+        <div data-testid="obstacles">
+          <Obstacles obstacles={gate.obstacles} />
+        </div>
       )}
       <p className="card-note">
         {formatCount(gate.shadow.comparisons)} of {formatCount(gate.shadow.required)} shadow
@@ -159,7 +173,7 @@ function Gate({
 /** Commands in the server's sentences are marked with backticks. */
 function Obstacles({ obstacles }: { obstacles: readonly string[] }) {
   return (
-    <ul className="obstacles" data-testid="obstacles">
+    <ul className="obstacles">
       {obstacles.map((obstacle) => (
         <li key={obstacle}>
           {obstacle

@@ -23,7 +23,7 @@ export function UnpricedCard() {
     <Card
       title="Unpriced usage"
       note={
-        data && (
+        data === undefined || data.total === 0 ? undefined : (
           <>
             {data.isAtLeast && 'At least '}
             {formatCount(data.total)} requests recorded at $0 for want of a price;{' '}

@@ -26,6 +26,8 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
   // Inside of the shell's single quotes.
   const user = JSON.stringify(userId).replaceAll("'", "'\\''");
   const json = `-H 'content-type: application/json'`;
+  const asAdmin = `-H "authorization: Bearer $ADMIN_KEY"`;
+  const lines = (...parts: string[]) => parts.join(' \\\n  ');
   return (
     <ol className="steps">
       <li>
@@ -40,7 +42,7 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
         <h3>Create a user</h3>
         <CopyCommand
           label="Create a user"
-          command={`curl -s ${url}/api/users -H "authorization: Bearer $ADMIN_KEY" ${json} \\\n  -d '{"id":${user}}'`}
+          command={lines(`curl -s ${url}/api/users`, asAdmin, json, `-d '{"id":${user}}'`)}
         />
       </li>
       <li>
@@ -48,7 +50,12 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
         <p>The answer shows it this once. It is what one signs in with, and what sends events.</p>
         <CopyCommand
           label="Create a key"
-          command={`curl -s ${url}/api/keys -H "authorization: Bearer $ADMIN_KEY" ${json} \\\n  -d '{"kilo_user_id":${user},"scopes":["usage:write","usage:read"]}'`}
+          command={lines(
+            `curl -s ${url}/api/keys`,
+            asAdmin,
+            json,
+            `-d '{"kilo_user_id":${user},"scopes":["usage:write","usage:read"]}'`,
+          )}
         />
       </li>
       <li>
@@ -59,7 +66,12 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
         </p>
         <CopyCommand
           label="Send an event"
-          command={`curl -s ${url}/api/usage -H 'authorization: Bearer md_…' ${json} \\\n  -d '{"events":[{"kilo_user_id":${user},"model":"gpt-4o","input_tokens":400,"output_tokens":25,"cost":1250}]}'`}
+          command={lines(
+            `curl -s ${url}/api/usage`,
+            `-H 'authorization: Bearer md_…'`,
+            json,
+            `-d '{"events":[{"kilo_user_id":${user},"model":"gpt-4o","cost":1250}]}'`,
+          )}
         />
       </li>
     </ol>

@@ -120,7 +120,7 @@ describe('facts of a request', () => {
         JSON.stringify({
           model: 'claude',
           max_tokens: 1_024,
-          system: [{ type: 'text', text: 's'.repeat(99) + '😀' }],
+          system: [{ type: 'text', text: `${'s'.repeat(99)}😀` }],
           messages: [{ role: 'user', content: [{ type: 'text', text: 'Hello' }] }],
         }),
       ),

@@ -1,7 +1,8 @@
 /**
  * A rollup: a counter table that must equal the sum of a source table by (user, organization,
- * period). Declared once; backfill, verify, repair and archive are written against this, and the
- * statements of the write path (drizzle/0001) are held to it by test/unit/declaration.test.ts.
+ * period). Declared once: batches and appends of the write path, reads, backfill, verify, repair
+ * and archive are built from this. The functions of drizzle/ spell the period out, because a
+ * migration is never edited; test/integration/rollups.test.ts holds them to it.
  */
 export interface Rollup {
   /** Counter table. */

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { UsageEvent } from '../../src/record/types.js';
+import { verifyBalances } from '../../src/rollup/balances.js';
+import { repairRollup } from '../../src/rollup/repair.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
+import {
+  createFilledFixture,
+  dayOf,
+  daysAgo,
+  FIRST,
+  type FilledFixture,
+  LAST,
+} from './archiveHarness.js';
+import { ledgerErrorOf } from './ledgerHarness.js';
+
+let fixture: FilledFixture;
+
+beforeEach(async () => {
+  fixture = await createFilledFixture();
+});
+
+afterEach(() => fixture.close());
+
+describe('the horizon', () => {
+  it('refuses older events, and replays of archived ids, on every path', async () => {
+    await fixture.archive(LAST);
+    const replay = fixture.events.find((event) => dayOf(event) === LAST) as UsageEvent;
+    const fresh = { kilo_user_id: 'ann', cost: 5, created_at: `${LAST}T23:59:59.999999Z` };
+    const append = await fixture.open({ appendAlways: true });
+    for (const ledger of [fixture.ledger, append]) {
+      for (const event of [replay, fresh]) {
+        expect(await ledgerErrorOf(ledger.recordUsage(event))).toMatchObject({
+          code: 'archived_period',
+        });
+      }
+      const results = await ledger.recordUsageBatch([replay, fresh]);
+      expect(results.map((result) => result.status)).toEqual(['rejected', 'rejected']);
+    }
+    const accepted = { ...fresh, created_at: `${daysAgo(8)}T00:00:00Z` };
+    expect(await fixture.ledger.recordUsage(accepted)).toMatchObject({ status: 'recorded' });
+    await fixture.expectExact();
+  });
+
+  it('is not passed before every older transaction has ended: its events are archived too', async () => {
+    const client = await fixture.database.pool.connect();
+    // The snapshot of the statement is old; so is what it thinks of the horizon.
+    await client.query('begin isolation level repeatable read');
+    await client.query('select 1 from ledger_settings');
+    const notices: string[] = [];
+    const late = randomUUID();
+    let ended = false;
+    const archiving = fixture.archive(LAST, {
+      onNotice: async (message) => {
+        notices.push(message);
+        const inserted = await client.query(
+          `select status from microdollar_record_usage($1, 'ann', null, null, 'late', null, null, null,
+             33, 1, 1, 0, 0, null, false, $2, null, false)`,
+          [late, `${FIRST}T10:00:00Z`],
+        );
+        expect(inserted.rows).toEqual([{ status: 'recorded' }]);
+        expect(await fixture.archived()).toEqual([]);
+        ended = true;
+        await client.query('commit');
+      },
+    });
+    await archiving;
+    client.release();
+    expect(ended).toBe(true);
+    expect(notices.join()).toMatch(
+      /waiting for transactions that began before the horizon: pid \d+/,
+    );
+    expect((await fixture.archived()).map((event) => event.id)).toContain(late);
+    await fixture.expectExact();
+  });
+
+  it('names who is in the way, deletes nothing, and goes on later', async () => {
+    const client = await fixture.database.pool.connect();
+    await client.query('begin');
+    const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 300 }));
+    expect(error).toMatchObject({ code: 'unavailable' });
+    expect(error.message).toMatch(/still open: pid \d+/);
+    expect(await fixture.rawIds()).toHaveLength(fixture.events.length);
+    await client.query('rollback');
+    client.release();
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 4 });
+    await fixture.expectExact();
+  });
+
+  it('is refused while a gateway request dated below it is in flight', async () => {
+    await fixture.rows(
+      `insert into gateway_intents (id, owner, kilo_user_id, api_kind, input_tokens_estimate,
+         streamed, created_at)
+       values (gen_random_uuid(), gen_random_uuid(), 'ann', 'chat', 1, false, $1)`,
+      [`${LAST}T23:59:59Z`],
+    );
+    const error = await ledgerErrorOf(fixture.archive(LAST));
+    expect(error.code).toBe('unproven_window');
+    expect(error.message).toContain('gateway requests whose usage is not recorded yet');
+    expect(error.details.blockers).toMatchObject([
+      { kind: 'request_in_flight', day: LAST, rows: 1 },
+    ]);
+  });
+});
+
+describe('a row that a foreign program writes below the horizon', () => {
+  it('is found by verify, and archived by a later run after a repair', async () => {
+    const { url } = fixture.database;
+    await fixture.archive(LAST);
+    await fixture.rows(
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       values (gen_random_uuid(), 'ann', 21, $1)`,
+      [`${FIRST}T08:00:00Z`],
+    );
+    const { drifts } = await verifyRollup({ url, rollup: DAILY_ROLLUP });
+    expect(drifts).toMatchObject([{ period: FIRST, driftMicrodollars: -21 }]);
+    expect((await ledgerErrorOf(fixture.archive(LAST))).details.unproven_days).toEqual([FIRST]);
+    await repairRollup({ url, rollup: DAILY_ROLLUP });
+    await verifyBalances({ url, repair: true });
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 1, rows: 1, files: 1 });
+    await fixture.expectExact();
+  });
+});

@@ -1,0 +1,220 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { queryOnPool } from '../../src/db/query.js';
+import { LedgerError } from '../../src/errors.js';
+import {
+  createPricer,
+  latePriceId,
+  type Pricer,
+  type PriceUnpricedReport,
+  priceUnpriced,
+} from '../../src/gateway/prices/index.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import type { UsageEvent } from '../../src/record/types.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+/** Usage that had no price is priced later: exactly once, at its own time, for its own payer. */
+const AT = '2026-05-06T07:08:09.101112Z';
+const dir = mkdtempSync(path.join(tmpdir(), 'late-prices-'));
+const listPricer = createPricer();
+
+let fixture: LedgerFixture;
+let ledger: Ledger;
+let user: string;
+let organization: string;
+/** Knows `house-model` at 2 USD a million in, 10 out. */
+let pricer: Pricer;
+
+beforeAll(async () => {
+  const file = path.join(dir, 'prices.json');
+  const price = { input_mtok: '2', output_mtok: '10', cache_read_mtok: '0.5' };
+  writeFileSync(file, JSON.stringify({ version: 'v1', prices: [{ model: 'house-*', price }] }));
+  pricer = createPricer({ ownPricesFile: file });
+});
+
+beforeEach(async () => {
+  fixture = await createLedgerFixture();
+  ledger = await fixture.open();
+  user = await fixture.addUser();
+  organization = await fixture.addOrganization();
+  return () => fixture.close();
+});
+
+afterAll(() => {
+  pricer.close();
+  rmSync(dir, { recursive: true });
+});
+
+const unpriced = (more: Partial<UsageEvent> = {}): UsageEvent & { id: string } => ({
+  id: uuidv7(),
+  kilo_user_id: user,
+  cost: 0,
+  input_tokens: 1_000,
+  output_tokens: 100,
+  cache_hit_tokens: 400,
+  created_at: AT,
+  provider: 'openai',
+  model: 'house-model',
+  requested_model: 'house-alias',
+  ...more,
+  metadata: { unpriced: true, api_kind: 'openai_chat', ...more.metadata },
+});
+
+const run = (more: { ledger?: Pick<Ledger, 'recordUsageBatch'>; pageSize?: number } = {}) =>
+  priceUnpriced({
+    query: queryOnPool(fixture.database.pool, false),
+    ledger,
+    pricer,
+    ...more,
+  });
+
+const recorded = (more: Partial<PriceUnpricedReport>): PriceUnpricedReport => ({
+  seen: 0,
+  priced: 0,
+  alreadyPriced: 0,
+  stillUnpriced: 0,
+  rejected: 0,
+  costMicrodollars: 0,
+  hasMore: false,
+  ...more,
+});
+
+const lateRow = async (id: string) =>
+  (
+    await fixture.rows(
+      `select u.kilo_user_id, u.organization_id, u.cost::integer, u.input_tokens::integer,
+         u.output_tokens::integer, u.model, u.requested_model, u.provider,
+         to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+         m.adjusts_usage_id, m.price_source, m.price_version, m.unpriced
+       from microdollar_usage as u
+       join microdollar_usage_metadata as m on m.id = u.id
+       where u.id = $1`,
+      [latePriceId(id)],
+    )
+  )[0];
+
+describe('pricing what had no price', () => {
+  it('adds a row that names the original and carries its payer and time', async () => {
+    const personal = unpriced();
+    const shared = unpriced({ organization_id: organization });
+    await ledger.recordUsageBatch([personal, shared]);
+    // 600 x 2 + 400 x 0.5 + 100 x 10 microdollars.
+    const cost = 2_400;
+    expect(await run()).toEqual(recorded({ seen: 2, priced: 2, costMicrodollars: 2 * cost }));
+    for (const original of [personal, shared]) {
+      expect(await lateRow(original.id)).toEqual({
+        kilo_user_id: user,
+        organization_id: original.organization_id ?? null,
+        cost,
+        input_tokens: 0,
+        output_tokens: 0,
+        model: 'house-model',
+        requested_model: 'house-alias',
+        provider: 'openai',
+        created_at: AT,
+        adjusts_usage_id: original.id,
+        price_source: 'own',
+        price_version: 'v1',
+        unpriced: null,
+      });
+    }
+    expect(await ledger.getUserBalance(user)).toBe(cost);
+    expect(await ledger.getOrganizationBalance(organization)).toBe(cost);
+    const day = { kilo_user_id: user, from: '2026-05-06', until: '2026-05-06' };
+    expect(await ledger.getDailyUsage(day)).toMatchObject([{ total_cost_microdollars: cost }]);
+    await fixture.expectExact();
+  });
+
+  it('does so once: again, and by several at once', async () => {
+    const events = Array.from({ length: 25 }, () => unpriced());
+    await ledger.recordUsageBatch(events);
+    const reports = await Promise.all([run({ pageSize: 4 }), run({ pageSize: 7 }), run()]);
+    const priced = reports.reduce((sum, each) => sum + each.priced, 0);
+    expect(priced).toBe(25);
+    expect(await run()).toEqual(recorded({}));
+    expect(await ledger.getUserBalance(user)).toBe(25 * 2_400);
+    await fixture.expectExact();
+  });
+
+  it('goes on after an interruption, where the answer was lost', async () => {
+    await ledger.recordUsageBatch(Array.from({ length: 6 }, () => unpriced()));
+    let batches = 0;
+    const breaking: Pick<Ledger, 'recordUsageBatch'> = {
+      async recordUsageBatch(events) {
+        const results = await ledger.recordUsageBatch(events);
+        if (++batches < 2) return results;
+        const error = new LedgerError('unavailable', 'cut');
+        return results.map(({ id }) => ({ id, status: 'rejected', error }));
+      },
+    };
+    await expect(run({ ledger: breaking, pageSize: 2 })).rejects.toThrow('cut');
+    expect(await run({ pageSize: 2 })).toEqual(
+      recorded({ seen: 2, priced: 2, costMicrodollars: 4_800 }),
+    );
+    expect(await ledger.getUserBalance(user)).toBe(6 * 2_400);
+  });
+
+  it('takes a price that has changed since for what was recorded first', async () => {
+    const event = unpriced();
+    await ledger.recordUsage(event);
+    const stale: Pick<Ledger, 'recordUsageBatch'> = {
+      async recordUsageBatch(events) {
+        await ledger.recordUsageBatch(events.map((each) => ({ ...each, cost: 77 })));
+        return ledger.recordUsageBatch(events);
+      },
+    };
+    expect(await run({ ledger: stale })).toEqual(recorded({ seen: 1, alreadyPriced: 1 }));
+    expect(await ledger.getUserBalance(user)).toBe(77);
+  });
+
+  it('leaves what still has no price, and counts it every time', async () => {
+    const mystery = { model: 'mystery', requested_model: null };
+    await ledger.recordUsageBatch([unpriced(mystery), unpriced(), unpriced(mystery)]);
+    const report = { seen: 3, stillUnpriced: 2, priced: 1, costMicrodollars: 2_400 };
+    expect(await run({ pageSize: 1 })).toEqual(recorded(report));
+    expect(await run()).toEqual(recorded({ seen: 2, stillUnpriced: 2 }));
+  });
+
+  it('prices a row that was refunded: a refund is no price', async () => {
+    const event = unpriced();
+    await ledger.recordUsage(event);
+    await ledger.recordUsage({
+      kilo_user_id: user,
+      cost: -5,
+      metadata: { adjusts_usage_id: event.id },
+    });
+    expect(await run()).toMatchObject({ priced: 1 });
+    expect(await ledger.getUserBalance(user)).toBe(2_395);
+  });
+
+  it('stops at its bound and says so', async () => {
+    await ledger.recordUsageBatch(Array.from({ length: 5 }, () => unpriced()));
+    const query = queryOnPool(fixture.database.pool, false);
+    const report = await priceUnpriced({ query, ledger, pricer, pageSize: 2, maxRows: 3 });
+    expect(report).toMatchObject({ seen: 3, priced: 3, hasMore: true });
+  });
+
+  it('uses the list price of the API that the request came by', async () => {
+    const event = unpriced({
+      model: 'claude-sonnet-4-5',
+      metadata: { unpriced: true, api_kind: 'anthropic_messages' },
+    });
+    await ledger.recordUsage(event);
+    const query = queryOnPool(fixture.database.pool, false);
+    await priceUnpriced({
+      query,
+      ledger,
+      pricer: listPricer,
+      upstreamHost: (format) => (format === 'anthropic-messages' ? 'api.anthropic.com' : 'x'),
+    });
+    // 600 x 3 + 400 x 0.3 + 100 x 15 microdollars.
+    expect(await lateRow(event.id)).toMatchObject({
+      cost: 3_420,
+      price_source: 'genai-prices',
+      price_version: expect.stringContaining('anthropic/claude-sonnet-4-5'),
+    });
+  });
+});

@@ -1,0 +1,109 @@
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const SRC = path.join(import.meta.dirname, '../../src');
+
+/**
+ * Imports go down only (docs/architecture.md); folders of one row do not import each other. The
+ * exceptions are named below, each with its reason.
+ */
+const ROWS: readonly (readonly string[])[] = [
+  ['schema', 'money', 'errors', 'instant', 'metrics'],
+  ['db', 'journal'],
+  ['counter'],
+  ['record', 'report', 'rollup', 'accounts'],
+  ['ledgerTypes', 'ledger', 'index', 'testing'],
+  ['importing', 'gateway', 'demo'],
+  ['server'],
+  ['cli'],
+  ['web'],
+];
+
+const ALLOWED: Readonly<Record<string, string>> = {
+  'ledger -> ledgerTypes': 'the interface that it implements',
+  'index -> ledger': 'the public surface',
+  'index -> ledgerTypes': 'the public surface',
+  'journal -> db': 'process identity, as the embedded server needs it',
+  'gateway -> server': 'the plugin interface it implements; types only',
+  'money -> errors': 'what is not money is refused',
+  'accounts -> ledgerTypes': 'an adjustment is recorded through the ledger; types only',
+  'accounts -> record': 'an adjustment is a usage event; types only',
+};
+
+const rowOf = new Map(ROWS.flatMap((row, index) => row.map((name) => [name, index] as const)));
+
+async function sourceFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile() && /\.tsx?$/.test(entry.name))
+    .map((entry) => path.join(entry.parentPath, entry.name));
+}
+
+/** The first part of a path below src: a folder, or the name of a file. */
+function conceptOf(file: string): string {
+  return (path.relative(SRC, file).split(path.sep)[0] ?? '').replace(/\.[jt]sx?$/, '');
+}
+
+describe('the layers', () => {
+  it('are kept by every import', async () => {
+    const violations: string[] = [];
+    for (const file of await sourceFiles(SRC)) {
+      const text = await readFile(file, 'utf8');
+      for (const [, target = ''] of text.matchAll(/from '(\.[^']+)'|import\('(\.[^']+)'\)/g)) {
+        const from = conceptOf(file);
+        const to = conceptOf(path.resolve(path.dirname(file), target));
+        if (from === to || ALLOWED[`${from} -> ${to}`]) continue;
+        const [fromRow, toRow] = [rowOf.get(from), rowOf.get(to)];
+        if (fromRow === undefined || toRow === undefined || toRow >= fromRow) {
+          violations.push(`${path.relative(SRC, file)} imports ${to} (${target})`);
+        }
+      }
+    }
+    expect(violations).toEqual([]);
+  });
+
+  it('have no exception that nobody needs', async () => {
+    const used = new Set<string>();
+    for (const file of await sourceFiles(SRC)) {
+      const text = await readFile(file, 'utf8');
+      for (const [, target = ''] of text.matchAll(/from '(\.[^']+)'/g)) {
+        used.add(`${conceptOf(file)} -> ${conceptOf(path.resolve(path.dirname(file), target))}`);
+      }
+    }
+    expect(Object.keys(ALLOWED).filter((each) => !used.has(each))).toEqual([]);
+  });
+});
+
+describe('the source', () => {
+  it('has lines of at most 110 columns, but for markup and regular expressions', async () => {
+    const long: string[] = [];
+    for (const file of await sourceFiles(SRC)) {
+      if (file.endsWith('.tsx')) continue;
+      const lines = (await readFile(file, 'utf8')).split('\n');
+      for (const [index, line] of lines.entries()) {
+        if (line.length > 110 && !line.trimStart().startsWith('/^'))
+          long.push(`${path.relative(SRC, file)}:${index + 1}`);
+      }
+    }
+    expect(long).toEqual([]);
+  });
+
+  it('has no file that grew past 450 lines', async () => {
+    const large: string[] = [];
+    for (const file of await sourceFiles(SRC)) {
+      const lines = (await readFile(file, 'utf8')).split('\n').length;
+      if (lines > 450) large.push(`${path.relative(SRC, file)}: ${lines}`);
+    }
+    expect(large).toEqual([]);
+  });
+
+  it('leaves nothing to be done later', async () => {
+    const found: string[] = [];
+    for (const file of await sourceFiles(SRC)) {
+      const text = await readFile(file, 'utf8');
+      if (/\b(TODO|FIXME|XXX|HACK)\b/.test(text)) found.push(path.relative(SRC, file));
+    }
+    expect(found).toEqual([]);
+  });
+});
