@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
+import { registerArchive } from './archive.js';
 import { registerBackfill } from './backfill.js';
 import type { Register, Runner } from './context.js';
 import { registerCredit } from './credit.js';
@@ -33,6 +34,7 @@ const COMMANDS: readonly Register[] = [
   registerBackfill,
   registerVerify,
   registerRepair,
+  registerArchive,
   registerReadMode,
   registerStatus,
 ];

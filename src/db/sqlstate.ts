@@ -44,10 +44,16 @@ export function failureName(error: unknown): string {
   return typeof code === 'string' ? code : 'connection';
 }
 
+const OUR_MISTAKES = [TypeError, ReferenceError, RangeError, SyntaxError] as const;
+const FILE_ERRORS: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
+
 export function classifyFailure(error: unknown): FailureKind {
   const state = sqlStateOf(error);
-  // No SQLSTATE: the connection broke, was refused, or timed out.
-  if (state === null) return 'retry';
+  if (state === null) {
+    // The connection broke, was refused, or timed out; unless the mistake is our own, or a file's.
+    const isOurs = OUR_MISTAKES.some((mistake) => error instanceof mistake);
+    return isOurs || FILE_ERRORS.has(failureName(error)) ? 'setup' : 'retry';
+  }
   return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';
 }
 

@@ -236,7 +236,7 @@ candidates as (
 )
 select c.period::text as period
 from candidates as c, current_period as n, ledger_settings as s
-where (c.state in ('built', 'verified')
+where (c.state in ('built', 'verified', 'archived')
     or (s.installed_empty and coalesce(c.state, 'unbuilt') = 'unbuilt'))
   and c.period <= n.period
   and (c.verified_at is null

@@ -7,7 +7,7 @@ import { planAdoption } from '../../src/db/migrate/planAdoption.js';
 import { assertMigrated, migrate, planMigration } from '../../src/db/migrate.js';
 import { createLedger } from '../../src/ledger.js';
 import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
-import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import type { TestDatabase } from '../support/database.js';
 import { describeDatabase, readDatabase } from '../support/describeDatabase.js';
 import { isBlocked, openSessions, untilBlocked } from '../support/sessions.js';
 import { createSeedDatabase } from './adoptHarness.js';
@@ -216,46 +216,5 @@ describe('foreign keys to rows that others lock', () => {
       'organization_memberships',
       'organization_memberships',
     ]);
-  });
-});
-
-describe('a database with some of the tables', () => {
-  let database: TestDatabase;
-
-  beforeEach(async () => {
-    database = await createTestDatabase({ empty: true });
-  });
-
-  afterEach(() => database.drop());
-
-  const readMode = async () => {
-    const result = await database.pool.query(
-      'select read_mode, installed_empty from ledger_settings',
-    );
-    return result.rows[0];
-  };
-
-  it('gets all others beside its own usage, and reads from that', async () => {
-    await database.pool.query(`create table microdollar_usage (
-      id uuid, kilo_user_id text, cost bigint, created_at timestamptz)`);
-    expect(await migrate(database.url)).toMatchObject({ isAdopted: true });
-    expect(await readMode()).toEqual({ read_mode: 'raw', installed_empty: false });
-    const plan = planAdoption(await readDatabase(database.url), readWantedSchema());
-    expect(plan).toMatchObject({ steps: [], problems: [] });
-    const text = await describeDatabase(database.url);
-    expect(text).toContain('kilo_user_id text not null\n  cost bigint not null');
-    expect(text).toContain('CREATE UNIQUE INDEX microdollar_usage_pkey');
-  });
-
-  it('is as newly installed where it has users alone, whose balances are yet to be opened', async () => {
-    await database.pool.query(`
-      create table kilocode_users (id text primary key, microdollars_used bigint);
-      insert into kilocode_users values ('u', 7)`);
-    expect(await migrate(database.url)).toMatchObject({ isAdopted: true });
-    expect(await readMode()).toEqual({ read_mode: 'rollup', installed_empty: true });
-    const users = await database.pool.query(
-      'select microdollars_used as used, opening_microdollars_used as opening from kilocode_users',
-    );
-    expect(users.rows).toEqual([{ used: '7', opening: null }]);
   });
 });

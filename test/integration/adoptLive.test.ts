@@ -75,6 +75,27 @@ async function sampleLocks(work: () => Promise<unknown>) {
 }
 
 describe('adopting beside live writers', () => {
+  it('would be seen if it held them up: a migration in one transaction is', async () => {
+    await using writers = await startLiveWriters(database.pool, { sessions: 2, lockTimeoutMs: 50 });
+    await using sessions = await openSessions(database.url, 2);
+    const [reader, migrating] = sessions.all;
+    if (!reader || !migrating) throw new Error('two sessions');
+    await reader.run('begin');
+    await reader.run('select from kilocode_users limit 1');
+    await migrating.run(`set application_name = 'microdollar migrate'`);
+    await migrating.run('begin');
+    await migrating.run('alter table microdollar_usage_daily add column a integer');
+    const seen = await sampleLocks(async () => {
+      const waiting = migrating.run('alter table kilocode_users add column a integer');
+      while (writers.failures.length === 0) await sleep(5);
+      await reader.run('rollback');
+      await waiting;
+      await migrating.run('rollback');
+    });
+    expect(writers.failures[0]).toContain('lock timeout');
+    expect(seen.holdsWhileWaiting).toBeGreaterThan(0);
+  });
+
   it('lets every write through, and never waits for a strong lock while holding one', async () => {
     await using writers = await startLiveWriters(database.pool, { ...WRITERS, sessions: 6 });
     while (writers.writes() < 20) await sleep(5);

@@ -78,7 +78,8 @@ export async function adopt(
     const what = [...left.problems, ...steps.map((step) => `${step.kind} ${step.subject}`)];
     throw new LedgerError(
       'unavailable',
-      `the schema changed while it was adopted; run \`microdollar migrate\` again for: ${what.join('; ')}`,
+      'the schema changed while it was adopted; run `microdollar migrate` again for: ' +
+        what.join('; '),
       { details: { left: what } },
     );
   }

@@ -1,6 +1,6 @@
 import type { ColumnShape, SchemaShape, TableShape } from './shape.js';
 
-/** The schema as text for people and diffs: drizzle/schema.txt. Order does not depend on history. */
+/** The schema as text for people and diffs: drizzle/schema.txt. */
 export function describeShape(schema: SchemaShape): string {
   const parts = [
     ...schema.tables.filter((table) => table.kind !== 'v').map(describeTable),

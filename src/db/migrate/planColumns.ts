@@ -27,6 +27,10 @@ export function planColumns(present: TableShape, wanted: TableShape, draft: Draf
       changes.push(...addColumn(wanted.name, column, isKey(column.name), draft));
     } else {
       changes.push(...changeColumn(wanted.name, column, found, draft));
+      const isNullable = !found.isNotNull && column.isNotNull;
+      if (isNullable && (isKey(column.name) || isNeverNull(wanted.name, column.name))) {
+        requireNotNull(wanted.name, column.name, draft);
+      }
     }
   }
   for (const column of present.columns) {
@@ -104,9 +108,6 @@ function changeColumn(
     }
   }
   if (found.isNotNull && !wanted.isNotNull) changes.push(`alter column ${name} drop not null`);
-  if (!found.isNotNull && wanted.isNotNull && isNeverNull(table, wanted.name)) {
-    requireNotNull(table, wanted.name, draft);
-  }
   return changes;
 }
 
@@ -126,8 +127,9 @@ function allowForeignColumn(table: string, column: ColumnShape, draft: Draft): s
     return [`alter column ${quote(column.name)} drop not null`];
   }
   if (column.default !== null || column.isIdentity) return [];
+  const place = `${table}.${column.name}`;
   const remedy = `alter table ${table} alter column ${column.name} set default ...`;
-  const problem = `${table}.${column.name} is NOT NULL without a default, and unknown to the ledger`;
+  const problem = `${place} is NOT NULL without a default, and unknown to the ledger`;
   if (WRITTEN_TABLES.has(table)) {
     draft.problems.push(`${problem}, whose writes would fail: ${remedy}`);
   } else {

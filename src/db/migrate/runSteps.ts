@@ -64,7 +64,7 @@ async function runCheck(client: pg.Client, step: Step): Promise<void> {
 export function notAdoptable(problems: readonly string[]): LedgerError {
   return new LedgerError(
     'internal',
-    `this database cannot be adopted as it is; nothing was changed:\n${problems.map((each) => `- ${each}`).join('\n')}`,
+    ['this database cannot be adopted as it is; nothing was changed:', ...problems].join('\n- '),
     { details: { problems } },
   );
 }

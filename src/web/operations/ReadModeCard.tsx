@@ -157,10 +157,12 @@ function Gate({
           <Obstacles obstacles={gate.obstacles} />
         </div>
       )}
-      <p className="card-note">
-        {formatCount(gate.shadow.comparisons)} of {formatCount(gate.shadow.required)} shadow
-        comparisons, {formatCount(gate.shadow.mismatches)} mismatches.
-      </p>
+      {(!gate.isOpen || gate.shadow.comparisons > 0) && (
+        <p className="card-note">
+          {formatCount(gate.shadow.comparisons)} of {formatCount(gate.shadow.required)} shadow
+          comparisons, {formatCount(gate.shadow.mismatches)} mismatches.
+        </p>
+      )}
       {isShadow && (
         <Button className="button small" isDisabled={isComparing} onPress={onCompare}>
           {isComparing ? 'Comparing…' : `Compare ${gate.shadow.required} users now`}
