@@ -1,5 +1,6 @@
 import { finishScrubs } from './accounts/softDelete.js';
 import { Fold, startBackgroundFold } from './counter/fold.js';
+import { assertMigrated } from './db/migrate.js';
 import { createPool, WRITE_SETTINGS } from './db/pool.js';
 import { queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
@@ -37,7 +38,7 @@ const SHADOW_BUDGET_MS = 2_000;
 /**
  * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their
  * own, so that no kind of work can starve another of connections.
- * @throws LedgerError `unavailable` when the database cannot be reached
+ * @throws LedgerError `unavailable` when the database cannot be reached, or lacks migrations
  */
 export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const metrics = createMetrics();
@@ -86,6 +87,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const pools = new Set([writePool, foldPool, pool, readPool, shadowPool]);
   const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
   try {
+    await assertMigrated(pool);
     await modes.start();
   } catch (error) {
     await Promise.all([...pools].map((each) => each.end()));

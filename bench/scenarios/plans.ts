@@ -1,116 +1,45 @@
-import {
-  drainStatement,
-  findPendingPayersStatement,
-  openCountersStatement,
-} from '../../src/counter/fold.sql.js';
-import { WRITE_SETTINGS } from '../../src/db/pool.js';
-import type { Statement } from '../../src/db/statement.js';
-import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
-import { type ValidEvent, validateEvent } from '../../src/record/event.js';
-import { recordBatchStatement } from '../../src/record/recordBatch.sql.js';
-import { recordUsageStatement } from '../../src/record/recordUsage.sql.js';
-import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
+import pg from 'pg';
+import { createLedger } from '../../src/ledger.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
+import {
+  appendPending,
+  BATCH_USERS,
+  HOT_STATEMENTS,
+  type HotStatement,
+  PENDING_USER,
+  WRITING_USER,
+} from '../lib/hotStatements.js';
 import { type PlanFigures, PlanReader } from '../lib/plans.js';
-import { eventSource, ORGANIZATION_ID, populate, userId } from '../lib/population.js';
+import { ORGANIZATION_ID, populate } from '../lib/population.js';
 import type { Check, Findings, Scenario } from '../lib/scenario.js';
 
-const BATCH = 100;
-/** Users that the statements are about; those of the history are more. */
-const USERS = 100;
-const READ_SETTINGS = ['jit=off'];
-const FOLD_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off'];
+/** A session settles on a generic plan after five uses, where it may choose. */
+const USES_BEFORE = 6;
+/** Pending rows of one payer, folded, that an open snapshot keeps. */
+const DEAD_ROWS = 10_000;
+/** Buffers that a statement may touch more beside them; a scan of them all touches hundreds. */
+const DEAD_ROWS_BUFFERS = 100;
 
 export const plans: Scenario = {
   name: 'plans',
   title: 'Plans of the hot statements',
   question:
-    'Do the hot statements keep good plans on an empty database, on a full one, and without statistics?',
-  workload: `Each statement runs on a database with ${USERS} users and no usage, on one with millions of
-usage rows, and on that one with its statistics deleted (in a transaction that is rolled back), with
-the settings its connection has in the ledger; auto_explain reports the plans that ran, also inside
-functions.`,
+    'Do the hot statements keep good plans on an empty database, on a full one, without ' +
+    'statistics, and beside dead rows that nothing can vacuum?',
+  workload: `Each statement runs on a database with ${BATCH_USERS} users and no usage; on one with
+millions of usage rows; on that one with its statistics deleted (in a transaction that is rolled
+back); and on one where ${DEAD_ROWS.toLocaleString('en-US')} pending rows of the same user, and as
+many of the same organization, have been folded while another session keeps a snapshot open, with
+the plans that its connections had made before. Connections have the settings they have in the ledger; auto_explain reports the plans that ran, also
+inside functions.`,
   baseline:
-    'None: no statement may read a table sequentially, and none may touch more buffers as history grows.',
+    'None: no statement may read a table sequentially, nor touch more buffers as history grows or ' +
+    'as dead rows pile up.',
   run,
 };
 
-interface Case {
-  name: string;
-  settings: readonly string[];
-  statement(): Statement;
-}
-
-const source = eventSource(
-  { users: USERS, draw: (random) => () => Math.floor(random() * USERS) },
-  7,
-);
-
-/** Without lookups by value, which the ledger resolves in a statement of its own. */
-function nextEvent(organizationId: string | null = null): ValidEvent {
-  const { metadata, ...core } = source();
-  return validateEvent({ ...core, organization_id: organizationId }, { nulBytesRemoved: 0 });
-}
-
-function metadataOf(event: ValidEvent): string {
-  return JSON.stringify({
-    id: event.id,
-    kilo_user_id: event.kilo_user_id,
-    created_at: 'now',
-    message_id: `gen-${event.id}`,
-    latency: 812.5,
-  });
-}
-
-function recordOne(organizationId: string | null): Statement {
-  const event = nextEvent(organizationId);
-  return recordUsageStatement(event, metadataOf(event), true);
-}
-
-function appendOne(organizationId: string | null): Statement {
-  const event = nextEvent(organizationId);
-  return appendUsageStatement(event, metadataOf(event));
-}
-
-function recordMany(): Statement {
-  const events = Array.from({ length: BATCH }, () => nextEvent());
-  return recordBatchStatement(events, events.map(metadataOf), true);
-}
-
-const write = (name: string, statement: () => Statement): Case => ({
-  name,
-  settings: WRITE_SETTINGS,
-  statement,
-});
-const fold = (name: string, statement: () => Statement): Case => ({
-  name,
-  settings: FOLD_SETTINGS,
-  statement,
-});
-const read = (name: string, statement: () => Statement): Case => ({
-  name,
-  settings: READ_SETTINGS,
-  statement,
-});
-
-const DAYS = { from: '2000-01-01', until: '2100-01-01' };
-
-const CASES: readonly Case[] = [
-  write('record one, personal', () => recordOne(null)),
-  write('record one, organization', () => recordOne(ORGANIZATION_ID)),
-  write('append one, personal', () => appendOne(null)),
-  write('append one, organization', () => appendOne(ORGANIZATION_ID)),
-  write(`record a batch of ${BATCH}`, recordMany),
-  fold('fold: find payers', () => findPendingPayersStatement('0', 2_000, 0)),
-  fold('fold: create missing rows', () =>
-    openCountersStatement([userId(0)], [ORGANIZATION_ID], 100),
-  ),
-  fold('fold: drain', () => drainStatement([userId(0)], [ORGANIZATION_ID], 4_000)),
-  read('read three months', () => threeMonthTotalStatement('rollup', userId(1), null)),
-  read('read daily totals', () =>
-    dailyUsageStatement('rollup', { kiloUserId: userId(1), organizationId: null, ...DAYS }),
-  ),
-];
+const STATES = ['empty', 'full', 'full, no statistics', 'dead rows'] as const;
+type State = (typeof STATES)[number];
 
 /** Statistics of the ledger's tables as before the first ANALYZE; only this transaction sees it. */
 const WITHOUT_STATISTICS = `
@@ -119,81 +48,159 @@ delete from pg_statistic where starelid in (
 update pg_class set reltuples = -1, relpages = 0, relallvisible = 0
 where relnamespace = 'public'::regnamespace and relkind in ('r', 'i');`;
 
-type State = 'empty' | 'full' | 'full, no statistics';
-
 async function run(bench: Bench): Promise<Findings> {
   const rows = bench.pick(10_000_000, 200_000);
-  const empty = await bench.createDatabase();
-  await populate(empty.admin, {
-    users: USERS,
+  const empty = await createWithAccounts(bench);
+  const dead = await createWithAccounts(bench);
+  const full = await bench.history(rows);
+  const figures = new Map<State, PlanFigures[]>([
+    ['empty', await explainAll(empty)],
+    ['full', await explainAll(full)],
+    ['full, no statistics', await explainAll(full, { withoutStatistics: true })],
+    ['dead rows', await explainBesideDeadRows(dead)],
+  ]);
+  await empty.drop();
+  await dead.drop();
+  return toFindings(figures, rows);
+}
+
+async function explainAll(
+  database: BenchDatabase,
+  { withoutStatistics = false } = {},
+): Promise<PlanFigures[]> {
+  const figures: PlanFigures[] = [];
+  for (const hot of HOT_STATEMENTS) {
+    const reader = await PlanReader.connect(database.url, hot.settings);
+    figures.push(await explainOn(reader, hot, withoutStatistics));
+    await reader.close();
+  }
+  return figures;
+}
+
+/** On connections that prepared their statements when there was nothing: as a server's have. */
+async function explainBesideDeadRows(database: BenchDatabase): Promise<PlanFigures[]> {
+  const readers: PlanReader[] = [];
+  for (const hot of HOT_STATEMENTS) {
+    const reader = await PlanReader.connect(database.url, hot.settings);
+    for (let use = 0; use < USES_BEFORE; use++) await explainOn(reader, hot, false);
+    readers.push(reader);
+  }
+  const holder = await leaveDeadRows(database);
+  const figures: PlanFigures[] = [];
+  for (const [index, hot] of HOT_STATEMENTS.entries()) {
+    const reader = readers[index] as PlanReader;
+    figures.push(await explainOn(reader, hot, false));
+    await reader.close();
+  }
+  await holder.end();
+  return figures;
+}
+
+async function createWithAccounts(bench: Bench): Promise<BenchDatabase> {
+  const database = await bench.createDatabase();
+  await populate(database.admin, {
+    users: BATCH_USERS,
     organization: true,
     draw: () => () => 0,
     activeToday: false,
   });
-  const full = await bench.history(rows);
-  try {
-    const states: [State, BenchDatabase][] = [
-      ['empty', empty],
-      ['full', full],
-      ['full, no statistics', full],
-    ];
-    const found = new Map<State, PlanFigures[]>();
-    for (const [state, database] of states) {
-      const figures: PlanFigures[] = [];
-      for (const each of CASES) figures.push(await explainCase(each, state, database));
-      found.set(state, figures);
-    }
-    return toFindings(found, rows);
-  } finally {
-    await empty.drop();
-  }
+  return database;
 }
 
-async function explainCase(
-  { settings, statement }: Case,
-  state: State,
-  database: BenchDatabase,
-): Promise<PlanFigures> {
-  const reader = await PlanReader.connect(database.url, settings);
-  try {
-    await reader.run({ text: 'begin' });
-    if (state === 'full, no statistics') await reader.run({ text: WITHOUT_STATISTICS });
-    // Something to fold, on a database where nobody writes.
-    const pending = nextEvent();
-    await reader.run(appendUsageStatement({ ...pending, kilo_user_id: userId(0) }, null));
-    const figures = await reader.explain(statement());
-    await reader.run({ text: 'rollback' });
-    return figures;
-  } finally {
-    await reader.close();
+/** Appended and folded under a snapshot that the returned session keeps open. */
+async function leaveDeadRows(database: BenchDatabase): Promise<pg.Client> {
+  const holder = new pg.Client({ connectionString: database.url });
+  holder.on('error', () => {});
+  await holder.connect();
+  await holder.query('begin isolation level repeatable read');
+  await holder.query('select count(*) from microdollar_usage_pending');
+  const payers: [user: string, organization: string | null][] = [
+    [PENDING_USER, null],
+    [WRITING_USER, null],
+    [WRITING_USER, ORGANIZATION_ID],
+  ];
+  for (const payer of payers) {
+    await database.admin.query(
+      `insert into microdollar_usage_pending
+        (kilo_user_id, organization_id, usage_date, cost_microdollars)
+      select $1, $2, (now() at time zone 'UTC')::date, 1 from generate_series(1, $3::integer)`,
+      [...payer, DEAD_ROWS],
+    );
   }
+  const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  try {
+    // The second pass moves the floor past what the first one drained.
+    await ledger.fold();
+    await ledger.fold();
+  } finally {
+    await ledger.close();
+  }
+  return holder;
+}
+
+async function explainOn(
+  reader: PlanReader,
+  { statement }: HotStatement,
+  withoutStatistics: boolean,
+): Promise<PlanFigures> {
+  await reader.run({ text: 'begin' });
+  if (withoutStatistics) await reader.run({ text: WITHOUT_STATISTICS });
+  const [row] = await reader.run<{ xid: string }>({
+    text: 'select pg_snapshot_xmax(pg_current_snapshot())::text as xid',
+  });
+  await reader.run(appendPending());
+  const figures = await reader.explain(statement(row?.xid ?? '0'));
+  await reader.run({ text: 'rollback' });
+  return figures;
 }
 
 function toFindings(found: ReadonlyMap<State, PlanFigures[]>, rows: number): Findings {
-  const states = [...found.keys()];
   const cell = (state: State, index: number) => found.get(state)?.[index] as PlanFigures;
-  const checks: Check[] = states.map((state) => {
-    const scans = CASES.flatMap(({ name }, index) =>
-      cell(state, index).sequentialScans.map((table) => `${name}: ${table}`),
-    );
-    return {
-      name: `no sequential scan, ${state}`,
-      ok: scans.length === 0,
-      detail: scans.length === 0 ? `${CASES.length} statements` : scans.join('; '),
-    };
-  });
   return {
     tables: [
       {
-        title: `Buffers touched, and time under auto_explain (ms); full = ${rows.toLocaleString('en-US')} usage rows`,
-        columns: ['statement', ...states, ...states.map((state) => `${state}, ms`)],
-        rows: CASES.map(({ name }, index) => [
+        title: `Buffers touched; full = ${rows.toLocaleString('en-US')} usage rows`,
+        columns: ['statement', ...STATES],
+        rows: HOT_STATEMENTS.map(({ name }, index) => [
           name,
-          ...states.map((state) => cell(state, index).buffers),
-          ...states.map((state) => Number(cell(state, index).milliseconds.toFixed(2))),
+          ...STATES.map((state) => cell(state, index).buffers),
+        ]),
+      },
+      {
+        title: 'Time under auto_explain (ms)',
+        columns: ['statement', ...STATES],
+        rows: HOT_STATEMENTS.map(({ name }, index) => [
+          name,
+          ...STATES.map((state) => Number(cell(state, index).milliseconds.toFixed(2))),
         ]),
       },
     ],
-    checks,
+    checks: [
+      ...STATES.map((state) => checkScans(state, (index) => cell(state, index))),
+      checkDeadRows(cell),
+    ],
+  };
+}
+
+function checkScans(state: State, cell: (index: number) => PlanFigures): Check {
+  const scans = HOT_STATEMENTS.flatMap(({ name }, index) =>
+    cell(index).sequentialScans.map((table) => `${name}: ${table}`),
+  );
+  return {
+    name: `no sequential scan, ${state}`,
+    ok: scans.length === 0,
+    detail: scans.length === 0 ? `${HOT_STATEMENTS.length} statements` : scans.join('; '),
+  };
+}
+
+function checkDeadRows(cell: (state: State, index: number) => PlanFigures): Check {
+  const slow = HOT_STATEMENTS.flatMap(({ name }, index) => {
+    const more = cell('dead rows', index).buffers - cell('full', index).buffers;
+    return more > DEAD_ROWS_BUFFERS ? [`${name}: ${more} buffers more`] : [];
+  });
+  return {
+    name: 'dead rows are skipped, not scanned',
+    ok: slow.length === 0,
+    detail: slow.length === 0 ? `${HOT_STATEMENTS.length} statements` : slow.join('; '),
   };
 }

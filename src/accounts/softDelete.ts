@@ -46,6 +46,7 @@ export async function softDeleteUser(
   try {
     await markDeleted(pool, kiloUserId);
     let scrubbedEvents = await scrubMetadata(pool, kiloUserId);
+    scrubbedEvents += await scrubAdoptedMetadata(pool, kiloUserId);
     const deadlineMs = Date.now() + BARRIER_WAIT_MS;
     let isPast = await isPastBarrier(pool, kiloUserId);
     while (!isPast && Date.now() < deadlineMs) {
@@ -74,6 +75,7 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
   for (const { id } of waiting.rows) {
     await setBarrier(pool, id);
     await scrubMetadata(pool, id);
+    await scrubAdoptedMetadata(pool, id);
     const done = await pool.query(
       `/* microdollar.finishScrub */
        update kilocode_users
@@ -165,4 +167,52 @@ async function scrubMetadata(pool: pg.Pool, kiloUserId: string): Promise<number>
     scrubbed += step.rowCount ?? 0;
     if ((step.rowCount ?? 0) < ROWS_PER_STEP) return scrubbed;
   }
+}
+
+/**
+ * Metadata that was there before the ledger was adopted names no user; its usage row does. Page
+ * by page through the user's usage, where there is such metadata at all. Returns rows scrubbed.
+ */
+async function scrubAdoptedMetadata(pool: pg.Pool, kiloUserId: string): Promise<number> {
+  const adopted = await pool.query(
+    `/* microdollar.hasAdoptedMetadata */
+     select from microdollar_usage_metadata where kilo_user_id is null limit 1`,
+  );
+  if (adopted.rowCount === 0) return 0;
+  let scrubbed = 0;
+  for (let after: AdoptedPage | null = null; ; ) {
+    const step: pg.QueryResult<AdoptedPage> = await pool.query<AdoptedPage>(
+      `/* microdollar.scrubAdoptedMetadata */
+       with page as (
+         select id, created_at
+         from microdollar_usage
+         where kilo_user_id = $1
+           and (created_at, id) > (coalesce($2::timestamptz, '-infinity'),
+             coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+         order by created_at, id
+         limit $4
+       ), scrubbed as (
+         update microdollar_usage_metadata as m
+         set ${PERSONAL_COLUMNS.map((column) => `${column} = null`).join(', ')}
+         from page
+         where m.id = page.id
+           and num_nonnulls(${PERSONAL_COLUMNS.map((column) => `m.${column}`).join(', ')}) > 0
+         returning m.id
+       )
+       select id, created_at::text, (select count(*) from scrubbed) as scrubbed
+       from page
+       order by page.created_at desc, id desc
+       limit 1`,
+      [kiloUserId, after?.created_at ?? null, after?.id ?? null, ROWS_PER_STEP],
+    );
+    after = step.rows[0] ?? null;
+    if (after === null) return scrubbed;
+    scrubbed += Number(after.scrubbed);
+  }
+}
+
+interface AdoptedPage {
+  id: string;
+  created_at: string;
+  scrubbed: string;
 }

@@ -3,7 +3,7 @@ import { archiveUsage } from '../rollup/archive/archive.js';
 import { describeBlockers, planArchive } from '../rollup/archive/plan.js';
 import type { ArchivePlan, ArchiveReport } from '../rollup/archive/types.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { formatAmount, formatCount } from './output.js';
 import { startProgress } from './progress.js';
 
@@ -56,7 +56,7 @@ async function archive(
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withDatabase(context, async (database) => {
+  return withMigratedDatabase(context, async (database) => {
     const ledger = await database.ledger();
     let bar: ReturnType<typeof startProgress> | null = null;
     try {
@@ -117,7 +117,7 @@ async function plan(
   context: CommandContext,
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const made = await planArchive({ url, until: options.until, directory: options.out });
     context.output.answer(toPlanDocument(made, options), describePlan(made));
     // Pending rows are drained by the archive itself.

@@ -8,7 +8,7 @@ import {
 } from '../rollup/backfill.js';
 import { openRollupDatabase } from '../rollup/database.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { alignTable, formatCount } from './output.js';
 import { startProgress } from './progress.js';
 import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
@@ -48,7 +48,7 @@ async function backfill(
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const reports: (BackfillReport & { rollup: string })[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       const show = showProgress(context, rollup.name, options.progress);
@@ -145,7 +145,7 @@ async function plan(
   context: CommandContext,
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const plans = [];
     for (const rollup of CHECKED_ROLLUPS) {
       const { from, until, periods, rowsExpected } = await planBackfill({
@@ -176,7 +176,7 @@ async function plan(
 }
 
 async function setPaused(context: CommandContext, isPaused: boolean): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const database = openRollupDatabase(url, 1);
     try {
       for (const rollup of CHECKED_ROLLUPS) await setBackfillPaused(database, rollup, isPaused);

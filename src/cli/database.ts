@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
-import { migrate } from '../db/migrate.js';
+import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
@@ -58,10 +58,17 @@ export async function migrateDatabase(environment: Environment, url: string) {
   const isOwn = environment.databaseUrl !== null;
   const migrationUrl = isOwn ? (environment.migrationUrl ?? url) : url;
   try {
-    return await migrate(migrationUrl);
+    // Adopting somebody's own tables is for `migrate` alone: it shows first what it would do.
+    return await migrate(migrationUrl, { adopt: false });
   } catch (error) {
-    throw describeFailure(error, migrationUrl);
+    throw isContended(error) ? error : describeFailure(error, migrationUrl);
   }
+}
+
+/** A table in use: the message says who holds it, and DATABASE_URL is not to blame. */
+export function isContended(error: unknown): boolean {
+  const state = error instanceof LedgerError ? error.details.sqlstate : null;
+  return state === '55P03' || state === '40P01';
 }
 
 /** Names the host that does not answer, and what to check; never the password. */
@@ -87,21 +94,28 @@ function hostOf(url: string): string {
   }
 }
 
-/** Runs a command's work on its database: migrated before, closed after, however it ends. */
+/**
+ * Runs a command's work on its database, closed after, however it ends. It is migrated before;
+ * with `isMigrated`, for commands on what is there already, a database of DATABASE_URL must be.
+ */
 export async function withDatabase(
   { environment }: CommandContext,
   work: (database: CommandDatabase) => Promise<CommandStatus>,
+  { isMigrated = false } = {},
 ): Promise<CommandStatus> {
   const server = await openServer(environment);
   const leave = stopOnSignal(server.stop);
   try {
-    await migrateDatabase(environment, server.url);
+    const mustBe = isMigrated && environment.databaseUrl !== null;
+    if (!mustBe) await migrateDatabase(environment, server.url);
     const database = openDatabase(environment, server);
     try {
+      if (mustBe) await assertMigrated(database.pool());
       return await work(database);
     } catch (error) {
       const failure = toCommandError(error);
-      throw failure.code === 'unavailable' ? describeFailure(failure, server.url) : failure;
+      const isAway = failure.code === 'unavailable' && !failure.details.missing_migrations;
+      throw isAway ? describeFailure(failure, server.url) : failure;
     } finally {
       await database.close();
     }
@@ -109,6 +123,14 @@ export async function withDatabase(
     leave();
     await server.stop();
   }
+}
+
+/** For commands on what is there already: they do not set up a database of DATABASE_URL. */
+export function withMigratedDatabase(
+  context: CommandContext,
+  work: (database: CommandDatabase) => Promise<CommandStatus>,
+): Promise<CommandStatus> {
+  return withDatabase(context, work, { isMigrated: true });
 }
 
 function openDatabase(

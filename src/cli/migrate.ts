@@ -1,9 +1,8 @@
 import { InvalidArgumentError } from 'commander';
 import type { Step } from '../db/migrate/step.js';
 import { type MigrationPlan, migrate, planMigration, type StepProgress } from '../db/migrate.js';
-import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { describeFailure, openServer } from './database.js';
+import { describeFailure, isContended, openServer } from './database.js';
 import { alignTable, type Output } from './output.js';
 import { type Progress, startProgress } from './progress.js';
 
@@ -43,11 +42,6 @@ async function withOwner(
   } finally {
     await server.stop();
   }
-}
-
-function isContended(error: unknown): boolean {
-  const state = error instanceof LedgerError ? error.details.sqlstate : null;
-  return state === '55P03' || state === '40P01';
 }
 
 async function migrateOrPlan(

@@ -3,8 +3,10 @@ import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
 import { registerArchive } from './archive.js';
 import { registerBackfill } from './backfill.js';
+import { registerBench } from './bench.js';
 import type { Register, Runner } from './context.js';
 import { registerCredit } from './credit.js';
+import { registerDemo } from './demo.js';
 import { readEnvironment } from './environment.js';
 import { registerExport } from './export.js';
 import { registerFold } from './fold.js';
@@ -37,6 +39,8 @@ const COMMANDS: readonly Register[] = [
   registerArchive,
   registerReadMode,
   registerStatus,
+  registerDemo,
+  registerBench,
 ];
 
 const USAGE = EXIT_STATUS.invalid_request;

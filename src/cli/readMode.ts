@@ -1,13 +1,10 @@
 import { Argument, InvalidArgumentError } from 'commander';
-import { queryOnPool } from '../db/query.js';
 import type { ReadMode } from '../ledgerTypes.js';
-import { compareSources } from '../report/shadow.js';
-import { randomUsersStatement } from '../report/shadow.sql.js';
-import { openRollupDatabase, type RollupDatabase } from '../rollup/database.js';
+import { openRollupDatabase } from '../rollup/database.js';
 import { type ReadModeStatus, readReadMode, setReadMode } from '../rollup/readMode.js';
-import { addComparisonsStatement } from '../rollup/readMode.sql.js';
+import { compareUsers } from '../server/operations/compareUsers.js';
 import type { Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { alignTable } from './output.js';
 
 const MAX_COMPARISONS = 100_000;
@@ -25,7 +22,7 @@ export const registerReadMode: Register = (program, run) => {
     .option('--compare <n>', 'with shadow: compare this many users with recent usage now', count)
     .action((mode: ReadMode | undefined, options: { compare?: number }) =>
       run((context) =>
-        withDatabase(context, async ({ url }) => {
+        withMigratedDatabase(context, async ({ url }) => {
           const database = openRollupDatabase(url, 1);
           try {
             let status = mode
@@ -33,7 +30,7 @@ export const registerReadMode: Register = (program, run) => {
               : await readReadMode(database.query);
             let mismatches: string[] = [];
             if (options.compare !== undefined && status.stored === 'shadow') {
-              mismatches = await compareUsers(database, options.compare);
+              mismatches = (await compareUsers(database, options.compare)).mismatches;
               status = await readReadMode(database.query);
             }
             context.output.answer(toDocument(status), describe(status, mismatches));
@@ -45,20 +42,6 @@ export const registerReadMode: Register = (program, run) => {
       ),
     );
 };
-
-/** Comparisons that no request asked for; each within the time budget of bulk work. */
-async function compareUsers(database: RollupDatabase, wanted: number): Promise<string[]> {
-  const query = queryOnPool(database.pool, false);
-  const users = await query<{ kilo_user_id: string }>(randomUsersStatement(wanted));
-  const mismatches: string[] = [];
-  for (const { kilo_user_id: kiloUserId } of users) {
-    const range = { kiloUserId, organizationId: null, from: null, until: null, asOf: null };
-    const { isEqual, describe } = await compareSources(query, range);
-    if (!isEqual) mismatches.push(`${kiloUserId}: ${describe()}`);
-    await query(addComparisonsStatement(1, isEqual ? 0 : 1));
-  }
-  return mismatches;
-}
 
 function toDocument({ stored, effective, reason, gate }: ReadModeStatus) {
   return {

@@ -1,6 +1,6 @@
 import { type RepairReport, repairRollup } from '../rollup/repair.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { formatCount } from './output.js';
 import { addRangeOptions, CHECKED_ROLLUPS, rangeOf } from './rollupOptions.js';
 import {
@@ -32,7 +32,7 @@ async function repair(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const reports: RepairReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       reports.push(

@@ -106,8 +106,16 @@ async function serve(environment: Environment, url: string, closers: Closer[]): 
   closers.push(() => ledger.close());
   // Loaded here: no other command needs the server.
   const { createServer } = await import('../server/app.js');
+  const { pagePlugin } = await import('../server/page.js');
   const { host, port, logLevel } = environment;
-  const server = await createServer({ ledger, adminKey: adminKey.key, host, port, logLevel });
+  const server = await createServer({
+    ledger,
+    adminKey: adminKey.key,
+    host,
+    port,
+    logLevel,
+    plugins: [pagePlugin()],
+  });
   closers.push(() => server.close());
   const serverUrl = await server.listen().catch((error) => {
     throw describeListenFailure(error, environment);
@@ -149,7 +157,7 @@ function describe({ url, adminKey }: Serving, environment: Environment): string 
     'next:',
     `  curl -s ${headers} ${url}/api/users -d '{"id":"ada"}'`,
     `  curl -s ${headers} ${url}/api/usage -d '${event}'`,
-    `  curl -s ${url}/metrics`,
+    `  open ${url} in a browser`,
   ].join('\n');
 }
 

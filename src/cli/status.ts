@@ -1,9 +1,10 @@
 import type { Pool } from 'pg';
+import { findForeignKeyWarnings } from '../db/migrate.js';
 import { queryOnPool } from '../db/query.js';
 import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
 import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { readRuntime } from './runtimeFile.js';
 import {
@@ -29,7 +30,7 @@ interface Size {
 }
 
 async function showStatus(context: CommandContext): Promise<CommandStatus> {
-  return withDatabase(context, async (database) => {
+  return withMigratedDatabase(context, async (database) => {
     const pool = database.pool();
     const { rows } = await pool.query<StatusRow>(statusStatement());
     const row = rows[0];
@@ -38,6 +39,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const runtime = database.embeddedDir === null ? null : await readRuntime(database.embeddedDir);
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
+    const warnings = await findForeignKeyWarnings(pool);
     const eventsToday = Number(row.events_today);
     const document = {
       database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
@@ -59,6 +61,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       today: row.today,
       events_today: { rows: eventsToday, isEstimate: eventsToday >= COUNTED_EVENTS },
       last_event_at: row.last_event_at,
+      warnings,
     };
     context.output.answer(
       document,
@@ -76,6 +79,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ['active keys', formatCount(document.active_keys)],
         ['events today', describeToday(document.events_today, row.today)],
         ['last event', row.last_event_at ?? 'none'],
+        ...warnings.map((warning) => ['warning', warning]),
       ]),
     );
     return 0;

@@ -1,7 +1,7 @@
 import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { startProgress } from './progress.js';
 import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
@@ -34,7 +34,7 @@ async function verify(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const reports: VerifyReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       reports.push(await verifyOne(context, url, rollup, options));
@@ -136,7 +136,7 @@ export async function checkBalances(
   context: CommandContext,
   options: VerifyCommandOptions & { repair?: boolean },
 ): Promise<CommandStatus> {
-  return withDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url }) => {
     const report = await verifyBalances({
       url,
       repair: options.repair ?? false,

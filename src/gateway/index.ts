@@ -1,14 +1,66 @@
 import type { ServerPlugin } from '../server/plugins.js';
+import { type DurabilityOptions, openDurability, type UsageSinkStatus } from './durable/index.js';
+import { createPricer, priceIntent, toWireFormat } from './prices/index.js';
+import { APIS } from './proxy/apis.js';
 import type { GatewayOptions } from './proxy/options.js';
 import { createGatewayRoutes } from './proxy/routes.js';
+import { upstreamHost } from './proxy/upstreams.js';
 
 /**
  * The metering proxies: `POST /v1/chat/completions`, `/v1/responses`, `/v1/messages`, and
  * `GET /v1/models`. @throws RangeError for a URL or a trusted proxy that is none
  */
 export function createGateway(options: GatewayOptions): ServerPlugin {
-  // TEMPORARY until src/gateway/prices exists.
-  return createGatewayRoutes(options, () => ({ cost: null, metadata: {} }));
+  return createGatewayRoutes(options);
+}
+
+export interface OpenGatewayOptions
+  extends Omit<DurabilityOptions, 'price'>,
+    Pick<GatewayOptions, 'upstreams' | 'trustedProxies' | 'limits'> {
+  /** Own prices and multipliers, JSON (src/gateway/prices/README.md). Default: none. */
+  ownPricesFile?: string | null;
+}
+
+export interface OpenGateway {
+  plugin: ServerPlugin;
+  /** Journal, dead letters, whether the database answers. */
+  status(): UsageSinkStatus;
+  /** After the server, before the ledger. */
+  close(): Promise<void>;
+}
+
+/**
+ * A gateway with all that it stands on: prices, journal, cached accounts.
+ * @throws LedgerError `invalid_request` for a file of prices that is wrong, `unavailable` for a
+ *   data directory whose journals are all held; RangeError as `createGateway`
+ */
+export async function openGateway(options: OpenGatewayOptions): Promise<OpenGateway> {
+  const { upstreams = {}, log } = options;
+  const pricer = createPricer({
+    ownPricesFile: options.ownPricesFile ?? null,
+    onReloadError: ({ message }) =>
+      log?.error({ reason: message }, 'the changed file of own prices is not used'),
+  });
+  const hostOf = (apiKind: string) => {
+    const api = APIS.find(({ format }) => format === toWireFormat(apiKind));
+    return api === undefined ? null : upstreamHost(api.provider, upstreams[api.provider]?.url);
+  };
+  const durability = await openDurability({
+    ...options,
+    price: (intent) => priceIntent(pricer, intent, hostOf(intent.api_kind)),
+  }).catch((error) => {
+    pricer.close();
+    throw error;
+  });
+  const { sink, accounts, inFlight } = durability;
+  return {
+    plugin: createGateway({ ...options, sink, accounts, inFlight, pricer }),
+    status: () => sink.status(),
+    async close() {
+      await durability.close();
+      pricer.close();
+    },
+  };
 }
 
 export type { GatewayLimits } from './proxy/limits.js';

@@ -47,7 +47,7 @@ function launch(env: NodeJS.ProcessEnv, ...argv: string[]): Started {
 /** The URL once it is ready; fails with what it printed when it ends before. */
 async function readyUrl({ child, output }: Started): Promise<string> {
   for (;;) {
-    const url = /microdollar is ready: (\S+)[\s\S]*\/metrics\n/.exec(output.stdout)?.[1];
+    const url = /microdollar is ready: (\S+)[\s\S]*in a browser\n/.exec(output.stdout)?.[1];
     if (url !== undefined) return url;
     if (child.exitCode !== null || child.signalCode !== null) {
       throw new Error(`start ended (${child.exitCode}): ${output.stderr}`);

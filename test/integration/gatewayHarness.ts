@@ -9,6 +9,7 @@ import type { Scope } from '../../src/accounts/scopes.js';
 import { createUser } from '../../src/accounts/users.js';
 import { type DurabilityOptions, openDurability } from '../../src/gateway/durable/index.js';
 import { createGateway, type GatewayOptions } from '../../src/gateway/index.js';
+import { createPricer } from '../../src/gateway/prices/index.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
@@ -65,6 +66,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     ...options.durability,
   });
   const { sink, accounts, inFlight } = durability;
+  const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
     ledger,
@@ -76,6 +78,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
         sink,
         accounts,
         inFlight,
+        pricer,
         upstreams: {
           openai: { url: upstream.url, key: UPSTREAM_KEYS.openai },
           anthropic: { url: upstream.url, key: UPSTREAM_KEYS.anthropic },
@@ -126,6 +129,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     async stop() {
       await server.close();
       await durability.close();
+      pricer.close();
       await ledger.close();
       await upstream.close();
       await database.drop();

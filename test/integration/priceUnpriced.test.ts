@@ -48,7 +48,9 @@ afterAll(() => {
   rmSync(dir, { recursive: true });
 });
 
-const unpriced = (more: Partial<UsageEvent> = {}): UsageEvent & { id: string } => ({
+const unpriced = (
+  more: Partial<UsageEvent> & { id?: string } = {},
+): UsageEvent & { id: string } => ({
   id: uuidv7(),
   kilo_user_id: user,
   cost: 0,

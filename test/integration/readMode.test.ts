@@ -3,11 +3,11 @@ import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { runBackfill } from '../../src/rollup/backfill.js';
 import { openRollupDatabase, type RollupDatabase } from '../../src/rollup/database.js';
-import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { describeDays, readReadMode, setReadMode } from '../../src/rollup/readMode.js';
 import { REQUIRED_COMPARISONS } from '../../src/rollup/readMode.sql.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 

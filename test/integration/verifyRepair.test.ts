@@ -2,9 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
-import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 

@@ -3,8 +3,7 @@
  * <upstreamUrl>`. Prints its URL when it is ready. The database may be away: it waits for it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openDurability } from '../../src/gateway/durable/index.js';
-import { createGateway } from '../../src/gateway/index.js';
+import { openGateway } from '../../src/gateway/index.js';
 import { createLedger } from '../../src/ledger.js';
 import { createServer } from '../../src/server/index.js';
 
@@ -21,24 +20,25 @@ async function openLedger() {
 }
 
 const ledger = await openLedger();
-const durability = await openDurability({
+const upstream = { url: upstreamUrl, key: 'k' };
+const gateway = await openGateway({
   ledger,
   databaseUrl,
   dataDir,
   databaseTimeoutMs: 1_000,
   maintenanceIntervalMs: 200,
+  upstreams: { openai: upstream, anthropic: upstream },
 });
-const upstream = { url: upstreamUrl, key: 'k' };
 const server = createServer({
   ledger,
   port: Number(port),
   logLevel: 'error',
-  plugins: [createGateway({ ...durability, upstreams: { openai: upstream, anthropic: upstream } })],
+  plugins: [gateway.plugin],
 });
 console.log(await server.listen());
 process.on('SIGTERM', async () => {
   await server.close();
-  await durability.close();
+  await gateway.close();
   await ledger.close();
   process.exit(0);
 });

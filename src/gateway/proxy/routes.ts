@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
 import type { GatewayPrincipal } from '../durable/types.js';
+import { type Pricer, toPriceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
 import { APIS, MODELS_PATH, type Provider } from './apis.js';
 import { createClientAddressReader } from './clientAddress.js';
@@ -24,7 +25,7 @@ export function createGatewayRoutes(options: GatewayOptions, priceUsage: PriceUs
       upstreams,
       limits,
       metrics,
-      priceUsage,
+      priceUsage: createPriceUsage(options.pricer, upstreams),
       readClientAddress: createClientAddressReader(options.trustedProxies ?? []),
     });
     keepBytes(app, limits.bodyBytes);
@@ -62,7 +63,20 @@ export function createGatewayRoutes(options: GatewayOptions, priceUsage: PriceUs
   };
 }
 
-/** What is signed, counted and forwarded is what the client sent. */
+function createPriceUsage(pricer: Pricer, upstreams: Upstreams): PriceUsage {
+  return ({ api, payer, at, requestedModel, reading }) => {
+    const price = pricer.price(reading, {
+      requestedModel,
+      format: api.format,
+      upstreamHost: upstreams.of(api.provider).host,
+      organizationId: payer.organization_id,
+      at,
+    });
+    return toPriceFields(price);
+  };
+}
+
+/** What is read and forwarded is what the client sent. */
 function keepBytes(app: FastifyInstance, bodyLimit: number): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) =>

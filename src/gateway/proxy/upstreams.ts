@@ -18,6 +18,8 @@ export interface UpstreamTimeouts {
 
 export interface Upstream {
   pool: Pool;
+  /** Tells the price list which provider it is. */
+  host: string;
   /** Of the URL, before `/v1/...`. */
   pathPrefix: string;
   credentials: Readonly<Record<string, string>>;
@@ -51,6 +53,11 @@ export class Upstreams {
   }
 }
 
+/** @throws RangeError for what is no URL */
+export function upstreamHost(provider: Provider, url = PUBLIC_URLS[provider]): string {
+  return parseUrl(provider, url).host;
+}
+
 function openUpstream(
   provider: Provider,
   { url = PUBLIC_URLS[provider], key = null }: Partial<UpstreamSettings>,
@@ -68,6 +75,7 @@ function openUpstream(
   const isPublic = parsed.origin === PUBLIC_URLS[provider];
   return {
     pool,
+    host: parsed.host,
     pathPrefix: parsed.pathname.replace(/\/+$/, '').replace(/\/v1$/, ''),
     credentials: key === null ? {} : credentialsOf(provider, key),
     requireConfigured() {

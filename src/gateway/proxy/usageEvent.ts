@@ -1,5 +1,6 @@
 import type { UsageEvent, UsageMetadata } from '../../record/types.js';
 import type { Payer } from '../durable/types.js';
+import type { PriceFields } from '../prices/index.js';
 import {
   createUsageReader,
   estimateUsage,
@@ -24,14 +25,7 @@ export interface PriceRequest {
   reading: Reading;
 }
 
-/** Microdollars, rounded once. */
-export interface Price {
-  /** Null: no price is known. */
-  cost: number | null;
-  metadata: Pick<UsageMetadata, 'price_source' | 'price_version' | 'market_cost'>;
-}
-
-export type PriceUsage = (request: PriceRequest) => Price;
+export type PriceUsage = (request: PriceRequest) => PriceFields;
 
 /** One metered request, when its end is known. */
 export interface MeteredExchange {
@@ -133,7 +127,7 @@ function priceOf(
   { api, payer, createdAt, prepared }: MeteredExchange,
   reading: Reading,
   priceUsage: PriceUsage,
-): Price {
+): PriceFields {
   const { requestedModel } = prepared;
   return priceUsage({ api, payer, at: createdAt, requestedModel, reading });
 }

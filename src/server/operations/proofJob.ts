@@ -1,8 +1,8 @@
 import { LedgerError } from '../../errors.js';
 import { toSafeInteger } from '../../money.js';
-import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { repairRollup } from '../../rollup/repair.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { toErrorBody } from '../errors.js';
 
 /** Findings that are sent to the page; all are counted. */

@@ -32,4 +32,12 @@ export const switchReadMode = procedureFor('admin')
 /** Compares raw usage with the rollup for random users with recent usage, now. */
 export const compareReads = procedureFor('admin')
   .input((value: unknown) => parseInput(compared, value))
-  .mutation(({ ctx, input }) => compareUsers(ctx.operations.databaseUrl, input.users));
+  .mutation(async ({ ctx, input }) => {
+    const database = openRollupDatabase(ctx.operations.databaseUrl, 1);
+    try {
+      const { comparisons, mismatches } = await compareUsers(database, input.users);
+      return { comparisons, mismatches: mismatches.length };
+    } finally {
+      await database.close();
+    }
+  });

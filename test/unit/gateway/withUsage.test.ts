@@ -1,81 +1,32 @@
-import Anthropic from '@anthropic-ai/sdk';
+import type Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
-  type MeteredFetchOptions,
-  meteredFetch,
   UsageRecordingError,
   type WithUsageOptions,
   withUsage,
 } from '../../../src/gateway/sdk/index.js';
-import { readRecordedUsage } from '../../support/recordedUsage.js';
 import { type ReplayUpstream, startReplayUpstream } from '../../support/replayUpstream.js';
-import { listRecordings, type Recording } from '../../support/wireRecordings.js';
 import { RecordingLedger } from './recordingLedger.js';
+import { call, collect, messages, openClients, recordings, tokensOf, user } from './sdkCalls.js';
 
-/** The official clients, calling a provider directly, recorded by `withUsage` and `meteredFetch`. */
+/** Calls of the official clients, one by one. */
 let upstream: ReplayUpstream;
 let openai: OpenAI;
 let anthropic: Anthropic;
 let ledger: RecordingLedger;
-const user = { kilo_user_id: 'a user' };
 
 beforeAll(async () => {
   upstream = await startReplayUpstream();
-  openai = new OpenAI({ apiKey: 'k', baseURL: `${upstream.url}/v1`, maxRetries: 0 });
-  anthropic = new Anthropic({ apiKey: 'k', baseURL: upstream.url, maxRetries: 0 });
+  ({ openai, anthropic } = openClients(upstream.url));
 });
 afterAll(() => upstream.close());
 beforeEach(() => {
   ledger = new RecordingLedger();
 });
 
-const messages = [{ role: 'user' as const, content: 'Hello there' }];
-const record = <T>(call: () => PromiseLike<T>, more: Partial<WithUsageOptions> = {}) =>
-  withUsage(ledger, { ...user, ...more }, call);
-const recordings = listRecordings().map((each) => [`${each.api}/${each.name}`, each] as const);
-
-/** The parameters of a call that is answered with the recording. */
-function paramsOf({ api, name, streamed }: Recording, more = '') {
-  const model = `replay:${name}${more}`;
-  if (api === 'openai-responses') return { model, input: 'Hello there', stream: streamed };
-  const usage = { stream_options: { include_usage: true } };
-  return {
-    model,
-    messages,
-    stream: streamed,
-    ...(api === 'openai-chat' ? (streamed ? usage : {}) : { max_tokens: 64 }),
-  };
-}
-
-function call(
-  recording: Recording,
-  clients: { openai: OpenAI; anthropic: Anthropic },
-): PromiseLike<unknown> {
-  const params = paramsOf(recording) as never;
-  if (recording.api === 'openai-chat') return clients.openai.chat.completions.create(params);
-  if (recording.api === 'openai-responses') return clients.openai.responses.create(params);
-  return clients.anthropic.messages.create(params);
-}
-
-async function collect(answer: unknown): Promise<unknown> {
-  if (!(Symbol.asyncIterator in (answer as object))) return answer;
-  const items: unknown[] = [];
-  for await (const item of answer as AsyncIterable<unknown>) items.push(item);
-  return items;
-}
-
-function tokensOf(recording: Recording) {
-  const usage = readRecordedUsage(recording);
-  return {
-    input_tokens: usage.inputTokens,
-    output_tokens: usage.outputTokens,
-    cache_write_tokens: usage.cacheWriteTokens,
-    cache_hit_tokens: usage.cacheHitTokens,
-    model: usage.model,
-    has_error: false,
-  };
-}
+const record = <T>(made: () => PromiseLike<T>, more: Partial<WithUsageOptions> = {}) =>
+  withUsage(ledger, { ...user, ...more }, made);
 
 describe('withUsage', () => {
   it.each(recordings)('%s: the same answer, and its tokens recorded', async (_name, recording) => {
@@ -253,93 +204,5 @@ describe('usage that cannot be recorded', () => {
     expect(error).toBeInstanceOf(AggregateError);
     expect(error.errors[0]).toMatchObject({ status: 500 });
     expect(error.errors[1]).toBeInstanceOf(UsageRecordingError);
-  });
-});
-
-describe('meteredFetch', () => {
-  const metered = (more: Partial<MeteredFetchOptions> = {}) => {
-    const fetch = meteredFetch(ledger, { ...user, ...more });
-    return {
-      openai: openai.withOptions({ fetch }),
-      anthropic: anthropic.withOptions({ fetch }),
-    };
-  };
-
-  it.each(recordings)('%s: the same answer, and its tokens recorded', async (_name, recording) => {
-    const plain = await collect(await call(recording, { openai, anthropic }));
-    const answer = await collect(await call(recording, metered()));
-    expect(JSON.stringify(answer)).toBe(JSON.stringify(plain));
-    expect(ledger.events).toHaveLength(1);
-    expect(ledger.last).toMatchObject(tokensOf(recording));
-  });
-
-  it('asks a chat stream for its usage and hides the chunk', async () => {
-    const request = { model: 'replay:openai-text', messages, stream: true as const };
-    const plain = await collect(await openai.chat.completions.create(request));
-    const answer = await collect(await metered().openai.chat.completions.create(request));
-    const choices = (chunks: unknown) =>
-      (chunks as { choices: unknown }[]).map((chunk) => chunk.choices);
-    expect(choices(answer)).toEqual(choices(plain));
-    expect(ledger.last).toMatchObject({ output_tokens: 300, metadata: { estimated: null } });
-  });
-
-  it("records the SDKs' own helpers, each call of them", async () => {
-    const clients = metered();
-    const final = await clients.anthropic.messages
-      .stream({ model: 'replay:anthropic-json-tool.1', messages, max_tokens: 9 })
-      .finalMessage();
-    expect(ledger.last).toMatchObject({ output_tokens: final.usage.output_tokens });
-    const chat = await clients.openai.chat.completions
-      .stream({ model: 'replay:openai-text', messages })
-      .finalChatCompletion();
-    expect(chat.choices[0]?.finish_reason).toBe('stop');
-    expect(ledger.last).toMatchObject({ output_tokens: 300 });
-    const response = await clients.openai.responses
-      .stream({ model: 'replay:openai-local-shell-tool.1', input: 'Hi' })
-      .finalResponse();
-    expect(ledger.last).toMatchObject({ input_tokens: response.usage?.input_tokens });
-    expect(ledger.events).toHaveLength(3);
-  });
-
-  it('records an aborted stream once, with what was seen', async () => {
-    const stream = await metered().anthropic.messages.create({
-      model: 'replay:anthropic-code-execution-20250825.2?chunkBytes=2000&delayMs=2',
-      messages,
-      max_tokens: 9,
-      stream: true,
-    });
-    for await (const event of stream) if (event.type === 'content_block_delta') break;
-    await expect.poll(() => ledger.events.length).toBe(1);
-    expect(ledger.last).toMatchObject({ input_tokens: 2_273, metadata: { cancelled: true } });
-  });
-
-  it('records refusals, and each attempt of a retry', async () => {
-    const client = metered().openai.withOptions({ maxRetries: 1 });
-    const model = 'replay:none?status=503';
-    const headers = { 'x-should-retry': 'true' };
-    await expect(
-      client.chat.completions.create({ model, messages }, { headers, timeout: 60_000 }),
-    ).rejects.toMatchObject({ status: 503 });
-    expect(ledger.events.map((event) => event.metadata?.status_code)).toEqual([503, 503]);
-    expect(new Set(ledger.events.map((event) => event.id)).size).toBe(2);
-  });
-
-  it('lets other requests pass', async () => {
-    const { data } = await metered().openai.models.list();
-    expect(data).toHaveLength(1);
-    expect(ledger.events).toHaveLength(0);
-  });
-
-  it('fails the answer whose usage cannot be recorded', async () => {
-    ledger.isAway = true;
-    const { openai: client } = metered();
-    const whole = client.chat.completions.create({ model: 'replay:openai-text', messages });
-    await expect(whole).rejects.toThrow();
-    const stream = await client.chat.completions.create({
-      model: 'replay:openai-text',
-      messages,
-      stream: true,
-    });
-    await expect(collect(stream)).rejects.toThrow(UsageRecordingError);
   });
 });
