@@ -31,9 +31,13 @@ const FOLD_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off']
 const DAYS = { from: '2000-01-01', until: '2100-01-01' };
 
 const one: Population = { users: 2, draw: () => () => 1 };
+/** One after the other: every batch touches the same rows. */
 const many: Population = {
   users: BATCH_USERS,
-  draw: (random) => () => 1 + Math.floor(random() * (BATCH_USERS - 1)),
+  draw: () => {
+    let next = 0;
+    return () => 1 + (next++ % (BATCH_USERS - 1));
+  },
 };
 const nextOfOne = eventSource(one, 7);
 const nextOfMany = eventSource(many, 8);

@@ -195,7 +195,7 @@ function checkScans(state: State, cell: (index: number) => PlanFigures): Check {
 
 function checkDeadRows(cell: (state: State, index: number) => PlanFigures): Check {
   const slow = HOT_STATEMENTS.flatMap(({ name }, index) => {
-    const more = cell('dead rows', index).buffers - cell('full', index).buffers;
+    const more = cell('dead rows', index).buffers - cell('empty', index).buffers;
     return more > DEAD_ROWS_BUFFERS ? [`${name}: ${more} buffers more`] : [];
   });
   return {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import type { PriceIntent } from '../../src/gateway/durable/index.js';
+import { latePriceId } from '../../src/gateway/prices/index.js';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
 import { journalRoot } from '../../src/journal/slots.js';
 import { checkInvariants } from '../support/checkInvariants.js';
@@ -233,12 +234,15 @@ describe('processes that share a database', () => {
 });
 
 describe('usage that comes after its intent was settled as an estimate', () => {
-  async function estimated(intent = newIntent(user)) {
+  async function estimated(
+    intent = newIntent(user),
+    options: Parameters<typeof openGateway>[2] = {},
+  ) {
     const place = newPlace();
-    const first = await open(place);
+    const first = await open(place, options);
     await first.sink.begin(intent);
     await first.stop();
-    const second = await open(place);
+    const second = await open(place, options);
     await until(async () => (await intentCount()) === 0);
     return { intent, gateway: second };
   }
@@ -277,6 +281,20 @@ describe('usage that comes after its intent was settled as an estimate', () => {
     expect(await gateway.ledger.metrics.registry.metrics()).toContain(
       'microdollar_gateway_corrected_estimates_total 1',
     );
+  });
+
+  it('wins over an estimate that was unpriced at first and priced later', async () => {
+    const { intent, gateway } = await estimated(newIntent(user), { price: () => null });
+    expect(await usageRow(intent.id)).toMatchObject({ cost: 0, unpriced: true });
+    await gateway.ledger.recordUsage({
+      id: latePriceId(intent.id),
+      kilo_user_id: user,
+      cost: 300,
+      metadata: { adjusts_usage_id: intent.id },
+    });
+    expect(await gateway.sink.settle(usageOf(intent, { cost: 50 }))).toMatchObject({
+      result: { status: 'recorded', new_microdollars_used: 50 },
+    });
   });
 
   it('wins from the journal as well, once', async () => {

@@ -3,6 +3,7 @@ import { toLedgerError } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { RecordResult } from '../../record/types.js';
+import { latePriceId } from '../prices/index.js';
 import type { DatedUsage } from './records.js';
 
 /** `metadata.estimated` of what a crash left unsettled. */
@@ -11,6 +12,7 @@ export const INTENT_WITHOUT_USAGE = 'intent_without_usage';
 /** Any constant: ids of corrections follow from the ids of what they correct. */
 const CORRECTION_NAMESPACE = 'b0f4f1f5-6b57-4d3c-9a5c-6f0c8a1f2e11';
 
+/** The estimate; `cost` with what it was priced at later, where it had no price at first. */
 interface EstimateRow {
   kilo_user_id: string;
   organization_id: string | null;
@@ -73,14 +75,17 @@ async function findEstimate(ledger: Ledger, id: string): Promise<EstimateRow | n
   try {
     const { rows } = await ledger.pool.query<EstimateRow>(
       `/* gateway.findEstimate */
-       select u.kilo_user_id, u.organization_id, u.cost, u.input_tokens, u.output_tokens,
+       select u.kilo_user_id, u.organization_id,
+         u.cost + coalesce((
+           select p.cost from microdollar_usage as p where p.id = $3::uuid
+         ), 0) as cost, u.input_tokens, u.output_tokens,
          u.cache_write_tokens, u.cache_hit_tokens,
          to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at
        from microdollar_usage as u
        join microdollar_usage_metadata as m on m.id = u.id
        where u.id = $1::uuid
          and m.estimated = $2::text`,
-      [id, INTENT_WITHOUT_USAGE],
+      [id, INTENT_WITHOUT_USAGE, latePriceId(id)],
     );
     return rows[0] ?? null;
   } catch (error) {

@@ -15,7 +15,7 @@ import { Upstreams } from './upstreams.js';
 import type { PriceUsage } from './usageEvent.js';
 
 /** The metered routes, in a Fastify instance of their own: bodies stay bytes. */
-export function createGatewayRoutes(options: GatewayOptions, priceUsage: PriceUsage): ServerPlugin {
+export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
   return (app, services) => {
     const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
     const metrics = createGatewayMetrics(services.registry);
