@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { Bench, type BenchOptions } from './lib/bench.js';
+import { measureIdle } from './lib/environment.js';
 import { type Result, writeResult } from './lib/results.js';
 import type { Scenario } from './lib/scenario.js';
 import { summarize } from './lib/summary.js';
@@ -99,6 +100,7 @@ async function measure(): Promise<boolean> {
 }
 
 async function runScenario(scenario: Scenario, bench: Bench): Promise<Result> {
+  const idleBefore = await measureIdle();
   const startedAt = new Date();
   const { name, title, question, workload, baseline } = scenario;
   const findings = await scenario.run(bench);
@@ -107,6 +109,8 @@ async function runScenario(scenario: Scenario, bench: Bench): Promise<Result> {
     startedAt: startedAt.toISOString(),
     durationSeconds: Math.round((Date.now() - startedAt.getTime()) / 1000),
     quick: bench.options.quick,
+    seconds: bench.options.seconds,
+    idleBefore,
     environment: bench.environment,
     findings,
   };

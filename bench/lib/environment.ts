@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 /** Versions and settings that a figure depends on; names nothing of the machine's owner. */
@@ -49,6 +50,23 @@ export async function readEnvironment(
   } finally {
     await client.end();
   }
+}
+
+/** Share of processor time that nobody used for a second, 0 to 1: whether figures can be trusted. */
+export async function measureIdle(): Promise<number> {
+  const before = sumTimes();
+  await sleep(1_000);
+  const after = sumTimes();
+  return Number(((after.idle - before.idle) / (after.all - before.all)).toFixed(2));
+}
+
+function sumTimes(): { idle: number; all: number } {
+  const times = cpus().map((cpu) => cpu.times);
+  const idle = times.reduce((sum, each) => sum + each.idle, 0);
+  const all = times.reduce((sum, { user, nice, sys, idle: free, irq }) => {
+    return sum + user + nice + sys + free + irq;
+  }, 0);
+  return { idle, all };
 }
 
 async function measureCommit(client: pg.Client): Promise<number> {

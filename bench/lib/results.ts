@@ -10,6 +10,10 @@ export interface Result {
   startedAt: string;
   durationSeconds: number;
   quick: boolean;
+  /** `--seconds`, where it was given: not the scenario's own length. */
+  seconds: number | null;
+  /** Share of the machine's processors that had nothing to do in the second before, 0 to 1. */
+  idleBefore: number;
   environment: Environment;
   findings: Findings;
 }

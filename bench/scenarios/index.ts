@@ -1,4 +1,5 @@
 import type { Scenario } from '../lib/scenario.js';
+import { backfill } from './backfill.js';
 import { fold } from './fold.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
@@ -19,6 +20,7 @@ export const SCENARIOS: readonly Scenario[] = [
   zipfUsers,
   openSnapshot,
   readLatency,
+  backfill,
   plans,
   incident,
   resentCalls,

@@ -11,6 +11,12 @@ export interface Environment {
   port: number;
   adminKey: string | null;
   logLevel: LogLevel;
+  /** Providers behind the gateway: base URL and key, where they are set. */
+  upstreams: Record<'openai' | 'anthropic', { url?: string; key?: string }>;
+  /** Own prices and multipliers (JSON); src/gateway/prices/README.md. */
+  pricesFile: string | null;
+  /** Addresses and ranges whose `x-forwarded-for` is believed. */
+  trustedProxies: string[];
 }
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -27,7 +33,25 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     port: readPort(read(env, 'PORT')),
     adminKey: read(env, 'MICRODOLLAR_ADMIN_KEY'),
     logLevel: readLogLevel(read(env, 'LOG_LEVEL')),
+    upstreams: {
+      openai: readUpstream(env, 'MICRODOLLAR_OPENAI'),
+      anthropic: readUpstream(env, 'MICRODOLLAR_ANTHROPIC'),
+    },
+    pricesFile: read(env, 'MICRODOLLAR_PRICES_FILE'),
+    trustedProxies: (read(env, 'MICRODOLLAR_TRUSTED_PROXIES') ?? '')
+      .split(',')
+      .map((address) => address.trim())
+      .filter((address) => address !== ''),
   };
+}
+
+function readUpstream(env: NodeJS.ProcessEnv, prefix: string): { url?: string; key?: string } {
+  const url = read(env, `${prefix}_URL`);
+  const key = read(env, `${prefix}_KEY`);
+  if (url !== null && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) {
+    throw invalid(`${prefix}_URL`, 'must be an http or https URL like https://api.example.com');
+  }
+  return { ...(url === null ? {} : { url }), ...(key === null ? {} : { key }) };
 }
 
 export function adminKeyPath(dataDir: string): string {

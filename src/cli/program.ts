@@ -6,6 +6,7 @@ import { registerBackfill } from './backfill.js';
 import { registerBench } from './bench.js';
 import type { Register, Runner } from './context.js';
 import { registerCredit } from './credit.js';
+import { registerDeadLetters } from './deadLetters.js';
 import { registerDemo } from './demo.js';
 import { readEnvironment } from './environment.js';
 import { registerExport } from './export.js';
@@ -15,6 +16,7 @@ import { registerKey } from './key.js';
 import { registerMigrate } from './migrate.js';
 import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
+import { registerPriceUnpriced } from './priceUnpriced.js';
 import { registerReadMode } from './readMode.js';
 import { registerRepair } from './repair.js';
 import { registerStart } from './start.js';
@@ -38,6 +40,8 @@ const COMMANDS: readonly Register[] = [
   registerRepair,
   registerArchive,
   registerReadMode,
+  registerPriceUnpriced,
+  registerDeadLetters,
   registerStatus,
   registerDemo,
   registerBench,

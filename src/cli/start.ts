@@ -7,6 +7,7 @@ import { type AdminKey, obtainAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase, requireDataDir } from './database.js';
 import { adminKeyPath, type Environment } from './environment.js';
+import { openMeteringGateway } from './gateway.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 
 export const registerStart: Register = (program, run) => {
@@ -29,7 +30,7 @@ async function start(context: CommandContext): Promise<CommandStatus> {
     const url = await openDatabase(environment, closers, log);
     const { applied } = await migrateDatabase(environment, url);
     if (applied.length > 0) log.info({ applied }, 'migrations applied');
-    const serving = await serve(environment, url, closers);
+    const serving = await serve(environment, url, closers, log);
     output.answer(toDocument(serving, environment), describe(serving, environment));
     serving.adminKey.isNew = false;
     log.info({ url: serving.url, pid: process.pid }, 'ready');
@@ -90,7 +91,12 @@ interface Serving {
   adminKey: AdminKey;
 }
 
-async function serve(environment: Environment, url: string, closers: Closer[]): Promise<Serving> {
+async function serve(
+  environment: Environment,
+  url: string,
+  closers: Closer[],
+  log: Logger,
+): Promise<Serving> {
   const adminKey = await obtainAdminKey(environment);
   // A start that failed before it could show its new key leaves the showing to the next.
   closers.push(async () => {
@@ -108,13 +114,16 @@ async function serve(environment: Environment, url: string, closers: Closer[]): 
   const { createServer } = await import('../server/app.js');
   const { pagePlugin } = await import('../server/page.js');
   const { host, port, logLevel } = environment;
+  const gateway = await openMeteringGateway(environment, ledger, url, log);
+  closers.push(() => gateway.close());
   const server = await createServer({
     ledger,
     adminKey: adminKey.key,
     host,
     port,
     logLevel,
-    plugins: [pagePlugin()],
+    plugins: [gateway.plugin, pagePlugin()],
+    statusParts: { journal: gateway.journalStatus },
   });
   closers.push(() => server.close());
   const serverUrl = await server.listen().catch((error) => {

@@ -61,6 +61,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       today: row.today,
       events_today: { rows: eventsToday, isEstimate: eventsToday >= COUNTED_EVENTS },
       last_event_at: row.last_event_at,
+      journal: await readJournals(context),
       warnings,
     };
     context.output.answer(
@@ -72,6 +73,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ...rollups.flatMap(describeRollup),
         ['archive horizon', document.archive_horizon ?? 'none'],
         ['pending', describePending(pending.depth, pending.oldestAgeMs)],
+        ['journal', describeJournal(document.journal)],
         ['users', describeSize(document.users)],
         ['organizations', describeSize(document.organizations)],
         ['usage rows', describeSize(document.usage)],
@@ -84,6 +86,13 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     );
     return 0;
   });
+}
+
+/** What the gateways of this data directory have not yet brought into the database. */
+async function readJournals(context: CommandContext) {
+  const { inspectJournals } = await import('../journal/inspect.js');
+  const { journalRoot } = await import('../journal/slots.js');
+  return inspectJournals(journalRoot(context.environment.dataDir));
 }
 
 function toRollupDocument(row: OverviewRow) {
@@ -111,6 +120,14 @@ function toRollupDocument(row: OverviewRow) {
       rows_expected: Number(row.rows_expected),
     },
   };
+}
+
+function describeJournal(journals: Awaited<ReturnType<typeof readJournals>>): string {
+  const records = journals.reduce((sum, journal) => sum + journal.records, 0);
+  const deadLetters = journals.reduce((sum, journal) => sum + journal.deadLetters, 0);
+  const depth = records === 0 ? 'empty' : `${formatCount(records)} records to be drained`;
+  const letters = `${formatCount(deadLetters)} dead letters; \`dead-letters\` lists them`;
+  return deadLetters === 0 ? depth : `${depth}, ${letters}`;
 }
 
 function describeMode({ stored, effective, reason }: ReadModeStatus): string {

@@ -1,6 +1,6 @@
 import type { ServerPlugin } from '../server/plugins.js';
 import { type DurabilityOptions, openDurability, type UsageSinkStatus } from './durable/index.js';
-import { createPricer, priceIntent, toWireFormat } from './prices/index.js';
+import { createPricer, type Pricer, priceIntent, toWireFormat } from './prices/index.js';
 import { APIS } from './proxy/apis.js';
 import type { GatewayOptions } from './proxy/options.js';
 import { createGatewayRoutes } from './proxy/routes.js';
@@ -23,6 +23,8 @@ export interface OpenGatewayOptions
 
 export interface OpenGateway {
   plugin: ServerPlugin;
+  /** As the requests are priced; for late pricing. */
+  pricer: Pricer;
   /** Journal, dead letters, whether the database answers. */
   status(): UsageSinkStatus;
   /** After the server, before the ledger. */
@@ -55,6 +57,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
   const { sink, accounts, inFlight } = durability;
   return {
     plugin: createGateway({ ...options, sink, accounts, inFlight, pricer }),
+    pricer,
     status: () => sink.status(),
     async close() {
       await durability.close();

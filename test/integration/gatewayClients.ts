@@ -1,7 +1,7 @@
 import { createAnthropic } from '@ai-sdk/anthropic';
 import { createOpenAI } from '@ai-sdk/openai';
 import Anthropic from '@anthropic-ai/sdk';
-import { generateText, jsonSchema, streamText, tool } from 'ai';
+import { generateText, jsonSchema, streamText, type ToolSet, tool } from 'ai';
 import OpenAI from 'openai';
 import type { WireApi } from '../support/wireRecordings.js';
 
@@ -108,8 +108,8 @@ export async function callAiSdk({ url, key }: Target, call: Call): Promise<Seen>
     model,
     prompt: 'Hello',
     maxRetries: 0,
-    tools: call.withTools ? { test: TOOL } : undefined,
-    abortSignal: call.signal,
+    tools: (call.withTools ? { test: TOOL } : {}) as ToolSet,
+    abortSignal: call.signal ?? new AbortController().signal,
   };
   const events: unknown[] = [];
   try {
@@ -142,7 +142,11 @@ function withoutClock(event: unknown): unknown {
   return JSON.parse(
     JSON.stringify(event, (name, value) => {
       if (name === 'timestamp' || name === 'headers' || name === 'stack') return undefined;
-      if (name === 'id' && typeof value === 'string' && /^aitxt-|^[A-Za-z0-9]{16}$/.test(value)) {
+      if (
+        /^(id|toolCallId)$/.test(name) &&
+        typeof value === 'string' &&
+        /^aitxt-|^[A-Za-z0-9]{16}$/.test(value)
+      ) {
         return 'made up';
       }
       return value instanceof Error ? describeError(value) : value;

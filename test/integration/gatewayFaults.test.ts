@@ -144,7 +144,9 @@ describe('the database stops, the gateway is killed', () => {
         await start();
         await reaches(0.4);
         await relay.cut();
+        const atCut = answered.length;
         await sleep(OUTAGE_MS / 2);
+        expect(answered.length).toBeGreaterThan(atCut);
         // Killed with usage in the journal alone; the next one finds it.
         await end('SIGKILL');
         const restarted = start();

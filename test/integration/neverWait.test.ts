@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { drizzle } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { drainStatement, openCountersStatement } from '../../src/counter/fold.sql.js';
 import { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
@@ -104,20 +105,61 @@ function failIfRejected(results: BatchResult[]): void {
   for (const result of results) if ('error' in result) throw result.error;
 }
 
-/** Every way to write, one after another; a rejected write throws. */
-async function writeInEveryWay(payers: Payers): Promise<void> {
-  const events = () => eventsOf(payers);
-  for (const event of events()) await single.recordUsage(event);
-  failIfRejected(await batching.recordUsageBatch(events()));
-  for (const event of events()) await appending.recordUsage(event);
-  failIfRejected(await appending.recordUsageBatch(events()));
-  for (const event of events()) await insert(event, hostPool);
-  await inTransaction(events());
-  for (const ledger of [single, appending]) {
-    for (const { kilo_user_id, organization_id = null, cost } of events()) {
-      const exa = { kilo_user_id, organization_id, cost: cost * 10, path: '/search' };
-      await ledger.recordExaUsage({ ...exa, created_at: AT });
-    }
+interface Way {
+  name: string;
+  /** A rejected write throws. */
+  write(payers: Payers): Promise<void>;
+}
+
+const recordEach = (ledger: () => Ledger) => async (payers: Payers) => {
+  for (const event of eventsOf(payers)) await ledger().recordUsage(event);
+};
+
+const recordTogether = (ledger: () => Ledger) => async (payers: Payers) => {
+  failIfRejected(await ledger().recordUsageBatch(eventsOf(payers)));
+};
+
+const recordExa = (ledger: () => Ledger) => async (payers: Payers) => {
+  for (const { kilo_user_id, organization_id = null, cost } of eventsOf(payers)) {
+    const exa = { kilo_user_id, organization_id, cost: cost * 10, path: '/search' };
+    await ledger().recordExaUsage({ ...exa, created_at: AT });
+  }
+};
+
+/**
+ * Every way to write. Each has payers of its own: what one appended would make the next append
+ * without a try, and its lock path would go untested.
+ */
+const WAYS: readonly Way[] = [
+  { name: 'recordUsage', write: recordEach(() => single) },
+  { name: 'recordUsageBatch', write: recordTogether(() => batching) },
+  { name: 'recordUsage, always appending', write: recordEach(() => appending) },
+  { name: 'recordUsageBatch, always appending', write: recordTogether(() => appending) },
+  { name: 'recordExaUsage', write: recordExa(() => single) },
+  { name: 'recordExaUsage, always appending', write: recordExa(() => appending) },
+  {
+    name: 'insertUsageAndMetadataWithBalanceUpdate on a pool',
+    write: async (payers) => {
+      for (const event of eventsOf(payers)) await insert(event, hostPool);
+    },
+  },
+  {
+    name: 'insertUsageAndMetadataWithBalanceUpdate in a transaction of the caller',
+    write: (payers) => inTransaction(eventsOf(payers)),
+  },
+];
+
+type Turn = Way & { payers: Payers };
+
+const newTurns = (): Promise<Turn[]> =>
+  Promise.all(WAYS.map(async (way) => ({ ...way, payers: await newPayers() })));
+
+/** Every way, one after another. The first failure names the way. */
+async function writeInEveryWay(turns: readonly Turn[]): Promise<void> {
+  for (const { name, write, payers } of turns) {
+    await write(payers).catch((error: Error) => {
+      throw new Error(`${name}: ${error.message}`, { cause: error });
+    });
   }
 }
 
@@ -331,12 +373,14 @@ async function giveHistory({ user, neighbour, organization }: Payers): Promise<v
 
 describe('beside a transaction that stays open after', () => {
   it.each(CASES)('$name, then $end, no write waits', async ({ fresh, statements, end }) => {
-    const payers = await newPayers();
-    if (!fresh) await giveHistory(payers);
+    const turns = await newTurns();
+    if (!fresh) for (const { payers } of turns) await giveHistory(payers);
     await holder.run('begin');
     try {
-      for (const [text, values] of statements(payers)) await holder.run(text, values);
-      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+      for (const { payers } of turns) {
+        for (const [text, values] of statements(payers)) await holder.run(text, values);
+      }
+      expect(await waitsOf(() => writeInEveryWay(turns))).toEqual([]);
     } finally {
       await holder.run(end);
     }
@@ -348,13 +392,14 @@ describe('beside a transaction that stays open after', () => {
 
 describe('beside a transaction of the caller that has written and stays open', () => {
   it('no other write of the same payers waits', async () => {
-    const payers = await newPayers();
-    const events = eventsOf(payers);
+    const turns = await newTurns();
     const transaction = await hostPool.connect();
     try {
       await transaction.query('begin');
-      for (const event of events) await insert(event, transaction);
-      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+      for (const { payers } of turns) {
+        for (const event of eventsOf(payers)) await insert(event, transaction);
+      }
+      expect(await waitsOf(() => writeInEveryWay(turns))).toEqual([]);
       await transaction.query('commit');
     } finally {
       transaction.release();
@@ -365,17 +410,18 @@ describe('beside a transaction of the caller that has written and stays open', (
 
 describe('beside a fold', () => {
   it('that holds its locks no write waits', async () => {
-    const payers = await newPayers();
-    for (const event of eventsOf(payers)) await appending.recordUsage(event);
-    const { openCountersStatement, drainStatement } = await import('../../src/counter/fold.sql.js');
+    const turns = await newTurns();
+    for (const { payers } of turns) await recordTogether(() => appending)(payers);
     await holder.run('begin');
     try {
-      const { user, neighbour, organization } = payers;
-      for (const make of [openCountersStatement, drainStatement]) {
-        const { text, values } = make([user, neighbour], [organization], 100);
-        await holder.run(text, values);
+      for (const { payers } of turns) {
+        const { user, neighbour, organization } = payers;
+        for (const make of [openCountersStatement, drainStatement]) {
+          const { text, values } = make([user, neighbour], [organization], 100);
+          await holder.run(text, values);
+        }
       }
-      expect(await waitsOf(() => writeInEveryWay(payers))).toEqual([]);
+      expect(await waitsOf(() => writeInEveryWay(turns))).toEqual([]);
     } finally {
       await holder.run('commit');
     }

@@ -41,6 +41,8 @@ function resultWith(findings: Partial<Result['findings']>): Result {
     startedAt: '2026-11-23T08:00:00.000Z',
     durationSeconds: 12,
     quick: false,
+    seconds: null,
+    idleBefore: 0.98,
     environment: {
       microdollar: '0.1.0',
       commit: 'abcdef0123',
@@ -101,6 +103,14 @@ describe('the report', () => {
         'group commit is 9x as fast as it.',
       'An example: copy writes 2x as fast as ours-group-commit.',
     ]);
+  });
+
+  test('admits that the machine was busy, and that a run was short', () => {
+    const calm = renderReport([resultWith({})]).markdown;
+    expect(calm).not.toMatch(/busy|shortened/);
+    const busy = renderReport([{ ...resultWith({}), idleBefore: 0.4, seconds: 2 }]).markdown;
+    expect(busy).toContain('40% idle before it began');
+    expect(busy).toContain('A shortened run (`--seconds 2`)');
   });
 
   test('links every chart that it renders', () => {

@@ -170,11 +170,21 @@ function describeVerdict(comparison: Comparison): string {
   return `${describeTarget(comparison.target)}: ${verdict}`;
 }
 
-function renderProvenance({ startedAt, durationSeconds, environment }: Result): string {
-  return (
+/** Below this, something else ran beside the benchmark. */
+const IDLE_ENOUGH = 0.9;
+
+function renderProvenance(result: Result): string {
+  const { startedAt, durationSeconds, seconds, idleBefore, environment } = result;
+  const when =
     `Measured on ${startedAt.slice(0, 10)} in ${durationSeconds} s, commit ${environment.commit}, ` +
-    `PostgreSQL ${environment.postgres}, Node ${environment.node}.`
-  );
+    `PostgreSQL ${environment.postgres}, Node ${environment.node}.`;
+  const short = seconds === null ? '' : ` A shortened run (\`--seconds ${seconds}\`).`;
+  const busy =
+    idleBefore >= IDLE_ENOUGH
+      ? ''
+      : ` The machine was busy with something else (${Math.round(idleBefore * 100)}% idle before ` +
+        'it began): take these figures as rough.';
+  return `${when}${short}${busy}`;
 }
 
 /** Each distinct machine and setting once. */

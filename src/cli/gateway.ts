@@ -1,0 +1,63 @@
+import type { Logger } from 'pino';
+import { queryOnPool } from '../db/query.js';
+import type { Ledger } from '../ledgerTypes.js';
+import type { ServerPlugin } from '../server/plugins.js';
+import type { Environment } from './environment.js';
+
+/** Between two looks for usage that had no price when it came and has one now. */
+const LATE_PRICING_INTERVAL_MS = 5 * 60_000;
+
+export interface MeteringGateway {
+  plugin: ServerPlugin;
+  /** For `operations.status` and the console. */
+  journalStatus(): Promise<unknown>;
+  /** After the server, before the ledger. */
+  close(): Promise<void>;
+}
+
+/** The gateway of `start`, from the environment, with late pricing in the background. */
+export async function openMeteringGateway(
+  environment: Environment,
+  ledger: Ledger,
+  databaseUrl: string,
+  log: Logger,
+): Promise<MeteringGateway> {
+  // Loaded here: no other command needs it.
+  const { openGateway } = await import('../gateway/index.js');
+  const { priceUnpriced } = await import('../gateway/prices/index.js');
+  const gateway = await openGateway({
+    ledger,
+    databaseUrl,
+    dataDir: environment.dataDir,
+    log,
+    upstreams: environment.upstreams,
+    trustedProxies: environment.trustedProxies,
+    ownPricesFile: environment.pricesFile,
+  });
+  let pricing: Promise<unknown> = Promise.resolve();
+  const priceLate = () => {
+    pricing = priceUnpriced({
+      query: queryOnPool(ledger.pool, false),
+      ledger,
+      pricer: gateway.pricer,
+    })
+      .then(({ priced }) => {
+        if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
+      })
+      .catch((error: Error) => log.warn({ reason: error.message }, 'late pricing failed'));
+  };
+  const timer = setInterval(priceLate, LATE_PRICING_INTERVAL_MS);
+  timer.unref();
+  return {
+    plugin: gateway.plugin,
+    async journalStatus() {
+      const status = gateway.status();
+      return { ...status, depth: status.depthRecords };
+    },
+    async close() {
+      clearInterval(timer);
+      await pricing;
+      await gateway.close();
+    },
+  };
+}

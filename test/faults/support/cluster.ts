@@ -1,0 +1,99 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
+import { isRunning } from '../../../src/db/embedded/processes.js';
+import { migrate } from '../../../src/db/migrate.js';
+
+/** A durable PostgreSQL server of the test's own, to be killed. */
+export interface Cluster {
+  url: string;
+  dataDir: string;
+  pool: pg.Pool;
+  pid(): number;
+  /** SIGKILL of the postmaster and all its children at one moment: nothing is flushed. */
+  kill(): Promise<void>;
+  /** SIGKILL of one backend at random: the postmaster ends all others and recovers. */
+  killBackend(choose: (pids: readonly number[]) => number): Promise<void>;
+  /** On the same port; returns when recovery is over. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startCluster(
+  options: { migrated?: boolean; settings?: Record<string, string> } = {},
+): Promise<Cluster> {
+  const dataDir = mkdtempSync(path.join(tmpdir(), 'microdollar-faults-'));
+  const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
+  const settings = { shared_buffers: '32MB', ...options.settings };
+  let server: EmbeddedPostgres;
+  try {
+    server = await startEmbeddedPostgres({ dataDir, settings });
+  } catch (error) {
+    remove();
+    throw error;
+  }
+  if (options.migrated ?? true) await migrate(server.url);
+  const pool = new pg.Pool({ connectionString: server.url, max: 4 });
+  pool.on('error', () => {});
+  return {
+    url: server.url,
+    dataDir,
+    pool,
+    pid: () => server.pid,
+    async kill() {
+      // Stopped, it can start no more children while they are counted.
+      process.kill(server.pid, 'SIGSTOP');
+      const pids = [server.pid, ...childrenOf(server.pid)];
+      for (const pid of pids) signal(pid, 'SIGKILL');
+      while (pids.some(isRunning)) await sleep(5);
+    },
+    async killBackend(choose) {
+      const backends = childrenOf(server.pid).filter(isClientBackend);
+      if (backends.length > 0) signal(choose(backends), 'SIGKILL');
+    },
+    async restart() {
+      const gone = server;
+      await gone.stop();
+      server = await startEmbeddedPostgres({ dataDir, settings, port: gone.port });
+    },
+    async stop() {
+      await pool.end();
+      await server.stop();
+      remove();
+    },
+  };
+}
+
+function signal(pid: number, name: 'SIGKILL'): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // Gone meanwhile.
+  }
+}
+
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** By its title: `postgres: user database host(port) activity`. */
+function isClientBackend(pid: number): boolean {
+  try {
+    return /^postgres: \S+ \S+ \S+\(\d+\)/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
