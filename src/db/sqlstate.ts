@@ -47,8 +47,20 @@ export function failureName(error: unknown): string {
 const OUR_MISTAKES = [TypeError, ReferenceError, RangeError, SyntaxError] as const;
 const FILE_ERRORS: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
 
+/** A pooler in transaction mode that refuses what our connections set when they open. */
+function isRefusedByPooler(error: unknown): boolean {
+  return sqlStateOf(error) === '08P01' && /unsupported startup param/.test(String(error));
+}
+
+/** Prepared on a connection that a pooler has since swapped for another. */
+const SWAPPED_CONNECTION: ReadonlySet<string> = new Set(['26000', '42P05']);
+
+const POOLER_REMEDY =
+  'behind a pooler in transaction mode open the ledger with `preparedStatements: false`';
+
 export function classifyFailure(error: unknown): FailureKind {
   const state = sqlStateOf(error);
+  if (isRefusedByPooler(error)) return 'setup';
   if (state === null) {
     // The connection broke, was refused, or timed out; unless the mistake is our own, or a file's.
     const isOurs = OUR_MISTAKES.some((mistake) => error instanceof mistake);
@@ -62,7 +74,9 @@ export function toLedgerError(error: unknown): LedgerError {
   if (error instanceof LedgerError) return error;
   const state = sqlStateOf(error);
   const kind = classifyFailure(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const said = error instanceof Error ? error.message : String(error);
+  const isPooler = isRefusedByPooler(error) || SWAPPED_CONNECTION.has(state ?? '');
+  const message = isPooler ? `${said}; ${POOLER_REMEDY}` : said;
   const details = { sqlstate: state };
   if (kind === 'retry' || kind === 'contended') {
     const what = state === null ? `database unreachable (${failureName(error)})` : message;

@@ -5,7 +5,7 @@ import { checkInvariants } from '../support/checkInvariants.js';
 import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
 import { type Cluster, startCluster } from './support/cluster.js';
 import { createRandom, KILLS } from './support/scale.js';
-import { createAccounts, startTraffic } from './support/traffic.js';
+import { createAccounts, startTraffic, untilMoreAnswers } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
 import { throughLibrary, throughTransaction } from './support/ways.js';
 
@@ -64,9 +64,3 @@ describe('SIGKILL of PostgreSQL under load', () => {
     60_000 + POSTGRES_KILLS * 10_000,
   );
 });
-
-/** The ledger writes again, so the next kill finds writes in flight. */
-async function untilMoreAnswers(book: ClientBook): Promise<void> {
-  const before = book.acknowledged;
-  while (book.acknowledged < before + 20 && book.problems.length === 0) await sleep(10);
-}

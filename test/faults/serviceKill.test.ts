@@ -7,7 +7,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { ClientBook } from './support/clientBook.js';
 import { createRandom, KILLS } from './support/scale.js';
 import { type Service, startService } from './support/service.js';
-import { createAccounts, startTraffic } from './support/traffic.js';
+import { createAccounts, startTraffic, untilMoreAnswers } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
 import { throughHttp } from './support/ways.js';
 
@@ -49,19 +49,20 @@ describe('SIGKILL of the service under load', () => {
       const urls = services.map((service) => service?.url as string);
       const send = throughHttp(() => urls, ADMIN_KEY);
       const accounts = await createAccounts(database.pool);
-      const traffic = startTraffic({ book, random, accounts, clients: 8, send, maxBatch: 4 });
+      const traffic = startTraffic({ book, random, accounts, clients: 16, send, maxBatch: 4 });
 
       let killsLeft = SERVICE_KILLS;
       const keepKilling = async (index: number) => {
         while (killsLeft-- > 0) {
-          await sleep(random.between(0, 400));
+          await untilMoreAnswers(book);
+          await sleep(random.between(0, 300));
           expect(await services[index]?.end('SIGKILL')).toBe('SIGKILL');
           services[index] = await start(index, Number(new URL(urls[index] as string).port));
         }
       };
       await Promise.all(services.map((_, index) => keepKilling(index)));
 
-      await sleep(200);
+      await untilMoreAnswers(book);
       for (const service of services) expect(await service?.end('SIGTERM')).toBe(0);
       const last = await start(0, Number(new URL(urls[0] as string).port));
       await traffic.stop();

@@ -5,7 +5,12 @@ import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExec
 import type { UsageMetadata } from '../../src/record/types.js';
 import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
 import { openSessions, type Session } from '../support/sessions.js';
-import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
+import {
+  createLedgerFixture,
+  type LedgerFixture,
+  ledgerErrorOf,
+  resolveLookups,
+} from './ledgerHarness.js';
 
 let fixture: LedgerFixture;
 let ledger: Ledger;
@@ -94,7 +99,7 @@ describe('lookup values', () => {
     expect(results.every(({ status }) => status === 'recorded')).toBe(true);
     const rows = 'select editor_name from editor_name where editor_name = any($1)';
     expect(await fixture.rows(rows, [values])).toHaveLength(10);
-    await ledger.fold();
+    await resolveLookups(fixture, ledger);
     for (const { id } of results) {
       expect(await editorOf(id)).toMatchObject({ lookup_values: null });
     }
@@ -139,7 +144,7 @@ describe('lookup values', () => {
       editor_name: value,
     });
     expect(await editorOf(id)).toEqual({ editor_name: value, lookup_values: null });
-    await ledger.fold();
+    await resolveLookups(fixture, ledger);
     expect(await editorOf(again.id)).toEqual({ editor_name: value, lookup_values: null });
   });
 });
@@ -160,7 +165,7 @@ describe('values that another session is inserting', () => {
         await ledger.fold();
         expect(await editorOf(id)).toMatchObject({ lookup_values: { editor_name: value } });
       });
-      await ledger.fold();
+      await resolveLookups(fixture, ledger);
       expect(await editorOf(id)).toEqual({ editor_name: value, lookup_values: null });
     },
   );
@@ -188,11 +193,11 @@ describe('values that another session is inserting', () => {
           free,
         ],
       );
-      await ledger.fold();
+      await resolveLookups(fixture, ledger, 'id = $1', [last]);
       expect(await editorOf(last)).toEqual({ editor_name: free, lookup_values: null });
       expect(await editorOf(stuck(449))).toMatchObject({ editor_name: null });
     });
-    await ledger.fold();
+    await resolveLookups(fixture, ledger);
     expect(await editorOf(stuck(0))).toEqual({ editor_name: held, lookup_values: null });
     expect(await editorOf(stuck(449))).toEqual({ editor_name: held, lookup_values: null });
     await fixture.expectExact();

@@ -10,6 +10,7 @@ import {
   type LedgerFixture,
   ORGANIZATION_DAILY,
   PERSONAL_DAILY,
+  resolveLookups,
 } from './ledgerHarness.js';
 
 /** What the seed's author checked by hand, on every way in. */
@@ -192,7 +193,7 @@ describe.each(WAYS_IN)('$name', (way) => {
     // In a transaction of the caller a new lookup value stays text until the fold.
     const metadata = { editor_name: 'vs "code" \\ {}', feature: 'chat', latency: 12.5 };
     const { id } = await way.record({ kilo_user_id: user, cost: 1, created_at: AT, metadata });
-    await foldAll(ledger);
+    await resolveLookups(fixture, ledger);
     const stored = await fixture.rows(
       `select editor_name, feature, m.latency, m.lookup_values,
          m.created_at = u.created_at as same_time

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { COMMANDS, RecordEvent } from './model/commands.js';
+import { COMMANDS } from './model/commands.js';
+import { RecordEvent } from './model/recordCommands.js';
 import { createWorld, type World } from './model/world.js';
 
 /**

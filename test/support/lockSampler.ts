@@ -44,7 +44,7 @@ export interface Sampling {
 /** Samples, as often as the server answers, until the work ends. `writes`: like-pattern of queries. */
 export async function sampleWriteWaits(
   pool: pg.Pool,
-  work: () => Promise<unknown>,
+  work: (sampling: Readonly<Sampling>) => Promise<unknown>,
   writes = '/* microdollar.%record%',
 ): Promise<Sampling> {
   const sampling: Sampling = { waits: [], samples: 0 };
@@ -67,7 +67,7 @@ export async function sampleWriteWaits(
     }
   })();
   try {
-    await work();
+    await work(sampling);
   } finally {
     isDone = true;
     await sampler;

@@ -3,7 +3,7 @@ import { copy } from './copy.js';
 import { materializedView } from './materializedView.js';
 import { rawInsert } from './rawInsert.js';
 import { repairQueue } from './repairQueue.js';
-import { seed } from './seed.js';
+import { seed, seedWithLookups } from './seed.js';
 import { slottedCounter } from './slottedCounter.js';
 import { rowTrigger, statementTrigger } from './triggers.js';
 
@@ -12,6 +12,7 @@ export const BASELINES: readonly ApproachDefinition[] = [
   rawInsert,
   copy,
   seed,
+  seedWithLookups,
   rowTrigger,
   statementTrigger,
   slottedCounter,

@@ -55,24 +55,50 @@ export const METADATA_COLUMN_LIST = [
 ].join(', ');
 
 const usageParameters = USAGE_COLUMNS.map(([, type], index) => `$${index + 1}::${type}`);
-const metadataParameters = [
-  ...METADATA_COLUMNS.map(([, type]) => type),
-  ...METADATA_LOOKUPS.map(() => 'integer'),
-].map((type, index) => `$${USAGE_COLUMNS.length + index + 1}::${type}`);
+const metadataParameters = METADATA_COLUMNS.map(
+  ([, type], index) => `$${USAGE_COLUMNS.length + index + 1}::${type}`,
+);
+const lookupPlace = (index: number) => USAGE_COLUMNS.length + METADATA_COLUMNS.length + index + 1;
 
 /** `$2`, `$3`, `$9`: the parameters that totals depend on. */
 export const USER = '$2::text';
 export const ORGANIZATION = '$3::uuid';
 export const COST = '$9::bigint';
 
-/** Usage and metadata row; every baseline statement begins with these two. */
-export const WRITE_ROWS = `usage_written as (
+const writeRows = (lookupIds: readonly string[]) => `usage_written as (
   insert into microdollar_usage (${USAGE_COLUMN_LIST})
   values (${usageParameters.join(', ')}, now())
 ), metadata_written as (
   insert into microdollar_usage_metadata (${METADATA_COLUMN_LIST})
-  values ($1::uuid, $2::text, now(), ${metadataParameters.join(', ')})
+  values ($1::uuid, $2::text, now(), ${[...metadataParameters, ...lookupIds].join(', ')})
 )`;
+
+/** Usage and metadata row; every baseline statement begins with these two. */
+export const WRITE_ROWS = writeRows(
+  METADATA_LOOKUPS.map((_, index) => `$${lookupPlace(index)}::integer`),
+);
+
+/** The same, where lookup values are found, or made, in the statement itself. */
+export const WRITE_ROWS_AND_LOOKUPS = [
+  ...METADATA_LOOKUPS.map((name, index) => {
+    const value = `$${lookupPlace(index)}::text`;
+    return `${name}_found as (
+  select ${name}_id as id from ${name} where ${name} = ${value}
+), ${name}_made as (
+  insert into ${name} (${name})
+  select ${value}
+  where ${value} is not null
+    and not exists (select from ${name}_found)
+  on conflict (${name}) do update set ${name} = excluded.${name}
+  returning ${name}_id as id
+)`;
+  }),
+  writeRows(
+    METADATA_LOOKUPS.map(
+      (name) => `coalesce((select id from ${name}_found), (select id from ${name}_made))`,
+    ),
+  ),
+].join(', ');
 
 /** Ids of lookup values, by `name:value`. Baselines are given them: no lookup is timed. */
 export type LookupIds = ReadonlyMap<string, number>;
@@ -99,6 +125,15 @@ export function metadataValues(event: BenchEvent, lookups: LookupIds): unknown[]
   return [
     ...METADATA_COLUMNS.map(([name]) => event.metadata[name] ?? null),
     ...METADATA_LOOKUPS.map((name) => lookups.get(`${name}:${event.metadata[name]}`) ?? null),
+  ];
+}
+
+/** For `WRITE_ROWS_AND_LOOKUPS`: values in place of ids. */
+export function valuesWithLookups(event: BenchEvent): unknown[] {
+  return [
+    ...usageValues(event),
+    ...METADATA_COLUMNS.map(([name]) => event.metadata[name] ?? null),
+    ...METADATA_LOOKUPS.map((name) => event.metadata[name] ?? null),
   ];
 }
 

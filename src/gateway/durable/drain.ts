@@ -22,6 +22,11 @@ export interface DrainContext {
   onDrained: (owner: string, event: DatedUsage) => void;
 }
 
+/** Says nothing about the database, which must not be taken for away. */
+function failedRead(cause: Error): never {
+  throw new LedgerError('internal', `the journal cannot be read: ${cause.message}`, { cause });
+}
+
 interface JournaledUsage {
   sequence: number;
   owner: string;
@@ -52,7 +57,7 @@ export class Drain {
     const { journal, metrics } = this.#context;
     let drained = 0;
     for (;;) {
-      const records = await journal.readNext(BATCH_RECORDS);
+      const records = await journal.readNext(BATCH_RECORDS).catch(failedRead);
       const last = records.at(-1);
       if (last === undefined) return drained;
       try {

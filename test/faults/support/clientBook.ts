@@ -43,6 +43,7 @@ export class ClientBook {
   readonly #entries = new Map<string, Entry>();
   /** Answers that are wrong in themselves, and refusals that no retry would help. */
   readonly problems: string[] = [];
+  #acknowledged = 0;
 
   send(event: SentEvent): void {
     if (!this.#entries.has(event.id)) this.#entries.set(event.id, { event, createdAt: null });
@@ -54,6 +55,7 @@ export class ClientBook {
     if (options.isRepeat && answer.status !== 'duplicate') {
       this.problems.push(`${answer.id}: sent again after its answer, and ${answer.status}`);
     }
+    if (entry.createdAt === null) this.#acknowledged++;
     entry.createdAt ??= answer.created_at;
     if (Date.parse(entry.createdAt) !== Date.parse(answer.created_at)) {
       this.problems.push(`${answer.id}: at ${entry.createdAt}, then at ${answer.created_at}`);
@@ -61,7 +63,7 @@ export class ClientBook {
   }
 
   get acknowledged(): number {
-    return [...this.#entries.values()].filter((entry) => entry.createdAt !== null).length;
+    return this.#acknowledged;
   }
 
   get sent(): number {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
 import { isRunning } from '../../../src/db/embedded/processes.js';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
 import { migrate } from '../../../src/db/migrate.js';
 
 /** A durable PostgreSQL server of the test's own, to be killed. */
@@ -12,7 +12,6 @@ export interface Cluster {
   url: string;
   dataDir: string;
   pool: pg.Pool;
-  pid(): number;
   /** SIGKILL of the postmaster and all its children at one moment: nothing is flushed. */
   kill(): Promise<void>;
   /** SIGKILL of one backend at random: the postmaster ends all others and recovers. */
@@ -22,12 +21,30 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
-export async function startCluster(
-  options: { migrated?: boolean; settings?: Record<string, string> } = {},
+export interface ClusterOptions {
+  /** Default true. */
+  migrated?: boolean;
+  /** PostgreSQL settings. */
+  settings?: Record<string, string>;
+}
+
+export function makeClusterDir(): string {
+  return mkdtempSync(path.join(tmpdir(), 'microdollar-faults-'));
+}
+
+export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  const cluster = await openCluster(makeClusterDir(), options.settings);
+  if (options.migrated ?? true) await migrate(cluster.url);
+  return cluster;
+}
+
+/** The server of a directory, which `stop` removes. */
+export async function openCluster(
+  dataDir: string,
+  ownSettings: Record<string, string> = {},
 ): Promise<Cluster> {
-  const dataDir = mkdtempSync(path.join(tmpdir(), 'microdollar-faults-'));
   const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
-  const settings = { shared_buffers: '32MB', ...options.settings };
+  const settings = { shared_buffers: '32MB', ...ownSettings };
   let server: EmbeddedPostgres;
   try {
     server = await startEmbeddedPostgres({ dataDir, settings });
@@ -35,14 +52,12 @@ export async function startCluster(
     remove();
     throw error;
   }
-  if (options.migrated ?? true) await migrate(server.url);
   const pool = new pg.Pool({ connectionString: server.url, max: 4 });
   pool.on('error', () => {});
   return {
     url: server.url,
     dataDir,
     pool,
-    pid: () => server.pid,
     async kill() {
       // Stopped, it can start no more children while they are counted.
       process.kill(server.pid, 'SIGSTOP');

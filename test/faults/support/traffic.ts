@@ -56,7 +56,9 @@ const REPEAT_SHARE = 0.1;
 /** Of events, never sent again after a failure. */
 const GIVE_UP_SHARE = 0.02;
 
-function drawEvent({ random, accounts, exa = false }: TrafficOptions): SentEvent {
+type Draw = Pick<TrafficOptions, 'random' | 'accounts' | 'exa'>;
+
+export function drawEvent({ random, accounts, exa = false }: Draw): SentEvent {
   const isHot = random.next() < 0.5;
   const kiloUserId = isHot ? (accounts.users[0] as string) : random.pick(accounts.users);
   const organizationId = random.next() < 0.3 ? random.pick(accounts.organizations) : null;
@@ -127,4 +129,10 @@ async function sendUntilAnswered(
 
 function isWorthRetrying(error: Error): boolean {
   return error instanceof Ambiguous || (error instanceof LedgerError && error.retryable);
+}
+
+/** The ledger answers again, so that the next fault finds writes in flight. */
+export async function untilMoreAnswers(book: ClientBook, count = 20): Promise<void> {
+  const before = book.acknowledged;
+  while (book.acknowledged < before + count && book.problems.length === 0) await sleep(10);
 }

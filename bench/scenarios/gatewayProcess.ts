@@ -1,0 +1,22 @@
+/** The gateway as a process of its own: `gatewayProcess.ts <databaseUrl> <dataDir> <upstreamUrl>`. */
+import { openGateway } from '../../src/gateway/index.js';
+import { createLedger } from '../../src/ledger.js';
+import { createServer } from '../../src/server/index.js';
+
+const [databaseUrl = '', dataDir = '', upstreamUrl = ''] = process.argv.slice(2);
+const ledger = await createLedger({ databaseUrl });
+const gateway = await openGateway({
+  ledger,
+  databaseUrl,
+  dataDir,
+  maxInFlightPerPayer: 1_000,
+  upstreams: { openai: { url: upstreamUrl, key: 'bench' } },
+});
+const server = createServer({ ledger, port: 0, plugins: [gateway.plugin] });
+console.log(await server.listen());
+process.on('SIGTERM', async () => {
+  await server.close();
+  await gateway.close();
+  await ledger.close();
+  process.exit(0);
+});

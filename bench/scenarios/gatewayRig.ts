@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Pool } from 'undici';
+import { createApiKey } from '../../src/accounts/apiKeys.js';
+import { addCredit } from '../../src/accounts/credits.js';
+import { createUser } from '../../src/accounts/users.js';
+import type { Bench, BenchDatabase } from '../lib/bench.js';
+import type { Check } from '../lib/scenario.js';
+
+/** With the gateway between, or without. */
+export type Way = 'direct' | 'gateway';
+
+export interface RequestTimes {
+  /** To the first byte of the body, ms. */
+  firstByteMs: number;
+  /** To the end of the body, ms. */
+  totalMs: number;
+}
+
+export interface GatewayRig {
+  database: BenchDatabase;
+  gatewayPid: number;
+  gatewayUrl: string;
+  send(way: Way, body: object, payer?: number): Promise<RequestTimes>;
+  /** Answered requests are in the ledger once each, priced, and nothing waits in the journal. */
+  check(answered: number): Promise<Check[]>;
+  stop(): Promise<void>;
+}
+
+export const PAYERS = 16;
+
+/** Provider and gateway, each a process, and a client in this one; connections are kept alive. */
+export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
+  const database = await bench.createDatabase();
+  const dataDir = mkdtempSync(join(tmpdir(), 'microdollar-bench-'));
+  const keys: string[] = [];
+  for (let payer = 0; payer < PAYERS; payer++) {
+    const id = `payer-${payer}`;
+    await createUser(database.admin, { id });
+    await addCredit(database.admin, { kilo_user_id: id, usd: 1_000_000 });
+    const wanted = { kilo_user_id: id, scopes: ['gateway'] };
+    keys.push((await createApiKey(database.admin, wanted)).key);
+  }
+  const upstream = await startProcess('gatewayUpstream.ts');
+  const gateway = await startProcess('gatewayProcess.ts', database.url, dataDir, upstream.url);
+  const pools = {
+    direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
+    gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
+  };
+  return {
+    database,
+    gatewayPid: gateway.child.pid as number,
+    gatewayUrl: gateway.url,
+    send: (way, body, payer = 0) => sendRequest(pools[way], keys[payer % PAYERS] as string, body),
+    check: (answered) => checkLedger(database, answered),
+    async stop() {
+      await Promise.all([pools.direct.close(), pools.gateway.close()]);
+      await gateway.stop();
+      await upstream.stop();
+      await database.drop();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+interface Started {
+  child: ChildProcess;
+  url: string;
+  stop(): Promise<void>;
+}
+
+async function startProcess(script: string, ...args: string[]): Promise<Started> {
+  const path = join(import.meta.dirname, script);
+  const child = spawn(process.execPath, ['--import', 'tsx', path, ...args], {
+    // The log is written, and read by nobody.
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const ended = once(child, 'close');
+  const failed = ended.then(() => Promise.reject(new Error(`${script} ended`)));
+  const line = once(createInterface({ input: child.stdout }), 'line') as Promise<[string]>;
+  const [url] = await Promise.race([line, failed]);
+  failed.catch(() => {});
+  return {
+    child,
+    url,
+    async stop() {
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+function sendRequest(pool: Pool, key: string, body: object): Promise<RequestTimes> {
+  return new Promise((resolve, reject) => {
+    const startedAt = performance.now();
+    let firstByteMs = 0;
+    let status = 0;
+    pool.dispatch(
+      {
+        path: '/v1/chat/completions',
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      },
+      {
+        onRequestStart() {},
+        onResponseStart(_controller, statusCode) {
+          status = statusCode;
+        },
+        onResponseData() {
+          if (firstByteMs === 0) firstByteMs = performance.now() - startedAt;
+        },
+        onResponseEnd() {
+          if (status !== 200) reject(new Error(`answered with ${status}`));
+          else resolve({ firstByteMs, totalMs: performance.now() - startedAt });
+        },
+        onResponseError: (_controller, error) => reject(error),
+      },
+    );
+  });
+}
+
+async function checkLedger({ admin }: BenchDatabase, answered: number): Promise<Check[]> {
+  const { rows } = await admin.query<{ rows: string; wrong: string; used: string; cost: string }>(
+    `select count(*) as rows,
+       count(*) filter (where input_tokens <> 1200 or output_tokens <> 60 or cost <= 0) as wrong,
+       (select sum(microdollars_used) from kilocode_user_balances) as used,
+       sum(cost) as cost
+     from microdollar_usage`,
+  );
+  const { rows: count, wrong, used, cost } = rows[0] as (typeof rows)[number];
+  return [
+    {
+      name: 'every answered request is in the ledger once, with its tokens and a price',
+      ok: Number(count) === answered && Number(wrong) === 0,
+      detail: `${answered} answered, ${count} rows, ${wrong} of them wrong`,
+    },
+    { name: 'balances equal usage', ok: used === cost, detail: `${used} = ${cost} microdollars` },
+  ];
+}

@@ -1,0 +1,103 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chooseAccount } from '../../../src/db/embedded/account.js';
+import { pickFreePort } from '../../../src/db/embedded/postmaster.js';
+
+/** Debian keeps it out of the path of ordinary users. */
+const PLACES = ['/usr/sbin/pgbouncer', '/usr/local/bin/pgbouncer', '/opt/homebrew/bin/pgbouncer'];
+
+/** pgbouncer in transaction mode before a database. */
+export interface Pooler {
+  url: string;
+  /** SIGKILL, and a new one on the same port. */
+  crash(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface PoolerOptions {
+  /** Server connections; fewer than clients, so that they change hands all the time. */
+  poolSize: number;
+  /** Startup parameters that are dropped instead of refused. */
+  ignoredParameters?: string;
+}
+
+export async function startPooler(databaseUrl: string, options: PoolerOptions): Promise<Pooler> {
+  const program = PLACES.find((place) => existsSync(place));
+  if (!program) throw new Error('pgbouncer is missing: apt-get install pgbouncer');
+  const target = new URL(databaseUrl);
+  const port = await pickFreePort();
+  const directory = mkdtempSync(path.join(tmpdir(), 'microdollar-pooler-'));
+  const config = path.join(directory, 'pgbouncer.ini');
+  writeFileSync(config, configOf(target, port, options));
+  // It refuses to run as root, as PostgreSQL does.
+  const account = chooseAccount(path.join(directory, 'none'));
+  if (account) for (const each of [directory, config]) chownSync(each, account.uid, account.gid);
+
+  let child: ChildProcess;
+  const launch = async () => {
+    const identity = account ? { uid: account.uid, gid: account.gid } : {};
+    child = spawn(program, [config], { ...identity, stdio: ['ignore', 'ignore', 'pipe'] });
+    let log = '';
+    child.stderr?.on('data', (data) => {
+      log += data;
+    });
+    while (!(await answers(port))) {
+      if (child.exitCode !== null) throw new Error(`pgbouncer ended: ${log}`);
+      await sleep(20);
+    }
+  };
+  const end = async () => {
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
+  };
+  await launch();
+  const url = new URL(databaseUrl);
+  url.hostname = '127.0.0.1';
+  url.port = String(port);
+  return {
+    url: url.href,
+    async crash() {
+      await end();
+      await launch();
+    },
+    async stop() {
+      await end();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function configOf(target: URL, port: number, options: PoolerOptions): string {
+  const password = target.password ? ` password=${decodeURIComponent(target.password)}` : '';
+  return `[databases]
+* = host=${target.hostname} port=${target.port} user=${target.username}${password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+max_client_conn = 200
+default_pool_size = ${options.poolSize}
+server_login_retry = 0.1
+ignore_startup_parameters = ${options.ignoredParameters ?? ''}
+`;
+}
+
+async function answers(port: number): Promise<boolean> {
+  const socket = net.connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}

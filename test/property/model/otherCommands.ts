@@ -1,0 +1,55 @@
+import { expect } from 'vitest';
+import { addCredit } from '../../../src/accounts/credits.js';
+import { softDeleteUser } from '../../../src/accounts/softDelete.js';
+import { type Command, writer } from './command.js';
+import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
+import { compareReports, type Program } from './world.js';
+
+export class Fold implements Command {
+  check = () => true;
+  async run(model: LedgerModel, program: Program) {
+    const report = await writer(program, 0).fold();
+    if (!areLocksHeld(model)) expect(report.remaining).toBe(0);
+  }
+  toString = () => 'fold';
+}
+
+/** Waits for writes in flight, so only when there are none here. */
+export class SoftDelete implements Command {
+  constructor(readonly user: number) {}
+  check = (model: Readonly<LedgerModel>) => !hasOpenSession(model);
+  async run(model: LedgerModel, { world, users }: Program) {
+    await softDeleteUser(world.database.pool, users[this.user] ?? '');
+    model.deleted.add(this.user);
+  }
+  toString = () => `softDelete(${this.user})`;
+}
+
+export class Credit implements Command {
+  constructor(
+    readonly payer: number,
+    readonly cents: number,
+  ) {}
+  // A credit is no usage write: it waits for who holds its row.
+  check = (model: Readonly<LedgerModel>) => !areLocksHeld(model);
+  async run(model: LedgerModel, { world, users, organization }: Program) {
+    const isOrganization = this.payer >= users.length;
+    await addCredit(world.database.pool, {
+      ...(isOrganization
+        ? { organization_id: organization }
+        : { kilo_user_id: users[this.payer] ?? '' }),
+      usd: this.cents / 100,
+    });
+    const key = isOrganization ? 'organization' : String(this.payer);
+    model.credits.set(key, (model.credits.get(key) ?? 0) + this.cents * 10_000);
+  }
+  toString = () => `credit(${this.payer}, ${this.cents})`;
+}
+
+export class Read implements Command {
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    await compareReports(program);
+  }
+  toString = () => 'read';
+}
