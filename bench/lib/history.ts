@@ -66,7 +66,10 @@ async function insertUsage(client: Client, from: number, until: number): Promise
   );
 }
 
-/** From raw usage; the rows' guards serve the ledger's protocol, and nobody else is here. */
+/**
+ * From raw usage, day by day, as live rows come to lie: a user's days are on as many pages. The
+ * rows' guards serve the ledger's protocol, and nobody else is here.
+ */
 async function rebuildTotals(client: Client): Promise<void> {
   await client.query('set session_replication_role = replica');
   await client.query('truncate microdollar_usage_daily');
@@ -75,7 +78,8 @@ async function rebuildTotals(client: Client): Promise<void> {
       (kilo_user_id, organization_id, usage_date, total_cost_microdollars)
     select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date, sum(cost)
     from microdollar_usage
-    group by 1, 2, 3`,
+    group by 1, 2, 3
+    order by 3, hashtext(kilo_user_id)`,
   );
   await client.query(
     `update kilocode_users as u

@@ -208,7 +208,7 @@ describe('processes that share a database', () => {
     await open(newPlace(), { leaseMs: 300, maintenanceIntervalMs: 30 });
     await until(async () => (await intentCount()) === 0);
     expect(await usageRow(intent.id)).toMatchObject({ estimated: 'intent_without_usage' });
-    expect(await count(database.pool, 'gateway_instances')).toBe(1);
+    await until(async () => (await count(database.pool, 'gateway_instances')) === 1);
   });
 
   it('and a data directory have a journal each, and adopt what a dead one left', async () => {
