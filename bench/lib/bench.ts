@@ -12,6 +12,8 @@ export const SERVER_SETTINGS: Readonly<Record<string, string>> = {
   full_page_writes: 'on',
   synchronous_commit: 'on',
   max_connections: '500',
+  // A naive backfill in one statement takes a guard's lock per key of the rollup.
+  max_locks_per_transaction: '512',
   shared_buffers: '1GB',
   max_wal_size: '8GB',
   checkpoint_timeout: '15min',

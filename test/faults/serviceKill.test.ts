@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { ClientBook } from './support/clientBook.js';
 import { createRandom, KILLS } from './support/scale.js';
@@ -14,7 +15,6 @@ import { throughHttp } from './support/ways.js';
 /** Half of the suite's kills; PostgreSQL gets the other half. */
 const SERVICE_KILLS = Math.ceil(KILLS / 2);
 const SERVICES = 2;
-const ADMIN_KEY = 'an-admin-key-of-the-fault-suite';
 
 let database: TestDatabase;
 let directory: string;
@@ -33,7 +33,6 @@ const start = (index: number, port: number) =>
   startService({
     databaseUrl: database.url,
     dataDir: path.join(directory, String(index)),
-    adminKey: ADMIN_KEY,
     port,
   });
 
@@ -42,12 +41,13 @@ describe('SIGKILL of the service under load', () => {
     'loses nothing that was acknowledged, counts nothing twice, and ends in order on SIGTERM',
     async () => {
       const random = createRandom('service kill');
+      const { key } = await createApiKey(database.pool, { scopes: ['usage:write'] });
       const book = new ClientBook();
       const services: (Service | null)[] = await Promise.all(
         Array.from({ length: SERVICES }, (_, index) => start(index, 0)),
       );
       const urls = services.map((service) => service?.url as string);
-      const send = throughHttp(() => urls, ADMIN_KEY);
+      const send = throughHttp(() => urls, key);
       const accounts = await createAccounts(database.pool);
       const traffic = startTraffic({ book, random, accounts, clients: 16, send, maxBatch: 4 });
 

@@ -235,6 +235,32 @@ describe('to the ledger', () => {
   });
 });
 
+describe('to the metrics', () => {
+  const sample = async (line: string) => {
+    const response = await fetch(`${gateway.url}/metrics`);
+    expect(response.status).toBe(200);
+    const found = (await response.text()).split('\n').find((each) => each.startsWith(line));
+    return Number(found?.split(' ').at(-1) ?? 0);
+  };
+
+  it('requests by API and outcome, tokens, refusals by reason', async () => {
+    const requests = 'microdollar_gateway_requests_total{api="openai_responses",outcome=';
+    const tokens = 'microdollar_gateway_tokens_total{api="openai_responses",kind="input"}';
+    const refusals = 'microdollar_gateway_refusals_total{api="openai_chat",reason="unauthorized"}';
+    const inFlight = 'microdollar_gateway_in_flight{api="openai_responses"}';
+    const lines = [`${requests}"complete"}`, `${requests}"upstream_error"}`, tokens, refusals];
+    const before = await Promise.all(lines.map(sample));
+    const { usage } = await ask('openai-responses', bearer(), { model: 'gpt-5' });
+    await ask('openai-responses', bearer(), { model: 'replay:x?status=500' });
+    await fetch(gateway.url + WIRE_PATHS['openai-chat'], { method: 'POST', body: '{}' });
+    const after = await Promise.all(lines.map(sample));
+    const grown = after.map((value, index) => value - (before[index] ?? 0));
+    expect(grown).toEqual([1, 1, usage.input_tokens, 1]);
+    expect(await sample(inFlight)).toBe(0);
+    expect(await sample('microdollar_gateway_first_byte_seconds_count')).toBeGreaterThan(0);
+  });
+});
+
 describe('to the log', () => {
   it('no key and no content, whatever went wrong', async () => {
     const body = { model: 'replay:openai-text', messages: [{ content: 'words-of-the-prompt' }] };

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
-import type { UsageEvent } from '../../record/types.js';
+import { TtlCache } from '../../accounts/ttlCache.js';
+import { payerKey } from '../durable/inFlight.js';
 import type { GatewayPrincipal, Intent, Payer } from '../durable/types.js';
 import { prepareRequest } from '../processUsage/index.js';
 import { readGatewayKey, requireBalance, resolvePayer } from './admission.js';
@@ -11,8 +12,10 @@ import type { GatewayLimits } from './limits.js';
 import { type MeteredAnswer, openAnswer } from './metering.js';
 import type { GatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
+import { countUsage, nameOutcome } from './outcomes.js';
 import { Refusal, toRefusal } from './refusal.js';
-import { Relay, type RelayHooks, type RelayOutcome } from './relay.js';
+import { Relay } from './relay.js';
+import type { RelayHooks, RelayOutcome } from './relayTypes.js';
 import { sendRefusal } from './replies.js';
 import { readRequestMetadata } from './requestMetadata.js';
 import { errorCode, toUpstreamRefusal } from './upstreamFailure.js';
@@ -28,6 +31,9 @@ export interface GatewayContext extends Pick<GatewayOptions, 'sink' | 'accounts'
   readClientAddress: ReadClientAddress;
 }
 
+const SOLVENT_TTL_MS = 60_000;
+const MAX_SOLVENT = 20_000;
+
 interface Exchange extends MeteredExchange {
   request: FastifyRequest;
   reply: FastifyReply;
@@ -39,6 +45,8 @@ interface Exchange extends MeteredExchange {
 export class Gateway {
   readonly #context: GatewayContext;
   readonly #relays = new Set<Relay>();
+  /** Payers who had a balance when it was last looked at. */
+  readonly #solvent = new TtlCache<true>(MAX_SOLVENT);
   #bodiesInFlightBytes = 0;
 
   constructor(context: GatewayContext) {
@@ -66,8 +74,7 @@ export class Gateway {
       metrics.inFlight.inc({ api: api.kind });
       try {
         const exchange = this.#open(api, payer, request, reply, body);
-        await requireBalance(accounts, payer);
-        await this.#begin(exchange, principal);
+        await this.#admit(exchange, principal);
         await this.#relay(exchange);
       } finally {
         leave();
@@ -115,6 +122,31 @@ export class Gateway {
         'x-request-id': request.id,
       },
     };
+  }
+
+  /**
+   * Checks the balance and makes the intent durable. For a payer who had a balance a moment ago
+   * both at once, for each is a round trip to the database.
+   * @throws Refusal `insufficient_balance`; LedgerError `unavailable`
+   */
+  async #admit(exchange: Exchange, principal: GatewayPrincipal): Promise<void> {
+    const { accounts, sink } = this.#context;
+    const key = payerKey(exchange.payer);
+    if (this.#solvent.get(key) === undefined) {
+      await requireBalance(accounts, exchange.payer);
+      this.#solvent.set(key, true, SOLVENT_TTL_MS);
+      return this.#begin(exchange, principal);
+    }
+    const begun = this.#begin(exchange, principal);
+    begun.catch(() => {});
+    try {
+      await requireBalance(accounts, exchange.payer);
+    } catch (error) {
+      this.#solvent.set(key, true, 0);
+      await begun.then(() => sink.abandon(exchange.id)).catch(() => {});
+      throw error;
+    }
+    await begun;
   }
 
   /** Durable before the provider is called (I9). @throws LedgerError `unavailable` */
@@ -185,22 +217,19 @@ export class Gateway {
   ): Promise<void> {
     const { sink, metrics } = this.#context;
     const { id, api, request } = exchange;
-    const endedAt = performance.now();
     try {
       if (outcome.end === 'unsent') {
         await sink.abandon(id);
       } else {
         const event = toUsageEvent(exchange, answer, outcome, this.#context.priceUsage);
         await sink.settle(event);
-        this.#count(exchange, event, outcome);
+        countUsage(metrics, exchange, event, outcome);
       }
       metrics.requests.inc({ api: api.kind, outcome: nameOutcome(outcome) });
     } catch (error) {
       metrics.requests.inc({ api: api.kind, outcome: 'unrecorded' });
       request.log.error({ usageId: id, api: api.kind, err: error }, 'usage is not recorded');
       throw error;
-    } finally {
-      metrics.settling.observe({ api: api.kind }, (performance.now() - endedAt) / 1_000);
     }
     if (outcome.end === 'complete' && !outcome.clientLeft) return;
     request.log.warn(
@@ -212,31 +241,6 @@ export class Gateway {
         cause: errorCode(outcome.error) ?? outcome.error?.name,
       },
       'the exchange did not end as it should',
-    );
-  }
-
-  #count({ api, arrivedAt, prepared }: Exchange, event: UsageEvent, outcome: RelayOutcome): void {
-    const { metrics } = this.#context;
-    const labels = { api: api.kind };
-    const { metadata } = event;
-    if (event.cost > 0) metrics.cost.inc(labels, event.cost);
-    const tokens = {
-      input: event.input_tokens,
-      output: event.output_tokens,
-      cache_write: event.cache_write_tokens,
-      cache_hit: event.cache_hit_tokens,
-      reasoning: metadata?.reasoning_tokens,
-    };
-    for (const [kind, count] of Object.entries(tokens)) {
-      if (count) metrics.tokens.inc({ ...labels, kind }, count);
-    }
-    if (metadata?.unpriced) metrics.unpriced.inc(labels);
-    if (metadata?.estimated) metrics.estimated.inc(labels);
-    if (outcome.clientLeft) metrics.cancelled.inc(labels);
-    if (outcome.firstByteAt === null) return;
-    metrics.firstByte.observe(
-      { ...labels, streamed: String(prepared.streamed) },
-      (outcome.firstByteAt - arrivedAt) / 1_000,
     );
   }
 
@@ -263,12 +267,4 @@ function tooManyRequests(): Refusal {
     'this payer has as many requests in flight as it may; wait for one to end',
     { retryAfterSeconds: 1 },
   );
-}
-
-/** Of `microdollar_gateway_requests_total`. */
-function nameOutcome({ end, statusCode, clientLeft }: RelayOutcome): string {
-  if (end === 'unsent' || end === 'abandoned') return end;
-  if (end === 'failed') return statusCode === null ? 'unreachable' : 'cut';
-  if (statusCode !== null && statusCode >= 400) return 'upstream_error';
-  return clientLeft ? 'cancelled' : 'complete';
 }

@@ -1,4 +1,4 @@
-import type { Filter } from './relay.js';
+import type { Filter } from './relayTypes.js';
 
 /**
  * For an answer that is not a stream of events: everything passes but its last byte, which waits

@@ -1,4 +1,4 @@
-import type { RelayLimits } from './relay.js';
+import type { RelayLimits } from './relayTypes.js';
 import type { UpstreamTimeouts } from './upstreams.js';
 
 export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
@@ -6,14 +6,14 @@ export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
   bodyBytes: number;
   /** Bodies of requests in flight, all together; beyond it new ones get 503. Default 512 MiB. */
   bodiesInFlightBytes: number;
-  /** At shutdown, for answers in flight to end; then they are cut and settled. Default 30,000 ms. */
+  /** At shutdown, for answers in flight to end; then they are cut and settled. Default 20,000 ms. */
   shutdownTimeoutMs: number;
 }
 
 export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   bodyBytes: 32 * 1024 * 1024,
   bodiesInFlightBytes: 512 * 1024 * 1024,
-  shutdownTimeoutMs: 30_000,
+  shutdownTimeoutMs: 20_000,
   /** As long as the providers' own clients wait. */
   headersTimeoutMs: 600_000,
   connectTimeoutMs: 10_000,

@@ -8,7 +8,7 @@ import {
   type UsageReading,
 } from '../processUsage/index.js';
 import { HoldEnd } from './holdEnd.js';
-import type { Filter } from './relay.js';
+import type { Filter } from './relayTypes.js';
 
 const EVENT_STREAM = /^text\/event-stream\b/i;
 

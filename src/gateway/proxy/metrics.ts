@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** Seconds. */
+/** Seconds. What begin and settle take is measured where they are done (durable/metrics.ts). */
 const FIRST_BYTE_BUCKETS = [0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120];
 const OVERHEAD_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5];
 
@@ -18,7 +18,7 @@ export function createGatewayMetrics(registry: Registry) {
       registers,
     }),
     refused: new Counter({
-      name: 'microdollar_gateway_refused_total',
+      name: 'microdollar_gateway_refusals_total',
       help: 'Requests that the gateway refused before calling a provider, by reason',
       labelNames: ['api', 'reason'] as const,
       registers,
@@ -51,13 +51,6 @@ export function createGatewayMetrics(registry: Registry) {
     admission: new Histogram({
       name: 'microdollar_gateway_before_upstream_seconds',
       help: 'From the whole request to the call of the provider: checks and the durable intent',
-      labelNames: ['api'] as const,
-      buckets: OVERHEAD_BUCKETS,
-      registers,
-    }),
-    settling: new Histogram({
-      name: 'microdollar_gateway_settle_seconds',
-      help: 'How long the end of an answer waited for its usage to be durable',
       labelNames: ['api'] as const,
       buckets: OVERHEAD_BUCKETS,
       registers,

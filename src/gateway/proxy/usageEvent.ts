@@ -9,7 +9,7 @@ import {
 } from '../processUsage/index.js';
 import type { Api } from './apis.js';
 import type { MeteredAnswer } from './metering.js';
-import type { RelayOutcome } from './relay.js';
+import type { RelayOutcome } from './relayTypes.js';
 
 /** `metadata.estimated` where the provider was called and answered nothing: the cost is unknown. */
 export const NO_ANSWER = 'no_answer';

@@ -1,13 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 
-const COMMAND = path.join(import.meta.dirname, '../../../src/cli/main.ts');
+const SCRIPT = path.join(import.meta.dirname, '../../support/gatewayWorker.ts');
+/** Nobody listens there: no request of the suite goes upstream. */
+const NO_UPSTREAM = 'http://127.0.0.1:9';
 
-/** `microdollar start`, as a process of its own, to be killed. */
+/** Ledger, gateway and HTTP server as a process of its own, to be killed. */
 export interface Service {
   url: string;
-  child: ChildProcess;
   /** @returns the exit status, or the signal */
   end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | string>;
 }
@@ -15,42 +17,28 @@ export interface Service {
 export interface ServiceOptions {
   databaseUrl: string;
   dataDir: string;
-  adminKey: string;
   /** 0: a free one. */
   port: number;
 }
 
-/** Returns when it has said that it is ready. @throws with what it printed when it ended first */
+/** Returns when it listens. @throws with what it printed when it ended first */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const child = spawn(process.execPath, ['--import', 'tsx', COMMAND, 'start', '--json'], {
-    env: {
-      PATH: process.env.PATH,
-      HOME: process.env.HOME,
-      DATABASE_URL: options.databaseUrl,
-      MICRODOLLAR_DATA_DIR: options.dataDir,
-      MICRODOLLAR_ADMIN_KEY: options.adminKey,
-      PORT: String(options.port),
-      LOG_LEVEL: 'error',
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const { databaseUrl, dataDir, port } = options;
+  const args = ['--import', 'tsx', SCRIPT, databaseUrl, dataDir, String(port), NO_UPSTREAM];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = once(child, 'close').then(([status, signal]) => status ?? signal);
   let errors = '';
   child.stderr.on('data', (data) => {
     errors += data;
   });
-  let output = '';
   const url = await new Promise<string>((resolve, reject) => {
-    child.stdout.on('data', (data) => {
-      output += data;
-      const ready = /"url":\s*"([^"]+)"/.exec(output)?.[1];
-      if (ready !== undefined) resolve(ready);
+    createInterface(child.stdout).on('line', (line) => {
+      if (line.startsWith('http')) resolve(line);
     });
-    ended.then((status) => reject(new Error(`start ended (${status}): ${output}${errors}`)));
+    ended.then((status) => reject(new Error(`the service ended (${status}): ${errors}`)), reject);
   });
   return {
     url,
-    child,
     end(signal) {
       child.kill(signal);
       return ended;
