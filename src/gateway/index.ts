@@ -8,7 +8,8 @@ import { upstreamHost } from './proxy/upstreams.js';
 
 /**
  * The metering proxies: `POST /v1/chat/completions`, `/v1/responses`, `/v1/messages`, and
- * `GET /v1/models`. @throws RangeError for a URL or a trusted proxy that is none
+ * `GET /v1/models`.
+ * @throws LedgerError `invalid_request` for a URL or a trusted proxy that is none
  */
 export function createGateway(options: GatewayOptions): ServerPlugin {
   return createGatewayRoutes(options);
@@ -33,8 +34,8 @@ export interface OpenGateway {
 
 /**
  * A gateway with all that it stands on: prices, journal, cached accounts.
- * @throws LedgerError `invalid_request` for a file of prices that is wrong, `unavailable` for a
- *   data directory whose journals are all held; RangeError as `createGateway`
+ * @throws LedgerError `invalid_request` for a URL, a trusted proxy or a file of prices that is
+ *   wrong, `unavailable` for a data directory whose journals are all held
  */
 export async function openGateway(options: OpenGatewayOptions): Promise<OpenGateway> {
   const { upstreams = {}, log } = options;
@@ -55,14 +56,22 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
     throw error;
   });
   const { sink, accounts, inFlight } = durability;
+  const close = async () => {
+    await durability.close();
+    pricer.close();
+  };
+  let plugin: ServerPlugin;
+  try {
+    plugin = createGateway({ ...options, sink, accounts, inFlight, pricer });
+  } catch (error) {
+    await close();
+    throw error;
+  }
   return {
-    plugin: createGateway({ ...options, sink, accounts, inFlight, pricer }),
+    plugin,
     pricer,
     status: () => sink.status(),
-    async close() {
-      await durability.close();
-      pricer.close();
-    },
+    close,
   };
 }
 

@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { LedgerError } from '../../errors.js';
 
 /** The client's address, of which only the part that trusted proxies wrote is believed. */
 export type ReadClientAddress = (
@@ -8,7 +9,7 @@ export type ReadClientAddress = (
 
 /**
  * @param trustedProxies addresses and CIDR ranges, like `10.0.0.0/8`
- * @throws RangeError naming the entry that is neither
+ * @throws LedgerError `invalid_request` naming the entry that is neither
  */
 export function createClientAddressReader(trustedProxies: readonly string[]): ReadClientAddress {
   const trusted = new BlockList();
@@ -36,7 +37,12 @@ function addRange(list: BlockList, entry: string): void {
   const length = prefix === undefined ? bits : Number(prefix);
   const isRange = version !== 0 && Number.isInteger(length) && length >= 0 && length <= bits;
   if (!isRange || prefix === '') {
-    throw new RangeError(`"${entry}" is neither an IP address nor a range like 10.0.0.0/8`);
+    throw new LedgerError(
+      'invalid_request',
+      `MICRODOLLAR_TRUSTED_PROXIES: "${entry.slice(0, 50)}" is neither an IP address nor a range ` +
+        'like 10.0.0.0/8',
+      { details: { field: 'MICRODOLLAR_TRUSTED_PROXIES' } },
+    );
   }
   list.addSubnet(address, length, version === 6 ? 'ipv6' : 'ipv4');
 }

@@ -16,17 +16,18 @@ import type { PriceUsage } from './usageEvent.js';
 
 /** The metered routes, in a Fastify instance of their own: bodies stay bytes. */
 export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
+  const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
+  const upstreams = new Upstreams(options.upstreams ?? {}, limits);
+  const readClientAddress = createClientAddressReader(options.trustedProxies ?? []);
   return (app, services) => {
-    const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
     const metrics = createGatewayMetrics(services.registry);
-    const upstreams = new Upstreams(options.upstreams ?? {}, limits);
     const gateway = new Gateway({
       ...options,
       upstreams,
       limits,
       metrics,
       priceUsage: createPriceUsage(options.pricer, upstreams),
-      readClientAddress: createClientAddressReader(options.trustedProxies ?? []),
+      readClientAddress,
     });
     keepBytes(app, limits.bodyBytes);
     const onRequest = async (request: FastifyRequest) => {

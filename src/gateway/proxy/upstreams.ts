@@ -1,4 +1,5 @@
 import { Pool } from 'undici';
+import { LedgerError } from '../../errors.js';
 import { PROVIDERS, type Provider } from './apis.js';
 import { Refusal } from './refusal.js';
 
@@ -53,7 +54,7 @@ export class Upstreams {
   }
 }
 
-/** @throws RangeError for what is no URL */
+/** @throws LedgerError `invalid_request` for what is no URL */
 export function upstreamHost(provider: Provider, url = PUBLIC_URLS[provider]): string {
   return parseUrl(provider, url).host;
 }
@@ -99,10 +100,17 @@ function parseUrl(provider: Provider, url: string): URL {
   try {
     parsed = new URL(url);
   } catch {
-    throw new RangeError(`${variable} must be a URL like ${PUBLIC_URLS[provider]}`);
+    throw wrongUrl(variable, `must be a URL like ${PUBLIC_URLS[provider]}`);
   }
   if (!/^https?:$/.test(parsed.protocol) || parsed.username !== '' || parsed.password !== '') {
-    throw new RangeError(`${variable} must be an http or https URL without credentials`);
+    throw wrongUrl(variable, 'must be an http or https URL without credentials');
   }
   return parsed;
+}
+
+/** Names the variable, never its value. */
+function wrongUrl(variable: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', `${variable} ${problem}`, {
+    details: { field: variable },
+  });
 }
