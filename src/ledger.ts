@@ -34,6 +34,8 @@ const MAX_QUEUE = 100_000;
 /** Lookups left as text, and soft deletes that waited for writes in flight. */
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
 const SHADOW_BUDGET_MS = 2_000;
+/** As for writes: a plan made while tables were empty must not stay a scan. */
+const READ_SETTINGS = ['enable_seqscan=off', 'jit=off'] as const;
 
 /**
  * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their
@@ -70,9 +72,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     WRITE_SETTINGS,
   );
   const foldPool = open('fold', 1, ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off']);
-  const pool = open('ledger', poolSize, ['jit=off']);
+  const pool = open('ledger', poolSize, READ_SETTINGS);
   const readPool = options.replicaUrl
-    ? open('read', poolSize, ['jit=off'], options.replicaUrl)
+    ? open('read', poolSize, READ_SETTINGS, options.replicaUrl)
     : pool;
   // Comparisons scan raw usage: a connection of their own, and a budget of time.
   const shadowPool = createPool({

@@ -74,8 +74,11 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
   let finished = 0;
   for (const { id } of waiting.rows) {
     await setBarrier(pool, id);
+    // Judged before the scrub: whatever the barrier waited for is then in the scrub's snapshots.
+    const isSettled = await isPastBarrier(pool, id, SETTLED_AFTER_SECONDS);
     await scrubMetadata(pool, id);
     await scrubAdoptedMetadata(pool, id);
+    if (!isSettled) continue;
     const done = await pool.query(
       `/* microdollar.finishScrub */
        update kilocode_users
@@ -134,14 +137,19 @@ async function setBarrier(pool: pg.Pool, kiloUserId: string): Promise<void> {
   );
 }
 
-async function isPastBarrier(pool: pg.Pool, kiloUserId: string): Promise<boolean> {
+async function isPastBarrier(
+  pool: pg.Pool,
+  kiloUserId: string,
+  settledAfterSeconds = 0,
+): Promise<boolean> {
   const result = await pool.query<{ is_past: boolean }>(
     `/* microdollar.isPastScrubBarrier */
      select scrub_after_xid is null
-       or pg_snapshot_xmin(pg_current_snapshot()) >= scrub_after_xid as is_past
+       or (pg_snapshot_xmin(pg_current_snapshot()) >= scrub_after_xid
+         and deleted_at <= now() - make_interval(secs => $2)) as is_past
      from kilocode_users
      where id = $1`,
-    [kiloUserId],
+    [kiloUserId, settledAfterSeconds],
   );
   return result.rows[0]?.is_past ?? true;
 }

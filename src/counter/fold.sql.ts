@@ -40,6 +40,9 @@ offset $3::integer`,
   };
 }
 
+/** Each takes an advisory lock, and the shared lock table is finite; the rest waits a pass. */
+const KEYS_PER_STATEMENT = 512;
+
 /**
  * Creates the missing counter rows of payers with pending rows, at zero, in a transaction of its
  * own: rule 1. Never waits: a key that another transaction is creating is left for later.
@@ -55,21 +58,25 @@ export function openCountersStatement(
 with pending as materialized (
   select p.*
   from unnest($1::text[]) as t(id)
+  join kilocode_users as u on u.id = t.id
   cross join lateral (
     select kilo_user_id, organization_id, usage_date, exa_month, free_allowance_microdollars, xid
     from microdollar_usage_pending
     where kilo_user_id = t.id
       and organization_id is null
+      and xid >= u.pending_floor
     order by xid
     limit $3::integer
   ) as p
   union all
   select p.*
   from unnest($2::uuid[]) as t(id)
+  join organizations as o on o.id = t.id
   cross join lateral (
     select kilo_user_id, organization_id, usage_date, exa_month, free_allowance_microdollars, xid
     from microdollar_usage_pending
     where organization_id = t.id
+      and xid >= o.pending_floor
     order by xid
     limit $3::integer
   ) as p
@@ -77,12 +84,14 @@ with pending as materialized (
   select distinct kilo_user_id, organization_id, usage_date
   from pending
   where usage_date is not null
+  limit ${KEYS_PER_STATEMENT}
 ), exa_key as materialized (
   select distinct on (kilo_user_id, organization_id, exa_month)
     kilo_user_id, organization_id, exa_month, free_allowance_microdollars
   from pending
   where exa_month is not null
   order by kilo_user_id, organization_id, exa_month, xid
+  limit ${KEYS_PER_STATEMENT}
 )
 select (
   select count(*) filter (

@@ -15,6 +15,8 @@ const PAYERS_PER_PAGE = 2_000;
 /** Payers, and pending rows, drained by one statement: bounds its length and its locks. */
 const PAYERS_PER_STATEMENT = 200;
 const ROWS_PER_STATEMENT = 4_000;
+/** A fail-over can set transaction ids back: look from the first one now and then. */
+const FULL_PASS_INTERVAL_MS = 30_000;
 /** Passes in a row that drain nothing while something is left, before `drainAll` gives up. */
 const MAX_IDLE_PASSES = 3;
 const IDLE_PAUSE_MS = 10;
@@ -44,6 +46,7 @@ export class Fold {
   readonly #metrics: Metrics;
   /** Nothing visible is pending below this transaction id. */
   #fromXid = '0';
+  #fullPassAtMs = 0;
   #running: Promise<FoldReport> | null = null;
 
   constructor(query: Query, metrics: Metrics) {
@@ -87,6 +90,10 @@ export class Fold {
 
   async #pass(): Promise<FoldReport> {
     const report: FoldReport = { drained: 0, remaining: 0 };
+    if (performance.now() - this.#fullPassAtMs > FULL_PASS_INTERVAL_MS) {
+      this.#fromXid = '0';
+      this.#fullPassAtMs = performance.now();
+    }
     for (let skipped = 0; ; ) {
       const rows = await this.#find(PAYERS_PER_PAGE, skipped);
       if (skipped === 0) {

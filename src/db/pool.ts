@@ -29,6 +29,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     `statement_timeout=${options.statementTimeoutMs}`,
     'idle_in_transaction_session_timeout=10000',
     'datestyle=ISO',
+    // Each statement its own snapshot: the counters rely on it, whatever the database's default.
+    'default_transaction_isolation=read\\ committed',
     ...(options.settings ?? []),
   ];
   const pool = new pg.Pool({

@@ -105,11 +105,12 @@ with input as materialized (
     where $18::boolean
       and e.organization_id is null
       and u.id = e.kilo_user_id
-      and not exists (
-        select from microdollar_usage_pending as p
+      and (
+        select true from microdollar_usage_pending as p
         where p.kilo_user_id = u.id
           and p.organization_id is null
-          and p.xid >= u.pending_floor)
+          and p.xid >= u.pending_floor
+        limit 1) is null
     for no key update of u skip locked
   ) as u on true
   left join lateral (
@@ -117,10 +118,11 @@ with input as materialized (
     from organizations as o
     where $18::boolean
       and o.id = e.organization_id
-      and not exists (
-        select from microdollar_usage_pending as p
+      and (
+        select true from microdollar_usage_pending as p
         where p.organization_id = o.id
-          and p.xid >= o.pending_floor)
+          and p.xid >= o.pending_floor
+        limit 1) is null
     for no key update of o skip locked
   ) as o on true
   left join lateral (

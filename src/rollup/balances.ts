@@ -84,7 +84,7 @@ const SOURCES: readonly SourceSql[] = [
 
 /** The declared sources of a balance except the opening, as one expression on payer `t`. */
 function sourcesSql(source: SourceSql): string {
-  return `(
+  return `((
     select coalesce(sum(s.cost), 0) from microdollar_usage as s where ${source.belongs('s')}
   ) + (
     select coalesce(sum(s.archived_cost_microdollars), 0)
@@ -95,7 +95,7 @@ function sourcesSql(source: SourceSql): string {
     select coalesce(sum(s.total_charged_microdollars), 0)
     from exa_monthly_usage_exact as s
     where ${source.belongs('s')}
-  )`;
+  ))`;
 }
 
 export async function verifyBalances(options: BalanceOptions): Promise<BalanceReport> {

@@ -57,6 +57,10 @@ const CONFLICTS = `(
     select count(*) from compared where id is null and (drift <> 0 or request_drift <> 0)
   ) - (select count(*) from inserted)`;
 
+/** Adopted months: their charged part was decided request by request. */
+const MISCHARGED = `c.total_charged_microdollars
+      <> greatest(0, c.total_cost_microdollars - c.free_allowance_microdollars)`;
+
 const NO_ORGANIZATION = `'00000000-0000-0000-0000-000000000000'::uuid`;
 
 /**
@@ -85,7 +89,8 @@ with recursive ${users ? blockCtes(rollup) : ''}raw as materialized (
   ${users ? rawByUser(rollup) : rawByPeriod(rollup)}
 ), counter as materialized (
   select c.id, c.kilo_user_id, c.organization_id, c.total_cost_microdollars as total,
-    ${rollup.archivedCost} as archived, ${requests ? 'c.request_count' : '0'} as requests
+    ${rollup.archivedCost} as archived, ${requests ? 'c.request_count' : '0'} as requests,
+    ${requests ? MISCHARGED : 'false'} as is_mischarged
   from ${rollup.name} as c
   where c.${rollup.periodColumn} = $1::date
     and ${userRange('c', users)}
@@ -107,6 +112,7 @@ with recursive ${users ? blockCtes(rollup) : ''}raw as materialized (
       as drift,
     ${requests ? 'coalesce(c.requests, 0) + coalesce(p.requests, 0) - coalesce(r.requests, 0)' : '0'}
       as request_drift,
+    coalesce(c.is_mischarged, false) as is_mischarged,
     coalesce(r.requests, 0) - coalesce(p.requests, 0) as missing_requests
   from raw as r
   full join counter as c
@@ -122,7 +128,7 @@ with recursive ${users ? blockCtes(rollup) : ''}raw as materialized (
 ), wrong as materialized (
   select *
   from compared
-  where (drift <> 0 or request_drift <> 0)
+  where (drift <> 0 or request_drift <> 0 or is_mischarged)
     ${build ? 'and id is not null' : ''}
 )
 select (select coalesce(sum(raw_rows), 0) from compared) as raw_rows,

@@ -152,10 +152,35 @@ returning period::text`,
   };
 }
 
+export interface Began {
+  began_at: string;
+  /** Version of the coverage row; null = none yet. */
+  version: string | null;
+}
+
+/** Before the first snapshot of a verification: it proves nothing of what is committed later. */
+export function beginVerifyStatement(rollup: Rollup, period: string): Statement {
+  return {
+    name: 'microdollar_begin_verify',
+    text: `/* microdollar.beginVerify */
+select now()::text as began_at,
+  (select c.xmin::text from rollup_coverage as c
+    where c.rollup = $1::text and c.period = $2::date) as version`,
+    values: [rollup.name, period],
+  };
+}
+
 /** What a verification found of a whole period. An unbuilt period stays unbuilt. */
 export function saveVerifiedStatement(
   rollup: Rollup,
-  result: { period: string; rawRows: number; rawCost: string; driftKeys: number; drift: string },
+  result: {
+    period: string;
+    rawRows: number;
+    rawCost: string;
+    driftKeys: number;
+    drift: string;
+    began: Began | undefined;
+  },
 ): Statement {
   return {
     name: 'microdollar_save_verified',
@@ -164,7 +189,7 @@ insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_micr
   drift_keys, drift_microdollars, built_at, verified_at)
 values ($1::text, $2::date, case when $5::integer = 0 then 'verified' else 'unbuilt' end,
   $3::bigint, $4::bigint, $5::integer, $6::bigint, case when $5::integer = 0 then now() end,
-  case when $5::integer = 0 then now() end)
+  case when $5::integer = 0 then $7::timestamptz end)
 on conflict (rollup, period) do update
 set state = case
     when c.state in ('building', 'archived') then c.state
@@ -176,7 +201,10 @@ set state = case
   drift_keys = excluded.drift_keys,
   drift_microdollars = excluded.drift_microdollars,
   built_at = coalesce(c.built_at, excluded.built_at),
-  verified_at = case when $5::integer = 0 then now() else null end`,
+  verified_at = case when $5::integer = 0 then $7::timestamptz else null end
+where $5::integer > 0
+  or c.drift_keys = 0
+  or c.xmin::text = $8::text`,
     values: [
       rollup.name,
       result.period,
@@ -184,6 +212,8 @@ set state = case
       result.rawCost,
       result.driftKeys,
       result.drift,
+      result.began?.began_at ?? null,
+      result.began?.version ?? null,
     ],
   };
 }

@@ -24,6 +24,8 @@ export class ReadModeFollower {
   readonly #metrics: Metrics;
   #status: ReadModeStatus | null = null;
   #comparisons: Comparisons = { made: 0, mismatched: 0, example: null };
+  /** A mismatch that no poll has acted upon yet. */
+  #mismatch: string | null = null;
   #polling: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
 
@@ -72,13 +74,14 @@ export class ReadModeFollower {
         mismatched: this.#comparisons.mismatched - mismatched,
         example: null,
       };
+      if (mismatched > 0) this.#mismatch ??= example ?? 'no example kept';
     }
     const before = this.#status?.stored;
     let status = await readReadMode(this.#query);
     if (status.stored === 'rollup') {
       const reason =
-        mismatched > 0
-          ? `fell back: a comparison with raw usage differed (${example})`
+        this.#mismatch !== null
+          ? `fell back: a comparison with raw usage differed (${this.#mismatch})`
           : status.gate.driftedDays.length > 0
             ? `fell back: ${status.gate.obstacles[0]}`
             : null;
@@ -87,6 +90,7 @@ export class ReadModeFollower {
         status = await readReadMode(this.#query);
       }
     }
+    this.#mismatch = null;
     if (before === 'rollup' && status.stored === 'raw' && status.reason !== null) {
       this.#metrics.readModeFallbacks.inc();
     }

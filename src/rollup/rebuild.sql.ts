@@ -69,7 +69,12 @@ set total_cost_microdollars = t.after,
 from truth as t
 where c.id = t.id
   and (c.total_cost_microdollars <> t.after
-    ${exa ? 'or c.request_count <> t.requests' : ''})
+    ${
+      exa
+        ? `or c.request_count <> t.requests
+    or c.total_charged_microdollars <> greatest(0, t.after - c.free_allowance_microdollars)`
+        : ''
+    })
 returning c.id, c.kilo_user_id, c.organization_id, c.${rollup.periodColumn}::text as period,
   t.before + t.pending as before, t.after + t.pending as after`,
     values: [plainArray(lockedIds)],

@@ -2,7 +2,12 @@ import { toSafeInteger } from '../money.js';
 import type { Rollup } from '../schema/rollups.js';
 import { ChunkSizer, type ComparedChunk, compareNext } from './compare.js';
 import type { Finding } from './compare.sql.js';
-import { saveVerifiedStatement, sourceRangeStatement } from './coverage.sql.js';
+import {
+  type Began,
+  beginVerifyStatement,
+  saveVerifiedStatement,
+  sourceRangeStatement,
+} from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase, whileAway } from './database.js';
 import { readRange } from './errors.js';
 import { fallBackToRaw } from './readMode.js';
@@ -171,6 +176,7 @@ async function verifyPeriod(
 ): Promise<void> {
   const { rollup } = options;
   const sums = { rows: 0, cost: 0n, driftKeys: 0, drift: 0n };
+  const [began] = await database.query<Began>(beginVerifyStatement(rollup, period));
   let userAfter: string | null = null;
   do {
     const at: { period: string; userAfter: string | null; build: false } = {
@@ -205,14 +211,14 @@ async function verifyPeriod(
   if (options.signal?.aborted && userAfter !== null) return;
   report.periods++;
   if (options.kiloUserId) return;
-  await saveVerified(database, rollup, period, sums);
+  await saveVerified(database, rollup, period, { ...sums, began });
 }
 
 async function saveVerified(
   database: RollupDatabase,
   rollup: Rollup,
   period: string,
-  sums: { rows: number; cost: bigint; driftKeys: number; drift: bigint },
+  sums: { rows: number; cost: bigint; driftKeys: number; drift: bigint; began: Began | undefined },
 ): Promise<void> {
   await unlessReadOnly(() =>
     database.query(
@@ -222,6 +228,7 @@ async function saveVerified(
         rawCost: String(sums.cost),
         driftKeys: sums.driftKeys,
         drift: String(sums.drift),
+        began: sums.began,
       }),
     ),
   );

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { migrate } from '../../src/db/migrate.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -13,23 +13,22 @@ import { checkInvariants } from '../support/checkInvariants.js';
 import { ClientBook, type SentEvent } from './support/clientBook.js';
 import { type Cluster, startCluster } from './support/cluster.js';
 import { createRandom } from './support/scale.js';
-import { startStandby } from './support/standby.js';
+import { type Standby, startStandby } from './support/standby.js';
 import { createAccounts, startTraffic, untilMoreAnswers } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
 import { throughLibrary } from './support/ways.js';
 
-const clusters: Cluster[] = [];
-
-afterEach(async () => {
-  for (const cluster of clusters.splice(0).reverse()) await cluster.stop();
-});
+let primary: Cluster;
+let standby: Standby;
 
 async function startPair() {
-  const primary = await startCluster();
-  clusters.push(primary);
-  const standby = await startStandby(primary, 'standby_a');
-  clusters.push(standby);
-  return { primary, standby };
+  primary = await startCluster();
+  standby = await startStandby(primary, 'standby_a');
+}
+
+async function stopPair() {
+  await standby?.stop();
+  await primary?.stop();
 }
 
 const instantOf = async ({ pool }: Cluster): Promise<number> =>
@@ -59,11 +58,15 @@ async function resend(ledger: Ledger, book: ClientBook, events: readonly SentEve
   }
 }
 
-describe('a replica that lags', () => {
-  it('answers as of what it has replayed, and says so; bulk work refuses it', async () => {
-    const { primary, standby } = await startPair();
+describe('a replica, asynchronous', () => {
+  /** Of both tests: the pair is the same. */
+  const book = new ClientBook();
+
+  beforeAll(startPair);
+  afterAll(stopPair);
+
+  it('that lags: answers as of what it has replayed, and says so; bulk work refuses it', async () => {
     const [user = ''] = (await createAccounts(primary.pool)).users;
-    const book = new ClientBook();
     const ledger = await createLedger({ databaseUrl: primary.url, replicaUrl: standby.url });
     const today = new Date().toISOString().slice(0, 10);
     const read = async () => {
@@ -103,13 +106,9 @@ describe('a replica that lags', () => {
     expect(await verifyRollup(target)).toMatchObject({ driftKeys: 0 });
     await expect(migrate(standby.url)).rejects.toMatchObject(readOnly);
   }, 120_000);
-});
 
-describe('a replica that is promoted', () => {
-  it('asynchronous: what was lost is missing as a whole, verify cannot see it, resending heals it', async () => {
-    const { primary, standby } = await startPair();
+  it('that is promoted: what was lost is missing as a whole, verify cannot see it, resending heals it', async () => {
     const [user = ''] = (await createAccounts(primary.pool)).users;
-    const book = new ClientBook();
     const before = await createLedger({ databaseUrl: primary.url });
     const kept = await record(before, book, user, 5);
     await standby.untilCaughtUp();
@@ -133,9 +132,13 @@ describe('a replica that is promoted', () => {
     await after.close();
     await expectNothingLost(book, standby);
   }, 120_000);
+});
 
-  it('synchronous, remote_apply: a promotion under load loses nothing', async () => {
-    const { primary, standby } = await startPair();
+describe('a replica, synchronous with remote_apply', () => {
+  beforeAll(startPair);
+  afterAll(stopPair);
+
+  it('that is promoted under load: nothing is lost', async () => {
     const random = createRandom('promotion');
     const accounts = await createAccounts(primary.pool);
     await primary.pool.query(`alter system set synchronous_standby_names = 'standby_a'`);

@@ -5,6 +5,9 @@ import { generateText, jsonSchema, streamText, type ToolSet, tool } from 'ai';
 import OpenAI from 'openai';
 import type { WireApi } from '../support/wireRecordings.js';
 
+// Its warnings are about models it does not know, which recordings are.
+Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false });
+
 /** Where a client sends its requests, and with which key. */
 export interface Target {
   url: string;

@@ -36,6 +36,20 @@ const editorOf = async (id: string, from = fixture) =>
     )
   )[0];
 
+/** A new value that has, or has not, the advisory lock of another one. */
+async function valueInBucket(other: string, isSame: boolean): Promise<string> {
+  const [row] = await fixture.rows<{ value: string }>(
+    `select value
+     from (select 'value ' || gen_random_uuid() as value from generate_series(1, 20000)) as v
+     where (microdollar_key_bucket(null, 'editor_name|' || value)
+       = microdollar_key_bucket(null, 'editor_name|' || $1)) = $2
+     limit 1`,
+    [other, isSame],
+  );
+  if (!row) throw new Error('no such value among 20,000');
+  return row.value;
+}
+
 async function inTransaction(
   end: 'commit' | 'rollback',
   { database }: LedgerFixture,
@@ -158,6 +172,8 @@ describe('values that another session is inserting', () => {
     'wait as text and get their id after its %s',
     async (end) => {
       const value = newValue();
+      // Exists, so that it cannot share the lock of the value that is held.
+      await record({ feature: 'chat' });
       let id = '';
       await inTransaction(end, fixture, async (holder) => {
         await holder.run('insert into editor_name (editor_name) values ($1)', [value]);
@@ -174,8 +190,22 @@ describe('values that another session is inserting', () => {
     },
   );
 
+  it('share 1,024 locks: one with the lock of a held value waits as text too, and no longer', async () => {
+    const held = newValue();
+    const colliding = await valueInBucket(held, true);
+    let id = '';
+    await inTransaction('commit', fixture, async (holder) => {
+      await holder.run('insert into editor_name (editor_name) values ($1)', [held]);
+      id = (await record({ editor_name: colliding })).id;
+      expect(await editorOf(id)).toMatchObject({ lookup_values: { editor_name: colliding } });
+    });
+    await resolveLookups(fixture, ledger);
+    expect(await editorOf(id)).toEqual({ editor_name: colliding, lookup_values: null });
+  });
+
   it('hold up no other row, however many wait for them', async () => {
-    const [held, free] = [newValue(), newValue()];
+    const held = newValue();
+    const free = await valueInBucket(held, false);
     const stuck = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`;
     const last = 'ffffffff-ffff-4fff-bfff-ffffffffffff';
     // A ledger alone: the passes of many, skipping what each other holds, would reach far by chance.
@@ -194,7 +224,7 @@ describe('values that another session is inserting', () => {
            jsonb_build_object('editor_name', case when id = $3 then $5::text else $4::text end)
          from usage`,
         [
-          user,
+          ownUser,
           [...Array.from({ length: 450 }, (_, index) => stuck(index)), last],
           last,
           held,

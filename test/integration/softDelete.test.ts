@@ -179,7 +179,8 @@ describe('writes in flight while the user is deleted', () => {
     await sleep(60);
     await client.query('commit');
     client.release();
-    expect((await deleting).scrubbedEvents).toBe(1);
+    // Whether this call or the background took the row does not matter.
+    expect((await deleting).isFinal).toBe(true);
     expect(await personalRows(user)).toBe(0);
     expect(await ledger.getUserBalance(user)).toBe(10);
     await fixture.expectExact();

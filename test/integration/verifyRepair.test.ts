@@ -2,6 +2,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
+import {
+  type Began,
+  beginVerifyStatement,
+  saveVerifiedStatement,
+} from '../../src/rollup/coverage.sql.js';
+import { openRollupDatabase } from '../../src/rollup/database.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
@@ -202,6 +208,53 @@ describe('planted damage', () => {
   });
 });
 
+describe('an adopted month of Exa', () => {
+  it('that was charged request by request is set right, so that no later event pays for it', async () => {
+    const month = `date_trunc('month', now() at time zone 'UTC')::date`;
+    await database.pool.query(
+      `insert into exa_usage_log (id, kilo_user_id, cost, path)
+       values (gen_random_uuid(), 'u1', 130, '/search')`,
+    );
+    await database.pool.query(
+      `insert into exa_monthly_usage (kilo_user_id, month, total_cost_microdollars,
+         total_charged_microdollars, request_count, free_allowance_microdollars)
+       values ('u1', ${month}, 130, 0, 1, 100)`,
+    );
+    const options = { url: database.url, rollup: EXA_ROLLUP };
+    expect((await verifyRollup(options)).driftKeys).toBe(1);
+    expect((await repairRollup(options)).repaired).toBe(1);
+    expect((await verifyRollup(options)).driftKeys).toBe(0);
+    await verifyBalances({ url: database.url, repair: true });
+    const before = await ledger.getUserBalance('u1');
+    await ledger.recordExaUsage({ kilo_user_id: 'u1', cost: 1, path: '/search' });
+    expect(await ledger.getUserBalance('u1')).toBe((before ?? 0) + 1);
+    expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+});
+
+describe('two verifications at once', () => {
+  it('a clean one that began before the damage does not hide what the later one found', async () => {
+    const control = openRollupDatabase(database.url, 1);
+    try {
+      const [began] = await control.query<Began>(beginVerifyStatement(DAILY_ROLLUP, DAY));
+      await database.pool.query(
+        `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+         values (gen_random_uuid(), 'u1', 777, '${DAY}T10:00:00Z')`,
+      );
+      expect((await verify()).driftKeys).toBe(1);
+      const clean = { period: DAY, rawRows: 30, rawCost: '3000', driftKeys: 0, drift: '0', began };
+      await control.query(saveVerifiedStatement(DAILY_ROLLUP, clean));
+      const { rows } = await database.pool.query(
+        `select drift_keys, verified_at from rollup_coverage where period = '${DAY}'
+           and rollup = 'microdollar_usage_daily'`,
+      );
+      expect(rows).toEqual([{ drift_keys: 1, verified_at: null }]);
+    } finally {
+      await control.close();
+    }
+  });
+});
+
 describe('the proof of balances', () => {
   it('finds a changed balance of a user and of an organization, and repairs it', async () => {
     await database.pool.query(
@@ -239,6 +292,33 @@ describe('the proof of balances', () => {
     );
     expect(rows).toEqual([{ opening: 3800 }]);
     expect(await verifyBalances({ url: database.url, repair: true })).toMatchObject({ opened: 0 });
+  });
+
+  it('derives an opening balance also beside archived and Exa usage', async () => {
+    await database.pool.query(
+      `insert into kilocode_users (id, microdollars_used, opening_microdollars_used)
+       values ('adopted', 0, null)`,
+    );
+    await database.pool.query(
+      `insert into exa_usage_log (id, kilo_user_id, cost, path)
+       values (gen_random_uuid(), 'adopted', 130, '/search')`,
+    );
+    await database.pool.query(
+      `insert into exa_monthly_usage (kilo_user_id, month, total_cost_microdollars,
+         total_charged_microdollars, request_count, free_allowance_microdollars)
+       values ('adopted', date_trunc('month', now() at time zone 'UTC')::date, 130, 30, 1, 100)`,
+    );
+    await database.pool.query(
+      `insert into microdollar_usage_daily
+         (kilo_user_id, usage_date, total_cost_microdollars, archived_cost_microdollars)
+       values ('adopted', '2025-01-01', 500, 500)`,
+    );
+    expect(await verifyBalances({ url: database.url, repair: true })).toMatchObject({ opened: 1 });
+    const { rows } = await database.pool.query(
+      `select opening_microdollars_used::int as opening from kilocode_users where id = 'adopted'`,
+    );
+    expect(rows).toEqual([{ opening: -530 }]);
+    expect((await verifyBalances({ url: database.url })).drifts).toEqual([]);
   });
 
   it('goes on from its checkpoint', async () => {

@@ -98,11 +98,13 @@ describe('the report', () => {
     const copy = figures('copy', { kind: 'limit', eventsPerCall: 500, eventsPerSecond: [18_000] });
     const slower = figures('slower', { eventsPerSecond: [400] });
     const result = resultWith({ throughput: [ours, grouped, slots, copy, slower] });
-    expect(winnersOf(result)).toEqual([
-      'An example: slots writes 2x as fast as ours; its price: many rows; ' +
-        'group commit is 9x as fast as it.',
-      'An example: copy writes 2x as fast as ours-group-commit.',
+    expect(winnersOf(result)).toMatchObject([
+      { winner: 'slots', loser: 'ours', factor: 2, price: 'many rows', groupCommitFactor: 9 },
+      { winner: 'copy', loser: 'ours-group-commit', factor: 2, groupCommitFactor: null },
     ]);
+    expect(renderReport([result]).markdown).toContain(
+      '| An example | slots | ours | 2x | many rows | 9x |',
+    );
   });
 
   test('admits that the machine was busy, and that a run was short', () => {

@@ -77,9 +77,24 @@ function renderTargets(results: readonly Result[]): string {
 function renderWinners(results: readonly Result[]): string {
   const winners = results.flatMap(winnersOf);
   if (winners.length === 0) return '';
-  return ['## Where something else is faster', winners.map((each) => `- ${each}`).join('\n')].join(
-    '\n\n',
-  );
+  const times = (factor: number | null) => (factor === null ? '' : `${formatNumber(factor)}x`);
+  return [
+    '## Where something else is faster',
+    'Approaches that write faster than ours in the same shape (one event a statement, or batches), ' +
+      'and what their users accept for it. The last column sets group commit, the default, against ' +
+      'them.',
+    markdownTable(
+      ['scenario', 'faster', 'than', 'by', 'price', 'group commit to it'],
+      winners.map(({ scenario, winner, loser, factor, price, groupCommitFactor }) => [
+        scenario,
+        winner,
+        loser,
+        times(factor),
+        price,
+        times(groupCommitFactor),
+      ]),
+    ),
+  ].join('\n\n');
 }
 
 function renderScenario(result: Result): string {

@@ -2,7 +2,7 @@ import type { Kind } from '../scenario.js';
 
 /** Readable on light and dark pages alike: each chart brings its own background. */
 export const COLOURS: Readonly<Record<Kind, readonly string[]>> = {
-  ours: ['#1f6feb', '#0b3d91', '#58a6ff', '#123c69', '#7cb7ff'],
+  ours: ['#1f6feb', '#0f766e', '#7c3aed', '#111827', '#38bdf8'],
   alternative: ['#c2410c', '#a16207', '#9d174d', '#6b4423'],
   limit: ['#6b7280', '#9ca3af'],
 };

@@ -1,7 +1,6 @@
 import type { Result } from '../results.js';
 import type { ApproachFigures, Comparison } from '../scenario.js';
 import { isReached, median } from '../statistics.js';
-import { formatNumber } from './svg.js';
 
 export interface TargetRow {
   scenario: string;
@@ -19,11 +18,22 @@ export function targetsOf(results: readonly Result[]): TargetRow[] {
   );
 }
 
+/** Something that writes faster than ours, and at what price. */
+export interface Winner {
+  scenario: string;
+  winner: string;
+  loser: string;
+  factor: number;
+  price: string;
+  /** Group commit against the winner, which sends one event a statement; else null. */
+  groupCommitFactor: number | null;
+}
+
 /**
  * Where something else writes faster than ours in the same shape: one event a call against one
  * event a call, batches against group commit. Limits count too, for they are what is given up.
  */
-export function winnersOf({ scenario, findings }: Result): string[] {
+export function winnersOf({ scenario, findings }: Result): Winner[] {
   const figures = findings.throughput ?? [];
   const find = (name: string) => figures.find((figure) => figure.name === name);
   const [oneEvent, append, grouped] = ['ours', 'ours-append', 'ours-group-commit'].map(find);
@@ -34,14 +44,15 @@ export function winnersOf({ scenario, findings }: Result): string[] {
       const same = (isBatch ? [grouped] : [oneEvent, append]).filter((each) => each !== undefined);
       const best = same.toSorted((a, b) => rateOf(b) - rateOf(a))[0];
       if (!best || rateOf(figure) <= rateOf(best)) return [];
-      const factor = formatNumber(rateOf(figure) / rateOf(best));
-      const price = figure.caveat === '' ? '' : `; its price: ${figure.caveat}`;
-      const grouping =
-        !isBatch && grouped && rateOf(grouped) > rateOf(figure)
-          ? `; group commit is ${formatNumber(rateOf(grouped) / rateOf(figure))}x as fast as it`
-          : '';
       return [
-        `${scenario.title}: ${figure.label} writes ${factor}x as fast as ${best.label}${price}${grouping}.`,
+        {
+          scenario: scenario.title,
+          winner: figure.label,
+          loser: best.label,
+          factor: rateOf(figure) / rateOf(best),
+          price: figure.caveat,
+          groupCommitFactor: isBatch || !grouped ? null : rateOf(grouped) / rateOf(figure),
+        },
       ];
     });
 }

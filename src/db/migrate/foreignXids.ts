@@ -50,7 +50,8 @@ const FIND_FUTURE_XIDS = `
 select exists (
     select from kilocode_users
     where pending_floor > pg_snapshot_xmax(pg_current_snapshot())
-      or scrub_after_xid > pg_snapshot_xmax(pg_current_snapshot()))
+      or (scrub_after_xid > pg_snapshot_xmax(pg_current_snapshot())
+        and scrub_after_xid <> '18446744073709551615'))
   or exists (
     select from organizations
     where pending_floor > pg_snapshot_xmax(pg_current_snapshot()))

@@ -6,8 +6,9 @@ import pg from 'pg';
 import { isRunning } from '../../../src/db/embedded/processes.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
 import { migrate } from '../../../src/db/migrate.js';
+import { IS_LONG } from './scale.js';
 
-/** A durable PostgreSQL server of the test's own, to be killed. */
+/** A PostgreSQL server of the test's own, to be killed. */
 export interface Cluster {
   url: string;
   dataDir: string;
@@ -44,7 +45,8 @@ export async function openCluster(
   ownSettings: Record<string, string> = {},
 ): Promise<Cluster> {
   const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
-  const settings = { shared_buffers: '32MB', ...ownSettings };
+  // A kill leaves the kernel's pages alone: fsync makes it slower, not harder.
+  const settings = { shared_buffers: '32MB', ...(IS_LONG ? {} : { fsync: 'off' }), ...ownSettings };
   let server: EmbeddedPostgres;
   try {
     server = await startEmbeddedPostgres({ dataDir, settings });
