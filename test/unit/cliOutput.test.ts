@@ -75,6 +75,9 @@ describe('the environment', () => {
       port: 8787,
       adminKey: null,
       logLevel: 'info',
+      upstreams: { openai: {}, anthropic: {} },
+      pricesFile: null,
+      trustedProxies: [],
     });
   });
 
