@@ -7,6 +7,7 @@ import { WRITE_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
 import { type ValidEvent, validateEvent } from '../../src/record/event.js';
+import { type MetadataRow, toMetadataRow } from '../../src/record/metadataRow.js';
 import { recordBatchStatement } from '../../src/record/recordBatch.sql.js';
 import { recordUsageStatement } from '../../src/record/recordUsage.sql.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
@@ -48,14 +49,9 @@ function toEvent(source: typeof nextOfOne, organizationId: string | null): Valid
   return validateEvent({ ...core, organization_id: organizationId }, { nulBytesRemoved: 0 });
 }
 
-function metadataOf(event: ValidEvent): string {
-  return JSON.stringify({
-    id: event.id,
-    kilo_user_id: event.kilo_user_id,
-    created_at: 'now',
-    message_id: `gen-${event.id}`,
-    latency: 812.5,
-  });
+function metadataOf(event: ValidEvent): MetadataRow | null {
+  const metadata = { message_id: `gen-${event.id}`, latency: 812.5 };
+  return toMetadataRow({ ...event, metadata }, () => undefined);
 }
 
 function recordOne(organizationId: string | null): Statement {

@@ -62,10 +62,10 @@ with pending as materialized (
   cross join lateral (
     select kilo_user_id, organization_id, usage_date, exa_month, free_allowance_microdollars, xid
     from microdollar_usage_pending
-    where kilo_user_id = t.id
+    where (kilo_user_id, xid) >= (t.id, u.pending_floor)
+      and kilo_user_id <= t.id
       and organization_id is null
-      and xid >= u.pending_floor
-    order by xid
+    order by kilo_user_id, xid
     limit $3::integer
   ) as p
   union all
@@ -75,9 +75,9 @@ with pending as materialized (
   cross join lateral (
     select kilo_user_id, organization_id, usage_date, exa_month, free_allowance_microdollars, xid
     from microdollar_usage_pending
-    where organization_id = t.id
-      and xid >= o.pending_floor
-    order by xid
+    where (organization_id, xid) >= (t.id, o.pending_floor)
+      and organization_id <= t.id
+    order by organization_id, xid
     limit $3::integer
   ) as p
 ), daily_key as materialized (
@@ -121,7 +121,8 @@ export interface DrainedRow {
  * CTEs in reading order:
  *   user_lock, organization_lock   payers whose row could be locked at once (rule 1: only the
  *             holder of that lock deletes the payer's pending rows)
- *   batch     their oldest pending rows, a bounded number per payer
+ *   batch     their oldest pending rows, a bounded number per payer, from the floor on: as a
+ *             range of (payer, xid), which only one index fits (migration 0007)
  *   counter_key   the same by counter row, with their places (ctid: pending rows never move)
  *   locked_key    + the counter row, where it exists and could be locked at once
  *   drained   those rows, deleted; all amounts derive from this RETURNING, for a row of the
@@ -130,6 +131,9 @@ export interface DrainedRow {
  *   user_updated, organization_updated   balances, and the floor: nothing of the payer is pending
  *             below it. A row with xid < xmin of this snapshot is visible to it, so it is
  *             in `batch` unless cut off by the limit, which lowers the floor as left rows do
+ * Rows are updated by an array of ids, which only their index can serve: a join, planned while the
+ * tables were small, may read a whole index for each row. The arrays are uncorrelated
+ * subqueries: those are not run again for a row that moved on since the snapshot (EvalPlanQual).
  * Locks are only taken where they are free, so a fold neither waits nor deadlocks.
  */
 export function drainStatement(
@@ -164,10 +168,10 @@ with user_lock as materialized (
   cross join lateral (
     select p.ctid as place, p.xid, p.kilo_user_id, p.organization_id, p.usage_date, p.exa_month
     from microdollar_usage_pending as p
-    where p.kilo_user_id = u.id
+    where (p.kilo_user_id, p.xid) >= (u.id, u.pending_floor)
+      and p.kilo_user_id <= u.id
       and p.organization_id is null
-      and p.xid >= u.pending_floor
-    order by p.xid
+    order by p.kilo_user_id, p.xid
     limit $3::integer
   ) as p
   union all
@@ -176,9 +180,9 @@ with user_lock as materialized (
   cross join lateral (
     select p.ctid as place, p.xid, p.kilo_user_id, p.organization_id, p.usage_date, p.exa_month
     from microdollar_usage_pending as p
-    where p.organization_id = o.id
-      and p.xid >= o.pending_floor
-    order by p.xid
+    where (p.organization_id, p.xid) >= (o.id, o.pending_floor)
+      and p.organization_id <= o.id
+    order by p.organization_id, p.xid
     limit $3::integer
   ) as p
 ), counter_key as materialized (
@@ -234,17 +238,21 @@ with user_lock as materialized (
   where p.ctid = t.place
   returning t.counter_id, t.charged, p.kilo_user_id, p.organization_id, p.usage_date,
     p.cost_microdollars, p.request_count
-), daily_updated as (
-  update microdollar_usage_daily as d
-  set total_cost_microdollars = d.total_cost_microdollars + s.cost,
-    updated_at = now()
+), daily_sum as materialized (
+  select array_agg(counter_id) as ids, array_agg(cost) as costs
   from (
     select counter_id, sum(cost_microdollars)::bigint as cost
     from drained
     where usage_date is not null
     group by counter_id
   ) as s
-  where d.id = s.counter_id
+), daily_updated as (
+  update microdollar_usage_daily as d
+  set total_cost_microdollars = d.total_cost_microdollars
+      + ((select costs from daily_sum)::bigint[])[
+      array_position((select ids from daily_sum)::uuid[], d.id)],
+    updated_at = now()
+  where d.id = any ((select ids from daily_sum)::uuid[])
 ), exa_updated as (
   update exa_monthly_usage as e
   set total_cost_microdollars = e.total_cost_microdollars + s.cost,
@@ -287,10 +295,9 @@ with user_lock as materialized (
   from locked_key
   where organization_id is not null
   group by organization_id
-), user_updated as (
-  update kilocode_users as u
-  set microdollars_used = u.microdollars_used + coalesce(s.cost, 0),
-    pending_floor = greatest(u.pending_floor, f.floor)
+), user_sum as materialized (
+  select array_agg(f.kilo_user_id) as ids, array_agg(coalesce(s.cost, 0)::bigint) as costs,
+    array_agg(f.floor) as floors
   from user_floor as f
   left join (
     select kilo_user_id, sum(cost_microdollars)::bigint as cost
@@ -298,11 +305,16 @@ with user_lock as materialized (
     where organization_id is null
     group by kilo_user_id
   ) as s on s.kilo_user_id = f.kilo_user_id
-  where u.id = f.kilo_user_id
-), organization_updated as (
-  update organizations as o
-  set microdollars_used = o.microdollars_used + coalesce(s.cost, 0),
-    pending_floor = greatest(o.pending_floor, f.floor)
+), user_updated as (
+  update kilocode_users as u
+  set microdollars_used = u.microdollars_used + ((select costs from user_sum)::bigint[])[
+      array_position((select ids from user_sum)::text[], u.id)],
+    pending_floor = greatest(u.pending_floor, ((select floors from user_sum)::xid8[])[
+      array_position((select ids from user_sum)::text[], u.id)])
+  where u.id = any ((select ids from user_sum)::text[])
+), organization_sum as materialized (
+  select array_agg(f.organization_id) as ids, array_agg(coalesce(s.cost, 0)::bigint) as costs,
+    array_agg(f.floor) as floors
   from organization_floor as f
   left join (
     select organization_id, sum(cost_microdollars)::bigint as cost
@@ -310,7 +322,13 @@ with user_lock as materialized (
     where organization_id is not null
     group by organization_id
   ) as s on s.organization_id = f.organization_id
-  where o.id = f.organization_id
+), organization_updated as (
+  update organizations as o
+  set microdollars_used = o.microdollars_used + ((select costs from organization_sum)::bigint[])[
+      array_position((select ids from organization_sum)::uuid[], o.id)],
+    pending_floor = greatest(o.pending_floor, ((select floors from organization_sum)::xid8[])[
+      array_position((select ids from organization_sum)::uuid[], o.id)])
+  where o.id = any ((select ids from organization_sum)::uuid[])
 )
 select (select count(*) from drained) as drained,
   (select coalesce(sum(depth), 0) from locked_key where counter_id is null)

@@ -1,6 +1,7 @@
 import type { Statement } from '../db/statement.js';
 import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 import type { ValidEvent } from './event.js';
+import { METADATA_COLUMN_LIST, type MetadataRow, metadataParameters } from './metadataRow.js';
 
 const COLUMNS = `id, kilo_user_id, organization_id, provider, model, requested_model,
     inference_provider, project_id, cost, input_tokens, output_tokens, cache_write_tokens,
@@ -23,13 +24,10 @@ const HORIZON = `and ($16::timestamptz is null or $16::timestamptz >= coalesce(
       (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
 
 const METADATA_WRITTEN = `, metadata_written as (
-  insert into microdollar_usage_metadata
-  select m.*
+  insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
+  select $1::uuid, $2::text, i.created_at, ${metadataParameters(17)}
   from inserted as i
-  cross join kilocode_users as u
-  cross join json_populate_record(null::microdollar_usage_metadata, $17::json) as m
-  where u.id = i.kilo_user_id
-    and u.deleted_at is null
+  where (select u.deleted_at from kilocode_users as u where u.id = $2::text) is null
 )`;
 
 /**
@@ -70,9 +68,9 @@ const TEXTS = {
 } as const;
 
 /** At most one row: `created_at` of the event, if it was new. */
-export function appendUsageStatement(event: ValidEvent, metadataJson: string | null): Statement {
+export function appendUsageStatement(event: ValidEvent, metadata: MetadataRow | null): Statement {
   const scope = event.organization_id === null ? 'personal' : 'organization';
-  const variant = metadataJson === null ? scope : (`${scope}_metadata` as const);
+  const variant = metadata === null ? scope : (`${scope}_metadata` as const);
   const values: unknown[] = [
     event.id,
     event.kilo_user_id,
@@ -91,6 +89,6 @@ export function appendUsageStatement(event: ValidEvent, metadataJson: string | n
     event.has_error,
     event.created_at,
   ];
-  if (metadataJson !== null) values.push(metadataJson);
+  if (metadata !== null) values.push(...metadata);
   return { name: `microdollar_append_${variant}`, text: TEXTS[variant], values };
 }

@@ -29,9 +29,9 @@ cross join lateral (
   select coalesce(sum(p.cost_microdollars), 0)::bigint as usage_microdollars,
     coalesce(bool_or(p.exa_month is not null), false) as has_exa
   from microdollar_usage_pending as p
-  where p.kilo_user_id = u.id
+  where (p.kilo_user_id, p.xid) >= (u.id, u.pending_floor)
+    and p.kilo_user_id <= u.id
     and p.organization_id is null
-    and p.xid >= u.pending_floor
 ) as p
 union all
 select 'organization:' || o.id,
@@ -48,8 +48,8 @@ cross join lateral (
   select coalesce(sum(p.cost_microdollars), 0)::bigint as usage_microdollars,
     coalesce(bool_or(p.exa_month is not null), false) as has_exa
   from microdollar_usage_pending as p
-  where p.organization_id = o.id
-    and p.xid >= o.pending_floor
+  where (p.organization_id, p.xid) >= (o.id, o.pending_floor)
+    and p.organization_id <= o.id
 ) as p`;
 
 interface Waiting {

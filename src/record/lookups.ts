@@ -2,6 +2,7 @@ import type { Query } from '../db/query.js';
 import type { LookupName } from '../schema/lookups.js';
 import type { ValidEvent } from './event.js';
 import { findLookupsStatement, resolveLookupsStatement } from './lookups.sql.js';
+import { type MetadataRow, toMetadataRow } from './metadataRow.js';
 
 /** Values kept per process; past that the oldest are forgotten, and looked up again. */
 const CACHE_ENTRIES = 100_000;
@@ -15,17 +16,17 @@ export class LookupCache {
   readonly #ids = new Map<string, number>();
   readonly #inFlight = new Map<string, Promise<void>>();
 
-  /** Metadata of an event as JSON for the write, without a query; undefined when ids are missing. */
-  cachedMetadata(event: ValidEvent): string | null | undefined {
+  /** Metadata of an event, without a query; undefined when ids are missing. */
+  cachedMetadata(event: ValidEvent): MetadataRow | null | undefined {
     if (event.metadata === null) return null;
     for (const name in event.lookups) {
       if (!this.#ids.has(cacheKey(name, event.lookups[name as LookupName] ?? ''))) return undefined;
     }
-    return this.#toJson(event, this.#ids);
+    return toRow(event, this.#ids);
   }
 
-  /** Metadata of events as JSON, after looking up, and creating, what is missing. */
-  async resolve(query: Query, events: readonly ValidEvent[]): Promise<(string | null)[]> {
+  /** Metadata of events, after looking up, and creating, what is missing. */
+  async resolve(query: Query, events: readonly ValidEvent[]): Promise<(MetadataRow | null)[]> {
     const missing = new Map<string, [name: string, value: string]>();
     const waits = new Set<Promise<void>>();
     for (const [key, pair] of lookupPairs(events)) {
@@ -36,7 +37,7 @@ export class LookupCache {
     }
     if (missing.size > 0) waits.add(this.#create(query, missing));
     await Promise.all(waits);
-    return events.map((event) => (event.metadata === null ? null : this.#toJson(event, this.#ids)));
+    return events.map((event) => toRow(event, this.#ids));
   }
 
   async #create(query: Query, missing: Map<string, [string, string]>): Promise<void> {
@@ -89,7 +90,7 @@ export class LookupCache {
    * Inside a transaction of the caller's: only ids that exist, nothing created, and nothing
    * cached, for the transaction may have created them itself and roll back.
    */
-  async findOnly(query: Query, event: ValidEvent): Promise<string | null> {
+  async findOnly(query: Query, event: ValidEvent): Promise<MetadataRow | null> {
     if (event.metadata === null) return null;
     const entries = [...lookupPairs([event])];
     const found = new Map<string, number>();
@@ -110,29 +111,12 @@ export class LookupCache {
         if (entry && row.id !== null) found.set(entry[0], row.id);
       }
     }
-    return this.#toJson(event, found);
+    return toRow(event, found);
   }
+}
 
-  #toJson(event: ValidEvent, ids: ReadonlyMap<string, number>): string {
-    const row: Record<string, unknown> = {
-      ...event.metadata,
-      id: event.id,
-      kilo_user_id: event.kilo_user_id,
-      // 'now' is read by PostgreSQL as the start of the transaction, as the usage row's default.
-      created_at: event.created_at ?? 'now',
-    };
-    let unresolved: Record<string, string> | undefined;
-    for (const [name, value] of Object.entries(event.lookups)) {
-      const id = ids.get(cacheKey(name, value));
-      if (id !== undefined) row[`${name}_id`] = id;
-      else {
-        unresolved ??= {};
-        unresolved[name] = value;
-      }
-    }
-    if (unresolved) row.lookup_values = unresolved;
-    return JSON.stringify(row);
-  }
+function toRow(event: ValidEvent, ids: ReadonlyMap<string, number>): MetadataRow | null {
+  return toMetadataRow(event, (name, value) => ids.get(cacheKey(name, value)));
 }
 
 function lookupPairs(events: readonly ValidEvent[]): Map<string, [name: string, value: string]> {

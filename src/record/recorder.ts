@@ -9,6 +9,7 @@ import { BalanceReader, payerKey } from './balanceReader.js';
 import { ContendedPayers } from './contendedPayers.js';
 import type { ValidEvent } from './event.js';
 import type { LookupCache } from './lookups.js';
+import type { MetadataRow } from './metadataRow.js';
 import { toRecordResult } from './outcome.js';
 import { type BatchRow, recordBatchStatement } from './recordBatch.sql.js';
 import { type RecordedRow, recordUsageStatement } from './recordUsage.sql.js';
@@ -67,13 +68,13 @@ export class Recorder {
   }
 
   async #writeOne(event: ValidEvent): Promise<Outcome> {
-    const metadata = this.#lookups.cachedMetadata(event);
-    const json =
-      metadata === undefined
+    const cached = this.#lookups.cachedMetadata(event);
+    const metadata =
+      cached === undefined
         ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
-        : metadata;
-    if (!this.#inPlace || this.#contended.has(event)) return await this.#append(event, json);
-    const row = await this.#record(event, json, true);
+        : cached;
+    if (!this.#inPlace || this.#contended.has(event)) return await this.#append(event, metadata);
+    const row = await this.#record(event, metadata, true);
     if (row.appended) {
       this.#metrics.contendedAppends.inc();
       this.#contended.add(event);
@@ -82,12 +83,10 @@ export class Recorder {
   }
 
   /** For contended payers and in the always-append mode. */
-  async #append(event: ValidEvent, metadataJson: string | null): Promise<Outcome> {
-    const [row] = await this.#query<{ created_at: string }>(
-      appendUsageStatement(event, metadataJson),
-    );
+  async #append(event: ValidEvent, metadata: MetadataRow | null): Promise<Outcome> {
+    const [row] = await this.#query<{ created_at: string }>(appendUsageStatement(event, metadata));
     // A replay, or refused: the full statement tells which, and its answer.
-    if (!row) return toOutcome(event, await this.#record(event, metadataJson, false));
+    if (!row) return toOutcome(event, await this.#record(event, metadata, false));
     if (this.#inPlace) this.#metrics.contendedAppends.inc();
     try {
       const balance = await this.#balances.read(event);
@@ -108,12 +107,10 @@ export class Recorder {
 
   async #record(
     event: ValidEvent,
-    metadataJson: string | null,
+    metadata: MetadataRow | null,
     inPlace: boolean,
   ): Promise<RecordedRow> {
-    const [row] = await this.#query<RecordedRow>(
-      recordUsageStatement(event, metadataJson, inPlace),
-    );
+    const [row] = await this.#query<RecordedRow>(recordUsageStatement(event, metadata, inPlace));
     if (!row) throw new Error('microdollar_record_usage returned no row');
     return row;
   }

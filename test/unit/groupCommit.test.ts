@@ -76,15 +76,25 @@ describe('group commit', () => {
     expect(queue.queued).toBe(0);
   });
 
-  it('opens another lane for a full half batch, but no more lanes than allowed', async () => {
-    const { queue, writes } = manualQueue({ lanes: 2, maxBatch: 4 });
+  it('opens another lane for many events, but no more lanes than allowed', async () => {
+    const { queue, writes } = manualQueue({ lanes: 2, maxBatch: 80, maxQueue: 500 });
     void queue.record(event(0));
     await turn();
-    for (let cost = 1; cost <= 9; cost++) void queue.record(event(cost));
+    for (let cost = 1; cost <= 63; cost++) void queue.record(event(cost));
     await turn();
-    expect(writes.map(({ costs }) => costs)).toEqual([[0], [1, 2, 3, 4]]);
+    expect(writes).toHaveLength(1);
+    for (let cost = 64; cost <= 200; cost++) void queue.record(event(cost));
+    await turn();
+    expect(writes.map(({ costs }) => costs.length)).toEqual([1, 80]);
     await writes[1]?.finish();
-    expect(writes[2]?.costs).toEqual([5, 6, 7, 8]);
+    expect(writes[2]?.costs.length).toBe(80);
+  });
+
+  it('shares many events that come at once between two lanes', async () => {
+    const { queue, writes } = manualQueue({ lanes: 4, maxBatch: 500, maxQueue: 500 });
+    for (let cost = 0; cost < 200; cost++) void queue.record(event(cost));
+    await turn();
+    expect(writes.map(({ costs }) => costs.length)).toEqual([100, 100]);
   });
 
   it('opens another lane when the first is out for long: it may wait for a twin', async () => {

@@ -2,10 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { plainArray, textArray } from '../../src/db/statement.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
 import { validateEvent } from '../../src/record/event.js';
+import { toMetadataRow } from '../../src/record/metadataRow.js';
 import { recordBatchStatement } from '../../src/record/recordBatch.sql.js';
 import { recordUsageStatement } from '../../src/record/recordUsage.sql.js';
 
 const ORGANIZATION = '00000000-0000-4000-8000-00000000000a';
+const METADATA = toMetadataRow(
+  validateEvent({ kilo_user_id: 'u', cost: 1, metadata: { latency: 1 } }, { nulBytesRemoved: 0 }),
+  () => undefined,
+);
 const event = (more: object = {}) =>
   validateEvent({ kilo_user_id: 'u', cost: 1, ...more }, { nulBytesRemoved: 0 });
 
@@ -36,13 +41,21 @@ describe('write statements', () => {
   it('have one text and name per variant, whatever the values: prepared once', () => {
     const [personal, organization] = one();
     const variants = [
-      [recordUsageStatement(personal, null, true), recordUsageStatement(organization, '{}', false)],
+      [recordUsageStatement(personal, null, true), recordUsageStatement(organization, null, false)],
+      [
+        recordUsageStatement(personal, METADATA, true),
+        recordUsageStatement(organization, METADATA, false),
+      ],
       [
         recordBatchStatement([personal], [null], true),
-        recordBatchStatement([personal, organization], [null, '{}'], false),
+        recordBatchStatement([personal, organization], [null, null], false),
+      ],
+      [
+        recordBatchStatement([personal], [METADATA], true),
+        recordBatchStatement([personal, organization], [null, METADATA], false),
       ],
       [appendUsageStatement(personal, null), appendUsageStatement(event(), null)],
-      [appendUsageStatement(organization, '{}'), appendUsageStatement(one()[1], '{"a":1}')],
+      [appendUsageStatement(organization, METADATA), appendUsageStatement(one()[1], METADATA)],
     ];
     for (const [first, second] of variants) {
       expect([first?.name, first?.text]).toEqual([second?.name, second?.text]);
@@ -57,11 +70,13 @@ describe('write statements', () => {
     const [personal, organization] = one();
     for (const { text, values } of [
       recordUsageStatement(personal, null, true),
+      recordUsageStatement(personal, METADATA, true),
       recordBatchStatement([personal, organization], [null, null], true),
+      recordBatchStatement([personal, organization], [null, METADATA], true),
       appendUsageStatement(personal, null),
-      appendUsageStatement(personal, '{}'),
+      appendUsageStatement(personal, METADATA),
       appendUsageStatement(organization, null),
-      appendUsageStatement(organization, '{}'),
+      appendUsageStatement(organization, METADATA),
     ]) {
       expect(text).toMatch(/^\/\* microdollar\.\w+ \*\/\n/);
       const parameters = new Set(text.match(/\$\d+/g));
