@@ -1,7 +1,7 @@
 import { finishScrubs } from './accounts/softDelete.js';
 import { Fold, startBackgroundFold } from './counter/fold.js';
 import { assertMigrated } from './db/migrate.js';
-import { createPool, WRITE_SETTINGS } from './db/pool.js';
+import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 import { queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
@@ -34,8 +34,6 @@ const MAX_QUEUE = 100_000;
 /** Lookups left as text, and soft deletes that waited for writes in flight. */
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
 const SHADOW_BUDGET_MS = 2_000;
-/** As for writes: a plan made while tables were empty must not stay a scan. */
-const READ_SETTINGS = ['enable_seqscan=off', 'jit=off'] as const;
 
 /**
  * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their

@@ -3,7 +3,7 @@ import {
   findPendingPayersStatement,
   openCountersStatement,
 } from '../../src/counter/fold.sql.js';
-import { WRITE_SETTINGS } from '../../src/db/pool.js';
+import { READ_SETTINGS, WRITE_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
 import { type ValidEvent, validateEvent } from '../../src/record/event.js';
@@ -27,7 +27,6 @@ export const BATCH_USERS = 100;
 export const PENDING_USER = userId(0);
 export const WRITING_USER = userId(1);
 
-const READ_SETTINGS = ['jit=off'];
 const FOLD_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off'];
 const DAYS = { from: '2000-01-01', until: '2100-01-01' };
 

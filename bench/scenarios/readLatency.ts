@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { createPool } from '../../src/db/pool.js';
+import { createPool, READ_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { threeMonthTotalStatement } from '../../src/report/report.sql.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
@@ -62,7 +62,7 @@ async function measureReads(
     applicationName: 'bench reads',
     lockTimeoutMs: 5_000,
     statementTimeoutMs: 60_000,
-    settings: ['jit=off'],
+    settings: READ_SETTINGS,
   });
   try {
     const rounds = Math.max(2, Math.round((bench.options.seconds ?? bench.pick(3, 1)) * 2));

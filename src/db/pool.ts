@@ -61,3 +61,6 @@ export const WRITE_SETTINGS = [
   'enable_mergejoin=off',
   'jit=off',
 ] as const;
+
+/** As for writes: a plan made while tables were empty must not stay a scan. */
+export const READ_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off'] as const;

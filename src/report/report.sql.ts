@@ -25,16 +25,35 @@ const WINDOW = `with window_days as materialized (
     (coalesce($2::timestamptz, now()) at time zone 'UTC')::date as until_date
 )`;
 
+const FROM_DATE = `((coalesce($2::timestamptz, now()) at time zone 'UTC')::date
+        - interval '3 months')::date`;
+const UNTIL_DATE = `(coalesce($2::timestamptz, now()) at time zone 'UTC')::date`;
+
+/**
+ * The rollup's form is the exact view, summed without grouping it by day first. Only the lower
+ * bound is for the index: with both, an empty table's plan prefers the index on (date, user),
+ * which is searched once a day of the window. The floor skips what was drained (src/counter).
+ */
 const THREE_MONTHS: Record<UsageSource, string> = {
   rollup: `/* kiloPass.getAverageMonthlyUsageLast3Months */
-select coalesce(sum(e.total_cost_microdollars), 0)::text as total_cost_microdollars,
-  ${AS_OF}
-from microdollar_usage_daily_exact as e
-where e.kilo_user_id = $1::text
-  and e.organization_id is null
-  and e.usage_date >= ((coalesce($2::timestamptz, now()) at time zone 'UTC')::date
-    - interval '3 months')::date
-  and e.usage_date <= (coalesce($2::timestamptz, now()) at time zone 'UTC')::date`,
+select (
+    select coalesce(sum(d.total_cost_microdollars)
+      filter (where d.usage_date <= (select ${UNTIL_DATE})), 0)
+    from microdollar_usage_daily as d
+    where d.kilo_user_id = $1::text
+      and d.organization_id is null
+      and d.usage_date >= ${FROM_DATE}
+  ) + (
+    select coalesce(sum(p.cost_microdollars), 0)
+    from microdollar_usage_pending as p
+    where (p.kilo_user_id, p.xid) >= ($1::text,
+        (select u.pending_floor from kilocode_users as u where u.id = $1::text))
+      and p.kilo_user_id <= $1::text
+      and p.organization_id is null
+      and p.usage_date >= ${FROM_DATE}
+      and p.usage_date <= ${UNTIL_DATE}
+  ) as total_cost_microdollars,
+  ${AS_OF}`,
   raw: `/* kiloPass.getAverageMonthlyUsageLast3Months */
 ${WINDOW}
 select (
@@ -70,7 +89,8 @@ const DAILY: Record<UsageSource, string> = {
   rollup: withFreshness(`  select e.usage_date, e.total_cost_microdollars
   from microdollar_usage_daily_exact as e
   where e.kilo_user_id = $1::text
-    and e.usage_date between $2::date and $3::date
+    and e.usage_date >= $2::date
+    and (e.usage_date <= $3::date) is true
     and SCOPE
     and e.total_cost_microdollars <> 0`),
   raw: withFreshness(`  select usage_date, sum(cost)::bigint as total_cost_microdollars
