@@ -1,6 +1,9 @@
 import type { Scenario } from '../lib/scenario.js';
 import { backfill } from './backfill.js';
 import { fold } from './fold.js';
+import { gatewayFirstByte } from './gatewayFirstByte.js';
+import { gatewayMemory } from './gatewayMemory.js';
+import { gatewayThroughput } from './gatewayThroughput.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
 import { openSnapshot } from './openSnapshot.js';
@@ -25,5 +28,8 @@ export const SCENARIOS: readonly Scenario[] = [
   incident,
   resentCalls,
   fold,
+  gatewayFirstByte,
+  gatewayThroughput,
+  gatewayMemory,
   startup,
 ];
