@@ -80,8 +80,9 @@ export class GroupCommit {
   }
 
   #flush(): void {
+    const enoughForAnotherLane = Math.min(PARALLEL_BATCH, this.#options.maxBatch);
     while (this.#queue.length > 0 && this.#inFlight < this.#options.lanes) {
-      if (this.#inFlight > 0 && this.#queue.length < PARALLEL_BATCH) {
+      if (this.#inFlight > 0 && this.#queue.length < enoughForAnotherLane) {
         this.#stallTimer ??= setTimeout(() => {
           this.#stallTimer = null;
           if (this.#queue.length > 0 && this.#inFlight < this.#options.lanes) this.#send();

@@ -90,6 +90,13 @@ describe('group commit', () => {
     expect(writes[2]?.costs.length).toBe(80);
   });
 
+  it('sends one event a statement on every lane where batches are of one', async () => {
+    const { queue, writes } = manualQueue({ lanes: 4, maxBatch: 1 });
+    for (let cost = 0; cost < 6; cost++) void queue.record(event(cost));
+    await turn();
+    expect(writes.map(({ costs }) => costs)).toEqual([[0], [1], [2], [3]]);
+  });
+
   it('shares many events that come at once between two lanes', async () => {
     const { queue, writes } = manualQueue({ lanes: 4, maxBatch: 500, maxQueue: 500 });
     for (let cost = 0; cost < 200; cost++) void queue.record(event(cost));
