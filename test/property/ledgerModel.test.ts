@@ -1,16 +1,26 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import type { Command } from './model/command.js';
 import { COMMANDS } from './model/commands.js';
+import { rebuildProveAndSeal } from './model/operators.js';
 import { RecordEvent } from './model/recordCommands.js';
-import { createWorld, type World } from './model/world.js';
+import { createWorld, type Program, type World } from './model/world.js';
 
 /**
- * Random programs against a model in memory. `MODEL_PROGRAMS=5000` runs more of them, `MODEL_SEED`
- * repeats a run; a failure prints both the seed and the shrunk program.
+ * Random programs against a model in memory. More of them: `npm run test:model -- --programs N`,
+ * `--seed S` to repeat a run; a failure prints the seed and the shrunk program.
  */
-const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 200);
+const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 1_000);
+/** Those that also end with backfill and archive have a database of their own. */
+const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 100));
 const SEED = process.env.MODEL_SEED;
+const PARAMETERS = {
+  endOnFailure: false,
+  ...(SEED === undefined ? {} : { seed: Number(SEED) }),
+};
+const PROGRAM = fc.commands(COMMANDS, { maxCommands: 30, size: '+1' });
+const TIMEOUT_MS = 60_000 + PROGRAMS * 1_000;
 
 let world: World;
 
@@ -69,27 +79,42 @@ describe('a ledger', () => {
     'reports what the model reports, whatever was written by whom, and beside whom',
     async () => {
       await fc.assert(
-        fc.asyncProperty(
-          fc.commands(COMMANDS, { maxCommands: 30, size: '+1' }),
-          async (commands) => {
-            const program = await world.newProgram();
-            try {
-              await fc.asyncModelRun(() => ({ model: program.model, real: program }), commands);
-              await program.finish();
-            } finally {
-              await program.release();
-            }
-          },
-        ),
-        {
-          numRuns: PROGRAMS,
-          endOnFailure: false,
-          ...(SEED === undefined ? {} : { seed: Number(SEED) }),
-        },
+        fc.asyncProperty(PROGRAM, (commands) => runProgram(world, commands)),
+        { ...PARAMETERS, numRuns: PROGRAMS },
       );
       expect(await checkInvariants(world.database.pool)).toEqual([]);
       expect(await checkFolded(world.database.pool)).toEqual([]);
     },
-    60_000 + PROGRAMS * 1_000,
+    TIMEOUT_MS,
+  );
+
+  it(
+    'still does when its history is built anew, proven and archived',
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(PROGRAM, async (commands) => {
+          await using own = await createWorld();
+          await runProgram(own, commands, rebuildProveAndSeal);
+          expect(await checkInvariants(own.database.pool)).toEqual([]);
+        }),
+        { ...PARAMETERS, numRuns: SEALED_PROGRAMS },
+      );
+    },
+    TIMEOUT_MS,
   );
 });
+
+async function runProgram(
+  where: World,
+  commands: Iterable<Command>,
+  afterwards?: (program: Program) => Promise<void>,
+): Promise<void> {
+  const program = await where.newProgram();
+  try {
+    await fc.asyncModelRun(() => ({ model: program.model, real: program }), commands);
+    await program.finish();
+    await afterwards?.(program);
+  } finally {
+    await program.release();
+  }
+}

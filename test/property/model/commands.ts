@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Batch, type BatchItem } from './batchCommand.js';
 import type { Command, Payment } from './command.js';
+import { DAMAGES, Repair, Verify } from './operatorCommands.js';
 import { Credit, Fold, Read, SoftDelete } from './otherCommands.js';
 import { CHANGES, Conflict, Exa, RecordEvent, Replay } from './recordCommands.js';
 import { Begin, ENDS, End, RecordInTransaction } from './sessionCommands.js';
@@ -19,6 +20,7 @@ const INSTANTS = [
 const by = fc.nat(2);
 const which = fc.nat(30);
 const session = fc.nat(SESSIONS - 1);
+const damage = fc.constantFrom(...(Object.keys(DAMAGES) as (keyof typeof DAMAGES)[]));
 const payment: fc.Arbitrary<Payment> = fc.record({
   user: fc.nat(USERS - 1),
   isOrganization: fc.boolean(),
@@ -52,6 +54,8 @@ const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
   [1, fc.constant(null).map(() => new Fold())],
   [1, fc.constant(null).map(() => new Read())],
   [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],
+  [1, fc.nat(USERS - 1).map((user) => new Verify(user))],
+  [1, fc.tuple(fc.nat(USERS - 1), damage).map((args) => new Repair(...args))],
   [1, fc.tuple(fc.nat(USERS), fc.integer({ min: -500, max: 5000 })).map((a) => new Credit(...a))],
 ];
 
