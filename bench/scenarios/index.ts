@@ -9,6 +9,7 @@ import { incident } from './incident.js';
 import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
+import { profilePage } from './profilePage.js';
 import { readLatency } from './readLatency.js';
 import { resentCalls } from './resentCalls.js';
 import { startup } from './startup.js';
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   zipfUsers,
   openSnapshot,
   readLatency,
+  profilePage,
   backfill,
   plans,
   incident,
