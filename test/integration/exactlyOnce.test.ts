@@ -363,6 +363,47 @@ describe('batches', () => {
     },
   );
 
+  it('add to rows that moved on while they waited for a twin', async () => {
+    const user = await fixture.addUser();
+    const organization = await fixture.addOrganization();
+    const ofBoth = (cost: number) =>
+      [null, organization].map((organization_id) => ({
+        kilo_user_id: user,
+        organization_id,
+        cost,
+      }));
+    const patient = await fixture.open({ lockTimeoutMs: 30_000 });
+    const other = await fixture.open({ groupCommit: false });
+    await other.recordUsageBatch(ofBoth(1));
+    const events = batchOf(user, 8).map((event, index) => ({
+      ...event,
+      cost: 10,
+      organization_id: index % 2 ? organization : null,
+    }));
+    const client = await fixture.database.pool.connect();
+    try {
+      await client.query('begin');
+      await client.query(
+        'insert into microdollar_usage (id, kilo_user_id, cost) values ($1, $2, 0)',
+        [events[3]?.id, user],
+      );
+      const waiting = patient.recordUsageBatch(events);
+      while ((await lockWaits(fixture.database.pool)).length === 0) await sleep(5);
+      // In place: the batch's snapshot is older than these versions of all four rows.
+      await other.recordUsageBatch(ofBoth(100));
+      const used = 'select microdollars_used::integer as used from kilocode_users where id = $1';
+      expect(await fixture.rows(used, [user])).toEqual([{ used: 101 }]);
+      await client.query('rollback');
+      const statuses = (await waiting).map(({ status }) => status);
+      expect(new Set(statuses)).toEqual(new Set(['recorded']));
+    } finally {
+      client.release();
+    }
+    expect(await ledger.getUserBalance(user)).toBe(141);
+    expect(await ledger.getOrganizationBalance(organization)).toBe(141);
+    await fixture.expectExact();
+  });
+
   it('isolate an event that the database refuses from its neighbours', async () => {
     const user = await fixture.addUser();
     await fixture.rows(
