@@ -1,5 +1,5 @@
 import { sqlStateOf } from '../db/sqlstate.js';
-import { type Statement, textArray } from '../db/statement.js';
+import type { Statement } from '../db/statement.js';
 import { toSafeInteger } from '../money.js';
 import { openRollupDatabase, type RollupDatabase, requireWritable } from './database.js';
 import { auditStatement } from './rebuild.sql.js';
@@ -237,8 +237,8 @@ async function repairBalance(
     const locked = await query({
       name: `microdollar_lock_payer_${source.table}`,
       text: `/* microdollar.lockPayer */
-select id from ${source.table} where id::text = any($1::text[]) for no key update skip locked`,
-      values: [textArray([id])],
+select id from ${source.table} where id = $1::${source.idType} for no key update skip locked`,
+      values: [id],
     });
     if (locked.length === 0) return false;
     const rows = await query<{ before: string; after: string }>({
@@ -249,7 +249,7 @@ with truth as materialized (
     t.opening_microdollars_used + ${sourcesSql(source)} as after
   from ${source.table} as t
   join ${source.balanceView} as b on b.${source.viewKey} = t.id
-  where t.id::text = $1::text
+  where t.id = $1::${source.idType}
 )
 update ${source.table} as u
 set microdollars_used = u.microdollars_used + truth.after - truth.before
@@ -290,7 +290,7 @@ async function deriveOpening(
       text: `/* microdollar.lockAdoptedPayer */
 select id
 from ${source.table}
-where id::text = $1::text
+where id = $1::${source.idType}
   and opening_microdollars_used is null
 for no key update skip locked`,
       values: [id],
@@ -305,7 +305,7 @@ from (
   select t.id, b.microdollars_used - ${sourcesSql(source)} as opening
   from ${source.table} as t
   join ${source.balanceView} as b on b.${source.viewKey} = t.id
-  where t.id::text = $1::text
+  where t.id = $1::${source.idType}
 ) as truth
 where u.id = truth.id`,
       values: [id],
