@@ -88,7 +88,11 @@ async function measure(): Promise<boolean> {
       });
       if (!result) continue;
       results.push(result);
-      if (isKept) writeResult(result);
+      if (isKept) {
+        writeResult(result);
+        // At once, so that the committed report is that of the committed results, also when a later scenario is ended early.
+        await report();
+      }
       if (!options.json) process.stdout.write(`${summarize(result)}\n\n`);
     }
   } finally {
@@ -97,6 +101,11 @@ async function measure(): Promise<boolean> {
   if (options.json) process.stdout.write(`${JSON.stringify(results)}\n`);
   const isSound = (result: Result) => result.findings.checks.every((check) => check.ok);
   return results.length === scenarios.length && results.every(isSound);
+}
+
+async function report(): Promise<string[]> {
+  const { writeReport } = await import('./lib/report/writeReport.js');
+  return writeReport();
 }
 
 async function runScenario(scenario: Scenario, bench: Bench): Promise<Result> {
@@ -120,8 +129,7 @@ if (options.help || options.list) {
   const listed = SCENARIOS.map(({ name, question }) => `${name}: ${question}`).join('\n');
   process.stdout.write(`${options.help ? USAGE : listed}\n`);
 } else if (options.report) {
-  const { writeReport } = await import('./lib/report/writeReport.js');
-  for (const file of writeReport()) process.stdout.write(`${file}\n`);
+  for (const file of await report()) process.stdout.write(`${file}\n`);
 } else if (!(await measure())) {
   process.exitCode = 1;
 }

@@ -6,13 +6,14 @@ import { type Rollup, withinPeriod } from '../schema/rollups.js';
  * - `period`: every raw row of the period, by the index on created_at; users (after, until]
  * - `users`: the next `userLimit` users after `userAfter`, each by (kilo_user_id, created_at);
  *   for periods that are too large for one short transaction
+ * - `user`: one user alone, the same way
  */
-export type ChunkAccess = 'period' | 'users';
+export type ChunkAccess = 'period' | 'users' | 'user';
 
 export interface Chunk {
   period: string;
   access: ChunkAccess;
-  /** Users up to this one are done; null = none. */
+  /** Users up to this one are done; null = none. With access `user`: the user. */
   userAfter: string | null;
   /** With access `users`. */
   userLimit: number;
@@ -52,6 +53,9 @@ export interface ComparedRow {
 /** Findings returned by one statement: bounds the memory of the process. */
 export const FINDINGS_PER_CHUNK = 500;
 
+/** Parameters of a statement: period, user, limit. */
+const PARAMETERS: Record<ChunkAccess, number> = { period: 1, user: 2, users: 3 };
+
 /** Rows that were missing and could not be inserted: someone else came first. */
 const CONFLICTS = `(
     select count(*) from compared where id is null and (drift <> 0 or request_drift <> 0)
@@ -80,27 +84,28 @@ const NO_ORGANIZATION = `'00000000-0000-0000-0000-000000000000'::uuid`;
  * insert a conflict, and the key is looked at again.
  */
 export function compareStatement(rollup: Rollup, chunk: Chunk, build: boolean): Statement {
-  const users = chunk.access === 'users';
+  const { access } = chunk;
+  const users = access === 'users';
   const requests = rollup.countsRequests;
   return {
-    name: `microdollar_compare_${rollup.name}_${chunk.access}_${build ? 'build' : 'verify'}`,
+    name: `microdollar_compare_${rollup.name}_${access}_${build ? 'build' : 'verify'}`,
     text: `/* microdollar.${build ? 'backfill' : 'verify'} */
 with recursive ${users ? blockCtes(rollup) : ''}raw as materialized (
-  ${users ? rawByUser(rollup) : rawByPeriod(rollup)}
+  ${users ? rawByBlock(rollup) : rawByPeriod(rollup, access === 'user')}
 ), counter as materialized (
   select c.id, c.kilo_user_id, c.organization_id, c.total_cost_microdollars as total,
     ${rollup.archivedCost} as archived, ${requests ? 'c.request_count' : '0'} as requests,
     ${requests ? MISCHARGED : 'false'} as is_mischarged
   from ${rollup.name} as c
   where c.${rollup.periodColumn} = $1::date
-    and ${userRange('c', users)}
+    and ${userRange('c', access)}
 ), pending as materialized (
   select p.kilo_user_id, p.organization_id, sum(p.cost_microdollars) as cost,
     sum(p.request_count) as requests,
     (array_agg(p.free_allowance_microdollars order by p.xid))[1] as free_allowance
   from microdollar_usage_pending as p
   where p.${rollup.pendingColumn} = $1::date
-    and ${userRange('p', users)}
+    and ${userRange('p', access)}
   group by p.kilo_user_id, p.organization_id
 ), compared as materialized (
   select coalesce(r.kilo_user_id, c.kilo_user_id, p.kilo_user_id) as kilo_user_id,
@@ -147,7 +152,7 @@ select (select coalesce(sum(raw_rows), 0) from compared) as raw_rows,
     limit ${FINDINGS_PER_CHUNK}
   ) as w) as findings,
   ${users ? '(select until_user from block_end)' : 'null::text'} as user_until`,
-    values: users ? [chunk.period, chunk.userAfter, chunk.userLimit] : [chunk.period],
+    values: [chunk.period, chunk.userAfter, chunk.userLimit].slice(0, PARAMETERS[access]),
   };
 }
 
@@ -174,15 +179,16 @@ function blockCtes(rollup: Rollup): string {
 ), `;
 }
 
-function rawByPeriod(rollup: Rollup): string {
+function rawByPeriod(rollup: Rollup, ofUser: boolean): string {
   return `select s.kilo_user_id, s.organization_id, sum(s.cost) as cost, count(*) as row_count,
     count(*) filter (where s.cost <> 0) as requests
   from ${rollup.source} as s
   where ${withinPeriod(rollup, 's.created_at', '$1::date')}
+    ${ofUser ? 'and s.kilo_user_id = $2::text' : ''}
   group by s.kilo_user_id, s.organization_id`;
 }
 
-function rawByUser(rollup: Rollup): string {
+function rawByBlock(rollup: Rollup): string {
   return `select b.kilo_user_id, s.organization_id, s.cost, s.row_count, s.requests
   from block as b
   cross join lateral (
@@ -197,8 +203,9 @@ function rawByUser(rollup: Rollup): string {
 }
 
 /** Counter and pending rows between the blocks' users belong to a block too: orphans. */
-function userRange(alias: string, users: boolean): string {
-  if (!users) return 'true';
+function userRange(alias: string, access: ChunkAccess): string {
+  if (access === 'period') return 'true';
+  if (access === 'user') return `${alias}.kilo_user_id = $2::text`;
   return `${alias}.kilo_user_id > coalesce($2::text, '')
     and ((select until_user from block_end) is null
       or ${alias}.kilo_user_id <= (select until_user from block_end))`;

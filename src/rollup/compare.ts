@@ -66,6 +66,19 @@ export class ChunkSizer {
   }
 }
 
+/** Compares one user's part of a period: one chunk. */
+export async function compareUser(
+  query: Query,
+  rollup: Rollup,
+  period: string,
+  kiloUserId: string,
+): Promise<ComparedChunk> {
+  const startedAt = performance.now();
+  const chunk: Chunk = { period, access: 'user', userAfter: kiloUserId, userLimit: 1 };
+  const compared = await compareChunk(query, rollup, chunk, false);
+  return { ...compared, durationMs: performance.now() - startedAt, isBlocked: false };
+}
+
 /** Compares, and with `build` completes, the next chunk of a period. */
 export async function compareNext(
   query: Query,

@@ -1,6 +1,6 @@
 import { toSafeInteger } from '../money.js';
 import type { Rollup } from '../schema/rollups.js';
-import { ChunkSizer, type ComparedChunk, compareNext } from './compare.js';
+import { ChunkSizer, type ComparedChunk, compareNext, compareUser } from './compare.js';
 import type { Finding } from './compare.sql.js';
 import {
   type Began,
@@ -174,9 +174,11 @@ async function verifyPeriod(
   period: string,
   report: VerifyReport,
 ): Promise<void> {
-  const { rollup } = options;
+  const { rollup, kiloUserId } = options;
   const sums = { rows: 0, cost: 0n, driftKeys: 0, drift: 0n };
-  const [began] = await database.query<Began>(beginVerifyStatement(rollup, period));
+  const [began] = kiloUserId
+    ? []
+    : await database.query<Began>(beginVerifyStatement(rollup, period));
   let userAfter: string | null = null;
   do {
     const at: { period: string; userAfter: string | null; build: false } = {
@@ -185,21 +187,18 @@ async function verifyPeriod(
       build: false,
     };
     const chunk: ComparedChunk = await whileAway(
-      () => compareNext(database.query, rollup, sizer, at),
+      () =>
+        kiloUserId
+          ? compareUser(database.query, rollup, period, kiloUserId)
+          : compareNext(database.query, rollup, sizer, at),
       (reason) => options.onNotice?.(`waiting for the database: ${reason}`),
     );
-    const findings = chunk.findings.filter(
-      (finding) => !options.kiloUserId || finding.kilo_user_id === options.kiloUserId,
-    );
-    const counted = options.kiloUserId ? findings.length : chunk.wrong;
     sums.rows += chunk.rawRows;
     sums.cost += chunk.rawCost;
-    sums.driftKeys += counted;
-    sums.drift += options.kiloUserId
-      ? findings.reduce((sum, { drift }) => sum + absolute(BigInt(drift)), 0n)
-      : chunk.wrongCost;
+    sums.driftKeys += chunk.wrong;
+    sums.drift += chunk.wrongCost;
     report.keys += chunk.keys;
-    for (const finding of findings.slice(0, MAX_DRIFTS - report.drifts.length)) {
+    for (const finding of chunk.findings.slice(0, MAX_DRIFTS - report.drifts.length)) {
       report.drifts.push(await explain(database, rollup, period, finding));
     }
     userAfter = chunk.userUntil;
@@ -210,7 +209,7 @@ async function verifyPeriod(
   report.driftMicrodollars += sums.drift;
   if (options.signal?.aborted && userAfter !== null) return;
   report.periods++;
-  if (options.kiloUserId) return;
+  if (kiloUserId) return;
   await saveVerified(database, rollup, period, { ...sums, began });
 }
 
@@ -242,10 +241,6 @@ async function unlessReadOnly(run: () => Promise<unknown>): Promise<void> {
     const code = (error as { code?: string }).code;
     if (code !== '25006' && code !== '42501') throw error;
   }
-}
-
-function absolute(value: bigint): bigint {
-  return value < 0n ? -value : value;
 }
 
 async function explain(

@@ -13,7 +13,7 @@ export interface Session {
 export interface Sessions extends AsyncDisposable {
   /** As many as were asked for. */
   all: Session[];
-  /** Rolls back and disconnects all; a waiting statement is cancelled. */
+  /** Rolls back and disconnects all, whatever they run or wait for; their backends are gone. */
   close(): Promise<void>;
 }
 
@@ -50,7 +50,8 @@ async function openSession(url: string, index: number): Promise<Session> {
 async function disconnect(url: string, session: Session): Promise<void> {
   const admin = new pg.Client({ connectionString: url });
   await admin.connect();
-  await admin.query('select pg_terminate_backend($1)', [session.pid]);
+  // Waits for the end of the backend, so that its locks are gone.
+  await admin.query('select pg_terminate_backend($1, 10000)', [session.pid]);
   await admin.end();
   await session.client.end().catch(() => {});
 }

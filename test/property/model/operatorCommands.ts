@@ -6,7 +6,8 @@ import type { Command } from './command.js';
 import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
 import { compareReports, type Program } from './world.js';
 
-const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-01', until: '2025-04-30', workers: 1 };
+/** The days of every instant that a program gives, and one on either side. */
+const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-27', until: '2025-03-03', workers: 1 };
 
 /** Finds nothing, whatever is in flight, pending or locked. */
 export class Verify implements Command {
@@ -23,10 +24,14 @@ export class Verify implements Command {
 export const DAMAGES = {
   total: `update microdollar_usage_daily
     set total_cost_microdollars = total_cost_microdollars + 7
-    where kilo_user_id = $1`,
-  row: 'delete from microdollar_usage_daily where kilo_user_id = $1',
-  orphan: `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
-    values ($1, '2025-04-15', 9)`,
+    where kilo_user_id = $1 and usage_date <= '2025-03-03'`,
+  row: `delete from microdollar_usage_daily
+    where kilo_user_id = $1 and usage_date <= '2025-03-03'`,
+  // Repair leaves the row of an orphan, with 0.
+  orphan: `insert into microdollar_usage_daily as d (kilo_user_id, usage_date, total_cost_microdollars)
+    values ($1, '2025-03-03', 9)
+    on conflict (kilo_user_id, usage_date) where organization_id is null
+    do update set total_cost_microdollars = d.total_cost_microdollars + 9`,
 } as const;
 
 /** Plants damage in the days of a user, repairs it, and finds the reports as they were. */
@@ -41,7 +46,7 @@ export class Repair implements Command {
     const { pool, url } = world.database;
     const kiloUserId = users[this.user] ?? '';
     await pool.query(DAMAGES[this.damage], [kiloUserId]);
-    const report = await repairRollup({ rollup: DAILY_ROLLUP, workers: 1, url, kiloUserId });
+    const report = await repairRollup({ ...RANGE, url, kiloUserId });
     expect(report.left?.driftKeys ?? 0).toBe(0);
     await compareReports(program);
   }

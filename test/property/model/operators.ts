@@ -9,7 +9,8 @@ import { DAILY_ROLLUP } from '../../../src/schema/rollups.js';
 import { compareReports, type Program } from './world.js';
 
 /** Every instant that a program gives lies below; what is dated by the ledger lies above. */
-const SEALED_UNTIL = '2025-04-30';
+const SEALED_UNTIL = '2025-03-03';
+const FIRST_DAY = '2025-02-27';
 
 /**
  * What operators do to a ledger when a program has ended: build the history anew from raw rows,
@@ -19,12 +20,12 @@ const SEALED_UNTIL = '2025-04-30';
 export async function rebuildProveAndSeal(program: Program): Promise<void> {
   const { world, users, model } = program;
   const { pool, url } = world.database;
-  const range = { url, rollup: DAILY_ROLLUP };
+  const range = { url, rollup: DAILY_ROLLUP, from: FIRST_DAY, until: SEALED_UNTIL };
   await pool.query(
     'delete from microdollar_usage_daily where kilo_user_id = any($1) and usage_date <= $2',
     [users, SEALED_UNTIL],
   );
-  await runBackfill({ ...range, from: '2025-02-01', until: SEALED_UNTIL });
+  await runBackfill(range);
   await compareReports(program);
 
   const directory = await mkdtemp(join(tmpdir(), 'microdollar-model-'));
