@@ -89,8 +89,12 @@ describe('a disk that is full while the database is away', () => {
         await relay.cut();
         await until(() => disk.refusals > refusalsBefore);
         await sleep(random.between(0, 100));
-        // Every other time the disk has room again before the database is back.
-        if (outage % 2 === 0) disk.room = Number.POSITIVE_INFINITY;
+        // Every other time the disk has room again before the database is back, and is used.
+        if (outage % 2 === 0) {
+          const keptBefore = tally.journal;
+          disk.room = Number.POSITIVE_INFINITY;
+          await until(() => tally.journal > keptBefore);
+        }
         await sleep(random.between(0, 100));
         await relay.restore();
         await until(() => gateway.sink.status().databaseAvailable);

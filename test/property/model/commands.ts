@@ -20,6 +20,7 @@ const INSTANTS = [
 const by = fc.nat(2);
 const which = fc.nat(30);
 const session = fc.nat(SESSIONS - 1);
+const credit = fc.integer({ min: -500, max: 5000 }).filter((cents) => cents !== 0);
 const damage = fc.constantFrom(...(Object.keys(DAMAGES) as (keyof typeof DAMAGES)[]));
 const payment: fc.Arbitrary<Payment> = fc.record({
   user: fc.nat(USERS - 1),
@@ -56,7 +57,7 @@ const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
   [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],
   [1, fc.nat(USERS - 1).map((user) => new Verify(user))],
   [1, fc.tuple(fc.nat(USERS - 1), damage).map((args) => new Repair(...args))],
-  [1, fc.tuple(fc.nat(USERS), fc.integer({ min: -500, max: 5000 })).map((a) => new Credit(...a))],
+  [1, fc.tuple(fc.nat(USERS), credit).map((args) => new Credit(...args))],
 ];
 
 export const COMMANDS: fc.Arbitrary<Command>[] = WEIGHTED.flatMap(([weight, command]) =>
