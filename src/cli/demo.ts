@@ -11,6 +11,7 @@ import type { CommandContext, CommandStatus, Register } from './context.js';
 import { type CommandDatabase, requireDataDir, withDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount, Output } from './output.js';
 import { startProgress } from './progress.js';
+import { readRuntime } from './runtimeFile.js';
 import { registerStart } from './start.js';
 
 interface DemoOptions {
@@ -28,7 +29,9 @@ const SHOWN_USERS = 2;
 export const registerDemo: Register = (program, run) => {
   program
     .command('demo')
-    .description('fill the embedded database with three months of plausible traffic, and serve it')
+    .description(
+      'fill the database with three months of plausible traffic, and serve it where no `start` does',
+    )
     .option('--days <n>', 'UTC days, today included', wholeNumber(1, MAX_DAYS), DEFAULT_DAYS)
     .option('--users <n>', 'users', wholeNumber(1, DEMO_USERS_MAX), DEMO_USERS_DEFAULT)
     .option('--yes', 'also into a database that has users of its own')
@@ -36,8 +39,15 @@ export const registerDemo: Register = (program, run) => {
     .action((options: DemoOptions) =>
       run(async (context) => {
         const filled = await fill(context, options);
-        if (options.serve) return serve(context, filled);
-        context.output.answer(filled.document, filled.text);
+        const { environment, output } = context;
+        const running =
+          environment.databaseUrl === null ? await readRuntime(environment.dataDir) : null;
+        if (options.serve && running === null) return serve(context, filled);
+        const url = running?.serverUrl ?? null;
+        output.answer(
+          url === null ? filled.document : { ...filled.document, url },
+          url === null ? filled.text : `${filled.text}\nopen ${url} in a browser`,
+        );
         return filled.document.drift_keys === 0 ? 0 : 1;
       }),
     );

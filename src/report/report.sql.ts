@@ -29,10 +29,14 @@ const FROM_DATE = `((coalesce($2::timestamptz, now()) at time zone 'UTC')::date
         - interval '3 months')::date`;
 const UNTIL_DATE = `(coalesce($2::timestamptz, now()) at time zone 'UTC')::date`;
 
+/** Nothing of the payer is pending below; skips what was drained and cannot be vacuumed (src/counter). */
+const USER_FLOOR = 'select u.pending_floor from kilocode_users as u where u.id = $1::text';
+const ORGANIZATION_FLOOR = 'select o.pending_floor from organizations as o where o.id = $4::uuid';
+
 /**
- * The rollup's form is the exact view, summed without grouping it by day first. Only the lower
- * bound is for the index: with both, an empty table's plan prefers the index on (date, user),
- * which is searched once a day of the window. The floor skips what was drained (src/counter).
+ * The rollup's forms are the exact view: counter rows and pending rows in one snapshot, the latter
+ * from the payer's floor. Only the lower bound of the days is for the index: with both, an empty
+ * table's plan prefers the index on (date, user), which is searched once a day of the window.
  */
 const THREE_MONTHS: Record<UsageSource, string> = {
   rollup: `/* kiloPass.getAverageMonthlyUsageLast3Months */
@@ -47,7 +51,7 @@ select (
     select coalesce(sum(p.cost_microdollars), 0)
     from microdollar_usage_pending as p
     where (p.kilo_user_id, p.xid) >= ($1::text,
-        (select u.pending_floor from kilocode_users as u where u.id = $1::text))
+        coalesce((${USER_FLOOR}), '0'))
       and p.kilo_user_id <= $1::text
       and p.organization_id is null
       and p.usage_date >= ${FROM_DATE}
@@ -86,13 +90,24 @@ order by days.usage_date`;
 }
 
 const DAILY: Record<UsageSource, string> = {
-  rollup: withFreshness(`  select e.usage_date, e.total_cost_microdollars
-  from microdollar_usage_daily_exact as e
-  where e.kilo_user_id = $1::text
-    and e.usage_date >= $2::date
-    and (e.usage_date <= $3::date) is true
-    and SCOPE
-    and e.total_cost_microdollars <> 0`),
+  rollup: withFreshness(`  select usage_date, sum(cost)::bigint as total_cost_microdollars
+  from (
+    select e.usage_date, e.total_cost_microdollars as cost
+    from microdollar_usage_daily as e
+    where e.kilo_user_id = $1::text
+      and e.usage_date >= $2::date
+      and (e.usage_date <= $3::date) is true
+      and SCOPE
+    union all
+    select e.usage_date, e.cost_microdollars
+    from microdollar_usage_pending as e
+    where (e.kilo_user_id, e.xid) >= ($1::text, coalesce((PAYER_FLOOR), '0'))
+      and e.kilo_user_id <= $1::text
+      and e.usage_date between $2::date and $3::date
+      and SCOPE
+  ) as parts
+  group by usage_date
+  having sum(cost) <> 0`),
   raw: withFreshness(`  select usage_date, sum(cost)::bigint as total_cost_microdollars
   from (
     select ${periodOf(DAILY_ROLLUP, 'e.created_at')} as usage_date, e.cost
@@ -142,13 +157,17 @@ export function dailyUsageStatement(
   if (query.organizationId === null) {
     return {
       name: `microdollar_daily_personal_${source}`,
-      text: DAILY[source].replaceAll('SCOPE', 'e.organization_id is null'),
+      text: DAILY[source]
+        .replaceAll('SCOPE', 'e.organization_id is null')
+        .replace('PAYER_FLOOR', USER_FLOOR),
       values,
     };
   }
   return {
     name: `microdollar_daily_organization_${source}`,
-    text: DAILY[source].replaceAll('SCOPE', 'e.organization_id = $4::uuid'),
+    text: DAILY[source]
+      .replaceAll('SCOPE', 'e.organization_id = $4::uuid')
+      .replace('PAYER_FLOOR', ORGANIZATION_FLOOR),
     values: [...values, query.organizationId],
   };
 }

@@ -123,6 +123,10 @@ describe('start on the embedded server', () => {
       server_url: url,
     });
 
+    const demo = launch(env, 'demo', '--days', '2', '--users', '3', '--json');
+    expect(await demo.ended).toBe(0);
+    expect(JSON.parse(demo.output.stdout)).toMatchObject({ users: 3, drift_keys: 0, url });
+
     const second = launch(env, 'start');
     expect(await second.ended).toBe(3);
     expect(second.output.stderr).toContain(`in use: process ${first.child.pid} serves ${url}`);
