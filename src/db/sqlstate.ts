@@ -97,3 +97,16 @@ export function toLedgerError(error: unknown): LedgerError {
   }
   return new LedgerError('internal', message, { details, cause: error });
 }
+
+/** Failures of one statement; the database itself is well. */
+const STATEMENT_STATES: ReadonlySet<string> = new Set(['40001', '40P01', '26000']);
+
+/** Whether the failure says that the database takes no writes now, not just this one. */
+export function isDatabaseAway(error: unknown): boolean {
+  if (!(error instanceof LedgerError)) {
+    const state = sqlStateOf(error);
+    return classifyFailure(error) === 'retry' && (state === null || !STATEMENT_STATES.has(state));
+  }
+  if (error.code !== 'unavailable' || !('sqlstate' in error.details)) return false;
+  return isDatabaseAway(error.cause ?? { code: error.details.sqlstate });
+}

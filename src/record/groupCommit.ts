@@ -1,3 +1,4 @@
+import { isDatabaseAway } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { ValidEvent } from './event.js';
 import type { Outcome } from './recorder.js';
@@ -107,6 +108,7 @@ export class GroupCommit {
             if (outcome && 'result' in outcome) waiting.resolve(outcome.result);
             else waiting.reject(outcome?.error ?? new Error('the write gave no outcome'));
           });
+          this.#giveUpIfAway(outcomes);
         },
         (error: Error) => {
           for (const waiting of batch) waiting.reject(error);
@@ -119,6 +121,16 @@ export class GroupCommit {
           for (const resolve of this.#onIdle.splice(0)) resolve();
         }
       });
+  }
+
+  /**
+   * When a statement found no database through all its retries, those behind it are refused too:
+   * each with retries of its own, one after the other, a long queue would wait for minutes.
+   */
+  #giveUpIfAway(outcomes: readonly Outcome[]): void {
+    const away = outcomes.find((outcome) => 'error' in outcome && isDatabaseAway(outcome.error));
+    if (!away || !('error' in away)) return;
+    for (const waiting of this.#queue.splice(0)) waiting.reject(away.error);
   }
 
   /** The next batch, in order of arrival; a second event of the same id waits for the next one. */

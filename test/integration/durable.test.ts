@@ -6,6 +6,7 @@ import { retryDeadLetters } from '../../src/gateway/durable/index.js';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
 import { nodeFileSystem } from '../../src/journal/fileSystem.js';
 import { journalRoot } from '../../src/journal/slots.js';
+import { createLedger } from '../../src/ledger.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import {
@@ -328,5 +329,52 @@ describe('a disk that fails', () => {
     await relay.restore();
     await drained();
     expect(await gateway.ledger.getUserBalance(user)).toBe(7);
+  });
+
+  it('takes records again when it has room, though a drain waits for the database', async () => {
+    let isFull = false;
+    const full = () => Promise.reject(Object.assign(new Error('planted'), { code: 'ENOSPC' }));
+    const ledger = await createLedger({ databaseUrl: relay.url });
+    let isWaiting = false;
+    let goOn = () => {};
+    const gone = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    await restart({
+      segmentBytes: 1,
+      fileSystem: {
+        ...nodeFileSystem,
+        create: (file) => (isFull ? full() : nodeFileSystem.create(file)),
+        append: (file, data) => (isFull ? full() : nodeFileSystem.append(file, data)),
+      },
+      ledger: {
+        ...ledger,
+        async recordUsageBatch(events) {
+          isWaiting = true;
+          await gone;
+          return ledger.recordUsageBatch(events);
+        },
+      },
+    });
+    const [first, second, third] = [newIntent(user), newIntent(user), newIntent(user)];
+    for (const intent of [first, second, third]) await gateway.sink.begin(intent);
+    await relay.cut();
+    await gateway.sink.settle(usageOf(first));
+    await relay.restore();
+    await until(() => isWaiting);
+    await relay.cut();
+    isFull = true;
+    await expect(gateway.sink.settle(usageOf(second))).rejects.toEqual(code('unavailable'));
+    isFull = false;
+    await until(() => gateway.sink.status().journalFailure === null);
+    for (const intent of [second, third]) {
+      expect(await gateway.sink.settle(usageOf(intent))).toEqual({ durable: 'journal' });
+    }
+    goOn();
+    await relay.restore();
+    await drained();
+    await noIntents();
+    expect(await gateway.ledger.getUserBalance(user)).toBe(21);
+    await ledger.close();
   });
 });

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { LedgerError } from '../../src/errors.js';
 import type { ValidEvent } from '../../src/record/event.js';
 import { validateEvent } from '../../src/record/event.js';
 import { GroupCommit, type GroupCommitOptions } from '../../src/record/groupCommit.js';
@@ -150,6 +151,29 @@ describe('group commit', () => {
     await turn();
     await writes[1]?.finish();
     expect((await next).new_microdollars_used).toBe(3);
+  });
+
+  it('refuses what waits behind a statement that found no database, unsent, and goes on', async () => {
+    const away = new LedgerError('unavailable', 'gone', { details: { sqlstate: null } });
+    const busy = new LedgerError('unavailable', 'locked', { details: { sqlstate: '55P03' } });
+    for (const [error, sent] of [
+      [away, [[1], [3]]],
+      [busy, [[1], [2], [3]]],
+    ] as const) {
+      const writes: number[][] = [];
+      const queue = new GroupCommit({
+        ...{ lanes: 1, maxBatch: 1, maxQueue: 10 },
+        write: async (events) => {
+          writes.push(events.map(({ cost }) => cost));
+          return events.map(() => ({ error }));
+        },
+      });
+      const calls = [1, 2].map((cost) => queue.record(event(cost)));
+      for (const call of calls) await expect(call).rejects.toBe(error);
+      await expect(queue.record(event(3))).rejects.toBe(error);
+      await queue.drain();
+      expect(writes).toEqual(sent);
+    }
   });
 
   it('drains: resolves only when everything is answered', async () => {

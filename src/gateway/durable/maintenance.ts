@@ -29,12 +29,14 @@ const SOON_MS = 200;
 const ROUNDS_BETWEEN_LETTERS = 12;
 
 /**
- * What a gateway process does beside its requests, one thing after the other: shows that it lives,
- * drains its journal, settles what dead processes left, adopts their journals.
+ * What a gateway process does beside its requests. In rounds, one thing after the other: drains its
+ * journal, adopts those of dead processes, settles what they left. Beside the rounds: shows that it
+ * lives, makes its journal fit to be written again.
  */
 export class Maintenance {
   readonly #context: MaintenanceContext;
   #running: Promise<void> | null = null;
+  #recovering: Promise<void> | null = null;
   #isWanted = false;
   #timer: NodeJS.Timeout | null = null;
   #beatTimer: NodeJS.Timeout | null = null;
@@ -66,7 +68,12 @@ export class Maintenance {
   /** Now, or once more when it is under way. */
   kick(): void {
     this.#isWanted = true;
-    if (this.#running !== null || this.#isStopped) return;
+    if (this.#isStopped) return;
+    // Apart from the rounds: they may be waiting for the database, requests for the journal.
+    this.#recovering ??= this.#recoverJournal().finally(() => {
+      this.#recovering = null;
+    });
+    if (this.#running !== null) return;
     this.#running = this.#run().finally(() => {
       this.#running = null;
     });
@@ -77,7 +84,7 @@ export class Maintenance {
     await this.#running;
     this.#rounds = 0;
     this.kick();
-    await this.#running;
+    await Promise.all([this.#running, this.#recovering]);
   }
 
   /** Resolves when the round under way has ended: it may be waiting for the database. */
@@ -86,7 +93,7 @@ export class Maintenance {
     for (const timer of [this.#timer, this.#beatTimer, this.#soonTimer]) {
       if (timer !== null) clearTimeout(timer);
     }
-    await this.#running;
+    await Promise.all([this.#running, this.#recovering]);
   }
 
   async #run(): Promise<void> {
@@ -94,7 +101,6 @@ export class Maintenance {
     while (this.#isWanted && !this.#isStopped) {
       this.#isWanted = false;
       for (const step of [
-        () => this.#recoverJournal(),
         () => this.#drainOwn(),
         () => this.#adopt(),
         () => this.#settleExpired(),
@@ -114,8 +120,12 @@ export class Maintenance {
   async #recoverJournal(): Promise<void> {
     const { journal, log } = this.#context;
     if (journal.status().failure === null) return;
-    await journal.recover();
-    log.info({}, 'the journal can be written again');
+    try {
+      await journal.recover();
+      log.info({}, 'the journal can be written again');
+    } catch (error) {
+      log.warn({ reason: (error as Error).message }, 'the journal cannot be written yet');
+    }
   }
 
   async #beat(): Promise<void> {

@@ -15,7 +15,10 @@ export interface Cluster {
   pool: pg.Pool;
   /** SIGKILL of the postmaster and all its children at one moment: nothing is flushed. */
   kill(): Promise<void>;
-  /** SIGKILL of one backend at random: the postmaster ends all others and recovers. */
+  /**
+   * SIGKILL of one backend at random: the postmaster ends all others and recovers. Returns when
+   * recovery is over.
+   */
   killBackend(choose: (pids: readonly number[]) => number): Promise<void>;
   /** On the same port; returns when recovery is over. */
   restart(): Promise<void>;
@@ -69,7 +72,15 @@ export async function openCluster(
     },
     async killBackend(choose) {
       const backends = childrenOf(server.pid).filter(isClientBackend);
-      if (backends.length > 0) signal(choose(backends), 'SIGKILL');
+      if (backends.length === 0) return;
+      signal(choose(backends), 'SIGKILL');
+      while (backends.some(isRunning)) await sleep(5);
+      const isBack = () =>
+        pool.query('select 1').then(
+          () => true,
+          () => false,
+        );
+      while (!(await isBack())) await sleep(20);
     },
     async restart() {
       const gone = server;
