@@ -12,7 +12,7 @@ import {
 import { openRollupDatabase, type RollupDatabase, requireWritable, whileAway } from './database.js';
 import { readRange } from './errors.js';
 import { rebuildCounters } from './rebuild.js';
-import { readLoad, restAfter } from './throttle.js';
+import { Throttle } from './throttle.js';
 
 /**
  * Builds a rollup for history, beside live writers (design, section 5).
@@ -79,8 +79,11 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRep
   try {
     await requireWritable(database.query);
     const job = await startJob(database, options);
+    const throttle = new Throttle(database.query, (statement) =>
+      whileAway(() => database.query(statement), tellWaiting(options)),
+    );
     await Promise.all(
-      Array.from({ length: workers }, () => new Worker(database, options, job).run()),
+      Array.from({ length: workers }, () => new Worker(database, options, job, throttle).run()),
     );
     job.report.durationMs = performance.now() - job.startedAtMs;
     if (!options.signal?.aborted) await finishJob(database, options.rollup);
@@ -118,6 +121,10 @@ where coalesce(c.state, 'unbuilt') in ('unbuilt', 'building')`,
   } finally {
     await database.close();
   }
+}
+
+function tellWaiting({ onNotice }: BackfillOptions): (reason: string) => void {
+  return (reason) => onNotice?.(`waiting for the database: ${reason}`);
 }
 
 interface Job {
@@ -211,35 +218,49 @@ where created_at >= '${range.from}'::timestamp at time zone 'UTC'
   return row?.['QUERY PLAN'][0]?.Plan['Plan Rows'] ?? 0;
 }
 
+/** In a period. */
+interface Place {
+  /** Users up to this one are done; null: none. */
+  userAfter: string | null;
+  isFirst: boolean;
+  /** Keys left because another session holds their row. */
+  left: number;
+}
+
 class Worker {
   readonly #id = randomUUID();
   readonly #database: RollupDatabase;
   readonly #options: BackfillOptions;
   readonly #job: Job;
+  readonly #throttle: Throttle;
   readonly #sizer = new ChunkSizer();
 
-  constructor(database: RollupDatabase, options: BackfillOptions, job: Job) {
+  constructor(database: RollupDatabase, options: BackfillOptions, job: Job, throttle: Throttle) {
     this.#database = database;
     this.#options = options;
     this.#job = job;
+    this.#throttle = throttle;
   }
 
   async run(): Promise<void> {
     const { rollup, signal } = this.#options;
     const givenUp = new Set<string>();
     while (!signal?.aborted) {
-      const claim = await this.#patiently(async () => {
-        const [row] = await this.#database.query<{
-          period: string;
-          done_until_user: string | null;
-        }>(claimPeriodStatement(rollup, this.#id, this.#job.from, this.#job.until, [...givenUp]));
-        return row;
-      });
-      if (claim) {
+      // Claimed in turn: who waits for the turn holds nothing back.
+      const isClaimed = await this.#throttle.turn(async () => {
+        const claim = await this.#patiently(async () => {
+          const [row] = await this.#database.query<{
+            period: string;
+            done_until_user: string | null;
+          }>(claimPeriodStatement(rollup, this.#id, this.#job.from, this.#job.until, [...givenUp]));
+          return row;
+        });
+        if (!claim) return false;
         const isBuilt = await this.#buildPeriod(claim.period, claim.done_until_user);
         if (!isBuilt) givenUp.add(claim.period);
-        continue;
-      }
+        return true;
+      });
+      if (isClaimed) continue;
       // Nothing to claim. A period that another worker holds may come back: wait for it.
       const building = await this.#patiently(() => this.#countBuilding());
       if (building === 0) return;
@@ -247,60 +268,63 @@ class Worker {
     }
   }
 
-  /** Chunk by chunk; false when keys of the period had to be left, or the claim was lost. */
+  /** Chunk by chunk; false when keys of the period had to be left, or the job is to end. */
   async #buildPeriod(period: string, doneUntilUser: string | null): Promise<boolean> {
-    const { rollup, signal } = this.#options;
-    let userAfter = doneUntilUser;
-    let isFirst = doneUntilUser === null;
-    let left = 0;
+    const at: Place = { userAfter: doneUntilUser, isFirst: doneUntilUser === null, left: 0 };
     for (;;) {
       await this.#whilePaused();
-      if (signal?.aborted) {
+      if (this.#options.signal?.aborted) {
         await this.#release(period);
         return false;
       }
-      const chunk = await this.#patiently(() =>
-        compareNext(this.#database.query, rollup, this.#sizer, { period, userAfter, build: true }),
-      );
-      const { report } = this.#job;
-      report.longestTransactionMs = Math.max(report.longestTransactionMs, chunk.durationMs);
-      report.created += chunk.inserted;
-      // More was wrong than one answer holds, or a rival came first: the same chunk once more.
-      const ids = chunk.findings.flatMap((finding) => finding.counter_id ?? []);
-      const locked = await this.#rebuild(ids);
-      if (locked === 0 && !chunk.isBlocked && (chunk.conflicts > 0 || chunk.wrong > ids.length)) {
-        continue;
-      }
-      left += chunk.conflicts + chunk.wrong - (ids.length - locked);
-      const isLast = chunk.userUntil === null;
-      const saved = await this.#patiently(() =>
-        this.#database.query<{ period: string }>(
-          saveProgressStatement(rollup, this.#id, {
-            period,
-            doneUntilUser: isLast ? null : chunk.userUntil,
-            rawRows: chunk.rawRows,
-            rawCost: String(chunk.rawCost),
-            isFirst,
-            isLast,
-            leftKeys: left,
-          }),
-        ),
-      );
-      report.rows += chunk.rawRows;
-      report.keys += chunk.keys;
-      if (saved.length === 0) return true; // Claim ran out; its new owner goes on.
-      userAfter = chunk.userUntil;
-      isFirst = false;
-      if (isLast) {
-        if (left === 0) report.periods++;
-        report.left += left;
-        this.#progress(period, false);
-        await this.#rest(chunk.durationMs);
-        return left === 0;
-      }
-      this.#progress(period, false);
-      await this.#rest(chunk.durationMs);
+      // Claim ran out: its new owner goes on.
+      const end = await this.#throttle.run(() => this.#buildChunk(period, at));
+      if (end !== 'more') return end === 'lost' || at.left === 0;
     }
+  }
+
+  /** One chunk, and the commit of its progress; moves `at`. */
+  async #buildChunk(period: string, at: Place): Promise<'more' | 'done' | 'lost'> {
+    const { rollup } = this.#options;
+    const { userAfter, isFirst } = at;
+    const chunk = await this.#patiently(() =>
+      compareNext(this.#database.query, rollup, this.#sizer, { period, userAfter, build: true }),
+    );
+    const { report } = this.#job;
+    report.longestTransactionMs = Math.max(report.longestTransactionMs, chunk.durationMs);
+    report.created += chunk.inserted;
+    // More was wrong than one answer holds, or a rival came first: the same chunk once more.
+    const ids = chunk.findings.flatMap((finding) => finding.counter_id ?? []);
+    const locked = await this.#rebuild(ids);
+    if (locked === 0 && !chunk.isBlocked && (chunk.conflicts > 0 || chunk.wrong > ids.length)) {
+      return 'more';
+    }
+    at.left += chunk.conflicts + chunk.wrong - (ids.length - locked);
+    const isLast = chunk.userUntil === null;
+    const saved = await this.#patiently(() =>
+      this.#database.query<{ period: string }>(
+        saveProgressStatement(rollup, this.#id, {
+          period,
+          doneUntilUser: chunk.userUntil,
+          rawRows: chunk.rawRows,
+          rawCost: String(chunk.rawCost),
+          isFirst,
+          isLast,
+          leftKeys: at.left,
+        }),
+      ),
+    );
+    report.rows += chunk.rawRows;
+    report.keys += chunk.keys;
+    if (saved.length === 0) return 'lost';
+    at.userAfter = chunk.userUntil;
+    at.isFirst = false;
+    if (isLast) {
+      if (at.left === 0) report.periods++;
+      report.left += at.left;
+    }
+    this.#progress(period, false);
+    return isLast ? 'done' : 'more';
   }
 
   /** Returns how many rows stayed locked by others. */
@@ -366,15 +390,8 @@ select is_paused from rollup_backfill where rollup = $1::text`,
     }
   }
 
-  async #rest(chunkMs: number): Promise<void> {
-    const load = await this.#patiently(() => readLoad(this.#database.query));
-    await this.#sleep(restAfter(chunkMs, load));
-  }
-
   #patiently<T>(run: () => Promise<T>): Promise<T> {
-    return whileAway(run, (reason) =>
-      this.#options.onNotice?.(`waiting for the database: ${reason}`),
-    );
+    return whileAway(run, tellWaiting(this.#options));
   }
 
   #sleep(ms: number): Promise<void> {

@@ -1,7 +1,16 @@
 import type { Query } from '../db/query.js';
 
-/** A share of the time is left to others while they are at work. */
-const BUSY_REST_RATIO = 1.5;
+/** Beside a chunk and after it. */
+const PROBE_EVERY_MS = 50;
+/** Of each kind, before they are compared. */
+const MIN_PROBES = 5;
+/** Probes beside chunks that take this many times those between chunks: too much. */
+const SLOWDOWN = 1.5;
+/** Below this, ms, a difference is noise. */
+const SLOWDOWN_FLOOR_MS = 1;
+/** Rest for each unit of work, while others are at work. */
+const MIN_REST_RATIO = 1.5;
+const MAX_REST_RATIO = 20;
 const MAX_REST_MS = 5_000;
 /** Bytes of WAL a replica may be behind before bulk work waits for it. */
 const MAX_REPLICA_LAG_BYTES = 64 * 1024 * 1024;
@@ -9,13 +18,138 @@ const MAX_REPLICA_LAG_BYTES = 64 * 1024 * 1024;
 const LOCK_WAIT_REST_MS = 500;
 
 export interface Load {
-  /** Other client sessions of this database that are running a statement. */
+  /** Other client sessions of this database that are running a statement, or were just now. */
   activeSessions: number;
   lockWaits: number;
   replicaLagBytes: number;
 }
 
-export async function readLoad(query: Query): Promise<Load> {
+/**
+ * Leaves room to live writers; one per job, shared by its workers. On an idle database it does
+ * nothing. While others are at work:
+ *
+ *   wait for the turn (one worker at a time) -> chunk -> rest -> chunk -> rest -> ... -> next turn
+ *            probes: small commits, timed __________|       |__________ the same, nothing beside
+ *
+ * A probe is what a live writer feels: a round trip, its share of the processors, a flush of the
+ * log. When probes beside chunks are slower than those in the rests, the rests grow; else they
+ * shrink, slower. Waiting locks and lagging replicas make them longer still.
+ */
+export class Throttle {
+  readonly #query: Query;
+  readonly #queryLoad: Query;
+  readonly #sleep: (ms: number) => Promise<unknown>;
+  #turn: Promise<void> = Promise.resolve();
+  #isBusy = true;
+  #restRatio = MIN_REST_RATIO;
+  #beside: number[] = [];
+  #between: number[] = [];
+
+  /** `queryLoad`: the same with the caller's patience for a database that is away. */
+  constructor(
+    query: Query,
+    queryLoad = query,
+    sleep = (ms: number): Promise<unknown> => new Promise((resolve) => setTimeout(resolve, ms)),
+  ) {
+    this.#query = query;
+    this.#queryLoad = queryLoad;
+    this.#sleep = sleep;
+  }
+
+  /** Rest for each unit of work. */
+  get restRatio(): number {
+    return this.#restRatio;
+  }
+
+  /** While others are at work, one worker at a time. @throws what the work throws */
+  async turn<T>(work: () => Promise<T>): Promise<T> {
+    if (!this.#isBusy) return await work();
+    const before = this.#turn;
+    let release = () => {};
+    this.#turn = new Promise((resolve) => {
+      release = resolve;
+    });
+    await before;
+    try {
+      return await work();
+    } finally {
+      release();
+    }
+  }
+
+  /** Runs a chunk, and rests after it. @throws what the chunk throws */
+  async run<T>(chunk: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    const result = await this.#probing(this.#beside, chunk);
+    const chunkMs = performance.now() - startedAt;
+    const restMs = await this.#restAfter(chunkMs);
+    if (restMs > 0) await this.#probing(this.#between, () => this.#sleep(restMs));
+    this.#adapt();
+    return result;
+  }
+
+  async #restAfter(chunkMs: number): Promise<number> {
+    const load = await readLoad(this.#queryLoad);
+    this.#isBusy = load.activeSessions > 0;
+    return restAfter(chunkMs, load, this.#restRatio);
+  }
+
+  async #probing<T>(times: number[], work: () => Promise<T>): Promise<T> {
+    if (!this.#isBusy) return await work();
+    let isProbing = false;
+    const timer = setInterval(async () => {
+      if (isProbing) return;
+      isProbing = true;
+      const startedAt = performance.now();
+      try {
+        await this.#query(PROBE);
+        times.push(performance.now() - startedAt);
+      } catch {
+        // Away: the chunk meets it too.
+      }
+      isProbing = false;
+    }, PROBE_EVERY_MS);
+    try {
+      return await work();
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  #adapt(): void {
+    if (this.#beside.length < MIN_PROBES || this.#between.length < MIN_PROBES) return;
+    const between = mean(this.#between);
+    const limitMs = Math.max(between * SLOWDOWN, between + SLOWDOWN_FLOOR_MS);
+    const isSlow = mean(this.#beside) > limitMs;
+    this.#restRatio = isSlow
+      ? Math.min(MAX_REST_RATIO, this.#restRatio * 1.5)
+      : Math.max(MIN_REST_RATIO, this.#restRatio * 0.9);
+    this.#beside = [];
+    this.#between = [];
+  }
+}
+
+/** How long bulk work rests after a chunk, ms. None on an idle database. */
+export function restAfter(chunkMs: number, load: Load, restRatio: number): number {
+  if (load.replicaLagBytes > MAX_REPLICA_LAG_BYTES) return MAX_REST_MS;
+  const locksMs = load.lockWaits > 0 ? LOCK_WAIT_REST_MS : 0;
+  const busyMs = load.activeSessions > 0 ? chunkMs * restRatio : 0;
+  return Math.min(MAX_REST_MS, Math.max(locksMs, busyMs));
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** A commit that has to be flushed, and leaves nothing behind in any table. */
+const PROBE = {
+  name: 'microdollar_probe',
+  text: `/* microdollar.probe */
+select pg_logical_emit_message(true, 'microdollar.probe'::text, ''::text)`,
+  values: [],
+};
+
+async function readLoad(query: Query): Promise<Load> {
   const [row] = await query<{ active: string; lock_waits: string; replica_lag: string }>({
     name: 'microdollar_read_load',
     text: `/* microdollar.readLoad */
@@ -44,12 +178,4 @@ select (
     lockWaits: Number(row?.lock_waits ?? 0),
     replicaLagBytes: Number(row?.replica_lag ?? 0),
   };
-}
-
-/** How long bulk work rests after a chunk, ms. None on an idle database. */
-export function restAfter(chunkMs: number, load: Load): number {
-  if (load.replicaLagBytes > MAX_REPLICA_LAG_BYTES) return MAX_REST_MS;
-  const locksMs = load.lockWaits > 0 ? LOCK_WAIT_REST_MS : 0;
-  const busyMs = load.activeSessions > 0 ? chunkMs * BUSY_REST_RATIO : 0;
-  return Math.min(MAX_REST_MS, Math.max(locksMs, busyMs));
 }

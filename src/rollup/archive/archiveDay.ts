@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import type { RollupDatabase } from '../database.js';
-import { readLoad, restAfter } from '../throttle.js';
+import { Throttle } from '../throttle.js';
 import { DayReader } from './dayReader.js';
 import {
   type ArchiveFileName,
@@ -45,10 +45,12 @@ interface DayContext {
 export class DayArchiver {
   readonly #context: DayContext;
   readonly #sizer: MoveSizer;
+  readonly #throttle: Throttle;
 
   constructor(context: DayContext) {
     this.#context = context;
     this.#sizer = new MoveSizer(context.options.limits?.rowsPerTransaction ?? ROWS_PER_TRANSACTION);
+    this.#throttle = new Throttle(context.database.query);
   }
 
   /**
@@ -136,7 +138,7 @@ export class DayArchiver {
       const held: ArchivedRow[] = [];
       for (let from = 0; from < queue.length && !options.signal?.aborted; ) {
         const part = queue.slice(from, from + this.#sizer.rows);
-        const chunk = await moveChunk(client, day, part);
+        const chunk = await this.#throttle.run(() => moveChunk(client, day, part));
         if (chunk === null) {
           if (this.#sizer.shrink()) continue;
           throw tooSlow(day);
@@ -153,7 +155,6 @@ export class DayArchiver {
         options.onStep?.('moved');
         this.#context.onMoved();
         if (chunk.unlockedKeys.length > 0) await openDailyRows(client, day, chunk.unlockedKeys);
-        await this.#rest(chunk.durationMs);
       }
       if (options.signal?.aborted) return;
       queue = held;
@@ -161,11 +162,6 @@ export class DayArchiver {
       if (performance.now() > deadlineMs) throw stillHeld(day, queue.length);
       await sleep(HELD_POLL_MS);
     }
-  }
-
-  async #rest(chunkMs: number): Promise<void> {
-    const restMs = restAfter(chunkMs, await readLoad(this.#context.database.query));
-    if (restMs > 0) await sleep(restMs);
   }
 }
 

@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import type { Query } from '../../src/db/query.js';
+import type { Statement } from '../../src/db/statement.js';
+import { restAfter, Throttle } from '../../src/rollup/throttle.js';
+
+const QUIET = { activeSessions: 0, lockWaits: 0, replicaLagBytes: 0 };
+
+/** A database with the given load, whose probes take `probeMs`, by a clock that the test turns. */
+function createDatabase(activeSessions: number) {
+  const state = { activeSessions, answer: async () => {} };
+  const query = (async ({ text }: Statement) => {
+    if (text.includes('probe')) {
+      await state.answer();
+      return [];
+    }
+    return [{ active: String(state.activeSessions), lock_waits: '0', replica_lag: '0' }];
+  }) as Query;
+  return { state, query };
+}
+
+it('rests as long as the work at least while others are at work, longer for locks and lag', () => {
+  expect(restAfter(100, QUIET, 1.5)).toBe(0);
+  expect(restAfter(100, { ...QUIET, activeSessions: 1 }, 1.5)).toBe(150);
+  expect(restAfter(100, { ...QUIET, activeSessions: 1 }, 20)).toBe(2_000);
+  expect(restAfter(1_000, { ...QUIET, activeSessions: 1 }, 20)).toBe(5_000);
+  expect(restAfter(100, { ...QUIET, lockWaits: 1 }, 1.5)).toBe(500);
+  expect(restAfter(100, { ...QUIET, replicaLagBytes: 1e9 }, 1.5)).toBe(5_000);
+});
+
+it('runs chunks side by side on an idle database, one at a time while others are at work', async () => {
+  const { state, query } = createDatabase(0);
+  let running = 0;
+  let most = 0;
+  const throttle = new Throttle(query, query, async () => {});
+  const chunks = () =>
+    Promise.all(
+      Array.from({ length: 4 }, () =>
+        throttle.turn(() =>
+          throttle.run(async () => {
+            most = Math.max(most, ++running);
+            await sleep(1);
+            running--;
+          }),
+        ),
+      ),
+    );
+  // Not known yet: taken for busy.
+  await chunks();
+  expect(most).toBe(1);
+  await chunks();
+  expect(most).toBe(4);
+  state.activeSessions = 3;
+  await chunks();
+  most = 0;
+  await chunks();
+  expect(most).toBe(1);
+});
+
+it('rests longer while commits beside chunks are slow, and shorter again when they are not', async () => {
+  const { state, query } = createDatabase(1);
+  let isChunk = false;
+  let isSlowBeside = true;
+  state.answer = () => sleep(isChunk && isSlowBeside ? 40 : 0);
+  const throttle = new Throttle(query, query, () => sleep(400));
+  const round = () =>
+    throttle.run(async () => {
+      isChunk = true;
+      await sleep(700);
+      isChunk = false;
+    });
+  await round();
+  const raised = throttle.restRatio;
+  expect(raised).toBeGreaterThan(1.5);
+  await round();
+  expect(throttle.restRatio).toBeGreaterThan(raised);
+  const highest = throttle.restRatio;
+  isSlowBeside = false;
+  await round();
+  expect(throttle.restRatio).toBeLessThan(highest);
+});
+
+it('passes on what a chunk throws, and the turn; a probe that fails is nobody’s business', async () => {
+  const { state, query } = createDatabase(1);
+  state.answer = () => Promise.reject(new Error('probe'));
+  const throttle = new Throttle(query, query, async () => {});
+  const results = await Promise.allSettled([
+    throttle.turn(() => throttle.run(() => Promise.reject(new Error('chunk')))),
+    throttle.turn(() => throttle.run(() => sleep(120, 'next'))),
+  ]);
+  expect(results).toEqual([
+    { status: 'rejected', reason: new Error('chunk') },
+    { status: 'fulfilled', value: 'next' },
+  ]);
+});
