@@ -5,12 +5,13 @@ const PROBE_EVERY_MS = 50;
 /** Of each kind, before they are compared. */
 const MIN_PROBES = 5;
 /** Probes beside chunks that take this many times those between chunks: too much. */
-const SLOWDOWN = 1.5;
+const SLOWDOWN = 2;
 /** Below this, ms, a difference is noise. */
-const SLOWDOWN_FLOOR_MS = 1;
+const SLOWDOWN_FLOOR_MS = 2;
 /** Rest for each unit of work, while others are at work. */
 const MIN_REST_RATIO = 1.5;
-const MAX_REST_RATIO = 20;
+/** Resting longer would not help those who come beside a chunk; the job must end. */
+const MAX_REST_RATIO = 3;
 const MAX_REST_MS = 5_000;
 /** Bytes of WAL a replica may be behind before bulk work waits for it. */
 const MAX_REPLICA_LAG_BYTES = 64 * 1024 * 1024;
@@ -39,8 +40,9 @@ export class Throttle {
   readonly #query: Query;
   readonly #queryLoad: Query;
   readonly #sleep: (ms: number) => Promise<unknown>;
-  #turn: Promise<void> = Promise.resolve();
   #isBusy = true;
+  #atWork = 0;
+  #waiting: (() => void)[] = [];
   #restRatio = MIN_REST_RATIO;
   #beside: number[] = [];
   #between: number[] = [];
@@ -63,17 +65,15 @@ export class Throttle {
 
   /** While others are at work, one worker at a time. @throws what the work throws */
   async turn<T>(work: () => Promise<T>): Promise<T> {
-    if (!this.#isBusy) return await work();
-    const before = this.#turn;
-    let release = () => {};
-    this.#turn = new Promise((resolve) => {
-      release = resolve;
-    });
-    await before;
+    while (this.#isBusy && this.#atWork > 0) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    this.#atWork++;
     try {
       return await work();
     } finally {
-      release();
+      this.#atWork--;
+      this.#wake();
     }
   }
 
@@ -91,7 +91,13 @@ export class Throttle {
   async #restAfter(chunkMs: number): Promise<number> {
     const load = await readLoad(this.#queryLoad);
     this.#isBusy = load.activeSessions > 0;
+    if (!this.#isBusy) this.#wake();
     return restAfter(chunkMs, load, this.#restRatio);
+  }
+
+  /** Those who wait for their turn look again. */
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   async #probing<T>(times: number[], work: () => Promise<T>): Promise<T> {
