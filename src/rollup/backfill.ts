@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LedgerError } from '../errors.js';
 import type { Rollup } from '../schema/rollups.js';
 import { ChunkSizer, compareNext } from './compare.js';
@@ -264,7 +265,7 @@ class Worker {
       // Nothing to claim. A period that another worker holds may come back: wait for it.
       const building = await this.#patiently(() => this.#countBuilding());
       if (building === 0) return;
-      await this.#sleep(CLAIM_POLL_MS);
+      await sleep(CLAIM_POLL_MS);
     }
   }
 
@@ -344,7 +345,7 @@ class Worker {
       );
       locked = rebuilt.locked;
       if (locked === 0) return 0;
-      await this.#sleep(50 * 2 ** round);
+      await sleep(50 * 2 ** round);
     }
     return locked;
   }
@@ -386,16 +387,12 @@ select is_paused from rollup_backfill where rollup = $1::text`,
         this.#options.onNotice?.('paused; `microdollar backfill --resume` goes on');
         this.#progress(null, true);
       }
-      await this.#sleep(PAUSE_POLL_MS);
+      await sleep(PAUSE_POLL_MS);
     }
   }
 
   #patiently<T>(run: () => Promise<T>): Promise<T> {
     return whileAway(run, tellWaiting(this.#options));
-  }
-
-  #sleep(ms: number): Promise<void> {
-    return ms <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
   }
 
   #progress(period: string | null, isPaused: boolean): void {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 
 /** Beside a chunk and after it. */
@@ -39,7 +40,7 @@ export interface Load {
 export class Throttle {
   readonly #query: Query;
   readonly #queryLoad: Query;
-  readonly #sleep: (ms: number) => Promise<unknown>;
+  readonly #rest: (ms: number) => Promise<unknown>;
   #isBusy = true;
   #atWork = 0;
   #waiting: (() => void)[] = [];
@@ -51,11 +52,11 @@ export class Throttle {
   constructor(
     query: Query,
     queryLoad = query,
-    sleep = (ms: number): Promise<unknown> => new Promise((resolve) => setTimeout(resolve, ms)),
+    rest: (ms: number) => Promise<unknown> = (ms) => sleep(ms),
   ) {
     this.#query = query;
     this.#queryLoad = queryLoad;
-    this.#sleep = sleep;
+    this.#rest = rest;
   }
 
   /** Rest for each unit of work. */
@@ -83,7 +84,7 @@ export class Throttle {
     const result = await this.#probing(this.#beside, chunk);
     const chunkMs = performance.now() - startedAt;
     const restMs = await this.#restAfter(chunkMs);
-    if (restMs > 0) await this.#probing(this.#between, () => this.#sleep(restMs));
+    if (restMs > 0) await this.#probing(this.#between, () => this.#rest(restMs));
     this.#adapt();
     return result;
   }

@@ -6,7 +6,7 @@ import { restAfter, Throttle } from '../../src/rollup/throttle.js';
 
 const QUIET = { activeSessions: 0, lockWaits: 0, replicaLagBytes: 0 };
 
-/** A database with the given load, whose probes take `probeMs`, by a clock that the test turns. */
+/** A database with the given load, whose probes end when `state.answer` does. */
 function createDatabase(activeSessions: number) {
   const state = { activeSessions, answer: async () => {} };
   const query = (async ({ text }: Statement) => {

@@ -1,5 +1,5 @@
+import { isDatabaseAway } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
-import { isDatabaseAway } from './failures.js';
 
 export interface DatabaseGateOptions {
   /** Proves that the primary takes writes; rejects when it does not. */

@@ -1,4 +1,4 @@
-import { isDatabaseAway, toLedgerError } from '../../db/sqlstate.js';
+import { toLedgerError } from '../../db/sqlstate.js';
 import { type ErrorCode, LedgerError } from '../../errors.js';
 
 /** Refusals that no later try changes: the event itself is at fault. */
@@ -15,4 +15,4 @@ export function isPermanent(error: unknown): boolean {
   return error instanceof LedgerError && PERMANENT.has(error.code);
 }
 
-export { isDatabaseAway, toLedgerError };
+export { toLedgerError };

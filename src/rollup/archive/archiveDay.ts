@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import type { RollupDatabase } from '../database.js';
@@ -163,10 +164,6 @@ export class DayArchiver {
       await sleep(HELD_POLL_MS);
     }
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function stillHeld(day: string, rows: number): LedgerError {

@@ -7,7 +7,7 @@ import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js
 import { compareReports, type Program } from './world.js';
 
 /** The days of every instant that a program gives, and one on either side. */
-const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-27', until: '2025-03-03', workers: 1 };
+export const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-27', until: '2025-03-03', workers: 1 };
 
 /** Finds nothing, whatever is in flight, pending or locked. */
 export class Verify implements Command {

@@ -6,11 +6,11 @@ import { archiveUsage } from '../../../src/rollup/archive/archive.js';
 import { runBackfill } from '../../../src/rollup/backfill.js';
 import { verifyRollup } from '../../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../../src/schema/rollups.js';
+import { RANGE } from './operatorCommands.js';
 import { compareReports, type Program } from './world.js';
 
 /** Every instant that a program gives lies below; what is dated by the ledger lies above. */
-const SEALED_UNTIL = '2025-03-03';
-const FIRST_DAY = '2025-02-27';
+const SEALED_UNTIL = RANGE.until;
 
 /**
  * What operators do to a ledger when a program has ended: build the history anew from raw rows,
@@ -20,7 +20,7 @@ const FIRST_DAY = '2025-02-27';
 export async function rebuildProveAndSeal(program: Program): Promise<void> {
   const { world, users, model } = program;
   const { pool, url } = world.database;
-  const range = { url, rollup: DAILY_ROLLUP, from: FIRST_DAY, until: SEALED_UNTIL };
+  const range = { url, rollup: DAILY_ROLLUP, from: RANGE.from, until: RANGE.until };
   await pool.query(
     'delete from microdollar_usage_daily where kilo_user_id = any($1) and usage_date <= $2',
     [users, SEALED_UNTIL],
