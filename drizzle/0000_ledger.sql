@@ -38,7 +38,31 @@ CREATE TABLE "exa_usage_log" (
 	"organization_id" uuid,
 	"cost" bigint NOT NULL,
 	"path" text NOT NULL,
-	"created_at" timestamp with time zone DEFAULT now() NOT NULL
+	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
+	"position" bigint
+);
+--> statement-breakpoint
+CREATE TABLE "gateway_instances" (
+	"owner" uuid PRIMARY KEY NOT NULL,
+	"beat" bigint DEFAULT 0 NOT NULL,
+	"host" text,
+	"pid" integer,
+	"started_at" timestamp with time zone DEFAULT now() NOT NULL,
+	"seen_at" timestamp with time zone DEFAULT now() NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE "gateway_intents" (
+	"id" uuid PRIMARY KEY NOT NULL,
+	"owner" uuid NOT NULL,
+	"kilo_user_id" text NOT NULL,
+	"organization_id" uuid,
+	"api_key_id" text,
+	"api_kind" text NOT NULL,
+	"requested_model" text,
+	"input_tokens_estimate" bigint NOT NULL,
+	"max_tokens" bigint,
+	"streamed" boolean NOT NULL,
+	"created_at" timestamp with time zone NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE "api_kind" (
@@ -127,7 +151,10 @@ CREATE TABLE "organizations" (
 	"microdollars_used" bigint DEFAULT 0 NOT NULL,
 	"total_microdollars_acquired" bigint DEFAULT 0 NOT NULL,
 	"opening_microdollars_used" bigint DEFAULT 0,
-	"pending_floor" "xid8" DEFAULT '0'::xid8 NOT NULL,
+	"settled_below" bigint DEFAULT 0 NOT NULL,
+	"settled_except" bigint[] DEFAULT '{}' NOT NULL,
+	"exa_settled_below" bigint DEFAULT 0 NOT NULL,
+	"exa_settled_except" bigint[] DEFAULT '{}' NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL
 );
@@ -185,11 +212,17 @@ CREATE TABLE "ledger_settings" (
 	"id" integer PRIMARY KEY DEFAULT 1 NOT NULL,
 	"archive_horizon" timestamp with time zone,
 	"read_mode" text DEFAULT 'rollup' NOT NULL,
+	"installed_empty" boolean DEFAULT false NOT NULL,
 	"read_mode_reason" text,
 	"shadow_comparisons" bigint DEFAULT 0 NOT NULL,
 	"shadow_mismatches" bigint DEFAULT 0 NOT NULL,
 	"shadow_since" timestamp with time zone,
 	"system_identifier" text,
+	"generation" bigint DEFAULT 1 NOT NULL,
+	"position_seen" bigint DEFAULT 0 NOT NULL,
+	"settled_everywhere_below" bigint DEFAULT 0 NOT NULL,
+	"swept_at" timestamp with time zone,
+	"exa_free_allowance_microdollars" bigint DEFAULT 10000000 NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "ledger_settings_one_row" CHECK ("ledger_settings"."id" = 1),
 	CONSTRAINT "ledger_settings_read_mode" CHECK ("ledger_settings"."read_mode" in ('raw', 'shadow', 'rollup'))
@@ -211,7 +244,8 @@ CREATE TABLE "microdollar_usage" (
 	"cache_hit_tokens" bigint DEFAULT 0 NOT NULL,
 	"cache_discount" bigint,
 	"has_error" boolean DEFAULT false NOT NULL,
-	"created_at" timestamp with time zone DEFAULT now() NOT NULL
+	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
+	"position" bigint
 );
 --> statement-breakpoint
 CREATE TABLE "microdollar_usage_daily" (
@@ -270,20 +304,6 @@ CREATE TABLE "microdollar_usage_metadata" (
 	"lookup_values" jsonb
 );
 --> statement-breakpoint
-CREATE TABLE "microdollar_usage_pending" (
-	"xid" "xid8" DEFAULT pg_current_xact_id() NOT NULL,
-	"id" uuid DEFAULT gen_random_uuid() NOT NULL,
-	"kilo_user_id" text NOT NULL,
-	"organization_id" uuid,
-	"usage_date" date,
-	"exa_month" date,
-	"cost_microdollars" bigint NOT NULL,
-	"request_count" integer DEFAULT 0 NOT NULL,
-	"free_allowance_microdollars" bigint,
-	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
-	CONSTRAINT "microdollar_usage_pending_xid_id_pk" PRIMARY KEY("xid","id")
-);
---> statement-breakpoint
 CREATE TABLE "kilocode_users" (
 	"id" text PRIMARY KEY NOT NULL,
 	"email" text,
@@ -292,7 +312,10 @@ CREATE TABLE "kilocode_users" (
 	"total_microdollars_acquired" bigint DEFAULT 0 NOT NULL,
 	"opening_microdollars_used" bigint DEFAULT 0,
 	"kilo_pass_threshold" bigint,
-	"pending_floor" "xid8" DEFAULT '0'::xid8 NOT NULL,
+	"settled_below" bigint DEFAULT 0 NOT NULL,
+	"settled_except" bigint[] DEFAULT '{}' NOT NULL,
+	"exa_settled_below" bigint DEFAULT 0 NOT NULL,
+	"exa_settled_except" bigint[] DEFAULT '{}' NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL,
 	"deleted_at" timestamp with time zone,
@@ -306,97 +329,248 @@ CREATE INDEX "idx_credit_transactions_organization_id" ON "credit_transactions" 
 CREATE UNIQUE INDEX "uq_exa_monthly_usage_personal" ON "exa_monthly_usage" USING btree ("kilo_user_id","month") WHERE "exa_monthly_usage"."organization_id" is null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_exa_monthly_usage_organization" ON "exa_monthly_usage" USING btree ("kilo_user_id","organization_id","month") WHERE "exa_monthly_usage"."organization_id" is not null;--> statement-breakpoint
 CREATE INDEX "idx_exa_monthly_usage_month" ON "exa_monthly_usage" USING btree ("month","kilo_user_id");--> statement-breakpoint
+CREATE INDEX "idx_exa_usage_log_unsettled" ON "exa_usage_log" USING btree ((case when organization_id is null then hashtextextended(kilo_user_id, 0)
+    else uuid_hash_extended(organization_id, 0) end),"position") WHERE "exa_usage_log"."position" is not null;--> statement-breakpoint
 CREATE INDEX "idx_exa_usage_log_kilo_user_id_created_at" ON "exa_usage_log" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_exa_usage_log_created_at" ON "exa_usage_log" USING btree ("created_at");--> statement-breakpoint
 CREATE INDEX "idx_exa_usage_log_organization_id_created_at" ON "exa_usage_log" USING btree ("organization_id","created_at") WHERE "exa_usage_log"."organization_id" is not null;--> statement-breakpoint
 CREATE INDEX "idx_organization_memberships_kilo_user_id" ON "organization_memberships" USING btree ("kilo_user_id");--> statement-breakpoint
 CREATE INDEX "idx_rollup_repairs_repaired_at" ON "rollup_repairs" USING btree ("repaired_at");--> statement-breakpoint
+CREATE INDEX "idx_microdollar_usage_unsettled" ON "microdollar_usage" USING btree ((case when organization_id is null then hashtextextended(kilo_user_id, 0)
+    else uuid_hash_extended(organization_id, 0) end),"position") WHERE "microdollar_usage"."position" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_created_at" ON "microdollar_usage" USING btree ("created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_kilo_user_id_created_at" ON "microdollar_usage" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_organization_id_created_at" ON "microdollar_usage" USING btree ("organization_id","created_at") WHERE "microdollar_usage"."organization_id" is not null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_microdollar_usage_daily_personal" ON "microdollar_usage_daily" USING btree ("kilo_user_id","usage_date") WHERE "microdollar_usage_daily"."organization_id" is null;--> statement-breakpoint
 CREATE UNIQUE INDEX "uq_microdollar_usage_daily_organization" ON "microdollar_usage_daily" USING btree ("kilo_user_id","organization_id","usage_date") WHERE "microdollar_usage_daily"."organization_id" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_daily_usage_date" ON "microdollar_usage_daily" USING btree ("usage_date","kilo_user_id");--> statement-breakpoint
-CREATE INDEX "idx_microdollar_usage_metadata_kilo_user_id" ON "microdollar_usage_metadata" USING btree ("kilo_user_id","created_at");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_lookup_values" ON "microdollar_usage_metadata" USING btree ("id") WHERE "microdollar_usage_metadata"."lookup_values" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_unpriced" ON "microdollar_usage_metadata" USING btree ("created_at") WHERE "microdollar_usage_metadata"."unpriced";--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_adjusts_usage_id" ON "microdollar_usage_metadata" USING btree ("adjusts_usage_id") WHERE "microdollar_usage_metadata"."adjusts_usage_id" is not null;--> statement-breakpoint
-CREATE INDEX "idx_microdollar_usage_pending_user" ON "microdollar_usage_pending" USING btree ("kilo_user_id","xid");--> statement-breakpoint
-CREATE INDEX "idx_microdollar_usage_pending_organization" ON "microdollar_usage_pending" USING btree ("organization_id","xid") WHERE "microdollar_usage_pending"."organization_id" is not null;--> statement-breakpoint
 CREATE VIEW "public"."exa_monthly_usage_exact" AS (
   select kilo_user_id, organization_id, month, total_cost_microdollars,
-    greatest(0, total_cost_microdollars - free_allowance_microdollars)::bigint
+    greatest(0, total_cost_microdollars - free_allowance_microdollars)
       as total_charged_microdollars,
     request_count, free_allowance_microdollars
   from (
     select kilo_user_id, organization_id, month,
-      sum(cost_microdollars)::bigint as total_cost_microdollars,
+      sum(cost_microdollars) as total_cost_microdollars,
       sum(request_count)::integer as request_count,
-      (array_agg(free_allowance_microdollars order by recorded_xid, created_at))[1]
-        as free_allowance_microdollars
+      coalesce(max(free_allowance_microdollars), (
+        select s.exa_free_allowance_microdollars from ledger_settings as s where s.id = 1
+      )) as free_allowance_microdollars
     from (
       select kilo_user_id, organization_id, month, total_cost_microdollars as cost_microdollars,
-        request_count, free_allowance_microdollars, '0'::xid8 as recorded_xid, created_at
+        request_count, free_allowance_microdollars
       from exa_monthly_usage
       union all
-      select kilo_user_id, organization_id, exa_month, cost_microdollars,
-        request_count, free_allowance_microdollars, xid, created_at
-      from microdollar_usage_pending
-      where exa_month is not null
+      select u.id as kilo_user_id,
+      null::uuid as organization_id, date_trunc('month', m.created_at at time zone 'UTC')::date, m.cost,
+        (m.cost <> 0)::integer, null::bigint
+    from kilocode_users as u
+    cross join lateral (
+      select m.kilo_user_id, m.created_at, m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position >= u.exa_settled_below
+  union all
+  select m.kilo_user_id, m.created_at, m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position = any (u.exa_settled_except)
+    and m.position < u.exa_settled_below
+    ) as m
+    union all
+    select m.kilo_user_id as kilo_user_id,
+      u.id as organization_id, date_trunc('month', m.created_at at time zone 'UTC')::date, m.cost,
+        (m.cost <> 0)::integer, null::bigint
+    from organizations as u
+    cross join lateral (
+      select m.kilo_user_id, m.created_at, m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position >= u.exa_settled_below
+  union all
+  select m.kilo_user_id, m.created_at, m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position = any (u.exa_settled_except)
+    and m.position < u.exa_settled_below
+    ) as m
     ) as parts
     group by kilo_user_id, organization_id, month
   ) as months);--> statement-breakpoint
 CREATE VIEW "public"."kilocode_user_balances" AS (
   select u.id as kilo_user_id,
-    (u.microdollars_used + pending.usage_microdollars + case when pending.has_exa then (
+    u.microdollars_used + (
+      select coalesce(sum(m.cost), 0)
+      from (
+        select m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position >= u.settled_below
+  union all
+  select m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position = any (u.settled_except)
+    and m.position < u.settled_below
+      ) as m
+    ) + case when exists (
+      select m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position >= u.exa_settled_below
+  union all
+  select m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position = any (u.exa_settled_except)
+    and m.position < u.exa_settled_below
+    ) then (
       select coalesce(sum(exact.total_charged_microdollars
         - coalesce(counter.total_charged_microdollars, 0)), 0)
       from exa_monthly_usage_exact as exact
       left join exa_monthly_usage as counter
         on counter.kilo_user_id = exact.kilo_user_id
         and counter.month = exact.month
-        and counter.organization_id is null
+        and counter.kilo_user_id = u.id
+      and counter.organization_id is null
       where exact.kilo_user_id = u.id
-        and exact.organization_id is null
-    ) else 0 end)::bigint as microdollars_used
-  from kilocode_users as u
-  cross join lateral (
-    select coalesce(sum(p.cost_microdollars) filter (where p.usage_date is not null), 0)
-        as usage_microdollars,
-      coalesce(bool_or(p.exa_month is not null), false) as has_exa
-    from microdollar_usage_pending as p
-    where p.kilo_user_id = u.id
-      and p.organization_id is null
-  ) as pending);--> statement-breakpoint
+      and exact.organization_id is null
+    ) else 0 end as microdollars_used
+  from kilocode_users as u);--> statement-breakpoint
 CREATE VIEW "public"."microdollar_usage_daily_exact" AS (
   select kilo_user_id, organization_id, usage_date,
-    sum(total_cost_microdollars)::bigint as total_cost_microdollars
+    sum(total_cost_microdollars) as total_cost_microdollars
   from (
     select kilo_user_id, organization_id, usage_date, total_cost_microdollars
     from microdollar_usage_daily
     union all
-    select kilo_user_id, organization_id, usage_date, cost_microdollars
-    from microdollar_usage_pending
-    where usage_date is not null
+    select u.id as kilo_user_id,
+      null::uuid as organization_id, (m.created_at at time zone 'UTC')::date, m.cost
+    from kilocode_users as u
+    cross join lateral (
+      select m.kilo_user_id, m.created_at, m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position >= u.settled_below
+  union all
+  select m.kilo_user_id, m.created_at, m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = hashtextextended(u.id, 0)
+    and m.kilo_user_id is not distinct from u.id
+    and m.organization_id is null
+    and m.position is not null
+    and m.position = any (u.settled_except)
+    and m.position < u.settled_below
+    ) as m
+    union all
+    select m.kilo_user_id as kilo_user_id,
+      u.id as organization_id, (m.created_at at time zone 'UTC')::date, m.cost
+    from organizations as u
+    cross join lateral (
+      select m.kilo_user_id, m.created_at, m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position >= u.settled_below
+  union all
+  select m.kilo_user_id, m.created_at, m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position = any (u.settled_except)
+    and m.position < u.settled_below
+    ) as m
   ) as parts
   group by kilo_user_id, organization_id, usage_date);--> statement-breakpoint
 CREATE VIEW "public"."organization_balances" AS (
-  select o.id as organization_id,
-    (o.microdollars_used + pending.usage_microdollars + case when pending.has_exa then (
+  select u.id as organization_id,
+    u.microdollars_used + (
+      select coalesce(sum(m.cost), 0)
+      from (
+        select m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position >= u.settled_below
+  union all
+  select m.cost
+  from microdollar_usage as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position = any (u.settled_except)
+    and m.position < u.settled_below
+      ) as m
+    ) + case when exists (
+      select m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position >= u.exa_settled_below
+  union all
+  select m.cost
+  from exa_usage_log as m
+  where case when m.organization_id is null then hashtextextended(m.kilo_user_id, 0)
+    else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
+    and m.organization_id is not distinct from u.id
+    and m.position is not null
+    and m.position = any (u.exa_settled_except)
+    and m.position < u.exa_settled_below
+    ) then (
       select coalesce(sum(exact.total_charged_microdollars
         - coalesce(counter.total_charged_microdollars, 0)), 0)
       from exa_monthly_usage_exact as exact
       left join exa_monthly_usage as counter
         on counter.kilo_user_id = exact.kilo_user_id
         and counter.month = exact.month
-        and counter.organization_id = exact.organization_id
-      where exact.organization_id = o.id
-    ) else 0 end)::bigint as microdollars_used
-  from organizations as o
-  cross join lateral (
-    select coalesce(sum(p.cost_microdollars) filter (where p.usage_date is not null), 0)
-        as usage_microdollars,
-      coalesce(bool_or(p.exa_month is not null), false) as has_exa
-    from microdollar_usage_pending as p
-    where p.organization_id = o.id
-  ) as pending);
+        and counter.organization_id = u.id
+      where exact.organization_id = u.id
+    ) else 0 end as microdollars_used
+  from organizations as u);

@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import {
+  bigint,
   date,
   index,
   integer,
@@ -10,6 +11,7 @@ import {
   uuid,
 } from 'drizzle-orm/pg-core';
 import { microdollars } from './columns.js';
+import { payerKeySql } from './unsettled.js';
 
 /** One row per Exa request; `id` is the idempotency key. */
 export const exaUsageLog = pgTable(
@@ -21,8 +23,13 @@ export const exaUsageLog = pgTable(
     cost: microdollars().notNull(),
     path: text().notNull(),
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+    /** As in `microdollar_usage`. */
+    position: bigint({ mode: 'bigint' }),
   },
   (t) => [
+    index('idx_exa_usage_log_unsettled')
+      .on(sql.raw(`(${payerKeySql()})`), t.position)
+      .where(sql`${t.position} is not null`),
     index('idx_exa_usage_log_kilo_user_id_created_at').on(t.kilo_user_id, t.created_at),
     index('idx_exa_usage_log_created_at').on(t.created_at),
     index('idx_exa_usage_log_organization_id_created_at')
@@ -46,7 +53,7 @@ export const exaMonthlyUsage = pgTable(
     total_charged_microdollars: microdollars().notNull().default(0),
     /** Requests with a cost; zero-cost requests touch no counter (I6). */
     request_count: integer().notNull().default(0),
-    /** Fixed by the month's first request. */
+    /** Fixed when the row is made, by `ledger_settings.exa_free_allowance_microdollars`. */
     free_allowance_microdollars: microdollars().notNull(),
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
     updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),

@@ -9,6 +9,5 @@ export * from './settings.js';
 export * from './usage.js';
 export * from './usageDaily.js';
 export * from './usageMetadata.js';
-export * from './usagePending.js';
 export * from './users.js';
 export * from './views.js';

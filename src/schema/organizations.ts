@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
-import { index, pgTable, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core';
-import { microdollars, xid8 } from './columns.js';
+import { bigint, index, pgTable, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { microdollars } from './columns.js';
 import { kilocodeUsers } from './users.js';
 
 /** `microdollars_used` is a counter; the exact value is the view `organization_balances`. */
@@ -11,8 +11,14 @@ export const organizations = pgTable('organizations', {
   total_microdollars_acquired: microdollars().notNull().default(0),
   /** As for users. */
   opening_microdollars_used: microdollars().default(0),
-  /** Every pending row of this organization with a lower xid has been drained. */
-  pending_floor: xid8().notNull().default(sql`'0'::xid8`),
+  /**
+   * The mark (src/counter): of the payer's usage rows, those with `position` below it are in the
+   * counter rows, but for the exceptions. Only a settle moves it, under the row's lock.
+   */
+  settled_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+  settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
+  exa_settled_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+  exa_settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
 });

@@ -24,8 +24,19 @@ export const ledgerSettings = pgTable(
     shadow_comparisons: bigint({ mode: 'number' }).notNull().default(0),
     shadow_mismatches: bigint({ mode: 'number' }).notNull().default(0),
     shadow_since: timestamp({ withTimezone: true, mode: 'string' }),
-    /** Identifies the cluster that the transaction ids in `pending_floor` belong to. */
+    /**
+     * The cluster whose transaction ids positions are made of, and their generation: raised by
+     * `migrate` when ids could begin anew (R6). `position_seen` was reached here: a lower one tells
+     * a cluster that was copied, and took in a dump.
+     */
     system_identifier: text(),
+    generation: bigint({ mode: 'number' }).notNull().default(1),
+    position_seen: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+    /** Every row with a lower position is settled; kept by the sweep, so that proofs skip history. */
+    settled_everywhere_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+    swept_at: timestamp({ withTimezone: true, mode: 'string' }),
+    /** Exa: free per payer's user and month; what a month's row was made with stays. */
+    exa_free_allowance_microdollars: bigint({ mode: 'number' }).notNull().default(10_000_000),
     updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   },
   (t) => [

@@ -1,8 +1,12 @@
 import { sql } from 'drizzle-orm';
 import { bigint, boolean, index, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 import { microdollars } from './columns.js';
+import { payerKeySql } from './unsettled.js';
 
-/** One row per request. `id` is the idempotency key (I3); rows are never updated. */
+/**
+ * The log: one row per request. `id` is the idempotency key (I3); rows are never updated. Counter
+ * rows are folds of it (src/counter).
+ */
 export const microdollarUsage = pgTable(
   'microdollar_usage',
   {
@@ -22,8 +26,16 @@ export const microdollarUsage = pgTable(
     cache_discount: microdollars(),
     has_error: boolean().notNull().default(false),
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+    /**
+     * Null: in the counter rows, or from a program that knows no position. Else generation and
+     * transaction id of the writer; see unsettled.ts. No default (R7).
+     */
+    position: bigint({ mode: 'bigint' }),
   },
   (t) => [
+    index('idx_microdollar_usage_unsettled')
+      .on(sql.raw(`(${payerKeySql()})`), t.position)
+      .where(sql`${t.position} is not null`),
     index('idx_microdollar_usage_created_at').on(t.created_at),
     index('idx_microdollar_usage_kilo_user_id_created_at').on(t.kilo_user_id, t.created_at),
     index('idx_microdollar_usage_organization_id_created_at')

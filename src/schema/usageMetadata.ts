@@ -66,12 +66,11 @@ export const microdollarUsageMetadata = pgTable(
     auto_model_id: integer(),
     /**
      * Lookup values whose id could not be had without waiting (I4): another session holds an
-     * uncommitted insert of the same value. Resolved to ids later, by the fold.
+     * uncommitted insert of the same value. Resolved to ids later, in the background.
      */
     lookup_values: jsonb().$type<Partial<Record<LookupName, string>>>(),
   },
   (t) => [
-    index('idx_microdollar_usage_metadata_kilo_user_id').on(t.kilo_user_id, t.created_at),
     index('idx_microdollar_usage_metadata_lookup_values')
       .on(t.id)
       .where(sql`${t.lookup_values} is not null`),

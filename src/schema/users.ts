@@ -1,10 +1,9 @@
 import { sql } from 'drizzle-orm';
-import { pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import { bigint, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 import { microdollars, xid8 } from './columns.js';
 
 /**
- * One row per person. `microdollars_used` is a counter of the lock-or-append mechanism
- * (src/counter): the balance at every instant is the view `kilocode_user_balances`.
+ * One row per person. `microdollars_used` is a fold of the log (src/counter): the balance at every instant is the view `kilocode_user_balances`.
  * No table has a foreign key to this one: its key-share lock would wait for
  * `select ... for update` on the parent (I4).
  */
@@ -20,8 +19,14 @@ export const kilocodeUsers = pgTable('kilocode_users', {
    */
   opening_microdollars_used: microdollars().default(0),
   kilo_pass_threshold: microdollars(),
-  /** Every pending row of this user's personal scope with a lower xid has been drained. */
-  pending_floor: xid8().notNull().default(sql`'0'::xid8`),
+  /**
+   * The mark (src/counter): of the payer's usage rows, those with `position` below it are in the
+   * counter rows, but for the exceptions. Only a settle moves it, under the row's lock.
+   */
+  settled_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+  settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
+  exa_settled_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+  exa_settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   deleted_at: timestamp({ withTimezone: true, mode: 'string' }),

@@ -1,113 +1,125 @@
 import { sql } from 'drizzle-orm';
 import { date, integer, pgView, text, uuid } from 'drizzle-orm/pg-core';
-import { microdollars } from './columns.js';
+import { microdollarSum, microdollars } from './columns.js';
+import {
+  EXA_LOG,
+  type Log,
+  ORGANIZATION_SCOPE,
+  PAYER_SCOPES,
+  type PayerScope,
+  USAGE_LOG,
+  USER_SCOPE,
+  unsettledRows,
+} from './unsettled.js';
+
+/** Unsettled rows of every payer of a scope; a filter on the payer reaches its row first. */
+function unsettledOfAll(log: Log, scope: PayerScope, columns: string): string {
+  return `select ${scope.userOf('m', 'u')} as kilo_user_id,
+      ${scope.organizationOf('u')} as organization_id, ${columns}
+    from ${scope.payers} as u
+    cross join lateral (
+      ${unsettledRows(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u')}
+    ) as m`;
+}
+
+const unsettled = (log: Log, columns: string): string =>
+  PAYER_SCOPES.map((scope) => unsettledOfAll(log, scope, columns)).join('\n    union all\n    ');
 
 /**
- * Reported daily totals (I2): counter rows plus pending deltas, in one statement, so in one
- * snapshot. Filters on user, organization and day reach both branches' indexes.
+ * Reported daily totals (I2): counter rows plus unsettled rows of the log, in one statement, so in
+ * one snapshot.
  */
 export const microdollarUsageDailyExact = pgView('microdollar_usage_daily_exact', {
   kilo_user_id: text(),
   organization_id: uuid(),
   usage_date: date({ mode: 'string' }),
-  total_cost_microdollars: microdollars(),
-}).as(sql`
+  total_cost_microdollars: microdollarSum(),
+}).as(
+  sql.raw(`
   select kilo_user_id, organization_id, usage_date,
-    sum(total_cost_microdollars)::bigint as total_cost_microdollars
+    sum(total_cost_microdollars) as total_cost_microdollars
   from (
     select kilo_user_id, organization_id, usage_date, total_cost_microdollars
     from microdollar_usage_daily
     union all
-    select kilo_user_id, organization_id, usage_date, cost_microdollars
-    from microdollar_usage_pending
-    where usage_date is not null
+    ${unsettled(USAGE_LOG, `(m.created_at at time zone 'UTC')::date, m.cost`)}
   ) as parts
-  group by kilo_user_id, organization_id, usage_date`);
+  group by kilo_user_id, organization_id, usage_date`),
+);
 
 /** Exa's exact monthly totals; charged = greatest(0, total - free allowance). */
 export const exaMonthlyUsageExact = pgView('exa_monthly_usage_exact', {
   kilo_user_id: text(),
   organization_id: uuid(),
   month: date({ mode: 'string' }),
-  total_cost_microdollars: microdollars(),
-  total_charged_microdollars: microdollars(),
+  total_cost_microdollars: microdollarSum(),
+  total_charged_microdollars: microdollarSum(),
   request_count: integer(),
   free_allowance_microdollars: microdollars(),
-}).as(sql`
+}).as(
+  sql.raw(`
   select kilo_user_id, organization_id, month, total_cost_microdollars,
-    greatest(0, total_cost_microdollars - free_allowance_microdollars)::bigint
+    greatest(0, total_cost_microdollars - free_allowance_microdollars)
       as total_charged_microdollars,
     request_count, free_allowance_microdollars
   from (
     select kilo_user_id, organization_id, month,
-      sum(cost_microdollars)::bigint as total_cost_microdollars,
+      sum(cost_microdollars) as total_cost_microdollars,
       sum(request_count)::integer as request_count,
-      (array_agg(free_allowance_microdollars order by recorded_xid, created_at))[1]
-        as free_allowance_microdollars
+      coalesce(max(free_allowance_microdollars), (
+        select s.exa_free_allowance_microdollars from ledger_settings as s where s.id = 1
+      )) as free_allowance_microdollars
     from (
       select kilo_user_id, organization_id, month, total_cost_microdollars as cost_microdollars,
-        request_count, free_allowance_microdollars, '0'::xid8 as recorded_xid, created_at
+        request_count, free_allowance_microdollars
       from exa_monthly_usage
       union all
-      select kilo_user_id, organization_id, exa_month, cost_microdollars,
-        request_count, free_allowance_microdollars, xid, created_at
-      from microdollar_usage_pending
-      where exa_month is not null
+      ${unsettled(
+        EXA_LOG,
+        `date_trunc('month', m.created_at at time zone 'UTC')::date, m.cost,
+        (m.cost <> 0)::integer, null::bigint`,
+      )}
     ) as parts
     group by kilo_user_id, organization_id, month
-  ) as months`);
+  ) as months`),
+);
 
-/**
- * Reported balance of users (I5): counter + pending usage + Exa charges not yet folded.
- * Personal scope only: organization events are the organization's.
- */
+/** What Exa's unsettled rows of a payer add to what was charged. */
+function unsettledExaCharge(scope: PayerScope): string {
+  return `case when exists (
+      ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
+    ) then (
+      select coalesce(sum(exact.total_charged_microdollars
+        - coalesce(counter.total_charged_microdollars, 0)), 0)
+      from exa_monthly_usage_exact as exact
+      left join exa_monthly_usage as counter
+        on counter.kilo_user_id = exact.kilo_user_id
+        and counter.month = exact.month
+        and ${scope.ownsCounter('counter', 'u')}
+      where ${scope.ownsCounter('exact', 'u')}
+    ) else 0 end`;
+}
+
+/** Reported balance of every payer of a scope (I5): counter, unsettled usage, unsettled Exa charge. */
+function balances(scope: PayerScope, idName: string): string {
+  return `
+  select u.id as ${idName},
+    u.microdollars_used + (
+      select coalesce(sum(m.cost), 0)
+      from (
+        ${unsettledRows(USAGE_LOG, scope, 'm.cost', 'u')}
+      ) as m
+    ) + ${unsettledExaCharge(scope)} as microdollars_used
+  from ${scope.payers} as u`;
+}
+
+/** Personal scope only: organization events are the organization's. */
 export const kilocodeUserBalances = pgView('kilocode_user_balances', {
   kilo_user_id: text(),
-  microdollars_used: microdollars(),
-}).as(sql`
-  select u.id as kilo_user_id,
-    (u.microdollars_used + pending.usage_microdollars + case when pending.has_exa then (
-      select coalesce(sum(exact.total_charged_microdollars
-        - coalesce(counter.total_charged_microdollars, 0)), 0)
-      from exa_monthly_usage_exact as exact
-      left join exa_monthly_usage as counter
-        on counter.kilo_user_id = exact.kilo_user_id
-        and counter.month = exact.month
-        and counter.organization_id is null
-      where exact.kilo_user_id = u.id
-        and exact.organization_id is null
-    ) else 0 end)::bigint as microdollars_used
-  from kilocode_users as u
-  cross join lateral (
-    select coalesce(sum(p.cost_microdollars) filter (where p.usage_date is not null), 0)
-        as usage_microdollars,
-      coalesce(bool_or(p.exa_month is not null), false) as has_exa
-    from microdollar_usage_pending as p
-    where p.kilo_user_id = u.id
-      and p.organization_id is null
-  ) as pending`);
+  microdollars_used: microdollarSum(),
+}).as(sql.raw(balances(USER_SCOPE, 'kilo_user_id')));
 
-/** Reported balance of organizations (I5). */
 export const organizationBalances = pgView('organization_balances', {
   organization_id: uuid(),
-  microdollars_used: microdollars(),
-}).as(sql`
-  select o.id as organization_id,
-    (o.microdollars_used + pending.usage_microdollars + case when pending.has_exa then (
-      select coalesce(sum(exact.total_charged_microdollars
-        - coalesce(counter.total_charged_microdollars, 0)), 0)
-      from exa_monthly_usage_exact as exact
-      left join exa_monthly_usage as counter
-        on counter.kilo_user_id = exact.kilo_user_id
-        and counter.month = exact.month
-        and counter.organization_id = exact.organization_id
-      where exact.organization_id = o.id
-    ) else 0 end)::bigint as microdollars_used
-  from organizations as o
-  cross join lateral (
-    select coalesce(sum(p.cost_microdollars) filter (where p.usage_date is not null), 0)
-        as usage_microdollars,
-      coalesce(bool_or(p.exa_month is not null), false) as has_exa
-    from microdollar_usage_pending as p
-    where p.organization_id = o.id
-  ) as pending`);
+  microdollars_used: microdollarSum(),
+}).as(sql.raw(balances(ORGANIZATION_SCOPE, 'organization_id')));

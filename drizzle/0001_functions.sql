@@ -1,0 +1,263 @@
+-- Written by `npm run functions` from src/counter/functions; edit those files.
+-- Storage parameters, which drizzle-kit cannot express.
+-- Counter rows are updated in place, often: leave room for HOT updates.
+ALTER TABLE kilocode_users SET (fillfactor = 70);
+--> statement-breakpoint
+ALTER TABLE organizations SET (fillfactor = 50);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_daily SET (fillfactor = 80);
+--> statement-breakpoint
+ALTER TABLE exa_monthly_usage SET (fillfactor = 80);
+--> statement-breakpoint
+-- Vacuum takes an exclusive lock to give empty pages back, and writers would wait for it (I4).
+ALTER TABLE microdollar_usage SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_metadata SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_daily SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE exa_usage_log SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE exa_monthly_usage SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE kilocode_users SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE organizations SET (vacuum_truncate = off);
+--> statement-breakpoint
+-- The settings' one row. Where the ledger is installed into a database without usage, every day is
+-- right by construction, and reads start in `rollup`.
+INSERT INTO ledger_settings (id, installed_empty)
+SELECT 1, NOT EXISTS (SELECT FROM microdollar_usage)
+ON CONFLICT DO NOTHING;
+--> statement-breakpoint
+
+-- Base of the positions of this session's writes: generation << 44 (R6). In a cluster that the
+-- ledger does not know, a restored dump or a promoted subscriber, it is above every mark: what is
+-- written stays unsettled, so exact, until `microdollar migrate` raises the generation. A cluster is
+-- known by its system identifier, and by having reached `position_seen`: a physical copy has the
+-- same identifier, and a dump of the original may hold marks above its transaction ids.
+--
+-- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
+-- time, for `migrate` may end that state. Where a role may not read the identifier (some hosted
+-- servers), only the second test is made.
+CREATE OR REPLACE FUNCTION microdollar_generation() RETURNS bigint
+LANGUAGE plpgsql AS $$
+declare
+  v_base bigint;
+  v_is_known boolean;
+begin
+  select s.generation << 44,
+    coalesce(s.system_identifier = case
+      when has_function_privilege('pg_control_system()', 'execute')
+        then (select c.system_identifier::text from pg_control_system() as c)
+      else s.system_identifier end, true)
+    and (s.generation << 44) + txid_snapshot_xmax(txid_current_snapshot()) >= s.position_seen
+  into v_base, v_is_known
+  from ledger_settings as s
+  where s.id = 1;
+  if not coalesce(v_is_known, false) then
+    return 524287::bigint << 44;
+  end if;
+  perform set_config('microdollar.generation', v_base::text, false);
+  return v_base;
+end
+$$;
+--> statement-breakpoint
+
+-- Position of a row that this transaction writes (R5: of the top-level transaction). The ledger's
+-- own statements spell this out (src/counter/position.sql.ts); as a column default it counts rows
+-- of programs that know no position (R7, `migrate --count-foreign-rows on`).
+CREATE OR REPLACE FUNCTION microdollar_position() RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+  select coalesce(nullif(current_setting('microdollar.generation', true), '')::bigint,
+    microdollar_generation()) + txid_current()
+$$;
+--> statement-breakpoint
+
+-- Advisory lock of a counter key or lookup value. The shared lock table is finite, so there are 256
+-- buckets, 16 for each of 16 classes of periods: whoever inserts many rows holds at most those. Two
+-- keys of one bucket make a writer leave a row unsettled for a moment, nothing else.
+CREATE OR REPLACE FUNCTION microdollar_key_bucket(p_period date, p_key text) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  select ((coalesce(p_period - date '2000-01-01', 0) & 15) * 16
+    + (hashtextextended(p_key, 0) & 15))::integer
+$$;
+--> statement-breakpoint
+
+-- Whoever inserts a counter row or a lookup value, or moves one to another key, the ledger or a
+-- foreign program, holds the key's advisory lock (shared) until commit. So a writer that gets
+-- the exclusive lock and then, with a fresh snapshot, sees no row, knows that nobody else has one in
+-- flight: its own insert cannot wait (I4, R8). Shared locks of foreign programs wait only for ledger
+-- statements, which are short, take the exclusive lock only by trying, and wait for nothing
+-- once they have it. The try comes first because, as an expression, it costs no query of its own.
+CREATE OR REPLACE FUNCTION microdollar_guard_daily_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+declare
+  v_bucket integer := microdollar_key_bucket(new.usage_date,
+    'microdollar_usage_daily|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
+begin
+  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  end if;
+  return new;
+end
+$$;
+--> statement-breakpoint
+CREATE OR REPLACE FUNCTION microdollar_guard_exa_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+declare
+  v_bucket integer := microdollar_key_bucket(new.month,
+    'exa_monthly_usage|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
+begin
+  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  end if;
+  return new;
+end
+$$;
+--> statement-breakpoint
+CREATE OR REPLACE FUNCTION microdollar_guard_lookup_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+begin
+  perform pg_advisory_xact_lock_shared(1297369170, microdollar_key_bucket(null,
+    tg_table_name || '|' || (to_jsonb(new) ->> tg_table_name)));
+  return new;
+end
+$$;
+--> statement-breakpoint
+CREATE TRIGGER guard_insert BEFORE INSERT ON microdollar_usage_daily FOR EACH ROW
+EXECUTE FUNCTION microdollar_guard_daily_insert();
+--> statement-breakpoint
+CREATE TRIGGER guard_move BEFORE UPDATE OF kilo_user_id, organization_id, usage_date
+ON microdollar_usage_daily FOR EACH ROW
+EXECUTE FUNCTION microdollar_guard_daily_insert();
+--> statement-breakpoint
+CREATE TRIGGER guard_insert BEFORE INSERT ON exa_monthly_usage FOR EACH ROW
+EXECUTE FUNCTION microdollar_guard_exa_insert();
+--> statement-breakpoint
+CREATE TRIGGER guard_move BEFORE UPDATE OF kilo_user_id, organization_id, month
+ON exa_monthly_usage FOR EACH ROW
+EXECUTE FUNCTION microdollar_guard_exa_insert();
+--> statement-breakpoint
+DO $$
+declare
+  v_lookup text;
+begin
+  foreach v_lookup in array array[
+    'http_user_agent', 'http_ip', 'vercel_ip_city', 'vercel_ip_country', 'ja4_digest',
+    'system_prompt_prefix', 'finish_reason', 'editor_name', 'api_kind', 'feature', 'mode',
+    'auto_model'
+  ] loop
+    execute format(
+      'create trigger guard_insert before insert on %I for each row
+       execute function microdollar_guard_lookup_insert()', v_lookup);
+    execute format(
+      'create trigger guard_move before update of %1$I on %1$I for each row
+       execute function microdollar_guard_lookup_insert()', v_lookup);
+  end loop;
+end
+$$;
+--> statement-breakpoint
+
+-- Creates the daily row of a key, at zero. False, and nothing done, when another transaction may be
+-- creating it or it exists already. Never waits (R8).
+CREATE OR REPLACE FUNCTION microdollar_open_daily(
+  p_kilo_user_id text, p_organization_id uuid, p_usage_date date
+) RETURNS boolean
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+begin
+  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_usage_date,
+    'microdollar_usage_daily|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
+  then
+    return false;
+  end if;
+  -- A new statement, so a snapshot taken after the lock.
+  if p_organization_id is null then
+    perform from microdollar_usage_daily as d
+    where d.kilo_user_id = p_kilo_user_id
+      and d.organization_id is null
+      and d.usage_date = p_usage_date;
+  else
+    perform from microdollar_usage_daily as d
+    where d.kilo_user_id = p_kilo_user_id
+      and d.organization_id = p_organization_id
+      and d.usage_date = p_usage_date;
+  end if;
+  if found then
+    return false;
+  end if;
+  insert into microdollar_usage_daily (kilo_user_id, organization_id, usage_date)
+  values (p_kilo_user_id, p_organization_id, p_usage_date);
+  return true;
+end
+$$;
+--> statement-breakpoint
+
+-- The same for Exa's monthly row; fixes the month's free allowance, a fact of the settings.
+CREATE OR REPLACE FUNCTION microdollar_open_exa_month(
+  p_kilo_user_id text, p_organization_id uuid, p_month date
+) RETURNS boolean
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+begin
+  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_month,
+    'exa_monthly_usage|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
+  then
+    return false;
+  end if;
+  perform from exa_monthly_usage as e
+  where e.kilo_user_id = p_kilo_user_id
+    and e.organization_id is not distinct from p_organization_id
+    and e.month = p_month;
+  if found then
+    return false;
+  end if;
+  insert into exa_monthly_usage
+    (kilo_user_id, organization_id, month, free_allowance_microdollars)
+  select p_kilo_user_id, p_organization_id, p_month, s.exa_free_allowance_microdollars
+  from ledger_settings as s
+  where s.id = 1;
+  return true;
+end
+$$;
+--> statement-breakpoint
+
+-- Id of a lookup value, created if need be; null when another transaction may be creating it.
+-- Never waits. Call it in a statement of its own, so that the id is committed before it is cached
+-- (R12).
+CREATE OR REPLACE FUNCTION microdollar_lookup_id(p_lookup text, p_value text) RETURNS integer
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+declare
+  v_id integer;
+begin
+  execute format('select %1$I from %2$I where %2$I = $1', p_lookup || '_id', p_lookup)
+    into v_id using p_value;
+  if v_id is not null then
+    return v_id;
+  end if;
+  if not pg_try_advisory_xact_lock(1297369170,
+    microdollar_key_bucket(null, p_lookup || '|' || p_value))
+  then
+    return null;
+  end if;
+  execute format('select %1$I from %2$I where %2$I = $1', p_lookup || '_id', p_lookup)
+    into v_id using p_value;
+  if v_id is null then
+    execute format('insert into %2$I (%2$I) values ($1) returning %1$I',
+      p_lookup || '_id', p_lookup) into v_id using p_value;
+  end if;
+  return v_id;
+end
+$$;
+--> statement-breakpoint
+-- Id of a lookup value that exists already, else null. For transactions that the caller owns:
+-- creating a value there could make others wait for it.
+CREATE OR REPLACE FUNCTION microdollar_find_lookup_id(p_lookup text, p_value text) RETURNS integer
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+declare
+  v_id integer;
+begin
+  execute format('select %1$I from %2$I where %2$I = $1', p_lookup || '_id', p_lookup)
+    into v_id using p_value;
+  return v_id;
+end
+$$;

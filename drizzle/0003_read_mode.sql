@@ -1,1 +1,0 @@
-ALTER TABLE "ledger_settings" ADD COLUMN "installed_empty" boolean DEFAULT false NOT NULL;

@@ -1,0 +1,31 @@
+-- Base of the positions of this session's writes: generation << 44 (R6). In a cluster that the
+-- ledger does not know, a restored dump or a promoted subscriber, it is above every mark: what is
+-- written stays unsettled, so exact, until `microdollar migrate` raises the generation. A cluster is
+-- known by its system identifier, and by having reached `position_seen`: a physical copy has the
+-- same identifier, and a dump of the original may hold marks above its transaction ids.
+--
+-- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
+-- time, for `migrate` may end that state. Where a role may not read the identifier (some hosted
+-- servers), only the second test is made.
+CREATE OR REPLACE FUNCTION microdollar_generation() RETURNS bigint
+LANGUAGE plpgsql AS $$
+declare
+  v_base bigint;
+  v_is_known boolean;
+begin
+  select s.generation << 44,
+    coalesce(s.system_identifier = case
+      when has_function_privilege('pg_control_system()', 'execute')
+        then (select c.system_identifier::text from pg_control_system() as c)
+      else s.system_identifier end, true)
+    and (s.generation << 44) + txid_snapshot_xmax(txid_current_snapshot()) >= s.position_seen
+  into v_base, v_is_known
+  from ledger_settings as s
+  where s.id = 1;
+  if not coalesce(v_is_known, false) then
+    return 524287::bigint << 44;
+  end if;
+  perform set_config('microdollar.generation', v_base::text, false);
+  return v_base;
+end
+$$;

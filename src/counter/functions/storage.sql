@@ -1,0 +1,30 @@
+-- Storage parameters, which drizzle-kit cannot express.
+-- Counter rows are updated in place, often: leave room for HOT updates.
+ALTER TABLE kilocode_users SET (fillfactor = 70);
+--> statement-breakpoint
+ALTER TABLE organizations SET (fillfactor = 50);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_daily SET (fillfactor = 80);
+--> statement-breakpoint
+ALTER TABLE exa_monthly_usage SET (fillfactor = 80);
+--> statement-breakpoint
+-- Vacuum takes an exclusive lock to give empty pages back, and writers would wait for it (I4).
+ALTER TABLE microdollar_usage SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_metadata SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE microdollar_usage_daily SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE exa_usage_log SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE exa_monthly_usage SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE kilocode_users SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE organizations SET (vacuum_truncate = off);
+--> statement-breakpoint
+-- The settings' one row. Where the ledger is installed into a database without usage, every day is
+-- right by construction, and reads start in `rollup`.
+INSERT INTO ledger_settings (id, installed_empty)
+SELECT 1, NOT EXISTS (SELECT FROM microdollar_usage)
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,92 @@
+import { type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
+import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
+
+/** Columns of a payer that a settle works with. */
+const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settled_below,
+      u.settled_except, u.exa_settled_below, u.exa_settled_except, u.${log.below} as below,
+      u.${log.except} as except`;
+
+/**
+ * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).
+ * $1 payers, $2 whether to fold each, $3 how young an open transaction may be and hold the mark,
+ * in transaction ids, $4 most rows to fold of a payer, null = all.
+ *
+ *   s        S as positions: `mark`, the oldest open transaction that is young, else the end of S
+ *   older    the open ones below the mark, which become exceptions
+ *   locked   payers to fold whose row was free. Mark and exceptions are those of the locked version,
+ *            which may be newer than S
+ *   payer    the same with their new mark and exceptions, and the others as S shows them
+ *
+ * An exception is kept until it had ended in S. A transaction that was open in S is a new exception
+ * only at or above the locked mark: below it, a later snapshot than S saw it end. No fold in a
+ * cluster that the ledger does not know (R6).
+ */
+export function payerMarks(log: Log, scope: PayerScope): string {
+  return `s as materialized (
+  select x.base, x.ended_below, x.running,
+    coalesce((select min(r) from unnest(x.running) as r where r >= x.ended_below - $3::bigint),
+      x.ended_below) as mark
+  from (
+    select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
+      array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
+    from (select ${GENERATION} as base offset 0) as b
+    offset 0
+  ) as x
+), older as materialized (
+  select array(select r from s, unnest(s.running) as r where r < s.mark) as running
+), locked as materialized (
+  select u.*
+  from unnest($1::${scope.idType}[], $2::boolean[]) as t(id, is_folded)
+  cross join lateral (
+    select ${PAYER_COLUMNS(log)}
+    from ${scope.payers} as u
+    where u.id = t.id
+      and t.is_folded
+      and (select s.base from s) < ${UNKNOWN_GENERATION}
+    for no key update of u skip locked
+  ) as u
+), payer as materialized (
+  select u.*, greatest(u.below, b.mark) as new_below,
+    case when u.except = '{}' and (select o.running from older as o) = '{}' then '{}'
+      else array(
+        select e
+        from unnest(u.except) as e
+        where e >= (select s.ended_below from s)
+          or e = any ((select s.running from s)::bigint[])
+        union all
+        select r
+        from unnest((select o.running from older as o)::bigint[]) as r
+        where r >= u.below
+          and r < b.mark
+      ) end as new_except
+  from locked as u
+  cross join lateral (
+    select case when $4::integer is null then (select s.mark from s)
+      else least((select s.mark from s), (
+        select m.position
+        from (
+          ${unsettledRows(log, scope, 'm.position', 'u')}
+        ) as m
+        order by m.position
+        offset $4::integer
+        limit 1
+      )) end as mark
+  ) as b
+  union all
+  select u.*, 0, '{}'
+  from unnest($1::${scope.idType}[]) as t(id)
+  cross join lateral (
+    select ${PAYER_COLUMNS(log)}
+    from ${scope.payers} as u
+    where u.id = t.id
+    limit 1
+  ) as u
+  where t.id <> all (array(select l.id from locked as l))
+)`;
+}
+
+/** Rows `m` of payer `u` that this settle moves, given the payer's columns above. */
+export const SETTLES = 'm.position < u.new_below and m.position <> all (u.new_except)';
+
+/** Counter rows hold 64 bits: what would pass this is left unsettled, and stays exact. */
+export const COUNTER_LIMIT = '9200000000000000000';

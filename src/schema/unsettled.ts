@@ -1,0 +1,104 @@
+/**
+ * The one declaration of what is unsettled (src/counter/README.md). A usage row is its own delta:
+ * its `position` is null when its effect is in the counter rows, else generation and top-level
+ * transaction id of its writer. A payer carries a mark for each log; a row is unsettled iff
+ *
+ *   position >= below  or  position = any(except)
+ *
+ * Views, settle, reads, verification and archive are built from these fragments.
+ */
+export interface Log {
+  table: 'microdollar_usage' | 'exa_usage_log';
+  /** Columns of the payer: everything below is settled, but for the exceptions. */
+  below: 'settled_below' | 'exa_settled_below';
+  except: 'settled_except' | 'exa_settled_except';
+}
+
+export const USAGE_LOG: Log = {
+  table: 'microdollar_usage',
+  below: 'settled_below',
+  except: 'settled_except',
+};
+export const EXA_LOG: Log = {
+  table: 'exa_usage_log',
+  below: 'exa_settled_below',
+  except: 'exa_settled_except',
+};
+
+/** Who pays: the user for personal events, the organization for its own. */
+export interface PayerScope {
+  name: 'user' | 'organization';
+  payers: 'kilocode_users' | 'organizations';
+  idType: 'text' | 'uuid';
+  /** Value of `payerKeySql` of the rows of payer `payer`. */
+  keyOf(payer: string): string;
+  /**
+   * Whether log row `row` is the payer's: hashes collide. `is not distinct from` fits no other
+   * index, so statistics cannot choose to read a payer's whole history.
+   */
+  owns(row: string, payer: string): string;
+  /** The same of a counter row, as equality: its partial indexes need it. */
+  ownsCounter(row: string, payer: string): string;
+  /** User and organization of a log row of payer `payer`. */
+  userOf(row: string, payer: string): string;
+  organizationOf(payer: string): string;
+}
+
+export const USER_SCOPE: PayerScope = {
+  name: 'user',
+  payers: 'kilocode_users',
+  idType: 'text',
+  keyOf: (payer) => `hashtextextended(${payer}.id, 0)`,
+  owns: (row, payer) => `${row}.kilo_user_id is not distinct from ${payer}.id
+    and ${row}.organization_id is null`,
+  ownsCounter: (row, payer) => `${row}.kilo_user_id = ${payer}.id
+      and ${row}.organization_id is null`,
+  userOf: (_row, payer) => `${payer}.id`,
+  organizationOf: () => 'null::uuid',
+};
+
+export const ORGANIZATION_SCOPE: PayerScope = {
+  name: 'organization',
+  payers: 'organizations',
+  idType: 'uuid',
+  keyOf: (payer) => `uuid_hash_extended(${payer}.id, 0)`,
+  owns: (row, payer) => `${row}.organization_id is not distinct from ${payer}.id`,
+  ownsCounter: (row, payer) => `${row}.organization_id = ${payer}.id`,
+  userOf: (row) => `${row}.kilo_user_id`,
+  organizationOf: (payer) => `${payer}.id`,
+};
+
+export const PAYER_SCOPES: readonly PayerScope[] = [USER_SCOPE, ORGANIZATION_SCOPE];
+
+/** First column of the index of unsettled rows, one for users and organizations together. */
+export function payerKeySql(row?: string): string {
+  const of = row === undefined ? '' : `${row}.`;
+  return `case when ${of}organization_id is null then hashtextextended(${of}kilo_user_id, 0)
+    else uuid_hash_extended(${of}organization_id, 0) end`;
+}
+
+/** `columns` of the unsettled rows `m` of payer `payer`, by two ranges of one index. */
+export function unsettledRows(
+  log: Log,
+  scope: PayerScope,
+  columns: string,
+  payer: string,
+): string {
+  const ofPayer = `select ${columns}
+  from ${log.table} as m
+  where ${payerKeySql('m')} = ${scope.keyOf(payer)}
+    and ${scope.owns('m', payer)}
+    and m.position is not null`;
+  return `${ofPayer}
+    and m.position >= ${payer}.${log.below}
+  union all
+  ${ofPayer}
+    and m.position = any (${payer}.${log.except})
+    and m.position < ${payer}.${log.below}`;
+}
+
+/** Whether log row `row` is settled under the mark of payer `payer`. */
+export function isSettledSql(log: Log, row: string, payer: string): string {
+  return `(${row}.position is null or (${row}.position < ${payer}.${log.below}
+      and ${row}.position <> all (${payer}.${log.except})))`;
+}
