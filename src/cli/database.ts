@@ -1,6 +1,9 @@
-import { mkdir } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
+import { removeEmptyDirs } from '../db/emptyDirs.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { sqlStateOf } from '../db/sqlstate.js';
@@ -33,23 +36,49 @@ export async function openServer(
     return { url: environment.databaseUrl, embeddedDir: null, stop: async () => {} };
   }
   const { dataDir } = environment;
-  await requireDataDir(dataDir);
-  const server = await startEmbeddedPostgres({ dataDir });
-  return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
+  const takeBack = await requireDataDir(dataDir);
+  try {
+    const server = await startEmbeddedPostgres({ dataDir });
+    return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
+  } catch (error) {
+    await takeBack();
+    throw error;
+  }
 }
 
-/** Makes the data directory. @throws LedgerError `unavailable` when it cannot be used */
-export async function requireDataDir(dataDir: string): Promise<void> {
+/**
+ * Makes the data directory and sees that it can be written. Returns how to take that back, as
+ * far as nothing was put there.
+ *
+ * @throws LedgerError `unavailable` when it cannot be used
+ */
+export async function requireDataDir(dataDir: string): Promise<() => Promise<void>> {
+  let made: string | undefined;
+  const takeBack = async () => {
+    if (made !== undefined) removeEmptyDirs(dataDir, made);
+  };
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    made = await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    const trial = join(dataDir, `.${randomBytes(6).toString('hex')}.trial`);
+    try {
+      await writeFile(trial, Buffer.alloc(4096), { mode: 0o600 });
+    } finally {
+      await rm(trial, { force: true });
+    }
+    return takeBack;
   } catch (error) {
-    throw new LedgerError(
-      'unavailable',
-      `cannot use the data directory ${dataDir} (${(error as NodeJS.ErrnoException).code}); ` +
-        'set MICRODOLLAR_DATA_DIR to a directory that can be written',
-      { cause: error },
-    );
+    await takeBack();
+    throw describeUnwritable(dataDir, error as NodeJS.ErrnoException);
   }
+}
+
+function describeUnwritable(dataDir: string, error: NodeJS.ErrnoException): LedgerError {
+  const isFull = error.code === 'ENOSPC' || error.code === 'EDQUOT';
+  const remedy = isFull
+    ? 'its disk is full: free some space, or set MICRODOLLAR_DATA_DIR to another disk'
+    : 'set MICRODOLLAR_DATA_DIR to a directory that can be written';
+  const message = `cannot use the data directory ${dataDir} (${error.code}); ${remedy}`;
+  return new LedgerError('unavailable', message, { details: { data_dir: dataDir }, cause: error });
 }
 
 /** Brings the schema up to date, as the role that owns it. */
