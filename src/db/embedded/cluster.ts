@@ -22,7 +22,7 @@ import { logSize, openLog, tailOfLog } from './serverLog.js';
 import { namingLibrary } from './userName.js';
 
 /** A new cluster, its first write-ahead log and the migrations, with room to begin. */
-const NEW_CLUSTER_BYTES = 150_000_000;
+const NEW_CLUSTER_BYTES = 100_000_000;
 const REMOVE = { recursive: true, force: true, maxRetries: 3 } as const;
 
 /** Where everything of one embedded server lies: `<dataDir>/postgres`. */
