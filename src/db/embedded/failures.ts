@@ -17,7 +17,7 @@ const REMEDIES: readonly [pattern: RegExp, remedy: string][] = [
     /shared memory segment|semaphore/i,
     'raise the limits of the kernel or container for shared memory, or set DATABASE_URL',
   ],
-  [/No space left on device|Disk quota exceeded/i, FULL_DISK],
+  [/No space left on device|Disk quota exceeded|Check free disk space/i, FULL_DISK],
   [/wrong ownership|invalid permissions/, 'give it back to the user who made it, with mode 0700'],
   [/Permission denied|Read-only file system/i, `let this user write there, ${ELSEWHERE}`],
   [
