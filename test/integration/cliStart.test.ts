@@ -1,5 +1,4 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
@@ -40,28 +39,6 @@ describe('start on DATABASE_URL', () => {
     expect((await readFile(keyFile, 'utf8')).trim()).toBe(key);
     second.child.kill('SIGINT');
     expect(await second.ended).toBe(0);
-  });
-
-  it('says which port is in use and what to do, with status 3', async () => {
-    const occupant = createServer();
-    const port = await new Promise<number>((resolve) => {
-      occupant.listen(0, '127.0.0.1', () => {
-        const address = occupant.address();
-        resolve(typeof address === 'object' && address !== null ? address.port : 0);
-      });
-    });
-    try {
-      const dataDir = join(cli.dir, 'unshown');
-      const env = { ...onTestDatabase(), MICRODOLLAR_DATA_DIR: dataDir, PORT: String(port) };
-      const run = launch(env, 'start', '--json');
-      expect(await run.ended).toBe(3);
-      const { error } = JSON.parse(run.output.stdout);
-      expect(error.message).toMatch(new RegExp(`port ${port} .* in use; set PORT`));
-      // The key was never shown: the next start makes one and shows it.
-      expect(await readdir(dataDir)).not.toContain('admin-key');
-    } finally {
-      await new Promise((resolve) => occupant.close(resolve));
-    }
   });
 });
 

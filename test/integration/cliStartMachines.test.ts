@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { installIn, PROGRAMS_DIR } from '../support/installation.js';
+import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import {
   endServices,
   type LaunchOptions,
@@ -72,6 +73,43 @@ describe('start in a directory closed to others', () => {
     await expectToServe({ under: UMASK_077 });
   });
 });
+
+// The rest of what root can meet needs mounts or a user namespace.
+if (isRoot && MAY_MOUNT) {
+  describe('start as root that cannot run the server', () => {
+    async function refusal(under: readonly string[]): Promise<string> {
+      const env = { TMPDIR: '/var/tmp' };
+      const service = launchService(['start'], { cwd: project, env, under });
+      expect(await service.ended).toBe(3);
+      expect(service.output.stderr).toMatch(/^error: [^\n]*set DATABASE_URL\n/);
+      expect(existsSync(path.join(project, '.microdollar'))).toBe(false);
+      return service.output.stderr;
+    }
+
+    it('says so where no place for its programs is found, and leaves no copy', async () => {
+      installIn(project);
+      chmodSync(home, 0o700);
+      const script = `
+mount -t tmpfs -o noexec tmpfs /var/cache
+mount -t tmpfs -o noexec,mode=1777 tmpfs /var/tmp
+status=0; "$@" || status=$?
+find /var/cache /var/tmp -name 'microdollar*' >&2
+exit $status`;
+      const said = await refusal(withMounts(script));
+      expect(said).toContain(`${home} is closed to it; no copy in /var/cache: `);
+      expect(said).toContain('run as an ordinary user');
+      expect(said).toMatch(/^[^\n]*\n$/);
+    });
+
+    it('says so where it may not become another user', async () => {
+      installIn(project);
+      chmodSync(home, 0o755);
+      expect(await refusal(['setpriv', '--bounding-set=-setuid,-setgid'])).toContain(
+        'may not change to that user',
+      );
+    });
+  });
+}
 
 describe('start as an ordinary user', () => {
   beforeEach(() => installIn(project));

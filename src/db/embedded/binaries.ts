@@ -132,10 +132,11 @@ function describeFailure({ code, message, stderr = '' }: RunError, program: stri
 }
 
 function unusable(dir: string, account: Account | null, reasons: string[]): LedgerError {
+  const remedy = account ? 'run as an ordinary user' : 'install it where it can be run';
   return new LedgerError(
     'unavailable',
     `the PostgreSQL in ${dir} cannot be run by ${account?.name ?? 'this user'}: ` +
-      `${reasons.join('; ')}; run as another user, install elsewhere, or set DATABASE_URL`,
+      `${reasons.join('; ')}: ${remedy}, or set DATABASE_URL`,
     { details: { directory: dir } },
   );
 }

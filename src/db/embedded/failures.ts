@@ -18,6 +18,7 @@ const REMEDIES: readonly [pattern: RegExp, remedy: string][] = [
     'raise the limits of the kernel or container for shared memory, or set DATABASE_URL',
   ],
   [/No space left on device|Disk quota exceeded|Check free disk space/i, FULL_DISK],
+  [/File too large/, `raise the limit of file sizes (ulimit -f), ${ELSEWHERE}`],
   [/wrong ownership|invalid permissions/, 'give it back to the user who made it, with mode 0700'],
   [/Permission denied|Read-only file system/i, `let this user write there, ${ELSEWHERE}`],
   [
@@ -52,7 +53,7 @@ export function failedProgram(
   cause?: unknown,
 ): LedgerError {
   const said = summarize(log);
-  const remedy = REMEDIES.find(([pattern]) => pattern.test(said))?.[1];
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(said))?.[1] ?? ELSEWHERE;
   const parts = [`embedded PostgreSQL in ${places.root}: ${what}`, said, remedy];
   return refusal(places, parts.filter((part) => part).join('; '), cause);
 }

@@ -5,7 +5,8 @@ const LOG_MAX_BYTES = 10 * 1024 * 1024;
 const TAIL_MAX_BYTES = 4096;
 /** Lines that say what went wrong; initdb writes no severity. */
 const TELLING = /\b(FATAL|PANIC|ERROR|HINT):|error: |invalid |could not /;
-const STAMP = /^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] /;
+/** After what initdb is at. */
+const STAMP = /^(.*\.\.\. )?\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] /;
 
 /** The server log, for appending; a long one is set aside first. */
 export function openLog(places: Places): number {
