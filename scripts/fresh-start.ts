@@ -67,6 +67,8 @@ async function startAndLook(project: string, env: NodeJS.ProcessEnv): Promise<vo
     cwd: project,
     env: { ...env, PORT: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own, which ^C at a terminal would reach as a whole: npm passes no signal on.
+    detached: true,
   });
   let printed = '';
   const url = await new Promise<string>((resolve, reject) => {
@@ -85,8 +87,8 @@ async function startAndLook(project: string, env: NodeJS.ProcessEnv): Promise<vo
     const ready = await fetch(`${url}/readyz`);
     if (!ready.ok) throw new Error(`${url}/readyz answered ${ready.status}`);
   } finally {
-    const ended = new Promise((resolve) => child.on('exit', resolve));
-    child.kill('SIGTERM');
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    process.kill(-(child.pid ?? 0), 'SIGINT');
     await ended;
   }
 }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { installIn, PROGRAMS_DIR } from '../support/installation.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import {
@@ -12,6 +12,9 @@ import {
   launchService,
   readyUrl,
 } from '../support/serviceProcess.js';
+
+// Each test starts whole services; that ends a hang, and measures nothing.
+vi.setConfig({ testTimeout: 180_000 });
 
 const isRoot = process.getuid?.() === 0;
 const ORDINARY = { uid: 65534, gid: 65534 };

@@ -12,10 +12,13 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createTestDatabase } from '../support/database.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, type LaunchOptions, launchService } from '../support/serviceProcess.js';
+
+// Each test starts whole services; that ends a hang, and measures nothing.
+vi.setConfig({ testTimeout: 180_000 });
 
 const isRoot = process.getuid?.() === 0;
 const ORDINARY = { uid: 65534, gid: 65534 };

@@ -3,10 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
+
+// Each test starts whole services; that ends a hang, and measures nothing.
+vi.setConfig({ testTimeout: 180_000 });
 
 let dir: string;
 
@@ -43,6 +46,14 @@ describe('a first start that cannot be finished', () => {
     const limited = ['sh', '-c', 'ulimit -f 20000; exec "$@"', 'sh'];
     const error = await expectRefusal(limited, path.join(dir, 'new', 'data'));
     expect(error).toContain('initdb failed');
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
+  it('leaves nothing behind when several fail at once', async () => {
+    const dataDir = path.join(dir, 'new', 'data');
+    const settings = { shared_buffers: 'plenty' };
+    const starts = Array.from({ length: 4 }, () => startEmbeddedPostgres({ dataDir, settings }));
+    for (const { status } of await Promise.allSettled(starts)) expect(status).toBe('rejected');
     expect(readdirSync(dir)).toEqual([]);
   });
 

@@ -1,10 +1,13 @@
 /** Machines with little or no /dev/shm: containers have 64 MB of it, or none. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { queryEmbedded } from '../support/embeddedUrl.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
+
+// Each test starts whole services; that ends a hang, and measures nothing.
+vi.setConfig({ testTimeout: 180_000 });
 
 /** A /dev with what every container has, but no shm. */
 const WITHOUT_SHM = `

@@ -136,11 +136,12 @@ interface Initdb {
 async function runInitdb(places: Places, options: Initdb): Promise<void> {
   const { binaries, account, draft, passwordCopy, sync } = options;
   const launch = launchOn(account, draft);
+  const isClosed = launch.cluster !== draft;
   const args = [
     `--pgdata=${launch.cluster}`,
     '--username=postgres',
     '--auth=scram-sha-256',
-    `--pwfile=${launch.cluster === draft ? passwordCopy : '/proc/self/fd/3'}`,
+    `--pwfile=${isClosed ? '/proc/self/fd/3' : passwordCopy}`,
     '--encoding=UTF8',
     '--locale=C',
     '--no-instructions',
@@ -148,17 +149,17 @@ async function runInitdb(places: Places, options: Initdb): Promise<void> {
   ];
   const naming = account === null && !hasUserName() ? namingLibrary() : null;
   const library = `${draft}.so`;
-  const files = [openLog(places), openSync(passwordCopy, 'r')];
-  const [log = 0, passwordFile = 0] = files;
+  const before = logSize(places);
+  const log = openLog(places);
+  const passwordFile = openSync(passwordCopy, 'r');
   try {
     if (naming) writeFileSync(library, naming, { mode: 0o600 });
     // By a relative name: blanks would divide the variable.
     const preload = naming ? { LD_PRELOAD: `../${path.basename(library)}` } : {};
-    const before = logSize(places);
     const child = spawn(binaries.initdb, args, {
       ...launch.spawn,
       env: { ...serverEnvironment(), ...preload },
-      stdio: ['ignore', log, log, passwordFile],
+      stdio: ['ignore', log, log, ...(isClosed ? [passwordFile] : [])],
     });
     await new Promise<void>((resolve, reject) => {
       const fail = (what: string, cause?: unknown) =>
@@ -170,7 +171,8 @@ async function runInitdb(places: Places, options: Initdb): Promise<void> {
       });
     });
   } finally {
-    for (const file of files) closeSync(file);
+    closeSync(log);
+    closeSync(passwordFile);
     rmSync(library, REMOVE);
   }
 }
