@@ -50,10 +50,10 @@ describe('a first start that cannot be finished', () => {
   });
 
   it('leaves nothing behind when several fail at once', async () => {
-    const dataDir = path.join(dir, 'new', 'data');
     const settings = { shared_buffers: 'plenty' };
-    const starts = Array.from({ length: 4 }, () => startEmbeddedPostgres({ dataDir, settings }));
-    for (const { status } of await Promise.allSettled(starts)) expect(status).toBe('rejected');
+    const start = () => startEmbeddedPostgres({ dataDir: dir, settings });
+    const outcomes = await Promise.allSettled([start(), start(), start(), start()]);
+    for (const { status } of outcomes) expect(status).toBe('rejected');
     expect(readdirSync(dir)).toEqual([]);
   });
 
