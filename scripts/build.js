@@ -36,7 +36,7 @@ async function build() {
     return refuse(`${missing.join(' and ')} not installed: run npm ci with development packages`);
   }
   try {
-    mkdirSync(path.dirname(STAMP), { recursive: true });
+    if (!existsSync(path.dirname(STAMP))) mkdirSync(path.dirname(STAMP));
     rmSync(STAMP, { force: true });
     writeFileSync(STAMP, '');
   } catch (error) {

@@ -1,9 +1,5 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
-import { removeEmptyDirs } from '../db/emptyDirs.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { sqlStateOf } from '../db/sqlstate.js';
@@ -11,6 +7,7 @@ import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
 import type { CommandContext, CommandStatus } from './context.js';
+import { requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
 import { toCommandError } from './output.js';
 
@@ -44,41 +41,6 @@ export async function openServer(
     await takeBack();
     throw error;
   }
-}
-
-/**
- * Makes the data directory and sees that it can be written. Returns how to take that back, as
- * far as nothing was put there.
- *
- * @throws LedgerError `unavailable` when it cannot be used
- */
-export async function requireDataDir(dataDir: string): Promise<() => Promise<void>> {
-  let made: string | undefined;
-  const takeBack = async () => {
-    if (made !== undefined) removeEmptyDirs(dataDir, made);
-  };
-  try {
-    made = await mkdir(dataDir, { recursive: true, mode: 0o700 });
-    const trial = join(dataDir, `.${randomBytes(6).toString('hex')}.trial`);
-    try {
-      await writeFile(trial, Buffer.alloc(4096), { mode: 0o600 });
-    } finally {
-      await rm(trial, { force: true });
-    }
-    return takeBack;
-  } catch (error) {
-    await takeBack();
-    throw describeUnwritable(dataDir, error as NodeJS.ErrnoException);
-  }
-}
-
-function describeUnwritable(dataDir: string, error: NodeJS.ErrnoException): LedgerError {
-  const isFull = error.code === 'ENOSPC' || error.code === 'EDQUOT';
-  const remedy = isFull
-    ? 'its disk is full: free some space, or set MICRODOLLAR_DATA_DIR to another disk'
-    : 'set MICRODOLLAR_DATA_DIR to a directory that can be written';
-  const message = `cannot use the data directory ${dataDir} (${error.code}); ${remedy}`;
-  return new LedgerError('unavailable', message, { details: { data_dir: dataDir }, cause: error });
 }
 
 /** Brings the schema up to date, as the role that owns it. */

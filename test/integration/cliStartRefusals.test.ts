@@ -106,7 +106,7 @@ describe('a data directory that cannot be written', () => {
   if (MAY_MOUNT) {
     it('is refused on a read-only disk', async () => {
       const under = withMounts(`mount -t tmpfs -o ro tmpfs '${dir}'`);
-      expect(await refusalOf({ under })).toMatch(/\(EROFS|ENOENT\); set MICRODOLLAR_DATA_DIR/);
+      expect(await refusalOf({ under })).toContain('(EROFS); set MICRODOLLAR_DATA_DIR');
       expect(readdirSync(dir)).toEqual([]);
     });
   }
