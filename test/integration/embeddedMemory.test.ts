@@ -11,13 +11,13 @@ vi.setConfig({ testTimeout: 180_000 });
 
 /** A /dev with what every container has, but no shm. */
 const WITHOUT_SHM = `
-mount -t tmpfs -o mode=755 tmpfs "$1"
+mount --rbind /dev "$1"
+mount -t tmpfs -o mode=755 tmpfs /dev
 for name in null zero random urandom full; do
-  touch "$1/$name"
-  mount --bind "/dev/$name" "$1/$name"
+  touch "/dev/$name"
+  mount --bind "$1/$name" "/dev/$name"
 done
-ln -s /proc/self/fd "$1/fd"
-mount --move "$1" /dev
+ln -s /proc/self/fd /dev/fd
 shift`;
 const SMALL_SHM = 'mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm';
 

@@ -15,7 +15,7 @@ export function installIn(dir: string): void {
   mkdirSync(modules);
   for (const name of readdirSync(installed)) {
     const target = path.join(installed, name);
-    if (COPIED_PACKAGES.includes(name)) copy(target, path.join(modules, name));
+    if (COPIED_PACKAGES.includes(name)) copy(realpathSync(target), path.join(modules, name));
     else symlinkSync(target, path.join(modules, name));
   }
 }

@@ -59,7 +59,7 @@ export function hasUserName(): boolean {
 }
 
 /**
- * The account may not enter the directories above the cluster (/root, a mkdtemp of root's), and
+ * The account may not enter the directories above the cluster (root's home, a mkdtemp of root's), and
  * they are opened to nobody. On Linux it need not: it is started in the cluster directory, which
  * is its own, and knows it by the name that the kernel gives to every process's own directory.
  * PostgreSQL's processes all stay in the cluster, so the name holds for each of them.
