@@ -4,6 +4,3 @@ export const GENERATION = `coalesce(
 
 /** Position of a row that this transaction writes (R5). */
 export const POSITION = `${GENERATION} + txid_current()`;
-
-/** From here on: written where the ledger did not know the cluster; above every mark. */
-export const UNKNOWN_GENERATION = 524_287n << 44n;

@@ -25,6 +25,9 @@ export const EXA_LOG: Log = {
   except: 'exa_settled_except',
 };
 
+/** From here on: written where the ledger did not know the cluster (R6); above every mark. */
+export const UNKNOWN_GENERATION = 524_287n << 44n;
+
 /** Who pays: the user for personal events, the organization for its own. */
 export interface PayerScope {
   name: 'user' | 'organization';
@@ -78,12 +81,7 @@ export function payerKeySql(row?: string): string {
 }
 
 /** `columns` of the unsettled rows `m` of payer `payer`, by two ranges of one index. */
-export function unsettledRows(
-  log: Log,
-  scope: PayerScope,
-  columns: string,
-  payer: string,
-): string {
+export function unsettledRows(log: Log, scope: PayerScope, columns: string, payer: string): string {
   const ofPayer = `select ${columns}
   from ${log.table} as m
   where ${payerKeySql('m')} = ${scope.keyOf(payer)}
