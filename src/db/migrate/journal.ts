@@ -81,7 +81,7 @@ export async function findUnapplied(database: Queryable): Promise<Migration[]> {
 
 /** Whether a migration marks itself as breaking: it adds its own name to the settings. */
 export function isBreaking(name: string, statements: readonly string[]): boolean {
-  return statements.some((each) => each.includes(`breaking_migrations || '${name}'`));
+  return statements.some((each) => each.includes(`array_append(breaking_migrations, '${name}')`));
 }
 
 /**
