@@ -1,10 +1,5 @@
-import {
-  type Log,
-  type PayerScope,
-  UNKNOWN_GENERATION,
-  unsettledRows,
-} from '../schema/unsettled.js';
-import { GENERATION } from './position.sql.js';
+import { type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
+import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /** Columns of a payer that a settle works with. */
 const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settled_below,

@@ -1,3 +1,5 @@
+export { UNKNOWN_GENERATION } from '../schema/unsettled.js';
+
 /** Base of this session's positions (R6): asked once, then a setting of the session. */
 export const GENERATION = `coalesce(
     nullif(current_setting('microdollar.generation', true), '')::bigint, microdollar_generation())`;
