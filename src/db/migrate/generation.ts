@@ -1,15 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  EXA_LOG,
-  type Log,
-  PAYER_SCOPES,
-  type PayerScope,
-  payerKeySql,
-  UNKNOWN_GENERATION,
-  USAGE_LOG,
-} from '../../schema/unsettled.js';
+import { EXA_LOG, PAYER_SCOPES, UNKNOWN_GENERATION, USAGE_LOG } from '../../schema/unsettled.js';
 import { sqlStateOf } from '../sqlstate.js';
 import type { Queryable } from './journal.js';
+import { restamp } from './restampRows.js';
 import type { Step } from './step.js';
 
 /**
@@ -40,9 +33,7 @@ const NO_BARRIER = '18446744073709551615';
 /** SQLSTATE of a missing right. */
 const NOT_PERMITTED = '42501';
 
-const PAYERS_PER_TRANSACTION = 1_000;
-const ROWS_PER_TRANSACTION = 5_000;
-const WAIT_FOR_OLDER_MS = 10_000;
+const WAIT_FOR_OLDER_MS = 5_000;
 
 /**
  * Whether the ledger knows this cluster. Where it does not (a restored dump, a logical replica made
@@ -176,22 +167,33 @@ function raiseGeneration(from: string, identifier: string | null): Step {
   };
 }
 
-/** Whoever may still write a position above every mark: in a transaction or snapshot from before. */
-const IS_PAST = `
-select s.generation_raised_xid < pg_snapshot_xmin(pg_current_snapshot())
+/** Transactions that have written to a log and are open, those of other roles too. */
+const WRITERS = `
+select coalesce(array_agg(distinct l.virtualtransaction), '{}') as ids
+from pg_locks as l
+where l.locktype = 'relation'
+  and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+  and l.relation in ('microdollar_usage'::regclass, 'exa_usage_log'::regclass)
+  and l.mode = 'RowExclusiveLock'
+  and l.pid is distinct from pg_backend_pid()`;
+
+/** Whether those have ended, and whoever may still write by a snapshot from before. */
+const HAVE_ENDED = `
+select not exists (select from pg_locks as l where l.virtualtransaction = any ($1::text[]))
   and not exists (
     select from pg_stat_activity as a
+    cross join ledger_settings as s
     where a.datname = current_database()
       and a.pid <> pg_backend_pid()
-      and age(a.backend_xmin) >= age(s.generation_raised_xid::xid)) as "isPast"
-from ledger_settings as s
-where s.id = 1`;
+      and age(a.backend_xmin) >= age(s.generation_raised_xid::xid)) as "haveEnded"`;
 
 interface Older {
   haveEnded: boolean;
 }
 
+/** What they write yet has a position above every mark, so it must not be restamped too early. */
 function waitForOlder(older: Older, warnings: string[]): Step {
+  let writers: string[] | null = null;
   let deadlineMs = 0;
   return {
     kind: 'wait',
@@ -202,8 +204,9 @@ function waitForOlder(older: Older, warnings: string[]): Step {
     statements: [],
     work: async (client) => {
       deadlineMs ||= Date.now() + WAIT_FOR_OLDER_MS;
-      const result = await client.query<{ isPast: boolean }>(IS_PAST);
-      older.haveEnded = result.rows[0]?.isPast ?? false;
+      writers ??= (await client.query<{ ids: string[] }>(WRITERS)).rows[0]?.ids ?? [];
+      const result = await client.query<Older>(HAVE_ENDED, [writers]);
+      older.haveEnded = result.rows[0]?.haveEnded ?? false;
       if (older.haveEnded) return 'done';
       if (Date.now() < deadlineMs) {
         await sleep(100);
@@ -214,59 +217,6 @@ function waitForOlder(older: Older, warnings: string[]): Step {
           'exact, but not settled until `microdollar migrate` is run again after they have ended',
       );
       return 'done';
-    },
-  };
-}
-
-/**
- * Rows with a position above every mark get one of this transaction: for a settle they are as if
- * appended by it. Reaches them payer by payer, through the index of unsettled rows.
- */
-const restampText = (log: Log, scope: PayerScope) => `
-with block as materialized (
-  select u.id
-  from ${scope.payers} as u
-  where $1::text is null or u.id > $1::${scope.idType}
-  order by u.id
-  limit ${PAYERS_PER_TRANSACTION}
-), unknown as materialized (
-  select m.id
-  from block as u
-  cross join lateral (
-    select m.id
-    from ${log.table} as m
-    where ${payerKeySql('m')} = ${scope.keyOf('u')}
-      and ${scope.owns('m', 'u')}
-      and m.position is not null
-      and m.position >= ${UNKNOWN_GENERATION}
-  ) as m
-  limit ${ROWS_PER_TRANSACTION}
-), restamped as (
-  update ${log.table} as m
-  set position = microdollar_position()
-  where m.id = any (array(select r.id from unknown as r))
-    and m.position >= ${UNKNOWN_GENERATION}
-)
-select (select count(*)::integer from unknown) as rows,
-  (select u.id::text from block as u order by u.id desc limit 1) as last`;
-
-function restamp(log: Log, scope: PayerScope): Step {
-  const text = restampText(log, scope);
-  let after: string | null = null;
-  return {
-    kind: 'restamp_rows',
-    subject: `${log.table}, of ${scope.payers}: what was written meanwhile`,
-    tables: [log.table],
-    lock: 'none',
-    duration: 'long',
-    statements: [],
-    work: async (client) => {
-      const result = await client.query<{ rows: number; last: string | null }>(text, [after]);
-      const { rows = 0, last = null } = result.rows[0] ?? {};
-      // Full: there may be more of the same payers.
-      if (rows === ROWS_PER_TRANSACTION) return 'again';
-      after = last;
-      return last === null ? 'done' : 'again';
     },
   };
 }
