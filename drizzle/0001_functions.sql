@@ -38,11 +38,14 @@ ON CONFLICT DO NOTHING;
 -- same identifier, and a dump of the original may hold marks above its transaction ids.
 --
 -- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
--- time, for `migrate` may end that state. Where a role may not read the identifier (some hosted
+-- time, for `migrate` may end that state. Where the owner may not read the identifier (some hosted
 -- servers), only the second test is made: in a statement of its own, for a statement that names a
 -- function which its role may not execute fails whether it would be reached or not.
+--
+-- With the owner's rights: as a column default it runs for programs that may insert usage, and may
+-- not read the ledger's settings (R7).
 CREATE OR REPLACE FUNCTION microdollar_generation() RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 declare
   v_base bigint;
   v_has_reached boolean;

@@ -71,6 +71,24 @@ describe('usage rows of other programs', () => {
     expect(await reported()).toBe(before);
   });
 
+  it('may come from a role that may insert usage and nothing else', async () => {
+    await createMigrated();
+    await migrate(database.url, { countForeignRows: true });
+    const role = `writer_${process.pid}`;
+    await query(`create role ${role}`);
+    await query(`grant insert on microdollar_usage to ${role}`);
+    const client = await database.pool.connect();
+    await client.query(`set role ${role}`);
+    await client.query(
+      `insert into microdollar_usage (id, kilo_user_id, cost) values (gen_random_uuid(), 'ada', 7)`,
+    );
+    await client.query('reset role');
+    client.release();
+    expect(await reported()).toBe(7);
+    await query(`drop owned by ${role}`);
+    await query(`drop role ${role}`);
+  });
+
   it('are as they were for whoever did not ask', async () => {
     await createMigrated();
     await migrate(database.url, { countForeignRows: true });

@@ -236,18 +236,21 @@ describe('a cluster that is known', () => {
     expect((await planMigration(database.url)).steps).toEqual([]);
   });
 
-  it('is known to a role that may not read the identifier', async () => {
+  it('is known where the owner may not read the identifier', async () => {
     await query('revoke execute on function pg_control_system() from public');
-    const role = `service_${process.pid}`;
+    const role = `owner_${process.pid}`;
     await query(`create role ${role}`);
-    await query(`grant select on all tables in schema public to ${role}`);
-    const client = await database.pool.connect();
+    await query(`grant select on ledger_settings to ${role}`);
+    await query(`grant create on schema public to ${role}`);
+    await query(`alter function microdollar_generation() owner to ${role}`);
     try {
-      await client.query(`set role ${role}`);
-      expect(await isKnownCluster(client)).toBe(true);
+      expect(await isKnownCluster(database.pool)).toBe(true);
+      await query(`update ledger_settings set position_seen = ${AHEAD}`);
+      await using sessions = await openSessions(database.url, 1);
+      const [fresh] = sessions.all;
+      if (fresh) expect(await isKnownCluster(fresh.client)).toBe(false);
     } finally {
-      await client.query('reset role');
-      client.release();
+      await query('alter function microdollar_generation() owner to current_user');
       await query(`drop owned by ${role}`);
       await query(`drop role ${role}`);
     }
