@@ -293,8 +293,7 @@ describe('carrying over beside programs of then', () => {
     await migrate(database.url);
     const failures = await Promise.all(writers.map((writer) => writer.done));
     for (const failure of failures) expect(['42883', '42P01', 'XX000']).toContain(failure);
-    const rows =
-      await query(`select count(*)::integer as n from microdollar_usage where model is null
+    const rows = await query(`select count(*)::integer as n from microdollar_usage where model = 'm'
       and kilo_user_id in ('user 1', 'user 2')`);
     expect(rows[0].n).toBeGreaterThanOrEqual(writers.reduce((sum, each) => sum + each.answered, 0));
     await expectCarriedOver();
@@ -335,8 +334,8 @@ function startOldWriter(writer: number) {
         };
         const isOwn = n % 3 === 0;
         if (isOwn) await client.query('begin');
-        await recordBeforeLog(client as never, event, !isOwn);
-        await recordExaBeforeLog(client as never, event, { inPlace: n % 2 === 0, allowance: 20 });
+        await recordBeforeLog(client, event, !isOwn);
+        await recordExaBeforeLog(client, event, { inPlace: n % 2 === 0, allowance: 20 });
         if (isOwn) await client.query('commit');
         state.answered++;
       }

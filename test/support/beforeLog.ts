@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type pg from 'pg';
@@ -16,35 +17,46 @@ export async function createDatabaseBeforeLog(): Promise<TestDatabase> {
 }
 
 export interface OldEvent {
+  id?: string;
   kilo_user_id: string;
   organization_id?: string | null;
   cost: number;
   created_at?: string | null;
 }
 
+export interface OldAnswer {
+  status: string;
+  created_at: string;
+}
+
 /** What a program of then sends: one event, in place where it can, or appended. */
-export function recordBeforeLog(
-  database: pg.Pool | pg.Client,
-  { kilo_user_id, organization_id = null, cost, created_at = null }: OldEvent,
+export async function recordBeforeLog(
+  database: pg.Pool | pg.ClientBase,
+  { id, kilo_user_id, organization_id = null, cost, created_at = null }: OldEvent,
   inPlace: boolean,
-) {
-  return database.query(
+): Promise<OldAnswer | undefined> {
+  const result = await database.query<OldAnswer>(
     `/* old program */
-    select * from microdollar_record_usage(gen_random_uuid(), $1, $2, null, null, null, null, null,
-      $3, 1, 1, 0, 0, null, false, $4, null, $5)`,
-    [kilo_user_id, organization_id, cost, created_at, inPlace],
+    select status, created_at
+    from microdollar_record_usage($1, $2, $3, null, 'm', null, null, null, $4, 5, 0, 0, 0, null,
+      false, $5, null, $6)`,
+    [id ?? randomUUID(), kilo_user_id, organization_id, cost, created_at, inPlace],
   );
+  return result.rows[0];
 }
 
 /** The same for a request to Exa; `allowance` as the option of the process was. */
-export function recordExaBeforeLog(
-  database: pg.Pool | pg.Client,
-  { kilo_user_id, organization_id = null, cost, created_at = null }: OldEvent,
+export async function recordExaBeforeLog(
+  database: pg.Pool | pg.ClientBase,
+  { id, kilo_user_id, organization_id = null, cost, created_at = null }: OldEvent,
   options: { inPlace: boolean; allowance: number },
-) {
-  return database.query(
+): Promise<OldAnswer | undefined> {
+  const { inPlace, allowance } = options;
+  const result = await database.query<OldAnswer>(
     `/* old program */
-    select * from microdollar_record_exa_usage(gen_random_uuid(), $1, $2, $3, '/search', $4, $5, $6)`,
-    [kilo_user_id, organization_id, cost, created_at, options.allowance, options.inPlace],
+    select status, created_at
+    from microdollar_record_exa_usage($1, $2, $3, $4, '/search', $5, $6, $7)`,
+    [id ?? randomUUID(), kilo_user_id, organization_id, cost, created_at, allowance, inPlace],
   );
+  return result.rows[0];
 }
