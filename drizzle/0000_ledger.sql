@@ -220,9 +220,11 @@ CREATE TABLE "ledger_settings" (
 	"system_identifier" text,
 	"generation" bigint DEFAULT 1 NOT NULL,
 	"position_seen" bigint DEFAULT 0 NOT NULL,
+	"generation_raised_xid" "xid8",
 	"settled_everywhere_below" bigint DEFAULT 0 NOT NULL,
 	"swept_at" timestamp with time zone,
 	"exa_free_allowance_microdollars" bigint DEFAULT 10000000 NOT NULL,
+	"breaking_migrations" text[] DEFAULT '{}' NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "ledger_settings_one_row" CHECK ("ledger_settings"."id" = 1),
 	CONSTRAINT "ledger_settings_read_mode" CHECK ("ledger_settings"."read_mode" in ('raw', 'shadow', 'rollup'))

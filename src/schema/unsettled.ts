@@ -25,6 +25,9 @@ export const EXA_LOG: Log = {
   except: 'exa_settled_except',
 };
 
+/** From here on: written where the ledger did not know the cluster (R6); above every mark. */
+export const UNKNOWN_GENERATION = 524_287n << 44n;
+
 /** Who pays: the user for personal events, the organization for its own. */
 export interface PayerScope {
   name: 'user' | 'organization';
