@@ -17,6 +17,7 @@ import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
 import { Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
+import { Twins } from './record/twins.js';
 import type {
   BatchResult,
   ExaUsage,
@@ -75,18 +76,30 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('settle'), named),
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
-    onRetry: (cause) => metrics.retries.inc({ cause }),
+    onRetry: (cause) => onRetry(cause),
     onError: (error, payer) => tell(error, 'settle', { payer }),
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const asideQuery = queryOnPool(connections.pool('aside'), named);
+  const onRetry = (cause: string) => metrics.retries.inc({ cause });
+  const twins = new Twins({
+    waitMs: options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs,
+    onHeld: () => onRetry('55P03'),
+  });
   const recorder = new Recorder({
     query: queryOnPool(connections.pool('write', lanes), named, onWait),
-    twinQuery: queryOnPool(connections.pool('aside'), named),
+    asideQuery,
+    twins,
     lookups,
     metrics,
     onAppended: (payer) => settler.appended(payer),
   });
-  const exaQuery = queryOnPool(connections.pool('exa'), named);
+  const exa = {
+    query: queryOnPool(connections.pool('exa'), named),
+    asideQuery,
+    twins,
+    onRetry,
+  };
   const queue = new GroupCommit({
     write: (events) => recorder.write(events),
     lanes,
@@ -229,8 +242,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   function recordExa(usage: ExaUsage): Promise<RecordResult> {
     return track('exa', async () => {
       const valid = clean((cleaning) => validateExaUsage(usage, cleaning));
-      const onRetry = (cause: string) => metrics.retries.inc({ cause });
-      const recorded = await recordExaUsage(exaQuery, valid, onRetry);
+      const recorded = await recordExaUsage(valid, exa);
       settler.appended(valid);
       return withBalance(recorded, valid);
     });
