@@ -11,7 +11,7 @@ export function checkInvariants(pool: pg.Pool): Promise<string[]> {
   return inOneSnapshot(pool, INVARIANTS);
 }
 
-/** After a fold with no writers: nothing pending, and the base tables alone are exact. */
+/** After a fold with no writers: nothing unsettled, and the base tables alone are exact. */
 export function checkFolded(pool: pg.Pool): Promise<string[]> {
   return inOneSnapshot(pool, FOLDED);
 }

@@ -1,14 +1,59 @@
 /**
  * Each statement returns one row per violation: `message`. They recompute from the sources (raw
- * usage, archived cost, Exa log) without using the ledger's own expressions, so a mistake in the
- * one is not repeated in the other.
+ * usage, archived cost, Exa log, marks) without using the ledger's own expressions, so a mistake
+ * in the one is not repeated in the other.
  */
 
+interface LogTable {
+  name: 'microdollar_usage' | 'exa_usage_log';
+  /** Columns of a payer: the mark and its exceptions. */
+  mark: string;
+  exceptions: string;
+}
+
+const USAGE: LogTable = {
+  name: 'microdollar_usage',
+  mark: 'settled_below',
+  exceptions: 'settled_except',
+};
+const EXA: LogTable = {
+  name: 'exa_usage_log',
+  mark: 'exa_settled_below',
+  exceptions: 'exa_settled_except',
+};
+const LOGS = [USAGE, EXA];
+
+/** Every payer with its mark for a log; a person and an organization may have the same text. */
+const marksOf = (log: LogTable) => `
+  select 'person ' || id as payer, ${log.mark} as mark, ${log.exceptions} as exceptions
+  from kilocode_users
+  union all
+  select 'organization ' || id::text, ${log.mark}, ${log.exceptions}
+  from organizations`;
+
+/**
+ * Rows of a log, each with whether the counters have it: it names no transaction, or one that its
+ * payer's mark has passed and that is no exception. Whose payer does not exist is not in them.
+ */
+const rowsOf = (log: LogTable) => `
+  select r.id, r.kilo_user_id, r.organization_id, r.created_at, r.cost::numeric as cost, r.position,
+    case
+      when r.position is null then true
+      when marks.payer is null then false
+      else r.position < marks.mark
+        and not exists (select from unnest(marks.exceptions) as e where e = r.position)
+    end as is_settled
+  from ${log.name} as r
+  left join (${marksOf(log)}) as marks
+    on marks.payer = coalesce('organization ' || r.organization_id::text,
+      'person ' || r.kilo_user_id)`;
+
 /** Sources of a usage day: raw rows and what was archived, per (user, organization, UTC day). */
-const USAGE_SOURCES = `
+const usageSources = (which: 'all' | 'settled') => `
   select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date as usage_date,
-    cost::numeric as raw, 0::numeric as archived
-  from microdollar_usage
+    cost as raw, 0::numeric as archived
+  from (${rowsOf(USAGE)}) as rows
+  ${which === 'settled' ? 'where is_settled' : ''}
   union all
   select kilo_user_id, organization_id, usage_date, 0, archived_cost_microdollars
   from microdollar_usage_daily`;
@@ -18,7 +63,7 @@ const KEY = (day: string) =>
     coalesce(organization_id::text, '-'), ${day})`;
 
 /** I2, I7, I8: both directions at once; a side that has no row counts 0. */
-const dailyMismatch = (reportedFrom: string, name: string) => `
+const dailyMismatch = (reportedFrom: string, which: 'all' | 'settled', name: string) => `
 select format('${name} %s: reported %s, expected %s (raw %s, archived %s), drift %s%s',
   ${KEY('usage_date')}, reported, raw + archived, raw, archived, reported - raw - archived,
   case when not has_reported then ', missing' when not has_source then ', orphan' else '' end)
@@ -34,7 +79,7 @@ from (
     from ${reportedFrom}
     union all
     select kilo_user_id, organization_id, usage_date, 0, raw, archived, false
-    from (${USAGE_SOURCES}) as sources
+    from (${usageSources(which)}) as sources
   ) as sides
   group by kilo_user_id, organization_id, usage_date
 ) as days
@@ -47,36 +92,30 @@ from ${table}
 group by kilo_user_id, organization_id, ${day}
 having count(*) > 1`;
 
-/** Exa per (user, organization, UTC month) from the log; the month's first allowance counts. */
-const EXA_SOURCES = `
+/** Exa per (user, organization, UTC month) from the log; a month keeps the allowance of its row. */
+const exaSources = (which: 'all' | 'settled') => `
   select log.kilo_user_id, log.organization_id, log.month, log.total, log.requests,
     coalesce(
-      (select e.free_allowance_microdollars
+      (select min(e.free_allowance_microdollars)
       from exa_monthly_usage as e
       where e.kilo_user_id = log.kilo_user_id
         and e.organization_id is not distinct from log.organization_id
-        and e.month = log.month
-      limit 1),
-      (select p.free_allowance_microdollars
-      from microdollar_usage_pending as p
-      where p.kilo_user_id = log.kilo_user_id
-        and p.organization_id is not distinct from log.organization_id
-        and p.exa_month = log.month
-      order by p.xid, p.created_at
-      limit 1)) as allowance
+        and e.month = log.month),
+      (select s.exa_free_allowance_microdollars from ledger_settings as s)) as allowance
   from (
     select kilo_user_id, organization_id,
       date_trunc('month', created_at at time zone 'UTC')::date as month,
-      sum(cost)::numeric as total, count(*) filter (where cost <> 0) as requests
-    from exa_usage_log
+      sum(cost) as total, count(*) filter (where cost <> 0) as requests
+    from (${rowsOf(EXA)}) as rows
+    ${which === 'settled' ? 'where is_settled' : ''}
     group by 1, 2, 3
   ) as log`;
 
-const EXA_CHARGED = `
-  select kilo_user_id, organization_id, greatest(0, total - coalesce(allowance, 0)) as charged
-  from (${EXA_SOURCES}) as months`;
+const exaCharged = (which: 'all' | 'settled') => `
+  select kilo_user_id, organization_id, greatest(0, total - allowance) as charged
+  from (${exaSources(which)}) as months`;
 
-const exaMismatch = (reportedFrom: string, name: string) => `
+const exaMismatch = (reportedFrom: string, which: 'all' | 'settled', name: string) => `
 select format('${name} %s: reported cost %s charged %s requests %s, '
     || 'expected cost %s charged %s requests %s', ${KEY('month')},
   reported_total, reported_charged, reported_requests,
@@ -95,7 +134,7 @@ from (
     from ${reportedFrom}
     union all
     select kilo_user_id, organization_id, month, 0, 0, 0, total, requests, allowance
-    from (${EXA_SOURCES}) as sources
+    from (${exaSources(which)}) as sources
   ) as sides
   group by kilo_user_id, organization_id, month
 ) as months
@@ -108,8 +147,7 @@ interface Payer {
   table: string;
   view: string;
   viewId: string;
-  balanceFunction: string;
-  /** The payer of a usage, rollup, pending or Exa row; null when someone else pays. */
+  /** The payer of a usage, rollup or Exa row; null when someone else pays. */
   payerOf: string;
 }
 
@@ -118,7 +156,6 @@ const USER: Payer = {
   table: 'kilocode_users',
   view: 'kilocode_user_balances',
   viewId: 'kilo_user_id',
-  balanceFunction: 'microdollar_user_balance',
   payerOf: 'case when organization_id is null then kilo_user_id end',
 };
 
@@ -127,18 +164,23 @@ const ORGANIZATION: Payer = {
   table: 'organizations',
   view: 'organization_balances',
   viewId: 'organization_id',
-  balanceFunction: 'microdollar_organization_balance',
   payerOf: 'organization_id',
 };
 
-/** I5: view = opening + own usage + own archived cost + Exa charged. */
-const balanceMismatch = (payer: Payer) => `
-select format('I5 ${payer.name}=%s: reported %s, expected %s '
+/** I5: opening + own usage + own archived cost + Exa charged, against the view or the payer's row. */
+const balanceMismatch = (
+  payer: Payer,
+  reportedFrom: 'balances' | 'payers',
+  which: 'all' | 'settled',
+  name: string,
+) => `
+select format('${name} ${payer.name}=%s: reported %s, expected %s '
     || '(opening %s, usage %s, archived %s, exa charged %s), drift %s',
   id, coalesce(reported::text, 'nothing'), expected, opening, usage, archived, charged,
   coalesce(reported, 0) - expected) as message
 from (
-  select payers.id, balances.microdollars_used as reported,
+  select payers.id,
+    ${reportedFrom}.microdollars_used::numeric as reported,
     payers.opening_microdollars_used as opening,
     coalesce(usage.amount, 0) as usage, coalesce(archived.amount, 0) as archived,
     coalesce(exa.amount, 0) as charged,
@@ -147,8 +189,9 @@ from (
   from ${payer.table} as payers
   left join ${payer.view} as balances on balances.${payer.viewId} = payers.id
   left join (
-    select ${payer.payerOf} as id, sum(cost)::numeric as amount
-    from microdollar_usage
+    select ${payer.payerOf} as id, sum(cost) as amount
+    from (${rowsOf(USAGE)}) as rows
+    ${which === 'settled' ? 'where is_settled' : ''}
     group by 1
   ) as usage on usage.id = payers.id
   left join (
@@ -158,83 +201,85 @@ from (
   ) as archived on archived.id = payers.id
   left join (
     select ${payer.payerOf} as id, sum(charged) as amount
-    from (${EXA_CHARGED}) as charges
+    from (${exaCharged(which)}) as charges
     group by 1
   ) as exa on exa.id = payers.id
 ) as balances
 where reported is distinct from expected`;
 
-const functionMismatch = (payer: Payer) => `
-select format('I5 ${payer.name}=%s: ${payer.balanceFunction} %s, ${payer.view} %s',
-  ${payer.viewId}, coalesce(${payer.balanceFunction}(${payer.viewId})::text, 'null'),
-  microdollars_used) as message
-from ${payer.view}
-where ${payer.balanceFunction}(${payer.viewId}) is distinct from microdollars_used`;
-
 /** Cost that no balance reports: its payer does not exist. */
-const unknownPayer = (payer: Payer, table: string, cost: string) => `
-select format('I5 ${payer.name}=%s: no such ${payer.name}, but %s microdollars in ${table}',
+const unknownPayer = (payer: Payer, log: LogTable) => `
+select format('I5 ${payer.name}=%s: no such ${payer.name}, but %s microdollars in ${log.name}',
   rows.id, sum(rows.cost)) as message
-from (select ${payer.payerOf} as id, ${cost} as cost from ${table}) as rows
+from (select ${payer.payerOf} as id, cost from ${log.name}) as rows
 left join ${payer.table} as payers on payers.id = rows.id
 where rows.cost <> 0
   and rows.id is not null
   and payers.id is null
 group by rows.id`;
 
-/** A pending row below the floor is skipped by the balance functions, and never folded. */
-const belowFloor = (payer: Payer) => `
-select format('pending_floor ${payer.name}=%s: pending row %s of %s microdollars, '
-    || 'xid %s below floor %s', payers.id, pending.id, pending.cost, pending.xid,
-  payers.pending_floor) as message
-from (
-  select ${payer.payerOf} as payer_id, id, xid, cost_microdollars as cost
-  from microdollar_usage_pending
-) as pending
-join ${payer.table} as payers on payers.id = pending.payer_id
-where pending.xid < payers.pending_floor`;
+/** At or above the mark nothing is settled anyway; an unknown exception would hide rows. */
+const wrongExceptions = (log: LogTable) => `
+select format('mark of %s for ${log.name}: exception %s, mark %s', payer,
+  coalesce(e::text, 'null'), mark) as message
+from (${marksOf(log)}) as marks
+cross join unnest(exceptions) as e
+where e is null
+  or e >= mark`;
+
+/** No transaction has an id from here on yet: what it will write would count as settled. */
+const marksAhead = (log: LogTable) => `
+select format('mark of %s for ${log.name}: %s, the present is %s', payer, mark, present) as message
+from (${marksOf(log)}) as marks
+cross join (
+  select generation * 17592186044416 + pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    as present
+  from ledger_settings
+) as now
+where mark > present`;
+
+/** Proofs skip everything below; an unsettled row there would be taken for a settled one. */
+const belowLowWater = (log: LogTable) => `
+select format('${log.name} %s: unsettled at %s, below settled_everywhere_below %s', rows.id,
+  rows.position, settings.settled_everywhere_below) as message
+from (${rowsOf(log)}) as rows
+cross join ledger_settings as settings
+where not rows.is_settled
+  and rows.position < settings.settled_everywhere_below`;
 
 const METADATA_WITHOUT_USAGE = `
 select format('I1 metadata id=%s: no usage row', m.id) as message
 from microdollar_usage_metadata as m
 where not exists (select from microdollar_usage as u where u.id = m.id)`;
 
-const SHAPELESS_PENDING = `
-select format('pending row %s: must have either usage_date or exa_month', id) as message
-from microdollar_usage_pending
-where (usage_date is null) = (exa_month is null)`;
-
-const baseBalance = (payer: Payer) => `
-select format('folded ${payer.name}=%s: row %s, view %s', payers.id, payers.microdollars_used,
-  balances.microdollars_used) as message
-from ${payer.table} as payers
-left join ${payer.view} as balances on balances.${payer.viewId} = payers.id
-where payers.microdollars_used is distinct from balances.microdollars_used`;
-
 const PAYERS = [USER, ORGANIZATION];
 
+/** The base rows hold what is settled, at every instant; once folded, everything. */
+const baseMismatch = (which: 'all' | 'settled', name: string) => [
+  dailyMismatch('microdollar_usage_daily', which, `${name} daily`),
+  exaMismatch('exa_monthly_usage', which, `${name} Exa`),
+  ...PAYERS.map((payer) => balanceMismatch(payer, 'payers', which, `${name} balance`)),
+];
+
 export const INVARIANTS: readonly string[] = [
-  dailyMismatch('microdollar_usage_daily_exact', 'I2'),
+  dailyMismatch('microdollar_usage_daily_exact', 'all', 'I2'),
   duplicateKeys('microdollar_usage_daily', 'usage_date'),
   duplicateKeys('exa_monthly_usage', 'month'),
-  exaMismatch('exa_monthly_usage_exact', 'Exa'),
-  ...PAYERS.flatMap((payer) => [
-    balanceMismatch(payer),
-    functionMismatch(payer),
-    unknownPayer(payer, 'microdollar_usage', 'cost'),
-    unknownPayer(payer, 'microdollar_usage_pending', 'cost_microdollars'),
-    unknownPayer(payer, 'exa_usage_log', 'cost'),
-    belowFloor(payer),
-  ]),
+  exaMismatch('exa_monthly_usage_exact', 'all', 'Exa'),
+  ...PAYERS.map((payer) => balanceMismatch(payer, 'balances', 'all', 'I5')),
+  ...PAYERS.flatMap((payer) => LOGS.map((log) => unknownPayer(payer, log))),
+  ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log), belowLowWater(log)]),
+  ...baseMismatch('settled', 'base'),
   METADATA_WITHOUT_USAGE,
-  SHAPELESS_PENDING,
 ];
 
 export const FOLDED: readonly string[] = [
-  `select format('folded: %s pending rows', count(*)) as message
-  from microdollar_usage_pending
-  having count(*) > 0`,
-  dailyMismatch('microdollar_usage_daily', 'folded daily'),
-  exaMismatch('exa_monthly_usage', 'folded Exa'),
-  ...PAYERS.map(baseBalance),
+  ...LOGS.map(
+    (log) => `
+select format('folded: %s unsettled rows in ${log.name}', count(*)) as message
+from (${rowsOf(log)}) as rows
+where not is_settled
+having count(*) > 0`,
+  ),
+  ...baseMismatch('all', 'folded'),
 ];
