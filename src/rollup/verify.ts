@@ -9,7 +9,7 @@ import {
   sourceRangeStatement,
 } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase, whileAway } from './database.js';
-import { readRange } from './errors.js';
+import { readRange } from './days.js';
 import { fallBackToRaw } from './readMode.js';
 
 /**
