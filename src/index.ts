@@ -1,8 +1,21 @@
 export { softDeleteUser } from './accounts/softDelete.js';
 export { type ErrorCode, LedgerError } from './errors.js';
-export { createLedger } from './ledger.js';
-export type * from './ledgerTypes.js';
+export type {
+  AnswerSource,
+  DailyUsage,
+  DailyUsageQuery,
+  FoldReport,
+  LedgerOptions,
+  Log,
+  PendingStatus,
+  PublicLedger as Ledger,
+  ReadMode,
+  ReadModeGate,
+  ReadModeStatus,
+  WithoutBalance,
+} from './ledgerTypes.js';
 export { formatUsd, fromMicrodollars, toMicrodollars } from './money.js';
+export { createLedger } from './publicLedger.js';
 export {
   type Executor,
   insertUsageAndMetadataWithBalanceUpdate,

@@ -1,136 +1,156 @@
 import { finishScrubs } from './accounts/softDelete.js';
-import { Fold, startBackgroundFold } from './counter/fold.js';
+import { type BackgroundTask, startTask } from './background.js';
+import { CONNECTION_USES, Connections } from './connections.js';
+import { Settler } from './counter/settler.js';
+import { Sweep } from './counter/sweep.js';
 import { assertMigrated } from './db/migrate.js';
-import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 import { queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
-import type { Ledger, LedgerOptions } from './ledgerTypes.js';
+import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
+import { SILENT } from './log.js';
 import { createMetrics } from './metrics.js';
-import { toSafeInteger } from './money.js';
+import { toExactInteger } from './money.js';
 import { type Cleaning, validateEvent } from './record/event.js';
 import { recordExaUsage, validateExaUsage } from './record/exa.js';
 import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
 import { Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
-import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
+import type {
+  BatchResult,
+  ExaUsage,
+  RecordedEvent,
+  RecordResult,
+  UsageEvent,
+} from './record/types.js';
 import { Reports } from './report/report.js';
 import { ShadowReads } from './report/shadow.js';
 import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
 
-const DEFAULTS = {
-  poolSize: 10,
-  lockTimeoutMs: 5_000,
-  statementTimeoutMs: 15_000,
-  exaFreeAllowanceMicrodollars: 10_000_000,
-} as const;
+const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_000 } as const;
 
-/** Statements of group commit in flight at once. */
-const LANES = 4;
 const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
-/** Lookups left as text, and soft deletes that waited for writes in flight. */
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
-const SHADOW_BUDGET_MS = 2_000;
+const SETTLE_INTERVAL_MS = 50;
+/** Rows that others left unsettled; a process settles its own by itself. */
+const SWEEP_INTERVAL_MS = 60_000;
 
 /**
- * Opens a ledger on a migrated database. Writes, the fold and everything else have pools of their
- * own, so that no kind of work can starve another of connections.
- * @throws LedgerError `unavailable` when the database cannot be reached, or lacks migrations
+ * Opens a ledger on a migrated database.
+ * @throws LedgerError `invalid_request` without a database URL; `unavailable` when the database
+ *   cannot be reached, or lacks migrations
  */
 export async function createLedger(options: LedgerOptions): Promise<Ledger> {
+  if (typeof options?.databaseUrl !== 'string' || options.databaseUrl === '') {
+    throw new LedgerError(
+      'invalid_request',
+      'databaseUrl is required: createLedger({ databaseUrl: "postgres://..." })',
+      { details: { field: 'databaseUrl' } },
+    );
+  }
   const metrics = createMetrics();
-  const lockTimeoutMs = options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs;
-  const statementTimeoutMs = options.statementTimeoutMs ?? DEFAULTS.statementTimeoutMs;
+  const log = options.log ?? SILENT;
   const named = options.preparedStatements ?? true;
   const groupCommit = options.groupCommit ?? true;
   const poolSize = options.poolSize ?? DEFAULTS.poolSize;
-  const onWait = () => metrics.poolWaits.inc();
-  const open = (
-    use: string,
-    size: number,
-    settings: readonly string[],
-    url = options.databaseUrl,
-  ) =>
-    createPool({
-      url,
-      size,
-      applicationName: `microdollar ${use}`,
-      lockTimeoutMs,
-      statementTimeoutMs,
-      settings,
-      viaPooler: !named,
-    });
-
-  const writePool = open(
-    'write',
-    groupCommit ? Math.min(LANES, poolSize) : poolSize,
-    WRITE_SETTINGS,
-  );
-  const foldPool = open('fold', 1, ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off']);
-  const pool = open('ledger', poolSize, READ_SETTINGS);
-  const readPool = options.replicaUrl
-    ? open('read', poolSize, READ_SETTINGS, options.replicaUrl)
-    : pool;
-  // Comparisons scan raw usage: a connection of their own, and a budget of time.
-  const shadowPool = createPool({
-    url: options.replicaUrl ?? options.databaseUrl,
-    size: 1,
-    applicationName: 'microdollar shadow',
-    lockTimeoutMs,
-    statementTimeoutMs: SHADOW_BUDGET_MS,
-    settings: ['jit=off'],
+  const lanes = groupCommit ? Math.min(CONNECTION_USES.write.size, poolSize) : poolSize;
+  const lookups = new LookupCache();
+  const connections = new Connections({
+    databaseUrl: options.databaseUrl,
+    replicaUrl: options.replicaUrl,
+    poolSize,
+    lockTimeoutMs: options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs,
+    statementTimeoutMs: options.statementTimeoutMs ?? DEFAULTS.statementTimeoutMs,
     viaPooler: !named,
+    onLost: () => recorder.forget(),
   });
-  const pools = new Set([writePool, foldPool, pool, readPool, shadowPool]);
+  const pool = connections.pool('ledger');
+  const readPool = connections.pool('read');
+  const onWait = () => metrics.poolWaits.inc();
   const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
-  try {
-    await assertMigrated(pool);
-    await modes.start();
-  } catch (error) {
-    await Promise.all([...pools].map((each) => each.end()));
-    throw toLedgerError(error);
-  }
-
-  const writeQuery = queryOnPool(writePool, named, onWait);
-  const foldQuery = queryOnPool(foldPool, false);
-  const readQuery = queryOnPool(readPool, named, onWait);
-  const inPlace = !(options.appendAlways ?? false);
-  const recorder = new Recorder(writeQuery, new LookupCache(), metrics, inPlace);
+  const settler = new Settler({
+    query: queryOnPool(connections.pool('settle'), named),
+    settlesForAnswers: !(options.appendAlways ?? false),
+    onSettled: (rows) => metrics.folded.inc(rows),
+    onRetry: (cause) => metrics.retries.inc({ cause }),
+    onError: (error, payer) => tell(error, 'settle', { payer }),
+  });
+  const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const recorder = new Recorder({
+    query: queryOnPool(connections.pool('write', lanes), named, onWait),
+    twinQuery: queryOnPool(connections.pool('aside'), named),
+    lookups,
+    metrics,
+    onAppended: (payer) => settler.appended(payer),
+  });
+  const exaQuery = queryOnPool(connections.pool('exa'), named);
   const queue = new GroupCommit({
     write: (events) => recorder.write(events),
-    lanes: groupCommit ? Math.min(LANES, poolSize) : poolSize,
+    lanes,
     maxBatch: groupCommit ? MAX_BATCH : 1,
     maxQueue: MAX_QUEUE,
   });
   const shadow = new ShadowReads(
-    queryOnPool(shadowPool, false),
+    queryOnPool(connections.pool('shadow'), false),
     (isEqual, example) => modes.note(isEqual, example),
     metrics,
   );
   const reports = new Reports(
-    readQuery,
+    queryOnPool(readPool, named, onWait),
     () => modes.mode(),
     (mode, range) => shadow.sample(mode, range),
     metrics,
   );
-  const fold = new Fold(foldQuery, metrics);
-  const background =
-    (options.backgroundFold ?? true)
-      ? startBackgroundFold(fold, metrics, { busyIntervalMs: 50, idleIntervalMs: 250 })
-      : null;
+  try {
+    await assertMigrated(pool);
+    await modes.start();
+  } catch (error) {
+    await connections.end();
+    throw toLedgerError(error);
+  }
+  const tasks = startTasks();
+
+  function tell(error: unknown, task: string, details: object = {}): void {
+    metrics.backgroundErrors.inc({ task });
+    log.error({ task, ...details, err: toLedgerError(error) }, `${task} failed; it is tried again`);
+  }
+
+  function startTasks(): (BackgroundTask | { stop(): Promise<void> })[] {
+    const onError = (error: unknown, task: string) => tell(error, task);
+    const housekeeping = startTask({
+      name: 'housekeeping',
+      intervalMs: HOUSEKEEPING_INTERVAL_MS,
+      onError,
+      run: async () => {
+        const housekeepingPool = connections.pool('housekeeping');
+        await resolvePendingLookups(queryOnPool(housekeepingPool, false));
+        await finishScrubs(housekeepingPool);
+      },
+    });
+    if (!(options.backgroundFold ?? true)) return [housekeeping];
+    const settling = startTask({
+      name: 'settle',
+      intervalMs: SETTLE_INTERVAL_MS,
+      errorIntervalMs: 1_000,
+      onError,
+      run: () => settler.settleDue(),
+    });
+    const sweeping = startTask({
+      name: 'sweep',
+      // Spread over processes that began together.
+      intervalMs: () => SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      onError,
+      run: () => sweep.pass(),
+    });
+    return [housekeeping, settling, sweeping];
+  }
+
   const verifying = options.backgroundVerify
     ? startBackgroundVerify(options.databaseUrl, metrics)
     : null;
-  let housekeeping: Promise<unknown> = Promise.resolve();
-  const housekeepingTimer = setInterval(() => {
-    housekeeping = resolvePendingLookups(foldQuery)
-      .then(() => finishScrubs(foldPool))
-      .catch(() => metrics.foldErrors.inc());
-  }, HOUSEKEEPING_INTERVAL_MS);
-  housekeepingTimer.unref();
 
   let closing: Promise<void> | null = null;
   const inFlight = new Set<Promise<unknown>>();
@@ -156,21 +176,49 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     }
   }
 
-  async function clean<T>(validate: (cleaning: Cleaning) => T): Promise<T> {
+  function clean<T>(validate: (cleaning: Cleaning) => T): T {
     const cleaning: Cleaning = { nulBytesRemoved: 0 };
     const value = validate(cleaning);
     if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
     return value;
   }
 
-  function recordUsage(event: UsageEvent): Promise<RecordResult> {
-    return track('usage', async () =>
-      queue.record(await clean((cleaning) => validateEvent(event, cleaning))),
-    );
+  /** The event is recorded by now: whatever becomes of the balance, that is the answer (I9). */
+  async function withBalance(
+    recorded: RecordedEvent,
+    payer: { kilo_user_id: string; organization_id: string | null },
+  ): Promise<RecordResult> {
+    const balance = await settler.balance(payer);
+    return {
+      ...recorded,
+      new_microdollars_used: balance === null ? null : toExactInteger(balance),
+    };
   }
 
-  async function recordUsageBatch(events: readonly UsageEvent[]): Promise<BatchResult[]> {
-    const settled = await Promise.allSettled(events.map((event) => recordUsage(event)));
+  function recordUsage(event: UsageEvent): Promise<RecordResult>;
+  function recordUsage(event: UsageEvent, how: WithoutBalance): Promise<RecordedEvent>;
+  function recordUsage(event: UsageEvent, how?: WithoutBalance): Promise<RecordedEvent> {
+    return track('usage', async () => {
+      const valid = clean((cleaning) => validateEvent(event, cleaning));
+      const recorded = await record(valid);
+      return how?.balance === false ? recorded : withBalance(recorded, valid);
+    });
+  }
+
+  async function record(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
+    if (!recorder.standsAside(valid)) return queue.record(valid);
+    const outcome = await recorder.writeAside(valid);
+    if ('error' in outcome) throw outcome.error;
+    return outcome.result;
+  }
+
+  async function recordUsageBatch(
+    events: readonly UsageEvent[],
+    how?: WithoutBalance,
+  ): Promise<BatchResult[]> {
+    const settled = await Promise.allSettled(
+      events.map((event) => recordUsage(event, how as WithoutBalance) as Promise<RecordResult>),
+    );
     return settled.map((outcome, index) =>
       outcome.status === 'fulfilled'
         ? outcome.value
@@ -180,26 +228,21 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
 
   function recordExa(usage: ExaUsage): Promise<RecordResult> {
     return track('exa', async () => {
-      const valid = await clean((cleaning) => validateExaUsage(usage, cleaning));
-      const allowance =
-        options.exaFreeAllowanceMicrodollars ?? DEFAULTS.exaFreeAllowanceMicrodollars;
-      const { appended, ...result } = await recordExaUsage(
-        writeQuery,
-        valid,
-        allowance,
-        inPlace,
-        (cause) => metrics.retries.inc({ cause }),
-      );
-      if (appended && inPlace) metrics.contendedAppends.inc();
-      return result;
+      const valid = clean((cleaning) => validateExaUsage(usage, cleaning));
+      const onRetry = (cause: string) => metrics.retries.inc({ cause });
+      const recorded = await recordExaUsage(exaQuery, valid, onRetry);
+      settler.appended(valid);
+      return withBalance(recorded, valid);
     });
   }
 
-  async function readBalance(text: string, id: string): Promise<number | null> {
+  async function readBalance(view: string, idName: string, id: string) {
     try {
-      const result = await pool.query<{ balance: string | null }>(text, [id]);
-      const balance = result.rows[0]?.balance ?? null;
-      return balance === null ? null : toSafeInteger(balance);
+      const { rows } = await pool.query<{ balance: string }>(
+        `/* balance */ select b.microdollars_used as balance from ${view} as b where b.${idName} = $1`,
+        [id],
+      );
+      return rows[0] ? toExactInteger(rows[0].balance) : null;
     } catch (error) {
       throw toLedgerError(error);
     }
@@ -208,40 +251,44 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   async function close(): Promise<void> {
     while (inFlight.size > 0) await Promise.allSettled([...inFlight]);
     await queue.drain();
-    clearInterval(housekeepingTimer);
-    await housekeeping;
-    await background?.stop();
-    await Promise.all([verifying?.stop(), shadow.stop(), modes.stop()]);
-    await Promise.all([...pools].map((each) => each.end()));
+    if (options.backgroundFold ?? true) await settler.flush().catch(() => {});
+    await Promise.all([...tasks, verifying, shadow, modes].map((each) => each?.stop()));
+    await connections.end();
   }
 
   return {
     metrics,
+    log,
+    databaseUrl: options.databaseUrl,
     pool,
     readPool,
+    get backlog() {
+      return settler.backlog;
+    },
     recordUsage,
-    recordUsageBatch,
+    recordUsageBatch: recordUsageBatch as Ledger['recordUsageBatch'],
     recordExaUsage: recordExa,
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
     getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,
     getDailyUsageWithSource: (query) => reports.getDailyUsage(query),
     getReadMode: () => modes.status(),
-    getUserBalance: (id) =>
-      readBalance('/* balance.user */ select microdollar_user_balance($1::text) as balance', id),
-    getOrganizationBalance: (id) =>
-      readBalance(
-        '/* balance.organization */ select microdollar_organization_balance($1::uuid) as balance',
-        id,
-      ),
+    getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
+    getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
     async fold() {
       try {
-        await resolvePendingLookups(foldQuery);
-        return await fold.drainAll();
+        await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));
+        return await sweep.foldAll();
       } catch (error) {
         throw toLedgerError(error);
       }
     },
-    getPendingStatus: () => fold.status(),
+    async getPendingStatus() {
+      try {
+        return await sweep.status();
+      } catch (error) {
+        throw toLedgerError(error);
+      }
+    },
     close() {
       closing ??= close();
       return closing;

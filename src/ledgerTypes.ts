@@ -1,11 +1,19 @@
 import type { Pool } from 'pg';
-import type { FoldReport, PendingStatus } from './counter/types.js';
+import type { FoldReport, PendingStatus } from './counter/sweep.js';
+import type { Log } from './log.js';
 import type { Metrics } from './metrics.js';
-import type { BatchResult, ExaUsage, RecordResult, UsageEvent } from './record/types.js';
+import type {
+  BatchResult,
+  ExaUsage,
+  RecordedEvent,
+  RecordResult,
+  UsageEvent,
+} from './record/types.js';
 import type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
 import type { ReadModeStatus } from './rollup/readMode.js';
 
-export type { FoldReport, PendingStatus } from './counter/types.js';
+export type { FoldReport, PendingStatus } from './counter/sweep.js';
+export type { Log } from './log.js';
 export type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
 export type { ReadModeGate, ReadModeStatus } from './rollup/readMode.js';
 export type { ReadMode } from './schema/settings.js';
@@ -14,30 +22,47 @@ export interface LedgerOptions {
   /** Primary, PostgreSQL 15-18. */
   databaseUrl: string;
   /** Reads that may be slightly stale. */
-  replicaUrl?: string;
-  /** Connections to the primary. Default 10. */
-  poolSize?: number;
+  replicaUrl?: string | undefined;
+  /** Connections for accounts and reports, and without group commit for writes. Default 10. */
+  poolSize?: number | undefined;
   /** Gather concurrent calls into one statement while another is in flight. Default true. */
-  groupCommit?: boolean;
-  /** Always append deltas and leave the counter rows to the fold. Default false. */
-  appendAlways?: boolean;
+  groupCommit?: boolean | undefined;
+  /** Leave settling to the background: fewer folds, base rows lag. Default false. */
+  appendAlways?: boolean | undefined;
   /** Named prepared statements; false for poolers in transaction mode. Default true. */
-  preparedStatements?: boolean;
-  /** Fold pending deltas in the background of this process. Default true. */
-  backgroundFold?: boolean;
+  preparedStatements?: boolean | undefined;
+  /** Settle in the background of this process. Default true. */
+  backgroundFold?: boolean | undefined;
   /** Verify the rollup in the background, at a low rate. Default false; `start` turns it on. */
-  backgroundVerify?: boolean;
-  /** Exa: free per user and month, microdollars. Default 10,000,000 (10 USD). */
-  exaFreeAllowanceMicrodollars?: number;
-  /** Default 5,000 ms. */
-  lockTimeoutMs?: number;
+  backgroundVerify?: boolean | undefined;
+  /** For a lock of accounts and settings; a usage write waits for none. Default 5,000 ms. */
+  lockTimeoutMs?: number | undefined;
   /** Default 15,000 ms. */
-  statementTimeoutMs?: number;
+  statementTimeoutMs?: number | undefined;
+  /** Told what fails in the background. Default: nobody; failures are counted in any case. */
+  log?: Log | undefined;
 }
 
-export interface Ledger {
+/** Without the balance: the write is one insert, and nothing more. */
+export interface WithoutBalance {
+  balance: false;
+}
+
+/** What hosts get: `Ledger` of the package. */
+export interface PublicLedger {
+  /**
+   * Records one event, durably, exactly once by its `id`.
+   * @throws LedgerError `invalid_event`, `unknown_user`, `unknown_organization`,
+   *   `idempotency_conflict`, `archived_period`, `unavailable`
+   */
   recordUsage(event: UsageEvent): Promise<RecordResult>;
+  recordUsage(event: UsageEvent, options: WithoutBalance): Promise<RecordedEvent>;
+  /** One answer per event, in order; one bad event never fails its neighbours. */
   recordUsageBatch(events: readonly UsageEvent[]): Promise<BatchResult[]>;
+  recordUsageBatch(
+    events: readonly UsageEvent[],
+    options: WithoutBalance,
+  ): Promise<BatchResult<RecordedEvent>[]>;
   recordExaUsage(usage: ExaUsage): Promise<RecordResult>;
   getAverageMonthlyUsageLast3Months(query: {
     kilo_user_id: string;
@@ -50,17 +75,25 @@ export interface Ledger {
   ): Promise<{ days: DailyUsage[]; source: AnswerSource }>;
   /** What reads use, and what is still unproven; null before the first poll. */
   getReadMode(): ReadModeStatus | null;
-  /** Exact balance in microdollars used; null when there is no such payer. */
-  getUserBalance(kiloUserId: string): Promise<number | null>;
-  getOrganizationBalance(organizationId: string): Promise<number | null>;
-  /** Drains what is pending now. */
+  /** Exact balance in microdollars used, a bigint past 2^53; null when there is no such payer. */
+  getUserBalance(kiloUserId: string): Promise<number | bigint | null>;
+  getOrganizationBalance(organizationId: string): Promise<number | bigint | null>;
+  /** Settles what is unsettled now. */
   fold(): Promise<FoldReport>;
   getPendingStatus(): Promise<PendingStatus>;
+  /** Flushes; nothing acknowledged is lost, nothing accepted is dropped. */
+  close(): Promise<void>;
+}
+
+/** What the server, the gateway and commands use besides; no promise to hosts. */
+export interface Ledger extends PublicLedger {
   /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
   readonly metrics: Metrics;
+  readonly databaseUrl: string;
   readonly pool: Pool;
   /** Reads: the replica's pool, else the primary's. */
   readonly readPool: Pool;
-  /** Flushes; nothing acknowledged is lost, nothing accepted is dropped. */
-  close(): Promise<void>;
+  /** Rows that this process wrote and that may be unsettled, and for how long. */
+  readonly backlog: PendingStatus;
+  readonly log: Log;
 }

@@ -25,11 +25,6 @@ export function createMetrics() {
       labelNames: ['code'] as const,
       registers,
     }),
-    contendedAppends: new Counter({
-      name: 'microdollar_contended_appends_total',
-      help: 'Deltas appended because their counter row was held by someone else or had pending rows',
-      registers,
-    }),
     nulBytesRemoved: new Counter({
       name: 'microdollar_nul_bytes_removed_total',
       help: 'NUL bytes removed from text fields of events',
@@ -72,17 +67,17 @@ export function createMetrics() {
     }),
     pendingDepth: new Gauge({
       name: 'microdollar_pending_rows',
-      help: 'Pending deltas not yet folded, as last seen by the fold',
+      help: 'Rows that this process wrote and has not seen settled',
       registers,
     }),
     pendingAge: new Gauge({
       name: 'microdollar_pending_oldest_age_seconds',
-      help: 'Age of the oldest pending delta, as last seen by the fold',
+      help: 'How long the oldest of them has been unsettled',
       registers,
     }),
     folded: new Counter({
       name: 'microdollar_folded_rows_total',
-      help: 'Pending deltas drained into their counter rows',
+      help: 'Rows of the log settled into their counter rows',
       registers,
     }),
     shadowComparisons: new Counter({
@@ -129,9 +124,10 @@ export function createMetrics() {
       help: 'Raw rows compared by the background verification',
       registers,
     }),
-    foldErrors: new Counter({
-      name: 'microdollar_fold_errors_total',
-      help: 'Fold passes that failed and will be tried again',
+    backgroundErrors: new Counter({
+      name: 'microdollar_background_errors_total',
+      help: 'Rounds of background work that failed and will be tried again, by task',
+      labelNames: ['task'] as const,
       registers,
     }),
   };

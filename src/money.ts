@@ -60,3 +60,13 @@ export function toSafeInteger(value: bigint | number | string): number {
   }
   return number === 0 ? 0 : number;
 }
+
+/**
+ * An integer from the database of whatever size, exact: a number up to 2^53, a bigint beyond. Sums
+ * that may pass 2^53 travel so in the library, and as decimal strings in JSON.
+ */
+export function toExactInteger(value: bigint | number | string): number | bigint {
+  const exact = BigInt(value);
+  const number = Number(exact);
+  return Number.isSafeInteger(number) ? number : exact;
+}

@@ -1,10 +1,5 @@
 import type { Statement } from '../db/statement.js';
-import {
-  EXA_LOG,
-  type Log,
-  type PayerScope,
-  unsettledRows,
-} from '../schema/unsettled.js';
+import { EXA_LOG, type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
 import { idArray } from './settle.sql.js';
 
 /** Bounds the length of the statement; the rest is opened by the next one. */

@@ -16,7 +16,8 @@ export interface PoolOptions {
    * come from the role (`alter role ... set lock_timeout`), as docs/operations.md says.
    */
   viaPooler?: boolean;
-  onWait?: () => void;
+  /** An idle connection broke: the server may not be the same when it is back. */
+  onLost?: () => void;
 }
 
 /**
@@ -45,7 +46,7 @@ export function createPool(options: PoolOptions): pg.Pool {
     ...(options.viaPooler ? {} : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
   });
   // An idle connection that breaks is replaced at its next use; the error itself is no news.
-  pool.on('error', () => {});
+  pool.on('error', () => options.onLost?.());
   return pool;
 }
 

@@ -55,6 +55,11 @@ function isRefusedByPooler(error: unknown): boolean {
 /** Prepared on a connection that a pooler has since swapped for another. */
 const SWAPPED_CONNECTION: ReadonlySet<string> = new Set(['26000', '42P05']);
 
+/** A pooler in transaction mode swapped the connection under a named statement. */
+export function isSwappedConnection(error: unknown): boolean {
+  return SWAPPED_CONNECTION.has(sqlStateOf(error) ?? '');
+}
+
 const POOLER_REMEDY =
   'behind a pooler in transaction mode open the ledger with `preparedStatements: false`';
 
@@ -99,7 +104,7 @@ export function toLedgerError(error: unknown): LedgerError {
 }
 
 /** Failures of one statement; the database itself is well. */
-const STATEMENT_STATES: ReadonlySet<string> = new Set(['40001', '40P01', '26000']);
+export const STATEMENT_STATES: ReadonlySet<string> = new Set(['40001', '40P01', '26000']);
 
 /** Whether the failure says that the database takes no writes now, not just this one. */
 export function isDatabaseAway(error: unknown): boolean {

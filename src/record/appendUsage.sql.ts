@@ -1,94 +1,136 @@
+import { POSITION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
-import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
 import type { ValidEvent } from './event.js';
+import { microsOf } from './instants.sql.js';
 import { METADATA_COLUMN_LIST, type MetadataRow, metadataParameters } from './metadataRow.js';
+import {
+  GIVEN_COLUMN_LIST,
+  GIVEN_PARAMETERS,
+  USAGE_PARAMETERS,
+  usageParameter,
+  usageValues,
+} from './usageColumns.js';
 
-const COLUMNS = `id, kilo_user_id, organization_id, provider, model, requested_model,
-    inference_provider, project_id, cost, input_tokens, output_tokens, cache_write_tokens,
-    cache_hit_tokens, cache_discount, has_error, created_at`;
+export interface AppendOptions {
+  metadata: MetadataRow | null;
+  /** The payer and the user are known to exist: no join. */
+  isKnown: boolean;
+  /**
+   * On an executor of a host's own, whose settings are not ours: bounds the wait for a twin of the
+   * same id (I4) within the statement itself, and leaves the setting as it was.
+   */
+  boundsWait?: boolean;
+}
 
-const VALUES = `$1::uuid, u.id, $3::uuid, $4::text, $5::text, $6::text, $7::text, $8::text,
-    $9::bigint, $10::bigint, $11::bigint, $12::bigint, $13::bigint, $14::bigint, $15::boolean,
-    coalesce($16::timestamptz, now())`;
+/** One row with a time: the event was new. */
+export interface AppendedRow {
+  created_micros: string | null;
+}
 
-/** The payer must exist, and the event must not lie below the archive horizon. */
-const PERSONAL_SOURCE = `from kilocode_users as u
-  where u.id = $2::text
-    and $3::uuid is null`;
-const ORGANIZATION_SOURCE = `from kilocode_users as u
-  cross join organizations as o
-  where u.id = $2::text
-    and o.id = $3::uuid`;
+/** Events below the archive horizon are refused: the row that would catch a replay is gone. */
+export const NOT_ARCHIVED = `${usageParameter('created_at')} >= coalesce(
+    (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity')`;
 
-const HORIZON = `and ($16::timestamptz is null or $16::timestamptz >= coalesce(
-      (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
+/** A cost moves counters: its row has a position, until it is settled. Zero moves nothing (I6). */
+export const EVENT_POSITION = `case when ${usageParameter('cost')} <> 0 then ${POSITION} end`;
 
-const METADATA_WRITTEN = `, metadata_written as (
+/** Evaluated before the insert that depends on it; the answer sets the old value again. */
+export const boundWait = (lockTimeoutMs: number): string =>
+  `bounded as materialized (
+  select b.before, set_config('lock_timeout', '${lockTimeoutMs}', true) as lock_timeout
+  from (select current_setting('lock_timeout') as before offset 0) as b
+), `;
+
+/** How long one write waits for a twin of its id that is in flight. */
+export const TWIN_WAIT_MS = 5_000;
+
+/** Parameters of metadata follow those of the event, which end with its time where it has one. */
+export const metadataWritten = (hasTime: boolean): string => `, metadata_written as (
   insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
-  select $1::uuid, $2::text, i.created_at, ${metadataParameters(17)}
-  from inserted as i
+  select ${usageParameter('id')}, ${usageParameter('kilo_user_id')}, w.created_at,
+    ${metadataParameters(hasTime ? USAGE_PARAMETERS + 1 : USAGE_PARAMETERS)}
+  from usage_written as w
   where (select u.deleted_at from kilocode_users as u where u.id = $2::text) is null
 )`;
 
-/**
- * Appends one event: usage row, metadata, pending delta (I1). Touches no counter row at all.
- *
- * CTEs in reading order: inserted (really new, so all effects derive from it, I3),
- * metadata_written, appended. No row comes back for a replay or a refusal, which a second
- * statement tells apart (rule 6). The payer's balance is not read here: summing a hot
- * payer's pending rows in every statement halved the throughput (docs/adr/0002); `BalanceReader`
- * reads it after the commit, once for all callers that wait.
- */
-function appendText(source: string, metadata: string): string {
-  return `/* microdollar.appendUsage */
-with inserted as (
-  insert into microdollar_usage (
-    ${COLUMNS})
-  select ${VALUES}
-  ${source}
-    ${HORIZON}
-  on conflict (id) do nothing
-  returning kilo_user_id, organization_id, cost, created_at
-)${metadata}, appended as (
-  insert into microdollar_usage_pending
-    (kilo_user_id, organization_id, usage_date, cost_microdollars)
-  select kilo_user_id, organization_id, ${periodOf(DAILY_ROLLUP, 'created_at')}, cost
-  from inserted
-  where cost <> 0
-)
-select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at
-from inserted`;
+/** Rows to insert: without a table where payer and user are known. */
+export function eventSource(options: {
+  isOrganization: boolean;
+  isKnown: boolean;
+  hasTime: boolean;
+  isBounded: boolean;
+}): string {
+  const tables = options.isKnown
+    ? []
+    : ['kilocode_users as u', ...(options.isOrganization ? ['organizations as o'] : [])];
+  const conditions = [
+    ...(options.isKnown ? [] : [`u.id = ${usageParameter('kilo_user_id')}`]),
+    ...(!options.isKnown && options.isOrganization
+      ? [`o.id = ${usageParameter('organization_id')}`]
+      : []),
+    ...(options.hasTime ? [NOT_ARCHIVED] : []),
+    ...(options.isBounded ? ['(select b.lock_timeout from bounded as b) is not null'] : []),
+  ];
+  const from = tables.length > 0 ? `\n  from ${tables.join(' cross join ')}` : '';
+  return conditions.length > 0 ? `${from}\n  where ${conditions.join('\n    and ')}` : from;
 }
 
-const TEXTS = {
-  personal: appendText(PERSONAL_SOURCE, ''),
-  personal_metadata: appendText(PERSONAL_SOURCE, METADATA_WRITTEN),
-  organization: appendText(ORGANIZATION_SOURCE, ''),
-  organization_metadata: appendText(ORGANIZATION_SOURCE, METADATA_WRITTEN),
-} as const;
+/**
+ * Appends one event (R9): the insert is the whole write, and waits for nothing but an in-flight
+ * twin of its id. What is not needed is not in the text: the archive horizon where the time is the
+ * database's own, the join where the payer is known, metadata where there is none.
+ */
+function appendText(
+  isOrganization: boolean,
+  hasTime: boolean,
+  hasMetadata: boolean,
+  options: AppendOptions,
+): string {
+  const isBounded = options.boundsWait ?? false;
+  const source = eventSource({ isOrganization, isKnown: options.isKnown, hasTime, isBounded });
+  const insert = `insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
+  select ${GIVEN_PARAMETERS}, ${hasTime ? usageParameter('created_at') : 'now()'},
+    ${EVENT_POSITION}${source}
+  on conflict (id) do nothing`;
+  const answer = (row: string) => `${microsOf(`${row}created_at`)} as created_micros`;
+  if (!isBounded && !hasMetadata) {
+    return `/* microdollar.appendUsage */
+${insert}
+  returning ${answer('')}`;
+  }
+  return `/* microdollar.appendUsage */
+with ${isBounded ? boundWait(TWIN_WAIT_MS) : ''}usage_written as (
+  ${insert}
+  returning created_at
+)${hasMetadata ? metadataWritten(hasTime) : ''}
+${
+  isBounded
+    ? `select ${answer('w.')}, set_config('lock_timeout', b.before, true) as restored
+from bounded as b
+left join usage_written as w on true`
+    : `select ${answer('w.')}
+from usage_written as w`
+}`;
+}
 
-/** At most one row: `created_at` of the event, if it was new. */
-export function appendUsageStatement(event: ValidEvent, metadata: MetadataRow | null): Statement {
-  const scope = event.organization_id === null ? 'personal' : 'organization';
-  const variant = metadata === null ? scope : (`${scope}_metadata` as const);
-  const values: unknown[] = [
-    event.id,
-    event.kilo_user_id,
-    event.organization_id,
-    event.provider,
-    event.model,
-    event.requested_model,
-    event.inference_provider,
-    event.project_id,
-    event.cost,
-    event.input_tokens,
-    event.output_tokens,
-    event.cache_write_tokens,
-    event.cache_hit_tokens,
-    event.cache_discount,
-    event.has_error,
-    event.created_at,
-  ];
-  if (metadata !== null) values.push(...metadata);
-  return { name: `microdollar_append_${variant}`, text: TEXTS[variant], values };
+const texts = new Map<string, string>();
+
+export function appendUsageStatement(event: ValidEvent, options: AppendOptions): Statement {
+  const isOrganization = event.organization_id !== null;
+  const hasTime = event.created_at !== null;
+  const hasMetadata = options.metadata !== null;
+  const name = [
+    'microdollar_append',
+    isOrganization ? 'organization' : 'personal',
+    ...(options.isKnown ? ['known'] : []),
+    ...(hasTime ? ['at'] : []),
+    ...(hasMetadata ? ['metadata'] : []),
+    ...(options.boundsWait ? ['bounded'] : []),
+  ].join('_');
+  let text = texts.get(name);
+  if (text === undefined) {
+    text = appendText(isOrganization, hasTime, hasMetadata, options);
+    texts.set(name, text);
+  }
+  return { name, text, values: [...usageValues(event), ...(options.metadata ?? [])] };
 }

@@ -1,4 +1,4 @@
-import { type Payer, payerKey } from './balanceReader.js';
+import { type Payer, payerKey } from '../counter/payer.js';
 
 /** How long a payer is appended for without another try in place. */
 const APPEND_FOR_MS = 200;
@@ -6,7 +6,7 @@ const MAX_PAYERS = 10_000;
 
 /**
  * Payers that a write could not update in place lately. Their next writes append at once, which is
- * cheaper than another vain try, and leaves the row lock to the fold. A hint only: being wrong
+ * cheaper than another vain try, and leaves the row lock to the settle. A hint only: being wrong
  * costs time, never exactness.
  */
 export class ContendedPayers {

@@ -6,6 +6,10 @@ import type { UsageEvent } from './types.js';
 
 /** How far `created_at` may lie ahead of this process's clock. */
 export const MAX_AHEAD_MS = 5 * 60_000;
+/** No AI gateway is older: an earlier time is a mistake, and would cost every proof a period. */
+export const EARLIEST_MS = Date.UTC(2015, 0, 1);
+/** Microdollars; a million dollars in one request is a mistake. */
+export const MAX_COST = 1_000_000_000_000;
 
 /** A validated event: every field present, text free of NUL, time in UTC to the microsecond. */
 export interface ValidEvent {
@@ -50,7 +54,7 @@ const CORE_RULES = {
   id: { kind: 'uuid' },
   kilo_user_id: { kind: 'text', maxLength: 256, minLength: 1 },
   organization_id: { kind: 'uuid' },
-  cost: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
+  cost: { kind: 'integer', min: -MAX_COST, max: MAX_COST },
   input_tokens: tokens,
   output_tokens: tokens,
   cache_write_tokens: tokens,
@@ -88,7 +92,7 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   unpriced: boolean,
   price_source: text(256),
   price_version: text(256),
-  market_cost: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
+  market_cost: { kind: 'integer', min: -MAX_COST, max: MAX_COST },
   adjusts_usage_id: { kind: 'uuid' },
   vercel_ip_latitude: number,
   vercel_ip_longitude: number,
@@ -149,7 +153,7 @@ export function validateEvent(
   };
 }
 
-/** Normalizes `created_at`: UTC, to the microsecond; at most 5 min ahead. */
+/** Normalizes `created_at`: UTC, to the microsecond; not before 2015, at most 5 min ahead. */
 export function readCreatedAt(value: unknown, nowMs: number): string | null {
   if (value === undefined || value === null) return null;
   const instant = parseInstant(value);
@@ -161,6 +165,9 @@ export function readCreatedAt(value: unknown, nowMs: number): string | null {
   }
   if (instant.epochMs > nowMs + MAX_AHEAD_MS) {
     throw invalid('created_at', 'lies more than 5 minutes ahead of the clock');
+  }
+  if (instant.epochMs < EARLIEST_MS) {
+    throw invalid('created_at', 'lies before 2015-01-01T00:00:00Z');
   }
   return instant.text;
 }

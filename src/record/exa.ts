@@ -1,10 +1,13 @@
+import { POSITION } from '../counter/position.sql.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import type { Statement } from '../db/statement.js';
+import { boundWait, TWIN_WAIT_MS } from './appendUsage.sql.js';
 import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
-import { toRecordResult } from './outcome.js';
-import type { RecordedRow } from './recordUsage.sql.js';
-import type { ExaUsage, RecordResult } from './types.js';
+import type { ExplainedRow } from './explainUsage.sql.js';
+import { formatMicros, microsOf } from './instants.sql.js';
+import { toExplained } from './outcome.js';
+import type { ExaUsage, RecordedEvent } from './types.js';
 
 const PATH_RULE = { maxLength: 512, minLength: 1 };
 const EXA_FIELDS = ['id', 'kilo_user_id', 'organization_id', 'cost', 'path', 'created_at'];
@@ -27,29 +30,68 @@ export function validateExaUsage(usage: ExaUsage, cleaning: Cleaning, nowMs = Da
   };
 }
 
-/** Migration 0001, function microdollar_record_exa_usage. */
-export function recordExaUsageStatement(
-  usage: ValidExaUsage,
-  freeAllowanceMicrodollars: number,
-  inPlace: boolean,
-): Statement {
-  return {
-    name: 'microdollar_record_exa_usage',
-    text: `/* microdollar.recordExaUsage */
-select status, created_at, new_microdollars_used, appended
-from microdollar_record_exa_usage(
-  $1::uuid, $2::text, $3::uuid, $4::bigint, $5::text, $6::timestamptz, $7::bigint, $8::boolean)`,
-    values: [
-      usage.id,
-      usage.kilo_user_id,
-      usage.organization_id,
-      usage.cost,
-      usage.path,
-      usage.created_at,
-      freeAllowanceMicrodollars,
-      inPlace,
-    ],
-  };
+/** Parameters of both statements; `e` is the request. */
+const REQUEST = `unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::timestamptz[])
+  as e(id, kilo_user_id, organization_id, cost, path, created_at)`;
+
+const HORIZON = '(select s.archive_horizon from ledger_settings as s where s.id = 1)';
+
+/**
+ * Appends one Exa request to its log, by the same rules as usage (appendUsage.sql.ts). Requests are
+ * few: one text, which always proves the payer and the horizon.
+ */
+const APPEND = `/* microdollar.appendExaUsage */
+with ${boundWait(TWIN_WAIT_MS)}exa_written as (
+  insert into exa_usage_log (id, kilo_user_id, organization_id, cost, path, created_at, position)
+  select e.id, u.id, e.organization_id, e.cost, e.path, coalesce(e.created_at, now()),
+    case when e.cost <> 0 then ${POSITION} end
+  from ${REQUEST}
+  join kilocode_users as u on u.id = e.kilo_user_id
+  where (e.organization_id is null
+      or exists (select from organizations as o where o.id = e.organization_id))
+    and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))
+    and (select b.lock_timeout from bounded as b) is not null
+  on conflict (id) do nothing
+  returning created_at
+)
+select ${microsOf('w.created_at')} as created_micros,
+  set_config('lock_timeout', b.before, true) as restored
+from bounded as b
+left join exa_written as w on true`;
+
+const EXPLAIN = `/* microdollar.explainExaUsage */
+select e.id, ${microsOf('m.created_at')} as created_micros,
+  case
+    when m.id is not null then case when m.kilo_user_id = e.kilo_user_id
+        and m.organization_id is not distinct from e.organization_id
+        and m.cost = e.cost
+        and m.path = e.path
+        and (e.created_at is null or m.created_at = e.created_at)
+      then 'duplicate' else 'idempotency_conflict' end
+    when not exists (select from kilocode_users as u where u.id = e.kilo_user_id)
+      then 'unknown_user'
+    when e.organization_id is not null
+      and not exists (select from organizations as o where o.id = e.organization_id)
+      then 'unknown_organization'
+    when e.created_at < ${HORIZON} then 'archived_period'
+    else 'absent'
+  end as status
+from ${REQUEST}
+left join exa_usage_log as m on m.id = e.id`;
+
+function valuesOf(usage: ValidExaUsage): unknown[] {
+  return [
+    [usage.id],
+    [usage.kilo_user_id],
+    [usage.organization_id],
+    [usage.cost],
+    [usage.path],
+    [usage.created_at],
+  ];
+}
+
+export function appendExaStatement(usage: ValidExaUsage): Statement {
+  return { name: 'microdollar_append_exa', text: APPEND, values: valuesOf(usage) };
 }
 
 /**
@@ -59,12 +101,22 @@ from microdollar_record_exa_usage(
 export async function recordExaUsage(
   query: Query,
   usage: ValidExaUsage,
-  freeAllowanceMicrodollars: number,
-  inPlace: boolean,
   onRetry: (cause: string) => void,
-): Promise<RecordResult & { appended: boolean }> {
-  const statement = recordExaUsageStatement(usage, freeAllowanceMicrodollars, inPlace);
-  const [row] = await withRetry(() => query<RecordedRow>(statement), { onRetry });
-  if (!row) throw new Error('microdollar_record_exa_usage returned no row');
-  return { ...toRecordResult(usage, row), appended: row.appended === true };
+): Promise<RecordedEvent> {
+  return await withRetry(
+    async () => {
+      const [row] = await query<{ created_micros: string | null }>(appendExaStatement(usage));
+      if (row?.created_micros) {
+        const createdAt = usage.created_at ?? formatMicros(row.created_micros);
+        return { id: usage.id, created_at: createdAt, status: 'recorded' as const };
+      }
+      const [met] = await query<ExplainedRow>({
+        name: 'microdollar_explain_exa',
+        text: EXPLAIN,
+        values: valuesOf(usage),
+      });
+      return toExplained(usage, met ?? { status: 'absent', created_micros: null });
+    },
+    { onRetry },
+  );
 }

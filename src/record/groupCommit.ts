@@ -1,12 +1,15 @@
 import { isDatabaseAway } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { ValidEvent } from './event.js';
-import type { Outcome } from './recorder.js';
-import type { RecordResult } from './types.js';
+import type { Outcome, Written } from './recorder.js';
+import type { RecordedEvent } from './types.js';
 
 export interface GroupCommitOptions {
-  /** Writes events with unique ids; one outcome each, in order. */
-  write: (events: readonly ValidEvent[]) => Promise<Outcome[]>;
+  /**
+   * Writes events with unique ids; one outcome each, in order. Resolves when its statements have
+   * ended; the outcome of an event that waits aside may come later.
+   */
+  write: (events: readonly ValidEvent[]) => Promise<Written[]>;
   /** Statements in flight at once. */
   lanes: number;
   /** Events in one statement. */
@@ -17,7 +20,7 @@ export interface GroupCommitOptions {
 
 interface Waiting {
   event: ValidEvent;
-  resolve: (result: RecordResult) => void;
+  resolve: (result: RecordedEvent) => void;
   reject: (error: Error) => void;
 }
 
@@ -50,7 +53,7 @@ export class GroupCommit {
     return this.#queue.length;
   }
 
-  record(event: ValidEvent): Promise<RecordResult> {
+  record(event: ValidEvent): Promise<RecordedEvent> {
     if (this.#queue.length >= this.#options.maxQueue) {
       return Promise.reject(
         new LedgerError('unavailable', 'too many events are waiting for the database', {
@@ -104,11 +107,11 @@ export class GroupCommit {
       .then(
         (outcomes) => {
           batch.forEach((waiting, index) => {
-            const outcome = outcomes[index];
-            if (outcome && 'result' in outcome) waiting.resolve(outcome.result);
-            else waiting.reject(outcome?.error ?? new Error('the write gave no outcome'));
+            const outcome = outcomes[index] ?? { error: new Error('the write gave no outcome') };
+            if (outcome instanceof Promise)
+              void outcome.then((late) => this.#answer(waiting, late));
+            else this.#answer(waiting, outcome);
           });
-          this.#giveUpIfAway(outcomes);
         },
         (error: Error) => {
           for (const waiting of batch) waiting.reject(error);
@@ -127,10 +130,14 @@ export class GroupCommit {
    * When a statement found no database through all its retries, those behind it are refused too:
    * each with retries of its own, one after the other, a long queue would wait for minutes.
    */
-  #giveUpIfAway(outcomes: readonly Outcome[]): void {
-    const away = outcomes.find((outcome) => 'error' in outcome && isDatabaseAway(outcome.error));
-    if (!away || !('error' in away)) return;
-    for (const waiting of this.#queue.splice(0)) waiting.reject(away.error);
+  #answer(waiting: Waiting, outcome: Outcome): void {
+    if ('result' in outcome) {
+      waiting.resolve(outcome.result);
+      return;
+    }
+    waiting.reject(outcome.error);
+    if (!isDatabaseAway(outcome.error)) return;
+    for (const behind of this.#queue.splice(0)) behind.reject(outcome.error);
   }
 
   /** The next batch, in order of arrival; a second event of the same id waits for the next one. */

@@ -78,6 +78,11 @@ export class LookupCache {
     return left;
   }
 
+  /** After a failover rows may be lost, and their ids given to other values. */
+  clear(): void {
+    this.#ids.clear();
+  }
+
   #remember(key: string, id: number): void {
     if (this.#ids.size >= CACHE_ENTRIES) {
       const oldest = this.#ids.keys().next().value;

@@ -1,18 +1,15 @@
 import { is } from 'drizzle-orm';
 import { PgTransaction } from 'drizzle-orm/pg-core';
 import pg from 'pg';
-import type { Query } from '../db/query.js';
+import { payerId, scopeOf } from '../counter/payer.js';
+import { readBalancesStatement, type SettledRow } from '../counter/settle.sql.js';
 import { toLedgerError } from '../db/sqlstate.js';
-import type { Statement } from '../db/statement.js';
-import { validateEvent } from './event.js';
+import { toExactInteger } from '../money.js';
+import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
+import { type ValidEvent, validateEvent } from './event.js';
 import { LookupCache } from './lookups.js';
-import { toRecordResult } from './outcome.js';
-import { type RecordedRow, recordUsageStatement } from './recordUsage.sql.js';
+import { explain, HostPool, type Queryable, queryOn, toRecorded } from './onHostPool.js';
 import type { RecordResult, UsageEvent, UsageMetadata } from './types.js';
-
-interface Queryable {
-  query(config: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
-}
 
 /**
  * What a host application writes through: a Drizzle database or transaction on node-postgres,
@@ -20,17 +17,17 @@ interface Queryable {
  */
 export type Executor = Queryable | { _: { session: unknown } } | { $client: unknown };
 
-/** Lookup ids by the pool they were committed through. */
-const caches = new WeakMap<object, LookupCache>();
+const hostPools = new WeakMap<object, HostPool>();
 
 /**
- * The write of the seed, on an executor of the caller's own, at READ COMMITTED: usage row,
- * metadata, rollup and balance effects in one SQL statement (I1). Idempotent by `id` (I3).
+ * The write of the seed, on an executor of the caller's own, at READ COMMITTED: usage row, metadata,
+ * rollup and balance effects in one SQL statement (I1). Idempotent by `id` (I3).
  *
  * On a Pool, or a Drizzle database on one, the statement is a transaction of its own and adds in
- * place where it can. In a transaction, or on a single Client, which may be inside one, its
- * length is unknown: it only appends (I4), and the fold moves the deltas after the commit.
- * Amounts in microdollars. The SQL is in drizzle/0001_counter_functions.sql.
+ * place where rows are free; else the row is appended, and settled by a second statement that the
+ * callers of a moment share (onHostPool.ts). In a transaction, or on a single Client, which may be
+ * inside one, its length is unknown: it only appends (I4, R9), and is settled after the commit by
+ * whoever comes next. Amounts in microdollars.
  * @throws LedgerError `invalid_event`, `unknown_user`, `unknown_organization`,
  *   `idempotency_conflict`, `archived_period`, `unavailable`
  */
@@ -44,22 +41,28 @@ export async function insertUsageAndMetadataWithBalanceUpdate(
     { nulBytesRemoved: 0 },
   );
   const { client, isOwnTransaction } = resolveExecutor(executor);
-  const query: Query = async <Row>(statement: Statement) => {
-    const result = await client.query({ text: statement.text, values: statement.values });
-    return result.rows as Row[];
-  };
   try {
-    const lookups = caches.get(client) ?? new LookupCache();
-    if (isOwnTransaction) caches.set(client, lookups);
-    const metadata = isOwnTransaction
-      ? ((await lookups.resolve(query, [event]))[0] ?? null)
-      : await lookups.findOnly(query, event);
-    const [row] = await query<RecordedRow>(recordUsageStatement(event, metadata, isOwnTransaction));
-    if (!row) throw new Error('microdollar_record_usage returned no row');
-    return toRecordResult(event, row);
+    if (!isOwnTransaction) return await appendIn(client, event);
+    const pool = hostPools.get(client) ?? new HostPool(client);
+    hostPools.set(client, pool);
+    return await pool.write(event);
   } catch (error) {
     throw toLedgerError(error);
   }
+}
+
+/** Lookups that exist are used, none is created or cached: the transaction may roll back. */
+async function appendIn(client: Queryable, event: ValidEvent): Promise<RecordResult> {
+  const query = queryOn(client, () => false);
+  const metadata = await new LookupCache().findOnly(query, event);
+  const [row] = await query<AppendedRow>(
+    appendUsageStatement(event, { metadata, isKnown: false, boundsWait: true }),
+  );
+  const recorded = row?.created_micros
+    ? toRecorded(event, row.created_micros)
+    : await explain(query, event);
+  const [payer] = await query<SettledRow>(readBalancesStatement(scopeOf(event), [payerId(event)]));
+  return { ...recorded, new_microdollars_used: toExactInteger(payer?.balance ?? 0) };
 }
 
 export function resolveExecutor(executor: Executor): {

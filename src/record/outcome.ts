@@ -1,23 +1,18 @@
 import { LedgerError } from '../errors.js';
-import { toSafeInteger } from '../money.js';
 import type { ValidEvent } from './event.js';
-import type { RecordedRow } from './recordUsage.sql.js';
-import type { RecordResult } from './types.js';
+import type { ExplainedRow } from './explainUsage.sql.js';
+import { formatMicros } from './instants.sql.js';
+import type { RecordedEvent } from './types.js';
 
-/** The row of microdollar_record_usage to a result. @throws LedgerError what it refused */
-export function toRecordResult(
-  event: Pick<ValidEvent, 'id' | 'kilo_user_id' | 'organization_id'>,
-  row: RecordedRow,
-): RecordResult {
+/** What the database says of an event that was not inserted. @throws LedgerError why */
+export function toExplained(
+  event: Pick<ValidEvent, 'id'>,
+  row: Pick<ExplainedRow, 'status' | 'created_micros'>,
+): RecordedEvent {
+  const createdAt = row.created_micros === null ? '' : formatMicros(row.created_micros);
   switch (row.status) {
-    case 'recorded':
     case 'duplicate':
-      return {
-        id: event.id,
-        created_at: row.created_at ?? '',
-        status: row.status,
-        new_microdollars_used: toSafeInteger(row.new_microdollars_used ?? 0),
-      };
+      return { id: event.id, created_at: createdAt, status: 'duplicate' };
     case 'unknown_user':
       throw new LedgerError('unknown_user', 'kilo_user_id names no user; create the user first', {
         details: { field: 'kilo_user_id', id: event.id },
@@ -32,13 +27,19 @@ export function toRecordResult(
       throw new LedgerError(
         'idempotency_conflict',
         'this id was recorded with different content; use a new id for a new event',
-        { details: { field: 'id', id: event.id, created_at: row.created_at } },
+        { details: { field: 'id', id: event.id, created_at: createdAt } },
       );
     case 'archived_period':
       throw new LedgerError(
         'archived_period',
         'created_at lies before the archive horizon; its period is closed',
         { details: { field: 'created_at', id: event.id } },
+      );
+    case 'absent':
+      throw new LedgerError(
+        'unavailable',
+        'another write of this id was in flight and ended without it; send it again',
+        { details: { id: event.id } },
       );
   }
 }

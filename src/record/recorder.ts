@@ -1,143 +1,226 @@
+import type { Payer } from '../counter/payer.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
-import { classifyFailure, sqlStateOf, toLedgerError } from '../db/sqlstate.js';
-import { LedgerError } from '../errors.js';
+import { classifyFailure, STATEMENT_STATES, toLedgerError } from '../db/sqlstate.js';
 import type { Metrics } from '../metrics.js';
-import { toSafeInteger } from '../money.js';
-import { appendUsageStatement } from './appendUsage.sql.js';
-import { BalanceReader, payerKey } from './balanceReader.js';
-import { ContendedPayers } from './contendedPayers.js';
+import { type AppendedBatchRow, appendBatchStatement } from './appendBatch.sql.js';
+import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
+import { type ExplainedRow, explainUsageStatement } from './explainUsage.sql.js';
+import { formatMicros } from './instants.sql.js';
+import { KnownPayers } from './knownPayers.js';
 import type { LookupCache } from './lookups.js';
 import type { MetadataRow } from './metadataRow.js';
-import { toRecordResult } from './outcome.js';
-import { type BatchRow, recordBatchStatement } from './recordBatch.sql.js';
-import { type RecordedRow, recordUsageStatement } from './recordUsage.sql.js';
-import type { RecordResult } from './types.js';
+import { toExplained } from './outcome.js';
+import { isHeld, Twins } from './twins.js';
+import type { RecordedEvent } from './types.js';
 
-const LOCK_NOT_AVAILABLE = '55P03';
+export type Outcome = { result: RecordedEvent } | { error: Error };
 
-export type Outcome = { result: RecordResult } | { error: Error };
+/** A promise: the event waits aside for its twin, its neighbours do not. Never rejects. */
+export type Written = Outcome | Promise<Outcome>;
+
+export interface RecorderOptions {
+  /** The write connections. Their lock timeout is short: nothing but a twin is ever waited for. */
+  query: Query;
+  /** Connections of the few that wait for a twin. */
+  twinQuery: Query;
+  lookups: LookupCache;
+  metrics: Metrics;
+  /** A payer has a new row in the log. */
+  onAppended: (payer: Payer) => void;
+}
+
+/** Parts of a batch that met a twin: small enough that finding it is quick, few enough to be few. */
+const PARTS = 16;
 
 /**
- * Writes events and tells what became of each. Owns the policy for failures:
+ * Appends events to the log and tells what became of each. Owns the policy for failures:
  * - connection, serialization, deadlock, shutdown: send the same statement again, with bounds
  *   and jitter; the ids make that safe, whether or not the first one committed (I3)
- * - lock or statement timeout, or a value that PostgreSQL refuses, in a batch: split it, so that
- *   one event held up by its twin, or one bad event, does not harm its neighbours
+ * - a lock: an id of the statement is in flight elsewhere. The batch is split, and what stands
+ *   alone and is held still waits aside (R11), so that its neighbours do not
+ * - a statement timeout, or a value that PostgreSQL refuses: split, so that the bad one stands alone
  * - everything else: the error goes to the caller
  */
 export class Recorder {
-  readonly #query: Query;
-  readonly #lookups: LookupCache;
-  readonly #metrics: Metrics;
-  readonly #inPlace: boolean;
-  readonly #balances: BalanceReader;
-  readonly #contended = new ContendedPayers();
+  readonly #options: RecorderOptions;
+  readonly #known = new KnownPayers();
+  readonly #twins = new Twins();
 
-  constructor(query: Query, lookups: LookupCache, metrics: Metrics, inPlace: boolean) {
-    this.#query = query;
-    this.#lookups = lookups;
-    this.#metrics = metrics;
-    this.#inPlace = inPlace;
-    this.#balances = new BalanceReader(query);
+  constructor(options: RecorderOptions) {
+    this.#options = options;
+  }
+
+  /** Ids that are known to be in flight elsewhere must not enter a batch. */
+  standsAside(event: ValidEvent): boolean {
+    return this.#twins.isExpected(event.id);
   }
 
   /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
-  write(events: readonly ValidEvent[]): Promise<Outcome[]> {
-    this.#metrics.groupCommitSize.observe(events.length);
+  write(events: readonly ValidEvent[]): Promise<Written[]> {
+    this.#options.metrics.groupCommitSize.observe(events.length);
     return this.#writePart(events);
   }
 
-  async #writePart(events: readonly ValidEvent[]): Promise<Outcome[]> {
+  /** The event alone, on a connection beside the lanes. */
+  async writeAside(event: ValidEvent): Promise<Outcome> {
+    try {
+      const attempt = () => this.#append(this.#options.twinQuery, event);
+      return { result: await this.#twins.wait(event.id, attempt) };
+    } catch (error) {
+      return { error: toLedgerError(error) };
+    }
+  }
+
+  /** Resolves when the statements have ended; outcomes of events that wait aside come later. */
+  async #writePart(events: readonly ValidEvent[]): Promise<Written[]> {
     const [only] = events;
     if (!only) return [];
     try {
-      if (events.length === 1) return [await this.#withRetry(() => this.#writeOne(only), false)];
-      return await this.#withRetry(() => this.#writeMany(events), true);
+      if (events.length > 1) return await this.#appendBatch(events);
+      return [{ result: await this.#append(this.#options.query, only) }];
     } catch (error) {
+      if (events.length === 1 && isHeld(error)) return [this.writeAside(only)];
       const kind = classifyFailure(error);
+      if (events.length > 1 && isHeld(error)) return await this.#writeAround(events);
       if (events.length > 1 && (kind === 'contended' || kind === 'data')) {
-        // Each level of a lock timeout is a wait for the neighbours: few levels, many parts.
-        const parts = splitEvents(events, sqlStateOf(error) === LOCK_NOT_AVAILABLE ? 8 : 2);
-        return (await Promise.all(parts.map((part) => this.#writePart(part)))).flat();
+        const halves = splitEvents(events, 2).map((part) => this.#writePart(part));
+        return (await Promise.all(halves)).flat();
       }
       const ledgerError = toLedgerError(error);
       return events.map(() => ({ error: ledgerError }));
     }
   }
 
-  async #writeOne(event: ValidEvent): Promise<Outcome> {
-    const cached = this.#lookups.cachedMetadata(event);
-    const metadata =
-      cached === undefined
-        ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
-        : cached;
-    if (!this.#inPlace || this.#contended.has(event)) return await this.#append(event, metadata);
-    const row = await this.#record(event, metadata, true);
-    if (row.appended) {
-      this.#metrics.contendedAppends.inc();
-      this.#contended.add(event);
-    }
-    return toOutcome(event, row);
+  /**
+   * A batch that met a lock, in parts. A few of them meet it again: those hold the twins. All of them:
+   * the table itself is locked (DDL), and they wait together as one would.
+   */
+  async #writeAround(events: readonly ValidEvent[]): Promise<Written[]> {
+    const parts = splitEvents(events, PARTS);
+    const written = await Promise.all(
+      parts.map(async (part) => {
+        try {
+          return await this.#appendBatch(part);
+        } catch (error) {
+          return { part, error };
+        }
+      }),
+    );
+    const held = written.filter((each) => 'error' in each && isHeld(each.error)).length;
+    const isTable = held === parts.length && held > 1;
+    const outcomes = written.map((each) => {
+      if (!('error' in each)) return each;
+      if (!isTable || !isHeld(each.error)) return this.#writePart(each.part);
+      return this.#writePatiently(each.part);
+    });
+    return (await Promise.all(outcomes)).flat();
   }
 
-  /** For contended payers and in the always-append mode. */
-  async #append(event: ValidEvent, metadata: MetadataRow | null): Promise<Outcome> {
-    const [row] = await this.#query<{ created_at: string }>(appendUsageStatement(event, metadata));
-    // A replay, or refused: the full statement tells which, and its answer.
-    if (!row) return toOutcome(event, await this.#record(event, metadata, false));
-    if (this.#inPlace) this.#metrics.contendedAppends.inc();
+  async #writePatiently(events: readonly ValidEvent[]): Promise<Written[]> {
     try {
-      const balance = await this.#balances.read(event);
-      return {
-        result: {
-          id: event.id,
-          created_at: row.created_at,
-          status: 'recorded',
-          new_microdollars_used: balance,
-        },
-      };
+      const attempt = () => this.#appendBatch(events);
+      return await this.#twins.wait(null, attempt);
     } catch (error) {
-      // The answer itself is refused: another send would not change it.
-      if (error instanceof LedgerError) return { error };
-      throw error;
+      const ledgerError = toLedgerError(error);
+      return events.map(() => ({ error: ledgerError }));
     }
   }
 
-  async #record(
-    event: ValidEvent,
-    metadata: MetadataRow | null,
-    inPlace: boolean,
-  ): Promise<RecordedRow> {
-    const [row] = await this.#query<RecordedRow>(recordUsageStatement(event, metadata, inPlace));
-    if (!row) throw new Error('microdollar_record_usage returned no row');
-    return row;
+  /** What was believed of a database that may not be the same when it is back. */
+  forget(): void {
+    this.#known.clear();
+    this.#options.lookups.clear();
   }
 
-  async #writeMany(events: readonly ValidEvent[]): Promise<Outcome[]> {
-    const metadata = events.every((event) => event.metadata === null)
-      ? events.map(() => null)
-      : await this.#lookups.resolve(this.#query, events);
-    const rows = await this.#query<BatchRow>(recordBatchStatement(events, metadata, this.#inPlace));
-    const answer = readBatchRows(rows);
-    if (this.#inPlace) this.#metrics.contendedAppends.inc(answer.appendedPayers);
-    const outcomes: Outcome[] = [];
-    for (const event of events) {
-      const createdAt = answer.createdAt.get(event.id);
-      if (createdAt === undefined) {
-        // Not inserted: a replay, or refused. A second statement tells (rule 6).
-        outcomes.push((await this.#writePart([event]))[0] as Outcome);
-        continue;
+  async #append(query: Query, event: ValidEvent): Promise<RecordedEvent> {
+    const row = await this.#withRetry(async () => {
+      const metadata = await this.#metadataOf([event]);
+      const [sent] = await query<AppendedRow>(
+        appendUsageStatement(event, {
+          metadata: metadata[0] ?? null,
+          isKnown: this.#known.has(event),
+        }),
+      );
+      return sent;
+    });
+    const createdMicros = row?.created_micros ?? null;
+    if (createdMicros === null) {
+      return (await this.#explain(query, [event]))[0]?.() as RecordedEvent;
+    }
+    this.#note(event);
+    return toRecorded(event, createdMicros);
+  }
+
+  async #appendBatch(events: readonly ValidEvent[]): Promise<Outcome[]> {
+    const { query } = this.#options;
+    const row = await this.#withRetry(async () => {
+      const metadata = await this.#metadataOf(events);
+      const isKnown = events.every((event) => this.#known.has(event));
+      const [sent] = await query<AppendedBatchRow>(appendBatchStatement(events, metadata, isKnown));
+      return sent;
+    });
+    const inserted = row?.ids ? new Set(row.ids) : null;
+    const isNew = (event: ValidEvent) =>
+      inserted ? inserted.has(event.id) : row?.inserted === events.length;
+    const others = events.filter((event) => !isNew(event));
+    const explained = (await this.#explain(query, others))[Symbol.iterator]();
+    return events.map((event) => {
+      if (isNew(event)) {
+        this.#note(event);
+        return { result: toRecorded(event, row?.now_micros ?? '0') };
       }
-      outcomes.push(readOutcome(event, createdAt, answer));
-    }
-    return outcomes;
+      try {
+        return { result: explained.next().value?.() as RecordedEvent };
+      } catch (error) {
+        return { error: error as Error };
+      }
+    });
   }
 
-  #withRetry<T>(send: () => Promise<T>, splits: boolean): Promise<T> {
-    return withRetry(send, { splits, onRetry: (cause) => this.#metrics.retries.inc({ cause }) });
+  /** Built anew for each send: what the cache held may have been forgotten since. */
+  async #metadataOf(events: readonly ValidEvent[]): Promise<(MetadataRow | null)[]> {
+    const { lookups, query } = this.#options;
+    const rows: (MetadataRow | null)[] = [];
+    for (const event of events) {
+      const row = lookups.cachedMetadata(event);
+      if (row === undefined) return await lookups.resolve(query, events);
+      rows.push(row);
+    }
+    return rows;
   }
+
+  /** Why events were not inserted, each as a function that returns the answer or throws it. */
+  async #explain(query: Query, events: readonly ValidEvent[]): Promise<(() => RecordedEvent)[]> {
+    if (events.length === 0) return [];
+    const rows = await this.#withRetry(() => query<ExplainedRow>(explainUsageStatement(events)));
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    return events.map((event) => () => {
+      const row = byId.get(event.id);
+      return toExplained(event, row ?? { status: 'absent', created_micros: null });
+    });
+  }
+
+  #note(event: ValidEvent): void {
+    this.#known.add(event);
+    if (event.cost !== 0) this.#options.onAppended(event);
+  }
+
+  #withRetry<T>(send: () => Promise<T>): Promise<T> {
+    return withRetry(send, {
+      splits: true,
+      onRetry: (cause) => {
+        this.#options.metrics.retries.inc({ cause });
+        if (!STATEMENT_STATES.has(cause)) this.forget();
+      },
+    });
+  }
+}
+
+function toRecorded(event: ValidEvent, createdMicros: string): RecordedEvent {
+  const createdAt = event.created_at ?? formatMicros(createdMicros);
+  return { id: event.id, created_at: createdAt, status: 'recorded' };
 }
 
 /** Parts of nearly equal size, in order; none is empty. */
@@ -146,55 +229,4 @@ function splitEvents(events: readonly ValidEvent[], parts: number): ValidEvent[]
   return Array.from({ length: Math.ceil(events.length / size) }, (_, index) =>
     events.slice(index * size, (index + 1) * size),
   );
-}
-
-function toOutcome(event: ValidEvent, row: RecordedRow): Outcome {
-  try {
-    return { result: toRecordResult(event, row) };
-  } catch (error) {
-    return { error: error as Error };
-  }
-}
-
-interface BatchAnswer {
-  createdAt: Map<string, string>;
-  balances: Map<string, number>;
-  appendedPayers: number;
-}
-
-function readBatchRows(rows: readonly BatchRow[]): BatchAnswer {
-  const createdAt = new Map<string, string>();
-  const updated = new Map<string, bigint>();
-  const snapshot = new Map<string, bigint>();
-  const appended = new Map<string, bigint>();
-  for (const row of rows) {
-    if (row.kind === 'event') {
-      createdAt.set(row.key, row.created_at ?? '');
-      continue;
-    }
-    const [payer, part] = row.kind.split('_');
-    const target = part === 'snapshot' ? snapshot : part === 'appended' ? appended : updated;
-    target.set(`${payer}:${row.key}`, BigInt(row.amount ?? 0));
-  }
-  const balances = new Map<string, number>();
-  for (const key of new Set([...updated.keys(), ...snapshot.keys()])) {
-    const before = updated.get(key) ?? snapshot.get(key) ?? 0n;
-    balances.set(key, Number(before + (appended.get(key) ?? 0n)));
-  }
-  return { createdAt, balances, appendedPayers: appended.size };
-}
-
-function readOutcome(event: ValidEvent, createdAt: string, answer: BatchAnswer): Outcome {
-  try {
-    return {
-      result: {
-        id: event.id,
-        created_at: createdAt,
-        status: 'recorded',
-        new_microdollars_used: toSafeInteger(answer.balances.get(payerKey(event)) ?? 0),
-      },
-    };
-  } catch (error) {
-    return { error: error as Error };
-  }
 }

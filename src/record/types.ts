@@ -55,17 +55,25 @@ export type UsageMetadata = { [Name in LookupName]?: string | null } & {
   vercel_ip_longitude?: number | null;
 };
 
-/** What became of one event. Money in microdollars, time ISO 8601 UTC to the microsecond. */
-export interface RecordResult {
+/** What became of one event. Time ISO 8601 UTC to the microsecond. */
+export interface RecordedEvent {
   id: string;
   created_at: string;
   status: 'recorded' | 'duplicate';
-  /** Payer's balance: everything committed before, and this write. */
-  new_microdollars_used: number;
+}
+
+export interface RecordResult extends RecordedEvent {
+  /**
+   * Payer's balance, microdollars: everything committed before, and this write. A bigint past 2^53.
+   * Null when the event is recorded, but its balance could not be read just now (I9).
+   */
+  new_microdollars_used: number | bigint | null;
 }
 
 /** A batch answers per event: one bad event never fails its neighbours. */
-export type BatchResult = RecordResult | { id: string | null; status: 'rejected'; error: Error };
+export type BatchResult<Result = RecordResult> =
+  | Result
+  | { id: string | null; status: 'rejected'; error: Error };
 
 export interface ExaUsage {
   id?: string | null;

@@ -78,12 +78,7 @@ export function payerKeySql(row?: string): string {
 }
 
 /** `columns` of the unsettled rows `m` of payer `payer`, by two ranges of one index. */
-export function unsettledRows(
-  log: Log,
-  scope: PayerScope,
-  columns: string,
-  payer: string,
-): string {
+export function unsettledRows(log: Log, scope: PayerScope, columns: string, payer: string): string {
   const ofPayer = `select ${columns}
   from ${log.table} as m
   where ${payerKeySql('m')} = ${scope.keyOf(payer)}

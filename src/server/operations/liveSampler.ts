@@ -8,7 +8,7 @@ const MAX_SAMPLES = 121;
 interface Sample {
   atMs: number;
   events: number;
-  contendedAppends: number;
+  settledRows: number;
   /** Cumulative counts of `recordLatency`, by upper bound in seconds; the last is infinity. */
   buckets: readonly { upTo: number; count: number }[];
 }
@@ -18,7 +18,7 @@ export interface LivePoint {
   /** ISO 8601; the end of the interval. */
   at: string;
   eventsPerSecond: number;
-  contendedAppendsPerSecond: number;
+  settledRowsPerSecond: number;
   /** Write latency, ms, from the call to its durable answer; null when nothing was written. */
   p50Ms: number | null;
   p95Ms: number | null;
@@ -72,9 +72,9 @@ export class LiveSampler {
 }
 
 async function takeSample(metrics: Metrics): Promise<Sample> {
-  const [events, contended, latency] = await Promise.all([
+  const [events, folded, latency] = await Promise.all([
     metrics.events.get(),
-    metrics.contendedAppends.get(),
+    metrics.folded.get(),
     metrics.recordLatency.get(),
   ]);
   const buckets = latency.values
@@ -86,7 +86,7 @@ async function takeSample(metrics: Metrics): Promise<Sample> {
   return {
     atMs: Date.now(),
     events: sumOf(events.values),
-    contendedAppends: sumOf(contended.values),
+    settledRows: sumOf(folded.values),
     buckets,
   };
 }
@@ -104,7 +104,7 @@ function toPoint(before: Sample, after: Sample): LivePoint {
   return {
     at: new Date(after.atMs).toISOString(),
     eventsPerSecond: (after.events - before.events) / seconds,
-    contendedAppendsPerSecond: (after.contendedAppends - before.contendedAppends) / seconds,
+    settledRowsPerSecond: (after.settledRows - before.settledRows) / seconds,
     p50Ms: percentileMs(buckets, 0.5),
     p95Ms: percentileMs(buckets, 0.95),
     p99Ms: percentileMs(buckets, 0.99),

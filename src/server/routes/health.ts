@@ -1,11 +1,7 @@
 import { Registry } from 'prom-client';
-import { cached, withTimeLimit } from '../cached.js';
 import { getProcessRegistry } from '../httpMetrics.js';
 import type { ServerPlugin } from '../plugins.js';
 import { createDatabaseProbe } from '../readiness.js';
-
-const PENDING_TTL_MS = 2_000;
-const PENDING_LIMIT_MS = 1_000;
 
 /** `/healthz`, `/readyz`, `/metrics`: no key, nothing personal. */
 export const healthRoutes: ServerPlugin = (app, services) => {
@@ -30,17 +26,10 @@ export const healthRoutes: ServerPlugin = (app, services) => {
     };
   });
 
-  const refreshPending = cached(async () => {
-    const status = await ledger.getPendingStatus();
-    ledger.metrics.pendingDepth.set(status.depth);
-    ledger.metrics.pendingAge.set(status.oldestAgeMs / 1_000);
-  }, PENDING_TTL_MS);
-
-  app.get('/metrics', { config }, async (request, reply) => {
-    // Without the database the gauges keep their last value; the scrape goes on.
-    await withTimeLimit(refreshPending(), PENDING_LIMIT_MS, 'pending status took too long').catch(
-      (error) => request.log.warn({ err: error }, 'pending gauges are stale'),
-    );
+  app.get('/metrics', { config }, async (_request, reply) => {
+    const { depth, oldestAgeMs } = ledger.backlog;
+    ledger.metrics.pendingDepth.set(depth);
+    ledger.metrics.pendingAge.set(oldestAgeMs / 1_000);
     ledger.metrics.poolWaiting.set(ledger.pool.waitingCount);
     const registry = Registry.merge([
       ledger.metrics.registry,

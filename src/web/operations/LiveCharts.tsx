@@ -25,9 +25,9 @@ const LATENCY: readonly Line[] = [
 const RATES: readonly Line[] = [
   { name: 'events', color: '--series-1', read: (point) => point.eventsPerSecond },
   {
-    name: 'contended appends',
+    name: 'settled rows',
     color: '--series-3',
-    read: (point) => point.contendedAppendsPerSecond,
+    read: (point) => point.settledRowsPerSecond,
   },
 ];
 
@@ -38,7 +38,7 @@ export function LiveCharts({ live }: { live: Live }) {
       <Card title="Write latency" note="Milliseconds to a durable answer, last ten minutes">
         <LiveChart points={live.points} lines={LATENCY} unit="ms" />
       </Card>
-      <Card title="Writes" note="Events and contended appends per second, last ten minutes">
+      <Card title="Writes" note="Events and settled rows per second, last ten minutes">
         <LiveChart points={live.points} lines={RATES} unit="/s" />
       </Card>
     </div>

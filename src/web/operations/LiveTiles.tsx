@@ -5,7 +5,7 @@ import { formatSpan } from '../days.js';
 
 type Live = Outputs['operations']['live'];
 
-/** Pending deltas older than this wait for something. */
+/** Unsettled rows older than this wait for something. */
 const OLD_PENDING_MS = 10_000;
 
 /** The write path in six figures. Rates are of this server process. */
@@ -16,21 +16,21 @@ export function LiveTiles({ live }: { live: Live }) {
   return (
     <dl className="tiles">
       <Tile
-        label="Pending deltas"
+        label="Unsettled rows"
         value={pending === null ? '–' : formatCount(pending.depth)}
         note={
           pending === null
             ? 'not known'
             : pending.depth === 0
-              ? 'all folded'
+              ? 'all settled'
               : `oldest ${formatSpan(pending.oldestAgeMs / 1_000)}`
         }
         tone={isOld ? 'warning' : undefined}
       />
       <Tile
-        label="Contended appends"
-        value={perSecond(last?.contendedAppendsPerSecond)}
-        note="deltas that did not wait for a row"
+        label="Settled rows"
+        value={perSecond(last?.settledRowsPerSecond)}
+        note="rows of the log folded into counter rows"
       />
       <Tile label="Events" value={perSecond(last?.eventsPerSecond)} note={describeEvents(live)} />
       <Tile

@@ -1,0 +1,57 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface BackgroundTask {
+  /** Runs now, or again right after the run that is under way. */
+  wake(): void;
+  /** Resolves when the run that is under way has ended; none begins after it. */
+  stop(): Promise<void>;
+}
+
+export interface TaskOptions {
+  /** For metrics and logs. */
+  name: string;
+  /** One round. `signal` tells a long one that the task is being stopped. */
+  run: (signal: AbortSignal) => Promise<unknown>;
+  /** From the end of a round to the next, ms; a function decides anew each time. */
+  intervalMs: number | (() => number);
+  /** After a round that failed; default `intervalMs`. */
+  errorIntervalMs?: number;
+  /** Every failure is told: counted by task, and logged (I9). */
+  onError: (error: unknown, task: string) => void;
+}
+
+/**
+ * The one way to do something in the background: rounds never overlap, a failure is told and does
+ * not end the task, the process may end meanwhile, and `stop` waits.
+ */
+export function startTask(options: TaskOptions): BackgroundTask {
+  const stopping = new AbortController();
+  let waking = new AbortController();
+  const rest = async (ms: number) => {
+    const signal = AbortSignal.any([stopping.signal, waking.signal]);
+    await sleep(ms, undefined, { signal, ref: false }).catch(() => {});
+  };
+  const loop = async () => {
+    while (!stopping.signal.aborted) {
+      waking = new AbortController();
+      let hasFailed = false;
+      try {
+        await options.run(stopping.signal);
+      } catch (error) {
+        hasFailed = true;
+        options.onError(error, options.name);
+      }
+      const { intervalMs, errorIntervalMs } = options;
+      const restMs = typeof intervalMs === 'number' ? intervalMs : intervalMs();
+      await rest(hasFailed ? (errorIntervalMs ?? restMs) : restMs);
+    }
+  };
+  const ended = loop();
+  return {
+    wake: () => waking.abort(),
+    async stop() {
+      stopping.abort();
+      await ended;
+    },
+  };
+}

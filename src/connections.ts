@@ -1,0 +1,86 @@
+import type pg from 'pg';
+import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
+
+/**
+ * Every connection of a ledger: its use, how many, and what they are set to. No kind of work shares
+ * connections with another, so none can starve it.
+ */
+export const CONNECTION_USES = {
+  /** Appends. A lock is met only where an id is in flight elsewhere: then another way is taken. */
+  write: { size: 4, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
+  /** The few events that wait for such an id. */
+  aside: { size: 2, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
+  /** Exa requests. */
+  exa: { size: 2, settings: WRITE_SETTINGS },
+  /** Answers and folds. A lost fold is folded again, so its commit need not be waited for. */
+  settle: {
+    size: 3,
+    settings: [...WRITE_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
+  },
+  /** The sweep. */
+  sweep: { size: 1, settings: [...READ_SETTINGS, 'enable_hashjoin=off'] },
+  /** Lookups left as text, and soft deletes that waited for writes in flight. */
+  housekeeping: { size: 1, settings: READ_SETTINGS },
+  /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */
+  ledger: { settings: READ_SETTINGS },
+  /** Reports on the replica. `poolSize` of them. */
+  read: { settings: READ_SETTINGS },
+  /** Comparisons scan raw usage: a budget of time. */
+  shadow: { size: 1, statementTimeoutMs: 2_000, settings: ['jit=off'] },
+} as const satisfies Record<string, ConnectionUse>;
+
+interface ConnectionUse {
+  size?: number;
+  lockTimeoutMs?: number;
+  statementTimeoutMs?: number;
+  settings: readonly string[];
+}
+
+export type Use = keyof typeof CONNECTION_USES;
+
+export interface ConnectionOptions {
+  databaseUrl: string;
+  replicaUrl?: string | undefined;
+  poolSize: number;
+  lockTimeoutMs: number;
+  statementTimeoutMs: number;
+  /** Behind a pooler in transaction mode: no startup options, no named statements. */
+  viaPooler: boolean;
+  onLost?: () => void;
+}
+
+/** Pools by use, opened when first asked for, and ended together. */
+export class Connections {
+  readonly #options: ConnectionOptions;
+  readonly #pools = new Map<string, pg.Pool>();
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+  }
+
+  /** @param size instead of what the use has */
+  pool(use: Use, size?: number): pg.Pool {
+    const isReplica =
+      (use === 'read' || use === 'shadow') && this.#options.replicaUrl !== undefined;
+    if (use === 'read' && !isReplica) return this.pool('ledger');
+    const open = this.#pools.get(use);
+    if (open) return open;
+    const { settings, ...own }: ConnectionUse = CONNECTION_USES[use];
+    const pool = createPool({
+      url: (isReplica ? this.#options.replicaUrl : undefined) ?? this.#options.databaseUrl,
+      size: size ?? own.size ?? this.#options.poolSize,
+      applicationName: `microdollar ${use}`,
+      lockTimeoutMs: own.lockTimeoutMs ?? this.#options.lockTimeoutMs,
+      statementTimeoutMs: own.statementTimeoutMs ?? this.#options.statementTimeoutMs,
+      settings,
+      viaPooler: this.#options.viaPooler,
+      ...(this.#options.onLost ? { onLost: this.#options.onLost } : {}),
+    });
+    this.#pools.set(use, pool);
+    return pool;
+  }
+
+  async end(): Promise<void> {
+    await Promise.all([...this.#pools.values()].map((pool) => pool.end()));
+  }
+}

@@ -1,0 +1,315 @@
+import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
+import { classifyFailure, sqlStateOf } from '../db/sqlstate.js';
+import { EXA_LOG, PAYER_SCOPES, type PayerScope, USAGE_LOG } from '../schema/unsettled.js';
+import { openCountersStatement } from './openCounters.sql.js';
+import { type Payer, payerId, scopeOf } from './payer.js';
+import {
+  readBalancesStatement,
+  type SettledRow,
+  type SettleLimits,
+  settleStatement,
+} from './settle.sql.js';
+import { type SettledExaRow, settleExaStatement } from './settleExa.sql.js';
+import { Tails } from './tails.js';
+
+/** Callers that wait at once, up to which every payer is settled before they are answered. */
+const QUIET_CALLERS = 8;
+/** Payers of one statement: bounds its length and its locks. */
+const PAYERS_PER_STATEMENT = 100;
+/** A younger open transaction may hold the mark; an older one becomes an exception (R3). */
+const YOUNG_XIDS = 64;
+/** A tail that is too long for one statement is settled in parts of so many rows. */
+const ROWS_PER_PART = 20_000;
+
+export interface SettlerOptions {
+  query: Query;
+  /** False: answers are read, and settling is left to the background. Default true. */
+  settlesForAnswers?: boolean;
+  onSettled?: (rows: number) => void;
+  onRetry?: (cause: string) => void;
+  /** A payer could not be settled or answered; the others were. */
+  onError?: (error: unknown, payer: string) => void;
+}
+
+export interface SettleReport {
+  /** Rows settled. */
+  settled: number;
+  /** Rows left: a counter row is held by someone else, or their transaction was open. */
+  left: number;
+}
+
+interface Caller {
+  resolve: (balance: bigint | null) => void;
+}
+
+/**
+ * Settles payers and answers their balances, many callers by one statement: one at a time for users
+ * and one for organizations, each for every payer asked for since the last one began. A statement
+ * begins after the caller's commit, so its answer contains the caller's write and everything
+ * committed before.
+ *
+ * Policy: with few callers every payer is settled before it is answered, so that its base rows are
+ * current. Under load a payer is settled when it has several rows, or when they have some age
+ * (tails.ts), and is answered from counter row and tail until then. Exact either way.
+ */
+export class Settler {
+  readonly #options: SettlerOptions;
+  readonly #tails = new Tails();
+  readonly #waiting = new Map<PayerScope, Map<string, Caller[]>>();
+  readonly #running = new Set<PayerScope>();
+
+  constructor(options: SettlerOptions) {
+    this.#options = options;
+    for (const scope of PAYER_SCOPES) this.#waiting.set(scope, new Map());
+  }
+
+  /** Rows of this process that may be unsettled, and since when, ms. */
+  get backlog(): { depth: number; oldestAgeMs: number } {
+    return this.#tails.backlog(Date.now());
+  }
+
+  /** A row of the payer was appended to the log. */
+  appended(payer: Payer): void {
+    this.#tails.add(scopeOf(payer), payerId(payer), Date.now());
+  }
+
+  /**
+   * What the payer has used, microdollars, exact; null when that could not be read (the event of the
+   * caller is recorded all the same, I9). Never rejects.
+   */
+  balance(payer: Payer): Promise<bigint | null> {
+    return new Promise((resolve) => {
+      const scope = scopeOf(payer);
+      const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
+      const id = payerId(payer);
+      const callers = waiting.get(id);
+      if (callers) callers.push({ resolve });
+      else waiting.set(id, [{ resolve }]);
+      if (!this.#running.has(scope)) void this.#run(scope);
+    });
+  }
+
+  /** Settles what is due by now; the background's step. */
+  async settleDue(): Promise<SettleReport> {
+    const report = { settled: 0, left: 0 };
+    const isQuiet = this.#running.size === 0;
+    for (const scope of PAYER_SCOPES) {
+      for (;;) {
+        const ids = this.#tails.takeDue(scope, Date.now(), isQuiet, PAYERS_PER_STATEMENT);
+        if (ids.length === 0) break;
+        const part = await this.settle(scope, ids);
+        report.settled += part.settled;
+        report.left += part.left;
+        if (ids.length < PAYERS_PER_STATEMENT) break;
+      }
+    }
+    return report;
+  }
+
+  /** Settles what this process wrote, once; what is held is left to a sweep. */
+  async flush(): Promise<void> {
+    for (const scope of PAYER_SCOPES) await this.settle(scope, this.#tails.open(scope));
+  }
+
+  /** Settles payers now, in both logs, as far as their rows are free. */
+  async settle(scope: PayerScope, ids: readonly string[]): Promise<SettleReport> {
+    const report = { settled: 0, left: 0 };
+    for (let from = 0; from < ids.length; from += PAYERS_PER_STATEMENT) {
+      const part = await this.#settlePart(scope, ids.slice(from, from + PAYERS_PER_STATEMENT));
+      report.settled += part.settled;
+      report.left += part.left;
+    }
+    return report;
+  }
+
+  async #settlePart(scope: PayerScope, ids: readonly string[]): Promise<SettleReport> {
+    const report = { settled: 0, left: 0 };
+    const rows = await this.#isolated(scope, ids, (part) =>
+      this.#settleRows(
+        scope,
+        part,
+        part.map(() => true),
+      ),
+    );
+    for (const row of rows) {
+      report.settled += Number(row.settled);
+      report.left += Number(row.depth) - Number(row.settled);
+    }
+    const withExa = rows.filter((row) => row.has_exa).map((row) => row.id);
+    if (withExa.length > 0) {
+      const exa = await this.#isolated(scope, withExa, (part) => this.#settleExa(scope, part));
+      for (const row of exa) {
+        report.settled += Number(row.settled);
+        report.left += Number(row.depth) - Number(row.settled);
+      }
+    }
+    return report;
+  }
+
+  async #run(scope: PayerScope): Promise<void> {
+    this.#running.add(scope);
+    const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
+    while (waiting.size > 0) {
+      const batch = new Map([...waiting].slice(0, PAYERS_PER_STATEMENT));
+      for (const id of batch.keys()) waiting.delete(id);
+      await this.#answer(scope, batch);
+    }
+    this.#running.delete(scope);
+  }
+
+  async #answer(scope: PayerScope, batch: Map<string, Caller[]>): Promise<void> {
+    let callers = 0;
+    for (const each of batch.values()) callers += each.length;
+    const nowMs = Date.now();
+    const fold: string[] = [];
+    const read: string[] = [];
+    for (const id of batch.keys()) {
+      const isDue =
+        (this.#options.settlesForAnswers ?? true) &&
+        this.#tails.mayFold(scope, id, nowMs, callers <= QUIET_CALLERS);
+      (isDue ? fold : read).push(id);
+    }
+    const [folded, answered] = await Promise.all([
+      this.#isolated(scope, fold, (ids) =>
+        this.#settleRows(
+          scope,
+          ids,
+          ids.map(() => true),
+        ),
+      ),
+      this.#isolated(scope, read, (ids) => this.#readRows(scope, ids)),
+    ]);
+    const rows = [...folded, ...answered];
+    const balances = new Map(rows.map((row) => [row.id, BigInt(row.balance)]));
+    const withExa = rows.filter((row) => row.has_exa).map((row) => row.id);
+    if (withExa.length > 0) await this.#answerExa(scope, withExa, balances);
+    for (const [id, each] of batch) {
+      const balance = balances.get(id) ?? null;
+      for (const caller of each) caller.resolve(balance);
+    }
+  }
+
+  /** Payers with Exa requests that are not in their counter: settled, and read by the exact view. */
+  async #answerExa(
+    scope: PayerScope,
+    ids: readonly string[],
+    balances: Map<string, bigint>,
+  ): Promise<void> {
+    await this.#isolated(scope, ids, (part) => this.#settleExa(scope, part));
+    const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
+    const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
+    const rows = await this.#isolated(scope, ids, (part) =>
+      this.#query<{ id: string; balance: string }>({
+        name: `microdollar_exact_balances_${scope.name}`,
+        text: `/* microdollar.exactBalances */
+select b.${idName}::text as id, b.microdollars_used as balance
+from ${view} as b
+where b.${idName} = any ($1::${scope.idType}[])`,
+        values: [part],
+      }),
+    );
+    for (const id of ids) balances.delete(id);
+    for (const row of rows) balances.set(row.id, BigInt(row.balance));
+  }
+
+  async #readRows(scope: PayerScope, ids: readonly string[]): Promise<SettledRow[]> {
+    const rows = await this.#query<SettledRow>(readBalancesStatement(scope, ids));
+    this.#tails.seen(scope, rows, Date.now());
+    return rows;
+  }
+
+  /** Folds, after opening the counter rows that are missing. */
+  async #settleRows(
+    scope: PayerScope,
+    ids: readonly string[],
+    isFolded: readonly boolean[],
+  ): Promise<SettledRow[]> {
+    const limits: SettleLimits = {
+      youngXids: this.#tails.isHeld(scope, ids) ? 0 : YOUNG_XIDS,
+      rowsPerPayer: null,
+    };
+    const send = (part: readonly string[], folded: readonly boolean[]) =>
+      this.#query<SettledRow>(settleStatement(scope, part, folded, limits));
+    let rows: SettledRow[];
+    try {
+      rows = await send(ids, isFolded);
+    } catch (error) {
+      if (ids.length > 1 || sqlStateOf(error) !== '57014') throw error;
+      rows = await this.#settleInParts(scope, ids, limits);
+    }
+    const missing = rows.filter((row) => Number(row.missing) > 0).map((row) => row.id);
+    if (missing.length > 0) {
+      await this.#query(openCountersStatement(USAGE_LOG, scope, missing));
+      const again = await send(
+        missing,
+        missing.map(() => true),
+      );
+      const first = new Map(rows.map((row) => [row.id, row]));
+      for (const row of again) first.set(row.id, row);
+      rows = [...first.values()];
+    }
+    this.#options.onSettled?.(rows.reduce((sum, row) => sum + Number(row.settled), 0));
+    this.#tails.seen(scope, rows, Date.now());
+    return rows;
+  }
+
+  /** One payer whose tail is too long for a statement. */
+  async #settleInParts(
+    scope: PayerScope,
+    ids: readonly string[],
+    limits: SettleLimits,
+  ): Promise<SettledRow[]> {
+    for (;;) {
+      const bounded = { ...limits, rowsPerPayer: ROWS_PER_PART };
+      const rows = await this.#query<SettledRow>(settleStatement(scope, ids, [true], bounded));
+      if (Number(rows[0]?.missing) > 0) {
+        await this.#query(openCountersStatement(USAGE_LOG, scope, ids));
+        continue;
+      }
+      if (Number(rows[0]?.settled ?? 0) === 0) return rows;
+    }
+  }
+
+  async #settleExa(scope: PayerScope, ids: readonly string[]): Promise<SettledExaRow[]> {
+    const limits: SettleLimits = { youngXids: YOUNG_XIDS, rowsPerPayer: null };
+    const rows = await this.#query<SettledExaRow>(settleExaStatement(scope, ids, limits));
+    if (rows.every((row) => Number(row.missing) === 0)) return rows;
+    await this.#query(openCountersStatement(EXA_LOG, scope, ids));
+    return await this.#query<SettledExaRow>(settleExaStatement(scope, ids, limits));
+  }
+
+  /**
+   * Runs a statement of several payers. Where one of them makes it fail, the statement is split until
+   * that one stands alone (I12): it gets no row, and is counted; the others get theirs.
+   */
+  async #isolated<Row>(
+    scope: PayerScope,
+    ids: readonly string[],
+    run: (ids: readonly string[]) => Promise<Row[]>,
+  ): Promise<Row[]> {
+    if (ids.length === 0) return [];
+    try {
+      return await run(ids);
+    } catch (error) {
+      const kind = classifyFailure(error);
+      if (ids.length > 1 && (kind === 'data' || kind === 'contended')) {
+        const half = Math.ceil(ids.length / 2);
+        const parts = [ids.slice(0, half), ids.slice(half)];
+        const rows: Row[] = [];
+        for (const part of parts) rows.push(...(await this.#isolated(scope, part, run)));
+        return rows;
+      }
+      this.#tails.failed(scope, ids, Date.now());
+      this.#options.onError?.(error, ids.length === 1 ? `${scope.name}:${ids[0]}` : scope.payers);
+      return [];
+    }
+  }
+
+  #query<Row>(statement: Parameters<Query>[0]): Promise<Row[]> {
+    return withRetry(() => this.#options.query<Row>(statement), {
+      splits: true,
+      ...(this.#options.onRetry ? { onRetry: this.#options.onRetry } : {}),
+    });
+  }
+}

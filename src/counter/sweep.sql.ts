@@ -1,0 +1,91 @@
+import type { Statement } from '../db/statement.js';
+import { EXA_LOG, type PayerScope, USAGE_LOG, unsettledRows } from '../schema/unsettled.js';
+import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
+
+export interface SweptPageRow {
+  /** Last payer of the page; null when there are no more. */
+  last_id: string | null;
+  payers: number;
+  /** Those with unsettled rows, in either log. */
+  ids: string[] | null;
+  depth: string;
+  /** Lowest position of an unsettled usage row. */
+  lowest: string | null;
+  /** Unsettled rows by their own time, ms ago. */
+  oldest_age_ms: string | null;
+}
+
+/** A page of payers, each asked for its tail by one descent of the index. */
+function pageText(scope: PayerScope): string {
+  const columns = 'm.position, m.created_at';
+  return `/* microdollar.sweep ${scope.name} */
+with page as materialized (
+  select u.id, u.settled_below, u.settled_except, u.exa_settled_below, u.exa_settled_except
+  from ${scope.payers} as u
+  where $1::text is null
+    or u.id > $1::${scope.idType}
+  order by u.id
+  limit $2::integer
+), tail as materialized (
+  select u.id, m.depth + x.depth as depth, m.lowest, least(m.oldest, x.oldest) as oldest
+  from page as u
+  cross join lateral (
+    select count(*) as depth, min(m.position) as lowest, min(m.created_at) as oldest
+    from (
+      ${unsettledRows(USAGE_LOG, scope, columns, 'u')}
+    ) as m
+  ) as m
+  cross join lateral (
+    select count(*) as depth, min(m.created_at) as oldest
+    from (
+      ${unsettledRows(EXA_LOG, scope, columns, 'u')}
+    ) as m
+  ) as x
+  where m.depth + x.depth > 0
+)
+select (select u.id::text from page as u order by u.id desc limit 1) as last_id,
+  (select count(*)::integer from page) as payers,
+  (select array_agg(t.id::text) from tail as t) as ids,
+  (select coalesce(sum(t.depth), 0) from tail as t) as depth,
+  (select min(t.lowest) from tail as t) as lowest,
+  (select (extract(epoch from clock_timestamp() - min(t.oldest)) * 1000)::bigint from tail as t)
+    as oldest_age_ms`;
+}
+
+export function sweepPageStatement(
+  scope: PayerScope,
+  afterId: string | null,
+  limit: number,
+): Statement {
+  return {
+    name: `microdollar_sweep_${scope.name}`,
+    text: pageText(scope),
+    values: [afterId, limit],
+  };
+}
+
+/** One row: `position`, below which every transaction had ended; null in an unknown cluster (R6). */
+export const ENDED_STATEMENT: Statement = {
+  name: 'microdollar_ended_below',
+  text: `/* microdollar.endedBelow */
+select case when b.base < ${UNKNOWN_GENERATION}
+  then b.base + txid_snapshot_xmin(txid_current_snapshot()) end as position
+from (select ${GENERATION} as base offset 0) as b`,
+  values: [],
+};
+
+/** Notes what a whole sweep proved. Only ever rises, but for `migrate`, which may set it to 0. */
+export function noteSweepStatement(settledBelow: string, endedBelow: string): Statement {
+  return {
+    name: 'microdollar_note_sweep',
+    text: `/* microdollar.noteSweep */
+update ledger_settings as s
+set settled_everywhere_below = greatest(s.settled_everywhere_below, $1::bigint),
+  position_seen = greatest(s.position_seen, $2::bigint),
+  swept_at = now()
+where s.id = (
+  select l.id from ledger_settings as l where l.id = 1 for no key update skip locked
+)`,
+    values: [settledBelow, endedBelow],
+  };
+}

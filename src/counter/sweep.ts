@@ -1,0 +1,122 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Query } from '../db/query.js';
+import { PAYER_SCOPES } from '../schema/unsettled.js';
+import type { Settler } from './settler.js';
+import {
+  ENDED_STATEMENT,
+  noteSweepStatement,
+  type SweptPageRow,
+  sweepPageStatement,
+} from './sweep.sql.js';
+
+const PAYERS_PER_PAGE = 2_000;
+/** Rounds in a row that settle nothing while something is left, before a fold gives up. */
+const MAX_IDLE_ROUNDS = 3;
+const IDLE_PAUSE_MS = 10;
+
+export interface FoldReport {
+  /** Rows of the log settled into their counter rows. */
+  drained: number;
+  /** Rows left because someone else holds their counter row, or their transaction is open. */
+  remaining: number;
+}
+
+export interface PendingStatus {
+  /** Unsettled rows. */
+  depth: number;
+  /** Age of the oldest, by its own `created_at`, ms; 0 when there is none. */
+  oldestAgeMs: number;
+}
+
+interface Swept {
+  settled: number;
+  left: number;
+  /** Every row below is settled; null = not known. */
+  settledBelow: bigint | null;
+}
+
+/**
+ * Looks at every payer, page by page, and settles what is found: rows that a process left behind when
+ * it ended, or that a host wrote on a pool of its own. What it proves is noted, so that a
+ * verification need not ask for the marks of history.
+ */
+export class Sweep {
+  readonly #query: Query;
+  readonly #settler: Settler;
+
+  constructor(query: Query, settler: Settler) {
+    this.#query = query;
+    this.#settler = settler;
+  }
+
+  /** One look at everybody. */
+  async pass(): Promise<FoldReport> {
+    const swept = await this.#sweep();
+    return { drained: swept.settled, remaining: swept.left };
+  }
+
+  /** Settles everything that is committed now; tries a few times for rows that others hold. */
+  async foldAll(): Promise<FoldReport> {
+    const report: FoldReport = { drained: 0, remaining: 0 };
+    for (let idle = 0; idle < MAX_IDLE_ROUNDS; ) {
+      const swept = await this.#sweep();
+      report.drained += swept.settled;
+      report.remaining = swept.left;
+      if (swept.left === 0) break;
+      idle = swept.settled > 0 ? 0 : idle + 1;
+      await sleep(IDLE_PAUSE_MS);
+    }
+    return report;
+  }
+
+  /** What is unsettled now, without settling it. */
+  async status(): Promise<PendingStatus> {
+    const status: PendingStatus = { depth: 0, oldestAgeMs: 0 };
+    for await (const { page } of this.#pages()) {
+      status.depth += Number(page.depth);
+      status.oldestAgeMs = Math.max(status.oldestAgeMs, Number(page.oldest_age_ms ?? 0));
+    }
+    return status;
+  }
+
+  async #sweep(): Promise<Swept> {
+    const [ended] = await this.#query<{ position: string | null }>(ENDED_STATEMENT);
+    const endedBelow = ended?.position ?? null;
+    const swept: Swept = {
+      settled: 0,
+      left: 0,
+      settledBelow: endedBelow === null ? null : BigInt(endedBelow),
+    };
+    for await (const { scope, page } of this.#pages()) {
+      if (!page.ids) continue;
+      const report = await this.#settler.settle(scope, page.ids);
+      swept.settled += report.settled;
+      swept.left += report.left;
+      if (report.left === 0 && report.settled >= Number(page.depth)) continue;
+      // Held, or failed: what is below the lowest row of this page is settled all the same.
+      const lowest = page.lowest === null ? null : BigInt(page.lowest);
+      if (lowest !== null && swept.settledBelow !== null && lowest < swept.settledBelow) {
+        swept.settledBelow = lowest;
+      }
+      if (report.left === 0) swept.left += Number(page.depth) - report.settled;
+    }
+    if (swept.settledBelow !== null && endedBelow !== null) {
+      await this.#query(noteSweepStatement(String(swept.settledBelow), endedBelow));
+    }
+    return swept;
+  }
+
+  async *#pages() {
+    for (const scope of PAYER_SCOPES) {
+      for (let afterId: string | null = null; ; ) {
+        const [page]: SweptPageRow[] = await this.#query<SweptPageRow>(
+          sweepPageStatement(scope, afterId, PAYERS_PER_PAGE),
+        );
+        if (!page) break;
+        yield { scope, page };
+        if (page.payers < PAYERS_PER_PAGE) break;
+        afterId = page.last_id;
+      }
+    }
+  }
+}

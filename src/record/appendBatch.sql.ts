@@ -1,0 +1,116 @@
+import { POSITION } from '../counter/position.sql.js';
+import type { Statement } from '../db/statement.js';
+import { plainArray } from '../db/statement.js';
+import type { ValidEvent } from './event.js';
+import { microsOf } from './instants.sql.js';
+import {
+  METADATA_COLUMN_LIST,
+  type MetadataRow,
+  metadataArrayParameters,
+  metadataArrays,
+} from './metadataRow.js';
+import {
+  GIVEN_COLUMN_LIST,
+  USAGE_ARRAY_PARAMETERS,
+  USAGE_COLUMN_LIST,
+  USAGE_PARAMETERS,
+  usageArrays,
+} from './usageColumns.js';
+
+/** One row for the whole batch. */
+export interface AppendedBatchRow {
+  inserted: number;
+  /** Ids that were inserted, where some were not; else null. */
+  ids: string[] | null;
+  /** `created_at` of events that gave none. */
+  now_micros: string;
+}
+
+const COUNT = `$${USAGE_PARAMETERS + 1}::integer`;
+const HAS_METADATA = `$${USAGE_PARAMETERS + 2}::boolean[]`;
+
+/** Payers and users that this process knows are not looked up. */
+const ARE_KNOWN = `
+  where e.kilo_user_id in (
+      select u.id from kilocode_users as u where u.id = any ($2::text[]))
+    and (e.organization_id is null
+      or e.organization_id in (
+        select o.id from organizations as o where o.id = any ($3::uuid[])))
+    and HORIZON`;
+
+const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
+      (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
+
+const METADATA_WRITTEN = `, metadata_written as (
+  insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
+  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_COLUMN_LIST}
+  from unnest(
+    $1::uuid[], $2::text[], $${USAGE_PARAMETERS}::timestamptz[], ${HAS_METADATA},
+    ${metadataArrayParameters(USAGE_PARAMETERS + 3)}
+  ) as m(id, kilo_user_id, created_at, has_metadata, ${METADATA_COLUMN_LIST})
+  where m.has_metadata
+    and m.id in (select w.id from usage_written as w)
+    and m.kilo_user_id not in (
+      select u.id
+      from kilocode_users as u
+      where u.id = any ($2::text[])
+        and u.deleted_at is not null)
+)`;
+
+const SELECTED = GIVEN_COLUMN_LIST.split(', ')
+  .map((name) => `e.${name}`)
+  .join(', ');
+
+/**
+ * Appends N events in one statement: usage rows, in id order (R11: two batches that share ids would
+ * else deadlock), and metadata. One row answers for all, with ids only where some were not new.
+ */
+function batchText(isKnown: boolean, hasTime: boolean, hasMetadata: boolean): string {
+  const filter = isKnown
+    ? hasTime
+      ? `\n  where ${NOT_ARCHIVED}`
+      : ''
+    : ARE_KNOWN.replace('HORIZON', hasTime ? NOT_ARCHIVED : 'true');
+  return `/* microdollar.appendBatch */
+with here as materialized (
+  select ${POSITION} as position
+), usage_written as (
+  insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
+  select ${SELECTED}, ${hasTime ? 'coalesce(e.created_at, now())' : 'now()'},
+    case when e.cost <> 0 then (select h.position from here as h) end
+  from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})${filter}
+  order by e.id
+  on conflict (id) do nothing
+  returning id
+)${hasMetadata ? METADATA_WRITTEN : ''}
+select count(*)::integer as inserted, ${microsOf('now()')} as now_micros,
+  case when count(*) < ${COUNT} then array_agg(w.id) end as ids
+from usage_written as w`;
+}
+
+const texts = new Map<string, string>();
+
+export function appendBatchStatement(
+  events: readonly ValidEvent[],
+  metadata: readonly (MetadataRow | null)[],
+  isKnown: boolean,
+): Statement {
+  const hasMetadata = metadata.some((row) => row !== null);
+  const hasTime = events.some((event) => event.created_at !== null);
+  const name = [
+    'microdollar_append_batch',
+    ...(isKnown ? ['known'] : []),
+    ...(hasTime ? ['at'] : []),
+    ...(hasMetadata ? ['metadata'] : []),
+  ].join('_');
+  let text = texts.get(name);
+  if (text === undefined) {
+    text = batchText(isKnown, hasTime, hasMetadata);
+    texts.set(name, text);
+  }
+  const values: unknown[] = [...usageArrays(events), events.length];
+  if (hasMetadata) {
+    values.push(plainArray(metadata.map((row) => row !== null)), ...metadataArrays(metadata));
+  }
+  return { name, text, values };
+}

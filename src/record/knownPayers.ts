@@ -1,0 +1,39 @@
+import type { Payer } from '../counter/payer.js';
+
+/** How long a process believes that a payer exists: rows can be lost with a cluster, or restored. */
+const LEASE_MS = 60_000;
+const MAX_PAYERS = 200_000;
+
+/**
+ * Users and organizations that this process has seen. Payers are never removed, so their next
+ * writes need no join that proves them; what is believed ends with its lease.
+ */
+export class KnownPayers {
+  readonly #untilMs = new Map<string, number>();
+
+  has(payer: Payer): boolean {
+    const nowMs = Date.now();
+    return (
+      this.#isKnown(`u:${payer.kilo_user_id}`, nowMs) &&
+      (payer.organization_id === null || this.#isKnown(`o:${payer.organization_id}`, nowMs))
+    );
+  }
+
+  add(payer: Payer): void {
+    const nowMs = Date.now();
+    const known = this.#untilMs.get(`u:${payer.kilo_user_id}`) ?? 0;
+    if (known > nowMs && payer.organization_id === null) return;
+    if (this.#untilMs.size >= MAX_PAYERS) this.#untilMs.clear();
+    const untilMs = nowMs + LEASE_MS;
+    this.#untilMs.set(`u:${payer.kilo_user_id}`, untilMs);
+    if (payer.organization_id !== null) this.#untilMs.set(`o:${payer.organization_id}`, untilMs);
+  }
+
+  clear(): void {
+    this.#untilMs.clear();
+  }
+
+  #isKnown(key: string, nowMs: number): boolean {
+    return (this.#untilMs.get(key) ?? 0) > nowMs;
+  }
+}
