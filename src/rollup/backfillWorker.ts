@@ -186,7 +186,10 @@ export class BackfillWorker {
   }
 
   /** Sets right what a chunk found wrong. `left`: keys that stay as they are. */
-  async #correct(period: string, chunk: ComparedChunk): Promise<{ corrected: number; left: number }> {
+  async #correct(
+    period: string,
+    chunk: ComparedChunk,
+  ): Promise<{ corrected: number; left: number }> {
     const fitting = chunk.findings.filter((finding) => finding.fits);
     const unfit = chunk.findings.length - fitting.length;
     this.#job.report.unfit += unfit;

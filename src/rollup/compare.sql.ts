@@ -1,7 +1,7 @@
 import { COUNTER_LIMIT } from '../counter/marks.sql.js';
 import type { Statement } from '../db/statement.js';
 import { type Rollup, withinPeriod } from '../schema/rollups.js';
-import { isInCounters, LOW_WATER, sameOrganization } from './settled.sql.js';
+import { isInCounters, lowWater, sameOrganization } from './settled.sql.js';
 
 /**
  * How the raw rows of a chunk are reached:
@@ -97,7 +97,7 @@ export function compareStatement(rollup: Rollup, chunk: Chunk, build: boolean): 
   return {
     name: `microdollar_compare_${rollup.name}_${access}_${build ? 'build' : 'verify'}`,
     text: `/* microdollar.${build ? 'backfill' : 'verify'} */
-with recursive ${LOW_WATER}, ${access === 'users' ? `${blockCtes(rollup)}, ` : ''}part as materialized (
+with recursive ${lowWater(rollup.log)}, ${access === 'users' ? `${blockCtes(rollup)}, ` : ''}part as materialized (
   ${access === 'users' ? partsOfBlock(rollup) : partsOf(rollup, access)}
 ), oversized as materialized (
   ${access === 'period' ? 'select null::text as kilo_user_id where false' : OVERSIZED}

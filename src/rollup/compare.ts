@@ -1,14 +1,11 @@
 import type { Query } from '../db/query.js';
-import { sqlStateOf } from '../db/sqlstate.js';
+import { isLockTimeout, isStatementTimeout } from '../db/sqlstate.js';
 import type { Rollup } from '../schema/rollups.js';
-import { ChunkSizer } from './chunkSizer.js';
+import type { ChunkSizer } from './chunkSizer.js';
 import { type Chunk, type ComparedRow, compareStatement, type Finding } from './compare.sql.js';
 import type { RollupDatabase } from './database.js';
 import { expectRows } from './expectRows.js';
 import { compareInSlices } from './slices.js';
-
-const STATEMENT_TIMEOUT = '57014';
-const LOCK_TIMEOUT = '55P03';
 
 /** `isLarge`: its rows are too many for one short statement. */
 export type ChunkFinding = Finding & { isLarge: boolean };
@@ -40,11 +37,12 @@ export async function compareUser(
 ): Promise<ComparedChunk> {
   const chunk = { period, access: 'user', userAfter: kiloUserId, userLimit: 1 } as const;
   const startedAt = performance.now();
-  const compared = await compareChunk(database.query, rollup, { ...chunk, rowLimit: sizer.rowLimit }, false)
-    .catch((error) => {
-      if (sqlStateOf(error) !== STATEMENT_TIMEOUT) throw error;
-      return compareChunk(database.query, rollup, { ...chunk, rowLimit: 0 }, false);
-    });
+  const compare = (rowLimit: number) =>
+    compareChunk(database.query, rollup, { ...chunk, rowLimit }, false);
+  const compared = await compare(sizer.rowLimit).catch((error) => {
+    if (!isStatementTimeout(error)) throw error;
+    return compare(0);
+  });
   await addOversized(database, rollup, sizer, period, compared);
   return toChunk(compared, performance.now() - startedAt, false);
 }
@@ -81,13 +79,12 @@ export async function compareNext(
       await addOversized(database, rollup, sizer, at.period, compared);
       return toChunk(compared, durationMs, build !== at.build);
     } catch (error) {
-      const state = sqlStateOf(error);
-      if (state !== STATEMENT_TIMEOUT && state !== LOCK_TIMEOUT) throw error;
+      if (!isStatementTimeout(error) && !isLockTimeout(error)) throw error;
       if (sizer.shrink(at.period, byPeriod)) continue;
       // Down to one user, and its row still cannot be created: tell what is missing.
-      if (state === LOCK_TIMEOUT && build) build = false;
+      if (isLockTimeout(error) && build) build = false;
       // Its rows take too long: whoever has any is summed in slices.
-      else if (state === STATEMENT_TIMEOUT && rowLimit > 0) rowLimit = 0;
+      else if (isStatementTimeout(error) && rowLimit > 0) rowLimit = 0;
       else throw error;
     }
   }

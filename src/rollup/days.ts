@@ -21,11 +21,9 @@ export function readRange(
 ): { from: string | null; until: string | null } {
   for (const [field, day] of Object.entries({ from, until })) {
     if (day === undefined || readDay(field, day) <= today) continue;
-    throw new LedgerError(
-      'invalid_request',
-      `${field} lies in the future; today is ${today} UTC`,
-      { details: { field } },
-    );
+    throw new LedgerError('invalid_request', `${field} lies in the future; today is ${today} UTC`, {
+      details: { field },
+    });
   }
   if (from !== undefined && until !== undefined && from > until) {
     throw new LedgerError('invalid_request', 'from lies after until; swap them', {

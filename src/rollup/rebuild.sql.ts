@@ -1,7 +1,7 @@
 import { plainArray, type Statement } from '../db/statement.js';
 import { type Rollup, withinPeriod } from '../schema/rollups.js';
 import { fitsCounter } from './compare.sql.js';
-import { isInCounters, LOW_WATER } from './settled.sql.js';
+import { isInCounters, lowWater } from './settled.sql.js';
 import type { SliceSum } from './slices.sql.js';
 
 export interface LockedCounterRow {
@@ -42,7 +42,7 @@ export function rebuildCountersStatement(rollup: Rollup, lockedIds: readonly str
   return {
     name: `microdollar_rebuild_${rollup.name}`,
     text: `/* microdollar.rebuildCounters */
-with ${LOW_WATER}, truth as materialized (
+with ${lowWater(rollup.log)}, truth as materialized (
   select c.id, r.cost, r.settled_cost, r.settled_requests
   from ${rollup.name} as c
   cross join lateral (

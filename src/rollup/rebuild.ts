@@ -1,5 +1,5 @@
 import type { Query } from '../db/query.js';
-import { sqlStateOf } from '../db/sqlstate.js';
+import { isSerializationFailure, isStatementTimeout } from '../db/sqlstate.js';
 import type { Rollup } from '../schema/rollups.js';
 import type { RollupDatabase } from './database.js';
 import {
@@ -13,10 +13,8 @@ import {
 import { SLICE_TIMEOUT_MS, sumInSlices } from './slices.js';
 
 const KEYS_PER_STEP = 100;
-const STATEMENT_TIMEOUT = '57014';
-/** The row moved on between the snapshot and its lock. */
-const SERIALIZATION_FAILURE = '40001';
-const SERIALIZATION_TRIES = 10;
+/** For a row that moved on between the snapshot and its lock. */
+const LOCK_TRIES = 10;
 
 export interface Rebuilt {
   rows: RebuiltRow[];
@@ -40,7 +38,10 @@ export async function rebuildCounters(
 ): Promise<Rebuilt> {
   const rebuilt: Rebuilt = { rows: [], locked: 0 };
   for (let from = 0; from < ids.length; from += KEYS_PER_STEP) {
-    add(rebuilt, await rebuildPart(database, rollup, ids.slice(from, from + KEYS_PER_STEP), causeOf));
+    add(
+      rebuilt,
+      await rebuildPart(database, rollup, ids.slice(from, from + KEYS_PER_STEP), causeOf),
+    );
   }
   return rebuilt;
 }
@@ -61,7 +62,7 @@ async function rebuildPart(
       return { rows, locked: ids.length - locked.length };
     });
   } catch (error) {
-    if (sqlStateOf(error) !== STATEMENT_TIMEOUT) throw error;
+    if (!isStatementTimeout(error)) throw error;
   }
   const [first] = ids;
   if (first !== undefined && ids.length === 1) {
@@ -100,7 +101,7 @@ export async function rebuildInSlices(
         { snapshot: 'write', statementTimeoutMs: SLICE_TIMEOUT_MS },
       );
     } catch (error) {
-      if (sqlStateOf(error) !== SERIALIZATION_FAILURE || tries >= SERIALIZATION_TRIES) throw error;
+      if (!isSerializationFailure(error) || tries >= LOCK_TRIES) throw error;
     }
   }
 }

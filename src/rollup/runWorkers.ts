@@ -4,9 +4,7 @@ export class JobEnd {
   readonly signal: AbortSignal;
 
   constructor(signal?: AbortSignal) {
-    this.signal = signal
-      ? AbortSignal.any([signal, this.#failed.signal])
-      : this.#failed.signal;
+    this.signal = signal ? AbortSignal.any([signal, this.#failed.signal]) : this.#failed.signal;
   }
 
   fail(): void {

@@ -1,13 +1,17 @@
-import { isSettledSql, type Log, PAYER_SCOPES } from '../schema/unsettled.js';
+import { isSettledSql, type Log, PAYER_SCOPES, USAGE_LOG } from '../schema/unsettled.js';
 
 /**
- * CTE `low_water`: every row with a lower position is settled, whoever pays, so that history is
- * summed without a look at any payer. 0, where it is not known, is always right.
+ * CTE `low_water`: every row of the log with a lower position is settled, whoever pays, so that
+ * history is summed without a look at any payer. 0, where it is not known, is always right: the
+ * sweep notes it for usage only.
  */
-export const LOW_WATER = `low_water as materialized (
+export function lowWater(log: Log): string {
+  if (log !== USAGE_LOG) return 'low_water as materialized (select 0::bigint as position)';
+  return `low_water as materialized (
   select coalesce(min(s.settled_everywhere_below), 0) as position
   from ledger_settings as s
 )`;
+}
 
 /**
  * Whether log row `row`, of columns kilo_user_id, organization_id and position, is settled under the

@@ -1,14 +1,8 @@
 import type { Statement } from '../db/statement.js';
 import { plainArray } from '../db/statement.js';
 import { lastInstantOf, type Rollup, withinPeriod } from '../schema/rollups.js';
-import {
-  comparedCte,
-  counterRows,
-  findingsColumns,
-  POSITION,
-  SUMS,
-} from './compare.sql.js';
-import { isInCounters, LOW_WATER } from './settled.sql.js';
+import { comparedCte, counterRows, findingsColumns, POSITION, SUMS } from './compare.sql.js';
+import { isInCounters, lowWater } from './settled.sql.js';
 
 /** A part of one user's rows of a period: after `after` (null = from the start) until `until`. */
 export interface Slice {
@@ -58,11 +52,12 @@ export interface SliceSum {
 
 export function sumSliceStatement(rollup: Rollup, slice: Slice): Statement {
   const values = [slice.period, slice.kiloUserId, ...(slice.after === null ? [] : [slice.after])];
-  const until = slice.until === null ? '' : `and s.created_at <= $${values.length + 1}::timestamptz`;
+  const until =
+    slice.until === null ? '' : `and s.created_at <= $${values.length + 1}::timestamptz`;
   return {
     name: `microdollar_sum_slice_${rollup.name}`,
     text: `/* microdollar.sumSlice */
-with ${LOW_WATER}, part as materialized (
+with ${lowWater(rollup.log)}, part as materialized (
   select s.kilo_user_id, s.organization_id, ${POSITION} as position,
     ${SUMS}
   from ${rollup.source} as s

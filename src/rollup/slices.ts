@@ -4,6 +4,7 @@ import type { ComparedRow } from './compare.sql.js';
 import type { RollupDatabase } from './database.js';
 import {
   compareSumsStatement,
+  type Slice,
   type SliceSum,
   sliceEndStatement,
   sumSliceStatement,
@@ -26,9 +27,9 @@ export async function sumInSlices(
 ): Promise<SliceSum[]> {
   const sums = new Map<string | null, SliceSum>();
   for (let after: string | null = null; ; ) {
-    const slice = { period, kiloUserId, after, until: null };
-    const [end] = await query<{ until: string }>(sliceEndStatement(rollup, slice, rowsPerSlice));
-    const until = end?.until ?? null;
+    const slice: Slice = { period, kiloUserId, after, until: null };
+    const [end]: { until: string }[] = await query(sliceEndStatement(rollup, slice, rowsPerSlice));
+    const until: string | null = end?.until ?? null;
     for (const sum of await query<SliceSum>(sumSliceStatement(rollup, { ...slice, until }))) {
       const before = sums.get(sum.organization_id);
       sums.set(sum.organization_id, before ? add(before, sum) : sum);
