@@ -162,7 +162,12 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   const verifying = options.backgroundVerify
-    ? startBackgroundVerify(options.databaseUrl, metrics)
+    ? startBackgroundVerify({
+        url: options.databaseUrl,
+        viaPooler: !named,
+        metrics,
+        onError: tell,
+      })
     : null;
 
   let closing: Promise<void> | null = null;

@@ -70,3 +70,9 @@ export function toExactInteger(value: bigint | number | string): number | bigint
   const number = Number(exact);
   return Number.isSafeInteger(number) ? number : exact;
 }
+
+/** The same for JSON, which has no bigint: a decimal string beyond 2^53. */
+export function toJsonInteger(value: bigint | number | string): number | string {
+  const exact = toExactInteger(value);
+  return typeof exact === 'bigint' ? String(exact) : exact;
+}

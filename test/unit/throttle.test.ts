@@ -32,7 +32,7 @@ it('runs chunks side by side on an idle database, one at a time while others are
   const { state, query } = createDatabase(0);
   let running = 0;
   let most = 0;
-  const throttle = new Throttle(query, query, async () => {});
+  const throttle = new Throttle(query, { rest: async () => {} });
   const chunks = () =>
     Promise.all(
       Array.from({ length: 4 }, () =>
@@ -62,7 +62,7 @@ it('rests longer while commits beside chunks are slow, and shorter again when th
   let isChunk = false;
   let isSlowBeside = true;
   state.answer = () => sleep(isChunk && isSlowBeside ? 40 : 0);
-  const throttle = new Throttle(query, query, () => sleep(400));
+  const throttle = new Throttle(query, { rest: () => sleep(400) });
   const round = () =>
     throttle.run(async () => {
       isChunk = true;
@@ -83,7 +83,7 @@ it('rests longer while commits beside chunks are slow, and shorter again when th
 it('passes on what a chunk throws, and the turn; a probe that fails is nobody’s business', async () => {
   const { state, query } = createDatabase(1);
   state.answer = () => Promise.reject(new Error('probe'));
-  const throttle = new Throttle(query, query, async () => {});
+  const throttle = new Throttle(query, { rest: async () => {} });
   const results = await Promise.allSettled([
     throttle.turn(() => throttle.run(() => Promise.reject(new Error('chunk')))),
     throttle.turn(() => throttle.run(() => sleep(120, 'next'))),
