@@ -184,9 +184,9 @@ CREATE TABLE "rollup_coverage" (
 	"period" date NOT NULL,
 	"state" text DEFAULT 'unbuilt' NOT NULL,
 	"raw_rows" bigint,
-	"raw_cost_microdollars" bigint,
+	"raw_cost_microdollars" numeric,
 	"drift_keys" integer DEFAULT 0 NOT NULL,
-	"drift_microdollars" bigint DEFAULT 0 NOT NULL,
+	"drift_microdollars" numeric DEFAULT 0 NOT NULL,
 	"done_until_user" text,
 	"claimed_by" uuid,
 	"claimed_until" timestamp with time zone,
@@ -202,8 +202,8 @@ CREATE TABLE "rollup_repairs" (
 	"kilo_user_id" text,
 	"organization_id" uuid,
 	"period" date,
-	"before_microdollars" bigint NOT NULL,
-	"after_microdollars" bigint NOT NULL,
+	"before_microdollars" numeric NOT NULL,
+	"after_microdollars" numeric NOT NULL,
 	"cause" text NOT NULL,
 	"repaired_at" timestamp with time zone DEFAULT now() NOT NULL
 );
@@ -387,6 +387,7 @@ CREATE VIEW "public"."exa_monthly_usage_exact" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) as m
@@ -410,6 +411,7 @@ CREATE VIEW "public"."exa_monthly_usage_exact" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) as m
@@ -437,6 +439,7 @@ CREATE VIEW "public"."kilocode_user_balances" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
       ) as m
@@ -457,6 +460,7 @@ CREATE VIEW "public"."kilocode_user_balances" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) then (
@@ -499,6 +503,7 @@ CREATE VIEW "public"."microdollar_usage_daily_exact" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
     ) as m
@@ -521,6 +526,7 @@ CREATE VIEW "public"."microdollar_usage_daily_exact" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
     ) as m
@@ -545,6 +551,7 @@ CREATE VIEW "public"."organization_balances" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
       ) as m
@@ -563,6 +570,7 @@ CREATE VIEW "public"."organization_balances" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) then (

@@ -1,7 +1,7 @@
 import type { ApproachDefinition, OpenApproach } from './approach.js';
 import { checkApproach } from './approach.js';
 import type { Bench, BenchDatabase } from './bench.js';
-import { type Cost, type CostMeter, costPerEvent } from './cost.js';
+import { type Cost, type CostMeter, costPerEvent, NO_COST } from './cost.js';
 import { type BenchEvent, eventSource, type Population } from './population.js';
 import type { ApproachFigures, Check } from './scenario.js';
 import { median, quantilesOf, round } from './statistics.js';
@@ -23,13 +23,13 @@ export async function runSlice(
   open: OpenApproach,
   nextEvent: () => BenchEvent,
   durationMs: number,
-  meter: CostMeter,
+  meter?: CostMeter,
 ): Promise<SliceFigures> {
   const { definition, approach, acknowledged } = open;
   const eventsPerCall = definition.eventsPerCall ?? 1;
   const latenciesMs: number[] = [];
   let events = 0;
-  const before = await meter.read();
+  const before = await meter?.read();
   approach.resume?.();
   const startedAt = performance.now();
   const endsAt = startedAt + durationMs;
@@ -49,7 +49,7 @@ export async function runSlice(
   await approach.settle?.();
   acknowledged.events += events;
   const settledMs = performance.now() - startedAt;
-  const cost = costPerEvent(before, await meter.read(), events);
+  const cost = costPerEvent(before ?? NO_COST, (await meter?.read()) ?? NO_COST, events);
   return { events, elapsedMs, settledMs, latenciesMs, cost };
 }
 

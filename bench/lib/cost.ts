@@ -8,6 +8,8 @@ export interface Cost {
   walBytes: number;
 }
 
+export const NO_COST: Cost = { serverCpuUs: 0, clientCpuUs: 0, walBytes: 0 };
+
 /** Clock ticks of /proc, a second. */
 const TICKS_PER_SECOND = 100;
 

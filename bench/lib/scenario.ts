@@ -43,7 +43,7 @@ export interface ApproachFigures {
   /** The same, counting the time until its totals were up to date as well. */
   settledEventsPerSecond: number[];
   /** An event's CPU (microseconds, server and client) and WAL (bytes), its fold included. */
-  cost: Cost;
+  cost?: Cost;
   /** Of a call, over all rounds. */
   latencyMs: Quantiles;
   /** Other figures of its own, such as how stale its totals were; by name with unit. */

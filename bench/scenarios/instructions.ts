@@ -5,7 +5,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { CONNECTION_USES } from '../../src/connections.js';
 import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
-import { findBinaries } from '../../src/db/embedded/binaries.js';
+import { findPackage } from '../../src/db/embedded/binaries.js';
 import { WRITE_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { appendBatchStatement } from '../../src/record/appendBatch.sql.js';
@@ -236,7 +236,7 @@ function count(cluster: string, variant: Variant, executions: number): number {
     [
       '--tool=callgrind',
       '--callgrind-out-file=/dev/null',
-      findBinaries().postgres,
+      path.join(findPackage().dir, 'native', 'bin', 'postgres'),
       '--single',
       '-D',
       cluster,
