@@ -297,6 +297,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getReadMode: () => modes.status(),
     getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
     getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
+    settleOwn: () => settler.flush(),
     async fold() {
       try {
         await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));

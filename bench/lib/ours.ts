@@ -39,8 +39,8 @@ function throughLedger(
           else await ledger.recordUsage(event, { balance: false });
         },
         async settle() {
-          maxBacklog = Math.max(maxBacklog, (await ledger.getPendingStatus()).depth);
-          await ledger.fold();
+          maxBacklog = Math.max(maxBacklog, ledger.backlog.depth);
+          await ledger.settleOwn();
         },
         notes: () => ({ 'unsettled rows at the end of a slice, at most': maxBacklog }),
         async differences() {
