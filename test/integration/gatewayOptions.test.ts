@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createClientAddressReader } from '../../src/gateway/proxy/clientAddress.js';
 import { toClientHeaders } from '../../src/gateway/proxy/headers.js';
-import { toUpstreamPath } from '../../src/gateway/proxy/upstreamPath.js';
 import { upstreamHost } from '../../src/gateway/proxy/upstreams.js';
 
 describe('the client’s address', () => {
@@ -52,15 +51,6 @@ describe('headers to the client', () => {
 });
 
 describe('the provider’s URL', () => {
-  it('keeps path and query, less a parameter that repeats the key', () => {
-    const path = (url: string) => toUpstreamPath('/api', url, 'md_key/1');
-    expect(path('/v1/messages')).toBe('/api/v1/messages');
-    expect(path('/v1/messages?beta=true')).toBe('/api/v1/messages?beta=true');
-    expect(path('/v1/messages?key=md_key%2F1&beta=true')).toBe('/api/v1/messages?beta=true');
-    expect(path('/v1/messages?key=md_key/1&bad=%zz')).toBe('/api/v1/messages?bad=%zz');
-    expect(path('/v1/messages?key=md_key/1')).toBe('/api/v1/messages');
-  });
-
   it.each(['no url', 'ftp://host', 'https://user:secret-word@host'])('refuses %j', (url) => {
     try {
       upstreamHost('openai', url);

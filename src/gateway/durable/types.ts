@@ -108,4 +108,6 @@ export interface AccountsCache {
 export interface InFlightLimit {
   /** Null when the payer has as many requests in flight as it may: answer 429. */
   tryAcquire(payer: Payer): (() => void) | null;
+  /** When a place is likely to be free, by how long requests take: for `retry-after`. */
+  retryAfterSeconds(payer: Payer): number;
 }
