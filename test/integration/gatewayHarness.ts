@@ -13,6 +13,7 @@ import { createPricer } from '../../src/gateway/prices/index.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
+import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
 
@@ -51,6 +52,7 @@ export type UsageRow = Record<string, any>;
 export interface TestGatewayOptions {
   gateway?: Partial<GatewayOptions>;
   durability?: Partial<DurabilityOptions>;
+  server?: Partial<ServerOptions>;
 }
 
 /** A gateway on a free port before an upstream that replays recordings. */
@@ -69,6 +71,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
   const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
+    ...options.server,
     ledger,
     port: 0,
     logLevel: 'trace',
