@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { prepareRequest } from '../../src/gateway/processUsage/index.js';
 import { createClientAddressReader } from '../../src/gateway/proxy/clientAddress.js';
 import { toClientHeaders } from '../../src/gateway/proxy/headers.js';
-import { upstreamHost } from '../../src/gateway/proxy/upstreams.js';
+import { DEFAULT_GATEWAY_LIMITS } from '../../src/gateway/proxy/limits.js';
+import { chooseOnAbort } from '../../src/gateway/proxy/onAbort.js';
+import type { UpstreamEntry } from '../../src/gateway/proxy/upstreamEntry.js';
+import { Upstreams, upstreamHost } from '../../src/gateway/proxy/upstreams.js';
 
 describe('the client’s address', () => {
   const read = createClientAddressReader(['10.0.0.0/8', '2001:db8::/32', '192.0.2.1']);
@@ -60,5 +64,22 @@ describe('the provider’s URL', () => {
       expect((error as Error).message).toContain('MICRODOLLAR_OPENAI_URL');
       expect((error as Error).message).not.toContain('secret-word');
     }
+  });
+});
+
+describe('what becomes of the provider’s work when the client leaves', () => {
+  it('is said by its upstream, then by the gateway, then by its API', () => {
+    const entry: UpstreamEntry = {
+      name: 'own',
+      api: 'anthropic',
+      url: 'http://127.0.0.1:1',
+      key: null,
+      models: null,
+      onAbort: 'drain',
+    };
+    const upstream = new Upstreams({}, [entry], DEFAULT_GATEWAY_LIMITS).forModel('anthropic', 'm');
+    const prepared = prepareRequest('anthropic-messages', Buffer.from('{"stream":true}'));
+    expect(chooseOnAbort(upstream, 'stop', prepared)).toBe('drain');
+    expect(chooseOnAbort({ ...upstream, onAbort: null }, null, prepared)).toBe('stop');
   });
 });
