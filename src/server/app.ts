@@ -36,6 +36,9 @@ export interface Server {
   close(): Promise<void>;
 }
 
+/** For what was written last to leave. */
+const LAST_BYTES_MS = 100;
+
 /** The ledger over HTTP. */
 export function createServer(options: ServerOptions): Server {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -45,6 +48,7 @@ export function createServer(options: ServerOptions): Server {
   let closing: Promise<void> | null = null;
 
   const shapes: AnswerInShape[] = [];
+  const beforeClose: (() => Promise<void>)[] = [];
   const app = createApp(options, limits, shapes);
   const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
   const operations = createOperations(options.ledger);
@@ -60,6 +64,7 @@ export function createServer(options: ServerOptions): Server {
         request.principal = await authenticate(readToken(request.headers, apiKeyHeader));
         checkScope(request.principal, scope);
       },
+    beforeClose: (work) => void beforeClose.push(work),
     addErrorShape: (shape) => void shapes.push(shape),
   };
 
@@ -95,10 +100,16 @@ export function createServer(options: ServerOptions): Server {
 
   async function close(): Promise<void> {
     isShuttingDown = true;
-    const timer = setTimeout(() => {
-      app.log.warn('requests in flight took too long; their connections are cut');
-      app.server.closeAllConnections();
-    }, limits.shutdownTimeoutMs);
+    const startedAt = performance.now();
+    await Promise.all(beforeClose.map((work) => work()));
+    const leftMs = limits.shutdownTimeoutMs - (performance.now() - startedAt);
+    const timer = setTimeout(
+      () => {
+        app.log.warn('requests in flight took too long; their connections are cut');
+        app.server.closeAllConnections();
+      },
+      Math.max(leftMs, LAST_BYTES_MS),
+    );
     try {
       await app.close();
     } finally {

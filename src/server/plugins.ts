@@ -17,6 +17,11 @@ export interface ServerServices {
    * answers 401 or 403. `apiKeyHeader` accepts `x-api-key` too, as Anthropic's clients send it.
    */
   requireScope(scope: Scope, options?: { apiKeyHeader?: boolean }): onRequestAsyncHookHandler;
+  /**
+   * At shutdown, before the server stops to listen: until it resolves, probes are answered (not
+   * ready) and no connection is cut. It must keep to a time limit of its own.
+   */
+  beforeClose(work: () => Promise<void>): void;
   /** For requests that no route sees: a path that is none, a URL that cannot be decoded. */
   addErrorShape(answer: AnswerInShape): void;
 }

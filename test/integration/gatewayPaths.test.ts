@@ -16,9 +16,9 @@ beforeAll(async () => {
   gateway = await startTestGateway();
   user = await gateway.newUser();
   poor = await gateway.newUser({ usd: 0 });
-  gateway.upstream.scriptPath(/^POST \/v1\/(moderations|messages\/count_tokens)$/, (response) =>
-    response.writeHead(200, { 'content-type': 'application/json' }).end('{"input_tokens":3}'),
-  );
+  gateway.upstream.scriptPath(/^POST \/v1\/(moderations|messages\/count_tokens)$/, (response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"input_tokens":3}');
+  });
 });
 afterAll(() => gateway?.stop());
 

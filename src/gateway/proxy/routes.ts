@@ -58,8 +58,7 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
         handler: (request, reply) => routes.handle(request, reply),
       });
     }
-    // Before the server stops to listen: until then probes are told that it goes.
-    app.addHook('preClose', () => routes.close());
+    services.beforeClose(() => routes.close());
     app.addHook('onClose', () => upstreams.destroy());
   };
 }
