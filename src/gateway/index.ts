@@ -68,14 +68,22 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
     pricer.close();
     throw error;
   });
-  const { sink, accounts, inFlight } = durability;
+  const { sink, accounts, inFlight, responses } = durability;
   const close = async () => {
     await durability.close();
     pricer.close();
   };
   let plugin: ServerPlugin;
   try {
-    plugin = createGateway({ ...options, upstreamEntries, sink, accounts, inFlight, pricer });
+    plugin = createGateway({
+      ...options,
+      upstreamEntries,
+      sink,
+      accounts,
+      inFlight,
+      responses,
+      pricer,
+    });
   } catch (error) {
     await close();
     throw error;

@@ -37,6 +37,9 @@ export interface TestGateway {
   /** The row and its metadata, lookups by value; waits for it. */
   usage(id: string): Promise<UsageRow>;
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
+  dataDir: string;
+  /** As at the end of a process; the database stays. */
+  halt(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -53,13 +56,18 @@ export interface TestGatewayOptions {
   gateway?: Partial<GatewayOptions>;
   durability?: Partial<DurabilityOptions>;
   server?: Partial<ServerOptions>;
+  /** One that was halted: its database, directory and provider are taken over. */
+  after?: TestGateway;
+  /** Nothing keeps responses that are made in the background. */
+  withoutResponses?: boolean;
 }
 
 /** A gateway on a free port before an upstream that replays recordings. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
-  const database = await createTestDatabase();
-  const dataDir = await mkdtemp(join(tmpdir(), 'microdollar-gateway-'));
-  const upstream = await startReplayUpstream();
+  const { after } = options;
+  const database = after?.database ?? (await createTestDatabase());
+  const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
+  const upstream = after?.upstream ?? (await startReplayUpstream());
   const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
   const durability = await openDurability({
     ledger,
@@ -67,7 +75,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     dataDir,
     ...options.durability,
   });
-  const { sink, accounts, inFlight } = durability;
+  const { sink, accounts, inFlight, responses } = durability;
   const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
@@ -81,6 +89,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
         sink,
         accounts,
         inFlight,
+        ...(options.withoutResponses ? {} : { responses }),
+        followIntervalMs: 50,
         pricer,
         upstreams: {
           openai: { url: upstream.url, key: UPSTREAM_KEYS.openai },
@@ -100,8 +110,22 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     return (await createApiKey(ledger.pool, wanted)).key;
   }
 
+  let halting: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    await server.close();
+    await durability.close();
+    pricer.close();
+    await ledger.close();
+  }
+  const halt = () => {
+    halting ??= close();
+    return halting;
+  };
+
   return {
     database,
+    dataDir,
+    halt,
     ledger,
     server,
     upstream,
@@ -130,10 +154,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
       }
     },
     async stop() {
-      await server.close();
-      await durability.close();
-      pricer.close();
-      await ledger.close();
+      await halt();
       await upstream.close();
       await database.drop();
       await rm(dataDir, { recursive: true, force: true });

@@ -22,6 +22,8 @@ export interface Exchange extends MeteredExchange {
   token: string;
   /** As the client sent it. */
   body: Buffer;
+  /** The provider answers at once, and goes on: its usage is known when it has ended. */
+  isBackground: boolean;
   /** On every answer to it. */
   ownHeaders: Readonly<Record<string, string>>;
 }
@@ -62,6 +64,7 @@ export async function openExchange(
     arrivedAt,
     prepared,
     metadata: readRequestMetadata(request.raw, readClientAddress),
+    isBackground: endpoint.path === '/v1/responses' && asksForBackground(body),
     token: readGatewayKey(request.headers) ?? '',
     ownHeaders: { ...sharedHeaders, 'x-microdollar-usage-id': id },
   };
@@ -90,4 +93,11 @@ export function toIntent({ id, api, payer, principal, createdAt, prepared }: Exc
     max_tokens: prepared.maxTokens,
     streamed: prepared.streamed,
   };
+}
+
+/** Parsed again only where it may be so. */
+function asksForBackground(body: Buffer): boolean {
+  if (!body.includes('"background"')) return false;
+  const { background } = JSON.parse(body.toString()) as { background?: unknown };
+  return background === true;
 }

@@ -4,7 +4,6 @@ import type { Gateway } from './gateway.js';
 import type { GatewayContext } from './gatewayContext.js';
 import { answerModels } from './models.js';
 import { passOn } from './pass.js';
-import { Refusal } from './refusal.js';
 import { OwnEnd } from './relayTypes.js';
 import type { Target } from './target.js';
 import type { Upstream } from './upstreams.js';
@@ -27,12 +26,8 @@ export class FreeRoutes {
     reply: FastifyReply,
     ownHeaders: Readonly<Record<string, string>>,
   ): Promise<void> {
-    const { endpoint } = target;
-    if (endpoint.use === 'owned') {
-      throw new Refusal('not_found', `this key made no response ${target.id}`);
-    }
     const candidates = this.#context.upstreams.of(provider);
-    if (endpoint.path === '/v1/models' && candidates.length > 1) {
+    if (target.endpoint.path === '/v1/models' && candidates.length > 1) {
       const call = { candidates, provider, target, request, reply, ownHeaders };
       await this.#gateway.track(answerModels(call));
       return;

@@ -96,6 +96,7 @@ export class Gateway {
       try {
         const call = { endpoint, target, principal, payer, request, reply, body };
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
+        if (exchange.isBackground && this.#context.follower === null) throw noBackground();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
       } finally {
@@ -162,4 +163,9 @@ function tooManyRequests(retryAfterSeconds: number): Refusal {
       '(MICRODOLLAR_MAX_IN_FLIGHT raises the limit)',
     { retryAfterSeconds },
   );
+}
+
+function noBackground(): Refusal {
+  const message = 'this gateway cannot follow responses in the background; send it without';
+  return new Refusal('invalid_request', message, { param: 'background' });
 }

@@ -1,3 +1,5 @@
+import type { Follower } from './background/follower.js';
+import type { ResponseOwners } from './background/owners.js';
 import type { ReadClientAddress } from './clientAddress.js';
 import type { GatewayLimits } from './limits.js';
 import type { GatewayMetrics } from './metrics.js';
@@ -15,6 +17,9 @@ export interface GatewayContext extends Pick<GatewayOptions, 'sink' | 'accounts'
   priceUsage: (upstream: Upstream) => PriceUsage;
   readClientAddress: ReadClientAddress;
   streamOptions: StreamOptionsMemory;
+  owners: ResponseOwners;
+  /** Null: nothing keeps responses in the background; they are refused. */
+  follower: Follower | null;
   /** Null: as each API bills. */
   onAbort: OnAbort | null;
 }

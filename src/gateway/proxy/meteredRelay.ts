@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { UsageEvent } from '../../record/types.js';
 import { createUsageReader, type UsageReading } from '../processUsage/index.js';
+import { hasEnded } from './background/follower.js';
 import type { Exchange } from './exchange.js';
 import { toLastEvent } from './farewell.js';
 import type { GatewayContext } from './gatewayContext.js';
@@ -92,9 +93,11 @@ export class MeteredRelay implements RelayHooks {
     return this.#toRequest();
   }
 
-  onClientLeft(): 'stop' | 'drain' {
+  onClientLeft({ firstByteAt }: Readonly<RelayOutcome>): 'stop' | 'drain' {
     this.#places.leave();
-    const { upstream, prepared } = this.#exchange;
+    const { upstream, prepared, isBackground } = this.#exchange;
+    // The provider goes on by itself; what it is making has a name from the first event on.
+    if (isBackground && firstByteAt !== null) return 'stop';
     if (chooseOnAbort(upstream, this.#context.onAbort, prepared) === 'stop') return 'stop';
     this.#leaveDrain = this.#places.drain();
     return this.#leaveDrain === null ? 'stop' : 'drain';
@@ -102,16 +105,22 @@ export class MeteredRelay implements RelayHooks {
 
   /** @throws LedgerError `unavailable`: nothing could take the usage */
   async settle(outcome: RelayOutcome): Promise<void> {
-    const { sink, metrics } = this.#context;
-    const { id, api, request } = this.#exchange;
-    const name = nameOutcome(outcome);
+    const { sink, metrics, owners } = this.#context;
+    const { id, api, request, principal, upstream } = this.#exchange;
+    let name = nameOutcome(outcome);
     try {
       if (outcome.end === 'unsent') {
         await sink.abandon(id);
+      } else if (await this.#follow()) {
+        name = 'background';
       } else {
         const event = this.#toEvent(outcome);
         await sink.settle(event);
         countUsage(metrics, this.#exchange, event, outcome);
+        const { message_id: responseId } = event.metadata ?? {};
+        if (api.format === 'openai-responses') {
+          owners.remember(responseId, principal.keyId, upstream.name);
+        }
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
     } catch (error) {
@@ -148,6 +157,16 @@ export class MeteredRelay implements RelayHooks {
   farewell(): Uint8Array {
     const message = 'the gateway is shutting down and cut this answer; send the request again';
     return toLastEvent(this.#exchange.api, new Refusal('unavailable', message));
+  }
+
+  /** A response in the background that has not ended: its usage comes later. */
+  async #follow(): Promise<boolean> {
+    const { follower } = this.#context;
+    const { isBackground } = this.#exchange;
+    const reading = isBackground && follower !== null ? (this.#answer?.read() ?? null) : null;
+    if (reading === null || reading.messageId === null || hasEnded(reading)) return false;
+    await follower?.follow(this.#exchange, reading.messageId);
+    return true;
   }
 
   #toRequest(): Dispatcher.DispatchOptions {

@@ -1,4 +1,9 @@
-import type { AccountsCache, InFlightLimit, UsageSink } from '../durable/types.js';
+import type {
+  AccountsCache,
+  InFlightLimit,
+  ResponseFollowing,
+  UsageSink,
+} from '../durable/types.js';
 import type { Pricer } from '../prices/index.js';
 import type { Provider } from './apis.js';
 import type { GatewayLimits } from './limits.js';
@@ -9,6 +14,10 @@ export interface GatewayOptions {
   accounts: AccountsCache;
   inFlight: InFlightLimit;
   pricer: Pricer;
+  /** Keeps responses that are made in the background. Absent: they are refused. */
+  responses?: ResponseFollowing;
+  /** Between two looks for responses in the background that may have ended. Default 2,000 ms. */
+  followIntervalMs?: number;
   /** Default: the providers' public addresses, without keys (requests are refused). */
   upstreams?: Partial<Record<Provider, Partial<UpstreamSettings>>>;
   /** More providers, asked first, in order; each says for which models. Default: none. */

@@ -1,8 +1,10 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { readGatewayKey } from './admission.js';
 import type { Provider } from './apis.js';
 import { toUpstreamHeaders } from './headers.js';
 import { PassAll } from './holdEnd.js';
+import { toRefusal } from './refusal.js';
 import { Relay } from './relay.js';
 import type { Filter, RelayLimits, RelayOutcome } from './relayTypes.js';
 import { sendRefusal } from './replies.js';
@@ -21,7 +23,7 @@ export interface PassedRequest {
 
 /** What comes back, for who needs to see it. */
 export interface PassedAnswer {
-  onHead?(statusCode: number): Filter;
+  onHead?(statusCode: number, headers: IncomingHttpHeaders): Filter;
   onEnd?(outcome: RelayOutcome): Promise<void>;
 }
 
@@ -37,11 +39,13 @@ export function passOn(
     reply.raw,
     ownHeaders,
     {
-      onHead: (statusCode) => answer.onHead?.(statusCode) ?? new PassAll(),
+      onHead: (statusCode, headers) => answer.onHead?.(statusCode, headers) ?? new PassAll(),
       onClientLeft: () => 'stop',
       settle: async (outcome) => answer.onEnd?.(outcome),
-      answerFailure: ({ error }) =>
-        sendRefusal(reply.raw, toUpstreamRefusal(error), provider, ownHeaders),
+      answerFailure: ({ error }, settleError) => {
+        const refusal = settleError === null ? toUpstreamRefusal(error) : toRefusal(settleError, 0);
+        sendRefusal(reply.raw, refusal, provider, ownHeaders);
+      },
     },
     limits,
   );

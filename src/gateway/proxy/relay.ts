@@ -207,7 +207,7 @@ export class Relay implements Dispatcher.DispatchHandler {
       this.#finish('unsent', null);
       return;
     }
-    if (this.#hooks.onClientLeft?.() === 'stop') {
+    if (this.#hooks.onClientLeft?.(this.#outcome) === 'stop') {
       this.abort(new OwnEnd('abandoned', 'the client left, so the provider was stopped'));
       return;
     }

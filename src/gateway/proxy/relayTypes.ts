@@ -51,7 +51,7 @@ export interface RelayHooks {
   /** After a whole answer, of which the client has seen nothing: a request to send in its place. */
   again?(): Dispatcher.DispatchOptions | null;
   /** The client left while the provider works: whether it is stopped, or read to its end. */
-  onClientLeft?(): 'stop' | 'drain';
+  onClientLeft?(outcome: Readonly<RelayOutcome>): 'stop' | 'drain';
   /** Resolves when the usage is durable. A rejection cuts the client's connection. */
   settle(outcome: RelayOutcome): Promise<void>;
   /** The client waits, and the provider sent nothing, or `settle` rejected in time. */

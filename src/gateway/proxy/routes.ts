@@ -3,6 +3,9 @@ import type { ServerPlugin } from '../../server/plugins.js';
 import { type Pricer, toPriceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
 import type { Provider } from './apis.js';
+import { Follower } from './background/follower.js';
+import { OwnedRoutes } from './background/ownedRoutes.js';
+import { ResponseOwners } from './background/owners.js';
 import { createClientAddressReader } from './clientAddress.js';
 import { answerPreflight, createCors, isPreflight, type ReadCors } from './cors.js';
 import type { MeteredEndpoint } from './endpoints.js';
@@ -29,6 +32,7 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
   const readClientAddress = createClientAddressReader(options.trustedProxies ?? []);
   const readCors = createCors(options.corsOrigins ?? []);
   return (app, services) => {
+    const { responses, followIntervalMs: intervalMs } = options;
     const context: GatewayContext = {
       ...options,
       upstreams,
@@ -37,8 +41,14 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
       priceUsage: createPriceUsage(options.pricer),
       readClientAddress,
       streamOptions: new StreamOptionsMemory(),
+      owners: new ResponseOwners(),
+      follower: null,
       onAbort,
     };
+    if (responses !== undefined) {
+      const every = intervalMs === undefined ? {} : { intervalMs };
+      context.follower = new Follower(context, responses, app.log, every);
+    }
     const routes = new Routes(context, readCors);
     keepBytes(app, limits.bodyBytes);
     services.addErrorShape((request, { status, body }) => {
@@ -59,7 +69,10 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
       });
     }
     services.beforeClose(() => routes.close());
-    app.addHook('onClose', () => upstreams.destroy());
+    app.addHook('onClose', async () => {
+      await context.follower?.close();
+      await upstreams.destroy();
+    });
   };
 }
 
@@ -67,6 +80,7 @@ class Routes {
   readonly #context: GatewayContext;
   readonly #gateway: Gateway;
   readonly #free: FreeRoutes;
+  readonly #owned: OwnedRoutes;
   readonly #readCors: ReadCors;
   readonly #targets = new WeakMap<FastifyRequest, Target>();
 
@@ -74,6 +88,7 @@ class Routes {
     this.#context = context;
     this.#gateway = new Gateway(context);
     this.#free = new FreeRoutes(context, this.#gateway);
+    this.#owned = new OwnedRoutes(context, this.#gateway);
     this.#readCors = readCors;
   }
 
@@ -109,6 +124,10 @@ class Routes {
     if (endpoint.use === 'metered') {
       const metered = target as Target & { endpoint: MeteredEndpoint };
       await this.#gateway.handle(metered, request, reply, ownHeaders);
+      return;
+    }
+    if (endpoint.use === 'owned') {
+      await this.#owned.handle(target, request, reply, ownHeaders);
       return;
     }
     await this.#free.handle(target, providerOf(target, request), request, reply, ownHeaders);
