@@ -27,6 +27,8 @@ export interface ReplayUpstream {
   script(name: string, answer: Script): void;
   /** Answers every request whose method and path (`GET /v1/responses/resp_1`) matches. */
   scriptPath(path: RegExp, answer: Script): void;
+  /** Cuts every connection, as a provider that dies. */
+  cut(): void;
   close(): Promise<void>;
 }
 
@@ -119,6 +121,7 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
     },
     script: (name, script) => void scripts.set(name, script),
     scriptPath: (path, script) => void pathScripts.push({ path, script }),
+    cut: () => server.closeAllConnections(),
     async close() {
       server.close();
       server.closeAllConnections();
