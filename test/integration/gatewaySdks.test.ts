@@ -69,9 +69,9 @@ describe.each(Object.entries(SDKS))('%s', (name, send) => {
   });
 
   it('calls tools, the same as direct', async () => {
-    const seen = await send(through(), { say: 'tool' });
+    const seen = await send(through(), { say: '[[tool]]' });
     expect(seen).toEqual({ text: '', tools: [{ name: 'lookup', input: { a: 1 } }] });
-    expect(seen).toEqual(await send(direct(), { say: 'tool' }));
+    expect(seen).toEqual(await send(direct(), { say: '[[tool]]' }));
   });
 
   it('is told of a wrong key at once, and asks no second time', async () => {
@@ -96,18 +96,18 @@ describe.each(Object.entries(SDKS))('%s', (name, send) => {
       );
       return { outcome, calls: posts() - calls };
     };
-    const seen = await attempt(through(), `busy ${name} through`);
-    expect(seen).toEqual(await attempt(direct(), `busy ${name} direct`));
+    const seen = await attempt(through(), `[[busy ${name} through]]`);
+    expect(seen).toEqual(await attempt(direct(), `[[busy ${name} direct]]`));
     expect(['Good morning, world.', 429]).toContain(seen.outcome);
   });
 
   it('stops a stream, and is billed', async () => {
     const before = (await rows()).length;
     const leaving = new AbortController();
-    const stopped = send(through(), { say: `slow ${name}`, signal: leaving.signal }).catch(
+    const stopped = send(through(), { say: `[[slow]] ${name}`, signal: leaving.signal }).catch(
       (error: unknown) => error,
     );
-    while (!gateway.upstream.requests.some(({ body }) => body.includes(`slow ${name}`))) {
+    while (!gateway.upstream.requests.some(({ body }) => body.includes(`[[slow]] ${name}`))) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     leaving.abort();

@@ -1,45 +1,96 @@
 import type { ServerResponse } from 'node:http';
 import type { ReplayUpstream } from './replayUpstream.js';
+import { type Answer, type Script, WRITERS } from './scriptedAnswers.js';
 
 /**
- * A provider that speaks chat completions and messages as OpenAI and Anthropic do, by what the last
- * user message says: `tool` calls the first tool, `busy` is refused once with 429, `slow` goes on
- * until the connection closes, anything else is answered with a few words.
+ * A provider that speaks chat completions, responses and messages as OpenAI and Anthropic do, by a
+ * mark in the last user message that has one:
+ *
+ *     [[tool COMMAND]]  calls a tool, a shell with COMMAND where there is one; then says that it is done
+ *     [[busy NAME]]     refuses the first request of that name with 429
+ *     [[slow]]          goes on until the connection closes
+ *
+ * Anything else is answered with a few words.
  */
 export function scriptProvider(upstream: ReplayUpstream): void {
   const refused = new Set<string>();
-  upstream.scriptPath(/^POST \/v1\/(chat\/completions|messages)$/, async (response, request) => {
-    const body = JSON.parse(String(request.body)) as Body;
-    const isChat = request.path.startsWith('/v1/chat');
-    const said = textOf(body.messages.findLast(({ role }) => role === 'user')?.content);
-    if (said.startsWith('busy') && !refused.has(said)) {
-      refused.add(said);
-      return refuse(response, isChat);
-    }
-    const parts = isChat ? chatAnswer(body, said) : messagesAnswer(body, said);
-    if (body.stream !== true) {
-      response.writeHead(200, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(parts.whole));
+  const paths = /^POST \/v1\/(chat\/completions|responses|messages)$/;
+  upstream.scriptPath(paths, async (response, { body, path }) => {
+    const request = JSON.parse(String(body)) as Body;
+    const api = path.startsWith('/v1/chat')
+      ? 'chat'
+      : /responses/.test(path)
+        ? 'responses'
+        : 'messages';
+    const { mark, argument, isAnswered } = readMark(request.messages ?? toItems(request.input));
+    if (mark === 'busy' && !refused.has(argument)) {
+      refused.add(argument);
+      refuse(response, api === 'messages');
       return;
     }
-    await stream(response, parts.events, said.startsWith('slow'));
+    const tool = mark === 'tool' && !isAnswered ? findTool(request.tools ?? [], argument) : null;
+    const script: Script = { model: request.model, asksUsage: asksUsage(request), tool };
+    const answer = WRITERS[api](script);
+    if (request.stream !== true) {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(answer.whole));
+      return;
+    }
+    await stream(response, answer, mark === 'slow');
   });
+}
+
+interface Item {
+  role?: string;
+  type?: string;
+  content?: unknown;
+}
+
+interface Tool {
+  name?: string;
+  input_schema?: Schema;
+  parameters?: Schema;
+  function?: { name: string; parameters?: Schema };
+}
+
+interface Schema {
+  properties?: Record<string, { type?: unknown }>;
 }
 
 interface Body {
   model: string;
   stream?: boolean;
   stream_options?: { include_usage?: boolean };
-  messages: { role: string; content: unknown }[];
-  tools?: { name?: string; function?: { name: string } }[];
+  messages?: Item[];
+  input?: string | Item[];
+  tools?: Tool[];
 }
 
-interface Answer {
-  whole: object;
-  events: string[];
+const SHELLS = /^(bash|shell|exec_command|shell_command|local_shell|run_shell_command)$/i;
+
+function asksUsage({ stream_options: options }: Body): boolean {
+  return options?.include_usage === true;
 }
 
-const WORDS = ['Good', ' morning', ', world', '.'];
+function toItems(input: Body['input']): Item[] {
+  return typeof input === 'string' ? [{ role: 'user', content: input }] : (input ?? []);
+}
+
+function readMark(items: readonly Item[]) {
+  let isAnswered = false;
+  for (const item of items.toReversed()) {
+    if (isToolResult(item)) isAnswered = true;
+    const found = item.role === 'user' && /\[\[(\w+) ?([^\]]*)\]\]/.exec(textOf(item.content));
+    if (found) return { mark: found[1] ?? '', argument: found[2] ?? '', isAnswered };
+  }
+  return { mark: '', argument: '', isAnswered };
+}
+
+function isToolResult({ role, type, content }: Item): boolean {
+  if (role === 'tool' || /_output$/.test(type ?? '')) return true;
+  const parts = Array.isArray(content) ? (content as Item[]) : [];
+  return parts.some((part) => part.type === 'tool_result');
+}
 
 function textOf(content: unknown): string {
   if (typeof content === 'string') return content;
@@ -47,109 +98,48 @@ function textOf(content: unknown): string {
   return content.map((part: { text?: string }) => part.text ?? '').join('');
 }
 
-function refuse(response: ServerResponse, isChat: boolean): void {
-  const body = isChat
-    ? { error: { message: 'busy', type: 'requests', param: null, code: 'rate_limit_exceeded' } }
-    : { type: 'error', error: { type: 'rate_limit_error', message: 'busy' } };
+/** A shell with its command where there is one, else the first tool. */
+function findTool(tools: readonly Tool[], command: string): Script['tool'] {
+  const named = tools.map((tool) => ({
+    name: tool.function?.name ?? tool.name ?? '',
+    properties: (tool.function?.parameters ?? tool.parameters ?? tool.input_schema)?.properties,
+  }));
+  const shell = named.find(({ name }) => SHELLS.test(name));
+  const [first] = named;
+  if (shell === undefined)
+    return first === undefined ? null : { name: first.name, input: { a: 1 } };
+  const { cmd, command: property, description } = shell.properties ?? {};
+  const asList = property?.type === 'array' ? ['bash', '-lc', command] : command;
+  return {
+    name: shell.name,
+    input: {
+      ...(cmd === undefined ? { command: asList } : { cmd: command }),
+      ...(description === undefined ? {} : { description: 'Writes a file' }),
+    },
+  };
+}
+
+function refuse(response: ServerResponse, isAnthropic: boolean): void {
+  const body = isAnthropic
+    ? { type: 'error', error: { type: 'rate_limit_error', message: 'busy' } }
+    : { error: { message: 'busy', type: 'requests', param: null, code: 'rate_limit_exceeded' } };
   response.writeHead(429, { 'content-type': 'application/json', 'retry-after-ms': '20' });
   response.end(JSON.stringify(body));
 }
 
 async function stream(
   response: ServerResponse,
-  events: readonly string[],
+  { opening, word, events }: Answer,
   isEndless: boolean,
 ): Promise<void> {
   response.writeHead(200, { 'content-type': 'text/event-stream' });
-  const [first = '', second = ''] = events;
   if (!isEndless) {
-    for (const event of events) response.write(event);
-    response.end();
+    response.end([...opening, ...events].join(''));
     return;
   }
-  response.write(first);
+  response.write(opening.join(''));
   while (!response.destroyed) {
-    response.write(second);
+    response.write(word);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-}
-
-function chatAnswer({ model, tools, stream_options }: Body, said: string): Answer {
-  const asked = stream_options?.include_usage === true;
-  const usage = { prompt_tokens: 9, completion_tokens: 4, total_tokens: 13 };
-  const base = { id: 'chatcmpl-1', created: 1_764_000_000, model, system_fingerprint: 'fp' };
-  const name = tools?.[0]?.function?.name;
-  const call =
-    said.startsWith('tool') && name !== undefined ? { name, arguments: '{"a":1}' } : null;
-  const calls = call && [{ id: 'call_1', type: 'function', function: call }];
-  const finish = call ? 'tool_calls' : 'stop';
-  const content = call ? null : WORDS.join('');
-  const message = {
-    role: 'assistant',
-    content,
-    refusal: null,
-    ...(calls && { tool_calls: calls }),
-  };
-  const chunk = (delta: object, finishReason: string | null = null) =>
-    toEvent(null, {
-      ...base,
-      object: 'chat.completion.chunk',
-      choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }],
-      ...(asked ? { usage: null } : {}),
-    });
-  const middle = calls
-    ? [chunk({ tool_calls: calls.map((each) => ({ index: 0, ...each })) })]
-    : WORDS.map((word) => chunk({ content: word }));
-  return {
-    whole: {
-      ...base,
-      object: 'chat.completion',
-      choices: [{ index: 0, message, logprobs: null, finish_reason: finish }],
-      usage,
-    },
-    events: [
-      chunk({ role: 'assistant', content: '' }),
-      ...middle,
-      chunk({}, finish),
-      ...(asked
-        ? [toEvent(null, { ...base, object: 'chat.completion.chunk', choices: [], usage })]
-        : []),
-      'data: [DONE]\n\n',
-    ],
-  };
-}
-
-function messagesAnswer({ model, tools }: Body, said: string): Answer {
-  const name = tools?.[0]?.name;
-  const isCall = said.startsWith('tool') && name !== undefined;
-  const block = isCall
-    ? { type: 'tool_use', id: 'toolu_1', name, input: {} }
-    : { type: 'text', text: '' };
-  const stopReason = isCall ? 'tool_use' : 'end_turn';
-  const usage = { input_tokens: 9, output_tokens: 4 };
-  const message = { id: 'msg_1', type: 'message', role: 'assistant', model, stop_sequence: null };
-  const whole = isCall ? { ...block, input: { a: 1 } } : { ...block, text: WORDS.join('') };
-  const deltas = isCall
-    ? [{ type: 'input_json_delta', partial_json: '{"a":1}' }]
-    : WORDS.map((text) => ({ type: 'text_delta', text }));
-  const event = (type: string, more: object) => toEvent(type, { type, ...more });
-  return {
-    whole: { ...message, content: [whole], stop_reason: stopReason, usage },
-    events: [
-      event('message_start', { message: { ...message, content: [], stop_reason: null, usage } }),
-      ...(isCall ? [] : [event('ping', {})]),
-      event('content_block_start', { index: 0, content_block: block }),
-      ...deltas.map((delta) => event('content_block_delta', { index: 0, delta })),
-      event('content_block_stop', { index: 0 }),
-      event('message_delta', {
-        delta: { stop_reason: stopReason, stop_sequence: null },
-        usage: { output_tokens: 4 },
-      }),
-      event('message_stop', {}),
-    ],
-  };
-}
-
-function toEvent(name: string | null, payload: object): string {
-  return `${name === null ? '' : `event: ${name}\n`}data: ${JSON.stringify(payload)}\n\n`;
 }
