@@ -63,7 +63,7 @@ describe.each(CLIENTS)('%s', (client, send) => {
     it('sees a stream break off where it broke off', async () => {
       const cut = 'dieAfterBytes=3100&chunkBytes=500&usage=always';
       const model = `replay:${LONG_STREAMS[api]}?${cut}&client=${client}`;
-      const call: Call = { api, model, streamed: true };
+      const call: Call = { api, model, streamed: true, includeUsage: true };
       const seen = await send(through(), call);
       expect(seen.events.length).toBeGreaterThan(0);
       expect(seen).toEqual(await send(direct(), call));
@@ -84,7 +84,9 @@ describe.each(CLIENTS)('%s', (client, send) => {
       leaving.abort();
       await sent;
       const row = await usageOf(model);
-      expect(row).toMatchObject({ cancelled: true, has_error: false, estimated: null });
+      // What Anthropic streams is seen as it is made: it is stopped. Elsewhere it is read to its end.
+      const estimated = api === 'anthropic-messages' ? expect.any(String) : null;
+      expect(row).toMatchObject({ cancelled: true, has_error: false, estimated });
       expect(row.output_tokens).toBeGreaterThan(0);
     });
 
@@ -107,13 +109,9 @@ describe('usage of a chat stream', () => {
   it('is asked for, and hidden from a client that did not ask', async () => {
     const call: Call = { api: 'openai-chat', model, streamed: true };
     const { events } = await callOfficialClient(through(), call);
-    const usages = events.map((event) => (event as { usage?: unknown }).usage ?? null);
-    expect(usages.every((usage) => usage === null)).toBe(true);
-    const plain = (await callOfficialClient(direct(), call)).events;
     // OpenAI puts "usage":null into the other chunks of a stream that is asked for usage.
-    expect(events.map((event) => ({ ...(event as object), usage: null }))).toEqual(
-      plain.map((event) => ({ ...(event as object), usage: null })),
-    );
+    expect(events).toEqual((await callOfficialClient(direct(), call)).events);
+    expect(JSON.stringify(events)).not.toContain('usage');
     expect(await usageOf(model)).toMatchObject({ input_tokens: 16, output_tokens: 300 });
   });
 

@@ -13,6 +13,7 @@ import { createPricer } from '../../src/gateway/prices/index.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
+import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
 
@@ -36,6 +37,9 @@ export interface TestGateway {
   /** The row and its metadata, lookups by value; waits for it. */
   usage(id: string): Promise<UsageRow>;
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
+  dataDir: string;
+  /** As at the end of a process; the database stays. */
+  halt(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -51,13 +55,19 @@ export type UsageRow = Record<string, any>;
 export interface TestGatewayOptions {
   gateway?: Partial<GatewayOptions>;
   durability?: Partial<DurabilityOptions>;
+  server?: Partial<ServerOptions>;
+  /** One that was halted: its database, directory and provider are taken over. */
+  after?: TestGateway;
+  /** Nothing keeps responses that are made in the background. */
+  withoutResponses?: boolean;
 }
 
 /** A gateway on a free port before an upstream that replays recordings. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
-  const database = await createTestDatabase();
-  const dataDir = await mkdtemp(join(tmpdir(), 'microdollar-gateway-'));
-  const upstream = await startReplayUpstream();
+  const { after } = options;
+  const database = after?.database ?? (await createTestDatabase());
+  const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
+  const upstream = after?.upstream ?? (await startReplayUpstream());
   const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
   const durability = await openDurability({
     ledger,
@@ -65,10 +75,11 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     dataDir,
     ...options.durability,
   });
-  const { sink, accounts, inFlight } = durability;
+  const { sink, accounts, inFlight, responses } = durability;
   const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
+    ...options.server,
     ledger,
     port: 0,
     logLevel: 'trace',
@@ -78,6 +89,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
         sink,
         accounts,
         inFlight,
+        ...(options.withoutResponses ? {} : { responses }),
+        followIntervalMs: 50,
         pricer,
         upstreams: {
           openai: { url: upstream.url, key: UPSTREAM_KEYS.openai },
@@ -97,8 +110,22 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     return (await createApiKey(ledger.pool, wanted)).key;
   }
 
+  let halting: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    await server.close();
+    await durability.close();
+    pricer.close();
+    await ledger.close();
+  }
+  const halt = () => {
+    halting ??= close();
+    return halting;
+  };
+
   return {
     database,
+    dataDir,
+    halt,
     ledger,
     server,
     upstream,
@@ -127,10 +154,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
       }
     },
     async stop() {
-      await server.close();
-      await durability.close();
-      pricer.close();
-      await ledger.close();
+      await halt();
       await upstream.close();
       await database.drop();
       await rm(dataDir, { recursive: true, force: true });

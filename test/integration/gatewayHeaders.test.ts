@@ -44,7 +44,7 @@ describe('to the provider', () => {
       cookie: 'session=of-the-client',
       'proxy-authorization': 'Basic of-the-client',
       'x-client-request-id': `copied ${user.key}`,
-      'openai-organization': 'org-of-the-client',
+      'x-organization': 'org-of-the-client',
       'x-forwarded-for': '203.0.113.9',
       'x-microdollar-feature': 'private',
       'anthropic-version': '2023-06-01',

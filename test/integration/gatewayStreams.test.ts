@@ -118,7 +118,8 @@ describe('a provider that dies', () => {
     '%s: what arrived is passed on, then the connection is cut',
     async (api, name, at) => {
       const model = `replay:${name}?usage=always&dieAfterBytes=${at}&chunkBytes=700`;
-      const answer = await exchangeBytes(gateway.url, post(api, model));
+      const asks = { stream_options: { include_usage: true } };
+      const answer = await exchangeBytes(gateway.url, post(api, model, asks));
       const recording = findRecording(api, name, true);
       if (recording === null) throw new Error(`no recording ${name}`);
       expect(answer.isComplete).toBe(false);

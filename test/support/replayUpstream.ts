@@ -25,6 +25,10 @@ export interface ReplayUpstream {
   /** Requests whose connection went away before the answer was complete. */
   readonly aborted: number;
   script(name: string, answer: Script): void;
+  /** Answers every request whose method and path (`GET /v1/responses/resp_1`) matches. */
+  scriptPath(path: RegExp, answer: Script): void;
+  /** Cuts every connection, as a provider that dies. */
+  cut(): void;
   close(): Promise<void>;
 }
 
@@ -69,6 +73,7 @@ interface Directives {
 export async function startReplayUpstream(options: ReplayOptions = {}): Promise<ReplayUpstream> {
   const { port = 0, keepRequests = 2_000 } = options;
   const scripts = new Map<string, Script>();
+  const pathScripts: { path: RegExp; script: Script }[] = [];
   const requests: ReceivedRequest[] = [];
   const counts = { calls: 0, aborted: 0 };
   const server = createServer((request, response) => {
@@ -87,6 +92,9 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
     const received = await readRequest(incoming);
     requests.push(received);
     if (requests.length > keepRequests) requests.shift();
+    const line = `${received.method} ${received.path.split('?', 1)[0]}`;
+    const scripted = pathScripts.findLast(({ path }) => path.test(line));
+    if (scripted !== undefined) return scripted.script(response, received);
     if (received.method === 'GET') return answerModels(response);
     const api = WIRE_APIS.find((each) => received.path.split('?', 1)[0] === WIRE_PATHS[each]);
     const body = JSON.parse(received.body.toString());
@@ -112,6 +120,8 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
       return counts.aborted;
     },
     script: (name, script) => void scripts.set(name, script),
+    scriptPath: (path, script) => void pathScripts.push({ path, script }),
+    cut: () => server.closeAllConnections(),
     async close() {
       server.close();
       server.closeAllConnections();
