@@ -7,7 +7,7 @@ export * from './answer.js';
 
 /**
  * Answers of this project's own making, of every shape that providers document: generated, the same
- * in every run. What real providers sent is read by `test/recordings`.
+ * in every run. What real providers sent is read by `test/realInputs`.
  */
 export const ANSWERS: readonly Answer[] = [
   ...makeChatAnswers(),
