@@ -14,7 +14,7 @@ let user: TestUser;
 beforeAll(async () => {
   gateway = await startTestGateway({
     gateway: {
-      limits: { drainTimeoutMs: 3_000, drainBytes: DRAIN_BYTES, stallTimeoutMs: 400 },
+      limits: { drainTimeoutMs: 3_000, drainBytes: DRAIN_BYTES, stallTimeoutMs: 1_500 },
     },
   });
   user = await gateway.newUser();
@@ -142,7 +142,7 @@ describe('a provider that dies', () => {
 
 describe('a client that leaves', () => {
   it('is billed for the whole answer, which is read to its end', async () => {
-    const model = 'replay:long-text?usage=always&chunkBytes=3000&delayMs=5';
+    const model = 'replay:long-text?usage=always&chunkBytes=8000&delayMs=5';
     const socket = await openSocket(gateway.url);
     socket.write(post('openai-chat', model));
     await once(socket, 'data');
