@@ -21,8 +21,8 @@ export interface SettledRow {
   missing: string;
 }
 
-/** Whether the payer has Exa requests that its counter does not know yet. */
-const hasExa = (scope: PayerScope): string => `exists (
+/** Whether payer `u` has Exa requests that its counter does not know yet. */
+export const hasExa = (scope: PayerScope): string => `exists (
     ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
   )`;
 
@@ -176,6 +176,20 @@ export function readBalancesStatement(scope: PayerScope, ids: readonly string[])
   return {
     name: `microdollar_read_balances_${scope.name}`,
     text: TEXTS.get(scope)?.read ?? '',
+    values: [idArray(scope, ids)],
+  };
+}
+
+/** By the exact view, where Exa's unsettled rows charge something: rows of `id` and `balance`. */
+export function exactBalancesStatement(scope: PayerScope, ids: readonly string[]): Statement {
+  const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
+  const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
+  return {
+    name: `microdollar_exact_balances_${scope.name}`,
+    text: `/* microdollar.exactBalances */
+select b.${idName}::text as id, b.microdollars_used as balance
+from ${view} as b
+where b.${idName} = any ($1::${scope.idType}[])`,
     values: [idArray(scope, ids)],
   };
 }
