@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
+import { ClientBook } from './support/clientBook.js';
 import { startPooler } from './support/pooler.js';
 import { createRandom, IS_LONG } from './support/scale.js';
 import { createAccounts, drawEvent, startTraffic, untilMoreAnswers } from './support/traffic.js';
@@ -30,7 +30,6 @@ describe('pgbouncer in transaction mode', () => {
       const ledger = await createLedger({
         databaseUrl: pooler.url,
         preparedStatements: false,
-        exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
       });
       const common = { book, random, accounts };
       const viaTransaction = throughTransaction(pooler.url, () => 2);
