@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import type { Pooler, PoolerOptions } from '../support/pooler/transactionPooler.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
+import { ClientBook } from './support/clientBook.js';
 import { createRandom, IS_LONG } from './support/scale.js';
 import { createAccounts, drawEvent, startTraffic, untilMoreAnswers } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
@@ -65,7 +65,6 @@ export function describePoolerFaults(startPooler: StartPooler): void {
       const ledger = await createLedger({
         databaseUrl: pooler.url,
         preparedStatements: false,
-        exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
       });
       const common = { book, random, accounts };
       const viaTransaction = throughTransaction(pooler.url, () => 2);

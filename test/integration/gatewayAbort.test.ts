@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createInFlightLimit } from '../../src/gateway/durable/inFlight.js';
+import { WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { openSocket, postBytes } from '../support/rawHttp.js';
-import { WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import {
   startTestGateway,
   type TestGateway,

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import zlib from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { exchangeBytes, postBytes } from '../support/rawHttp.js';
-import { WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 let gateway: TestGateway;

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import {
   exchangeBytes,
   openSocket,
@@ -9,7 +10,6 @@ import {
   readAnswer,
   requestBytes,
 } from '../support/rawHttp.js';
-import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 const SILENCE_MS = 400;

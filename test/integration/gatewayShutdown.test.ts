@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
+import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { openSocket, postBytes, type RawAnswer, readAnswer } from '../support/rawHttp.js';
-import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import {
   startTestGateway,
   type TestGateway,

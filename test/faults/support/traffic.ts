@@ -3,7 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { onTestFinished } from 'vitest';
 import { LedgerError } from '../../../src/errors.js';
-import type { Answer, ClientBook, SentEvent } from './clientBook.js';
+import { setExaAllowance } from '../../support/exaAllowance.js';
+import {
+  type Answer,
+  type ClientBook,
+  EXA_ALLOWANCE_MICRODOLLARS,
+  type SentEvent,
+} from './clientBook.js';
 import type { Random } from './scale.js';
 
 /** One way to the ledger. One outcome per event, in order; rejects when the whole call failed. */
@@ -34,8 +40,9 @@ export interface Accounts {
   organizations: readonly string[];
 }
 
-/** One hot user and one hot organization among others: both paths of the write are taken. */
+/** One hot user and one hot organization among others: every path of the write is taken. */
 export async function createAccounts(pool: pg.Pool): Promise<Accounts> {
+  await setExaAllowance(pool, EXA_ALLOWANCE_MICRODOLLARS);
   const users = Array.from({ length: 12 }, (_, index) => `user ${index} ${randomUUID()}`);
   await pool.query('insert into kilocode_users (id) select unnest($1::text[])', [users]);
   const { rows } = await pool.query<{ id: string }>(
