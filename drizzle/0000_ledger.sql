@@ -184,9 +184,9 @@ CREATE TABLE "rollup_coverage" (
 	"period" date NOT NULL,
 	"state" text DEFAULT 'unbuilt' NOT NULL,
 	"raw_rows" bigint,
-	"raw_cost_microdollars" bigint,
+	"raw_cost_microdollars" numeric,
 	"drift_keys" integer DEFAULT 0 NOT NULL,
-	"drift_microdollars" bigint DEFAULT 0 NOT NULL,
+	"drift_microdollars" numeric DEFAULT 0 NOT NULL,
 	"done_until_user" text,
 	"claimed_by" uuid,
 	"claimed_until" timestamp with time zone,
@@ -202,8 +202,8 @@ CREATE TABLE "rollup_repairs" (
 	"kilo_user_id" text,
 	"organization_id" uuid,
 	"period" date,
-	"before_microdollars" bigint NOT NULL,
-	"after_microdollars" bigint NOT NULL,
+	"before_microdollars" numeric NOT NULL,
+	"after_microdollars" numeric NOT NULL,
 	"cause" text NOT NULL,
 	"repaired_at" timestamp with time zone DEFAULT now() NOT NULL
 );
@@ -220,9 +220,11 @@ CREATE TABLE "ledger_settings" (
 	"system_identifier" text,
 	"generation" bigint DEFAULT 1 NOT NULL,
 	"position_seen" bigint DEFAULT 0 NOT NULL,
+	"generation_raised_xid" "xid8",
 	"settled_everywhere_below" bigint DEFAULT 0 NOT NULL,
 	"swept_at" timestamp with time zone,
 	"exa_free_allowance_microdollars" bigint DEFAULT 10000000 NOT NULL,
+	"breaking_migrations" text[] DEFAULT '{}' NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "ledger_settings_one_row" CHECK ("ledger_settings"."id" = 1),
 	CONSTRAINT "ledger_settings_read_mode" CHECK ("ledger_settings"."read_mode" in ('raw', 'shadow', 'rollup'))
@@ -385,6 +387,7 @@ CREATE VIEW "public"."exa_monthly_usage_exact" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) as m
@@ -408,6 +411,7 @@ CREATE VIEW "public"."exa_monthly_usage_exact" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) as m
@@ -435,6 +439,7 @@ CREATE VIEW "public"."kilocode_user_balances" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
       ) as m
@@ -455,6 +460,7 @@ CREATE VIEW "public"."kilocode_user_balances" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) then (
@@ -497,6 +503,7 @@ CREATE VIEW "public"."microdollar_usage_daily_exact" AS (
     and m.kilo_user_id is not distinct from u.id
     and m.organization_id is null
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
     ) as m
@@ -519,6 +526,7 @@ CREATE VIEW "public"."microdollar_usage_daily_exact" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
     ) as m
@@ -543,6 +551,7 @@ CREATE VIEW "public"."organization_balances" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.settled_except <> '{}'
     and m.position = any (u.settled_except)
     and m.position < u.settled_below
       ) as m
@@ -561,6 +570,7 @@ CREATE VIEW "public"."organization_balances" AS (
     else uuid_hash_extended(m.organization_id, 0) end = uuid_hash_extended(u.id, 0)
     and m.organization_id is not distinct from u.id
     and m.position is not null
+    and u.exa_settled_except <> '{}'
     and m.position = any (u.exa_settled_except)
     and m.position < u.exa_settled_below
     ) then (

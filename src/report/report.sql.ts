@@ -90,7 +90,9 @@ export interface TotalRow {
   is_replica: boolean;
 }
 
-const threeMonths = (source: UsageSource): string => `/* kiloPass.getAverageMonthlyUsageLast3Months */
+const threeMonths = (
+  source: UsageSource,
+): string => `/* kiloPass.getAverageMonthlyUsageLast3Months */
 select (
     select coalesce(sum(r.cost), 0)
     from (

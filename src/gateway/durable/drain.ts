@@ -110,7 +110,7 @@ export class Drain {
       ledger,
       usage.map(({ event }) => event),
     );
-    const results = await ledger.recordUsageBatch(events);
+    const results = await ledger.recordUsageBatch(events, { balance: false });
     const letters: DeadLetter<DatedUsage>[] = [];
     let tryAgain: Error | null = null;
     for (const [index, result] of results.entries()) {
