@@ -1,0 +1,117 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startChaosProxy } from '../../faults/support/chaosProxy.js';
+import { type Cluster, startCluster } from '../../faults/support/cluster.js';
+import { createRandom, type Random } from '../../faults/support/scale.js';
+import { checkInvariants } from '../../support/checkInvariants.js';
+import { createCast, IS_FOREIGN } from './cast.js';
+import { ROLES, type Role, type RoleProcess, startRole } from './processes.js';
+import { type Verdict, verdictOf } from './verdict.js';
+
+const CHECK_EVERY_MS = 4_000;
+
+/**
+ * Every process at once for a while, under every fault; then what became of it. The choices follow
+ * from FAULT_SEED; how they meet does not.
+ */
+export async function runChaos(seconds: number): Promise<Verdict> {
+  const dir = mkdtempSync(path.join(tmpdir(), 'microdollar-chaos-'));
+  const cluster = await startCluster({
+    settings: {
+      max_prepared_transactions: '30',
+      max_connections: '200',
+      deadlock_timeout: '300ms',
+    },
+  });
+  try {
+    await createCast(cluster.pool);
+    const problems = await runFaults(cluster, dir, seconds);
+    problems.push(...readDeadlocks(cluster));
+    const verdict = await verdictOf(cluster, dir);
+    return { ...verdict, problems: [...new Set([...problems, ...verdict.problems])] };
+  } finally {
+    await cluster.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function runFaults(cluster: Cluster, dir: string, seconds: number): Promise<string[]> {
+  const random = createRandom('chaos');
+  await using proxy = await startChaosProxy(cluster.url, {
+    random,
+    faultShare: 0.01,
+    hangMs: 1_000,
+  });
+  const startMs = Date.now();
+  const processes = Object.entries(ROLES).map(([role, isCut]) =>
+    startRole(role as Role, isCut ? proxy.url : cluster.url, dir, startMs),
+  );
+  const problems: string[] = [];
+  const isOver = () => Date.now() >= startMs + seconds * 1_000;
+  const loop = async (step: () => Promise<unknown>) => {
+    while (!isOver()) await step();
+  };
+  await Promise.all([
+    loop(async () => {
+      problems.push(...(await checkBeside(cluster)));
+      await sleep(CHECK_EVERY_MS);
+    }),
+    loop(() => endBackend(cluster, random)),
+    loop(() => killSomething(cluster, processes, random, seconds)),
+  ]);
+  proxy.calm();
+  const ends = await Promise.all(processes.map((each) => each.stop()));
+  return [...problems, ...ends.flat()];
+}
+
+/** In one snapshot, beside everything that goes on; nothing while the server is away. */
+async function checkBeside({ pool }: Cluster): Promise<string[]> {
+  const violations = await checkInvariants(pool).catch(() => []);
+  return violations.filter((each) => !IS_FOREIGN.test(each)).map((each) => `beside: ${each}`);
+}
+
+async function endBackend({ pool }: Cluster, random: Random): Promise<void> {
+  await sleep(random.between(300, 2_000));
+  await pool
+    .query(
+      `select pg_terminate_backend(pid)
+      from pg_stat_activity
+      where datname = current_database()
+        and pid <> pg_backend_pid()
+        and application_name ~ '^(microdollar|host)'
+      order by random()
+      limit 1`,
+    )
+    .catch(() => {});
+}
+
+/** A process twice as often as the server; at least one of each in the shortest run. */
+async function killSomething(
+  cluster: Cluster,
+  processes: readonly RoleProcess[],
+  random: Random,
+  seconds: number,
+): Promise<void> {
+  const pause = Math.min(10_000, seconds * 200);
+  await sleep(random.between(pause / 2, pause));
+  await random.pick(processes).replace();
+  await sleep(random.between(pause / 2, pause));
+  if (random.next() < 0.5) await random.pick(processes).replace();
+  else if (random.next() < 0.3) await cluster.killBackend(random.pick);
+  else {
+    await cluster.kill();
+    await cluster.restart();
+  }
+}
+
+/** Of the server's own log: its counters are lost by a kill. */
+function readDeadlocks({ dataDir }: Cluster): string[] {
+  const log = readFileSync(path.join(dataDir, 'postgres', 'server.log'), 'utf8').split('\n');
+  return log.flatMap((line, index) =>
+    line.includes('deadlock detected')
+      ? [`deadlock: ${log.slice(index, index + 8).join(' | ')}`]
+      : [],
+  );
+}
