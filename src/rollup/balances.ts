@@ -1,6 +1,7 @@
+import { COUNTER_LIMIT } from '../counter/marks.sql.js';
 import { sqlStateOf } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
-import { toSafeInteger } from '../money.js';
+import { toExactInteger } from '../money.js';
 import { openRollupDatabase, type RollupDatabase, requireWritable } from './database.js';
 import { auditStatement } from './rebuild.sql.js';
 
@@ -18,10 +19,11 @@ export type BalanceScope = 'kilocode_users' | 'organizations';
 export interface BalanceDrift {
   scope: BalanceScope;
   id: string;
-  reportedMicrodollars: number;
-  trueMicrodollars: number;
+  /** Bigints past 2^53, as the two below. */
+  reportedMicrodollars: number | bigint;
+  trueMicrodollars: number | bigint;
   /** Reported minus true, microdollars. */
-  driftMicrodollars: number;
+  driftMicrodollars: number | bigint;
 }
 
 export interface BalanceReport {
@@ -215,9 +217,9 @@ async function checkRow(
     report.drifts.push({
       scope: source.table,
       id: row.id,
-      reportedMicrodollars: toSafeInteger(row.reported),
-      trueMicrodollars: toSafeInteger(truth),
-      driftMicrodollars: toSafeInteger(drift),
+      reportedMicrodollars: toExactInteger(row.reported),
+      trueMicrodollars: toExactInteger(truth),
+      driftMicrodollars: toExactInteger(drift),
     });
   }
   if (options.repair && (await repairBalance(database, source, row.id))) report.repaired++;
@@ -226,7 +228,7 @@ async function checkRow(
 /**
  * Sets a payer's row so that its reported balance is true. Under the payer's row lock nobody
  * drains its pending rows or adds in place, and a new statement sees everything committed before,
- * so row = opening + sources - (reported - row).
+ * so row = opening + sources - (reported - row). What no row can hold stays, named as drift (I12).
  */
 async function repairBalance(
   database: RollupDatabase,
@@ -256,6 +258,7 @@ set microdollars_used = u.microdollars_used + truth.after - truth.before
 from truth
 where u.id = truth.id
   and truth.after <> truth.before
+  and abs(u.microdollars_used + truth.after - truth.before) < ${COUNTER_LIMIT}
 returning truth.before, truth.after`,
       values: [id],
     });
@@ -296,7 +299,7 @@ for no key update skip locked`,
       values: [id],
     });
     if (locked.length === 0) return false;
-    await query({
+    const derived = await query({
       name: `microdollar_derive_opening_${source.table}`,
       text: `/* microdollar.deriveOpening */
 update ${source.table} as u
@@ -307,10 +310,12 @@ from (
   join ${source.balanceView} as b on b.${source.viewKey} = t.id
   where t.id = $1::${source.idType}
 ) as truth
-where u.id = truth.id`,
+where u.id = truth.id
+  and abs(truth.opening) < ${COUNTER_LIMIT}
+returning u.id`,
       values: [id],
     });
-    return true;
+    return derived.length > 0;
   }, ONE_PAYER);
 }
 
