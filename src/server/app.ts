@@ -4,6 +4,7 @@ import { type FastifyTRPCPluginOptions, fastifyTRPCPlugin } from '@trpc/server/a
 import { type FastifyInstance, type FastifyReply, fastify, LogController } from 'fastify';
 import { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
+import { exactIntegers } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
 import { toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
@@ -55,6 +56,7 @@ export function createServer(options: ServerOptions): Server {
   };
 
   app.decorateRequest('principal', null);
+  app.setReplySerializer((payload) => JSON.stringify(payload, exactIntegers));
   addAccessLog(app);
   addHttpMetrics(app, services.registry);
   addRequestGuard(app, services.isShuttingDown);

@@ -13,7 +13,7 @@ beforeAll(async () => {
 
 async function usageOf(user: string) {
   const { rows } = await cli.database.pool.query(
-    `select id, cost, created_at, microdollar_user_balance($1) as balance
+    `select id, cost, created_at, (select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = $1) as balance
      from microdollar_usage where kilo_user_id = $1 order by cost`,
     [user],
   );
