@@ -6,18 +6,23 @@ export interface PayerRow {
   exists: boolean;
 }
 
+export function userExistsStatement(kiloUserId: string): Statement {
+  return {
+    name: 'microdollar_user_exists',
+    text: `/* microdollar.userExists */
+select exists (select from kilocode_users as u where u.id = $1::text) as exists`,
+    values: [kiloUserId],
+  };
+}
+
 /** Whether the payer of a key exists. */
 export function payerExistsStatement(finding: Finding): Statement {
-  const isUser = finding.organization_id === null;
+  if (finding.organization_id === null) return userExistsStatement(finding.kilo_user_id);
   return {
-    name: 'microdollar_payer_exists',
-    text: `/* microdollar.payerExists */
-select exists (${
-      isUser
-        ? 'select from kilocode_users as u where u.id = $1::text'
-        : 'select from organizations as u where u.id = $1::uuid'
-    }) as exists`,
-    values: [isUser ? finding.kilo_user_id : finding.organization_id],
+    name: 'microdollar_organization_exists',
+    text: `/* microdollar.organizationExists */
+select exists (select from organizations as o where o.id = $1::uuid) as exists`,
+    values: [finding.organization_id],
   };
 }
 

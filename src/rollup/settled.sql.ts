@@ -22,9 +22,9 @@ export function isInCounters(log: Log, row: string): string {
   const byPayer = PAYER_SCOPES.map(
     (scope) => `when ${row}.organization_id is ${scope.name === 'user' ? '' : 'not '}null
       then coalesce((
-        select ${isSettledSql(log, row, 'u')}
-        from ${scope.payers} as u
-        where u.id = ${row}.${scope.name === 'user' ? 'kilo_user_id' : 'organization_id'}
+        select ${isSettledSql(log, row, 'payer')}
+        from ${scope.payers} as payer
+        where payer.id = ${row}.${scope.name === 'user' ? 'kilo_user_id' : 'organization_id'}
       ), false)`,
   );
   return `case

@@ -1,4 +1,5 @@
 import { isReadOnlyRefusal } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
 import type { Rollup } from '../schema/rollups.js';
 import { type ChunkLimits, ChunkSizer } from './chunkSizer.js';
 import { type ComparedChunk, compareNext, compareUser } from './compare.js';
@@ -13,6 +14,7 @@ import {
 } from './database.js';
 import { readRange } from './days.js';
 import { type Drift, explain } from './explain.js';
+import { userExistsStatement } from './explain.sql.js';
 import { describeFailure, isOfPeriod, type PeriodFailure } from './periodFailure.js';
 import { listPeriodsStatement, todayStatement } from './periods.sql.js';
 import { fallBackToRaw } from './readMode.js';
@@ -96,6 +98,7 @@ export async function verifyOn(
     failures: [],
     durationMs: 0,
   };
+  if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
   const periods = options.periods ?? (await listPeriods(database, options));
   const queue = [...periods].reverse();
   const end = new JobEnd(options.signal);
@@ -109,6 +112,15 @@ export async function verifyOn(
   if (report.driftKeys > 0) await fallBack(database, options.rollup, report);
   report.durationMs = performance.now() - startedAt;
   return report;
+}
+
+/** @throws LedgerError `unknown_user`: a typing error must not look like a clean proof */
+async function requireUser(database: RollupDatabase, kiloUserId: string): Promise<void> {
+  const [user] = await database.query<{ exists: boolean }>(userExistsStatement(kiloUserId));
+  if (user?.exists) return;
+  throw new LedgerError('unknown_user', 'there is no user with this id', {
+    details: { field: 'user' },
+  });
 }
 
 /** Reads must not go on using a rollup that was found wrong (I10). */

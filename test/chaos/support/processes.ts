@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { SEED } from '../../faults/support/scale.js';
 
 const SCRIPT = path.join(import.meta.dirname, 'worker.ts');
@@ -16,6 +17,8 @@ export const ROLES = {
 export type Role = keyof typeof ROLES;
 
 export interface RoleProcess {
+  /** The first incarnation is up. */
+  ready: Promise<unknown>;
   /** Ends by itself, having answered what it accepted. @returns what is wrong with its end */
   stop(): Promise<string[]>;
   /** SIGKILL; a new incarnation begins. */
@@ -24,22 +27,25 @@ export interface RoleProcess {
 
 export function startRole(role: Role, url: string, dir: string, startMs: number): RoleProcess {
   let incarnation = 0;
-  let child: ChildProcess;
-  let ended: Promise<number | string>;
+  let child!: ChildProcess;
+  let ended!: Promise<number | string>;
   let errors = '';
   const start = () => {
     const args = [role, url, dir, String(startMs), String(++incarnation)];
     child = spawn(process.execPath, ['--import', 'tsx', SCRIPT, ...args], {
-      stdio: ['pipe', 'inherit', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, FAULT_SEED: String(SEED), TZ: 'America/St_Johns' },
     });
     child.stderr?.on('data', (data) => {
       errors += data;
     });
+    child.stdout?.resume();
     ended = once(child, 'close').then(([status, signal]) => status ?? signal);
   };
   start();
   return {
+    // It prints a line; one that ends before has nothing to wait for.
+    ready: Promise.race([once(child.stdout as Readable, 'data'), ended]),
     async stop() {
       child.stdin?.end();
       const status = await ended;

@@ -49,7 +49,9 @@ async function runFaults(cluster: Cluster, dir: string, seconds: number): Promis
     startRole(role as Role, isCut ? proxy.url : cluster.url, dir, startMs),
   );
   const problems: string[] = [];
-  const isOver = () => Date.now() >= startMs + seconds * 1_000;
+  await Promise.all(processes.map(({ ready }) => ready));
+  const untilMs = Date.now() + seconds * 1_000;
+  const isOver = () => Date.now() >= untilMs;
   const loop = async (step: () => Promise<unknown>) => {
     while (!isOver()) await step();
   };

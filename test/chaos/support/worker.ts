@@ -1,6 +1,6 @@
 /**
- * One process of a run: `worker.ts <role> <url> <dir> <start, ms> <incarnation>`. Works until its
- * stdin ends, or until it is killed.
+ * One process of a run: `worker.ts <role> <url> <dir> <start, ms> <incarnation>`. Prints `ready`,
+ * then works until its stdin ends, or until it is killed.
  */
 import type { LedgerOptions } from '../../../src/ledgerTypes.js';
 import { createRandom } from '../../faults/support/scale.js';
@@ -39,6 +39,7 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
+console.log('ready');
 const options = LEDGERS[role];
 if (options) await runLedger(work, options);
 else if (role === 'host') await runHost(work);
