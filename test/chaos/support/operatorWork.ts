@@ -106,7 +106,6 @@ class Operator {
         url,
         until,
         directory: archiveDir(dir),
-        fold: () => this.#ledger.fold(),
         waitMs: 5_000,
         limits: ARCHIVE_LIMITS,
       });

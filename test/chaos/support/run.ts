@@ -6,6 +6,7 @@ import { startChaosProxy } from '../../faults/support/chaosProxy.js';
 import { type Cluster, startCluster } from '../../faults/support/cluster.js';
 import { createRandom, type Random } from '../../faults/support/scale.js';
 import { checkInvariants } from '../../support/checkInvariants.js';
+import { BookWriter } from './book.js';
 import { createCast, IS_FOREIGN } from './cast.js';
 import { ROLES, type Role, type RoleProcess, startRole } from './processes.js';
 import { type Verdict, verdictOf } from './verdict.js';
@@ -27,7 +28,9 @@ export async function runChaos(seconds: number): Promise<Verdict> {
   });
   try {
     await createCast(cluster.pool);
-    const problems = await runFaults(cluster, dir, seconds);
+    // What the faults did is noted as what the processes did is.
+    const book = new BookWriter(dir, 'faults');
+    const problems = await runFaults(cluster, dir, seconds, book);
     problems.push(...readDeadlocks(cluster));
     const verdict = await verdictOf(cluster, dir);
     return { ...verdict, problems: [...new Set([...problems, ...verdict.problems])] };
@@ -37,7 +40,12 @@ export async function runChaos(seconds: number): Promise<Verdict> {
   }
 }
 
-async function runFaults(cluster: Cluster, dir: string, seconds: number): Promise<string[]> {
+async function runFaults(
+  cluster: Cluster,
+  dir: string,
+  seconds: number,
+  book: BookWriter,
+): Promise<string[]> {
   const random = createRandom('chaos');
   await using proxy = await startChaosProxy(cluster.url, {
     random,
@@ -57,11 +65,11 @@ async function runFaults(cluster: Cluster, dir: string, seconds: number): Promis
   };
   await Promise.all([
     loop(async () => {
-      problems.push(...(await checkBeside(cluster)));
+      problems.push(...(await checkBeside(cluster, book)));
       await sleep(CHECK_EVERY_MS);
     }),
-    loop(() => endBackend(cluster, random)),
-    loop(() => killSomething(cluster, processes, random, seconds)),
+    loop(() => endBackend(cluster, random, book)),
+    loop(() => killSomething(cluster, processes, random, seconds, book)),
   ]);
   proxy.calm();
   const ends = await Promise.all(processes.map((each) => each.stop()));
@@ -69,12 +77,14 @@ async function runFaults(cluster: Cluster, dir: string, seconds: number): Promis
 }
 
 /** In one snapshot, beside everything that goes on; nothing while the server is away. */
-async function checkBeside({ pool }: Cluster): Promise<string[]> {
-  const violations = await checkInvariants(pool).catch(() => []);
+async function checkBeside({ pool }: Cluster, book: BookWriter): Promise<string[]> {
+  const violations = await checkInvariants(pool).catch(() => null);
+  if (violations === null) return [];
+  book.done('checked beside the writers');
   return violations.filter((each) => !IS_FOREIGN.test(each)).map((each) => `beside: ${each}`);
 }
 
-async function endBackend({ pool }: Cluster, random: Random): Promise<void> {
+async function endBackend({ pool }: Cluster, random: Random, book: BookWriter): Promise<void> {
   await sleep(random.between(300, 2_000));
   await pool
     .query(
@@ -86,6 +96,7 @@ async function endBackend({ pool }: Cluster, random: Random): Promise<void> {
       order by random()
       limit 1`,
     )
+    .then(() => book.done('FAULT backend ended'))
     .catch(() => {});
 }
 
@@ -95,17 +106,23 @@ async function killSomething(
   processes: readonly RoleProcess[],
   random: Random,
   seconds: number,
+  book: BookWriter,
 ): Promise<void> {
   const pause = Math.min(10_000, seconds * 200);
+  const replaceOne = async () => {
+    await random.pick(processes).replace();
+    book.done('FAULT process killed');
+  };
   await sleep(random.between(pause / 2, pause));
-  await random.pick(processes).replace();
+  await replaceOne();
   await sleep(random.between(pause / 2, pause));
-  if (random.next() < 0.5) await random.pick(processes).replace();
-  else if (random.next() < 0.3) await cluster.killBackend(random.pick);
+  if (random.next() < 0.5) return replaceOne();
+  if (random.next() < 0.3) await cluster.killBackend(random.pick);
   else {
     await cluster.kill();
     await cluster.restart();
   }
+  book.done('FAULT server killed');
 }
 
 /** Of the server's own log: its counters are lost by a kill. */

@@ -89,12 +89,7 @@ async function finish({ url, pool }: Cluster, directory: string): Promise<void> 
   const until = rows[0]?.until;
   if (!until) return;
   await repairRollup({ url, rollup: DAILY_ROLLUP, until });
-  const ledger = await createLedger({ databaseUrl: url, backgroundFold: false });
-  try {
-    await archiveUsage({ url, until, directory, fold: () => ledger.fold() });
-  } finally {
-    await ledger.close();
-  }
+  await archiveUsage({ url, until, directory });
 }
 
 async function fold(url: string): Promise<string[]> {
