@@ -10,13 +10,26 @@ const COUNTS = ['prompt_tokens', 'completion_tokens', 'input_tokens', 'output_to
 export function salvage(text: string): JsonObject | null {
   const usage = findUsage(text);
   if (usage === null) return null;
-  const fields: Record<string, unknown> = { usage };
+  const fields: Record<string, unknown> = { usage, ...findImageTool(text) };
   for (const name of ['id', 'model', 'status', 'stop_reason', 'service_tier', 'provider']) {
     fields[name] = new RegExp(`"${name}"\\s*:\\s*"([^"\\\\]{1,512})"`).exec(text)?.[1];
   }
   const type = /"type"\s*:\s*"(response\.[a-z]+|message_[a-z]+)"/.exec(text)?.[1];
   if (type === undefined) return fields;
   return type.startsWith('response.') ? { type, response: fields } : { ...fields, type };
+}
+
+/** An answer is rarely as long as with an image in it: what drew it is paid for, too. */
+function findImageTool(text: string): { tool_usage?: JsonObject; tools?: JsonObject[] } {
+  const opening = /"tool_usage"\s*:\s*\{/.exec(text);
+  const used = opening && parseObject(objectAt(text, opening.index + opening[0].length - 1));
+  if (!used) return {};
+  const tool = /\{[^{}]*"type"\s*:\s*"image_generation"[^{}]*\}/.exec(text)?.[0] ?? '';
+  const model = /"model"\s*:\s*"([^"\\]{1,512})"/.exec(tool)?.[1];
+  return {
+    tool_usage: used,
+    ...(model === undefined ? {} : { tools: [{ type: 'image_generation', model }] }),
+  };
 }
 
 function findUsage(text: string): JsonObject | null {
