@@ -48,6 +48,15 @@ export const microdollarUsageMetadata = pgTable(
     price_source: text(),
     price_version: text(),
     market_cost: microdollars(),
+    /** What the provider itself said that the request cost, also where that is not charged. */
+    reported_cost: microdollars(),
+    /**
+     * `doubts`: why counts or cost are not sure. `price`: what a price depends on, where there was
+     * none. `corrects`, `by`, `charged`: of a row in a chain of corrections
+     * (src/gateway/durable/correctionChain.ts). `stated_created_at`: the time by a clock that was
+     * wrong.
+     */
+    usage_details: jsonb().$type<Record<string, unknown>>(),
     /** The usage row that this signed row corrects (refund, adjustment, late pricing). */
     adjusts_usage_id: uuid(),
     vercel_ip_latitude: doublePrecision(),

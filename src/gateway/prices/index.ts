@@ -1,9 +1,10 @@
-export { type PriceFields, toPriceFields } from './priceFields.js';
+export { toWireFormat } from '../processUsage/apiKinds.js';
+export { fromBasis, type PriceBasis } from './priceBasis.js';
+export { type PriceFields, priceFields, toPriceFields } from './priceFields.js';
 export {
   ASSUMED_OUTPUT_TOKENS,
   type IntentEstimate,
   priceIntent,
-  toWireFormat,
 } from './priceIntent.js';
 export {
   createPricer,
@@ -19,4 +20,5 @@ export {
   type PriceUnpricedReport,
   priceUnpriced,
 } from './priceUnpriced.js';
+export { reportedMicrodollars } from './reported.js';
 export { latePriceId, repriceUnpriced, type UnpricedUsage } from './repriceUnpriced.js';

@@ -1,4 +1,4 @@
-import type { WireFormat } from '../processUsage/types.js';
+import { toWireFormat } from '../processUsage/apiKinds.js';
 import type { Pricer } from './pricer.js';
 
 /** What an intent tells; the shape is that of `durable`. */
@@ -21,17 +21,6 @@ export interface IntentEstimate {
 
 /** Output tokens that an answer is taken to have had when nothing of it is known. */
 export const ASSUMED_OUTPUT_TOKENS = 500;
-
-const FORMATS: Readonly<Record<string, WireFormat>> = {
-  openai_chat: 'openai-chat',
-  openai_responses: 'openai-responses',
-  anthropic_messages: 'anthropic-messages',
-};
-
-/** `api_kind` as it is stored, to its wire format; null for what is none. */
-export function toWireFormat(apiKind: string | null): WireFormat | null {
-  return FORMATS[apiKind ?? ''] ?? null;
-}
 
 /**
  * Prices a request whose usage was lost with its process: its estimated prompt, and

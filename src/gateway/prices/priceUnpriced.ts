@@ -4,13 +4,13 @@ import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { UsageEvent } from '../../record/types.js';
 import { isPermanent } from '../durable/failures.js';
+import { toWireFormat } from '../processUsage/apiKinds.js';
 import type { WireFormat } from '../processUsage/types.js';
 import {
   findUnpricedStatement,
   type UnpricedPosition,
   type UnpricedRow,
 } from './findUnpriced.sql.js';
-import { toWireFormat } from './priceIntent.js';
 import type { Pricer } from './pricer.js';
 import { repriceUnpriced } from './repriceUnpriced.js';
 

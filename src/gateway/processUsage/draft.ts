@@ -65,7 +65,6 @@ export function emptyDraft(): Draft {
     inferenceProvider: null,
     outputBytes: 0,
     reasoningBytes: 0,
-    unreadBytes: 0,
   };
 }
 

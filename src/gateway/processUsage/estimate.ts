@@ -4,7 +4,7 @@ import type { PreparedRequest, UsageReading } from './types.js';
 /** Tokens that a model generates in a second of which nothing is seen: the faster half of them. */
 export const TOKENS_PER_SECOND = 100;
 /** Of an answer that may have any length; past it an estimate by time is no estimate. */
-const MAX_HIDDEN_TOKENS = 32_000;
+const MAX_HIDDEN_TOKENS = 128_000;
 
 export interface EstimatedUsage {
   reading: UsageReading & { inputTokens: number; outputTokens: number };
@@ -12,9 +12,9 @@ export interface EstimatedUsage {
   estimated: 'missing_usage' | 'partial_usage' | null;
 }
 
-/** How long the provider worked, as far as that shows in no text. */
+/** How long the provider worked. */
 export interface SeenWork {
-  /** From the call to the first text, or to the end where none came, ms. */
+  /** Unseen: from the call to the first text, or to the end where none came, ms. */
   silentMs: number;
 }
 
@@ -50,16 +50,14 @@ function isCutShort({ choices = 1 }: Partial<PreparedRequest>, reading: UsageRea
 
 function estimateOutput(
   prepared: Partial<PreparedRequest>,
-  { outputBytes, reasoningBytes, unreadBytes }: UsageReading,
+  { outputBytes, reasoningBytes }: UsageReading,
   work: SeenWork | null,
 ): number {
-  const seen = Math.ceil((outputBytes + unreadBytes) / BYTES_PER_TOKEN);
+  const seen = Math.ceil(outputBytes / BYTES_PER_TOKEN);
   const { streamed = true, reasons = false, maxTokens = null, choices = 1 } = prepared;
   const isHidden = streamed ? reasons && reasoningBytes === 0 : outputBytes === 0;
-  const hidden =
-    isHidden && work !== null
-      ? Math.min(Math.ceil((work.silentMs / 1_000) * TOKENS_PER_SECOND), MAX_HIDDEN_TOKENS)
-      : 0;
-  const limit = maxTokens === null ? Number.POSITIVE_INFINITY : maxTokens * choices;
+  if (!isHidden || work === null) return Math.max(1, seen);
+  const limit = maxTokens === null ? MAX_HIDDEN_TOKENS : maxTokens * choices;
+  const hidden = Math.ceil((Math.max(0, work.silentMs) / 1_000) * TOKENS_PER_SECOND);
   return Math.max(1, seen, Math.min(seen + hidden, limit));
 }

@@ -70,7 +70,7 @@ export class HostedTools {
       const tokens = readToolTokens(asObject(value) ?? {});
       if (tokens.inputTokens + tokens.outputTokens === 0) continue;
       if (name === 'image_gen' || name === 'image_generation') {
-        models.push({ model: this.#imageModel(), tokens });
+        models.push({ model: this.#imageModel(), tool: 'image_generation', tokens });
       } else doubts.push(`charge:${nameCharge(name) ?? name.slice(0, 48)}`);
     }
     const hasImage = items.some(

@@ -1,3 +1,4 @@
+export { API_KINDS, toWireFormat } from './apiKinds.js';
 export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
 export { PayloadReader } from './payloadReader.js';
 export { prepareRequest } from './prepareRequest.js';

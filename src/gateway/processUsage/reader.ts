@@ -1,5 +1,4 @@
 import { BoundedBytes } from './boundedBytes.js';
-import { CompressedBytes, codingsOf, MAGIC_BYTES, mayBeCompressed } from './decompress.js';
 import { type FormatReader, toReading } from './draft.js';
 import { parseObject } from './json.js';
 import { createFormatReader } from './payloadReader.js';
@@ -7,68 +6,13 @@ import { salvage } from './salvage.js';
 import { EventScanner, parseEvent } from './sse.js';
 import type { UsageReader, UsageReading, WireFormat } from './types.js';
 
-export interface ReaderOptions {
-  /** Server-sent events are expected; a provider that answers otherwise is read all the same. */
-  streamed: boolean;
-  /** The answer's `content-encoding`; what is not named is told by its first bytes. */
-  contentEncoding?: string | null;
-}
-
-/** Reads the usage from a copy of an answer, pushed in pieces of any size. */
-export function createUsageReader(format: WireFormat, options: ReaderOptions): UsageReader {
+/**
+ * Reads the usage from a copy of an answer, pushed in pieces of any size. `streamed` says whether
+ * server-sent events are expected; a provider that answers otherwise is read all the same.
+ */
+export function createUsageReader(format: WireFormat, options: { streamed: boolean }): UsageReader {
   const reader = createFormatReader(format);
-  const plain = options.streamed ? new StreamUsageReader(reader) : new BodyUsageReader(reader);
-  return new DecodingReader(plain, reader, options.contentEncoding ?? null);
-}
-
-/** Reads compressed answers at their end; all others as they pass. */
-class DecodingReader implements UsageReader {
-  readonly #reader: UsageReader;
-  readonly #format: FormatReader;
-  readonly #contentEncoding: string | null;
-  #start: Buffer | null = Buffer.alloc(0);
-  #compressed: CompressedBytes | null = null;
-
-  constructor(reader: UsageReader, format: FormatReader, contentEncoding: string | null) {
-    this.#reader = reader;
-    this.#format = format;
-    this.#contentEncoding = contentEncoding;
-  }
-
-  get sawFirstToken(): boolean {
-    return this.#compressed !== null || this.#reader.sawFirstToken;
-  }
-
-  push(bytes: Uint8Array): void {
-    let rest = bytes;
-    if (this.#start !== null) {
-      this.#start = Buffer.concat([this.#start, bytes]);
-      if (this.#start.length < MAGIC_BYTES && mayBeCompressed(this.#start)) return;
-      rest = this.#begin(this.#start);
-    }
-    if (this.#compressed !== null) this.#compressed.add(rest);
-    else this.#reader.push(rest);
-  }
-
-  end(): UsageReading {
-    if (this.#start !== null) this.push(this.#begin(this.#start));
-    const compressed = this.#compressed;
-    this.#compressed = null;
-    const plain = compressed?.take() ?? null;
-    if (plain !== null) this.#reader.push(plain);
-    else if (compressed !== null && compressed.length > 0) {
-      this.#format.draft.malformedChunks++;
-      this.#format.draft.unreadBytes = compressed.length;
-    }
-    return this.#reader.end();
-  }
-
-  #begin(start: Buffer): Buffer {
-    this.#start = null;
-    const codings = codingsOf(this.#contentEncoding, start);
-    if (codings.length > 0) this.#compressed = new CompressedBytes(codings);
-    return start;
-  }
+  return options.streamed ? new StreamUsageReader(reader) : new BodyUsageReader(reader);
 }
 
 class StreamUsageReader implements UsageReader {

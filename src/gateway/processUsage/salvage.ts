@@ -32,8 +32,13 @@ function findImageTool(text: string): { tool_usage?: JsonObject; tools?: JsonObj
   };
 }
 
+/** Members of that name that are looked at: each costs a look at the rest of the text. */
+const MAX_LOOKS = 100;
+
 function findUsage(text: string): JsonObject | null {
+  let looks = 0;
   for (let at = text.lastIndexOf('"usage"'); at > -1; at = text.lastIndexOf('"usage"', at - 1)) {
+    if (looks++ >= MAX_LOOKS) break;
     const opening = /^"usage"\s*:\s*\{/.exec(text.slice(at, at + 64));
     const usage = opening && parseObject(objectAt(text, at + opening[0].length - 1));
     if (usage && COUNTS.some((name) => asCount(usage[name]) !== null)) return asObject(usage);

@@ -22,6 +22,8 @@ export interface TokenCounts {
 /** Usage that the answer reports beside its own, since another model did it (an advisor). */
 export interface OtherModelUsage {
   model: string;
+  /** That used the model: `image_generation`. Absent: an advisor. */
+  tool?: string;
   tokens: TokenCounts;
 }
 
@@ -82,8 +84,6 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   outputBytes: number;
   /** Of those, reasoning. */
   reasoningBytes: number;
-  /** Bytes that are in no form that can be read, such as an unknown compression. */
-  unreadBytes: number;
 }
 
 /** Reads a copy of an answer's bytes. Never throws, whatever comes; memory is bounded. */

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
 import type { GatewayPrincipal } from '../durable/types.js';
-import { type Pricer, toPriceFields } from '../prices/index.js';
+import { type Pricer, priceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
 import { APIS, MODELS_PATH, type Provider } from './apis.js';
 import { createClientAddressReader } from './clientAddress.js';
@@ -65,16 +65,14 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
 }
 
 function createPriceUsage(pricer: Pricer, upstreams: Upstreams): PriceUsage {
-  return ({ api, payer, at, requestedModel, reading }) => {
-    const price = pricer.price(reading, {
+  return ({ api, payer, at, requestedModel, reading }) =>
+    priceFields(pricer, reading, {
       requestedModel,
       format: api.format,
       upstreamHost: upstreams.of(api.provider).host,
       organizationId: payer.organization_id,
       at,
     });
-    return toPriceFields(price);
-  };
 }
 
 /** What is read and forwarded is what the client sent. */

@@ -1,0 +1,3 @@
+export { NO_ANSWER } from './chargedUsage.js';
+export { type PriceCall, toUsageEvent } from './toUsageEvent.js';
+export type * from './types.js';
