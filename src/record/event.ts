@@ -93,6 +93,7 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   reported_cost: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
   usage_details: { kind: 'json', maxLength: 8_192 },
   adjusts_usage_id: { kind: 'uuid' },
+  correction_number: { kind: 'integer', min: 1, max: INT4_MAX },
   vercel_ip_latitude: number,
   vercel_ip_longitude: number,
 };

@@ -55,6 +55,8 @@ export type UsageMetadata = { [Name in LookupName]?: string | null } & {
   /** What is doubtful of counts and cost, and what a price depends on where there was none. */
   usage_details?: UsageDetails | null;
   adjusts_usage_id?: string | null;
+  /** With `adjusts_usage_id`: of the corrections of that row the n-th. */
+  correction_number?: number | null;
   vercel_ip_latitude?: number | null;
   vercel_ip_longitude?: number | null;
 };

@@ -3,6 +3,7 @@ export { fromBasis, type PriceBasis } from './priceBasis.js';
 export { type PriceFields, priceFields, toPriceFields } from './priceFields.js';
 export {
   ASSUMED_OUTPUT_TOKENS,
+  assumedOutputTokens,
   type IntentEstimate,
   priceIntent,
 } from './priceIntent.js';

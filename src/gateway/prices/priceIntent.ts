@@ -22,6 +22,11 @@ export interface IntentEstimate {
 /** Output tokens that an answer is taken to have had when nothing of it is known. */
 export const ASSUMED_OUTPUT_TOKENS = 500;
 
+/** `ASSUMED_OUTPUT_TOKENS`, or the request's limit, whichever is less. */
+export function assumedOutputTokens({ max_tokens: limit }: Pick<PricedIntent, 'max_tokens'>) {
+  return Math.min(limit ?? ASSUMED_OUTPUT_TOKENS, ASSUMED_OUTPUT_TOKENS);
+}
+
 /**
  * Prices a request whose usage was lost with its process: its estimated prompt, and
  * `ASSUMED_OUTPUT_TOKENS` or its limit, whichever is less. Null = no price.
@@ -33,7 +38,7 @@ export function priceIntent(
 ): IntentEstimate | null {
   const format = toWireFormat(intent.api_kind);
   if (format === null) return null;
-  const outputTokens = Math.min(intent.max_tokens ?? ASSUMED_OUTPUT_TOKENS, ASSUMED_OUTPUT_TOKENS);
+  const outputTokens = assumedOutputTokens(intent);
   const price = pricer.price(
     { model: null, inputTokens: intent.input_tokens_estimate, outputTokens },
     {
