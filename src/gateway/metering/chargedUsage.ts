@@ -30,8 +30,10 @@ export function chargedUsage(call: MeteredCall, end: CallEnd): EstimatedUsage | 
   return estimateUsage(request, reading, work);
 }
 
-function isNothing({ usage, outputBytes, costUsd }: UsageReading): boolean {
-  return usage === 'missing' && outputBytes === 0 && costUsd === null;
+function isNothing(reading: UsageReading): boolean {
+  const { usage, outputBytes, costUsd, webSearches, fileSearches, charges } = reading;
+  const calls = webSearches + fileSearches + Object.keys(charges).length;
+  return usage === 'missing' && outputBytes === 0 && calls === 0 && costUsd === null;
 }
 
 /** The provider was called, and whether it charges for it is not known. */

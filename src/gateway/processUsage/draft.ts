@@ -127,8 +127,8 @@ type Zeros = Partial<
  * tell: OpenAI passes on a program's calls and counts nothing.
  */
 function withoutZeros(draft: Draft): Zeros {
-  const { inputTokens, outputTokens, costUsd, textBytes } = draft;
-  if (draft.usage === 'missing' || textBytes === 0) return {};
+  const { inputTokens, outputTokens, totalTokens, costUsd, textBytes } = draft;
+  if (draft.usage === 'missing' || textBytes === 0 || (totalTokens ?? 0) > 0) return {};
   const hasInput = (inputTokens ?? 0) > 0;
   const hasOutput = (outputTokens ?? 0) > 0;
   if (hasInput && hasOutput) return {};

@@ -34,13 +34,16 @@ export function estimateUsage(
   if (isFinal && inputTokens !== null && outputTokens !== null) {
     return { reading: { ...reading, inputTokens, outputTokens }, estimated: null };
   }
-  const input = inputTokens ?? prepared.inputTokensEstimate;
+  const input = inputTokens ?? Math.min(prepared.inputTokensEstimate, totalTokens ?? Infinity);
   const estimated = reading.usage === 'missing' ? 'missing_usage' : 'partial_usage';
-  const output =
-    isFinal && totalTokens !== null
-      ? Math.max(0, totalTokens - Math.min(input, totalTokens))
-      : Math.max(outputTokens ?? 0, estimateOutput(prepared, reading, isFinal ? null : work));
+  const output = isFinal
+    ? (outputTokens ?? restOf(totalTokens, input) ?? estimateOutput(prepared, reading, null))
+    : Math.max(outputTokens ?? 0, estimateOutput(prepared, reading, work));
   return { reading: { ...reading, inputTokens: input, outputTokens: output }, estimated };
+}
+
+function restOf(total: number | null, input: number): number | null {
+  return total === null ? null : Math.max(0, total - input);
 }
 
 /** Fewer choices ended than were asked for, and the answer did not say that it is over. */
