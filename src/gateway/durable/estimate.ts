@@ -2,6 +2,7 @@ import type { Query } from '../../db/query.js';
 import { LedgerError } from '../../errors.js';
 import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
+import { isRefusedForItsTime, redate } from '../metering/index.js';
 import { assumedOutputTokens } from '../prices/index.js';
 import { isPermanent } from './failures.js';
 import type { IntentStore } from './intentStore.js';
@@ -9,7 +10,6 @@ import { findIntentsStatement, type IntentRow } from './intents.sql.js';
 import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import type { DatedUsage } from './records.js';
-import { isRefusedForItsTime, redate } from './redate.js';
 import type { Intent } from './types.js';
 
 /** What an intent without usage is taken to have cost. */

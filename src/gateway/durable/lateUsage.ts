@@ -7,8 +7,8 @@ import {
   type UsageRow,
 } from '../../record/corrections.js';
 import type { RecordResult, UsageEvent } from '../../record/types.js';
+import { isRefusedForItsTime, redate } from '../metering/index.js';
 import type { DatedUsage } from './records.js';
-import { isRefusedForItsTime, redate } from './redate.js';
 
 /** `metadata.estimated` of what a crash left unsettled. */
 export const INTENT_WITHOUT_USAGE = 'intent_without_usage';
@@ -74,12 +74,12 @@ type LateUsage = UsageEvent & { id: string };
 
 function toCorrection(usage: CorrectedUsage, event: LateUsage): UsageEvent | null {
   const { original, corrections, nextNumber } = usage;
-  // It was recorded at another time than its own, and is tried again when its own has come.
-  if (original.stated_created_at !== null && original.stated_created_at === event.created_at) {
-    return again(original);
+  if (original.estimated !== INTENT_WITHOUT_USAGE) {
+    // It was recorded at another time than its own, and is tried again now that its own has come.
+    const isSame = original.stated_created_at !== null && isSameTime(original, event);
+    return isSame ? again(original) : null;
   }
   if (
-    original.estimated !== INTENT_WITHOUT_USAGE ||
     original.kilo_user_id !== event.kilo_user_id ||
     original.organization_id !== (event.organization_id?.toLowerCase() ?? null)
   ) {
@@ -104,6 +104,10 @@ function toCorrection(usage: CorrectedUsage, event: LateUsage): UsageEvent | nul
       usage_details: { ...event.metadata?.usage_details, late_usage: true },
     },
   };
+}
+
+function isSameTime({ stated_created_at: stated }: UsageRow, event: LateUsage): boolean {
+  return Date.parse(stated ?? '') === new Date(event.created_at ?? Number.NaN).getTime();
 }
 
 type TokenField = 'input_tokens' | 'output_tokens' | 'cache_write_tokens' | 'cache_hit_tokens';
