@@ -20,6 +20,6 @@ export function toUsageDetails(details: {
 }
 
 function listDoubts(doubts: readonly string[]): string[] {
-  const unique = [...new Set(doubts.map((doubt) => doubt.slice(0, MAX_DOUBT_LENGTH)))];
-  return unique.slice(0, MAX_DOUBTS);
+  const plain = (doubt: string) => doubt.slice(0, MAX_DOUBT_LENGTH).replace(/[^ -!#-[\]-~]/g, '?');
+  return [...new Set(doubts.map(plain))].slice(0, MAX_DOUBTS);
 }

@@ -6,7 +6,7 @@ export interface ModelName {
 }
 
 const BEDROCK =
-  /^((us|us-gov|eu|apac|jp|au|ca|in|sa|me|global)\.)?(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen|google|minimax|moonshot|moonshotai|nvidia|writer|zai)\.[a-z0-9]/;
+  /^((us|us-gov|eu|apac|jp|au|ca|in|sa|me|global|[a-z]{2}(-[a-z]+)+-\d)\.)?(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen|google|minimax|moonshot|moonshotai|nvidia|writer|zai)\.[a-z0-9]/;
 /** Before the name proper, by clouds and routers. */
 const PATHS = [
   /^arn:aws[a-z-]*:bedrock:.*\//,
@@ -14,6 +14,8 @@ const PATHS = [
   /^models\//,
   /^(bedrock|bedrock_converse|bedrock\/converse|vertex_ai|vertex|azure|azure_ai|openrouter)\//,
   /^(gemini|google|litellm_proxy|proxy|gateway|vercel)\//,
+  // A region, or a kind of deployment.
+  /^(us|eu|apac|global|[a-z]{2}(-[a-z]+)+-\d|(global|data-?zone|regional)-?standard)\//,
 ] as const;
 /** After it: a window (Claude Code), a choice of host (OpenRouter), a snapshot (Vertex). */
 const SUFFIXES = [

@@ -47,19 +47,29 @@ export interface UsagePrice {
  */
 export function priceUsage(usage: BilledUsage, prices: ModelPrice): UsagePrice | null {
   const bill = new Bill(prices, usage.inputTokens);
-  const { cacheWriteTokens, cacheWrite1hTokens } = usage;
-  let writes = cacheWriteTokens;
-  writes -= bill.charge('cache_write_1h_mtok', cacheWrite1hTokens);
-  writes -= bill.charge('cache_write_5m_mtok', cacheWriteTokens - cacheWrite1hTokens);
-  let input = usage.inputTokens - (cacheWriteTokens - writes);
-  input -= bill.charge('cache_write_mtok', writes);
-  input -= bill.charge('cache_read_mtok', usage.cacheHitTokens);
-  input -= bill.charge('input_audio_mtok', usage.inputAudioTokens);
-  input -= bill.charge('input_image_mtok', usage.inputImageTokens);
+  // Parts are never more than what is left of the whole, whoever made the counts.
+  const { cacheWriteTokens: writes, cacheWrite1hTokens } = usage;
+  let input = usage.inputTokens;
+  const hour = bill.charge('cache_write_1h_mtok', Math.min(cacheWrite1hTokens, writes, input));
+  const short = Math.min(writes - cacheWrite1hTokens, input - hour);
+  const minutes = bill.charge('cache_write_5m_mtok', Math.max(0, short));
+  input -= hour + minutes;
+  input -= bill.charge('cache_write_mtok', Math.min(Math.max(0, writes - hour - minutes), input));
+  for (const [key, count] of [
+    ['cache_read_mtok', usage.cacheHitTokens],
+    ['input_audio_mtok', usage.inputAudioTokens],
+    ['input_image_mtok', usage.inputImageTokens],
+  ] as const) {
+    input -= bill.charge(key, Math.min(count, input));
+  }
   let output = usage.outputTokens;
-  output -= bill.charge('output_audio_mtok', usage.outputAudioTokens);
-  output -= bill.charge('output_image_mtok', usage.outputImageTokens);
-  output -= bill.charge('output_reasoning_mtok', Math.min(usage.reasoningTokens, output));
+  for (const [key, count] of [
+    ['output_audio_mtok', usage.outputAudioTokens],
+    ['output_image_mtok', usage.outputImageTokens],
+    ['output_reasoning_mtok', usage.reasoningTokens],
+  ] as const) {
+    output -= bill.charge(key, Math.min(count, output));
+  }
   if (bill.charge('input_mtok', input) < input) return null;
   if (bill.charge('output_mtok', output) < output) return null;
   const unpriced: string[] = [];

@@ -11,8 +11,7 @@ const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
     code_sessions_kcount: '30',
   },
   azure: { storage_searches_kcount: '2.5', code_sessions_kcount: '30' },
-  // Code is free for 1,550 hours a month, then paid by the hour, which no answer tells.
-  anthropic: { web_searches_kcount: '10', code_executions_kcount: '0' },
+  anthropic: { web_searches_kcount: '10' },
   google: { web_searches_kcount: '10' },
   'x-ai': {
     web_searches_kcount: '5',
@@ -26,11 +25,22 @@ const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
   perplexity: { web_searches_kcount: '0', output_citation_mtok: '0' },
 };
 
-/** Models of OpenAI that search before every answer, at a price of their own. */
-const SEARCHING = { models: /-search-preview/, prices: { web_searches_kcount: '25' } } as const;
+/** Models of OpenAI whose prices the list has in part. */
+const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
+  // They search before every answer.
+  { models: /-search-preview/, prices: { web_searches_kcount: '25' } },
+  {
+    models: /^gpt-4o-audio/,
+    prices: { input_audio_mtok: '40', output_audio_mtok: '80' },
+  },
+  {
+    models: /^gpt-4o-mini-audio/,
+    prices: { input_audio_mtok: '10', output_audio_mtok: '20' },
+  },
+];
 
 /** A model's prices with those of its provider's tools. */
 export function withToolPrices(provider: string, model: string, prices: ModelPrice): ModelPrice {
-  const own = SEARCHING.models.test(model) ? SEARCHING.prices : {};
+  const own = OWN_PRICES.find(({ models }) => models.test(model))?.prices;
   return { ...TOOL_PRICES[provider], ...prices, ...own };
 }

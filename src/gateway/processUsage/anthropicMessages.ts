@@ -6,9 +6,6 @@ import { readServerTools } from './serverTools.js';
 import type { OtherModelUsage, TokenCounts } from './types.js';
 import { COUNT_NAMES, completionDetails, countIn } from './usageNames.js';
 
-/** Blocks of code that the provider ran. */
-const CODE_BLOCKS = /^(bash_|text_editor_)?code_execution$/;
-
 /**
  * `POST /v1/messages`: usage at the start and at the end. Its counts are cumulative. A repeated
  * `message_start` of the same message says the same again; that of another begins anew.
@@ -16,7 +13,6 @@ const CODE_BLOCKS = /^(bash_|text_editor_)?code_execution$/;
 export class AnthropicMessagesReader implements FormatReader {
   readonly draft: Draft = emptyDraft();
   sawFirstToken = false;
-  #codeRuns = 0;
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
@@ -109,15 +105,11 @@ export class AnthropicMessagesReader implements FormatReader {
   }
 
   #addBlock(block: JsonObject): void {
-    const { draft } = this;
     const { text, thinking, input, name } = block;
-    if (block.type === 'server_tool_use' && CODE_BLOCKS.test(asText(name) ?? '')) {
-      raiseCharge(draft, 'code_executions', ++this.#codeRuns);
-    }
     let call = byteLength(name);
     const isCall = asObject(input) !== null && Object.keys(input as object).length > 0;
     if (isCall) call += byteLength(JSON.stringify(input));
-    addOutput(draft, { text: byteLength(text), reasoning: byteLength(thinking), call });
+    addOutput(this.draft, { text: byteLength(text), reasoning: byteLength(thinking), call });
   }
 
   #addDelta({ text, thinking, partial_json }: JsonObject): void {

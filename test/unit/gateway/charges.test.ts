@@ -154,6 +154,21 @@ describe('searches', () => {
   });
 });
 
+describe('audio', () => {
+  it('is paid as audio also where the list has no price of it', () => {
+    const usage = {
+      prompt_tokens: 1_000,
+      completion_tokens: 1_000,
+      total_tokens: 2_000,
+      prompt_tokens_details: { audio_tokens: 400 },
+      completion_tokens_details: { audio_tokens: 900 },
+    };
+    const body = chatAnswer(usage, { model: 'gpt-4o-audio-preview' });
+    // 600 x 2.5 + 400 x 40 + 100 x 10 + 900 x 80 microdollars.
+    expect(meterCall({ body })).toMatchObject({ cost: 1_500 + 16_000 + 1_000 + 72_000 });
+  });
+});
+
 describe('tools of other providers', () => {
   const chat = (model: string, host: string, usage: object, more: object = {}) =>
     meterCall({
@@ -200,6 +215,18 @@ describe('tools of other providers', () => {
       citation_tokens: 300,
     });
     expect(event).toMatchObject({ cost: 1_010 + fee, metadata: { estimated: null } });
+  });
+
+  it('Anthropic: code that the usage tells of has no price', () => {
+    const usage = {
+      input_tokens: 1,
+      output_tokens: 1,
+      server_tool_use: { code_execution_requests: 1 },
+    };
+    const body = { type: 'message', id: 'm', model: 'claude-sonnet-4-5', content: [], usage };
+    expect(meterCall({ format: 'anthropic-messages', body })).toMatchObject({
+      metadata: { usage_details: { doubts: ['charge:code_executions'] } },
+    });
   });
 
   it.each<[string, object, string]>([

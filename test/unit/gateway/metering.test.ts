@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { startOf } from '../../../src/gateway/metering/startOf.js';
+import { validateEvent } from '../../../src/record/event.js';
 import { type Call, chatAnswer, meterCall, NOW } from './meterCall.js';
 
 /** What is charged where an answer does not say it all, and when. */
@@ -256,5 +257,29 @@ describe('what a price depends on', () => {
     const priced = meterCall({ body: chatAnswer(usage) });
     expect(priced.metadata).toMatchObject({ usage_details: null });
     expect(priced.metadata).not.toHaveProperty('unpriced');
+  });
+
+  it('has room in a row, however many models helped and whatever they are called', () => {
+    const iteration = (at: number) => ({
+      type: 'advisor_message',
+      model: `${'\u0001"'.repeat(300)}${at % 20}`,
+      input_tokens: 1e12,
+      output_tokens: 1e12,
+      cache_read_input_tokens: 1e12,
+      cache_creation_input_tokens: 1e12,
+    });
+    const calls = Array.from({ length: 60 }, (_, at) => [`${'n'.repeat(60)}${at}_calls`, 1e12]);
+    const usage = {
+      input_tokens: 1e12,
+      output_tokens: 1e12,
+      iterations: Array.from({ length: 500 }, (_, at) => iteration(at)),
+      server_tool_use: Object.fromEntries(calls),
+      service_tier: '\u0001'.repeat(99),
+      speed: '"'.repeat(99),
+    };
+    const body = { type: 'message', id: 'm', model: 'mystery', content: [], usage };
+    const event = meterCall({ format: 'anthropic-messages', body, host: 'h'.repeat(999) });
+    expect(event.metadata).toMatchObject({ unpriced: true });
+    expect(() => validateEvent(event, { nulBytesRemoved: 0 }, NOW.getTime())).not.toThrow();
   });
 });
