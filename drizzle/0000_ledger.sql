@@ -307,7 +307,10 @@ CREATE TABLE "microdollar_usage_metadata" (
 	"price_source" text,
 	"price_version" text,
 	"market_cost" bigint,
+	"reported_cost" bigint,
+	"usage_details" jsonb,
 	"adjusts_usage_id" uuid,
+	"correction_number" integer,
 	"vercel_ip_latitude" double precision,
 	"vercel_ip_longitude" double precision,
 	"http_user_agent_id" integer,
@@ -369,7 +372,7 @@ CREATE UNIQUE INDEX "uq_microdollar_usage_daily_organization" ON "microdollar_us
 CREATE INDEX "idx_microdollar_usage_daily_usage_date" ON "microdollar_usage_daily" USING btree ("usage_date","kilo_user_id");--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_lookup_values" ON "microdollar_usage_metadata" USING btree ("id") WHERE "microdollar_usage_metadata"."lookup_values" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_metadata_unpriced" ON "microdollar_usage_metadata" USING btree ("created_at") WHERE "microdollar_usage_metadata"."unpriced";--> statement-breakpoint
-CREATE INDEX "idx_microdollar_usage_metadata_adjusts_usage_id" ON "microdollar_usage_metadata" USING btree ("adjusts_usage_id") WHERE "microdollar_usage_metadata"."adjusts_usage_id" is not null;--> statement-breakpoint
+CREATE UNIQUE INDEX "uq_microdollar_usage_metadata_correction" ON "microdollar_usage_metadata" USING btree ("adjusts_usage_id","correction_number") WHERE "microdollar_usage_metadata"."adjusts_usage_id" is not null;--> statement-breakpoint
 CREATE VIEW "public"."exa_monthly_usage_exact" AS (
   select kilo_user_id, organization_id, month, total_cost_microdollars,
     greatest(0, total_cost_microdollars - free_allowance_microdollars)

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
-import { type Pricer, toPriceFields } from '../prices/index.js';
+import { type Pricer, priceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
 import type { Provider } from './apis.js';
 import { Follower } from './background/follower.js';
@@ -160,16 +160,14 @@ class Routes {
 
 function createPriceUsage(pricer: Pricer): (upstream: Upstream) => PriceUsage {
   return ({ host, reportsCost }) =>
-    ({ api, payer, at, requestedModel, reading }) => {
-      const price = pricer.price(reportsCost ? reading : { ...reading, costUsd: null }, {
+    ({ api, payer, at, requestedModel, reading }) =>
+      priceFields(pricer, reportsCost ? reading : { ...reading, costUsd: null }, {
         requestedModel,
         format: api.format,
         upstreamHost: host,
         organizationId: payer.organization_id,
         at,
       });
-      return toPriceFields(price);
-    };
 }
 
 /** What is read and forwarded is what the client sent. */
