@@ -7,11 +7,11 @@ import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
  */
 export const CONNECTION_USES = {
   /** Appends. A lock is met only where an id is in flight elsewhere: then another way is taken. */
-  write: { size: 4, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
-  /** The few events that wait for such an id. */
-  aside: { size: 2, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
+  write: { size: 4, lockTimeoutMs: 30, settings: WRITE_SETTINGS },
+  /** What met such an id: the event that waits, a part at a time its neighbours. */
+  aside: { size: 3, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
   /** Exa requests. */
-  exa: { size: 2, settings: WRITE_SETTINGS },
+  exa: { size: 2, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
   /** Answers and folds. A lost fold is folded again, so its commit need not be waited for. */
   settle: {
     size: 3,

@@ -3,6 +3,7 @@ import { type BackgroundTask, startTask } from './background.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
+import { isKnownCluster } from './db/migrate/generation.js';
 import { assertMigrated } from './db/migrate.js';
 import { queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
@@ -17,6 +18,7 @@ import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
 import { Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
+import { Twins } from './record/twins.js';
 import type {
   BatchResult,
   ExaUsage,
@@ -34,6 +36,10 @@ const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_00
 const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
+/** A restored dump, or a logical replica made primary (R6). */
+const UNKNOWN_CLUSTER =
+  'this cluster is not the one the ledger was migrated in: usage is exact, and not settled; ' +
+  'run `microdollar migrate`';
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
@@ -75,18 +81,30 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('settle'), named),
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
-    onRetry: (cause) => metrics.retries.inc({ cause }),
+    onRetry: (cause) => onRetry(cause),
     onError: (error, payer) => tell(error, 'settle', { payer }),
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const asideQuery = queryOnPool(connections.pool('aside'), named);
+  const onRetry = (cause: string) => metrics.retries.inc({ cause });
+  const twins = new Twins({
+    waitMs: options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs,
+    onHeld: () => onRetry('55P03'),
+  });
   const recorder = new Recorder({
     query: queryOnPool(connections.pool('write', lanes), named, onWait),
-    twinQuery: queryOnPool(connections.pool('aside'), named),
+    asideQuery,
+    twins,
     lookups,
     metrics,
     onAppended: (payer) => settler.appended(payer),
   });
-  const exaQuery = queryOnPool(connections.pool('exa'), named);
+  const exa = {
+    query: queryOnPool(connections.pool('exa'), named),
+    asideQuery,
+    twins,
+    onRetry,
+  };
   const queue = new GroupCommit({
     write: (events) => recorder.write(events),
     lanes,
@@ -106,6 +124,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   );
   try {
     await assertMigrated(pool);
+    if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
     await modes.start();
   } catch (error) {
     await connections.end();
@@ -149,7 +168,12 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   const verifying = options.backgroundVerify
-    ? startBackgroundVerify(options.databaseUrl, metrics)
+    ? startBackgroundVerify({
+        url: options.databaseUrl,
+        viaPooler: !named,
+        metrics,
+        onError: tell,
+      })
     : null;
 
   let closing: Promise<void> | null = null;
@@ -229,8 +253,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   function recordExa(usage: ExaUsage): Promise<RecordResult> {
     return track('exa', async () => {
       const valid = clean((cleaning) => validateExaUsage(usage, cleaning));
-      const onRetry = (cause: string) => metrics.retries.inc({ cause });
-      const recorded = await recordExaUsage(exaQuery, valid, onRetry);
+      const recorded = await recordExaUsage(valid, exa);
       settler.appended(valid);
       return withBalance(recorded, valid);
     });
@@ -274,6 +297,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getReadMode: () => modes.status(),
     getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
     getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
+    settleOwn: () => settler.flush(),
     async fold() {
       try {
         await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));

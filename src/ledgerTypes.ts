@@ -35,7 +35,10 @@ export interface LedgerOptions {
   backgroundFold?: boolean | undefined;
   /** Verify the rollup in the background, at a low rate. Default false; `start` turns it on. */
   backgroundVerify?: boolean | undefined;
-  /** For a lock of accounts and settings; a usage write waits for none. Default 5,000 ms. */
+  /**
+   * For locks of accounts and settings, and for an in-flight write of the same id, which is all that
+   * a usage write ever waits for. Default 5,000 ms.
+   */
   lockTimeoutMs?: number | undefined;
   /** Default 15,000 ms. */
   statementTimeoutMs?: number | undefined;
@@ -96,4 +99,6 @@ export interface Ledger extends PublicLedger {
   /** Rows that this process wrote and that may be unsettled, and for how long. */
   readonly backlog: PendingStatus;
   readonly log: Log;
+  /** Settles what this process wrote, once; rows that others hold are left. */
+  settleOwn(): Promise<void>;
 }

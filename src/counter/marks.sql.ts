@@ -9,7 +9,8 @@ const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settle
 /**
  * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).
  * $1 payers, $2 whether to fold each, $3 how young an open transaction may be and hold the mark,
- * in transaction ids, $4 most rows to fold of a payer, null = all.
+ * in transaction ids, $4 most rows to fold of a payer, null = all. A transaction's rows are folded
+ * together, though they be more.
  *
  *   s        S as positions: `mark`, the oldest open transaction that is young, else the end of S
  *   older    the open ones below the mark, which become exceptions
@@ -63,9 +64,12 @@ export function payerMarks(log: Log, scope: PayerScope): string {
   cross join lateral (
     select case when $4::integer is null then (select s.mark from s)
       else least((select s.mark from s), (
-        select m.position
+        select greatest(m.position, m.first + 1)
         from (
-          ${unsettledRows(log, scope, 'm.position', 'u')}
+          select m.position, min(m.position) over () as first
+          from (
+            ${unsettledRows(log, scope, 'm.position', 'u')}
+          ) as m
         ) as m
         order by m.position
         offset $4::integer

@@ -3,7 +3,7 @@ import { EXA_LOG, type Log, type PayerScope, unsettledRows } from '../schema/uns
 import { idArray } from './settle.sql.js';
 
 /** Bounds the length of the statement; the rest is opened by the next one. */
-const KEYS_PER_STATEMENT = 512;
+export const KEYS_PER_STATEMENT = 512;
 
 /**
  * Creates the missing counter rows of payers with unsettled rows, at zero, in a transaction of its

@@ -1,10 +1,17 @@
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { classifyFailure, sqlStateOf } from '../db/sqlstate.js';
-import { EXA_LOG, PAYER_SCOPES, type PayerScope, USAGE_LOG } from '../schema/unsettled.js';
-import { openCountersStatement } from './openCounters.sql.js';
+import {
+  EXA_LOG,
+  type Log,
+  PAYER_SCOPES,
+  type PayerScope,
+  USAGE_LOG,
+} from '../schema/unsettled.js';
+import { KEYS_PER_STATEMENT, openCountersStatement } from './openCounters.sql.js';
 import { type Payer, payerId, scopeOf } from './payer.js';
 import {
+  exactBalancesStatement,
   readBalancesStatement,
   type SettledRow,
   type SettleLimits,
@@ -15,8 +22,9 @@ import { Tails } from './tails.js';
 
 /** Callers that wait at once, up to which every payer is settled before they are answered. */
 const QUIET_CALLERS = 8;
-/** Payers of one statement: bounds its length and its locks. */
+/** Payers of one settle: bounds its length and its locks. Answers alone lock nothing. */
 const PAYERS_PER_STATEMENT = 100;
+const PAYERS_PER_ANSWER = 500;
 /** A younger open transaction may hold the mark; an older one becomes an exception (R3). */
 const YOUNG_XIDS = 64;
 /** A tail that is too long for one statement is settled in parts of so many rows. */
@@ -113,32 +121,37 @@ export class Settler {
   }
 
   /** Settles payers now, in both logs, as far as their rows are free. */
-  async settle(scope: PayerScope, ids: readonly string[]): Promise<SettleReport> {
+  async settle(
+    scope: PayerScope,
+    ids: readonly string[],
+    limits: Partial<SettleLimits> = {},
+  ): Promise<SettleReport> {
     const report = { settled: 0, left: 0 };
     for (let from = 0; from < ids.length; from += PAYERS_PER_STATEMENT) {
-      const part = await this.#settlePart(scope, ids.slice(from, from + PAYERS_PER_STATEMENT));
+      const payers = ids.slice(from, from + PAYERS_PER_STATEMENT);
+      const part = await this.#settlePart(scope, payers, limits);
       report.settled += part.settled;
       report.left += part.left;
     }
     return report;
   }
 
-  async #settlePart(scope: PayerScope, ids: readonly string[]): Promise<SettleReport> {
+  async #settlePart(
+    scope: PayerScope,
+    ids: readonly string[],
+    limits: Partial<SettleLimits>,
+  ): Promise<SettleReport> {
     const report = { settled: 0, left: 0 };
-    const rows = await this.#isolated(scope, ids, (part) =>
-      this.#settleRows(
-        scope,
-        part,
-        part.map(() => true),
-      ),
-    );
+    const rows = await this.#isolated(scope, ids, (part) => this.#settleRows(scope, part, limits));
     for (const row of rows) {
       report.settled += Number(row.settled);
       report.left += Number(row.depth) - Number(row.settled);
     }
     const withExa = rows.filter((row) => row.has_exa).map((row) => row.id);
     if (withExa.length > 0) {
-      const exa = await this.#isolated(scope, withExa, (part) => this.#settleExa(scope, part));
+      const exa = await this.#isolated(scope, withExa, (part) =>
+        this.#settleExa(scope, part, limits),
+      );
       for (const row of exa) {
         report.settled += Number(row.settled);
         report.left += Number(row.depth) - Number(row.settled);
@@ -151,7 +164,7 @@ export class Settler {
     this.#running.add(scope);
     const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
     while (waiting.size > 0) {
-      const batch = new Map([...waiting].slice(0, PAYERS_PER_STATEMENT));
+      const batch = new Map([...waiting].slice(0, PAYERS_PER_ANSWER));
       for (const id of batch.keys()) waiting.delete(id);
       await this.#answer(scope, batch);
     }
@@ -167,17 +180,12 @@ export class Settler {
     for (const id of batch.keys()) {
       const isDue =
         (this.#options.settlesForAnswers ?? true) &&
+        fold.length < PAYERS_PER_STATEMENT &&
         this.#tails.mayFold(scope, id, nowMs, callers <= QUIET_CALLERS);
       (isDue ? fold : read).push(id);
     }
     const [folded, answered] = await Promise.all([
-      this.#isolated(scope, fold, (ids) =>
-        this.#settleRows(
-          scope,
-          ids,
-          ids.map(() => true),
-        ),
-      ),
+      this.#isolated(scope, fold, (ids) => this.#settleRows(scope, ids)),
       this.#isolated(scope, read, (ids) => this.#readRows(scope, ids)),
     ]);
     const rows = [...folded, ...answered];
@@ -197,17 +205,8 @@ export class Settler {
     balances: Map<string, bigint>,
   ): Promise<void> {
     await this.#isolated(scope, ids, (part) => this.#settleExa(scope, part));
-    const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
-    const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
     const rows = await this.#isolated(scope, ids, (part) =>
-      this.#query<{ id: string; balance: string }>({
-        name: `microdollar_exact_balances_${scope.name}`,
-        text: `/* microdollar.exactBalances */
-select b.${idName}::text as id, b.microdollars_used as balance
-from ${view} as b
-where b.${idName} = any ($1::${scope.idType}[])`,
-        values: [part],
-      }),
+      this.#query<{ id: string; balance: string }>(exactBalancesStatement(scope, part)),
     );
     for (const id of ids) balances.delete(id);
     for (const row of rows) balances.set(row.id, BigInt(row.balance));
@@ -223,30 +222,28 @@ where b.${idName} = any ($1::${scope.idType}[])`,
   async #settleRows(
     scope: PayerScope,
     ids: readonly string[],
-    isFolded: readonly boolean[],
+    { youngXids = this.#tails.isHeld(scope, ids) ? 0 : YOUNG_XIDS }: Partial<SettleLimits> = {},
   ): Promise<SettledRow[]> {
-    const limits: SettleLimits = {
-      youngXids: this.#tails.isHeld(scope, ids) ? 0 : YOUNG_XIDS,
-      rowsPerPayer: null,
-    };
-    const send = (part: readonly string[], folded: readonly boolean[]) =>
-      this.#query<SettledRow>(settleStatement(scope, part, folded, limits));
+    const send = (part: readonly string[], rowsPerPayer: number | null = null) =>
+      this.#query<SettledRow>(
+        settleStatement(
+          scope,
+          part,
+          part.map(() => true),
+          { youngXids, rowsPerPayer },
+        ),
+      );
     let rows: SettledRow[];
     try {
-      rows = await send(ids, isFolded);
+      rows = await send(ids);
     } catch (error) {
       if (ids.length > 1 || sqlStateOf(error) !== '57014') throw error;
-      rows = await this.#settleInParts(scope, ids, limits);
+      rows = await this.#settleInParts(scope, ids, () => send(ids, ROWS_PER_PART));
     }
     const missing = rows.filter((row) => Number(row.missing) > 0).map((row) => row.id);
-    if (missing.length > 0) {
-      await this.#query(openCountersStatement(USAGE_LOG, scope, missing));
-      const again = await send(
-        missing,
-        missing.map(() => true),
-      );
+    if (missing.length > 0 && (await this.#open(USAGE_LOG, scope, missing)) > 0) {
       const first = new Map(rows.map((row) => [row.id, row]));
-      for (const row of again) first.set(row.id, row);
+      for (const row of await send(missing)) first.set(row.id, row);
       rows = [...first.values()];
     }
     this.#options.onSettled?.(rows.reduce((sum, row) => sum + Number(row.settled), 0));
@@ -254,29 +251,44 @@ where b.${idName} = any ($1::${scope.idType}[])`,
     return rows;
   }
 
-  /** One payer whose tail is too long for a statement. */
+  /** One payer whose tail is too long for a statement: what all parts settled, and the last answer. */
   async #settleInParts(
     scope: PayerScope,
     ids: readonly string[],
-    limits: SettleLimits,
+    settlePart: () => Promise<SettledRow[]>,
   ): Promise<SettledRow[]> {
-    for (;;) {
-      const bounded = { ...limits, rowsPerPayer: ROWS_PER_PART };
-      const rows = await this.#query<SettledRow>(settleStatement(scope, ids, [true], bounded));
-      if (Number(rows[0]?.missing) > 0) {
-        await this.#query(openCountersStatement(USAGE_LOG, scope, ids));
-        continue;
-      }
-      if (Number(rows[0]?.settled ?? 0) === 0) return rows;
+    for (let settled = 0; ; ) {
+      const [row] = await settlePart();
+      if (!row) return [];
+      const before = settled;
+      settled += Number(row.settled);
+      if (Number(row.settled) > 0 && row.settled !== row.depth) continue;
+      if (Number(row.missing) > 0 && (await this.#open(USAGE_LOG, scope, ids)) > 0) continue;
+      const depth = String(before + Number(row.depth));
+      return [{ ...row, depth, settled: String(settled), missing: '0' }];
     }
   }
 
-  async #settleExa(scope: PayerScope, ids: readonly string[]): Promise<SettledExaRow[]> {
-    const limits: SettleLimits = { youngXids: YOUNG_XIDS, rowsPerPayer: null };
-    const rows = await this.#query<SettledExaRow>(settleExaStatement(scope, ids, limits));
+  async #settleExa(
+    scope: PayerScope,
+    ids: readonly string[],
+    { youngXids = YOUNG_XIDS }: Partial<SettleLimits> = {},
+  ): Promise<SettledExaRow[]> {
+    const statement = settleExaStatement(scope, ids, { youngXids, rowsPerPayer: null });
+    const rows = await this.#query<SettledExaRow>(statement);
     if (rows.every((row) => Number(row.missing) === 0)) return rows;
-    await this.#query(openCountersStatement(EXA_LOG, scope, ids));
-    return await this.#query<SettledExaRow>(settleExaStatement(scope, ids, limits));
+    if ((await this.#open(EXA_LOG, scope, ids)) === 0) return rows;
+    return await this.#query<SettledExaRow>(statement);
+  }
+
+  /** Opens the counter rows that payers lack. @returns how many; others may be opening the rest */
+  async #open(log: Log, scope: PayerScope, ids: readonly string[]): Promise<number> {
+    for (let opened = 0; ; ) {
+      const [row] = await this.#query<{ opened: string }>(openCountersStatement(log, scope, ids));
+      const now = Number(row?.opened ?? 0);
+      opened += now;
+      if (now < KEYS_PER_STATEMENT) return opened;
+    }
   }
 
   /**

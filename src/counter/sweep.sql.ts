@@ -9,7 +9,7 @@ export interface SweptPageRow {
   /** Those with unsettled rows, in either log. */
   ids: string[] | null;
   depth: string;
-  /** Lowest position of an unsettled usage row. */
+  /** Lowest position of an unsettled row, in either log. */
   lowest: string | null;
   /** Unsettled rows by their own time, ms ago. */
   oldest_age_ms: string | null;
@@ -27,7 +27,8 @@ with page as materialized (
   order by u.id
   limit $2::integer
 ), tail as materialized (
-  select u.id, m.depth + x.depth as depth, m.lowest, least(m.oldest, x.oldest) as oldest
+  select u.id, m.depth + x.depth as depth, least(m.lowest, x.lowest) as lowest,
+    least(m.oldest, x.oldest) as oldest
   from page as u
   cross join lateral (
     select count(*) as depth, min(m.position) as lowest, min(m.created_at) as oldest
@@ -36,7 +37,7 @@ with page as materialized (
     ) as m
   ) as m
   cross join lateral (
-    select count(*) as depth, min(m.created_at) as oldest
+    select count(*) as depth, min(m.position) as lowest, min(m.created_at) as oldest
     from (
       ${unsettledRows(EXA_LOG, scope, columns, 'u')}
     ) as m

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import { PAYER_SCOPES } from '../schema/unsettled.js';
+import type { SettleLimits } from './settle.sql.js';
 import type { Settler } from './settler.js';
 import {
   ENDED_STATEMENT,
@@ -55,11 +56,15 @@ export class Sweep {
     return { drained: swept.settled, remaining: swept.left };
   }
 
-  /** Settles everything that is committed now; tries a few times for rows that others hold. */
+  /**
+   * Settles everything that is committed now, whatever transactions are open beside; tries a few
+   * times for rows that others hold.
+   */
   async foldAll(): Promise<FoldReport> {
     const report: FoldReport = { drained: 0, remaining: 0 };
     for (let idle = 0; idle < MAX_IDLE_ROUNDS; ) {
-      const swept = await this.#sweep();
+      // What was left behind a young transaction is settled around it.
+      const swept = await this.#sweep(idle > 0 ? { youngXids: 0 } : {});
       report.drained += swept.settled;
       report.remaining = swept.left;
       if (swept.left === 0) break;
@@ -79,7 +84,7 @@ export class Sweep {
     return status;
   }
 
-  async #sweep(): Promise<Swept> {
+  async #sweep(limits: Partial<SettleLimits> = {}): Promise<Swept> {
     const [ended] = await this.#query<{ position: string | null }>(ENDED_STATEMENT);
     const endedBelow = ended?.position ?? null;
     const swept: Swept = {
@@ -89,7 +94,7 @@ export class Sweep {
     };
     for await (const { scope, page } of this.#pages()) {
       if (!page.ids) continue;
-      const report = await this.#settler.settle(scope, page.ids);
+      const report = await this.#settler.settle(scope, page.ids, limits);
       swept.settled += report.settled;
       swept.left += report.left;
       if (report.left === 0 && report.settled >= Number(page.depth)) continue;

@@ -121,8 +121,7 @@ export function appendUsageStatement(event: ValidEvent, options: AppendOptions):
   const hasMetadata = options.metadata !== null;
   const name = [
     'microdollar_append',
-    isOrganization ? 'organization' : 'personal',
-    ...(options.isKnown ? ['known'] : []),
+    options.isKnown ? 'known' : isOrganization ? 'organization' : 'personal',
     ...(hasTime ? ['at'] : []),
     ...(hasMetadata ? ['metadata'] : []),
     ...(options.boundsWait ? ['bounded'] : []),

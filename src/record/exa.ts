@@ -2,11 +2,11 @@ import { POSITION } from '../counter/position.sql.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import type { Statement } from '../db/statement.js';
-import { boundWait, TWIN_WAIT_MS } from './appendUsage.sql.js';
 import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
 import type { ExplainedRow } from './explainUsage.sql.js';
 import { formatMicros, microsOf } from './instants.sql.js';
 import { toExplained } from './outcome.js';
+import { isHeld, type Twins } from './twins.js';
 import type { ExaUsage, RecordedEvent } from './types.js';
 
 const PATH_RULE = { maxLength: 512, minLength: 1 };
@@ -41,23 +41,16 @@ const HORIZON = '(select s.archive_horizon from ledger_settings as s where s.id 
  * few: one text, which always proves the payer and the horizon.
  */
 const APPEND = `/* microdollar.appendExaUsage */
-with ${boundWait(TWIN_WAIT_MS)}exa_written as (
-  insert into exa_usage_log (id, kilo_user_id, organization_id, cost, path, created_at, position)
-  select e.id, u.id, e.organization_id, e.cost, e.path, coalesce(e.created_at, now()),
-    case when e.cost <> 0 then ${POSITION} end
-  from ${REQUEST}
-  join kilocode_users as u on u.id = e.kilo_user_id
-  where (e.organization_id is null
-      or exists (select from organizations as o where o.id = e.organization_id))
-    and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))
-    and (select b.lock_timeout from bounded as b) is not null
-  on conflict (id) do nothing
-  returning created_at
-)
-select ${microsOf('w.created_at')} as created_micros,
-  set_config('lock_timeout', b.before, true) as restored
-from bounded as b
-left join exa_written as w on true`;
+insert into exa_usage_log (id, kilo_user_id, organization_id, cost, path, created_at, position)
+select e.id, u.id, e.organization_id, e.cost, e.path, coalesce(e.created_at, now()),
+  case when e.cost <> 0 then ${POSITION} end
+from ${REQUEST}
+join kilocode_users as u on u.id = e.kilo_user_id
+where (e.organization_id is null
+    or exists (select from organizations as o where o.id = e.organization_id))
+  and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))
+on conflict (id) do nothing
+returning ${microsOf('created_at')} as created_micros`;
 
 const EXPLAIN = `/* microdollar.explainExaUsage */
 select e.id, ${microsOf('m.created_at')} as created_micros,
@@ -94,29 +87,42 @@ export function appendExaStatement(usage: ValidExaUsage): Statement {
   return { name: 'microdollar_append_exa', text: APPEND, values: valuesOf(usage) };
 }
 
+export interface ExaConnections {
+  query: Query;
+  /** For a request whose id is in flight elsewhere: it waits beside the others (R11). */
+  asideQuery: Query;
+  twins: Twins;
+  onRetry: (cause: string) => void;
+}
+
 /**
  * Records one Exa request; idempotent by id. Failures of the database are retried, refusals not.
  * @throws LedgerError what the ledger refused
  */
 export async function recordExaUsage(
-  query: Query,
   usage: ValidExaUsage,
-  onRetry: (cause: string) => void,
+  { query, asideQuery, twins, onRetry }: ExaConnections,
 ): Promise<RecordedEvent> {
-  return await withRetry(
-    async () => {
-      const [row] = await query<{ created_micros: string | null }>(appendExaStatement(usage));
-      if (row?.created_micros) {
-        const createdAt = usage.created_at ?? formatMicros(row.created_micros);
-        return { id: usage.id, created_at: createdAt, status: 'recorded' as const };
-      }
-      const [met] = await query<ExplainedRow>({
-        name: 'microdollar_explain_exa',
-        text: EXPLAIN,
-        values: valuesOf(usage),
-      });
-      return toExplained(usage, met ?? { status: 'absent', created_micros: null });
-    },
-    { onRetry },
-  );
+  const through = async (by: Query) => {
+    const send = <Row>(statement: Statement) =>
+      withRetry(() => by<Row>(statement), { splits: true, onRetry });
+    const [row] = await send<{ created_micros: string }>(appendExaStatement(usage));
+    if (row) {
+      const createdAt = usage.created_at ?? formatMicros(row.created_micros);
+      return { id: usage.id, created_at: createdAt, status: 'recorded' as const };
+    }
+    const [met] = await send<ExplainedRow>({
+      name: 'microdollar_explain_exa',
+      text: EXPLAIN,
+      values: valuesOf(usage),
+    });
+    return toExplained(usage, met ?? { status: 'absent', created_micros: null });
+  };
+  if (twins.isExpected(usage.id)) return await twins.wait(usage.id, () => through(asideQuery));
+  try {
+    return await through(query);
+  } catch (error) {
+    if (!isHeld(error)) throw error;
+    return await twins.wait(usage.id, () => through(asideQuery));
+  }
 }

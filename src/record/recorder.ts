@@ -9,10 +9,11 @@ import type { ValidEvent } from './event.js';
 import { type ExplainedRow, explainUsageStatement } from './explainUsage.sql.js';
 import { formatMicros } from './instants.sql.js';
 import { KnownPayers } from './knownPayers.js';
+import { IS_TABLE_LOCKED_STATEMENT } from './lockedTable.sql.js';
 import type { LookupCache } from './lookups.js';
 import type { MetadataRow } from './metadataRow.js';
 import { toExplained } from './outcome.js';
-import { isHeld, Twins } from './twins.js';
+import { isHeld, type Twins } from './twins.js';
 import type { RecordedEvent } from './types.js';
 
 export type Outcome = { result: RecordedEvent } | { error: Error };
@@ -23,8 +24,9 @@ export type Written = Outcome | Promise<Outcome>;
 export interface RecorderOptions {
   /** The write connections. Their lock timeout is short: nothing but a twin is ever waited for. */
   query: Query;
-  /** Connections of the few that wait for a twin. */
-  twinQuery: Query;
+  /** Connections beside them, for what met a twin. Their lock timeout is shorter still. */
+  asideQuery: Query;
+  twins: Twins;
   lookups: LookupCache;
   metrics: Metrics;
   /** A payer has a new row in the log. */
@@ -38,15 +40,15 @@ const PARTS = 16;
  * Appends events to the log and tells what became of each. Owns the policy for failures:
  * - connection, serialization, deadlock, shutdown: send the same statement again, with bounds
  *   and jitter; the ids make that safe, whether or not the first one committed (I3)
- * - a lock: an id of the statement is in flight elsewhere. The batch is split, and what stands
- *   alone and is held still waits aside (R11), so that its neighbours do not
+ * - a lock: an id of the statement is in flight elsewhere. Its events leave the lane at once (R11):
+ *   in parts, on connections of their own, each answered when its part is, and what stands alone
+ *   and is held still waits there. Only where the table itself is locked does everybody wait
  * - a statement timeout, or a value that PostgreSQL refuses: split, so that the bad one stands alone
  * - everything else: the error goes to the caller
  */
 export class Recorder {
   readonly #options: RecorderOptions;
   readonly #known = new KnownPayers();
-  readonly #twins = new Twins();
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -54,7 +56,7 @@ export class Recorder {
 
   /** Ids that are known to be in flight elsewhere must not enter a batch. */
   standsAside(event: ValidEvent): boolean {
-    return this.#twins.isExpected(event.id);
+    return this.#options.twins.isExpected(event.id);
   }
 
   /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
@@ -66,66 +68,74 @@ export class Recorder {
   /** The event alone, on a connection beside the lanes. */
   async writeAside(event: ValidEvent): Promise<Outcome> {
     try {
-      const attempt = () => this.#append(this.#options.twinQuery, event);
-      return { result: await this.#twins.wait(event.id, attempt) };
+      const attempt = () => this.#append(this.#options.asideQuery, event);
+      return { result: await this.#options.twins.wait(event.id, attempt) };
     } catch (error) {
       return { error: toLedgerError(error) };
     }
   }
 
-  /** Resolves when the statements have ended; outcomes of events that wait aside come later. */
+  /** Resolves when the lane is free; outcomes of events that are written aside come later. */
   async #writePart(events: readonly ValidEvent[]): Promise<Written[]> {
+    if (events.length === 0) return [];
+    try {
+      return await this.#appendAll(this.#options.query, events);
+    } catch (error) {
+      if (!isHeld(error)) return await this.#writeHalves(events, error);
+      return await this.#writeHeld(events, error);
+    }
+  }
+
+  async #writeHeld(events: readonly ValidEvent[], met: unknown): Promise<Written[]> {
+    const attempt = () => this.#appendAll(this.#options.query, events);
+    try {
+      return await this.#options.twins.waitForTable(met, () => this.#isTableLocked(), attempt);
+    } catch (error) {
+      return isHeld(error) ? this.#writeAround(events) : await this.#writeHalves(events, error);
+    }
+  }
+
+  async #writeHalves(events: readonly ValidEvent[], error: unknown): Promise<Written[]> {
+    const kind = classifyFailure(error);
+    if (events.length > 1 && (kind === 'contended' || kind === 'data')) {
+      const halves = splitEvents(events, 2).map((part) => this.#writePart(part));
+      return (await Promise.all(halves)).flat();
+    }
+    const ledgerError = toLedgerError(error);
+    return events.map(() => ({ error: ledgerError }));
+  }
+
+  /** Events of which one or more are held, beside the lanes: nobody waits for another part. */
+  #writeAround(events: readonly ValidEvent[]): Written[] {
     const [only] = events;
-    if (!only) return [];
-    try {
-      if (events.length > 1) return await this.#appendBatch(events);
-      return [{ result: await this.#append(this.#options.query, only) }];
-    } catch (error) {
-      if (events.length === 1 && isHeld(error)) return [this.writeAside(only)];
-      const kind = classifyFailure(error);
-      if (events.length > 1 && isHeld(error)) return await this.#writeAround(events);
-      if (events.length > 1 && (kind === 'contended' || kind === 'data')) {
-        const halves = splitEvents(events, 2).map((part) => this.#writePart(part));
-        return (await Promise.all(halves)).flat();
-      }
-      const ledgerError = toLedgerError(error);
-      return events.map(() => ({ error: ledgerError }));
-    }
-  }
-
-  /**
-   * A batch that met a lock, in parts. A few of them meet it again: those hold the twins. All of them:
-   * the table itself is locked (DDL), and they wait together as one would.
-   */
-  async #writeAround(events: readonly ValidEvent[]): Promise<Written[]> {
-    const parts = splitEvents(events, PARTS);
-    const written = await Promise.all(
-      parts.map(async (part) => {
-        try {
-          return await this.#appendBatch(part);
-        } catch (error) {
-          return { part, error };
-        }
-      }),
-    );
-    const held = written.filter((each) => 'error' in each && isHeld(each.error)).length;
-    const isTable = held === parts.length && held > 1;
-    const outcomes = written.map((each) => {
-      if (!('error' in each)) return each;
-      if (!isTable || !isHeld(each.error)) return this.#writePart(each.part);
-      return this.#writePatiently(each.part);
+    if (only && events.length === 1) return [this.writeAside(only)];
+    return splitEvents(events, PARTS).flatMap((part) => {
+      const written = this.#appendAll(this.#options.asideQuery, part).catch((error) =>
+        isHeld(error) ? part.map((event) => this.writeAside(event)) : this.#writePart(part),
+      );
+      return part.map(async (_, index) => {
+        const outcome = (await written)[index];
+        return (await outcome) ?? { error: new Error('the write gave no outcome') };
+      });
     });
-    return (await Promise.all(outcomes)).flat();
   }
 
-  async #writePatiently(events: readonly ValidEvent[]): Promise<Written[]> {
+  async #isTableLocked(): Promise<boolean> {
     try {
-      const attempt = () => this.#appendBatch(events);
-      return await this.#twins.wait(null, attempt);
-    } catch (error) {
-      const ledgerError = toLedgerError(error);
-      return events.map(() => ({ error: ledgerError }));
+      const [row] = await this.#options.asideQuery<{ is_locked: boolean }>(
+        IS_TABLE_LOCKED_STATEMENT,
+      );
+      return row?.is_locked ?? false;
+    } catch {
+      // Whatever it is, the events meet it themselves.
+      return false;
     }
+  }
+
+  async #appendAll(query: Query, events: readonly ValidEvent[]): Promise<Outcome[]> {
+    const [only] = events;
+    if (!only || events.length > 1) return await this.#appendBatch(query, events);
+    return [{ result: await this.#append(query, only) }];
   }
 
   /** What was believed of a database that may not be the same when it is back. */
@@ -153,8 +163,7 @@ export class Recorder {
     return toRecorded(event, createdMicros);
   }
 
-  async #appendBatch(events: readonly ValidEvent[]): Promise<Outcome[]> {
-    const { query } = this.#options;
+  async #appendBatch(query: Query, events: readonly ValidEvent[]): Promise<Outcome[]> {
     const row = await this.#withRetry(async () => {
       const metadata = await this.#metadataOf(events);
       const isKnown = events.every((event) => this.#known.has(event));

@@ -1,24 +1,39 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import { TWIN_WAIT_MS } from './appendUsage.sql.js';
 
 const FIRST_PAUSE_MS = 20;
 const MAX_PAUSE_MS = 400;
 /** How long an id that was held is expected to be held still. */
 const REMEMBER_MS = 60_000;
 const MAX_REMEMBERED = 10_000;
+/** Tries at once; fewer than there are connections, so that one is left for whoever is not held. */
+const TRIES_AT_ONCE = 2;
 
 /** A statement met a lock that it did not wait for: its id is in flight elsewhere. */
 export const isHeld = (error: unknown): boolean => sqlStateOf(error) === '55P03';
 
+export interface TwinsOptions {
+  /** How long an event waits for its twin, and for a turn to try. */
+  waitMs: number;
+  /** A statement met a lock, and is sent again. */
+  onHeld: () => void;
+}
+
 /**
  * Events whose id is in flight in another transaction (R11). They wait here, alone: each tries
- * again with pauses, and holds a connection only for the few milliseconds of a try, so any number of
- * them delays nobody else.
+ * again with pauses, few at once, and holds a connection only for the few milliseconds of a try, so
+ * any number of them delays nobody else.
  */
 export class Twins {
+  readonly #options: TwinsOptions;
   readonly #heldUntilMs = new Map<string, number>();
+  readonly #next: (() => void)[] = [];
+  #trying = 0;
+
+  constructor(options: TwinsOptions) {
+    this.#options = options;
+  }
 
   /** Whether this id was met in flight lately: it goes straight here, and disturbs no batch. */
   isExpected(id: string): boolean {
@@ -27,22 +42,75 @@ export class Twins {
   }
 
   /**
-   * Tries until the twin has ended, at most `TWIN_WAIT_MS`; without an id, until a table's lock has.
+   * Tries until the twin has ended.
    * @throws LedgerError `unavailable`: nothing was written by this call
    */
-  async wait<T>(id: string | null, attempt: () => Promise<T>): Promise<T> {
-    const deadlineMs = performance.now() + TWIN_WAIT_MS;
-    if (id !== null) this.#remember(id);
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
+  async wait<T>(id: string, attempt: () => Promise<T>): Promise<T> {
+    const pauses = this.#pauses(id);
+    this.#remember(id);
+    for (;;) {
       try {
-        const result = await attempt();
-        if (id !== null) this.#heldUntilMs.delete(id);
+        const result = await this.#inTurn(attempt);
+        this.#heldUntilMs.delete(id);
         return result;
       } catch (error) {
         if (!isHeld(error)) throw error;
-        if (performance.now() + pauseMs > deadlineMs) throw stillHeld(id, error);
-        await sleep(pauseMs);
+        await pauses.next(error);
       }
+    }
+  }
+
+  /**
+   * Of a statement that met a lock: tries again as long as it is the table that is locked (DDL),
+   * which everybody meets alike.
+   * @throws the lock that was met, if it is none of the table's; LedgerError `unavailable`
+   */
+  async waitForTable<T>(
+    met: unknown,
+    isLocked: () => Promise<boolean>,
+    attempt: () => Promise<T>,
+  ): Promise<T> {
+    const pauses = this.#pauses(null);
+    for (let error = met; ; ) {
+      if (!(await isLocked())) {
+        this.#options.onHeld();
+        throw error;
+      }
+      await pauses.next(error);
+      try {
+        return await attempt();
+      } catch (again) {
+        if (!isHeld(again)) throw again;
+        error = again;
+      }
+    }
+  }
+
+  /** Rests that grow, until what is waited for would last too long. */
+  #pauses(id: string | null): { next(error: unknown): Promise<void> } {
+    const deadlineMs = performance.now() + this.#options.waitMs;
+    let pauseMs = FIRST_PAUSE_MS;
+    return {
+      next: async (error) => {
+        if (performance.now() + pauseMs > deadlineMs) throw stillHeld(id, error);
+        this.#options.onHeld();
+        await sleep(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
+      },
+    };
+  }
+
+  /** In order of arrival. */
+  async #inTurn<T>(attempt: () => Promise<T>): Promise<T> {
+    if (this.#trying >= TRIES_AT_ONCE) {
+      await new Promise<void>((resolve) => this.#next.push(resolve));
+    } else this.#trying++;
+    try {
+      return await attempt();
+    } finally {
+      const next = this.#next.shift();
+      if (next) next();
+      else this.#trying--;
     }
   }
 

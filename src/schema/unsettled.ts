@@ -91,6 +91,7 @@ export function unsettledRows(log: Log, scope: PayerScope, columns: string, paye
     and m.position >= ${payer}.${log.below}
   union all
   ${ofPayer}
+    and ${payer}.${log.except} <> '{}'
     and m.position = any (${payer}.${log.except})
     and m.position < ${payer}.${log.below}`;
 }

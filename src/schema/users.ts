@@ -3,7 +3,8 @@ import { bigint, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 import { microdollars, xid8 } from './columns.js';
 
 /**
- * One row per person. `microdollars_used` is a fold of the log (src/counter): the balance at every instant is the view `kilocode_user_balances`.
+ * One row per person. `microdollars_used` is a fold of the log (src/counter): the balance at every
+ * instant is the view `kilocode_user_balances`.
  * No table has a foreign key to this one: its key-share lock would wait for
  * `select ... for update` on the parent (I4).
  */

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import type { ExaUsage } from '../../src/record/types.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { setExaAllowance } from '../support/exaAllowance.js';
 import {
   createLedgerFixture,
   foldAll,
@@ -18,12 +19,10 @@ let ledger: Ledger;
 let appending: Ledger;
 
 beforeAll(async () => {
-  fixture = await createLedgerFixture();
-  ledger = await fixture.open({ exaFreeAllowanceMicrodollars: ALLOWANCE });
-  appending = await fixture.open({
-    exaFreeAllowanceMicrodollars: ALLOWANCE,
-    appendAlways: true,
-  });
+  fixture = await createLedgerFixture({ ownServer: true });
+  await setExaAllowance(fixture.database.pool, ALLOWANCE);
+  ledger = await fixture.open();
+  appending = await fixture.open({ appendAlways: true });
 });
 
 afterAll(() => fixture.close());
@@ -37,12 +36,12 @@ const months = (user: string, table = 'exa_monthly_usage') =>
     [user],
   );
 
-describe.each(['in place', 'appended'] as const)('recordExaUsage, %s', (way) => {
-  const writer = () => (way === 'in place' ? ledger : appending);
-  /** Base tables: at once in place, else after the fold. */
+describe.each(['settled at once', 'settled later'] as const)('recordExaUsage, %s', (way) => {
+  const writer = () => (way === 'settled at once' ? ledger : appending);
+  /** Base tables: current when the call resolved, else after the fold. */
   const settled = async () => {
     expect(await checkInvariants(fixture.database.pool)).toEqual([]);
-    if (way === 'appended') await foldAll(ledger);
+    if (way === 'settled later') await foldAll(ledger);
   };
   const record = (user: string, cost: number, more: Partial<ExaUsage> = {}) =>
     writer().recordExaUsage({
@@ -120,22 +119,31 @@ describe.each(['in place', 'appended'] as const)('recordExaUsage, %s', (way) => 
     await fixture.expectExact();
   });
 
-  it('keeps the allowance that the first request of the month fixed', async () => {
+  it('keeps the allowance that a month’s row was made with; new months take the new one', async () => {
     const user = await fixture.addUser();
-    const generous = await fixture.open({
-      exaFreeAllowanceMicrodollars: 1_000_000,
-      appendAlways: way === 'appended',
-    });
     const usage = { kilo_user_id: user, path: '/search', created_at: AT };
     await record(user, 900);
-    expect((await generous.recordExaUsage({ ...usage, cost: 900 })).new_microdollars_used).toBe(
-      800,
-    );
     await settled();
-    expect(await months(user)).toMatchObject([{ charged: 800, free: ALLOWANCE }]);
-    const next = { ...usage, cost: 5000, created_at: '2025-06-01T00:00:00Z' };
-    expect((await generous.recordExaUsage(next)).new_microdollars_used).toBe(800);
-    expect((await months(user, 'exa_monthly_usage_exact'))[1]).toMatchObject({ free: 1_000_000 });
+    await setExaAllowance(fixture.database.pool, 1_000_000);
+    try {
+      expect((await writer().recordExaUsage({ ...usage, cost: 900 })).new_microdollars_used).toBe(
+        800,
+      );
+      const next = { ...usage, cost: 5000, created_at: '2025-06-01T00:00:00Z' };
+      expect((await writer().recordExaUsage(next)).new_microdollars_used).toBe(800);
+      expect(await months(user, 'exa_monthly_usage_exact')).toMatchObject([
+        { charged: 800, free: ALLOWANCE },
+        { charged: 0, free: 1_000_000 },
+      ]);
+      await settled();
+    } finally {
+      await setExaAllowance(fixture.database.pool, ALLOWANCE);
+    }
+    // Made while the other allowance was in force, by whoever settled it.
+    expect(await months(user)).toMatchObject([
+      { charged: 800, free: ALLOWANCE },
+      { charged: 0, free: 1_000_000 },
+    ]);
     await fixture.expectExact();
   });
 
@@ -145,7 +153,6 @@ describe.each(['in place', 'appended'] as const)('recordExaUsage, %s', (way) => 
     const rivals = await Promise.all(
       [1, 2, 3].map((index) =>
         fixture.open({
-          exaFreeAllowanceMicrodollars: ALLOWANCE,
           appendAlways: index === 1,
           backgroundFold: index === 2,
         }),

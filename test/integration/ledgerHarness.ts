@@ -5,11 +5,12 @@ import { createLedger } from '../../src/ledger.js';
 import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { createDatabaseOnOwnServer } from '../support/ownServer.js';
 
 /** A database with ledgers on it, all closed together. */
 export interface LedgerFixture {
   database: TestDatabase;
-  /** A ledger without a background fold, so that a test decides when to fold. */
+  /** A ledger that settles nothing in the background, so that a test decides when. */
   open(options?: Partial<LedgerOptions>): Promise<Ledger>;
   addUser(id?: string): Promise<string>;
   addOrganization(): Promise<string>;
@@ -20,8 +21,13 @@ export interface LedgerFixture {
   close(): Promise<void>;
 }
 
-export async function createLedgerFixture(): Promise<LedgerFixture> {
-  const database = await createTestDatabase();
+export interface FixtureOptions {
+  /** Where a test asks for base rows before any fold (ownServer.ts). */
+  ownServer?: boolean;
+}
+
+export async function createLedgerFixture(options: FixtureOptions = {}): Promise<LedgerFixture> {
+  const database = await (options.ownServer ? createDatabaseOnOwnServer() : createTestDatabase());
   const ledgers: Ledger[] = [];
   const rows = async <Row>(text: string, values: unknown[] = []) =>
     (await database.pool.query(text, values)).rows as Row[];

@@ -19,7 +19,7 @@ let ledger: Ledger;
 let appendAlways: Ledger;
 
 beforeAll(async () => {
-  fixture = await createLedgerFixture();
+  fixture = await createLedgerFixture({ ownServer: true });
   ledger = await fixture.open();
   appendAlways = await fixture.open({ appendAlways: true });
 });
@@ -28,8 +28,8 @@ afterAll(() => fixture.close());
 
 interface WayIn {
   name: string;
-  /** Base tables are right at commit, without a fold. */
-  inPlace: boolean;
+  /** Base tables are right when the call resolves, without a fold. */
+  isCurrent: boolean;
   record(event: UsageEvent): Promise<RecordResult>;
 }
 
@@ -37,6 +37,11 @@ const insert = (
   executor: Parameters<typeof insertUsageAndMetadataWithBalanceUpdate>[0],
   { metadata, ...core }: UsageEvent,
 ) => insertUsageAndMetadataWithBalanceUpdate(executor, core, metadata ?? null);
+
+const balanceOf = ({ organization_id, kilo_user_id }: UsageEvent) =>
+  organization_id
+    ? ledger.getOrganizationBalance(organization_id)
+    : ledger.getUserBalance(kilo_user_id);
 
 const withClient = async (work: (client: pg.PoolClient) => Promise<RecordResult>) => {
   const client = await fixture.database.pool.connect();
@@ -48,10 +53,10 @@ const withClient = async (work: (client: pg.PoolClient) => Promise<RecordResult>
 };
 
 const WAYS_IN: readonly WayIn[] = [
-  { name: 'recordUsage', inPlace: true, record: (event) => ledger.recordUsage(event) },
+  { name: 'recordUsage', isCurrent: true, record: (event) => ledger.recordUsage(event) },
   {
     name: 'recordUsageBatch, beside an event of someone else',
-    inPlace: true,
+    isCurrent: true,
     record: async (event) => {
       const other = await fixture.addUser();
       const results = await ledger.recordUsageBatch([{ kilo_user_id: other, cost: 1 }, event]);
@@ -60,27 +65,36 @@ const WAYS_IN: readonly WayIn[] = [
   },
   {
     name: 'recordUsage, always appending',
-    inPlace: false,
+    isCurrent: false,
     record: (event) => appendAlways.recordUsage(event),
   },
   {
+    name: 'recordUsage, not asking for the balance',
+    isCurrent: false,
+    record: async (event) => {
+      const recorded = await ledger.recordUsage(event, { balance: false });
+      expect(recorded).not.toHaveProperty('new_microdollars_used');
+      return { ...recorded, new_microdollars_used: await balanceOf(event) };
+    },
+  },
+  {
     name: 'insertUsageAndMetadataWithBalanceUpdate on a pool',
-    inPlace: true,
+    isCurrent: true,
     record: (event) => insert(fixture.database.pool, event),
   },
   {
     name: 'insertUsageAndMetadataWithBalanceUpdate on a Drizzle database',
-    inPlace: true,
+    isCurrent: true,
     record: (event) => insert(drizzle(fixture.database.pool), event),
   },
   {
     name: 'insertUsageAndMetadataWithBalanceUpdate on a client',
-    inPlace: false,
+    isCurrent: false,
     record: (event) => withClient((client) => insert(client, event)),
   },
   {
     name: 'insertUsageAndMetadataWithBalanceUpdate in a transaction of the caller',
-    inPlace: false,
+    isCurrent: false,
     record: (event) =>
       withClient(async (client) => {
         await client.query('begin');
@@ -91,15 +105,15 @@ const WAYS_IN: readonly WayIn[] = [
   },
   {
     name: 'insertUsageAndMetadataWithBalanceUpdate in a Drizzle transaction',
-    inPlace: false,
+    isCurrent: false,
     record: (event) =>
       drizzle(fixture.database.pool).transaction((transaction) => insert(transaction, event)),
   },
 ];
 
-/** Base rows after the write: at once on the ways in that add in place, else after the fold. */
+/** Base rows after the write: at once on the ways in that settle it, else after the fold. */
 async function base(way: WayIn, text: string, values: unknown[]) {
-  if (!way.inPlace) await foldAll(ledger);
+  if (!way.isCurrent) await foldAll(ledger);
   return await fixture.rows(text, values);
 }
 
@@ -190,7 +204,7 @@ describe.each(WAYS_IN)('$name', (way) => {
 
   it('writes the metadata beside the usage row', async () => {
     const user = await fixture.addUser();
-    // In a transaction of the caller a new lookup value stays text until the fold.
+    // In a transaction of the caller a new lookup value stays text until then.
     const metadata = { editor_name: 'vs "code" \\ {}', feature: 'chat', latency: 12.5 };
     const { id } = await way.record({ kilo_user_id: user, cost: 1, created_at: AT, metadata });
     await resolveLookups(fixture, ledger);

@@ -5,14 +5,15 @@ import { LedgerError } from '../../src/errors.js';
 import type { ValidEvent } from '../../src/record/event.js';
 import { validateEvent } from '../../src/record/event.js';
 import { GroupCommit, type GroupCommitOptions } from '../../src/record/groupCommit.js';
-import type { Outcome } from '../../src/record/recorder.js';
+import type { Outcome, Written } from '../../src/record/recorder.js';
 
 const ID = '00000000-0000-4000-8000-00000000000a';
 const event = (cost: number, id: string | null = null) =>
   validateEvent({ kilo_user_id: 'u', cost, id }, { nulBytesRemoved: 0 });
 
+/** An answer that tells whose it is: the cost, as its time. */
 const answer = (each: ValidEvent): Outcome => ({
-  result: { id: each.id, created_at: '', status: 'recorded', new_microdollars_used: each.cost },
+  result: { id: each.id, created_at: String(each.cost), status: 'recorded' },
 });
 
 /** A queue whose writes the test answers by hand, in any order. */
@@ -51,7 +52,7 @@ describe('group commit', () => {
     await turn();
     expect(writes.map(({ costs }) => costs)).toEqual([[1]]);
     await writes[0]?.finish();
-    expect((await result).new_microdollars_used).toBe(1);
+    expect((await result).created_at).toBe('1');
   });
 
   it('sends calls made together as one statement, in order', async () => {
@@ -60,8 +61,8 @@ describe('group commit', () => {
     await turn();
     expect(writes.map(({ costs }) => costs)).toEqual([[3, 1, 2]]);
     await writes[0]?.finish();
-    const balances = (await Promise.all(results)).map((each) => each.new_microdollars_used);
-    expect(balances).toEqual([3, 1, 2]);
+    const answers = (await Promise.all(results)).map((each) => each.created_at);
+    expect(answers).toEqual(['3', '1', '2']);
   });
 
   it('gathers while a statement is in flight, and sends when it is back', async () => {
@@ -138,7 +139,7 @@ describe('group commit', () => {
     const later = queue.record(event(4));
     await writes[1]?.finish();
     await writes[2]?.finish();
-    expect((await later).new_microdollars_used).toBe(4);
+    expect((await later).created_at).toBe('4');
   });
 
   it('rejects every caller of a write that fails, and goes on', async () => {
@@ -150,7 +151,7 @@ describe('group commit', () => {
     const next = queue.record(event(3));
     await turn();
     await writes[1]?.finish();
-    expect((await next).new_microdollars_used).toBe(3);
+    expect((await next).created_at).toBe('3');
   });
 
   it('refuses what waits behind a statement that found no database, unsent, and goes on', async () => {
@@ -174,6 +175,34 @@ describe('group commit', () => {
       await queue.drain();
       expect(writes).toEqual(sent);
     }
+  });
+
+  it('answers the neighbours of an event that waits aside, and sends on, before its outcome', async () => {
+    let decide = (_: Outcome): void => {};
+    const waiting = new Promise<Outcome>((resolve) => {
+      decide = resolve;
+    });
+    const sent: number[][] = [];
+    const queue = new GroupCommit({
+      ...{ lanes: 1, maxBatch: 10, maxQueue: 10 },
+      write: async (events) => {
+        sent.push(events.map(({ cost }) => cost));
+        return events.map((each): Written => (each.cost === 2 ? waiting : answer(each)));
+      },
+    });
+    let isAnswered = false;
+    const [first, aside, third] = [1, 2, 3].map((cost) => queue.record(event(cost)));
+    void aside?.then(() => {
+      isAnswered = true;
+    });
+    expect((await first)?.created_at).toBe('1');
+    expect((await third)?.created_at).toBe('3');
+    expect((await queue.record(event(4))).created_at).toBe('4');
+    await queue.drain();
+    expect(sent).toEqual([[1, 2, 3], [4]]);
+    expect(isAnswered).toBe(false);
+    decide(answer(event(2)));
+    expect((await aside)?.created_at).toBe('2');
   });
 
   it('drains: resolves only when everything is answered', async () => {

@@ -6,14 +6,18 @@ const SRC = path.join(import.meta.dirname, '../../src');
 
 /**
  * Imports go down only (docs/architecture.md); folders of one row do not import each other. The
- * exceptions are named below, each with its reason.
+ * exceptions are named below, each with its reason. `counter` stands on schema and db alone, and all
+ * that writes, reads, proves or pays stands on it.
  */
 const ROWS: readonly (readonly string[])[] = [
-  ['schema', 'money', 'errors', 'instant', 'metrics'],
+  ['schema', 'money', 'errors', 'instant', 'metrics', 'log', 'background'],
   ['db', 'journal'],
-  ['counter'],
+  ['counter', 'connections'],
   ['record', 'report', 'rollup', 'accounts'],
-  ['ledgerTypes', 'ledger', 'index', 'testing'],
+  ['ledgerTypes'],
+  ['ledger'],
+  ['publicLedger'],
+  ['index', 'testing'],
   ['importing', 'gateway', 'demo'],
   ['server'],
   ['cli'],
@@ -21,9 +25,6 @@ const ROWS: readonly (readonly string[])[] = [
 ];
 
 const ALLOWED: Readonly<Record<string, string>> = {
-  'ledger -> ledgerTypes': 'the interface that it implements',
-  'index -> ledger': 'the public surface',
-  'index -> ledgerTypes': 'the public surface',
   'journal -> db': 'process identity, as the embedded server needs it',
   'gateway -> server': 'the plugin interface it implements; types only',
   'money -> errors': 'what is not money is refused',
@@ -72,6 +73,52 @@ describe('the layers', () => {
       }
     }
     expect(Object.keys(ALLOWED).filter((each) => !used.has(each))).toEqual([]);
+  });
+});
+
+/** What only some may name in SQL or code, and who. A folder, or a file without its ending. */
+const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }>> = {
+  'the mark: what is settled is said once, in fragments': {
+    says: /settled_(below|except)\b/,
+    owners: ['schema', 'counter', 'db/migrate'],
+  },
+  'positions: of which transaction a row is': {
+    says: /\btxid_(current|snapshot)|microdollar_(generation|position)\(|pg_snapshot_x/,
+    // A soft delete waits for the transactions that may have missed it.
+    owners: ['counter', 'db/migrate', 'accounts/softDelete'],
+  },
+  'the insert of usage in the log': {
+    says: /insert into microdollar_usage \(/,
+    owners: ['record', 'importing', 'testing'],
+  },
+};
+
+describe('what is decided in one place', () => {
+  it.each(Object.entries(OWNED))('%s', async (_, { says, owners }) => {
+    const others: string[] = [];
+    for (const file of await sourceFiles(SRC)) {
+      const name = path.relative(SRC, file);
+      if (owners.some((owner) => name.startsWith(`${owner}/`) || name.startsWith(`${owner}.`))) {
+        continue;
+      }
+      if (says.test(await readFile(file, 'utf8'))) others.push(name);
+    }
+    expect(others).toEqual([]);
+  });
+
+  it('each owner does say it, else it need not be named', async () => {
+    const files = await sourceFiles(SRC);
+    for (const [what, { says, owners }] of Object.entries(OWNED)) {
+      const speaking = [];
+      for (const file of files) if (says.test(await readFile(file, 'utf8'))) speaking.push(file);
+      const names = speaking.map((file) => path.relative(SRC, file));
+      for (const owner of owners.filter((each) => each !== 'db/migrate')) {
+        expect(
+          names.some((name) => name.startsWith(owner)),
+          `${what}: ${owner}`,
+        ).toBe(true);
+      }
+    }
   });
 });
 

@@ -4,6 +4,7 @@ import { LedgerError } from '../../src/errors.js';
 import {
   formatUsd,
   fromMicrodollars,
+  toExactInteger,
   toMicrodollars,
   toSafeInteger,
   toUsdCents,
@@ -138,6 +139,26 @@ describe('toSafeInteger', () => {
     expect(Object.is(toSafeInteger('-0'), 0)).toBe(true);
     for (const unsafe of ['9007199254740992', -9007199254740992n, '1.5', 'x', 2 ** 60]) {
       expect(codeOf(() => toSafeInteger(unsafe))).toBe('out_of_range');
+    }
+  });
+});
+
+describe('toExactInteger', () => {
+  it.each<[bigint | number | string, number | bigint]>([
+    ['0', 0],
+    [-5n, -5],
+    ['9007199254740991', Number.MAX_SAFE_INTEGER],
+    ['-9007199254740991', -Number.MAX_SAFE_INTEGER],
+    ['9007199254740992', 9007199254740992n],
+    ['-9007199254740993', -9007199254740993n],
+    ['27670116110564327421', 27670116110564327421n],
+  ])('%s is %s', (value, exact) => {
+    expect(toExactInteger(value)).toBe(exact);
+  });
+
+  it('is no fraction, and no text', () => {
+    for (const value of ['1.5', 'x', Number.NaN]) {
+      expect(() => toExactInteger(value)).toThrow();
     }
   });
 });

@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { plainArray, textArray } from '../../src/db/statement.js';
+import { settleStatement } from '../../src/counter/settle.sql.js';
+import { settleExaStatement } from '../../src/counter/settleExa.sql.js';
+import { plainArray, type Statement, textArray } from '../../src/db/statement.js';
+import { appendBatchStatement } from '../../src/record/appendBatch.sql.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
-import { validateEvent } from '../../src/record/event.js';
-import { toMetadataRow } from '../../src/record/metadataRow.js';
-import { recordBatchStatement } from '../../src/record/recordBatch.sql.js';
-import { recordUsageStatement } from '../../src/record/recordUsage.sql.js';
+import { type ValidEvent, validateEvent } from '../../src/record/event.js';
+import { recordInPlaceStatement } from '../../src/record/inPlace.sql.js';
+import { type MetadataRow, toMetadataRow } from '../../src/record/metadataRow.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../src/schema/unsettled.js';
 
 const ORGANIZATION = '00000000-0000-4000-8000-00000000000a';
 const METADATA = toMetadataRow(
@@ -35,52 +38,84 @@ describe('array literals', () => {
   });
 });
 
-describe('write statements', () => {
-  const one = () => [event({ model: 'm' }), event({ organization_id: ORGANIZATION })] as const;
+/** Every form of a write: what is not needed is not in its text. */
+type Form = (event: ValidEvent, metadata: MetadataRow | null) => Statement;
+const FORMS: Record<string, Form> = {
+  append: (each, metadata) => appendUsageStatement(each, { metadata, isKnown: false }),
+  'append, payer known': (each, metadata) =>
+    appendUsageStatement(each, { metadata, isKnown: true }),
+  'append, wait bounded': (each, metadata) =>
+    appendUsageStatement(each, { metadata, isKnown: false, boundsWait: true }),
+  'in place': recordInPlaceStatement,
+  batch: (each, metadata) => appendBatchStatement([event(), each], [null, metadata], false),
+  'batch, payers known': (each, metadata) =>
+    appendBatchStatement([each, event()], [metadata, null], true),
+};
+const EVENTS = {
+  personal: (more: object = {}) => event(more),
+  "an organization's": (more: object = {}) => event({ organization_id: ORGANIZATION, ...more }),
+} as const;
+const TIMES = [{}, { created_at: '2025-05-06T07:08:09Z' }] as const;
 
+const VARIANTS = Object.entries(FORMS).flatMap(([form, make]) =>
+  Object.entries(EVENTS).flatMap(([payer, of]) =>
+    TIMES.flatMap((time) =>
+      [null, METADATA].map((metadata) => ({
+        variant: [form, payer, 'created_at' in time ? 'at' : 'now', metadata ? 'metadata' : ''],
+        first: make(of(time), metadata),
+        other: make(of({ ...time, model: 'm', cost: -5, kilo_user_id: 'v' }), metadata),
+      })),
+    ),
+  ),
+);
+
+describe('write statements', () => {
   it('have one text and name per variant, whatever the values: prepared once', () => {
-    const [personal, organization] = one();
-    const variants = [
-      [recordUsageStatement(personal, null, true), recordUsageStatement(organization, null, false)],
-      [
-        recordUsageStatement(personal, METADATA, true),
-        recordUsageStatement(organization, METADATA, false),
-      ],
-      [
-        recordBatchStatement([personal], [null], true),
-        recordBatchStatement([personal, organization], [null, null], false),
-      ],
-      [
-        recordBatchStatement([personal], [METADATA], true),
-        recordBatchStatement([personal, organization], [null, METADATA], false),
-      ],
-      [appendUsageStatement(personal, null), appendUsageStatement(event(), null)],
-      [appendUsageStatement(organization, METADATA), appendUsageStatement(one()[1], METADATA)],
-    ];
-    for (const [first, second] of variants) {
-      expect([first?.name, first?.text]).toEqual([second?.name, second?.text]);
+    const textOf = new Map<string, string>();
+    for (const { variant, first, other } of VARIANTS) {
+      expect([first.name, first.text], variant.join(', ')).toEqual([other.name, other.text]);
+      // PostgreSQL cuts longer names, and two could become one.
+      expect(first.name.length).toBeLessThan(63);
+      expect(textOf.get(first.name) ?? first.text, first.name).toBe(first.text);
+      textOf.set(first.name, first.text);
     }
-    const names = variants.map(([first]) => first?.name ?? '');
-    expect(new Set(names).size).toBe(names.length);
-    // PostgreSQL cuts longer names, and two could become one.
-    for (const name of names) expect(name.length).toBeLessThan(63);
+    expect(new Set(textOf.values()).size).toBe(textOf.size);
   });
 
-  it('carry a label, and as many values as parameters', () => {
-    const [personal, organization] = one();
-    for (const { text, values } of [
-      recordUsageStatement(personal, null, true),
-      recordUsageStatement(personal, METADATA, true),
-      recordBatchStatement([personal, organization], [null, null], true),
-      recordBatchStatement([personal, organization], [null, METADATA], true),
-      appendUsageStatement(personal, null),
-      appendUsageStatement(personal, METADATA),
-      appendUsageStatement(organization, null),
-      appendUsageStatement(organization, METADATA),
-    ]) {
-      expect(text).toMatch(/^\/\* microdollar\.\w+ \*\/\n/);
-      const parameters = new Set(text.match(/\$\d+/g));
-      expect(parameters.size).toBe(values.length);
+  it.each(VARIANTS)('carry a label, and as many values as parameters: $variant', ({ first }) => {
+    expect(first.text).toMatch(/^\/\* microdollar\.\w+ \*\/\n/);
+    const parameters = new Set(first.text.match(/\$\d+/g));
+    expect([...parameters].toSorted()).toEqual(
+      first.values.map((_, place) => `$${place + 1}`).toSorted(),
+    );
+  });
+
+  it('leave out what they do not need', () => {
+    const known = appendUsageStatement(event(), { metadata: null, isKnown: true }).text;
+    expect(known).not.toMatch(/kilocode_users|ledger_settings|metadata|lock_timeout|\bwith\b/);
+    const at = { created_at: '2025-05-06T07:08:09Z' };
+    const dated = appendUsageStatement(event(at), { metadata: null, isKnown: true }).text;
+    expect(dated).toContain('archive_horizon');
+    const batch = appendBatchStatement([event()], [null], true).text;
+    expect(batch).not.toMatch(/kilocode_users|ledger_settings|metadata/);
+  });
+
+  it('insert the ids of a batch in their order (R11)', () => {
+    const { text } = appendBatchStatement([event()], [null], false);
+    expect(text).toMatch(/order by e\.id\s+on conflict \(id\) do nothing/);
+  });
+});
+
+describe('statements of a fold', () => {
+  it('lock nothing that they would wait for, and never name a row by its place (R8, R13)', () => {
+    const limits = { youngXids: 64, rowsPerPayer: null };
+    for (const { text } of [USER_SCOPE, ORGANIZATION_SCOPE].flatMap((scope) => [
+      settleStatement(scope, ['x'], [true], limits),
+      settleExaStatement(scope, ['x'], limits),
+    ])) {
+      expect(text.match(/for no key update/g)).toHaveLength(2);
+      expect(text.match(/for no key update of \w skip locked/g)).toHaveLength(2);
+      expect(text).not.toMatch(/\bctid\b|on conflict|\bfor update\b/);
     }
   });
 });

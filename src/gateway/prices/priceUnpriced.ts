@@ -105,7 +105,7 @@ async function recordPage(
     else events.push(event);
   }
   if (events.length === 0) return;
-  const results = await ledger.recordUsageBatch(events);
+  const results = await ledger.recordUsageBatch(events, { balance: false });
   for (const [index, result] of results.entries()) {
     if (result.status === 'rejected') {
       if (isConflict(result.error)) report.alreadyPriced++;

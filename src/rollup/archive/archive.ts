@@ -7,7 +7,7 @@ import {
   requireWritable,
   whileAway,
 } from '../database.js';
-import { readDay } from '../errors.js';
+import { readDay } from '../days.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
 import { isDraft } from './fileFormat.js';

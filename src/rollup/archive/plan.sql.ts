@@ -102,6 +102,11 @@ from (
   from gateway_intents as i, bound as b
   where i.created_at < b.horizon
   union all
+  select 'request_in_flight', r.created_at
+  from gateway_responses as r, bound as b
+  where r.created_at < b.horizon
+    and r.settled_at is null
+  union all
   select 'pending', p.usage_date::timestamp at time zone 'UTC'
   from microdollar_usage_pending as p
   where p.usage_date <= $1::date

@@ -13,27 +13,22 @@ export function readDay(field: string, value: string): string {
   return value;
 }
 
-/** A range of UTC days, both inclusive. @throws LedgerError `invalid_request` */
+/** A range of UTC days, both inclusive, null = unbounded. @throws LedgerError `invalid_request` */
 export function readRange(
   from: string | undefined,
   until: string | undefined,
-  bounds: { first: string; current: string },
-): { from: string; until: string } {
-  if (from !== undefined) readDay('from', from);
-  if (until !== undefined) readDay('until', until);
-  const range = { from: from ?? bounds.first, until: until ?? bounds.current };
-  for (const field of ['from', 'until'] as const) {
-    if (range[field] <= bounds.current) continue;
-    throw new LedgerError(
-      'invalid_request',
-      `${field} lies in the future; today is ${bounds.current} UTC`,
-      { details: { field } },
-    );
+  today: string,
+): { from: string | null; until: string | null } {
+  for (const [field, day] of Object.entries({ from, until })) {
+    if (day === undefined || readDay(field, day) <= today) continue;
+    throw new LedgerError('invalid_request', `${field} lies in the future; today is ${today} UTC`, {
+      details: { field },
+    });
   }
-  if (range.from > range.until) {
+  if (from !== undefined && until !== undefined && from > until) {
     throw new LedgerError('invalid_request', 'from lies after until; swap them', {
       details: { field: 'from' },
     });
   }
-  return range;
+  return { from: from ?? null, until: until ?? null };
 }

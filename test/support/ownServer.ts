@@ -1,0 +1,25 @@
+import pg from 'pg';
+import { startEmbeddedPostgres } from '../../src/testing.js';
+import type { TestDatabase } from './database.js';
+
+/**
+ * A migrated database on a server of the test's own. Which rows a settle may move depends on
+ * every transaction of the cluster: here are only those of the test, and what it expects of base
+ * rows follows from its own steps. Transactions can be prepared.
+ */
+export async function createDatabaseOnOwnServer(): Promise<TestDatabase> {
+  const server = await startEmbeddedPostgres({
+    settings: { autovacuum: 'off', max_prepared_transactions: '10', max_connections: '60' },
+  });
+  const pool = new pg.Pool({ connectionString: server.url, max: 10 });
+  pool.on('error', () => {});
+  return {
+    name: new URL(server.url).pathname.slice(1),
+    url: server.url,
+    pool,
+    drop: async () => {
+      await pool.end();
+      await server.stop();
+    },
+  };
+}
