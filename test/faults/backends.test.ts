@@ -95,6 +95,6 @@ describe('sessions that are ended under load', () => {
       await ledger.close();
       await expectNothingLost(book, database);
     },
-    60_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 });
