@@ -82,8 +82,12 @@ describe('an archive is refused', () => {
     expect(error.details.blockers).toEqual([{ kind: 'unpriced', day: LAST, rows: 1 }]);
     expect(error.message).toContain(`${LAST}: 1 unpriced usage rows`);
     await fixture.record([
-      { kilo_user_id: 'ann', cost: 55, metadata: { adjusts_usage_id: unpriced } },
+      { kilo_user_id: 'ann', cost: -5, metadata: { adjusts_usage_id: unpriced } },
     ]);
+    // A refund is no price.
+    expect((await refusalOf()).details.blockers).toMatchObject([{ kind: 'unpriced' }]);
+    const price = { adjusts_usage_id: unpriced, price_source: 'own' };
+    await fixture.record([{ kilo_user_id: 'ann', cost: 55, metadata: price }]);
     expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
     await fixture.expectExact();
   });
@@ -102,7 +106,7 @@ describe('an archive is refused', () => {
         kilo_user_id: 'ann',
         cost: 7,
         created_at: `${LAST}T23:59:00Z`,
-        metadata: { adjusts_usage_id: unpriced },
+        metadata: { adjusts_usage_id: unpriced, price_source: 'own' },
       },
     ]);
     expect((await refusalOf()).details.blockers).toEqual([

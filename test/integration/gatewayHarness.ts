@@ -73,6 +73,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     ledger,
     databaseUrl: database.url,
     dataDir,
+    // On a busy machine a statement may take its time: no reason to take the database for away.
+    databaseTimeoutMs: 30_000,
     ...options.durability,
   });
   const { sink, accounts, inFlight, responses } = durability;

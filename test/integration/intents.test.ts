@@ -96,7 +96,7 @@ describe('an intent without usage', () => {
     expect(await usageRow(intent.id)).toMatchObject({
       cost: 200,
       input_tokens: 100,
-      output_tokens: 0,
+      output_tokens: 50,
       requested_model: 'gpt-test',
       estimated: 'intent_without_usage',
       unpriced: null,
@@ -266,7 +266,8 @@ describe('usage that comes after its intent was settled as an estimate', () => {
       {
         cost: -150,
         input_tokens: 20,
-        output_tokens: 30,
+        // Of the estimate's 50 tokens it was fewer: counts cannot be negative.
+        output_tokens: 0,
         created_at: new Date('2024-03-05T12:00:00.000Z'),
         finish_reason_id: expect.any(Number),
       },

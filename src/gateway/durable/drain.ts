@@ -6,7 +6,7 @@ import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult } from '../../record/types.js';
 import { isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
-import { correctionFor } from './lateUsage.js';
+import { recordRefused } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js';
 import type { ResponseStore } from './responseStore.js';
@@ -137,16 +137,16 @@ export class Drain {
     return letters;
   }
 
-  /** Null when the event is an estimate's real usage, and is recorded as its correction. */
+  /** Null when it was refused for no fault of its own, and is recorded all the same. */
   async #correct(
     event: DatedUsage,
     { error }: Extract<BatchResult, { status: 'rejected' }>,
   ): Promise<Error | null> {
-    const correction = await correctionFor(this.#context.ledger, event, error);
-    if (correction === null) return error;
     try {
-      const { status } = await this.#context.ledger.recordUsage(correction);
-      if (status === 'recorded') this.#context.metrics.corrected.inc();
+      const result = await recordRefused(this.#context.ledger, event, error);
+      if (result === null) return error;
+      const isCorrection = result.id !== event.id && result.status === 'recorded';
+      if (isCorrection) this.#context.metrics.corrected.inc();
       return null;
     } catch (refusal) {
       return refusal as Error;

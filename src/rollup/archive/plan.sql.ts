@@ -1,4 +1,5 @@
 import type { Statement } from '../../db/statement.js';
+import { closesUnpriced } from '../../schema/unpricedUsage.js';
 
 export interface PlanDayRow {
   today: string;
@@ -76,14 +77,14 @@ export function findBlockersStatement(until: string): Statement {
 with bound as materialized (
   select ($1::date + 1)::timestamp at time zone 'UTC' as horizon
 ), unpriced as materialized (
-  select u.id, u.created_at
+  select u.id, u.created_at, m.adjusts_usage_id, m.correction_number
   from microdollar_usage_metadata as m
   join microdollar_usage as u on u.id = m.id
   where m.unpriced
 ), pricing as materialized (
   select o.id, o.created_at as priced_at, u.created_at
   from unpriced as o
-  join microdollar_usage_metadata as m on m.adjusts_usage_id = o.id
+  join microdollar_usage_metadata as m on ${closesUnpriced('m', 'o')}
   join microdollar_usage as u on u.id = m.id
 )
 select kind, (at at time zone 'UTC')::date::text as day, count(*) as rows
