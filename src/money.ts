@@ -76,3 +76,8 @@ export function toJsonInteger(value: bigint | number | string): number | string 
   const exact = toExactInteger(value);
   return typeof exact === 'bigint' ? String(exact) : exact;
 }
+
+/** For `JSON.stringify`: amounts beyond 2^53 as decimal strings. */
+export function exactIntegers(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value;
+}

@@ -1,14 +1,14 @@
 import { rm } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
-import { LedgerError } from '../errors.js';
+import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import { type AdminKey, obtainAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
-import { openMeteringGateway } from './gateway.js';
+import { openMeteringGateway, timeToEndMs } from './gateway.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 
@@ -27,6 +27,7 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   const log = pino({ level: environment.logLevel, base: null }, pino.destination(2));
   const closers: Closer[] = [];
   const stopped = waitForSignal(log);
+  let deadline: NodeJS.Timeout | undefined;
   try {
     await requireOnlyStart(environment);
     await requireFreeAddress(environment);
@@ -40,8 +41,10 @@ async function start(context: CommandContext): Promise<CommandStatus> {
     log.info({ url: serving.url, pid: process.pid }, 'ready');
     const signal = await stopped.promise;
     log.info({ signal }, 'stopping');
+    deadline = endInTime(environment.shutdownMs, log);
   } finally {
     await closeAll(closers, log);
+    clearTimeout(deadline);
     stopped.cancel();
   }
   log.info('stopped');
@@ -129,6 +132,7 @@ async function serve(
     host,
     port,
     logLevel,
+    limits: { shutdownTimeoutMs: timeToEndMs(environment.shutdownMs) },
     plugins: [gateway.plugin, pagePlugin()],
     statusParts: { journal: gateway.journalStatus },
   });
@@ -188,6 +192,17 @@ function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(
       process.removeListener('SIGTERM', onSignal);
     },
   };
+}
+
+/**
+ * Ends the process when its time is up, before its orchestrator does: what was acknowledged is
+ * committed, or in the journal.
+ */
+function endInTime(shutdownMs: number, log: Logger): NodeJS.Timeout {
+  return setTimeout(() => {
+    log.fatal({ shutdownMs }, 'the time to stop is up; what is left is settled at the next start');
+    process.exit(EXIT_STATUS.unavailable);
+  }, shutdownMs);
 }
 
 /** In reverse; one that fails does not keep the others open, nor hide why we stop. */

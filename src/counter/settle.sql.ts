@@ -21,13 +21,15 @@ export interface SettledRow {
   missing: string;
 }
 
-/** Whether the payer has Exa requests that its counter does not know yet; asked only if anybody has. */
-const hasExa = (scope: PayerScope): string => `(select x.is_used from exa as x) and exists (
+/**
+ * Whether payer `u` has Exa requests that its counter does not know yet; asked of the payer only if
+ * anybody has any.
+ */
+export const hasExa = (
+  scope: PayerScope,
+): string => `(select exists (select from exa_usage_log)) and exists (
       ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
     )`;
-const EXA_IS_USED = `exa as materialized (
-  select exists (select from exa_usage_log) as is_used
-)`;
 
 /** Counter row of part `p`: day of a user, in the payer's scope. */
 const counterOf = (scope: PayerScope): string => `d.kilo_user_id = p.user_id
@@ -57,7 +59,7 @@ const fromArrays = (sums: string, name: string, id: string): string =>
  */
 function settleText(scope: PayerScope): string {
   return `/* microdollar.settle ${scope.name} */
-with ${EXA_IS_USED}, ${payerMarks(USAGE_LOG, scope)}, part as materialized (
+with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
   select u.id, min(u.microdollars_used) as used, min(u.new_below) as new_below,
     min(u.new_except) as new_except, bool_or(u.has_exa) as has_exa, m.user_id, m.day,
     coalesce(sum(m.cost) filter (where m.settles), 0) as cost,
@@ -141,7 +143,6 @@ from folded as f`;
 /** The same answer without a fold, for payers that are left for later. */
 function readText(scope: PayerScope): string {
   return `/* microdollar.readBalances ${scope.name} */
-with ${EXA_IS_USED}
 select u.id::text as id, u.microdollars_used + u.cost as balance, u.has_exa, u.depth, 0 as settled,
   0 as missing
 from unnest($1::${scope.idType}[]) as t(id)
@@ -190,6 +191,20 @@ export function readBalancesStatement(scope: PayerScope, ids: readonly string[])
   return {
     name: `microdollar_read_balances_${scope.name}`,
     text: TEXTS.get(scope)?.read ?? '',
+    values: [idArray(scope, ids)],
+  };
+}
+
+/** By the exact view, where Exa's unsettled rows charge something: rows of `id` and `balance`. */
+export function exactBalancesStatement(scope: PayerScope, ids: readonly string[]): Statement {
+  const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
+  const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
+  return {
+    name: `microdollar_exact_balances_${scope.name}`,
+    text: `/* microdollar.exactBalances */
+select b.${idName}::text as id, b.microdollars_used as balance
+from ${view} as b
+where b.${idName} = any ($1::${scope.idType}[])`,
     values: [idArray(scope, ids)],
   };
 }

@@ -11,6 +11,7 @@ import {
 import { KEYS_PER_STATEMENT, openCountersStatement } from './openCounters.sql.js';
 import { type Payer, payerId, scopeOf } from './payer.js';
 import {
+  exactBalancesStatement,
   readBalancesStatement,
   type SettledRow,
   type SettleLimits,
@@ -204,17 +205,8 @@ export class Settler {
     balances: Map<string, bigint>,
   ): Promise<void> {
     await this.#isolated(scope, ids, (part) => this.#settleExa(scope, part));
-    const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
-    const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
     const rows = await this.#isolated(scope, ids, (part) =>
-      this.#query<{ id: string; balance: string }>({
-        name: `microdollar_exact_balances_${scope.name}`,
-        text: `/* microdollar.exactBalances */
-select b.${idName}::text as id, b.microdollars_used as balance
-from ${view} as b
-where b.${idName} = any ($1::${scope.idType}[])`,
-        values: [part],
-      }),
+      this.#query<{ id: string; balance: string }>(exactBalancesStatement(scope, part)),
     );
     for (const id of ids) balances.delete(id);
     for (const row of rows) balances.set(row.id, BigInt(row.balance));

@@ -1,8 +1,9 @@
 import { COUNTER_LIMIT } from '../counter/marks.sql.js';
 import { scopeOf } from '../counter/payer.js';
 import { POSITION } from '../counter/position.sql.js';
+import { hasExa } from '../counter/settle.sql.js';
 import type { Statement } from '../db/statement.js';
-import { type PayerScope, USAGE_LOG, unsettledRows } from '../schema/unsettled.js';
+import { EXA_LOG, type PayerScope, USAGE_LOG, unsettledRows } from '../schema/unsettled.js';
 import { boundWait, eventSource, metadataWritten } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
@@ -17,8 +18,12 @@ import {
 /** At most one row: the event was new. */
 export interface WrittenInPlaceRow {
   created_micros: string;
-  /** Null: it was appended, for a row was held by someone else or is missing. */
+  /**
+   * Null: it was appended, for a row was held by someone else or is missing. Without what Exa's
+   * unsettled rows charge: `has_exa`.
+   */
   balance: string | null;
+  has_exa: boolean | null;
   /** Unsettled rows of the payer beside it. */
   depth: string | null;
 }
@@ -77,12 +82,13 @@ with ${boundWait(LOCKED_WAIT_MS)}locked as materialized (
   where u.id = ${payer}
     and exists (select from locked)
     and exists (select from usage_written)
-  returning u.id, u.microdollars_used, u.${USAGE_LOG.below}, u.${USAGE_LOG.except}
+  returning u.id, u.microdollars_used, u.${USAGE_LOG.below}, u.${USAGE_LOG.except},
+    u.${EXA_LOG.below}, u.${EXA_LOG.except}
 )
-select ${microsOf('w.created_at')} as created_micros, u.balance, u.depth
+select ${microsOf('w.created_at')} as created_micros, u.balance, u.has_exa, u.depth
 from usage_written as w
 left join lateral (
-  select u.microdollars_used + coalesce(m.cost, 0) as balance, m.depth
+  select u.microdollars_used + coalesce(m.cost, 0) as balance, ${hasExa(scope)} as has_exa, m.depth
   from payer_updated as u
   cross join lateral (
     select sum(m.cost) as cost, count(*) as depth

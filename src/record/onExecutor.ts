@@ -2,7 +2,12 @@ import { is } from 'drizzle-orm';
 import { PgTransaction } from 'drizzle-orm/pg-core';
 import pg from 'pg';
 import { payerId, scopeOf } from '../counter/payer.js';
-import { readBalancesStatement, type SettledRow } from '../counter/settle.sql.js';
+import {
+  exactBalancesStatement,
+  readBalancesStatement,
+  type SettledRow,
+} from '../counter/settle.sql.js';
+import type { Query } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
@@ -61,8 +66,16 @@ async function appendIn(client: Queryable, event: ValidEvent): Promise<RecordRes
   const recorded = row?.created_micros
     ? toRecorded(event, row.created_micros)
     : await explain(query, event);
-  const [payer] = await query<SettledRow>(readBalancesStatement(scopeOf(event), [payerId(event)]));
-  return { ...recorded, new_microdollars_used: toExactInteger(payer?.balance ?? 0) };
+  return { ...recorded, new_microdollars_used: await readBalance(query, event) };
+}
+
+/** As the transaction sees it, with its own writes. */
+async function readBalance(query: Query, event: ValidEvent): Promise<number | bigint> {
+  const [scope, ids] = [scopeOf(event), [payerId(event)]];
+  const [read] = await query<SettledRow>(readBalancesStatement(scope, ids));
+  if (!read?.has_exa) return toExactInteger(read?.balance ?? 0);
+  const [exact] = await query<{ balance: string }>(exactBalancesStatement(scope, ids));
+  return toExactInteger(exact?.balance ?? read.balance);
 }
 
 export function resolveExecutor(executor: Executor): {

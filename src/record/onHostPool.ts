@@ -66,7 +66,7 @@ export class HostPool {
         ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
         : cached;
     const written = this.#contended.has(event) ? null : await this.#inPlace(event, metadata);
-    if (written && written.balance !== null) {
+    if (written && written.balance !== null && !written.has_exa) {
       if (Number(written.depth) >= SETTLE_DEPTH) {
         await this.#settler.settle(scopeOf(event), [payerId(event)]);
       }

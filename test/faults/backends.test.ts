@@ -3,11 +3,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openSessions } from '../support/sessions.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
+import { ClientBook } from './support/clientBook.js';
 import { createRandom, IS_LONG, type Random } from './support/scale.js';
 import { createAccounts, startTraffic } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
-import { throughLibrary, throughTransaction } from './support/ways.js';
+import { throughLibrary, throughPool, throughTransaction } from './support/ways.js';
 
 const ROUNDS = IS_LONG ? 60 : 4;
 const LOCK_TIMEOUT_MS = 60;
@@ -42,7 +42,8 @@ async function disturb(random: Random): Promise<void> {
     await pool.query(signalOne('pg_cancel_backend'), ['microdollar %', 'active']);
     await sleep(random.between(0, 5));
   }
-  await pool.query(signalOne('pg_terminate_backend'), ['host application', '']);
+  await pool.query(signalOne('pg_terminate_backend'), ['host %', '']);
+  await pool.query(signalOne('pg_cancel_backend'), ['host pool', 'active']);
   await using sessions = await openSessions(database.url, 1);
   const [session] = sessions.all;
   // Longer than the lock timeout: a DDL statement of a stranger.
@@ -69,13 +70,13 @@ describe('sessions that are ended under load', () => {
         databaseUrl: database.url,
         lockTimeoutMs: LOCK_TIMEOUT_MS,
         statementTimeoutMs: STATEMENT_TIMEOUT_MS,
-        exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
       });
       const impatient = new URL(database.url);
       impatient.searchParams.set('options', '-c idle_in_transaction_session_timeout=50');
       const common = { book, random, accounts };
       // Most transactions stay idle for longer than the server allows.
       const viaTransaction = throughTransaction(impatient.href, () => random.between(0, 200));
+      const viaPool = throughPool(database.url);
       const streams = [
         startTraffic({
           ...common,
@@ -85,6 +86,7 @@ describe('sessions that are ended under load', () => {
           exa: true,
         }),
         startTraffic({ ...common, clients: 2, send: viaTransaction, maxBatch: 2 }),
+        startTraffic({ ...common, clients: 4, send: viaPool }),
       ];
       for (let round = 0; round < ROUNDS; round++) await disturb(random);
       await Promise.all(streams.map((stream) => stream.stop()));
@@ -93,6 +95,7 @@ describe('sessions that are ended under load', () => {
       const causes = values.map((value) => value.labels.cause);
       expect(causes).toEqual(expect.arrayContaining(['57P01', '55P03']));
       await ledger.close();
+      await viaPool.end();
       await expectNothingLost(book, database);
     },
     60_000 + ROUNDS * 10_000,

@@ -5,11 +5,11 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer } from '../../src/server/index.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { type ChaosProxy, FATES, startChaosProxy } from './support/chaosProxy.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
+import { ClientBook } from './support/clientBook.js';
 import { createRandom, IS_LONG } from './support/scale.js';
 import { createAccounts, startTraffic } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
-import { throughHttp, throughLibrary, throughTransaction } from './support/ways.js';
+import { throughHttp, throughLibrary, throughPool, throughTransaction } from './support/ways.js';
 
 /** Times that each fault must be met in each direction. */
 const TIMES = IS_LONG ? 25 : 2;
@@ -47,6 +47,7 @@ describe('a network that delays, drops and cuts, in the middle of messages too',
       const ledger = await openThrough(proxy);
       const common = { book, random, accounts };
       const viaTransaction = throughTransaction(proxy.url, () => 5);
+      const viaPool = throughPool(proxy.url);
       const streams = [
         startTraffic({
           ...common,
@@ -56,11 +57,13 @@ describe('a network that delays, drops and cuts, in the middle of messages too',
           exa: true,
         }),
         startTraffic({ ...common, clients: 2, send: viaTransaction, maxBatch: 2 }),
+        startTraffic({ ...common, clients: 3, send: viaPool }),
       ];
       await untilAllMet(proxy, book);
       proxy.calm();
       await Promise.all(streams.map((stream) => stream.stop()));
       await ledger.close();
+      await viaPool.end();
       await expectNothingLost(book, database);
     },
     60_000 + TIMES * 15_000,
@@ -98,7 +101,6 @@ async function openThrough(proxy: ChaosProxy): Promise<Ledger> {
   for (;;) {
     const ledger = await createLedger({
       databaseUrl: proxy.url,
-      exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
     }).catch(() => null);
     if (ledger) return ledger;
   }

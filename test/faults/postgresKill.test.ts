@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { checkInvariants } from '../support/checkInvariants.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './support/clientBook.js';
+import { ClientBook } from './support/clientBook.js';
 import { type Cluster, startCluster } from './support/cluster.js';
 import { createRandom, KILLS } from './support/scale.js';
 import { createAccounts, startTraffic, untilMoreAnswers } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
-import { throughLibrary, throughTransaction } from './support/ways.js';
+import { throughLibrary, throughPool, throughTransaction } from './support/ways.js';
 
 /** Half of the suite's kills; the service gets the other half. */
 const POSTGRES_KILLS = Math.floor(KILLS / 2);
@@ -28,13 +28,14 @@ describe('SIGKILL of PostgreSQL under load', () => {
       const book = new ClientBook();
       const ledger = await createLedger({
         databaseUrl: cluster.url,
-        exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
       });
       const accounts = await createAccounts(cluster.pool);
       const common = { book, random, accounts };
       const viaLibrary = throughLibrary(() => ledger);
       const viaTransaction = throughTransaction(cluster.url, () => random.between(0, 30));
+      const viaPool = throughPool(cluster.url);
       const streams = [
+        startTraffic({ ...common, clients: 3, send: viaPool }),
         startTraffic({ ...common, clients: 12, send: viaLibrary, maxBatch: 6, exa: true }),
         startTraffic({ ...common, clients: 2, send: viaTransaction, maxBatch: 3 }),
       ];
@@ -55,6 +56,7 @@ describe('SIGKILL of PostgreSQL under load', () => {
       await untilMoreAnswers(book);
       await Promise.all(streams.map((stream) => stream.stop()));
       await ledger.close();
+      await viaPool.end();
       await expectNothingLost(book, cluster);
       console.info(
         `${POSTGRES_KILLS} kills of PostgreSQL: ${book.acknowledged} acknowledged, ` +

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { ClientBook, EXA_ALLOWANCE_MICRODOLLARS, type SentEvent } from './support/clientBook.js';
+import { ClientBook, type SentEvent } from './support/clientBook.js';
 import { createRandom, IS_LONG } from './support/scale.js';
 import { createAccounts, drawEvent } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
@@ -28,7 +28,6 @@ describe('a ledger that is closed under load', () => {
       for (let round = 0; round < ROUNDS; round++) {
         const ledger = await createLedger({
           databaseUrl: database.url,
-          exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
         });
         const send = throughLibrary(() => ledger);
         const unanswered = new Set<SentEvent>();

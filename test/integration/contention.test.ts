@@ -128,13 +128,35 @@ const SCENARIOS: readonly Scenario[] = [
     organizations: 1,
   },
   {
-    name: 'one hot user, always appending',
+    name: 'one hot user, settled in the background',
     job: {
       users: 1,
       organizationShare: 0.3,
       eventsPerCaller: 6,
       duplicates: 'afterAnswer',
       appendAlways: true,
+    },
+    organizations: 1,
+  },
+  {
+    name: '50 users, without balances',
+    job: {
+      users: 50,
+      organizationShare: 0.3,
+      eventsPerCaller: 10,
+      duplicates: 'afterAnswer',
+      through: 'ledger without balances',
+    },
+    organizations: 1,
+  },
+  {
+    name: "a few hot users, by pools of the hosts' own",
+    job: {
+      users: 4,
+      organizationShare: 0.3,
+      eventsPerCaller: 6,
+      duplicates: 'afterAnswer',
+      through: 'pool',
     },
     organizations: 1,
   },
@@ -210,15 +232,18 @@ describe(`${ZONES.length} processes with ${CALLERS} callers each`, () => {
     expect(sum('duplicates')).toBe(expectedDuplicates(job));
     // Else the processes ran one after another, and this test shows nothing.
     expect(reports.filter(({ recorded }) => recorded > 0).length).toBeGreaterThan(1);
-    expect(reports.flatMap(({ retries }) => Object.keys(retries))).toEqual([]);
+    const mayMeetTwins = job.duplicates === 'twins';
+    const causes = reports.flatMap(({ retries }) => Object.keys(retries));
+    expect(causes.filter((cause) => !(mayMeetTwins && cause === '55P03'))).toEqual([]);
 
     expect(samples).toBeGreaterThan(10);
     const isAllowed = (wait: (typeof waits)[number]) =>
       // Only twins may wait, for each other: for the transaction that inserts the same id (I4).
-      job.duplicates === 'twins' &&
+      mayMeetTwins &&
       wait.counterTable === null &&
       ['transactionid', 'spectoken'].includes(wait.lockType) &&
-      (wait.blockerQuery === null || wait.blockerQuery.includes('record'));
+      wait.query.includes('microdollar.append') &&
+      (wait.blockerQuery === null || wait.blockerQuery.includes('microdollar.append'));
     expect(waits.filter((wait) => !isAllowed(wait))).toEqual([]);
     const [{ deadlocks } = { deadlocks: null }] = await fixture.rows<{ deadlocks: string }>(
       'select deadlocks from pg_stat_database where datname = current_database()',
@@ -250,7 +275,7 @@ describe('the sampler', () => {
         await first.query('commit');
         await others;
       },
-      '%with usage as (%',
+      'with usage as \\(',
     );
     first.release();
     await pool.end();

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Fold } from '../../src/counter/fold.js';
+import { Settler } from '../../src/counter/settler.js';
+import { Sweep } from '../../src/counter/sweep.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
-import { createMetrics } from '../../src/metrics.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { setExaAllowance } from '../support/exaAllowance.js';
 import { openSessions, type Session } from '../support/sessions.js';
 import {
   createLedgerFixture,
@@ -20,8 +22,9 @@ let ledger: Ledger;
 
 beforeAll(async () => {
   fixture = await createLedgerFixture();
-  // Every write leaves a pending row.
-  ledger = await fixture.open({ appendAlways: true, exaFreeAllowanceMicrodollars: 50 });
+  await setExaAllowance(fixture.database.pool, 50);
+  // Every write stays unsettled.
+  ledger = await fixture.open({ appendAlways: true });
 });
 
 afterAll(() => fixture.close());
@@ -63,7 +66,7 @@ describe('rows that someone else holds', () => {
     ],
   ];
 
-  it.each(held)('are skipped, reported, and drained later: %s', async (name, text) => {
+  it.each(held)('are skipped, reported, and settled later: %s', async (name, text) => {
     const [user, neighbour] = [await fixture.addUser(), await fixture.addUser()];
     // The neighbour's row exists: a missing one might share the lock of the row that is held.
     await append(neighbour, 1);
@@ -72,9 +75,10 @@ describe('rows that someone else holds', () => {
     await append(user, 3);
     await append(neighbour, 3);
     await beside([[text, [user]]], async () => {
-      const report = await ledger.fold();
-      expect(report.drained).toBe(1);
-      expect(report.remaining).toBeGreaterThan(0);
+      expect(await ledger.fold()).toEqual({ drained: 3, remaining: 3 });
+      // What is held up is counted, and is this payer's alone.
+      expect(ledger.backlog.depth).toBe(3);
+      expect((await ledger.getPendingStatus()).depth).toBe(3);
       expect(await invariants()).toEqual([]);
       expect(await fixture.rows(PERSONAL_DAILY, [neighbour])).toEqual([
         { usage_date: DAY, total: 7 },
@@ -96,18 +100,17 @@ describe('rows that someone else holds', () => {
       [stuck],
     ];
     await beside([lock], async () => {
-      expect(await ledger.fold()).toEqual({ drained: 1, remaining: 2_100 });
+      expect(await ledger.fold()).toEqual({ drained: 2, remaining: 2_100 });
       expect(await fixture.rows(PERSONAL_DAILY, [later])).toEqual([{ usage_date: DAY, total: 3 }]);
       expect(await ledger.getPendingStatus()).toMatchObject({ depth: 2_100 });
-      const gauge = await ledger.metrics.pendingDepth.get();
-      expect(gauge.values[0]?.value).toBe(2_100);
+      expect(ledger.backlog.depth).toBe(2_100);
     });
     await fixture.expectExact();
   });
 });
 
 describe('several folds at once', () => {
-  it('drain each row once, and together leave nothing', async () => {
+  it('settle each row once, and together leave nothing', async () => {
     const users = await Promise.all(Array.from({ length: 30 }, () => fixture.addUser()));
     const organization = await fixture.addOrganization();
     const others = await Promise.all([1, 2, 3].map(() => fixture.open()));
@@ -115,12 +118,9 @@ describe('several folds at once', () => {
       for (const user of users) {
         await append(user, 1, round % 2 ? organization : null);
       }
-      const before = await fixture.rows<{ n: number }>(
-        'select count(*)::integer as n from microdollar_usage_pending',
-      );
       const reports = await Promise.all([ledger, ...others].map((each) => each.fold()));
       const drained = reports.reduce((sum, report) => sum + report.drained, 0);
-      expect(drained).toBe(before[0]?.n);
+      expect(drained).toBe(users.length);
       expect(await invariants()).toEqual([]);
       expect(await checkFolded(fixture.database.pool)).toEqual([]);
     }
@@ -134,24 +134,29 @@ describe('several folds at once', () => {
     await rival.run('begin');
     await rival.run('select from kilocode_users where id = $1 for update', [user]);
     const query = queryOnPool(fixture.database.pool, false);
-    let drains = 0;
-    const fold = new Fold(async (statement) => {
-      const rows = await query<never>(statement);
-      // A pass tries twice; the rival ends after the whole pass was in vain.
-      if (statement.name === 'microdollar_drain' && ++drains === 2) await rival.run('commit');
-      return rows;
-    }, createMetrics());
-    expect(await fold.drainAll()).toEqual({ drained: 1, remaining: 0 });
+    let settles = 0;
+    const settler = new Settler({
+      query: async (statement) => {
+        const rows = await query<never>(statement);
+        // The rival ends after a whole round was in vain.
+        if (statement.name === 'microdollar_settle_user' && ++settles === 2) {
+          await rival.run('commit');
+        }
+        return rows;
+      },
+    });
+    expect(await new Sweep(query, settler).foldAll()).toEqual({ drained: 2, remaining: 0 });
     await fixture.expectExact();
   });
 
   it('beside writers keep every snapshot exact', async () => {
     const users = await Promise.all(Array.from({ length: 3 }, () => fixture.addUser()));
     const organization = await fixture.addOrganization();
-    const inPlace = await fixture.open();
+    const settling = await fixture.open();
+    const host = fixture.database.pool;
     let isDone = false;
     let checks = 0;
-    const writers = [ledger, inPlace].map(async (writer) => {
+    const writers = [ledger, settling].map(async (writer) => {
       for (let round = 0; round < 25 || checks < 5; round++) {
         await writer.recordUsageBatch(
           users.flatMap((kilo_user_id, index) => [
@@ -160,9 +165,13 @@ describe('several folds at once', () => {
           ]),
         );
         await writer.recordExaUsage({ kilo_user_id: users[0] ?? '', cost: 9, path: '/search' });
+        // In place, beside.
+        for (const kilo_user_id of users) {
+          await insertUsageAndMetadataWithBalanceUpdate(host, { kilo_user_id, cost: 3 });
+        }
       }
     });
-    const folders = [ledger, inPlace].map(async (folder) => {
+    const folders = [ledger, settling].map(async (folder) => {
       while (!isDone) await folder.fold();
     });
     const violations = new Set<string>();

@@ -3,8 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { startCuttingProxy } from '../support/cuttingProxy.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
-import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
+import {
+  createLedgerFixture,
+  type LedgerFixture,
+  ledgerErrorOf,
+  PERSONAL_DAILY,
+} from './ledgerHarness.js';
 
 const AT = '2025-05-06T07:08:09Z';
 
@@ -29,11 +35,13 @@ describe('a batch', () => {
       ['unknown_user', 'kilo_user_id', { ...good, kilo_user_id: 'nobody' }],
       ['unknown_organization', 'organization_id', { ...good, organization_id: randomUUID() }],
       ['invalid_event', 'cost', { ...good, cost: 0.5 }],
-      ['invalid_event', 'cost', { ...good, cost: 2 ** 53 }],
+      ['invalid_event', 'cost', { ...good, cost: 1_000_000_000_001 }],
+      ['invalid_event', 'cost', { ...good, cost: -1_000_000_000_001 }],
       ['invalid_event', 'cost', { ...good, cost: Number.NaN }],
       ['invalid_event', 'cost', { kilo_user_id: user }],
       ['invalid_event', 'created_at', { ...good, created_at: '2025-05-06T07:08:09' }],
       ['invalid_event', 'created_at', { ...good, created_at: '9999-01-01T00:00:00Z' }],
+      ['invalid_event', 'created_at', { ...good, created_at: '2014-12-31T23:59:59.999999Z' }],
       ['invalid_event', 'organisation_id', { ...good, organisation_id: null }],
       ['invalid_event', 'metadata.editor', { ...good, metadata: { editor: 'x' } }],
       ['invalid_event', 'model', { ...good, model: 'm'.repeat(513) }],
@@ -76,7 +84,7 @@ describe('a batch', () => {
       created_at: new Date(Date.UTC(2024, 0, 1 + index)).toISOString(),
     }));
     const results = await ledger.recordUsageBatch(events);
-    // Two statements side by side: each answers with all of its own events, and all or none of the other's.
+    // Two statements side by side: who answers saw all of one, and all or none of the other.
     const answers = (of: string | null) => [
       ...new Set(
         results
@@ -182,7 +190,7 @@ describe('the balance an answer tells', () => {
         });
         expect(answer.new_microdollars_used).toBeGreaterThan(last);
         expect(answer.new_microdollars_used).toBeLessThanOrEqual(sent.get(organization_id) ?? 0);
-        last = answer.new_microdollars_used;
+        last = answer.new_microdollars_used as number;
       }
     });
     await Promise.all(callers);
@@ -192,32 +200,143 @@ describe('the balance an answer tells', () => {
     await fixture.expectExact();
   });
 
-  it.each([
-    ['in place', {}],
-    ['appended', { appendAlways: true, groupCommit: false }],
-  ])(
-    'that is no safe integer is an error, never a rounding or a retry (%s)',
-    async (_, options) => {
+  const FAR = 2n ** 53n - 5n;
+  const far = async (table: string, id: string, amount: bigint) => {
+    await fixture.rows(
+      `update ${table} set microdollars_used = $2, opening_microdollars_used = $2
+       where id::text = $1`,
+      [id, amount],
+    );
+  };
+  const ways: [name: string, record: (event: UsageEvent) => Promise<unknown>][] = [
+    ['alone', (event) => ledger.recordUsage(event)],
+    ['in a batch', async (event) => (await ledger.recordUsageBatch([event]))[0]],
+    ['on a pool', (event) => insertUsageAndMetadataWithBalanceUpdate(fixture.database.pool, event)],
+    [
+      'in a transaction',
+      async (event) => {
+        const client = await fixture.database.pool.connect();
+        try {
+          await client.query('begin');
+          const result = await insertUsageAndMetadataWithBalanceUpdate(client, event);
+          await client.query('commit');
+          return result;
+        } finally {
+          client.release();
+        }
+      },
+    ],
+  ];
+
+  it.each(
+    ways.flatMap(([name, record]) =>
+      [FAR, -FAR].flatMap((amount) =>
+        ['user', 'organization'].map((payer) => ({ name, record, amount, payer })),
+      ),
+    ),
+  )(
+    'past 2^53 is exact, and what is recorded is said to be: $name, $amount, $payer (I9)',
+    async ({ record, amount, payer }) => {
       const user = await fixture.addUser();
-      const writer = await fixture.open(options);
-      const event = { kilo_user_id: user, cost: Number.MAX_SAFE_INTEGER, created_at: AT };
-      expect((await writer.recordUsage(event)).new_microdollars_used).toBe(event.cost);
-      expect(await ledgerErrorOf(writer.recordUsage(event))).toMatchObject({
-        code: 'out_of_range',
+      const organization = payer === 'organization' ? await fixture.addOrganization() : null;
+      const [table, id] = organization ? ['organizations', organization] : ['kilocode_users', user];
+      await far(table as string, id as string, amount);
+      const cost = amount > 0n ? 10 : -10;
+      const event = {
+        id: randomUUID(),
+        kilo_user_id: user,
+        organization_id: organization,
+        cost,
+        created_at: AT,
+      };
+      const exact = amount + BigInt(cost);
+      expect(await record(event)).toMatchObject({
+        status: 'recorded',
+        new_microdollars_used: exact,
       });
-      expect((await writer.metrics.retries.get()).values).toEqual([]);
-      const refund = { ...event, cost: -event.cost };
-      expect((await writer.recordUsage(refund)).new_microdollars_used).toBe(event.cost);
+      expect(await record(event)).toMatchObject({
+        status: 'duplicate',
+        new_microdollars_used: exact,
+      });
+      const balance = organization
+        ? ledger.getOrganizationBalance(organization)
+        : ledger.getUserBalance(user);
+      expect(await balance).toBe(exact);
+      expect(await usageCount(user)).toBe(1);
+      const back = await record({ ...event, id: randomUUID(), cost: -cost });
+      expect(back).toMatchObject({ status: 'recorded', new_microdollars_used: Number(amount) });
       await fixture.expectExact();
     },
   );
+
+  it('is null where it cannot be read just now; what was recorded stays so (I9)', async () => {
+    const own = await createLedgerFixture();
+    const proxy = await startCuttingProxy(own.database.url);
+    try {
+      const [user, other] = [await own.addUser(), await own.addUser()];
+      const cut = await own.open({ databaseUrl: proxy.url });
+      const event = { id: randomUUID(), kilo_user_id: user, cost: 7, created_at: AT };
+      for (const statement of ['microdollar_settle_user', 'microdollar_read_balances_user']) {
+        proxy.cutNext(statement, 'beforeServer', 1_000);
+        const answers = await Promise.all([
+          cut.recordUsage({ ...event, id: randomUUID() }),
+          cut.recordUsage({ ...event, id: randomUUID(), kilo_user_id: other }),
+        ]);
+        proxy.cutNext('nothing', 'beforeServer');
+        for (const { status, new_microdollars_used: used } of answers) {
+          expect(status).toBe('recorded');
+          expect(used === null || (used as number) % 7 === 0).toBe(true);
+        }
+        if (statement.includes('settle')) {
+          expect(answers.map((each) => each.new_microdollars_used)).toEqual([null, null]);
+        }
+      }
+      const { values } = await cut.metrics.backgroundErrors.get();
+      expect(values.some(({ labels }) => labels.task === 'settle')).toBe(true);
+      expect(await own.rows('select from microdollar_usage')).toHaveLength(4);
+      // Lost once only, it is asked again.
+      proxy.cutNext('microdollar_settle_user', 'afterCommit', 1);
+      expect(await cut.recordUsage(event)).toMatchObject({
+        status: 'recorded',
+        new_microdollars_used: 21,
+      });
+      await own.expectExact();
+    } finally {
+      await own.close();
+      await proxy[Symbol.asyncDispose]();
+    }
+  });
+
+  it('is not asked for where it is not wanted: the write is one insert', async () => {
+    const user = await fixture.addUser();
+    const quiet = await fixture.open();
+    const event = { id: randomUUID(), kilo_user_id: user, cost: 3, created_at: AT };
+    const none = { balance: false } as const;
+    const first = await quiet.recordUsage(event, none);
+    expect(first).toEqual({
+      id: event.id,
+      status: 'recorded',
+      created_at: '2025-05-06T07:08:09.000000Z',
+    });
+    expect(await quiet.recordUsage(event, none)).toEqual({ ...first, status: 'duplicate' });
+    const batch = await quiet.recordUsageBatch(
+      [{ ...event, id: null }, { ...event, cost: 0.5 }, event],
+      none,
+    );
+    expect(batch.map(({ status }) => status)).toEqual(['recorded', 'rejected', 'duplicate']);
+    expect(batch[0]).not.toHaveProperty('new_microdollars_used');
+    expect(quiet.backlog.depth).toBe(2);
+    expect(await fixture.rows(PERSONAL_DAILY, [user])).toEqual([]);
+    expect(await quiet.getUserBalance(user)).toBe(6);
+    await fixture.expectExact();
+  });
 });
 
 describe('the metrics', () => {
-  it('count outcomes, refusals by code, and appends that contention forced', async () => {
+  it('count outcomes, refusals by code, and what is unsettled behind a row that is held', async () => {
     const user = await fixture.addUser();
     const metered = await fixture.open({ groupCommit: false });
-    const countIn = async (metric: 'events' | 'rejections' | 'contendedAppends', label: object) => {
+    const countIn = async (metric: 'events' | 'rejections', label: object) => {
       const { values } = await metered.metrics[metric].get();
       const own = values.filter(({ labels }) =>
         Object.entries(label).every(([name, value]) => Reflect.get(labels, name) === value),
@@ -237,16 +356,21 @@ describe('the metrics', () => {
     expect(await countIn('events', { kind: 'exa', outcome: 'rejected' })).toBe(1);
     expect(await countIn('rejections', { code: 'idempotency_conflict' })).toBe(1);
     expect(await countIn('rejections', { code: 'unknown_user' })).toBe(1);
-    expect(await countIn('contendedAppends', {})).toBe(0);
+    expect((await metered.metrics.retries.get()).values).toEqual([]);
+    await metered.fold();
     const client = await fixture.database.pool.connect();
     await client.query('begin');
     await client.query('select from kilocode_users where id = $1 for update', [user]);
     await metered.recordUsage({ ...event, id: null });
     await metered.recordUsage({ ...event, id: null });
     await metered.recordExaUsage({ kilo_user_id: user, cost: 1, path: '/search' });
+    expect(metered.backlog.depth).toBe(2);
+    expect((await metered.fold()).remaining).toBe(3);
+    expect((await metered.getPendingStatus()).depth).toBe(3);
     await client.query('commit');
     client.release();
-    expect(await countIn('contendedAppends', {})).toBe(3);
+    await metered.fold();
+    expect(metered.backlog).toEqual({ depth: 0, oldestAgeMs: 0 });
     await fixture.expectExact();
   });
 });

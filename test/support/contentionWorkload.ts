@@ -17,6 +17,8 @@ export interface ContentionJob {
    * single and in batches, in different orders.
    */
   duplicates: 'afterAnswer' | 'twins';
+  /** Default: a ledger that answers balances. `pool`: one of a host's own, and no ledger. */
+  through?: 'ledger without balances' | 'pool';
   appendAlways?: boolean;
   groupCommit?: boolean;
 }
@@ -87,7 +89,6 @@ export interface WorkerReport {
   errors: string[];
   /** SQLSTATE of statements that were sent again. */
   retries: Record<string, number>;
-  contendedAppends: number;
   /** Of the process's time zone, minutes behind UTC in January 1970. */
   offsetMinutes: number;
   sessionTimeZone: string;

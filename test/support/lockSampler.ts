@@ -1,18 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 
-/** A usage write that was seen waiting for a lock. */
+/** A statement of the ledger that was seen waiting for a lock. */
 export interface WriteWait {
   lockType: string;
   mode: string;
-  /** Counter or lookup table whose row the write waits for; null for anything else. */
+  /** Counter or lookup table whose row it waits for; null for anything else. */
   counterTable: string | null;
   query: string;
   blockerQuery: string | null;
 }
 
+/** Writes, answers and folds; not accounts, which may wait. */
+const LEDGER_STATEMENTS =
+  '^/\\* microdollar\\.(append|recordInPlace|explain|resolveLookups|settle|readBalances|' +
+  'exactBalances|openCounters|sweep|noteSweep)';
+
 /**
- * Every ungranted lock of a session that runs a usage write. Who waits for a *row* holds, or waits
+ * Every ungranted lock of a session that runs a statement of the ledger. Who waits for a *row* holds, or waits
  * for, that row's tuple lock, which names the table; who waits for the end of another insert of
  * the same id (I3) waits for a transaction without one. A relation's extension lock is held for
  * the time of a file write and is no lock on a row.
@@ -34,18 +39,18 @@ join pg_stat_activity as a on a.pid = l.pid
 where not l.granted
   and l.locktype <> 'extend'
   and a.datname = current_database()
-  and a.query ilike $1`;
+  and a.query ~ $1`;
 
 export interface Sampling {
   waits: WriteWait[];
   samples: number;
 }
 
-/** Samples, as often as the server answers, until the work ends. `writes`: like-pattern of queries. */
+/** Samples, as often as the server answers, until the work ends. `statements`: a regular expression. */
 export async function sampleWriteWaits(
   pool: pg.Pool,
   work: (sampling: Readonly<Sampling>) => Promise<unknown>,
-  writes = '/* microdollar.%record%',
+  statements = LEDGER_STATEMENTS,
 ): Promise<Sampling> {
   const sampling: Sampling = { waits: [], samples: 0 };
   let isDone = false;
@@ -56,7 +61,7 @@ export async function sampleWriteWaits(
         const result = await client.query<WriteWait>({
           name: 'write_waits',
           text: WRITE_WAITS,
-          values: [writes],
+          values: [statements],
         });
         sampling.waits.push(...result.rows);
         sampling.samples++;

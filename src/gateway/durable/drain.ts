@@ -9,10 +9,12 @@ import type { IntentStore } from './intentStore.js';
 import { correctionFor } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js';
+import type { ResponseStore } from './responseStore.js';
 
 export interface DrainContext {
   journal: Journal;
   store: IntentStore;
+  responses: ResponseStore;
   ledger: Ledger;
   deadLetters: DeadLetterFile<DatedUsage>;
   metrics: DurableMetrics;
@@ -74,17 +76,21 @@ export class Drain {
   }
 
   async #drainBatch(records: readonly JournalRecord[]): Promise<void> {
-    const { store } = this.#context;
+    const { store, responses } = this.#context;
     const letters: DeadLetter<DatedUsage>[] = [];
     const usage: JournaledUsage[] = [];
     const closed = new Set<string>();
     const intents: Extract<DurableRecord, { type: 'intent' }>[] = [];
+    const followed: Extract<DurableRecord, { type: 'follow' }>[] = [];
     for (const record of records) {
       const content = decodeRecord(record);
       if (content === null) letters.push(illegible(record));
       else if (content.type === 'intent') intents.push(content);
       else if (content.type === 'abandon') closed.add(content.id);
-      else {
+      else if (content.type === 'follow') {
+        closed.add(content.response.intent.id);
+        followed.push(content);
+      } else {
         closed.add(content.event.id);
         usage.push({ sequence: record.sequence, owner: content.owner, event: content.event });
       }
@@ -97,6 +103,8 @@ export class Drain {
     for (const { owner, intent } of open) {
       if (!this.#context.isStillOpen(owner, intent.id)) store.removeLater(intent.id);
     }
+    // Before their usage, which may be in the same batch: `is_settled` looks for it.
+    for (const { response } of followed) await responses.insert(response);
     letters.push(...(await this.#record(usage)));
     await this.#bury(letters);
     await store.removeMany([...closed]);

@@ -26,6 +26,15 @@ const FORMATS: Readonly<Record<string, WireFormat>> = {
   openai_chat: 'openai-chat',
   openai_responses: 'openai-responses',
   anthropic_messages: 'anthropic-messages',
+  openai_compact: 'openai-responses',
+  openai_completions: 'openai-chat',
+  openai_embeddings: 'openai-chat',
+  openai_images: 'openai-chat',
+  openai_image_edits: 'openai-chat',
+  openai_transcriptions: 'openai-chat',
+  openai_translations: 'openai-chat',
+  openai_speech: 'openai-chat',
+  rerank: 'openai-chat',
 };
 
 /** `api_kind` as it is stored, to its wire format; null for what is none. */

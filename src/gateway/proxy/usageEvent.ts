@@ -101,7 +101,7 @@ function measure(
   const { end, statusCode, clientLeft, sent } = outcome;
   if (statusCode === null) {
     if (!sent || !clientLeft) return null;
-    return estimateUsage(prepared, readNothing(prepared));
+    return estimateUsage(prepared, reading ?? readNothing(prepared));
   }
   if (reading === null) return null;
   const isBroken = end === 'failed' || reading.error !== null;

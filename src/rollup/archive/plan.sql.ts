@@ -106,6 +106,11 @@ from (
   select 'request_in_flight', i.created_at
   from gateway_intents as i, bound as b
   where i.created_at < b.horizon
+  union all
+  select 'request_in_flight', r.created_at
+  from gateway_responses as r, bound as b
+  where r.created_at < b.horizon
+    and r.settled_at is null
 ) as blocked
 group by 1, 2
 order by 2, 1`,

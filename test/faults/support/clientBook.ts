@@ -32,7 +32,7 @@ interface StoredRow {
   created_at: string;
 }
 
-/** Free allowance a payer and month, microdollars; ledgers of the suite are opened with it. */
+/** Free allowance a payer and month, microdollars; `createAccounts` sets it. */
 export const EXA_ALLOWANCE_MICRODOLLARS = 100_000;
 
 /**

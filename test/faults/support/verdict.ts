@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { expect } from 'vitest';
 import { createLedger } from '../../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../../support/checkInvariants.js';
-import { type ClientBook, EXA_ALLOWANCE_MICRODOLLARS } from './clientBook.js';
+import type { ClientBook } from './clientBook.js';
 import { SEED } from './scale.js';
 
 /**
@@ -22,7 +22,6 @@ export async function expectNothingLost(
   const ledger = await createLedger({
     databaseUrl: url,
     backgroundFold: false,
-    exaFreeAllowanceMicrodollars: EXA_ALLOWANCE_MICRODOLLARS,
   });
   try {
     expect(await ledger.fold(), seed).toMatchObject({ remaining: 0 });

@@ -57,6 +57,28 @@ export function throughHttp(urls: () => readonly string[], key: string): Send {
 
 type HttpResult = Answer | { status: 'rejected'; error: { code: string; message: string } };
 
+/** On a pool of a host's own, each a transaction of its own: in place where it can; usage only. */
+export function throughPool(databaseUrl: string): Send & { end(): Promise<void> } {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: 6,
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 10_000,
+    application_name: 'host pool',
+  });
+  pool.on('error', () => {});
+  const send: Send = (events) =>
+    Promise.all(
+      events.map((event) =>
+        insertUsageAndMetadataWithBalanceUpdate(pool, coreFieldsOf(event), METADATA).then(
+          toAnswer,
+          (error: unknown) => error as Error,
+        ),
+      ),
+    );
+  return Object.assign(send, { end: () => pool.end() });
+}
+
 /**
  * In a transaction of the caller's own, idle for a while before its commit, as the host
  * application's would be. Acknowledged only when the commit was; usage only.

@@ -1,34 +1,23 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chooseAccount } from '../../../src/db/embedded/account.js';
 import { pickFreePort } from '../../../src/db/embedded/postmaster.js';
+import type { Pooler, PoolerOptions } from '../../support/pooler/transactionPooler.js';
+import { findPgbouncer } from './findPgbouncer.js';
 
-/** Debian keeps it out of the path of ordinary users. */
-const PLACES = ['/usr/sbin/pgbouncer', '/usr/local/bin/pgbouncer', '/opt/homebrew/bin/pgbouncer'];
-
-/** pgbouncer in transaction mode before a database. */
-export interface Pooler {
-  url: string;
-  /** SIGKILL, and a new one on the same port. */
-  crash(): Promise<void>;
-  stop(): Promise<void>;
-}
-
-export interface PoolerOptions {
-  /** Server connections; fewer than clients, so that they change hands all the time. */
-  poolSize: number;
-  /** Startup parameters that are dropped instead of refused. */
-  ignoredParameters?: string;
-}
-
-export async function startPooler(databaseUrl: string, options: PoolerOptions): Promise<Pooler> {
-  const program = PLACES.find((place) => existsSync(place));
-  if (!program) throw new Error('pgbouncer is missing: apt-get install pgbouncer');
+/** pgbouncer itself, by SIGKILL where it crashes. @throws where it is not, with the remedy */
+export async function startPgbouncer(databaseUrl: string, options: PoolerOptions): Promise<Pooler> {
+  const program = findPgbouncer();
+  if (program === null) {
+    throw new Error(
+      'pgbouncer is missing: apt-get install pgbouncer, or name it in PGBOUNCER_PATH',
+    );
+  }
   const target = new URL(databaseUrl);
   const port = await pickFreePort();
   const directory = mkdtempSync(path.join(tmpdir(), 'microdollar-pooler-'));
