@@ -18,7 +18,7 @@ export const MAX_UNPRICED = 10_000;
 
 /**
  * Usage that was recorded without a price and that no later signed row has priced, newest first,
- * by the partial index on `unpriced`.
+ * by the partial index on `unpriced`. A refund of it names no price.
  */
 export function unpricedUsageStatement(limit: number): Statement {
   return {
@@ -31,6 +31,7 @@ with unpriced as materialized (
     and not exists (
       select from microdollar_usage_metadata as a
       where a.adjusts_usage_id = m.id
+        and a.price_source is not null
     )
   order by m.created_at desc
   limit ${MAX_UNPRICED}
