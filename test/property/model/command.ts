@@ -23,6 +23,9 @@ export const writer = (program: Program, index: number): Ledger => {
   return ledger;
 };
 
+/** Another cost, within bounds. */
+export const otherCost = (cost: number) => (cost > 0 ? cost - 1 : cost + 1);
+
 /** Any element by a number that shrinks; undefined when there is none. */
 export const pick = <T>(items: readonly T[], index: number): T | undefined =>
   items[index % Math.max(1, items.length)];

@@ -6,6 +6,7 @@ import {
   expectAnswer,
   METADATA,
   newEvent,
+  otherCost,
   type Payment,
   pick,
   remember,
@@ -114,7 +115,7 @@ export class Conflict implements Command {
 function change(event: ModelEvent, what: Conflict['change']): ModelEvent {
   switch (what) {
     case 'cost':
-      return { ...event, cost: event.cost + 1 };
+      return { ...event, cost: otherCost(event.cost) };
     case 'user':
       return { ...event, user: (event.user + 1) % USERS };
     case 'scope':
