@@ -1,5 +1,6 @@
 import { accessSync, constants, statfsSync } from 'node:fs';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+import { findAbsentSuites } from './test/support/additionalSuites.js';
 
 const MEMORY = '/dev/shm';
 const ENOUGH_BYTES = 6 * 1024 ** 3;
@@ -17,15 +18,20 @@ function hasRoomInMemory(): boolean {
 // Hundreds of databases are made and dropped: on a disk, a third of the run is spent in its file system.
 if (process.env.TMPDIR === undefined && hasRoomInMemory()) process.env.TMPDIR = MEMORY;
 
+const absent = findAbsentSuites();
+for (const { files, needs } of absent) console.error(`not part of this run: ${files} (${needs})`);
+
 export default defineConfig({
   test: {
     environment: 'node',
     include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, ...absent.map(({ files }) => files)],
     globalSetup: ['test/support/globalSetup.ts'],
     // Real servers on small machines: a test that hangs is ended, none is measured by the clock.
     testTimeout: 60_000,
     hookTimeout: 120_000,
     teardownTimeout: 60_000,
+    expect: { poll: { timeout: 30_000 } },
     pool: 'forks',
     // One more than cores in CI: tests often wait, for a process or for a lock.
     maxWorkers: 3,

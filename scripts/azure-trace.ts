@@ -1,12 +1,13 @@
 /**
- * The main job on real input: starts the service on an embedded server, imports the Azure LLM
+ * The main job, on real input where it is: starts the service on an embedded server, imports the Azure LLM
  * trace over 200 users and 2 organizations, shifted to end yesterday, shows what each user spent,
  * compares the rollup with the raw rows, and imports a second time.
  *
  *   npm run azure-trace [-- <data dir>]      the directory stays; without one, a temporary one
  *
- * The trace is read from MICRODOLLAR_TEST_DATA (default ../shared/data). Exit status 1 when a sum
- * differs or the second import records anything.
+ * The trace is read from MICRODOLLAR_TEST_DATA (default ../shared/data); where there is none, a made-up
+ * one of the same shape takes its place. Exit status 1 when a sum differs or the second import
+ * records anything, 3 when MICRODOLLAR_TEST_DATA names a place without the trace.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -24,24 +25,53 @@ import { createLedger } from '../src/ledger.js';
 import type { Ledger } from '../src/ledgerTypes.js';
 import { formatUsd } from '../src/money.js';
 import { createServer } from '../src/server/app.js';
+import { AZURE_TRACE_REQUESTS, writeAzureTrace } from '../test/support/azureTrace.js';
+import { azureTraceFiles, testDataDir } from '../test/support/testData.js';
 
 const AZURE = { users: 200, organizations: 2, listPrice: findListPrice('gpt-4o') };
 const SHOWN_USERS = 10;
 
-const traceDir = join(process.env.MICRODOLLAR_TEST_DATA ?? '../shared/data', 'azure-llm-2023');
-const files = ['code.csv', 'conv.csv'].map((name) => ({
-  path: join(traceDir, name),
-  format: 'azure-llm' as const,
-}));
+const PUBLISHED_AT =
+  'https://github.com/Azure/AzurePublicDataset/blob/master/AzureLLMInferenceDataset2023.md';
 
 async function main(): Promise<void> {
-  for (const { path } of files) {
-    if (!existsSync(path)) {
-      throw new Error(`${path} is missing; set MICRODOLLAR_TEST_DATA to where azure-llm-2023/ is`);
-    }
-  }
   const given = process.argv[2];
+  const scratch = await mkdtemp(join(tmpdir(), 'microdollar-trace-'));
   const dataDir = given ?? (await mkdtemp(join(tmpdir(), 'microdollar-azure-')));
+  try {
+    const files = await findTrace(scratch);
+    if (files !== null) await run(files, dataDir);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+    if (given === undefined) await rm(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** The real trace, else a made-up one in `scratch`. Null, and said, when one is named and missing. */
+async function findTrace(scratch: string): Promise<string[] | null> {
+  const real = azureTraceFiles(testDataDir());
+  const missing = real.find((path) => !existsSync(path));
+  if (missing === undefined) {
+    print(`the Azure LLM inference trace of 2023, from ${testDataDir()}`);
+    return real;
+  }
+  const [code, conv] = azureTraceFiles('<directory>');
+  const remedy =
+    `download its two files from\n  ${PUBLISHED_AT}\nas ${code} and ${conv},\n` +
+    'and set MICRODOLLAR_TEST_DATA=<directory>';
+  if (process.env.MICRODOLLAR_TEST_DATA) {
+    process.stderr.write(`${missing} is missing: ${remedy}, or unset it\n`);
+    process.exitCode = 3;
+    return null;
+  }
+  print(
+    `a made-up trace of ${AZURE_TRACE_REQUESTS} requests in the shape of Azure's; for the real one`,
+  );
+  print(`(28,185 requests) ${remedy}`);
+  return writeAzureTrace(scratch);
+}
+
+async function run(files: readonly string[], dataDir: string): Promise<void> {
   const database = await startEmbeddedPostgres({ dataDir });
   try {
     await migrate(database.url);
@@ -55,24 +85,23 @@ async function main(): Promise<void> {
     });
     try {
       print(`serving ${await server.listen()} on PostgreSQL in ${dataDir}`);
-      await runMainJob(ledger);
+      await runMainJob(ledger, files);
     } finally {
       await server.close();
       await ledger.close();
     }
   } finally {
     await database.stop();
-    if (given === undefined) await rm(dataDir, { recursive: true, force: true });
   }
 }
 
-async function runMainJob(ledger: Ledger): Promise<void> {
+async function runMainJob(ledger: Ledger, files: readonly string[]): Promise<void> {
   const yesterday = addDays(new Date().toISOString().slice(0, 10), -1);
   await ensureAzureAccounts(ledger.pool, AZURE);
   const runImport = async () => {
     const startedAt = performance.now();
     const report = await importFiles({
-      files,
+      files: files.map((path) => ({ path, format: 'azure-llm' as const })),
       sink: ledgerSink(ledger),
       azure: AZURE,
       shiftTo: yesterday,

@@ -81,6 +81,7 @@ async function takeView(
     viewport: { width: view.width, height: view.width < 600 ? 812 : 860 },
     colorScheme: view.scheme,
     reducedMotion: 'reduce',
+    locale: 'en-US',
   });
   const page = await context.newPage();
   if (view.key !== null) {

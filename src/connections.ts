@@ -7,7 +7,7 @@ import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
  */
 export const CONNECTION_USES = {
   /** Appends. A lock is met only where an id is in flight elsewhere: then another way is taken. */
-  write: { size: 4, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
+  write: { size: 4, lockTimeoutMs: 30, settings: WRITE_SETTINGS },
   /** What met such an id: the event that waits, a part at a time its neighbours. */
   aside: { size: 3, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
   /** Exa requests. */

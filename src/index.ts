@@ -1,4 +1,12 @@
+export { createApiKey as createKey } from './accounts/apiKeys.js';
+export { addCredit } from './accounts/credits.js';
+export {
+  addOrganizationMember as addMember,
+  createOrganization,
+} from './accounts/organizations.js';
 export { softDeleteUser } from './accounts/softDelete.js';
+export { createUser } from './accounts/users.js';
+export { type MigrateOptions, type MigrateResult, migrate } from './db/migrate.js';
 export { type ErrorCode, LedgerError } from './errors.js';
 export type {
   AnswerSource,

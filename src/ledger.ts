@@ -3,6 +3,7 @@ import { type BackgroundTask, startTask } from './background.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
+import { isKnownCluster } from './db/migrate/generation.js';
 import { assertMigrated } from './db/migrate.js';
 import { queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
@@ -35,6 +36,10 @@ const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_00
 const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
+/** A restored dump, or a logical replica made primary (R6). */
+const UNKNOWN_CLUSTER =
+  'this cluster is not the one the ledger was migrated in: usage is exact, and not settled; ' +
+  'run `microdollar migrate`';
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
@@ -119,6 +124,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   );
   try {
     await assertMigrated(pool);
+    if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
     await modes.start();
   } catch (error) {
     await connections.end();
@@ -162,7 +168,12 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   const verifying = options.backgroundVerify
-    ? startBackgroundVerify(options.databaseUrl, metrics)
+    ? startBackgroundVerify({
+        url: options.databaseUrl,
+        viaPooler: !named,
+        metrics,
+        onError: tell,
+      })
     : null;
 
   let closing: Promise<void> | null = null;
@@ -286,6 +297,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getReadMode: () => modes.status(),
     getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
     getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
+    settleOwn: () => settler.flush(),
     async fold() {
       try {
         await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));

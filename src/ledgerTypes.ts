@@ -99,4 +99,6 @@ export interface Ledger extends PublicLedger {
   /** Rows that this process wrote and that may be unsettled, and for how long. */
   readonly backlog: PendingStatus;
   readonly log: Log;
+  /** Settles what this process wrote, once; rows that others hold are left. */
+  settleOwn(): Promise<void>;
 }

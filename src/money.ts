@@ -70,3 +70,14 @@ export function toExactInteger(value: bigint | number | string): number | bigint
   const number = Number(exact);
   return Number.isSafeInteger(number) ? number : exact;
 }
+
+/** The same for JSON, which has no bigint: a decimal string beyond 2^53. */
+export function toJsonInteger(value: bigint | number | string): number | string {
+  const exact = toExactInteger(value);
+  return typeof exact === 'bigint' ? String(exact) : exact;
+}
+
+/** For `JSON.stringify`: amounts beyond 2^53 as decimal strings. */
+export function exactIntegers(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value;
+}

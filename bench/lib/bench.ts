@@ -2,6 +2,7 @@ import pg from 'pg';
 import type { EmbeddedPostgres } from '../../src/db/embedded.js';
 import { startEmbeddedPostgres } from '../../src/testing.js';
 import { createLookups, type LookupIds } from './baselines/statements.js';
+import { CostMeter } from './cost.js';
 import { type Environment, readEnvironment } from './environment.js';
 import { growHistory } from './history.js';
 import { eventSource, type Population, populate } from './population.js';
@@ -44,6 +45,7 @@ export interface BenchDatabase {
 export class Bench {
   readonly options: BenchOptions;
   readonly environment: Environment;
+  readonly meter: CostMeter;
   readonly #server: EmbeddedPostgres;
   readonly #maintenance: pg.Pool;
   #databases = 0;
@@ -55,6 +57,7 @@ export class Bench {
     this.environment = environment;
     this.#maintenance = new pg.Pool({ connectionString: this.#urlOf('postgres'), max: 2 });
     this.#maintenance.on('error', () => {});
+    this.meter = new CostMeter(server.pid, this.#maintenance);
   }
 
   static async start(options: BenchOptions): Promise<Bench> {

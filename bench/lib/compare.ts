@@ -1,15 +1,18 @@
 import type { ApproachDefinition, OpenApproach } from './approach.js';
 import { checkApproach } from './approach.js';
 import type { Bench, BenchDatabase } from './bench.js';
+import { type Cost, type CostMeter, costPerEvent, NO_COST } from './cost.js';
 import { type BenchEvent, eventSource, type Population } from './population.js';
 import type { ApproachFigures, Check } from './scenario.js';
-import { quantilesOf, round } from './statistics.js';
+import { median, quantilesOf, round } from './statistics.js';
 
 export interface SliceFigures {
   events: number;
   elapsedMs: number;
   settledMs: number;
   latenciesMs: number[];
+  /** Per event, until its totals were up to date. */
+  cost: Cost;
 }
 
 /**
@@ -20,11 +23,13 @@ export async function runSlice(
   open: OpenApproach,
   nextEvent: () => BenchEvent,
   durationMs: number,
+  meter?: CostMeter,
 ): Promise<SliceFigures> {
   const { definition, approach, acknowledged } = open;
   const eventsPerCall = definition.eventsPerCall ?? 1;
   const latenciesMs: number[] = [];
   let events = 0;
+  const before = await meter?.read();
   approach.resume?.();
   const startedAt = performance.now();
   const endsAt = startedAt + durationMs;
@@ -43,7 +48,9 @@ export async function runSlice(
   const elapsedMs = performance.now() - startedAt;
   await approach.settle?.();
   acknowledged.events += events;
-  return { events, elapsedMs, settledMs: performance.now() - startedAt, latenciesMs };
+  const settledMs = performance.now() - startedAt;
+  const cost = costPerEvent(before ?? NO_COST, (await meter?.read()) ?? NO_COST, events);
+  return { events, elapsedMs, settledMs, latenciesMs, cost };
 }
 
 export interface Schedule {
@@ -124,16 +131,19 @@ export async function runRounds(
   const slices: SliceFigures[][] = opened.map(() => []);
   // Connections, plans and caches are there before anything is measured.
   for (const [index, open] of opened.entries()) {
-    await runSlice(open, sources[index] as () => BenchEvent, sliceMs / 3);
+    await runSlice(open, sources[index] as () => BenchEvent, sliceMs / 3, bench.meter);
   }
   for (let turn = 0; turn < rounds; turn++) {
     for (let place = 0; place < opened.length; place++) {
       const index = (place + turn) % opened.length;
       const open = opened[index] as OpenApproach;
-      const slice = await runSlice(open, sources[index] as () => BenchEvent, sliceMs);
+      const slice = await runSlice(open, sources[index] as () => BenchEvent, sliceMs, bench.meter);
       slices[index]?.push(slice);
       const rate = Math.round(perSecond(slice.events, slice.elapsedMs));
-      bench.log(`  round ${turn + 1}  ${open.definition.label}: ${rate} events/s`);
+      const cpuUs = Math.round(slice.cost.serverCpuUs + slice.cost.clientCpuUs);
+      bench.log(
+        `  round ${turn + 1}  ${open.definition.label}: ${rate} events/s, ${cpuUs} us CPU an event`,
+      );
     }
   }
   return slices;
@@ -155,6 +165,11 @@ export function toFigures(
     sliceSeconds: sliceMs / 1_000,
     eventsPerSecond: slices.map((slice) => round(perSecond(slice.events, slice.elapsedMs))),
     settledEventsPerSecond: slices.map((slice) => round(perSecond(slice.events, slice.settledMs))),
+    cost: {
+      serverCpuUs: round(median(slices.map(({ cost }) => cost.serverCpuUs)), 1),
+      clientCpuUs: round(median(slices.map(({ cost }) => cost.clientCpuUs)), 1),
+      walBytes: Math.round(median(slices.map(({ cost }) => cost.walBytes))),
+    },
     latencyMs: quantilesOf(slices.flatMap((slice) => slice.latenciesMs)),
     notes: open.approach.notes?.() ?? {},
   };

@@ -1,24 +1,23 @@
-import {
-  drainStatement,
-  findPendingPayersStatement,
-  openCountersStatement,
-} from '../../src/counter/fold.sql.js';
+import { CONNECTION_USES } from '../../src/connections.js';
+import { openCountersStatement } from '../../src/counter/openCounters.sql.js';
+import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
+import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
 import { READ_SETTINGS, WRITE_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
+import { appendBatchStatement } from '../../src/record/appendBatch.sql.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
 import { type ValidEvent, validateEvent } from '../../src/record/event.js';
+import { recordInPlaceStatement } from '../../src/record/inPlace.sql.js';
 import { type MetadataRow, toMetadataRow } from '../../src/record/metadataRow.js';
-import { recordBatchStatement } from '../../src/record/recordBatch.sql.js';
-import { recordUsageStatement } from '../../src/record/recordUsage.sql.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
+import { ORGANIZATION_SCOPE, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { eventSource, ORGANIZATION_ID, type Population, userId } from './population.js';
 
 /** A statement of the ledger's, with the settings of the connection that it runs on there. */
 export interface HotStatement {
   name: string;
   settings: readonly string[];
-  /** `fromXid`: where a fold that has seen everything so far begins. */
-  statement(fromXid: string): Statement;
+  statement(): Statement;
 }
 
 const BATCH = 100;
@@ -27,7 +26,7 @@ export const BATCH_USERS = 100;
 export const PENDING_USER = userId(0);
 export const WRITING_USER = userId(1);
 
-const FOLD_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off'];
+const SETTLE_SETTINGS = CONNECTION_USES.settle.settings;
 const DAYS = { from: '2000-01-01', until: '2100-01-01' };
 
 const one: Population = { users: 2, draw: () => () => 1 };
@@ -55,23 +54,23 @@ function metadataOf(event: ValidEvent): MetadataRow | null {
 
 function recordOne(organizationId: string | null): Statement {
   const event = toEvent(nextOfOne, organizationId);
-  return recordUsageStatement(event, metadataOf(event), true);
+  return recordInPlaceStatement(event, metadataOf(event));
 }
 
 function appendOne(organizationId: string | null): Statement {
   const event = toEvent(nextOfOne, organizationId);
-  return appendUsageStatement(event, metadataOf(event));
+  return appendUsageStatement(event, { metadata: metadataOf(event), isKnown: true });
 }
 
 function recordMany(): Statement {
   const events = Array.from({ length: BATCH }, () => toEvent(nextOfMany, null));
-  return recordBatchStatement(events, events.map(metadataOf), true);
+  return appendBatchStatement(events, events.map(metadataOf), true);
 }
 
 /** Something to fold, where nobody writes. */
 export function appendPending(): Statement {
   const event = { ...toEvent(nextOfOne, null), kilo_user_id: PENDING_USER };
-  return appendUsageStatement(event, null);
+  return appendUsageStatement(event, { metadata: null, isKnown: true });
 }
 
 const write = (name: string, statement: () => Statement): HotStatement => ({
@@ -79,9 +78,9 @@ const write = (name: string, statement: () => Statement): HotStatement => ({
   settings: WRITE_SETTINGS,
   statement,
 });
-const fold = (name: string, statement: (fromXid: string) => Statement): HotStatement => ({
+const fold = (name: string, statement: () => Statement): HotStatement => ({
   name,
-  settings: FOLD_SETTINGS,
+  settings: SETTLE_SETTINGS,
   statement,
 });
 const read = (name: string, statement: () => Statement): HotStatement => ({
@@ -96,11 +95,20 @@ export const HOT_STATEMENTS: readonly HotStatement[] = [
   write('append one, personal', () => appendOne(null)),
   write('append one, organization', () => appendOne(ORGANIZATION_ID)),
   write(`record a batch of ${BATCH}`, recordMany),
-  fold('fold: find payers', (fromXid) => findPendingPayersStatement(fromXid, 2_000, 0)),
-  fold('fold: create missing rows', () =>
-    openCountersStatement([PENDING_USER], [ORGANIZATION_ID], 100),
+  fold('settle: one user', () =>
+    settleStatement(USER_SCOPE, [PENDING_USER], [true], { youngXids: 64, rowsPerPayer: null }),
   ),
-  fold('fold: drain', () => drainStatement([PENDING_USER], [ORGANIZATION_ID], 4_000)),
+  fold('settle: an organization', () =>
+    settleStatement(ORGANIZATION_SCOPE, [ORGANIZATION_ID], [true], {
+      youngXids: 64,
+      rowsPerPayer: null,
+    }),
+  ),
+  fold('settle: create missing rows', () =>
+    openCountersStatement(USAGE_LOG, USER_SCOPE, [PENDING_USER]),
+  ),
+  fold('read balances', () => readBalancesStatement(USER_SCOPE, [WRITING_USER])),
+  fold('sweep a page', () => sweepPageStatement(USER_SCOPE, null, 100)),
   read('read three months', () => threeMonthTotalStatement('rollup', WRITING_USER, null)),
   read('read daily totals', () =>
     dailyUsageStatement('rollup', { kiloUserId: WRITING_USER, organizationId: null, ...DAYS }),

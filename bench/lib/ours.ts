@@ -1,8 +1,9 @@
 import { createLedger } from '../../src/ledger.js';
 import type { LedgerOptions } from '../../src/ledgerTypes.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import { checkFolded } from '../../test/support/checkInvariants.js';
 import type { ApproachDefinition } from './approach.js';
-import { CONNECTIONS } from './baselines/statements.js';
+import { CONNECTIONS, openPool } from './baselines/statements.js';
 import { ledgerDifferences } from './baselines/totals.js';
 
 /** Callers in flight where a statement carries many events. */
@@ -14,6 +15,7 @@ function throughLedger(
   label: string,
   callers: number,
   options: Partial<LedgerOptions>,
+  asksBalance = true,
 ): ApproachDefinition {
   return {
     name,
@@ -32,13 +34,15 @@ function throughLedger(
       let maxBacklog = 0;
       return {
         async write([event]) {
-          if (event) await ledger.recordUsage(event);
+          if (!event) return;
+          if (asksBalance) await ledger.recordUsage(event);
+          else await ledger.recordUsage(event, { balance: false });
         },
         async settle() {
-          maxBacklog = Math.max(maxBacklog, (await ledger.getPendingStatus()).depth);
-          await ledger.fold();
+          maxBacklog = Math.max(maxBacklog, ledger.backlog.depth);
+          await ledger.settleOwn();
         },
-        notes: () => ({ 'pending rows at the end of a slice, at most': maxBacklog }),
+        notes: () => ({ 'unsettled rows at the end of a slice, at most': maxBacklog }),
         async differences() {
           await ledger.fold();
           return [...(await ledgerDifferences(admin)), ...(await checkFolded(admin))];
@@ -54,12 +58,10 @@ export const oneEvent = throughLedger('ours', 'microdollar, one event a statemen
 });
 export const appendAlways = throughLedger(
   'ours-append',
-  'microdollar, append always',
+  'microdollar, one insert (no balance)',
   CONNECTIONS,
-  {
-    groupCommit: false,
-    appendAlways: true,
-  },
+  { groupCommit: false },
+  false,
 );
 export const groupCommit = throughLedger(
   'ours-group-commit',
@@ -67,3 +69,24 @@ export const groupCommit = throughLedger(
   GROUPED_CALLERS,
   {},
 );
+
+/** A host that only ever writes on a pool of its own; nothing else runs. */
+export const hostPool: ApproachDefinition = {
+  name: 'ours-host-pool',
+  label: "microdollar, on a host's pool alone",
+  kind: 'ours',
+  caveat: '',
+  callers: CONNECTIONS,
+  async open({ url, admin }) {
+    const pool = openPool(url);
+    return {
+      async write([event]) {
+        if (!event) return;
+        const { metadata, ...core } = event;
+        await insertUsageAndMetadataWithBalanceUpdate(pool, core, metadata);
+      },
+      differences: () => ledgerDifferences(admin),
+      close: () => pool.end(),
+    };
+  },
+};

@@ -1,4 +1,5 @@
 import type { Bench } from './bench.js';
+import type { Cost } from './cost.js';
 
 /** A question with a measured answer. One file each in bench/scenarios; see bench/README.md. */
 export interface Scenario {
@@ -41,6 +42,8 @@ export interface ApproachFigures {
   eventsPerSecond: number[];
   /** The same, counting the time until its totals were up to date as well. */
   settledEventsPerSecond: number[];
+  /** An event's CPU (microseconds, server and client) and WAL (bytes), its fold included. */
+  cost?: Cost;
   /** Of a call, over all rounds. */
   latencyMs: Quantiles;
   /** Other figures of its own, such as how stale its totals were; by name with unit. */

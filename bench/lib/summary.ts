@@ -11,13 +11,24 @@ export function summarize({ scenario, findings, durationSeconds }: Result): stri
       figure.label,
       String(Math.round(median(figure.eventsPerSecond))),
       String(Math.round(median(figure.settledEventsPerSecond))),
+      figure.cost ? String(Math.round(figure.cost.serverCpuUs + figure.cost.clientCpuUs)) : '',
+      String(figure.cost?.walBytes ?? ''),
       String(figure.latencyMs.p50),
       String(figure.latencyMs.p99),
       Object.entries(figure.notes)
         .map(([name, value]) => `${name}: ${value}`)
         .join(', '),
     ]);
-    const header = ['approach', 'events/s', 'settled', 'p50 ms', 'p99 ms', 'notes'];
+    const header = [
+      'approach',
+      'events/s',
+      'settled',
+      'CPU us',
+      'WAL B',
+      'p50 ms',
+      'p99 ms',
+      'notes',
+    ];
     parts.push(alignTable([header, ...rows], [1, 2, 3, 4]));
   }
   for (const table of findings.tables ?? []) {

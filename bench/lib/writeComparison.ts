@@ -4,7 +4,7 @@ import { rawInsert } from './baselines/rawInsert.js';
 import { seed } from './baselines/seed.js';
 import type { Bench } from './bench.js';
 import { compareApproaches, scheduleOf } from './compare.js';
-import { appendAlways, groupCommit, oneEvent } from './ours.js';
+import { appendAlways, groupCommit, hostPool, oneEvent } from './ours.js';
 import type { Population } from './population.js';
 import type { ApproachFigures, Comparison, Findings, Target } from './scenario.js';
 import { median, ratiosPerRound } from './statistics.js';
@@ -31,7 +31,7 @@ export async function compareWrites(
   population: Population,
   targets: WriteTargets,
 ): Promise<Findings> {
-  const all = [...BASELINES, oneEvent, appendAlways, groupCommit];
+  const all = [...BASELINES, oneEvent, appendAlways, groupCommit, hostPool];
   const chosen = bench.options.approaches;
   const isChosen = ({ name }: { name: string }) =>
     chosen === null || name === seed.name || chosen.includes(name);

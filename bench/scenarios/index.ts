@@ -6,6 +6,7 @@ import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
+import { instructions } from './instructions.js';
 import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
@@ -27,6 +28,7 @@ export const SCENARIOS: readonly Scenario[] = [
   profilePage,
   backfill,
   plans,
+  instructions,
   incident,
   resentCalls,
   fold,

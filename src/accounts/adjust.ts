@@ -1,8 +1,9 @@
+import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
-import type { RecordResult } from '../record/types.js';
+import { type CorrectedUsage, recordCorrection } from '../record/corrections.js';
+import type { RecordResult, UsageEvent } from '../record/types.js';
 import { readUsd, readUuid } from './fields.js';
-import { runStatement } from './runStatement.js';
 
 export interface Adjustment extends RecordResult {
   adjusts_usage_id: string;
@@ -12,20 +13,11 @@ export interface Adjustment extends RecordResult {
   cost: number;
 }
 
-interface OriginalRow {
-  kilo_user_id: string;
-  organization_id: string | null;
-  provider: string | null;
-  model: string | null;
-  requested_model: string | null;
-  inference_provider: string | null;
-  project_id: string | null;
-}
-
 /**
  * Refund (negative USD) or correction of a request: a signed usage row of the same payer, dated
  * now, that names the original in its metadata. Raw, rollup and balance move alike (I6). Give an
- * `id` to make a retry safe (I3).
+ * `id` to make a retry safe (I3). One that is decided while another correction of the same request
+ * is recorded is decided again.
  * @throws LedgerError `invalid_request` (an amount of 0 too), `unknown_usage`, and as `recordUsage`
  */
 export async function adjustUsage(
@@ -36,34 +28,49 @@ export async function adjustUsage(
 ): Promise<Adjustment> {
   const originalId = readUuid('usage_id', usageId);
   const cost = readUsd(usd);
-  const id = options.id === undefined ? null : readUuid('id', options.id);
-  const [original] = await runStatement<OriginalRow>(
-    ledger.pool,
-    `/* accounts.findUsageToAdjust */
-     select kilo_user_id, organization_id, provider, model, requested_model,
-       inference_provider, project_id
-     from microdollar_usage
-     where id = $1::uuid`,
-    [originalId],
-  );
-  if (original === undefined) {
-    throw new LedgerError(
-      'unknown_usage',
-      'usage_id names no usage row; if its period was archived, record a signed event instead',
-      { details: { field: 'usage_id' } },
-    );
-  }
-  const result = await ledger.recordUsage({
-    ...original,
-    id,
-    cost,
-    metadata: { adjusts_usage_id: originalId },
+  const id = options.id === undefined ? uuidv7() : readUuid('id', options.id);
+  let payer: Pick<Adjustment, 'kilo_user_id' | 'organization_id'> | null = null;
+  const result = await recordCorrection(ledger, originalId, (usage) => {
+    if (usage === null) throw unknownUsage();
+    const { kilo_user_id, organization_id } = usage.original;
+    payer = { kilo_user_id, organization_id };
+    const isRetry = usage.corrections.some((correction) => correction.id === id);
+    return toAdjustment(usage, { id, cost, correctionNumber: isRetry ? null : usage.nextNumber });
   });
+  if (result === null || payer === null) throw unknownUsage();
+  const { kilo_user_id, organization_id } = payer as Pick<
+    Adjustment,
+    'kilo_user_id' | 'organization_id'
+  >;
+  return { ...result, adjusts_usage_id: originalId, kilo_user_id, organization_id, cost };
+}
+
+function toAdjustment(
+  { original }: CorrectedUsage,
+  adjustment: { id: string; cost: number; correctionNumber: number | null },
+): UsageEvent {
+  const { provider, model, requested_model, inference_provider, project_id } = original;
   return {
-    ...result,
-    adjusts_usage_id: originalId,
+    id: adjustment.id,
     kilo_user_id: original.kilo_user_id,
     organization_id: original.organization_id,
-    cost,
+    cost: adjustment.cost,
+    provider,
+    model,
+    requested_model,
+    inference_provider,
+    project_id,
+    metadata: {
+      adjusts_usage_id: original.id,
+      correction_number: adjustment.correctionNumber,
+    },
   };
+}
+
+function unknownUsage(): LedgerError {
+  return new LedgerError(
+    'unknown_usage',
+    'usage_id names no usage row; if its period was archived, record a signed event instead',
+    { details: { field: 'usage_id' } },
+  );
 }

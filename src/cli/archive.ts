@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { toJsonInteger } from '../money.js';
 import { archiveUsage } from '../rollup/archive/archive.js';
 import { describeBlockers, planArchive } from '../rollup/archive/plan.js';
 import type { ArchivePlan, ArchiveReport } from '../rollup/archive/types.js';
@@ -56,17 +57,15 @@ async function archive(
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withMigratedDatabase(context, async (database) => {
-    const ledger = await database.ledger();
+  return withMigratedDatabase(context, async ({ url }) => {
     let bar: ReturnType<typeof startProgress> | null = null;
     try {
       const report = await archiveUsage({
-        url: database.url,
+        url,
         until: options.until,
         directory: options.out,
         withPersonalData: options.withPersonalData === true,
         waitMs: options.wait * 1000,
-        fold: () => ledger.fold(),
         onNotice: (message) => output.note(message),
         onProgress: ({ rowsDone, rowsExpected }) => {
           bar ??= startProgress(output, 'archive', rowsExpected, 'rows');
@@ -74,7 +73,7 @@ async function archive(
         },
       });
       output.answer(toDocument(report, options), describeReport(report, options));
-      return 0;
+      return report.failures.length === 0 ? 0 : 1;
     } finally {
       (bar as ReturnType<typeof startProgress> | null)?.stop();
     }
@@ -91,7 +90,8 @@ function toDocument(report: ArchiveReport, options: ArchiveCommandOptions) {
     files: report.files,
     files_taken_up: report.filesTakenUp,
     rows: report.rows,
-    cost_microdollars: Number(report.costMicrodollars),
+    cost_microdollars: toJsonInteger(report.costMicrodollars),
+    days_left: report.failures.map(({ period, message }) => ({ day: period, reason: message })),
     personal_data: options.withPersonalData === true,
     longest_transaction_ms: Math.round(report.longestTransactionMs),
     duration_ms: Math.round(report.durationMs),
@@ -110,6 +110,7 @@ function describeReport(report: ArchiveReport, options: ArchiveCommandOptions): 
       `${formatCount(report.days)} days (${report.from} to ${report.until}) moved to ` +
       `${formatCount(report.files)} files in ${options.out}${takenUp}`,
     `personal metadata ${personal}; events before ${report.horizon} are refused`,
+    ...report.failures.map(({ period, message }) => `left: ${period}: ${message}`),
   ].join('\n');
 }
 
@@ -120,8 +121,7 @@ async function plan(
   return withMigratedDatabase(context, async ({ url }) => {
     const made = await planArchive({ url, until: options.until, directory: options.out });
     context.output.answer(toPlanDocument(made, options), describePlan(made));
-    // Pending rows are drained by the archive itself.
-    return made.blockers.every(({ kind }) => kind === 'pending') ? 0 : 1;
+    return made.blockers.length + made.left.length === 0 ? 0 : 1;
   });
 }
 
@@ -136,21 +136,24 @@ function toPlanDocument(made: ArchivePlan, options: ArchiveCommandOptions) {
       day,
       state,
       raw_rows: rawRows,
-      cost_microdollars: costMicrodollars === null ? null : Number(costMicrodollars),
+      cost_microdollars: costMicrodollars === null ? null : toJsonInteger(costMicrodollars),
     })),
+    left: made.left,
     blockers: made.blockers,
   };
 }
 
 function describePlan(made: ArchivePlan): string {
   const [first] = made.days;
-  if (!first) return `nothing to archive until ${made.until}`;
+  const left = describeBlockers(made.left).map((line) => `left: ${line}`);
+  if (!first) return [`nothing to archive until ${made.until}`, ...left].join('\n');
   const rows = made.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
   const cost = made.days.reduce((sum, day) => sum + (day.costMicrodollars ?? 0n), 0n);
   return [
     `${formatCount(made.days.length)} days from ${first.day} to ${made.until}: ` +
       `${formatCount(rows)} rows, ${formatAmount(cost)}, as of their last verification`,
     `events before ${made.horizon} would be refused`,
+    ...left,
     ...describeBlockers(made.blockers).map((line) => `in the way: ${line}`),
   ].join('\n');
 }

@@ -1,11 +1,6 @@
 import { Option } from 'commander';
-import {
-  type BackfillProgress,
-  type BackfillReport,
-  planBackfill,
-  runBackfill,
-  setBackfillPaused,
-} from '../rollup/backfill.js';
+import { planBackfill, runBackfill, setBackfillPaused } from '../rollup/backfill.js';
+import type { BackfillProgress, BackfillReport } from '../rollup/backfillTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';

@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
@@ -8,6 +7,7 @@ import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
 import type { CommandContext, CommandStatus } from './context.js';
+import { requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
 import { toCommandError } from './output.js';
 
@@ -33,22 +33,13 @@ export async function openServer(
     return { url: environment.databaseUrl, embeddedDir: null, stop: async () => {} };
   }
   const { dataDir } = environment;
-  await requireDataDir(dataDir);
-  const server = await startEmbeddedPostgres({ dataDir });
-  return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
-}
-
-/** Makes the data directory. @throws LedgerError `unavailable` when it cannot be used */
-export async function requireDataDir(dataDir: string): Promise<void> {
+  const takeBack = await requireDataDir(dataDir);
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    const server = await startEmbeddedPostgres({ dataDir });
+    return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
   } catch (error) {
-    throw new LedgerError(
-      'unavailable',
-      `cannot use the data directory ${dataDir} (${(error as NodeJS.ErrnoException).code}); ` +
-        'set MICRODOLLAR_DATA_DIR to a directory that can be written',
-      { cause: error },
-    );
+    await takeBack();
+    throw error;
   }
 }
 

@@ -17,7 +17,25 @@ export interface Environment {
   pricesFile: string | null;
   /** Addresses and ranges whose `x-forwarded-for` is believed. */
   trustedProxies: string[];
+  gateway: GatewayEnvironment;
+  /** Of a graceful stop, from the signal to the end of the process, ms. */
+  shutdownMs: number;
 }
+
+export interface GatewayEnvironment {
+  /** More providers (JSON); docs/gateway.md. */
+  upstreamsFile: string | null;
+  /** Requests at once per payer and process. */
+  maxInFlight: number;
+  /** What becomes of the provider's work when its client leaves; null = as each API bills. */
+  onAbort: 'stop' | 'drain' | null;
+  /** Origins of pages that may call the gateway from a browser. */
+  corsOrigins: string[];
+}
+
+const DEFAULT_MAX_IN_FLIGHT = 64;
+const DEFAULT_SHUTDOWN_MS = 25_000;
+const MAX_SHUTDOWN_MS = 3_600_000;
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -38,11 +56,41 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       anthropic: readUpstream(env, 'MICRODOLLAR_ANTHROPIC'),
     },
     pricesFile: read(env, 'MICRODOLLAR_PRICES_FILE'),
-    trustedProxies: (read(env, 'MICRODOLLAR_TRUSTED_PROXIES') ?? '')
-      .split(',')
-      .map((address) => address.trim())
-      .filter((address) => address !== ''),
+    trustedProxies: readList(env, 'MICRODOLLAR_TRUSTED_PROXIES'),
+    gateway: {
+      upstreamsFile: read(env, 'MICRODOLLAR_UPSTREAMS_FILE'),
+      maxInFlight: readCount(env, 'MICRODOLLAR_MAX_IN_FLIGHT', DEFAULT_MAX_IN_FLIGHT, 100_000),
+      onAbort: readOnAbort(env),
+      corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
+    },
+    shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
   };
+}
+
+function readList(env: NodeJS.ProcessEnv, name: string): string[] {
+  const values = (read(env, name) ?? '').split(',').map((value) => value.trim());
+  return values.filter((value) => value !== '');
+}
+
+function readCount(env: NodeJS.ProcessEnv, name: string, otherwise: number, max: number): number {
+  const value = read(env, name);
+  if (value === null) return otherwise;
+  const count = /^\d{1,9}$/.test(value) ? Number(value) : 0;
+  if (count < 1 || count > max) throw invalid(name, `must be a whole number from 1 to ${max}`);
+  return count;
+}
+
+function readOnAbort(env: NodeJS.ProcessEnv): 'stop' | 'drain' | null {
+  const value = read(env, 'MICRODOLLAR_ON_ABORT');
+  if (value === null || value === 'stop' || value === 'drain') return value;
+  throw invalid('MICRODOLLAR_ON_ABORT', 'must be stop or drain');
+}
+
+/** As browsers send it: scheme, host and port, nothing after them. */
+function readOrigin(value: string): string {
+  if (value === '*') return value;
+  if (URL.canParse(value) && /^https?:\/\/[^/]+\/?$/.test(value)) return new URL(value).origin;
+  throw invalid('MICRODOLLAR_CORS_ORIGINS', 'must be origins like https://app.example.com, or *');
 }
 
 function readUpstream(env: NodeJS.ProcessEnv, prefix: string): { url?: string; key?: string } {

@@ -7,6 +7,15 @@ import type { Environment } from './environment.js';
 /** Between two looks for usage that had no price when it came and has one now. */
 const LATE_PRICING_INTERVAL_MS = 5 * 60_000;
 
+/** Of the time to stop, what is left for rows, journal and database after the last answer. */
+const SETTLING_SHARE = 0.2;
+const MAX_SETTLING_MS = 5_000;
+
+/** Of the time to stop, until when answers and other requests may end by themselves, ms. */
+export function timeToEndMs(shutdownMs: number): number {
+  return Math.floor(shutdownMs - Math.min(MAX_SETTLING_MS, shutdownMs * SETTLING_SHARE));
+}
+
 export interface MeteringGateway {
   plugin: ServerPlugin;
   /** For `operations.status` and the console. */
@@ -33,6 +42,14 @@ export async function openMeteringGateway(
     upstreams: environment.upstreams,
     trustedProxies: environment.trustedProxies,
     ownPricesFile: environment.pricesFile,
+    upstreamsFile: environment.gateway.upstreamsFile,
+    maxInFlightPerPayer: environment.gateway.maxInFlight,
+    onAbort: environment.gateway.onAbort,
+    corsOrigins: environment.gateway.corsOrigins,
+    limits: {
+      shutdownTimeoutMs: timeToEndMs(environment.shutdownMs),
+      drainsPerPayer: environment.gateway.maxInFlight,
+    },
   });
   let pricing: Promise<unknown> = Promise.resolve();
   const priceLate = () => {

@@ -1,6 +1,12 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { Step } from '../db/migrate/step.js';
-import { type MigrationPlan, migrate, planMigration, type StepProgress } from '../db/migrate.js';
+import {
+  type MigrateResult,
+  type MigrationPlan,
+  migrate,
+  planMigration,
+  type StepProgress,
+} from '../db/migrate.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, isContended, openServer } from './database.js';
 import { alignTable, type Output } from './output.js';
@@ -9,6 +15,7 @@ import { type Progress, startProgress } from './progress.js';
 interface MigrateCommandOptions {
   dryRun?: true;
   dropForeignKeys?: true;
+  countForeignRows?: boolean;
   lockTimeout?: number;
 }
 
@@ -20,6 +27,12 @@ export const registerMigrate: Register = (program, run) => {
     )
     .option('--dry-run', 'say what there is to do, its locks and its length, and do nothing')
     .option('--drop-foreign-keys', 'drop foreign keys that make usage writes wait for other rows')
+    .addOption(
+      new Option(
+        '--count-foreign-rows <on|off>',
+        'count usage rows that other programs insert at once; off while one keeps totals itself',
+      ).argParser(toSwitch),
+    )
     .option('--lock-timeout <ms>', 'longest wait for a lock; writers queue behind it', toMs)
     .action((options: MigrateCommandOptions) =>
       run((context) => withOwner(context, (url) => migrateOrPlan(context, url, options))),
@@ -49,36 +62,61 @@ async function migrateOrPlan(
   url: string,
   options: MigrateCommandOptions,
 ): Promise<CommandStatus> {
-  const dropForeignKeys = options.dropForeignKeys === true;
+  const choices = {
+    dropForeignKeys: options.dropForeignKeys,
+    countForeignRows: options.countForeignRows,
+  };
   if (options.dryRun) {
-    const plan = await planMigration(url, { dropForeignKeys });
+    const plan = await planMigration(url, choices);
     output.answer(planDocument(plan), describePlan(plan));
     return plan.problems.length === 0 ? 0 : 1;
   }
   const shown = showSteps(output);
   try {
-    const { applied, isAdopted, warnings } = await migrate(url, {
-      dropForeignKeys,
-      ...(options.lockTimeout === undefined ? {} : { lockTimeoutMs: options.lockTimeout }),
+    const result = await migrate(url, {
+      ...choices,
+      lockTimeoutMs: options.lockTimeout,
       log: (message) => output.note(message),
       onStep: shown.onStep,
     });
-    const text =
-      applied.length === 0
-        ? 'nothing to apply: the schema is up to date'
-        : applied.map((name) => `applied ${name}`).join('\n');
-    const next = isAdopted
-      ? ['adopted: reads stay on raw usage; next: `microdollar backfill`, then `verify`']
-      : [];
     output.answer(
-      { applied, adopted: isAdopted, warnings },
-      [text, ...next, ...warnings.map((warning) => `warning: ${warning}`)].join('\n'),
+      {
+        applied: result.applied,
+        adopted: result.isAdopted,
+        generation_raised: result.isGenerationRaised,
+        count_foreign_rows: result.countsForeignRows,
+        warnings: result.warnings,
+      },
+      describeResult(result),
     );
     return 0;
   } finally {
     shown.stop();
   }
 }
+
+function describeResult(result: MigrateResult): string {
+  const { applied, isAdopted, isGenerationRaised, countsForeignRows, warnings } = result;
+  return [
+    ...(applied.length === 0
+      ? ['nothing to apply: the schema is up to date']
+      : applied.map((name) => `applied ${name}`)),
+    ...(isAdopted
+      ? ['adopted: reads stay on raw usage; next: `microdollar backfill`, then `verify`']
+      : []),
+    ...(isGenerationRaised
+      ? ['transaction ids are of another cluster (a restored dump?): positions begin above them']
+      : []),
+    describeForeignRows(countsForeignRows),
+    ...warnings.map((warning) => `warning: ${warning}`),
+  ].join('\n');
+}
+
+const describeForeignRows = (areCounted: boolean) =>
+  areCounted
+    ? 'usage rows of other programs are counted at once'
+    : 'usage rows of other programs are counted by backfill or repair ' +
+      '(at once: --count-foreign-rows on)';
 
 /** A line for each step, and a bar while an index is built. */
 function showSteps(output: Output) {
@@ -102,8 +140,9 @@ function showSteps(output: Output) {
 function planDocument(plan: MigrationPlan) {
   return {
     dry_run: true,
-    adoption: plan.isAdoption,
+    adoption: plan.work === 'adopt',
     unapplied: plan.unapplied,
+    count_foreign_rows: plan.countsForeignRows,
     steps: plan.steps.map((step) => ({
       kind: step.kind,
       subject: step.subject,
@@ -117,11 +156,16 @@ function planDocument(plan: MigrationPlan) {
   };
 }
 
+const TITLES = {
+  adopt: 'this database has tables of its own: it would be adopted online, beside its writers',
+  upgrade: 'this database is of an older version: it would be changed online, beside its writers',
+  install: 'would be applied, in one transaction',
+  change: 'the schema is up to date; would be done, step by step',
+} as const;
+
 function describePlan(plan: MigrationPlan): string {
   if (plan.steps.length === 0) return ['nothing to do', ...remarks(plan)].join('\n');
-  const title = plan.isAdoption
-    ? 'this database has tables of its own: it would be adopted online, beside its writers'
-    : 'would be applied, in one transaction';
+  const title = TITLES[plan.work ?? (plan.unapplied.length === 0 ? 'change' : 'install')];
   const rows = plan.steps.map((step) => [step.duration, lockOf(step), kindOf(step), step.subject]);
   return [title, alignTable([['', 'lock', 'step', ''], ...rows]), ...remarks(plan)].join('\n');
 }
@@ -131,9 +175,15 @@ const kindOf = (step: Step) => step.kind.replaceAll('_', ' ');
 
 function remarks(plan: MigrationPlan): string[] {
   return [
+    describeForeignRows(plan.countsForeignRows),
     ...plan.warnings.map((warning) => `warning: ${warning}`),
     ...plan.problems.map((problem) => `in the way: ${problem}`),
   ];
+}
+
+function toSwitch(text: string): boolean {
+  if (text !== 'on' && text !== 'off') throw new InvalidArgumentError('must be on or off');
+  return text === 'on';
 }
 
 function toMs(text: string): number {

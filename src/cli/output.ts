@@ -1,6 +1,6 @@
 import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import { formatUsd } from '../money.js';
+import { exactIntegers, formatUsd } from '../money.js';
 
 /** Where a command writes; streams are given, so that tests can read them. */
 export interface Streams {
@@ -20,7 +20,7 @@ export class Output {
 
   /** The answer of a command, in both forms. */
   answer(document: unknown, text: string): void {
-    if (this.json) this.streams.stdout.write(`${JSON.stringify(document)}\n`);
+    if (this.json) this.streams.stdout.write(`${JSON.stringify(document, exactIntegers)}\n`);
     else if (text !== '') this.streams.stdout.write(`${text}\n`);
   }
 

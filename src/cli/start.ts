@@ -1,13 +1,15 @@
 import { rm } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
-import { LedgerError } from '../errors.js';
+import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import { type AdminKey, obtainAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { describeFailure, migrateDatabase, requireDataDir } from './database.js';
+import { describeFailure, migrateDatabase } from './database.js';
+import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
-import { openMeteringGateway } from './gateway.js';
+import { openMeteringGateway, timeToEndMs } from './gateway.js';
+import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 
 export const registerStart: Register = (program, run) => {
@@ -25,8 +27,11 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   const log = pino({ level: environment.logLevel, base: null }, pino.destination(2));
   const closers: Closer[] = [];
   const stopped = waitForSignal(log);
+  let deadline: NodeJS.Timeout | undefined;
   try {
-    await requireDataDir(environment.dataDir);
+    await requireOnlyStart(environment);
+    await requireFreeAddress(environment);
+    closers.push(await requireDataDir(environment.dataDir));
     const url = await openDatabase(environment, closers, log);
     const { applied } = await migrateDatabase(environment, url);
     if (applied.length > 0) log.info({ applied }, 'migrations applied');
@@ -36,15 +41,29 @@ async function start(context: CommandContext): Promise<CommandStatus> {
     log.info({ url: serving.url, pid: process.pid }, 'ready');
     const signal = await stopped.promise;
     log.info({ signal }, 'stopping');
+    deadline = endInTime(environment.shutdownMs, log);
   } finally {
     await closeAll(closers, log);
+    clearTimeout(deadline);
     stopped.cancel();
   }
   log.info('stopped');
   return 0;
 }
 
-/** DATABASE_URL, or the embedded server, which only one `start` serves from. */
+/** Of an embedded database, one `start` serves. */
+async function requireOnlyStart({ databaseUrl, dataDir }: Environment): Promise<void> {
+  const other = databaseUrl === null ? await readRuntime(dataDir) : null;
+  if (other === null) return;
+  throw new LedgerError(
+    'unavailable',
+    `the data directory ${dataDir} is in use: process ${other.process.pid} serves ` +
+      `${other.serverUrl ?? 'from it'}; stop it, or set another MICRODOLLAR_DATA_DIR`,
+    { details: { data_dir: dataDir, pid: other.process.pid } },
+  );
+}
+
+/** DATABASE_URL, or the embedded server, started again whenever it ends. */
 async function openDatabase(
   environment: Environment,
   closers: Closer[],
@@ -52,15 +71,6 @@ async function openDatabase(
 ): Promise<string> {
   if (environment.databaseUrl !== null) return environment.databaseUrl;
   const { dataDir } = environment;
-  const other = await readRuntime(dataDir);
-  if (other !== null) {
-    throw new LedgerError(
-      'unavailable',
-      `the data directory ${dataDir} is in use: process ${other.process.pid} serves ` +
-        `${other.serverUrl ?? 'from it'}; stop it, or set another MICRODOLLAR_DATA_DIR`,
-      { details: { data_dir: dataDir, pid: other.process.pid } },
-    );
-  }
   await writeRuntime(dataDir, null);
   closers.push(() => removeRuntime(dataDir));
   let server = await startEmbeddedPostgres({ dataDir });
@@ -122,6 +132,7 @@ async function serve(
     host,
     port,
     logLevel,
+    limits: { shutdownTimeoutMs: timeToEndMs(environment.shutdownMs) },
     plugins: [gateway.plugin, pagePlugin()],
     statusParts: { journal: gateway.journalStatus },
   });
@@ -131,19 +142,6 @@ async function serve(
   });
   if (environment.databaseUrl === null) await writeRuntime(environment.dataDir, serverUrl);
   return { url: serverUrl, adminKey };
-}
-
-function describeListenFailure(error: unknown, { host, port }: Environment): unknown {
-  const { code } = (error ?? {}) as NodeJS.ErrnoException;
-  const remedies: Record<string, string> = {
-    EADDRINUSE: `port ${port} on ${host} is in use; set PORT to a free one (PORT=0 picks one)`,
-    EACCES: `port ${port} on ${host} is not allowed to this user; set PORT above 1023`,
-    EADDRNOTAVAIL: `${host} is no address of this machine; set HOST`,
-    ENOTFOUND: `${host} is not known; set HOST`,
-  };
-  const message = code === undefined ? undefined : remedies[code];
-  if (message === undefined) return error;
-  return new LedgerError('unavailable', message, { details: { host, port }, cause: error });
 }
 
 function toDocument({ url, adminKey }: Serving, environment: Environment) {
@@ -194,6 +192,17 @@ function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(
       process.removeListener('SIGTERM', onSignal);
     },
   };
+}
+
+/**
+ * Ends the process when its time is up, before its orchestrator does: what was acknowledged is
+ * committed, or in the journal.
+ */
+function endInTime(shutdownMs: number, log: Logger): NodeJS.Timeout {
+  return setTimeout(() => {
+    log.fatal({ shutdownMs }, 'the time to stop is up; what is left is settled at the next start');
+    process.exit(EXIT_STATUS.unavailable);
+  }, shutdownMs);
 }
 
 /** In reverse; one that fails does not keep the others open, nor hide why we stop. */

@@ -21,36 +21,55 @@ export interface SettledRow {
   missing: string;
 }
 
-/** Whether payer `u` has Exa requests that its counter does not know yet. */
-export const hasExa = (scope: PayerScope): string => `exists (
-    ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
-  )`;
+/**
+ * Whether payer `u` has Exa requests that its counter does not know yet; asked of the payer only if
+ * anybody has any.
+ */
+export const hasExa = (
+  scope: PayerScope,
+): string => `(select exists (select from exa_usage_log)) and exists (
+      ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
+    )`;
 
 /** Counter row of part `p`: day of a user, in the payer's scope. */
 const counterOf = (scope: PayerScope): string => `d.kilo_user_id = p.user_id
       and ${scope.name === 'user' ? 'd.organization_id is null' : 'd.organization_id = p.id'}
       and d.usage_date = p.day`;
 
+/** Value of column `name` for the updated row `id`, from arrays side by side. */
+const fromArrays = (sums: string, name: string, id: string): string =>
+  `((select x.${name} from ${sums} as x))[array_position((select x.ids from ${sums} as x), ${id})]`;
+
 /**
  * Folds payers and answers what they have used, in one statement and one snapshot. Waits for
  * nothing: rows that others hold are skipped, and their payers are answered all the same.
  *
  * CTEs in reading order, after those of `payerMarks`:
- *   part     unsettled rows by payer, user and day; `settles`: ended in S, below the new mark (R2)
- *   day      parts to settle with their counter row, where it exists and was free
- *   fit      payers every counter row of which can take its part (R4: all or none)
+ *   part     unsettled rows by payer, user and day; `cost` of those that this fold settles: ended in
+ *            S, below the new mark (R2). One empty part for a payer without any
+ *   day      parts with their counter row, where it exists and was free; `fits`: every counter row of
+ *            the payer can take its part (R4: all or none)
+ *   folded   one row a payer
  *   day_sum, daily_updated, payer_sum, payer_updated   counter rows, then sum and mark together
  *
- * Counter rows are found by arrays of their ids, and by nothing else, so that no statistics can make
- * it a join that reads the table. The arrays are uncorrelated subqueries, which are not run
- * again for a row that moved on since S (EvalPlanQual). Never by ctid (R13).
+ * What is known of a payer is carried along: no CTE is searched for each row of another. Counter rows
+ * are found by arrays of their ids, and by nothing else, so that no statistics can make it a join
+ * that reads the table; the arrays are uncorrelated subqueries, which are not run again for a row
+ * that moved on since S (EvalPlanQual). Never by ctid (R13).
  */
 function settleText(scope: PayerScope): string {
   return `/* microdollar.settle ${scope.name} */
 with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
-  select u.id, m.user_id, m.day, m.settles, sum(m.cost) as cost, count(*) as depth
-  from payer as u
-  cross join lateral (
+  select u.id, min(u.microdollars_used) as used, min(u.new_below) as new_below,
+    min(u.new_except) as new_except, bool_or(u.has_exa) as has_exa, m.user_id, m.day,
+    coalesce(sum(m.cost) filter (where m.settles), 0) as cost,
+    count(*) filter (where m.settles) as rows_settling,
+    coalesce(sum(m.cost), 0) as tail_cost, count(m.cost) as tail_rows
+  from (
+    select u.*, ${hasExa(scope)} as has_exa
+    from payer as u
+  ) as u
+  left join lateral (
     select m.user_id, (m.created_at at time zone 'UTC')::date as day, m.cost, ${SETTLES} as settles
     from (
       ${unsettledRows(
@@ -60,12 +79,18 @@ with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
         'u',
       )}
     ) as m
-  ) as m
-  group by u.id, m.user_id, m.day, m.settles
+  ) as m on true
+  group by u.id, m.user_id, m.day
 ), day as materialized (
-  select p.id, p.cost, p.depth, d.id as counter_id,
-    p.cost = 0 or abs(d.total_cost_microdollars + p.cost) < ${COUNTER_LIMIT} as fits,
-    d.id is null and p.cost <> 0 and not exists (
+  select p.*, d.id as counter_id,
+    bool_and(
+      p.cost = 0
+      or (abs(p.cost) < ${COUNTER_LIMIT}
+        and abs(d.total_cost_microdollars + p.cost) < ${COUNTER_LIMIT}) is true
+    ) over payer
+      and abs(p.used + sum(p.cost) over payer) < ${COUNTER_LIMIT}
+      and abs(sum(p.cost) over payer) < ${COUNTER_LIMIT} as fits,
+    p.cost <> 0 and d.id is null and not exists (
       select
       from microdollar_usage_daily as d
       where ${counterOf(scope)}
@@ -78,51 +103,41 @@ with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
       and ${counterOf(scope)}
     for no key update of d skip locked
   ) as d on true
-  where p.settles
-), fit as materialized (
-  select d.id, sum(d.cost) as cost, sum(d.depth) as depth
+  window payer as (partition by p.id)
+), folded as materialized (
+  select d.id, min(d.used) as used, min(d.new_below) as new_below, min(d.new_except) as new_except,
+    bool_or(d.has_exa) as has_exa, sum(d.cost) as cost, sum(d.tail_cost) as tail_cost,
+    sum(d.tail_rows) as tail_rows, count(*) filter (where d.is_missing) as missing,
+    case when bool_and(d.fits) then sum(d.rows_settling) else 0 end as settled
   from day as d
   group by d.id
-  having bool_and(d.fits is true)
-    and abs(sum(d.cost) + (select u.microdollars_used from payer as u where u.id = d.id))
-      < ${COUNTER_LIMIT}
 ), day_sum as materialized (
-  select array_agg(d.counter_id) as ids, array_agg(d.cost) as costs
+  select array_agg(d.counter_id) as ids, array_agg(d.cost::bigint) as costs
   from day as d
-  where d.cost <> 0
-    and d.id in (select f.id from fit as f)
+  where d.fits
+    and d.cost <> 0
 ), daily_updated as (
   update microdollar_usage_daily as d
-  set total_cost_microdollars = d.total_cost_microdollars + ((select x.costs from day_sum as x))[
-      array_position((select x.ids from day_sum as x), d.id)]::bigint,
+  set total_cost_microdollars = d.total_cost_microdollars + ${fromArrays('day_sum', 'costs', 'd.id')},
     updated_at = now()
   where d.id = any ((select x.ids from day_sum as x)::uuid[])
 ), payer_sum as materialized (
-  select array_agg(f.id) as ids, array_agg(f.cost) as costs, array_agg(u.new_below) as belows,
-    array_agg(u.new_except::text) as excepts
-  from fit as f
-  join payer as u on u.id = f.id
+  select array_agg(f.id) as ids, array_agg(f.cost::bigint) as costs,
+    array_agg(f.new_below) as belows,
+    case when bool_or(f.new_except <> '{}') then array_agg(f.new_except::text) end as excepts
+  from folded as f
+  where f.settled > 0
 ), payer_updated as (
   update ${scope.payers} as u
-  set microdollars_used = u.microdollars_used + ((select x.costs from payer_sum as x))[
-      array_position((select x.ids from payer_sum as x), u.id)]::bigint,
-    settled_below = ((select x.belows from payer_sum as x))[
-      array_position((select x.ids from payer_sum as x), u.id)],
-    settled_except = ((select x.excepts from payer_sum as x))[
-      array_position((select x.ids from payer_sum as x), u.id)]::bigint[]
+  set microdollars_used = u.microdollars_used + ${fromArrays('payer_sum', 'costs', 'u.id')},
+    settled_below = ${fromArrays('payer_sum', 'belows', 'u.id')},
+    settled_except = case when (select x.excepts is null from payer_sum as x) then '{}'
+      else ${fromArrays('payer_sum', 'excepts', 'u.id')}::bigint[] end
   where u.id = any ((select x.ids from payer_sum as x)::${scope.idType}[])
 )
-select u.id::text as id, u.microdollars_used + coalesce(p.cost, 0) as balance,
-  ${hasExa(scope)} as has_exa,
-  coalesce(p.depth, 0) as depth,
-  coalesce((select f.depth from fit as f where f.id = u.id), 0) as settled,
-  (select count(*) from day as d where d.id = u.id and d.is_missing) as missing
-from payer as u
-left join lateral (
-  select sum(p.cost) as cost, sum(p.depth) as depth
-  from part as p
-  where p.id = u.id
-) as p on true`;
+select f.id::text as id, f.used + f.tail_cost as balance, f.has_exa, f.tail_rows as depth, f.settled,
+  f.missing
+from folded as f`;
 }
 
 /** The same answer without a fold, for payers that are left for later. */

@@ -22,8 +22,9 @@ import { Tails } from './tails.js';
 
 /** Callers that wait at once, up to which every payer is settled before they are answered. */
 const QUIET_CALLERS = 8;
-/** Payers of one statement: bounds its length and its locks. */
+/** Payers of one settle: bounds its length and its locks. Answers alone lock nothing. */
 const PAYERS_PER_STATEMENT = 100;
+const PAYERS_PER_ANSWER = 500;
 /** A younger open transaction may hold the mark; an older one becomes an exception (R3). */
 const YOUNG_XIDS = 64;
 /** A tail that is too long for one statement is settled in parts of so many rows. */
@@ -163,7 +164,7 @@ export class Settler {
     this.#running.add(scope);
     const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
     while (waiting.size > 0) {
-      const batch = new Map([...waiting].slice(0, PAYERS_PER_STATEMENT));
+      const batch = new Map([...waiting].slice(0, PAYERS_PER_ANSWER));
       for (const id of batch.keys()) waiting.delete(id);
       await this.#answer(scope, batch);
     }
@@ -179,6 +180,7 @@ export class Settler {
     for (const id of batch.keys()) {
       const isDue =
         (this.#options.settlesForAnswers ?? true) &&
+        fold.length < PAYERS_PER_STATEMENT &&
         this.#tails.mayFold(scope, id, nowMs, callers <= QUIET_CALLERS);
       (isDue ? fold : read).push(id);
     }

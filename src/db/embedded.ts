@@ -1,32 +1,46 @@
-import { accessSync, constants, realpathSync } from 'node:fs';
-import { createRoot, ownedByAnother, type Places, placesOf } from './embedded/cluster.js';
-import { heldBy } from './embedded/failures.js';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { discard, type Places, placesOf } from './embedded/cluster.js';
+import { failedFiles, heldBy } from './embedded/failures.js';
 import { Members, StartLock } from './embedded/membership.js';
 import type { EmbeddedPostgres, EmbeddedPostgresOptions } from './embedded/options.js';
-import { stopPostmaster } from './embedded/postmaster.js';
+import { findPostmaster, stopPostmaster } from './embedded/postmaster.js';
+import { requireUsableCluster } from './embedded/preflight.js';
 import { createDatabase, ensureRunning, START_TIMEOUT_MS } from './embedded/running.js';
 import { EmbeddedServer } from './embedded/server.js';
+import { removeEmptyDirs } from './emptyDirs.js';
 
 export type { EmbeddedPostgres, EmbeddedPostgresOptions } from './embedded/options.js';
 
 /**
  * A real PostgreSQL server of this process's own, on 127.0.0.1. Processes with the same data
  * directory share one server; the last one out stops it. What a killed process left running is
- * adopted; what it left half done is replaced.
+ * adopted; what it left half done is replaced. A first start that fails leaves nothing behind.
  *
- * @throws LedgerError `unavailable`, naming the directory, who holds it, and the remedy
+ * @throws LedgerError `unavailable`, on one line: the directory, the reason, and the remedy
  */
 export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
   const asked = placesOf(options.dataDir);
-  createRoot(asked);
-  // One name for one directory: processes are recognized by it.
-  const places = placesOf(realpathSync(options.dataDir));
+  let made: string | undefined;
+  try {
+    requireUsableCluster(options.dataDir, asked);
+    made = mkdirSync(asked.root, { recursive: true, mode: 0o755 });
+    // One name for one directory: processes are recognized by it.
+    return await join(placesOf(realpathSync(options.dataDir)), options);
+  } catch (error) {
+    if (made !== undefined) removeEmptyDirs(asked.root, made);
+    throw failedFiles(asked, error);
+  }
+}
+
+async function join(places: Places, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const deadline = Date.now() + (options.startTimeoutMs ?? START_TIMEOUT_MS);
-  const { members, lock } = openMembership(places);
+  const members = new Members(places.members);
+  const lock = new StartLock(places.lock);
   const release = await lock.acquire(deadline);
   if (!release) throw heldBy(places, lock.holder()?.pid, 'is starting or stopping its server');
+  const isNew = !existsSync(places.cluster);
   try {
     const running = await ensureRunning(places, members, options);
     const member = members.join();
@@ -39,18 +53,11 @@ export async function startEmbeddedPostgres(
       if (members.list().length === 0) await stopPostmaster(running.pid, places);
       throw error;
     }
+  } catch (error) {
+    // A cluster that never answered holds nothing of anybody's.
+    if (isNew && members.list().length === 0 && !findPostmaster(places)) discard(places);
+    throw error;
   } finally {
     release();
-  }
-}
-
-function openMembership(places: Places): { members: Members; lock: StartLock } {
-  try {
-    const opened = { members: new Members(places.members), lock: new StartLock(places.lock) };
-    accessSync(places.members, constants.W_OK);
-    accessSync(places.lock, constants.W_OK);
-    return opened;
-  } catch (cause) {
-    throw ownedByAnother(places, cause);
   }
 }

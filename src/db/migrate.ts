@@ -1,28 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { drizzle } from 'drizzle-orm/node-postgres';
-import { migrate as runMigrations } from 'drizzle-orm/node-postgres/migrator';
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
-import { adopt, needsAdoption, planAdoptionOf } from './migrate/adopt.js';
-import {
-  CONTENDED,
-  connectToMigrate,
-  explainFailure,
-  rootOf,
-  underLock,
-} from './migrate/connection.js';
-import { repairForeignXids } from './migrate/foreignXids.js';
-import {
-  findUnapplied,
-  MIGRATIONS_SCHEMA,
-  MIGRATIONS_TABLE,
-  type Migration,
-  migrationsFolder,
-  type Queryable,
-  readMigrationSql,
-} from './migrate/journal.js';
+import { adopt, findOnlineWork, type OnlineWork } from './migrate/adopt.js';
+import { applyMigrations } from './migrate/applyMigrations.js';
+import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
+import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
+import { planGeneration } from './migrate/generation.js';
+import { assertNotNewer, findUnapplied, type Queryable } from './migrate/journal.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
-import type { AdoptionPlan, Step } from './migrate/step.js';
 import {
   dropForeignKey,
   findWaitingForeignKeys,
@@ -30,116 +14,83 @@ import {
 } from './migrate/waitingForeignKeys.js';
 import { sqlStateOf } from './sqlstate.js';
 
+export { countsForeignRows } from './migrate/foreignRows.js';
+export { isKnownCluster } from './migrate/generation.js';
 export { assertMigrated } from './migrate/journal.js';
+export { type MigrationPlan, planMigration } from './migrate/planMigration.js';
 export type { StepProgress } from './migrate/runSteps.js';
 export type { Step } from './migrate/step.js';
 
 export interface MigrateOptions {
   /**
    * For one DDL lock; what waits behind the DDL waits no longer than this. Default 5,000 ms; while
-   * adopting 500 ms, which is below the server's deadlock timeout: rather us than a writer.
+   * changing tables online 500 ms, below the server's deadlock timeout: rather us than a writer.
    */
-  lockTimeoutMs?: number;
+  lockTimeoutMs?: number | undefined;
   /** For another process that is migrating. Default 600,000 ms. */
-  waitTimeoutMs?: number;
-  /** Tries after a lock timeout or deadlock. Default 10; while adopting 30 for each step. */
-  attempts?: number;
+  waitTimeoutMs?: number | undefined;
+  /** Tries after a lock timeout or deadlock. Default 10; while changing tables online 30 a step. */
+  attempts?: number | undefined;
   /** Adopt a database that has tables of its own. Default true; false: refuse with the remedy. */
-  adopt?: boolean;
+  adopt?: boolean | undefined;
   /** Drop foreign keys that make usage writes wait. Default false: warn of them. */
-  dropForeignKeys?: boolean;
-  log?: (message: string) => void;
-  /** Before each step of an adoption, awaited; and twice a second while an index is built. */
-  onStep?: (progress: StepProgress) => void | Promise<void>;
+  dropForeignKeys?: boolean | undefined;
+  /**
+   * Whether usage rows that other programs insert are counted at once (R7). Default: left as it
+   * is, which after installing is off.
+   */
+  countForeignRows?: boolean | undefined;
+  log?: ((message: string) => void) | undefined;
+  /** Before each step, awaited; and twice a second while an index is built. */
+  onStep?: ((progress: StepProgress) => void | Promise<void>) | undefined;
 }
 
 export interface MigrateResult {
   /** Names of the migrations that this call applied. */
   applied: string[];
-  /** Beside tables that were there before. */
+  /** Beside tables that were there before, of another program. */
   isAdopted: boolean;
+  /** Positions begin anew: this cluster's transaction ids are not those of the data (R6). */
+  isGenerationRaised: boolean;
+  /** Whether usage rows that other programs insert are counted at once. */
+  countsForeignRows: boolean;
   /** What the owner should know, each with its remedy. */
   warnings: string[];
 }
 
-/** What `migrate` would do now. */
-export interface MigrationPlan extends AdoptionPlan {
-  /** Names of the migrations that are not applied yet. */
-  unapplied: string[];
-  isAdoption: boolean;
-}
-
-const ADOPTION_LOCK_TIMEOUT_MS = 500;
-const ADOPTION_ATTEMPTS = 30;
+const ONLINE_LOCK_TIMEOUT_MS = 500;
+const ONLINE_ATTEMPTS = 30;
 
 /**
  * Brings the schema up to date. Migrations in /drizzle that are not applied yet are applied in one
- * transaction; a database that has tables of its own is adopted online instead, step by step
- * (docs/adr/0005-adopt-online.md). Any number of processes may call it at once: one works, the
- * others wait and find nothing to do. With nothing to apply it takes no lock and needs no right
- * but to read. Ended anywhere, it can be called again.
+ * transaction; a database that has tables of its own, or of a version before the log, is changed
+ * online instead, step by step (docs/adr/0005-adopt-online.md). In a cluster that the ledger does not
+ * know it raises the generation of positions (migrate/generation.ts). Any number of processes may
+ * call it at once: one works, the others wait and find nothing to do. With nothing to do it
+ * takes no lock and needs no right but to read. Ended anywhere, it can be called again.
  *
  * @throws LedgerError `unavailable` (unreachable, standby, locks held too long, adoption refused)
- *   or `internal` (server too old, role not permitted, a schema or data that cannot be adopted)
+ *   or `internal` (server too old, role not permitted, a schema or data that cannot be adopted, a
+ *   database that is newer than this program)
  */
 export async function migrate(url: string, options: MigrateOptions = {}): Promise<MigrateResult> {
-  const { log = () => {}, waitTimeoutMs = 600_000, dropForeignKeys = false } = options;
   const client = await connectToMigrate(url, options.lockTimeoutMs ?? 5_000);
   try {
-    let result: Pick<MigrateResult, 'applied' | 'isAdopted'> = { applied: [], isAdopted: false };
-    const warnings: string[] = [];
-    if ((await findUnapplied(client)).length > 0) {
-      result = await underLock(client, { waitTimeoutMs, log }, async () => {
-        // Under the lock: whoever had it before may have done the work.
-        const unapplied = await findUnapplied(client);
-        if (unapplied.length === 0) return { applied: [], isAdopted: false };
-        const isAdoption = await needsAdoption(client, unapplied);
-        if (isAdoption) warnings.push(...(await runAdoption(client, url, options)).warnings);
-        else await applyMigrations(client, unapplied, options);
-        const applied = unapplied.map((migration) => migration.name);
-        log(`applied ${applied.join(', ')}`);
-        return { applied, isAdopted: isAdoption };
-      });
-    }
-    await repairForeignXids(client, log);
-    if (dropForeignKeys) {
-      await underLock(client, { waitTimeoutMs, log }, () => dropWaiting(client, url, options));
-    }
-    const left = await findWaitingForeignKeys(client);
-    return { ...result, warnings: [...warnings, ...warnOfForeignKeys(left)] };
-  } catch (error) {
-    throw explainFailure(error);
-  } finally {
-    await client.end().catch(() => {});
-  }
-}
-
-/** What `migrate` would do, from the catalog alone: changes nothing, locks nothing. */
-export async function planMigration(
-  url: string,
-  options: { dropForeignKeys?: boolean } = {},
-): Promise<MigrationPlan> {
-  const client = await connectToMigrate(url, ADOPTION_LOCK_TIMEOUT_MS);
-  const { dropForeignKeys = false } = options;
-  try {
-    const unapplied = await findUnapplied(client);
-    const isAdoption = unapplied.length > 0 && (await needsAdoption(client, unapplied));
-    const keys = await findWaitingForeignKeys(client);
-    const plan = isAdoption
-      ? await planAdoptionOf(client, { dropForeignKeys })
-      : {
-          steps: [
-            ...unapplied.map(migrationStep),
-            ...(dropForeignKeys ? keys.map(dropForeignKey) : []),
-          ],
-          problems: [],
-          warnings: [],
-        };
+    await assertNotNewer(client);
+    const result = await upgrade(client, url, options);
+    const cluster = await knowCluster(client, url, options);
+    await applyChoices(client, url, options);
     return {
-      ...plan,
-      warnings: [...plan.warnings, ...(dropForeignKeys ? [] : warnOfForeignKeys(keys))],
-      unapplied: unapplied.map((migration) => migration.name),
-      isAdoption,
+      applied: result.applied,
+      isAdopted: result.work === 'adopt',
+      isGenerationRaised: cluster.isRaised,
+      countsForeignRows: await countsForeignRows(client),
+      warnings: [
+        ...result.warnings,
+        ...cluster.warnings,
+        ...(options.countForeignRows ? [DOUBLE_COUNT_WARNING] : []),
+        ...warnOfForeignKeys(await findWaitingForeignKeys(client)),
+      ],
     };
   } catch (error) {
     throw explainFailure(error);
@@ -153,73 +104,108 @@ export async function findForeignKeyWarnings(database: Queryable): Promise<strin
   return warnOfForeignKeys(await findWaitingForeignKeys(database));
 }
 
-function migrationStep(migration: Migration): Step {
-  return {
-    kind: 'apply_migration',
-    subject: migration.name,
-    tables: [],
-    lock: 'ACCESS EXCLUSIVE',
-    duration: 'quick',
-    statements: readMigrationSql(migration.name),
-  };
+interface Upgrade {
+  applied: string[];
+  work: OnlineWork | null;
+  warnings: string[];
 }
 
-function runOptions(url: string, options: MigrateOptions): RunOptions {
-  const given = options.lockTimeoutMs ?? ADOPTION_LOCK_TIMEOUT_MS;
-  return {
-    url,
-    lockTimeoutMs: given,
-    attempts: options.attempts ?? ADOPTION_ATTEMPTS,
-    log: options.log ?? (() => {}),
-    onStep: options.onStep ?? (() => {}),
-  };
+async function upgrade(client: pg.Client, url: string, options: MigrateOptions): Promise<Upgrade> {
+  const nothing: Upgrade = { applied: [], work: null, warnings: [] };
+  if ((await findUnapplied(client)).length === 0) return nothing;
+  return locked(client, options, async () => {
+    // Under the lock: whoever had it before may have done the work.
+    const unapplied = await findUnapplied(client);
+    if (unapplied.length === 0) return nothing;
+    const work = await findOnlineWork(client, unapplied);
+    let warnings: string[] = [];
+    if (work === null) {
+      await applyMigrations(client, unapplied, { log: () => {}, attempts: 10, ...given(options) });
+    } else {
+      if (work === 'adopt' && options.adopt === false) throw notAsked();
+      const run = await runOnline(client, url, options);
+      const dropForeignKeys = options.dropForeignKeys ?? false;
+      ({ warnings } = await adopt(client, { ...run, dropForeignKeys }));
+    }
+    const applied = unapplied.map((migration) => migration.name);
+    options.log?.(`applied ${applied.join(', ')}`);
+    return { applied, work, warnings };
+  });
 }
 
-async function runAdoption(
+function given({ log, attempts }: MigrateOptions) {
+  return { ...(log && { log }), ...(attempts && { attempts }) };
+}
+
+function notAsked(): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    'this database has tables of its own, and is not adopted yet: look at ' +
+      '`microdollar migrate --dry-run`, then run `microdollar migrate`',
+  );
+}
+
+/** Positions of this cluster, from now on; a role that may not see to it is told who may. */
+async function knowCluster(client: pg.Client, url: string, options: MigrateOptions) {
+  const warnings: string[] = [];
+  let isRaised = false;
+  try {
+    if ((await planGeneration(client)).length > 0) {
+      await locked(client, options, async () => {
+        const steps = await planGeneration(client, warnings);
+        await runSteps(client, steps, await runOnline(client, url, options));
+        isRaised = steps.some((step) => step.kind === 'raise_generation');
+      });
+    }
+  } catch (error) {
+    if (sqlStateOf(error) !== '42501') throw error;
+    warnings.push(
+      'positions are not known to be of this cluster (a restored dump?), and this role may not see ' +
+        'to it: run `microdollar migrate` as the owner, see MICRODOLLAR_MIGRATION_URL',
+    );
+  }
+  return { isRaised, warnings };
+}
+
+/** What the operator asked for beside the schema. */
+async function applyChoices(
   client: pg.Client,
   url: string,
   options: MigrateOptions,
-): Promise<{ warnings: string[] }> {
-  if (options.adopt === false) {
-    throw new LedgerError(
-      'unavailable',
-      'this database has tables of its own, and is not adopted yet: look at ' +
-        '`microdollar migrate --dry-run`, then run `microdollar migrate`',
-    );
-  }
-  const run = runOptions(url, options);
-  await client.query(`set lock_timeout = ${run.lockTimeoutMs}`);
-  return adopt(client, { ...run, dropForeignKeys: options.dropForeignKeys ?? false });
-}
-
-async function dropWaiting(client: pg.Client, url: string, options: MigrateOptions): Promise<void> {
-  const run = runOptions(url, options);
-  await client.query(`set lock_timeout = ${run.lockTimeoutMs}`);
-  await runSteps(client, (await findWaitingForeignKeys(client)).map(dropForeignKey), run);
-}
-
-/** All in one transaction: all or nothing. */
-async function applyMigrations(
-  client: pg.Client,
-  unapplied: readonly Migration[],
-  options: MigrateOptions,
 ): Promise<void> {
-  const attempts = options.attempts ?? 10;
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await runMigrations(drizzle(client), {
-        migrationsFolder: migrationsFolder(),
-        migrationsTable: MIGRATIONS_TABLE,
-        migrationsSchema: MIGRATIONS_SCHEMA,
-      });
-      return;
-    } catch (error) {
-      if (!CONTENDED.has(sqlStateOf(rootOf(error)) ?? '') || attempt >= attempts) throw error;
-      options.log?.(
-        `a table is in use (attempt ${attempt} of ${attempts}); trying again to apply ` +
-          unapplied.map((migration) => migration.name).join(', '),
-      );
-      await sleep(Math.min(200 * attempt, 2_000));
-    }
-  }
+  const plan = async () => [
+    ...(options.dropForeignKeys ? await findWaitingForeignKeys(client) : []).map(dropForeignKey),
+    ...(options.countForeignRows === undefined
+      ? []
+      : await planForeignRows(client, options.countForeignRows)),
+  ];
+  if ((await plan()).length === 0) return;
+  await locked(client, options, async () => {
+    await runSteps(client, await plan(), await runOnline(client, url, options));
+  });
+}
+
+function locked<Result>(
+  client: pg.Client,
+  { waitTimeoutMs = 600_000, log = () => {} }: MigrateOptions,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  return underLock(client, { waitTimeoutMs, log }, work);
+}
+
+/** Options of steps beside writers; sets the session's lock timeout to theirs. */
+async function runOnline(
+  client: pg.Client,
+  url: string,
+  options: MigrateOptions,
+): Promise<RunOptions> {
+  const lockTimeoutMs = options.lockTimeoutMs ?? ONLINE_LOCK_TIMEOUT_MS;
+  await client.query(`set lock_timeout = ${lockTimeoutMs}`);
+  return {
+    url,
+    lockTimeoutMs,
+    attempts: options.attempts ?? ONLINE_ATTEMPTS,
+    log: options.log ?? (() => {}),
+    onStep: options.onStep ?? (() => {}),
+  };
 }

@@ -60,6 +60,26 @@ export function isSwappedConnection(error: unknown): boolean {
   return SWAPPED_CONNECTION.has(sqlStateOf(error) ?? '');
 }
 
+/** The statement ran into its time. */
+export function isStatementTimeout(error: unknown): boolean {
+  return sqlStateOf(error) === '57014';
+}
+
+/** Someone else held a lock for too long. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlStateOf(error) === '55P03';
+}
+
+/** A row moved on after the snapshot of its transaction. */
+export function isSerializationFailure(error: unknown): boolean {
+  return sqlStateOf(error) === '40001';
+}
+
+/** A replica, or a role that may only read. */
+export function isReadOnlyRefusal(error: unknown): boolean {
+  return ['25006', '42501'].includes(sqlStateOf(error) ?? '');
+}
+
 const POOLER_REMEDY =
   'behind a pooler in transaction mode open the ledger with `preparedStatements: false`';
 

@@ -66,7 +66,7 @@ export async function fillDemo(
 }
 
 async function record(ledger: Ledger, events: UsageEvent[], report: FillReport): Promise<void> {
-  const results = await ledger.recordUsageBatch(events);
+  const results = await ledger.recordUsageBatch(events, { balance: false });
   for (const [index, result] of results.entries()) {
     if (result.status === 'rejected') throw result.error;
     if (result.status === 'duplicate') report.duplicates++;

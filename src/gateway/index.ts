@@ -1,14 +1,19 @@
 import type { ServerPlugin } from '../server/plugins.js';
-import { type DurabilityOptions, openDurability, type UsageSinkStatus } from './durable/index.js';
-import { createPricer, type Pricer, priceIntent, toWireFormat } from './prices/index.js';
-import { APIS } from './proxy/apis.js';
+import {
+  type DurabilityOptions,
+  type Intent,
+  openDurability,
+  type UsageSinkStatus,
+} from './durable/index.js';
+import { createPricer, type Pricer, priceIntent } from './prices/index.js';
+import { ENDPOINTS } from './proxy/endpoints.js';
 import type { GatewayOptions } from './proxy/options.js';
 import { createGatewayRoutes } from './proxy/routes.js';
-import { upstreamHost } from './proxy/upstreams.js';
+import { readUpstreamsFile } from './proxy/upstreamEntry.js';
+import { hostFor, listEntries } from './proxy/upstreams.js';
 
 /**
- * The metering proxies: `POST /v1/chat/completions`, `/v1/responses`, `/v1/messages`, and
- * `GET /v1/models`.
+ * The metering proxies; src/gateway/proxy/endpoints.ts lists them.
  * @throws LedgerError `invalid_request` for a URL or a trusted proxy that is none
  */
 export function createGateway(options: GatewayOptions): ServerPlugin {
@@ -17,7 +22,9 @@ export function createGateway(options: GatewayOptions): ServerPlugin {
 
 export interface OpenGatewayOptions
   extends Omit<DurabilityOptions, 'price'>,
-    Pick<GatewayOptions, 'upstreams' | 'trustedProxies' | 'limits'> {
+    Pick<GatewayOptions, 'upstreams' | 'trustedProxies' | 'onAbort' | 'corsOrigins' | 'limits'> {
+  /** More upstreams, JSON (docs/gateway.md). Default: none. */
+  upstreamsFile?: string | null;
   /** Own prices and multipliers, JSON (src/gateway/prices/README.md). Default: none. */
   ownPricesFile?: string | null;
 }
@@ -39,30 +46,44 @@ export interface OpenGateway {
  */
 export async function openGateway(options: OpenGatewayOptions): Promise<OpenGateway> {
   const { upstreams = {}, log } = options;
+  const upstreamEntries = options.upstreamsFile
+    ? readUpstreamsFile(options.upstreamsFile, process.env)
+    : [];
   const pricer = createPricer({
     ownPricesFile: options.ownPricesFile ?? null,
     onReloadError: ({ message }) =>
       log?.error({ reason: message }, 'the changed file of own prices is not used'),
   });
-  const hostOf = (apiKind: string) => {
-    const api = APIS.find(({ format }) => format === toWireFormat(apiKind));
-    return api === undefined ? null : upstreamHost(api.provider, upstreams[api.provider]?.url);
+  const entries = listEntries(upstreams, upstreamEntries);
+  /** Of an intent that a dead process left: where its request went. */
+  const hostOf = (intent: Intent) => {
+    const endpoint = ENDPOINTS.find(({ kind }) => kind === intent.api_kind);
+    if (endpoint?.use !== 'metered') return null;
+    return hostFor(entries, endpoint.provider, intent.requested_model);
   };
   const durability = await openDurability({
     ...options,
-    price: (intent) => priceIntent(pricer, intent, hostOf(intent.api_kind)),
+    price: (intent) => priceIntent(pricer, intent, hostOf(intent)),
   }).catch((error) => {
     pricer.close();
     throw error;
   });
-  const { sink, accounts, inFlight } = durability;
+  const { sink, accounts, inFlight, responses } = durability;
   const close = async () => {
     await durability.close();
     pricer.close();
   };
   let plugin: ServerPlugin;
   try {
-    plugin = createGateway({ ...options, sink, accounts, inFlight, pricer });
+    plugin = createGateway({
+      ...options,
+      upstreamEntries,
+      sink,
+      accounts,
+      inFlight,
+      responses,
+      pricer,
+    });
   } catch (error) {
     await close();
     throw error;

@@ -17,7 +17,7 @@ export type EventSink = (events: readonly UsageEvent[]) => Promise<LineOutcome[]
 /** Through the ledger: usage, rollup and balance together (I1). */
 export function ledgerSink(ledger: Ledger): EventSink {
   return async (events) => {
-    const results = await ledger.recordUsageBatch(events);
+    const results = await ledger.recordUsageBatch(events, { balance: false });
     return results.map((result): LineOutcome => {
       if (result.status !== 'rejected') return { status: result.status };
       return toRejection(result.error);

@@ -39,7 +39,8 @@ type FieldRule =
   | { kind: 'integer'; min: number; max: number }
   | { kind: 'number' }
   | { kind: 'boolean' }
-  | { kind: 'uuid' };
+  | { kind: 'uuid' }
+  | { kind: 'json'; maxLength: number };
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const MAX_SAFE = Number.MAX_SAFE_INTEGER;
@@ -93,7 +94,10 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   price_source: text(256),
   price_version: text(256),
   market_cost: { kind: 'integer', min: -MAX_COST, max: MAX_COST },
+  reported_cost: { kind: 'integer', min: -MAX_COST, max: MAX_COST },
+  usage_details: { kind: 'json', maxLength: 8_192 },
   adjusts_usage_id: { kind: 'uuid' },
+  correction_number: { kind: 'integer', min: 1, max: INT4_MAX },
   vercel_ip_latitude: number,
   vercel_ip_longitude: number,
 };
@@ -225,7 +229,26 @@ function readField(
     case 'uuid':
       if (typeof value !== 'string' || !UUID.test(value)) throw invalid(field, 'must be a UUID');
       return value.toLowerCase();
+    case 'json':
+      return readJson(field, value, rule.maxLength, cleaning);
   }
+}
+
+/** As text; a `jsonb` takes neither NUL nor half of a surrogate pair. */
+function readJson(field: string, value: unknown, maxLength: number, cleaning: Cleaning): string {
+  requireObject(value, field);
+  let json: string;
+  try {
+    const clean = (text: string) => readText(field, text, { maxLength }, cleaning);
+    json = JSON.stringify(value, (_key, each) => (typeof each === 'string' ? clean(each) : each));
+  } catch (error) {
+    throw error instanceof LedgerError ? error : invalid(field, 'must be an object of JSON values');
+  }
+  if (json.length > maxLength) {
+    throw invalid(field, `must have at most ${maxLength} characters as JSON, has ${json.length}`);
+  }
+  if (/\\u(0000|d[89a-f])/i.test(json)) throw invalid(field, 'has a name that is no text');
+  return json;
 }
 
 export function readText(

@@ -50,10 +50,19 @@ export type UsageMetadata = { [Name in LookupName]?: string | null } & {
   price_source?: string | null;
   price_version?: string | null;
   market_cost?: number | null;
+  /** Microdollars that the provider itself reported, also where they are not what is charged. */
+  reported_cost?: number | null;
+  /** What is doubtful of counts and cost, and what a price depends on where there was none. */
+  usage_details?: UsageDetails | null;
   adjusts_usage_id?: string | null;
+  /** With `adjusts_usage_id`: of the corrections of that row the n-th. */
+  correction_number?: number | null;
   vercel_ip_latitude?: number | null;
   vercel_ip_longitude?: number | null;
 };
+
+/** A JSON object of at most 8,192 characters. */
+export type UsageDetails = { readonly [name: string]: unknown };
 
 /** What became of one event. Time ISO 8601 UTC to the microsecond. */
 export interface RecordedEvent {

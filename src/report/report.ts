@@ -3,7 +3,7 @@ import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { parseInstant } from '../instant.js';
 import type { Metrics } from '../metrics.js';
-import { toSafeInteger, toUsdCents } from '../money.js';
+import { toExactInteger, toUsdCents } from '../money.js';
 import type { ReadMode } from '../schema/settings.js';
 import {
   type DailyRow,
@@ -87,7 +87,7 @@ export class Reports {
         ? []
         : {
             usage_date: row.usage_date,
-            total_cost_microdollars: toSafeInteger(row.total_cost_microdollars ?? 0),
+            total_cost_microdollars: toExactInteger(row.total_cost_microdollars ?? 0),
           },
     );
     return { days, source: describeSource(source, first) };

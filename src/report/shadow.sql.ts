@@ -1,5 +1,7 @@
 import type { Statement } from '../db/statement.js';
-import { DAILY_ROLLUP, periodOf } from '../schema/rollups.js';
+import { threeMonthWindow } from '../schema/rollups.js';
+import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../schema/unsettled.js';
+import { rawRows } from './report.sql.js';
 
 /** Days are inclusive; both null = the three-month window until `asOf` (null = now). */
 export interface ComparedRange {
@@ -18,43 +20,40 @@ export interface ComparisonRow {
   rollup_total: string;
 }
 
+const WINDOW = threeMonthWindow('coalesce($4::timestamptz, now())');
+
 /**
  * Raw usage and the rollup of one scope, day by day, in one statement and so in one snapshot: a
  * difference is never a race.
  *   compared_days  first and last day
  *   raw            raw rows and what was archived from them
- *   reported       the exact view
+ *   reported       the exact view, and not the statement that reads use: both are compared
  */
-const TEXT = `/* shadow.compare */
+function compareText(scope: PayerScope): string {
+  const days = {
+    from: '(select w.from_date from compared_days as w)',
+    until: '(select w.until_date from compared_days as w)',
+  };
+  const inScope =
+    scope === USER_SCOPE ? 'e.organization_id is null' : 'e.organization_id = $5::uuid';
+  return `/* shadow.compare */
 with compared_days as materialized (
-  select coalesce($2::date, ((coalesce($4::timestamptz, now()) at time zone 'UTC')::date
-      - interval '3 months')::date) as from_date,
-    coalesce($3::date, (coalesce($4::timestamptz, now()) at time zone 'UTC')::date) as until_date
+  select coalesce($2::date, ${WINDOW.from}) as from_date,
+    coalesce($3::date, ${WINDOW.until}) as until_date
 ),
 raw as (
-  select usage_date, sum(cost) as total
+  select r.usage_date, sum(r.cost) as total
   from (
-    select ${periodOf(DAILY_ROLLUP, 'e.created_at')} as usage_date, e.cost
-    from microdollar_usage as e, compared_days as w
-    where e.kilo_user_id = $1::text
-      and e.created_at >= w.from_date::timestamp at time zone 'UTC'
-      and e.created_at < (w.until_date + 1)::timestamp at time zone 'UTC'
-      and SCOPE
-    union all
-    select e.usage_date, e.archived_cost_microdollars
-    from microdollar_usage_daily as e, compared_days as w
-    where e.kilo_user_id = $1::text
-      and e.usage_date between w.from_date and w.until_date
-      and SCOPE
-  ) as parts
-  group by usage_date
+    ${rawRows({ scope, organization: '$5::uuid', ...days })}
+  ) as r
+  group by r.usage_date
 ),
 reported as (
   select e.usage_date, e.total_cost_microdollars as total
-  from microdollar_usage_daily_exact as e, compared_days as w
+  from microdollar_usage_daily_exact as e
   where e.kilo_user_id = $1::text
-    and e.usage_date between w.from_date and w.until_date
-    and SCOPE
+    and e.usage_date between ${days.from} and ${days.until}
+    and ${inScope}
 )
 select count(*) as days,
   count(*) filter (where coalesce(raw.total, 0) <> coalesce(reported.total, 0)) as different_days,
@@ -62,19 +61,19 @@ select count(*) as days,
   coalesce(sum(reported.total), 0)::text as rollup_total
 from raw
 full join reported on reported.usage_date = raw.usage_date`;
+}
+
+const PERSONAL_TEXT = compareText(USER_SCOPE);
+const ORGANIZATION_TEXT = compareText(ORGANIZATION_SCOPE);
 
 export function compareStatement(range: ComparedRange): Statement {
   const values: unknown[] = [range.kiloUserId, range.from, range.until, range.asOf];
   if (range.organizationId === null) {
-    return {
-      name: 'microdollar_shadow_personal',
-      text: TEXT.replaceAll('SCOPE', 'e.organization_id is null'),
-      values,
-    };
+    return { name: 'microdollar_shadow_personal', text: PERSONAL_TEXT, values };
   }
   return {
     name: 'microdollar_shadow_organization',
-    text: TEXT.replaceAll('SCOPE', 'e.organization_id = $5::uuid'),
+    text: ORGANIZATION_TEXT,
     values: [...values, range.organizationId],
   };
 }
@@ -84,11 +83,13 @@ export function compareStatement(range: ComparedRange): Statement {
  * the rows that follow random instants, so that the busy are compared more often.
  */
 export function randomUsersStatement(count: number): Statement {
+  const { from } = threeMonthWindow();
   return {
     name: 'microdollar_random_users',
     text: `/* shadow.randomUsers */
 with random_instants as materialized (
-  select now() - interval '90 days' * random() as at
+  select ${from}::timestamp at time zone 'UTC'
+      + (now() - ${from}::timestamp at time zone 'UTC') * random() as at
   from generate_series(1, $1::integer)
 )
 select u.kilo_user_id

@@ -1,7 +1,8 @@
 export interface DailyUsage {
   /** UTC calendar day, YYYY-MM-DD. */
   usage_date: string;
-  total_cost_microdollars: number;
+  /** Exact: a bigint past 2^53. */
+  total_cost_microdollars: number | bigint;
 }
 
 export interface DailyUsageQuery {

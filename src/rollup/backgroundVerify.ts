@@ -1,3 +1,4 @@
+import { type BackgroundTask, startTask } from '../background.js';
 import type { Metrics } from '../metrics.js';
 import { ROLLUPS, type Rollup } from '../schema/rollups.js';
 import { driftStatement, nextToVerifyStatement } from './coverage.sql.js';
@@ -11,78 +12,97 @@ const REST_RATIO = 4;
 const MIN_REST_MS = 200;
 /** Between the chunks of one period. */
 const CHUNK_REST_MS = 50;
+/** A period that failed is left alone for so long, so that it never keeps the others from their turn. */
+const FAILED_REST_MS = 10 * 60_000;
+
+export interface BackgroundVerifyOptions {
+  url: string;
+  /** Behind a pooler in transaction mode. */
+  viaPooler: boolean;
+  metrics: Metrics;
+  /** Told every failure, of a round or of one period. */
+  onError: (error: unknown, task: string, details?: object) => void;
+}
 
 /**
  * Verifies in the background, at a low rate, on one connection: today and yesterday first, which
  * renews the lease of the read switch; then periods that were built but never verified; then the
  * longest unverified. Harmless in several processes: what one has verified is not due for another.
  */
-export function startBackgroundVerify(
-  url: string,
-  metrics: Metrics,
-  onError: (error: Error) => void = () => {},
-): { stop(): Promise<void> } {
-  const database = openRollupDatabase(url, 1);
-  const abort = new AbortController();
-  let wake: () => void = () => {};
-  const sleep = (ms: number) =>
-    new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      timer.unref();
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-
-  async function run(): Promise<void> {
-    while (!abort.signal.aborted) {
-      let restMs = IDLE_INTERVAL_MS;
-      try {
-        for (const rollup of ROLLUPS) {
-          const workMs = await verifyNext(database, rollup, metrics, abort.signal);
-          if (workMs !== null) restMs = Math.max(MIN_REST_MS, workMs * REST_RATIO);
-        }
-      } catch (error) {
-        onError(error as Error);
+export function startBackgroundVerify(options: BackgroundVerifyOptions): BackgroundTask {
+  const database = openRollupDatabase(options.url, 1, options);
+  const verifiers = ROLLUPS.map((rollup) => new DuePeriods(database, rollup, options));
+  let restMs = IDLE_INTERVAL_MS;
+  const task = startTask({
+    name: 'verify',
+    intervalMs: () => restMs,
+    errorIntervalMs: IDLE_INTERVAL_MS,
+    onError: options.onError,
+    run: async (signal) => {
+      restMs = IDLE_INTERVAL_MS;
+      for (const verifier of verifiers) {
+        if (signal.aborted) return;
+        const workMs = await verifier.verifyNext(signal);
+        if (workMs !== null) restMs = Math.max(MIN_REST_MS, workMs * REST_RATIO);
       }
-      if (!abort.signal.aborted) await sleep(restMs);
-    }
-  }
-
-  const running = run();
+    },
+  });
   return {
+    ...task,
     async stop() {
-      abort.abort();
-      wake();
-      await running;
+      await task.stop();
       await database.close();
     },
   };
 }
 
-/** Verifies the period that is due; its duration in ms, or null when none is. */
-async function verifyNext(
-  database: RollupDatabase,
-  rollup: Rollup,
-  metrics: Metrics,
-  signal: AbortSignal,
-): Promise<number | null> {
-  const [next] = await database.query<{ period: string }>(nextToVerifyStatement(rollup));
-  let workMs: number | null = null;
-  if (next && !signal.aborted) {
-    const report = await verifyOn(
-      database,
-      { rollup, from: next.period, until: next.period, signal, restMs: CHUNK_REST_MS },
-      1,
-    );
-    metrics.verifiedRows.inc(report.rows);
-    workMs = report.durationMs;
+/** Periods of one rollup, as they fall due. */
+class DuePeriods {
+  readonly #database: RollupDatabase;
+  readonly #rollup: Rollup;
+  readonly #options: BackgroundVerifyOptions;
+  /** Until when a period that failed is left alone. */
+  readonly #failed = new Map<string, number>();
+
+  constructor(database: RollupDatabase, rollup: Rollup, options: BackgroundVerifyOptions) {
+    this.#database = database;
+    this.#rollup = rollup;
+    this.#options = options;
   }
-  const [drift] = await database.query<{ keys: string; microdollars: string }>(
-    driftStatement(rollup),
-  );
-  metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
-  metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
-  return workMs;
+
+  /** Verifies the period that is due; its duration in ms, or null when none is. */
+  async verifyNext(signal: AbortSignal): Promise<number | null> {
+    const { metrics } = this.#options;
+    const rollup = this.#rollup;
+    const [next] = await this.#database.query<{ period: string }>(
+      nextToVerifyStatement(rollup, this.#leftAlone()),
+    );
+    let workMs: number | null = null;
+    if (next) {
+      const report = await verifyOn(
+        this.#database,
+        { rollup, periods: [next.period], signal, restMs: CHUNK_REST_MS },
+        1,
+      );
+      metrics.verifiedRows.inc(report.rows);
+      for (const { period, message } of report.failures) {
+        this.#failed.set(period, performance.now() + FAILED_REST_MS);
+        this.#options.onError(new Error(message), 'verify', { rollup: rollup.name, period });
+      }
+      workMs = report.durationMs;
+    }
+    const [drift] = await this.#database.query<{ keys: string; microdollars: string }>(
+      driftStatement(rollup),
+    );
+    metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
+    metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
+    return workMs;
+  }
+
+  #leftAlone(): string[] {
+    for (const [period, untilMs] of this.#failed) {
+      if (untilMs <= performance.now()) this.#failed.delete(period);
+    }
+    return [...this.#failed.keys()];
+  }
 }

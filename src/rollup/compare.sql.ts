@@ -1,12 +1,15 @@
+import { COUNTER_LIMIT } from '../counter/marks.sql.js';
 import type { Statement } from '../db/statement.js';
 import { type Rollup, withinPeriod } from '../schema/rollups.js';
+import { isInCounters, lowWater, sameOrganization } from './settled.sql.js';
 
 /**
  * How the raw rows of a chunk are reached:
- * - `period`: every raw row of the period, by the index on created_at; users (after, until]
+ * - `period`: every raw row of the period, by the index on created_at
  * - `users`: the next `userLimit` users after `userAfter`, each by (kilo_user_id, created_at);
- *   for periods that are too large for one short transaction
+ *   for periods that are too large for one short statement
  * - `user`: one user alone, the same way
+ * Of one user at most `rowLimit` rows are read; who has more is `oversized`, and not compared here.
  */
 export type ChunkAccess = 'period' | 'users' | 'user';
 
@@ -17,6 +20,8 @@ export interface Chunk {
   userAfter: string | null;
   /** With access `users`. */
   userLimit: number;
+  /** With access `users` and `user`. */
+  rowLimit: number;
 }
 
 export interface Finding {
@@ -26,12 +31,14 @@ export interface Finding {
   raw_cost: string;
   archived_cost: string;
   row_total: string;
-  pending_cost: string;
+  unsettled_cost: string;
   /** Reported minus true, microdollars. */
   drift: string;
   raw_rows: string;
   /** Reported minus true number of requests; Exa only, else 0. */
   request_drift: string;
+  /** Whether a counter row can hold what is true. */
+  fits: boolean;
 }
 
 export interface ComparedRow {
@@ -46,6 +53,7 @@ export interface ComparedRow {
   wrong: string;
   wrong_cost: string;
   findings: Finding[] | null;
+  oversized: string[] | null;
   /** Access `users`: the last user of this chunk; null when there are no more. */
   user_until: string | null;
 }
@@ -53,107 +61,129 @@ export interface ComparedRow {
 /** Findings returned by one statement: bounds the memory of the process. */
 export const FINDINGS_PER_CHUNK = 500;
 
-/** Parameters of a statement: period, user, limit. */
-const PARAMETERS: Record<ChunkAccess, number> = { period: 1, user: 2, users: 3 };
+/** Whether a counter row can hold it: 64 bits of cost, 32 of requests. */
+export function fitsCounter(rollup: Rollup, cost: string, requests: string): string {
+  const fits = `abs(${cost}) < ${COUNTER_LIMIT}`;
+  return rollup.countsRequests ? `(${fits} and ${requests} <= 2147483647)` : `(${fits})`;
+}
 
-/** Rows that were missing and could not be inserted: someone else came first. */
-const CONFLICTS = `(
-    select count(*) from compared where id is null and (drift <> 0 or request_drift <> 0)
-  ) - (select count(*) from inserted)`;
-
-/** Adopted months: their charged part was decided request by request. */
-const MISCHARGED = `c.total_charged_microdollars
-      <> greatest(0, c.total_cost_microdollars - c.free_allowance_microdollars)`;
-
-const NO_ORGANIZATION = `'00000000-0000-0000-0000-000000000000'::uuid`;
+const PARAMETERS: Record<ChunkAccess, (chunk: Chunk) => unknown[]> = {
+  period: ({ period }) => [period],
+  user: ({ period, userAfter, rowLimit }) => [period, userAfter, rowLimit],
+  users: ({ period, userAfter, rowLimit, userLimit }) => [period, userAfter, rowLimit, userLimit],
+};
 
 /**
  * Compares raw rows with what is reported, by key, in one snapshot and in both directions: a key
- * may have raw rows, a counter row, pending rows, or any of them (wrong, missing, orphan).
+ * may have raw rows, a counter row, or both (wrong, missing, orphan).
  *
  * CTEs in reading order:
- *   block     access `users`: the next users that have raw rows, by loose index scan
- *   raw       sums by key
- *   counter, pending   what is reported
- *   compared  full join; drift = row + pending - raw - archived
- *   inserted  `build`: rows that are missing, with total = raw - pending of this same snapshot
+ *   low_water  see settled.sql.ts
+ *   block      access `users`: the next users that have raw rows, by loose index scan
+ *   part       sums by key; rows that may be unsettled apart, by position: the one scan of raw rows
+ *   oversized  users with more than `rowLimit` rows: left out
+ *   raw        sums by key, and which part of them is in the counters
+ *   counter    the counter rows of the same users
+ *   compared   full join; drift = row + unsettled - raw - archived = row - settled - archived
+ *   inserted   `build`: rows that are missing, with the settled total of this same snapshot
  *
- * Why the insert is right without a lock: pending rows of a key without a row are not drained; a
- * writer that begins later sees no row and, while this transaction holds the key's shared lock
- * (guard trigger), cannot create it, so it appends; one that created the row first makes the
- * insert a conflict, and the key is looked at again.
+ * Why the insert is right without a lock: nobody settles a row of a key without a counter row, or
+ * writes it in place; who begins later cannot create that row while this transaction holds the
+ * key's shared lock (guard trigger); who created it first makes the insert a conflict, and the
+ * key is looked at again.
  */
 export function compareStatement(rollup: Rollup, chunk: Chunk, build: boolean): Statement {
   const { access } = chunk;
-  const users = access === 'users';
-  const requests = rollup.countsRequests;
   return {
     name: `microdollar_compare_${rollup.name}_${access}_${build ? 'build' : 'verify'}`,
     text: `/* microdollar.${build ? 'backfill' : 'verify'} */
-with recursive ${users ? blockCtes(rollup) : ''}raw as materialized (
-  ${users ? rawByBlock(rollup) : rawByPeriod(rollup, access === 'user')}
+with recursive ${lowWater(rollup.log)}, ${access === 'users' ? `${blockCtes(rollup)}, ` : ''}part as materialized (
+  ${access === 'users' ? partsOfBlock(rollup) : partsOf(rollup, access)}
+), oversized as materialized (
+  ${access === 'period' ? 'select null::text as kilo_user_id where false' : OVERSIZED}
+), raw as materialized (
+  select p.kilo_user_id, p.organization_id, sum(p.cost) as cost, sum(p.row_count) as row_count,
+    coalesce(sum(p.cost) filter (where p.is_settled), 0) as settled_cost,
+    coalesce(sum(p.requests) filter (where p.is_settled), 0) as settled_requests
+  from (select p.*, ${isInCounters(rollup.log, 'p')} as is_settled from part as p) as p
+  where p.kilo_user_id not in (select o.kilo_user_id from oversized as o)
+  group by p.kilo_user_id, p.organization_id
 ), counter as materialized (
-  select c.id, c.kilo_user_id, c.organization_id, c.total_cost_microdollars as total,
-    ${rollup.archivedCost} as archived, ${requests ? 'c.request_count' : '0'} as requests,
-    ${requests ? MISCHARGED : 'false'} as is_mischarged
-  from ${rollup.name} as c
+  ${counterRows(rollup)}
   where c.${rollup.periodColumn} = $1::date
     and ${userRange('c', access)}
-), pending as materialized (
-  select p.kilo_user_id, p.organization_id, sum(p.cost_microdollars) as cost,
-    sum(p.request_count) as requests,
-    (array_agg(p.free_allowance_microdollars order by p.xid))[1] as free_allowance
-  from microdollar_usage_pending as p
-  where p.${rollup.pendingColumn} = $1::date
-    and ${userRange('p', access)}
-  group by p.kilo_user_id, p.organization_id
-), compared as materialized (
-  select coalesce(r.kilo_user_id, c.kilo_user_id, p.kilo_user_id) as kilo_user_id,
-    coalesce(r.organization_id, c.organization_id, p.organization_id) as organization_id,
-    c.id, coalesce(r.cost, 0) as raw_cost, coalesce(r.row_count, 0) as raw_rows,
-    coalesce(c.archived, 0) as archived, coalesce(c.total, 0) as total,
-    coalesce(p.cost, 0) as pending_cost, p.free_allowance,
-    coalesce(c.total, 0) + coalesce(p.cost, 0) - coalesce(r.cost, 0) - coalesce(c.archived, 0)
-      as drift,
-    ${requests ? 'coalesce(c.requests, 0) + coalesce(p.requests, 0) - coalesce(r.requests, 0)' : '0'}
-      as request_drift,
-    coalesce(c.is_mischarged, false) as is_mischarged,
-    coalesce(r.requests, 0) - coalesce(p.requests, 0) as missing_requests
-  from raw as r
-  full join counter as c
-    on c.kilo_user_id = r.kilo_user_id
-    and coalesce(c.organization_id, ${NO_ORGANIZATION})
-      = coalesce(r.organization_id, ${NO_ORGANIZATION})
-  full join pending as p
-    on p.kilo_user_id = coalesce(r.kilo_user_id, c.kilo_user_id)
-    and coalesce(p.organization_id, ${NO_ORGANIZATION})
-      = coalesce(r.organization_id, c.organization_id, ${NO_ORGANIZATION})
-), inserted as (
+    and c.kilo_user_id not in (select o.kilo_user_id from oversized as o)
+), ${comparedCte(rollup)}, inserted as (
   ${build ? insertMissing(rollup) : 'select null as id where false'}
 ), wrong as materialized (
   select *
   from compared
   where (drift <> 0 or request_drift <> 0 or is_mischarged)
-    ${build ? 'and id is not null' : ''}
+    ${build ? 'and (id is not null or not fits)' : ''}
 )
 select (select coalesce(sum(raw_rows), 0) from compared) as raw_rows,
   (select coalesce(sum(raw_cost), 0) from compared) as raw_cost,
   (select count(*) from compared) as keys,
   (select count(*) from inserted) as inserted,
   ${build ? CONFLICTS : '0'} as conflicts,
-  (select count(*) from wrong) as wrong,
+  ${findingsColumns()},
+  (select array_agg(o.kilo_user_id) from oversized as o) as oversized,
+  ${access === 'users' ? '(select until_user from block_end)' : 'null::text'} as user_until`,
+    values: PARAMETERS[access](chunk),
+  };
+}
+
+/** Adopted months: their charged part was decided request by request. */
+const MISCHARGED = `c.total_charged_microdollars
+      <> greatest(0, c.total_cost_microdollars - c.free_allowance_microdollars)`;
+
+/** Counter rows `c`, without a condition. */
+export function counterRows(rollup: Rollup): string {
+  const requests = rollup.countsRequests;
+  return `select c.id, c.kilo_user_id, c.organization_id, c.total_cost_microdollars as total,
+    ${rollup.archivedCost} as archived, ${requests ? 'c.request_count' : '0'} as requests,
+    ${requests ? MISCHARGED : 'false'} as is_mischarged
+  from ${rollup.name} as c`;
+}
+
+/** `compared`, of `raw` and `counter`. */
+export function comparedCte(rollup: Rollup): string {
+  const requestDrift = rollup.countsRequests
+    ? 'coalesce(c.requests, 0) - coalesce(r.settled_requests, 0)'
+    : '0';
+  return `compared as materialized (
+  select coalesce(r.kilo_user_id, c.kilo_user_id) as kilo_user_id,
+    coalesce(r.organization_id, c.organization_id) as organization_id,
+    c.id, coalesce(r.cost, 0) as raw_cost, coalesce(r.row_count, 0) as raw_rows,
+    coalesce(c.archived, 0) as archived, coalesce(c.total, 0) as total,
+    coalesce(r.cost, 0) - coalesce(r.settled_cost, 0) as unsettled_cost,
+    coalesce(c.total, 0) - coalesce(r.settled_cost, 0) - coalesce(c.archived, 0) as drift,
+    ${requestDrift} as request_drift, coalesce(c.is_mischarged, false) as is_mischarged,
+    coalesce(r.settled_requests, 0) as settled_requests,
+    ${fitsCounter(
+      rollup,
+      'coalesce(r.settled_cost, 0) + coalesce(c.archived, 0)',
+      'coalesce(r.settled_requests, 0)',
+    )} as fits
+  from raw as r
+  full join counter as c
+    on c.kilo_user_id = r.kilo_user_id
+    and ${sameOrganization('c', 'r')}
+)`;
+}
+
+/** What was found, of `wrong`. */
+export function findingsColumns(): string {
+  return `(select count(*) from wrong) as wrong,
   (select coalesce(sum(abs(drift)), 0) from wrong) as wrong_cost,
   (select json_agg(w) from (
     select kilo_user_id, organization_id, id as counter_id, raw_cost::text,
-      archived::text as archived_cost, total::text as row_total, pending_cost::text,
-      drift::text, raw_rows::text, request_drift::text
+      archived::text as archived_cost, total::text as row_total, unsettled_cost::text,
+      drift::text, raw_rows::text, request_drift::text, fits
     from wrong
-    order by kilo_user_id, organization_id
+    order by fits desc, kilo_user_id, organization_id
     limit ${FINDINGS_PER_CHUNK}
-  ) as w) as findings,
-  ${users ? '(select until_user from block_end)' : 'null::text'} as user_until`,
-    values: [chunk.period, chunk.userAfter, chunk.userLimit].slice(0, PARAMETERS[access]),
-  };
+  ) as w) as findings`;
 }
 
 /** Users with raw rows, one index descent each; `block_end` is null in the last block. */
@@ -172,37 +202,60 @@ function blockCtes(rollup: Rollup): string {
   ), b.place + 1
   from block as b
   where b.kilo_user_id is not null
-    and b.place < $3::integer
+    and b.place < $4::integer
 ), block_end as materialized (
-  select case when count(kilo_user_id) = $3::integer then max(kilo_user_id) end as until_user
+  select case when count(kilo_user_id) = $4::integer then max(kilo_user_id) end as until_user
   from block
-), `;
+)`;
 }
 
-function rawByPeriod(rollup: Rollup, ofUser: boolean): string {
-  return `select s.kilo_user_id, s.organization_id, sum(s.cost) as cost, count(*) as row_count,
-    count(*) filter (where s.cost <> 0) as requests
-  from ${rollup.source} as s
-  where ${withinPeriod(rollup, 's.created_at', '$1::date')}
-    ${ofUser ? 'and s.kilo_user_id = $2::text' : ''}
-  group by s.kilo_user_id, s.organization_id`;
+/** Rows below the low-water mark are one part of their key, the others one a position. */
+export const POSITION = `case when s.position >= (select w.position from low_water as w)
+      then s.position end`;
+export const SUMS = `sum(s.cost) as cost, count(*) as row_count,
+    count(*) filter (where s.cost <> 0) as requests`;
+const OVERSIZED = `select p.kilo_user_id
+  from part as p
+  group by p.kilo_user_id
+  having sum(p.row_count) > $3::integer`;
+
+function partsOf(rollup: Rollup, access: 'period' | 'user'): string {
+  const rows =
+    access === 'period'
+      ? `${rollup.source} as s
+  where ${withinPeriod(rollup, 's.created_at', '$1::date')}`
+      : `(
+    select s.kilo_user_id, s.organization_id, s.position, s.cost
+    from ${rollup.source} as s
+    where s.kilo_user_id = $2::text
+      and ${withinPeriod(rollup, 's.created_at', '$1::date')}
+    limit $3::integer + 1
+  ) as s`;
+  return `select s.kilo_user_id, s.organization_id, ${POSITION} as position,
+    ${SUMS}
+  from ${rows}
+  group by 1, 2, 3`;
 }
 
-function rawByBlock(rollup: Rollup): string {
-  return `select b.kilo_user_id, s.organization_id, s.cost, s.row_count, s.requests
+function partsOfBlock(rollup: Rollup): string {
+  return `select b.kilo_user_id, s.organization_id, s.position, s.cost, s.row_count, s.requests
   from block as b
   cross join lateral (
-    select s.organization_id, sum(s.cost) as cost, count(*) as row_count,
-      count(*) filter (where s.cost <> 0) as requests
-    from ${rollup.source} as s
-    where s.kilo_user_id = b.kilo_user_id
-      and ${withinPeriod(rollup, 's.created_at', '$1::date')}
-    group by s.organization_id
+    select s.organization_id, ${POSITION} as position,
+    ${SUMS}
+    from (
+      select s.organization_id, s.position, s.cost
+      from ${rollup.source} as s
+      where s.kilo_user_id = b.kilo_user_id
+        and ${withinPeriod(rollup, 's.created_at', '$1::date')}
+      limit $3::integer + 1
+    ) as s
+    group by 1, 2
   ) as s
   where b.kilo_user_id is not null`;
 }
 
-/** Counter and pending rows between the blocks' users belong to a block too: orphans. */
+/** Counter rows between the blocks' users belong to a block too: orphans. */
 function userRange(alias: string, access: ChunkAccess): string {
   if (access === 'period') return 'true';
   if (access === 'user') return `${alias}.kilo_user_id = $2::text`;
@@ -211,29 +264,33 @@ function userRange(alias: string, access: ChunkAccess): string {
       or ${alias}.kilo_user_id <= (select until_user from block_end))`;
 }
 
+const IS_MISSING = 'id is null and fits and (drift <> 0 or request_drift <> 0)';
+
+/** Rows that were missing and could not be inserted: someone else came first. */
+const CONFLICTS = `(
+    select count(*) from compared where ${IS_MISSING}
+  ) - (select count(*) from inserted)`;
+
+/** In the order of keys: two backfills that insert the same ones cannot wait in a circle. */
 function insertMissing(rollup: Rollup): string {
-  if (rollup.name === 'exa_monthly_usage') {
-    // The allowance is that of the month's first request; where its row is lost, the earliest
-    // pending one, else the default. Balances are proven apart (verify --balances).
-    return `insert into exa_monthly_usage (kilo_user_id, organization_id, month,
-    total_cost_microdollars, total_charged_microdollars, request_count,
-    free_allowance_microdollars)
-  select kilo_user_id, organization_id, $1::date, -drift,
-    greatest(0, -drift - coalesce(free_allowance, 10000000)), missing_requests,
-    coalesce(free_allowance, 10000000)
-  from compared
-  where id is null
-    and (drift <> 0 or request_drift <> 0)
+  const from = `from compared
+  where ${IS_MISSING}
+  order by kilo_user_id, organization_id
   on conflict do nothing
   returning id`;
-  }
-  return `insert into microdollar_usage_daily
+  if (!rollup.countsRequests) {
+    return `insert into microdollar_usage_daily
     (kilo_user_id, organization_id, usage_date, total_cost_microdollars)
   select kilo_user_id, organization_id, $1::date, -drift
-  from compared
-  where id is null
-    and drift <> 0
-  order by kilo_user_id
-  on conflict do nothing
-  returning id`;
+  ${from}`;
+  }
+  return `insert into exa_monthly_usage (kilo_user_id, organization_id, month,
+    total_cost_microdollars, total_charged_microdollars, request_count,
+    free_allowance_microdollars)
+  select kilo_user_id, organization_id, $1::date, -drift, greatest(0, -drift - ${ALLOWANCE}),
+    settled_requests, ${ALLOWANCE}
+  ${from}`;
 }
+
+/** The month's row is made here, so with the allowance of the settings. */
+const ALLOWANCE = `(select s.exa_free_allowance_microdollars from ledger_settings as s)`;

@@ -1,17 +1,14 @@
 import type { Query } from '../db/query.js';
-import { sqlStateOf } from '../db/sqlstate.js';
+import { isLockTimeout, isStatementTimeout } from '../db/sqlstate.js';
 import type { Rollup } from '../schema/rollups.js';
+import type { ChunkSizer } from './chunkSizer.js';
 import { type Chunk, type ComparedRow, compareStatement, type Finding } from './compare.sql.js';
+import type { RollupDatabase } from './database.js';
+import { expectRows } from './expectRows.js';
+import { compareInSlices } from './slices.js';
 
-const STATEMENT_TIMEOUT = '57014';
-const LOCK_TIMEOUT = '55P03';
-
-/** Aimed length of one chunk's statement. */
-const TARGET_MS = 700;
-const MIN_USERS = 1;
-const MAX_USERS = 200_000;
-/** Raw rows that one statement groups well within its time, before anything was measured. */
-const INITIAL_ROWS_PER_STATEMENT = 300_000;
+/** `isLarge`: its rows are too many for one short statement. */
+export type ChunkFinding = Finding & { isLarge: boolean };
 
 export interface ComparedChunk {
   rawRows: number;
@@ -21,7 +18,7 @@ export interface ComparedChunk {
   conflicts: number;
   wrong: number;
   wrongCost: bigint;
-  findings: Finding[];
+  findings: ChunkFinding[];
   /** The last user of the chunk; null when the period is done. */
   userUntil: string | null;
   durationMs: number;
@@ -29,94 +26,104 @@ export interface ComparedChunk {
   isBlocked: boolean;
 }
 
-/**
- * Chooses chunks that end within the target: a whole period by one index scan where it is small
- * enough, else blocks of users, growing slowly and shrinking fast. One per worker.
- */
-export class ChunkSizer {
-  #users = 2_000;
-  #rowsPerStatement = INITIAL_ROWS_PER_STATEMENT;
-  #blocksOnly = new Set<string>();
+type Database = Pick<RollupDatabase, 'query' | 'transaction'>;
 
-  get users(): number {
-    return this.#users;
-  }
-
-  usesPeriod(period: string, expectedRows: number): boolean {
-    return !this.#blocksOnly.has(period) && expectedRows <= this.#rowsPerStatement;
-  }
-
-  observeBlock(durationMs: number): void {
-    if (durationMs > TARGET_MS) this.#users = Math.max(MIN_USERS, Math.floor(this.#users / 2));
-    else if (durationMs < TARGET_MS / 2) {
-      this.#users = Math.min(MAX_USERS, Math.ceil(this.#users * 1.25));
-    }
-  }
-
-  observePeriod(rows: number, durationMs: number): void {
-    if (rows < 10_000) return;
-    const affordable = (rows / Math.max(durationMs, 1)) * TARGET_MS;
-    this.#rowsPerStatement = Math.min(affordable, this.#rowsPerStatement * 1.25);
-  }
-
-  /** A statement ran into its timeout. */
-  observeTimeout(period: string, wasPeriod: boolean): void {
-    if (wasPeriod) this.#blocksOnly.add(period);
-    else this.#users = Math.max(MIN_USERS, Math.floor(this.#users / 4));
-  }
-}
-
-/** Compares one user's part of a period: one chunk. */
+/** Compares one user's part of a period. */
 export async function compareUser(
-  query: Query,
+  database: Database,
   rollup: Rollup,
-  period: string,
-  kiloUserId: string,
+  sizer: ChunkSizer,
+  { period, kiloUserId }: { period: string; kiloUserId: string },
 ): Promise<ComparedChunk> {
+  const chunk = { period, access: 'user', userAfter: kiloUserId, userLimit: 1 } as const;
   const startedAt = performance.now();
-  const chunk: Chunk = { period, access: 'user', userAfter: kiloUserId, userLimit: 1 };
-  const compared = await compareChunk(query, rollup, chunk, false);
-  return { ...compared, durationMs: performance.now() - startedAt, isBlocked: false };
+  const compare = (rowLimit: number) =>
+    compareChunk(database.query, rollup, { ...chunk, rowLimit }, false);
+  const compared = await compare(sizer.rowLimit).catch((error) => {
+    if (!isStatementTimeout(error)) throw error;
+    return compare(0);
+  });
+  await addOversized(database, rollup, sizer, period, compared);
+  return toChunk(compared, performance.now() - startedAt, false);
 }
 
 /** Compares, and with `build` completes, the next chunk of a period. */
 export async function compareNext(
-  query: Query,
+  database: Database,
   rollup: Rollup,
   sizer: ChunkSizer,
   at: { period: string; userAfter: string | null; build: boolean },
 ): Promise<ComparedChunk> {
   let { build } = at;
+  let rowLimit = sizer.rowLimit;
   for (;;) {
-    const expectedRows = at.userAfter === null ? await expectRows(query, rollup, at.period) : 0;
-    const byPeriod = at.userAfter === null && sizer.usesPeriod(at.period, expectedRows);
+    const byPeriod =
+      at.userAfter === null &&
+      sizer.usesPeriod(
+        at.period,
+        await expectRows(database.query, rollup, { from: at.period, until: at.period }),
+      );
     const chunk: Chunk = {
       period: at.period,
       access: byPeriod ? 'period' : 'users',
       userAfter: at.userAfter,
       userLimit: sizer.users,
+      rowLimit,
     };
     try {
       const startedAt = performance.now();
-      const compared = await compareChunk(query, rollup, chunk, build);
+      const compared = await compareChunk(database.query, rollup, chunk, build);
       const durationMs = performance.now() - startedAt;
       if (byPeriod) sizer.observePeriod(compared.rawRows, durationMs);
       else sizer.observeBlock(durationMs);
-      return { ...compared, durationMs, isBlocked: build !== at.build };
+      await addOversized(database, rollup, sizer, at.period, compared);
+      return toChunk(compared, durationMs, build !== at.build);
     } catch (error) {
-      const state = sqlStateOf(error);
-      if (state !== STATEMENT_TIMEOUT && state !== LOCK_TIMEOUT) throw error;
-      if (byPeriod || sizer.users > MIN_USERS) sizer.observeTimeout(at.period, byPeriod);
+      if (!isStatementTimeout(error) && !isLockTimeout(error)) throw error;
+      if (sizer.shrink(at.period, byPeriod)) continue;
       // Down to one user, and its row still cannot be created: tell what is missing.
-      else if (state === LOCK_TIMEOUT && build) build = false;
+      if (isLockTimeout(error) && build) build = false;
+      // Its rows take too long: whoever has any is summed in slices.
+      else if (isStatementTimeout(error) && rowLimit > 0) rowLimit = 0;
       else throw error;
     }
   }
 }
 
-async function compareChunk(query: Query, rollup: Rollup, chunk: Chunk, build: boolean) {
+interface Compared extends Omit<ComparedChunk, 'durationMs' | 'isBlocked'> {
+  oversized: string[];
+}
+
+async function compareChunk(
+  query: Query,
+  rollup: Rollup,
+  chunk: Chunk,
+  build: boolean,
+): Promise<Compared> {
   const [row] = await query<ComparedRow>(compareStatement(rollup, chunk, build));
   if (!row) throw new Error('compare returned no row');
+  return toCompared(row, false);
+}
+
+/** Users who have too many rows for the chunk's statement, each in slices. */
+async function addOversized(
+  database: Database,
+  rollup: Rollup,
+  sizer: ChunkSizer,
+  period: string,
+  chunk: Compared,
+): Promise<void> {
+  for (const kiloUserId of chunk.oversized) {
+    const of = { period, kiloUserId };
+    const row = await compareInSlices(database, rollup, of, sizer.limits.rowsPerSlice);
+    const user = toCompared(row, true);
+    for (const sum of ['rawRows', 'keys', 'wrong'] as const) chunk[sum] += user[sum];
+    for (const sum of ['rawCost', 'wrongCost'] as const) chunk[sum] += user[sum];
+    chunk.findings.push(...user.findings);
+  }
+}
+
+function toCompared(row: ComparedRow, isLarge: boolean): Compared {
   return {
     rawRows: Number(row.raw_rows),
     rawCost: BigInt(row.raw_cost),
@@ -125,20 +132,16 @@ async function compareChunk(query: Query, rollup: Rollup, chunk: Chunk, build: b
     conflicts: Number(row.conflicts),
     wrong: Number(row.wrong),
     wrongCost: BigInt(row.wrong_cost),
-    findings: row.findings ?? [],
+    findings: (row.findings ?? []).map((finding) => ({ ...finding, isLarge })),
+    oversized: row.oversized ?? [],
     userUntil: row.user_until,
   };
 }
 
-/** The planner's estimate of a period's raw rows: an index range, so good and nearly free. */
-async function expectRows(query: Query, rollup: Rollup, period: string): Promise<number> {
-  const [row] = await query<{ 'QUERY PLAN': { Plan: { 'Plan Rows': number } }[] }>({
-    name: 'microdollar_expect_rows',
-    text: `explain (format json)
-select from ${rollup.source}
-where created_at >= '${period}'::timestamp at time zone 'UTC'
-  and created_at < ('${period}'::date + interval '1 ${rollup.grain}') at time zone 'UTC'`,
-    values: [],
-  });
-  return row?.['QUERY PLAN'][0]?.Plan['Plan Rows'] ?? 0;
+function toChunk(
+  { oversized: _, ...compared }: Compared,
+  durationMs: number,
+  isBlocked: boolean,
+): ComparedChunk {
+  return { ...compared, durationMs, isBlocked };
 }

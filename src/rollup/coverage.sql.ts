@@ -1,5 +1,6 @@
 import { plainArray, type Statement } from '../db/statement.js';
-import type { Rollup } from '../schema/rollups.js';
+import { type Rollup, threeMonthWindow } from '../schema/rollups.js';
+import { periodsCtes } from './periods.sql.js';
 
 export type CoverageState = 'unbuilt' | 'building' | 'built' | 'verified' | 'archived';
 
@@ -18,99 +19,139 @@ export interface CoverageRow {
 /** How long a worker may be silent before another takes its period. */
 export const CLAIM_SECONDS = 15;
 
-/**
- * From the first period with raw rows (by index on created_at), or the start of the three-month
- * window where that lies before it: periods without usage are covered too; until the current one.
- */
-export function sourceRangeStatement(rollup: Rollup): Statement {
-  return {
-    name: `microdollar_range_${rollup.name}`,
-    text: `/* microdollar.sourceRange */
-select date_trunc('${rollup.grain}', least(min(created_at) at time zone 'UTC',
-    (now() at time zone 'UTC')::date - interval '3 months'))::date::text as first,
-  date_trunc('${rollup.grain}', now() at time zone 'UTC')::date::text as current
-from (select created_at from ${rollup.source} order by created_at limit 1) as oldest`,
-    values: [],
-  };
-}
-
 /** Adds missing periods as `unbuilt`. */
-export function addPeriodsStatement(rollup: Rollup, from: string, until: string): Statement {
+export function addPeriodsStatement(
+  rollup: Rollup,
+  from: string | null,
+  until: string | null,
+): Statement {
   return {
-    name: 'microdollar_add_periods',
+    name: `microdollar_add_periods_${rollup.name}`,
     text: `/* microdollar.addPeriods */
+with recursive ${periodsCtes(rollup)}
 insert into rollup_coverage (rollup, period)
-select $1::text, p::date
-from generate_series(date_trunc('${rollup.grain}', $2::date::timestamp),
-  $3::date::timestamp, interval '1 ${rollup.grain}') as p
+select '${rollup.name}', p.period
+from periods as p
+order by p.period
 on conflict do nothing`,
-    values: [rollup.name, from, until],
+    values: [from, until],
   };
 }
 
+/** What a backfill that began at `began` still has to do with coverage row `c`. */
+const IS_LEFT = `(c.state in ('unbuilt', 'building')
+      or greatest(c.built_at, c.verified_at) is null
+      or greatest(c.built_at, c.verified_at) < $4::timestamptz)`;
+
+const IN_RANGE = `c.rollup = $1::text
+    and ($2::date is null or c.period >= $2::date)
+    and ($3::date is null or c.period <= $3::date)`;
+
+/** A range of periods, both inclusive, null = unbounded, and when the job on them began. */
+export interface JobRange {
+  from: string | null;
+  until: string | null;
+  began: string;
+}
+
+export interface ClaimedRow {
+  period: string;
+  done_until_user: string | null;
+  /** Was built before: only what is wrong by now needs work. */
+  is_check: boolean;
+  claimed_at: string;
+}
+
 /**
- * Takes the newest period that nobody works on: newest first, for that is what reads need. The
- * claim runs out, so a killed worker's period is taken up where its last commit left it.
+ * Takes a period that nobody works on: unbuilt ones first, the newest first, for that is what
+ * reads need; then those that were built or verified before this job began, for rows that other
+ * programs wrote meanwhile. The claim runs out, so a killed worker's period is taken up where its
+ * last commit left it.
  */
 export function claimPeriodStatement(
   rollup: Rollup,
   worker: string,
-  from: string,
-  until: string,
+  range: JobRange,
   except: readonly string[],
 ): Statement {
   return {
     name: 'microdollar_claim_period',
     text: `/* microdollar.claimPeriod */
-update rollup_coverage
-set state = 'building',
-  claimed_by = $2::uuid,
-  claimed_until = now() + interval '${CLAIM_SECONDS} seconds'
-where (rollup, period) = (
-  select rollup, period
-  from rollup_coverage
-  where rollup = $1::text
-    and period between $3::date and $4::date
-    and period <> all($5::date[])
-    and (state = 'unbuilt'
-      or (state = 'building' and (claimed_until is null or claimed_until < now())))
-  order by period desc
+with free as (
+  select c.rollup, c.period, c.state not in ('unbuilt', 'building') as is_check
+  from rollup_coverage as c
+  where ${IN_RANGE}
+    and ${IS_LEFT}
+    and c.period <> all($5::date[])
+    and (c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())
+  order by c.state in ('unbuilt', 'building') desc, c.period desc
   limit 1
   for update skip locked
 )
-returning period::text, done_until_user`,
-    values: [rollup.name, worker, from, until, plainArray(except)],
+update rollup_coverage as c
+set state = case when f.is_check then c.state else 'building' end,
+  claimed_by = $6::uuid,
+  claimed_until = now() + interval '${CLAIM_SECONDS} seconds'
+from free as f
+where c.rollup = f.rollup
+  and c.period = f.period
+returning c.period::text as period,
+  case when not f.is_check then c.done_until_user end as done_until_user, f.is_check,
+  now()::text as claimed_at`,
+    values: [rollup.name, range.from, range.until, range.began, plainArray(except), worker],
   };
 }
 
-/** Periods that are left, and whether another worker is on them. */
-export function unfinishedStatement(rollup: Rollup, from: string, until: string): Statement {
+/** Periods that are left: to be built, to be checked, and those that a worker is on. */
+export function unfinishedStatement(
+  rollup: Rollup,
+  range: JobRange,
+  except: readonly string[] = [],
+): Statement {
   return {
     name: 'microdollar_unfinished_periods',
     text: `/* microdollar.unfinishedPeriods */
-select count(*) filter (where state = 'unbuilt') as unbuilt,
-  count(*) filter (where state = 'building') as building
-from rollup_coverage
-where rollup = $1::text
-  and period between $2::date and $3::date`,
-    values: [rollup.name, from, until],
+select count(*) filter (where c.state in ('unbuilt', 'building')) as to_build,
+  count(*) filter (where c.state not in ('unbuilt', 'building')) as to_check,
+  count(*) filter (where c.claimed_until > now()) as claimed
+from rollup_coverage as c
+where ${IN_RANGE}
+  and ${IS_LEFT}
+  and c.period <> all($5::date[])`,
+    values: [rollup.name, range.from, range.until, range.began, plainArray(except)],
   };
 }
 
-/** Commits progress within a period and renews the claim; no row when the claim was lost. */
+export interface Progress {
+  period: string;
+  isCheck: boolean;
+  /** When the first of the period's chunks began, at the latest. */
+  began: string;
+  doneUntilUser: string | null;
+  rawRows: number;
+  rawCost: string;
+  isFirst: boolean;
+  isLast: boolean;
+  /** Keys of the period that stay wrong, so far. */
+  leftKeys: number;
+  /** Keys of the period that were corrected, so far. */
+  correctedKeys: number;
+}
+
+/**
+ * Commits progress within a period and renews the claim; no row when the claim was lost. `built_at`
+ * is when the build began, for it proves nothing of what was written later. A period that was
+ * checked and found right stays what it was.
+ */
 export function saveProgressStatement(
   rollup: Rollup,
   worker: string,
-  progress: {
-    period: string;
-    doneUntilUser: string | null;
-    rawRows: number;
-    rawCost: string;
-    isFirst: boolean;
-    isLast: boolean;
-    leftKeys: number;
-  },
+  progress: Progress,
 ): Statement {
+  const { isCheck, isFirst, isLast, leftKeys, correctedKeys } = progress;
+  const isDone = isLast && leftKeys === 0;
+  const state = isLast ? (isDone ? 'built' : 'unbuilt') : 'building';
+  const keepsState = isCheck && (!isLast || (isDone && correctedKeys === 0));
   return {
     name: 'microdollar_save_progress',
     text: `/* microdollar.saveProgress */
@@ -124,13 +165,11 @@ update rollup_coverage
 set done_until_user = $4::text,
   raw_rows = case when $7::boolean then 0 else coalesce(raw_rows, 0) end + $5::bigint,
   raw_cost_microdollars = case when $7::boolean then 0
-    else coalesce(raw_cost_microdollars, 0) end + $6::bigint,
-  state = case when not $8::boolean then 'building' when $9::integer > 0 then 'unbuilt'
-    else 'built' end,
-  drift_keys = case when $8::boolean and $9::integer = 0 then 0 else drift_keys end,
-  drift_microdollars = case when $8::boolean and $9::integer = 0 then 0
-    else drift_microdollars end,
-  built_at = case when $8::boolean and $9::integer = 0 then now() else built_at end,
+    else coalesce(raw_cost_microdollars, 0) end + $6::numeric,
+  state = case when $9::boolean then state else $10::text end,
+  drift_keys = case when $11::boolean then 0 else drift_keys end,
+  drift_microdollars = case when $11::boolean then 0 else drift_microdollars end,
+  built_at = case when $12::boolean then $13::timestamptz else built_at end,
   claimed_by = case when $8::boolean then null else claimed_by end,
   claimed_until = case when $8::boolean then null
     else now() + interval '${CLAIM_SECONDS} seconds' end
@@ -142,13 +181,54 @@ returning period::text`,
       rollup.name,
       worker,
       progress.period,
-      progress.doneUntilUser,
+      isLast || isCheck ? null : progress.doneUntilUser,
       progress.rawRows,
       progress.rawCost,
-      progress.isFirst,
-      progress.isLast,
-      progress.leftKeys,
+      isFirst,
+      isLast,
+      keepsState,
+      state,
+      isDone,
+      isCheck ? isDone : isFirst,
+      progress.began,
     ],
+  };
+}
+
+export function renewClaimStatement(rollup: Rollup, worker: string, period: string): Statement {
+  return {
+    name: 'microdollar_renew_claim',
+    text: `/* microdollar.renewClaim */
+update rollup_coverage
+set claimed_until = now() + interval '${CLAIM_SECONDS} seconds'
+where rollup = $1::text
+  and period = $2::date
+  and claimed_by = $3::uuid`,
+    values: [rollup.name, period, worker],
+  };
+}
+
+/** Gives a period back: with its progress, or as one to begin anew. */
+export function releasePeriodStatement(
+  rollup: Rollup,
+  worker: string,
+  period: string,
+  keepsProgress: boolean,
+): Statement {
+  return {
+    name: 'microdollar_release_period',
+    text: `/* microdollar.releasePeriod */
+update rollup_coverage
+set claimed_by = null,
+  claimed_until = null,
+  state = case when state <> 'building' then state
+    when $4::boolean and done_until_user is not null then 'building'
+    else 'unbuilt' end,
+  done_until_user = case when $4::boolean then done_until_user end
+where rollup = $1::text
+  and period = $2::date
+  and claimed_by = $3::uuid`,
+    values: [rollup.name, period, worker, keepsProgress],
   };
 }
 
@@ -188,7 +268,8 @@ export function saveVerifiedStatement(
 insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_microdollars,
   drift_keys, drift_microdollars, built_at, verified_at)
 values ($1::text, $2::date, case when $5::integer = 0 then 'verified' else 'unbuilt' end,
-  $3::bigint, $4::bigint, $5::integer, $6::bigint, case when $5::integer = 0 then now() end,
+  $3::bigint, $4::numeric, $5::integer, $6::numeric,
+  case when $5::integer = 0 then $7::timestamptz end,
   case when $5::integer = 0 then $7::timestamptz end)
 on conflict (rollup, period) do update
 set state = case
@@ -218,6 +299,7 @@ where $5::integer > 0
   };
 }
 
+/** Each period of a range that ends, days inclusive; what is not known is `unbuilt`. */
 export function coverageStatement(rollup: Rollup, from: string, until: string): Statement {
   return {
     name: 'microdollar_coverage',
@@ -244,19 +326,21 @@ const RENEW_SECONDS = 150;
  * previous one while their lease is old; then built ones that were never verified after their
  * end; then any that was not looked at for a day. Periods with known drift wait for `repair`. What
  * is unbuilt is none of its business, unless the ledger was installed empty and has no history.
+ * `except`: periods that failed a while ago.
  */
-export function nextToVerifyStatement(rollup: Rollup): Statement {
+export function nextToVerifyStatement(rollup: Rollup, except: readonly string[]): Statement {
   const { grain } = rollup;
+  const window = threeMonthWindow();
   return {
     name: `microdollar_next_to_verify_${rollup.name}`,
     text: `/* microdollar.nextToVerify */
 with current_period as (
-  select date_trunc('${grain}', now() at time zone 'UTC')::date as period
+  select date_trunc('${grain}', ${window.until}::timestamp)::date as period
 ),
 candidates as (
   select coalesce(c.period, p::date) as period, c.state, c.verified_at
-  from current_period as n
-  cross join generate_series(n.period - interval '3 months', n.period, interval '1 ${grain}') as p
+  from generate_series(date_trunc('${grain}', ${window.from}::timestamp),
+    ${window.until}::timestamp, interval '1 ${grain}') as p
   full join (
     select period, state, verified_at, drift_keys
     from rollup_coverage
@@ -269,6 +353,7 @@ from candidates as c, current_period as n, ledger_settings as s
 where (c.state in ('built', 'verified', 'archived')
     or (s.installed_empty and coalesce(c.state, 'unbuilt') = 'unbuilt'))
   and c.period <= n.period
+  and c.period <> all($1::date[])
   and (c.verified_at is null
     or c.verified_at < (c.period + interval '1 ${grain}') at time zone 'UTC'
       and c.period < n.period - interval '1 ${grain}'
@@ -279,7 +364,7 @@ order by c.period >= n.period - interval '1 ${grain}' desc,
   c.verified_at nulls first,
   c.period desc
 limit 1`,
-    values: [],
+    values: [plainArray(except)],
   };
 }
 

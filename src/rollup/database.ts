@@ -1,66 +1,120 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { createPool } from '../db/pool.js';
-import { type Query, queryOnPool } from '../db/query.js';
+import type { Query } from '../db/query.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
 
-/** No transaction of a backfill, verification or repair may take longer. */
+/** No statement of a backfill, verification or repair may take longer. */
 export const CHUNK_TIMEOUT_MS = 1_900;
 const LOCK_TIMEOUT_MS = 500;
+/** A statement that stayed without an answer for as long past its time: the connection is silent. */
+const SILENCE_MS = 5_000;
+
 /** How long a job waits for a database that went away. */
 const MAX_OUTAGE_MS = 10 * 60_000;
+
+/** Custom plans, memory to hash a day, and one process: bulk work leaves the others to the writers. */
+const SETTINGS = {
+  work_mem: '64MB',
+  jit: 'off',
+  max_parallel_workers_per_gather: '0',
+} as const;
+
+export interface RollupDatabaseOptions {
+  /** Behind a pooler in transaction mode: settings travel with each transaction. */
+  viaPooler?: boolean | undefined;
+}
+
+export interface TransactionOptions {
+  /** For each statement; default `CHUNK_TIMEOUT_MS`. */
+  statementTimeoutMs?: number;
+  /** One snapshot for all statements; `read`: for reading only, as a replica allows too. */
+  snapshot?: 'read' | 'write';
+}
 
 export interface RollupDatabase {
   pool: pg.Pool;
   query: Query;
-  /** Statements of one transaction, on one connection. Default time for each: `CHUNK_TIMEOUT_MS`. */
-  transaction<T>(
-    run: (query: Query) => Promise<T>,
-    options?: { statementTimeoutMs: number },
-  ): Promise<T>;
+  /**
+   * Statements of one transaction, on one connection. A connection that is lost between two of
+   * them makes the next one fail, as one that is lost during a statement does.
+   */
+  transaction<T>(run: (query: Query) => Promise<T>, options?: TransactionOptions): Promise<T>;
   close(): Promise<void>;
 }
 
-/** Connections for bulk work: short statements, custom plans, memory to hash a day. */
-export function openRollupDatabase(url: string, connections: number): RollupDatabase {
+/** Connections for bulk work: short statements, so that nobody has to wait for it. */
+export function openRollupDatabase(
+  url: string,
+  connections: number,
+  { viaPooler = false }: RollupDatabaseOptions = {},
+): RollupDatabase {
   const pool = createPool({
     url,
     size: connections,
     applicationName: 'microdollar rollup',
     lockTimeoutMs: LOCK_TIMEOUT_MS,
     statementTimeoutMs: CHUNK_TIMEOUT_MS,
-    settings: ['work_mem=64MB', 'jit=off', 'max_parallel_workers_per_gather=0'],
+    settings: Object.entries(SETTINGS).map(([name, value]) => `${name}=${value}`),
+    viaPooler,
   });
+
+  async function transaction<T>(
+    run: (query: Query) => Promise<T>,
+    options: TransactionOptions = {},
+  ): Promise<T> {
+    const client = await pool.connect();
+    let broken: Error | undefined;
+    const noteLoss = (error: Error) => {
+      broken = error;
+    };
+    client.on('error', noteLoss);
+    try {
+      await client.query(beginText(options, viaPooler));
+      const timeout = {
+        query_timeout: (options.statementTimeoutMs ?? CHUNK_TIMEOUT_MS) + SILENCE_MS,
+      };
+      const result = await run(async <Row>({ text, values }: Statement) => {
+        const { rows } = await client.query({ text, values, ...timeout });
+        return rows as Row[];
+      });
+      await client.query('commit');
+      return result;
+    } catch (error) {
+      await client.query('rollback').catch(noteLoss);
+      throw error;
+    } finally {
+      client.off('error', noteLoss);
+      client.release(broken);
+    }
+  }
+
   return {
     pool,
-    query: queryOnPool(pool, false),
-    async transaction(run, options) {
-      const client = await pool.connect();
-      let broken: Error | undefined;
-      try {
-        await client.query('begin');
-        if (options) {
-          await client.query(`set local statement_timeout = ${options.statementTimeoutMs}`);
-        }
-        const timeout = options ? { query_timeout: options.statementTimeoutMs + 5_000 } : {};
-        const result = await run(async <Row>({ text, values }: Statement) => {
-          const { rows } = await client.query({ text, values, ...timeout });
-          return rows as Row[];
-        });
-        await client.query('commit');
-        return result;
-      } catch (error) {
-        await client.query('rollback').catch((failure: Error) => {
-          broken = failure;
-        });
-        throw error;
-      } finally {
-        client.release(broken);
-      }
-    },
+    query: viaPooler
+      ? (statement) => transaction((query) => query(statement))
+      : async <Row>({ text, values }: Statement) => (await pool.query(text, values)).rows as Row[],
+    transaction,
     close: () => pool.end(),
   };
+}
+
+/** One round trip: `begin`, and what a pooler would not let the connection have from the start. */
+function beginText(options: TransactionOptions, viaPooler: boolean): string {
+  const { statementTimeoutMs, snapshot } = options;
+  const settings: Record<string, string | number> = viaPooler
+    ? { ...SETTINGS, lock_timeout: LOCK_TIMEOUT_MS, statement_timeout: CHUNK_TIMEOUT_MS }
+    : {};
+  if (statementTimeoutMs !== undefined) settings.statement_timeout = statementTimeoutMs;
+  const isolation = {
+    none: 'begin isolation level read committed',
+    read: 'begin isolation level repeatable read read only',
+    write: 'begin isolation level repeatable read',
+  }[snapshot ?? 'none'];
+  const sets = Object.entries(settings).map(([name, value]) => `set local ${name} = '${value}'`);
+  return [isolation, ...sets].join('; ');
 }
 
 /**
@@ -82,10 +136,14 @@ select pg_is_in_recovery() as is_standby, to_regclass('rollup_coverage') is not 
   }
 }
 
-/** Waits out a database that went away: tells so, tries again with back-off, gives up after 10 min. */
+/**
+ * Waits out a database that went away: tells so, tries again with back-off, gives up after 10 min,
+ * or when the job has ended meanwhile. Nothing else is tried again.
+ */
 export async function whileAway<T>(
   run: () => Promise<T>,
   onAway: (reason: string) => void,
+  signal?: AbortSignal,
 ): Promise<T> {
   let awaySinceMs: number | null = null;
   for (let attempt = 0; ; attempt++) {
@@ -93,11 +151,22 @@ export async function whileAway<T>(
       return await run();
     } catch (error) {
       if (error instanceof LedgerError || classifyFailure(error) !== 'retry') throw error;
-      awaySinceMs ??= Date.now();
-      if (Date.now() - awaySinceMs > MAX_OUTAGE_MS) throw toLedgerError(error);
+      awaySinceMs ??= performance.now();
+      const isTooLong = performance.now() - awaySinceMs > MAX_OUTAGE_MS;
+      if (isTooLong || signal?.aborted) throw toLedgerError(error);
       onAway(toLedgerError(error).message);
       const delayMs = Math.min(5_000, 100 * 2 ** Math.min(attempt, 6));
-      await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + Math.random() / 2)));
+      await pause(delayMs * (0.5 + Math.random() / 2), signal);
     }
   }
+}
+
+/** Rests, at most until the job ends. */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => {});
+}
+
+/** For `whileAway`, in the words of a job's notices. */
+export function tellWaiting(onNotice?: (message: string) => void): (reason: string) => void {
+  return (reason) => onNotice?.(`waiting for the database: ${reason}`);
 }

@@ -1,4 +1,5 @@
 import type { Statement } from '../db/statement.js';
+import { threeMonthWindow } from '../schema/rollups.js';
 import type { ReadMode } from '../schema/settings.js';
 
 /** Today and yesterday count as proven while their last verification is younger. */
@@ -22,6 +23,9 @@ export interface ReadModeRow {
   lease_age_ms: number | null;
 }
 
+/** What reads use, so what has to be proven. */
+const WINDOW = threeMonthWindow();
+
 /**
  * The stored mode and what the proof of the three-month window looks like, in one snapshot.
  *   window_days  every day of the window with what is known of it
@@ -34,15 +38,10 @@ export function readModeStatement(): Statement {
     name: 'microdollar_read_mode',
     text: `/* microdollar.readMode */
 with window_days as (
-  select p::date as day,
-    (now() at time zone 'UTC')::date as today,
-    c.state,
-    c.verified_at,
+  select p::date as day, ${WINDOW.until} as today, c.state, c.verified_at,
     coalesce(c.drift_keys, 0) as drift_keys
-  from generate_series(
-      ((now() at time zone 'UTC')::date - interval '3 months')::timestamp,
-      (now() at time zone 'UTC')::date::timestamp,
-      interval '1 day') as p
+  from generate_series(${WINDOW.from}::timestamp, ${WINDOW.until}::timestamp,
+    interval '1 day') as p
   left join rollup_coverage as c
     on c.rollup = 'microdollar_usage_daily'
     and c.period = p::date
@@ -61,7 +60,7 @@ judged as (
 )
 select s.read_mode, s.read_mode_reason, s.installed_empty, s.shadow_comparisons,
   s.shadow_mismatches, s.shadow_since::text,
-  (now() at time zone 'UTC')::date::text as today,
+  ${WINDOW.until}::text as today,
   array(select day::text from judged where not is_proven order by day) as unproven_days,
   array(
     select period::text

@@ -12,8 +12,9 @@ import {
 } from './readMode.sql.js';
 
 /**
- * The read switch (I10; design, section 6). The mode is stored in `ledger_settings`, so that all
- * processes agree; each follows it within a second (`readModeFollower.ts`).
+ * The read switch (I10). The mode is stored in `ledger_settings`, so that all processes agree; each
+ * follows it within a second, and by its own clock no longer than the lease
+ * (`readModeFollower.ts`).
  *
  *   raw --> shadow --> rollup       `rollup` only through the gate below
  *    ^-------+-----------+          at any time by hand; by itself on a mismatch
@@ -38,6 +39,8 @@ export interface ReadModeGate {
   /** Age of the last verification of today and yesterday, ms; null = none. */
   leaseAgeMs: number | null;
   leaseMinutes: number;
+  /** For how long reads may rely on this without another look at the database, ms. */
+  leaseLeftMs: number;
   shadow: { comparisons: number; mismatches: number; required: number; since: string | null };
 }
 
@@ -91,9 +94,20 @@ function judge(row: ReadModeRow): ReadModeStatus {
       driftedDays: row.drifted_days,
       leaseAgeMs: row.lease_age_ms,
       leaseMinutes: LEASE_MINUTES,
+      leaseLeftMs: leaseLeft(row),
       shadow,
     },
   };
+}
+
+/**
+ * Until the verification of today and yesterday is too old. A ledger that was installed empty is
+ * right by construction, but what a check found meanwhile must reach its processes too.
+ */
+function leaseLeft(row: ReadModeRow): number {
+  const leaseMs = LEASE_MINUTES * 60_000;
+  if (row.installed_empty) return leaseMs;
+  return Math.max(0, leaseMs - (row.lease_age_ms ?? leaseMs));
 }
 
 /**

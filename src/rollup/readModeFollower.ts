@@ -14,24 +14,40 @@ interface Comparisons {
   example: string | null;
 }
 
+/** Milliseconds: one that no step of the system's time moves, and one that a suspend does not stop. */
+export interface Clock {
+  monotonicMs(): number;
+  wallMs(): number;
+}
+
+const SYSTEM_CLOCK: Clock = {
+  monotonicMs: () => performance.now(),
+  wallMs: () => Date.now(),
+};
+
 /**
  * Keeps this process in step with the stored read mode: polls it every second, reports the
  * comparisons made here, and falls back to raw usage when drift or a mismatch is known. While the
- * database is away the last mode stays; reads fail then anyway.
+ * primary is away a replica may still answer: from the rollup only until the lease that was seen
+ * last has run out by this process's own clock (I10).
  */
 export class ReadModeFollower {
   readonly #query: Query;
   readonly #metrics: Metrics;
+  readonly #clock: Clock;
   #status: ReadModeStatus | null = null;
+  /** When the poll that `#status` is of began. */
+  #polledAt = { monotonicMs: 0, wallMs: 0 };
   #comparisons: Comparisons = { made: 0, mismatched: 0, example: null };
   /** A mismatch that no poll has acted upon yet. */
   #mismatch: string | null = null;
   #polling: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(query: Query, metrics: Metrics) {
+  constructor(query: Query, metrics: Metrics, clock = SYSTEM_CLOCK) {
     this.#query = query;
     this.#metrics = metrics;
+    this.#clock = clock;
   }
 
   /** @throws when the first poll fails: nothing may be answered before the mode is known */
@@ -39,7 +55,10 @@ export class ReadModeFollower {
     await this.poll();
     this.#timer = setInterval(() => {
       this.#polling ??= this.poll()
-        .catch(() => this.#metrics.readModePollErrors.inc())
+        .catch(() => {
+          this.#metrics.readModePollErrors.inc();
+          this.#show();
+        })
         .finally(() => {
           this.#polling = null;
         });
@@ -49,11 +68,21 @@ export class ReadModeFollower {
 
   /** What reads use now. */
   mode(): ReadMode {
-    return this.#status?.effective ?? 'raw';
+    return this.status()?.effective ?? 'raw';
   }
 
   status(): ReadModeStatus | null {
-    return this.#status;
+    const status = this.#status;
+    if (status?.effective !== 'rollup') return status;
+    const unseenMs = Math.max(
+      this.#clock.monotonicMs() - this.#polledAt.monotonicMs,
+      this.#clock.wallMs() - this.#polledAt.wallMs,
+    );
+    if (unseenMs < status.gate.leaseLeftMs) return status;
+    const reason =
+      'answering from raw usage: the proof of the rollup has not been seen for ' +
+      `${Math.round(unseenMs / 1_000)} s, and its lease has run out`;
+    return { ...status, effective: 'raw', reason };
   }
 
   note(isEqual: boolean, example: () => string): void {
@@ -66,6 +95,10 @@ export class ReadModeFollower {
   }
 
   async poll(): Promise<void> {
+    const polledAt = {
+      monotonicMs: this.#clock.monotonicMs(),
+      wallMs: this.#clock.wallMs(),
+    };
     const { made, mismatched, example } = this.#comparisons;
     if (made > 0) {
       await this.#query(addComparisonsStatement(made, mismatched));
@@ -94,11 +127,17 @@ export class ReadModeFollower {
     if (before === 'rollup' && status.stored === 'raw' && status.reason !== null) {
       this.#metrics.readModeFallbacks.inc();
     }
-    for (const mode of ['raw', 'shadow', 'rollup'] as const) {
-      this.#metrics.readMode.set({ mode }, status.effective === mode ? 1 : 0);
-    }
     this.#metrics.leaseAge.set((status.gate.leaseAgeMs ?? Number.NaN) / 1000);
     this.#status = status;
+    this.#polledAt = polledAt;
+    this.#show();
+  }
+
+  #show(): void {
+    const current = this.mode();
+    for (const mode of ['raw', 'shadow', 'rollup'] as const) {
+      this.#metrics.readMode.set({ mode }, current === mode ? 1 : 0);
+    }
   }
 
   async stop(): Promise<void> {

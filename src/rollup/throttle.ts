@@ -48,15 +48,17 @@ export class Throttle {
   #beside: number[] = [];
   #between: number[] = [];
 
-  /** `queryLoad`: the same with the caller's patience for a database that is away. */
+  /**
+   * `queryLoad`: the same as `query` with the caller's patience for a database that is away;
+   * `rest`: ends early when the job does.
+   */
   constructor(
     query: Query,
-    queryLoad = query,
-    rest: (ms: number) => Promise<unknown> = (ms) => sleep(ms),
+    options: { queryLoad?: Query; rest?: (ms: number) => Promise<unknown> } = {},
   ) {
     this.#query = query;
-    this.#queryLoad = queryLoad;
-    this.#rest = rest;
+    this.#queryLoad = options.queryLoad ?? query;
+    this.#rest = options.rest ?? ((ms) => sleep(ms));
   }
 
   /** Rest for each unit of work. */

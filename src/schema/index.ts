@@ -2,6 +2,7 @@ export * from './apiKeys.js';
 export * from './credits.js';
 export * from './exa.js';
 export * from './gatewayIntents.js';
+export * from './gatewayResponses.js';
 export * from './lookups.js';
 export * from './organizations.js';
 export * from './rollup.js';

@@ -12,7 +12,7 @@ import {
   timestamp,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { microdollars } from './columns.js';
+import { microdollarSum } from './columns.js';
 
 const instant = () => timestamp({ withTimezone: true, mode: 'string' });
 
@@ -30,10 +30,10 @@ export const rollupCoverage = pgTable(
     state: text().notNull().default('unbuilt'),
     /** Raw rows and their cost as of the last check. */
     raw_rows: bigint({ mode: 'number' }),
-    raw_cost_microdollars: microdollars(),
+    raw_cost_microdollars: microdollarSum(),
     /** Keys found wrong by the last check, and the sum of their absolute drift. */
     drift_keys: integer().notNull().default(0),
-    drift_microdollars: microdollars().notNull().default(0),
+    drift_microdollars: microdollarSum().notNull().default(0),
     /** Backfill progress within the period: users up to this one are done. */
     done_until_user: text(),
     claimed_by: uuid(),
@@ -72,9 +72,9 @@ export const rollupRepairs = pgTable(
     kilo_user_id: text(),
     organization_id: uuid(),
     period: date({ mode: 'string' }),
-    /** Reported amounts: row and pending. */
-    before_microdollars: microdollars().notNull(),
-    after_microdollars: microdollars().notNull(),
+    /** Reported amounts: row and unsettled rows. */
+    before_microdollars: microdollarSum().notNull(),
+    after_microdollars: microdollarSum().notNull(),
     cause: text().notNull(),
     repaired_at: instant().notNull().defaultNow(),
   },

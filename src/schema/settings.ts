@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import { bigint, boolean, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import { xid8 } from './columns.js';
 
 /** Where reads come from; `shadow` answers from raw usage and compares with the rollup. */
 export type ReadMode = 'raw' | 'shadow' | 'rollup';
@@ -32,11 +33,21 @@ export const ledgerSettings = pgTable(
     system_identifier: text(),
     generation: bigint({ mode: 'number' }).notNull().default(1),
     position_seen: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
+    /**
+     * The transaction that raised the generation, until the rows that were written before, above
+     * every mark, have positions of the new one; else null.
+     */
+    generation_raised_xid: xid8(),
     /** Every row with a lower position is settled; kept by the sweep, so that proofs skip history. */
     settled_everywhere_below: bigint({ mode: 'bigint' }).notNull().default(sql`0`),
     swept_at: timestamp({ withTimezone: true, mode: 'string' }),
     /** Exa: free per payer's user and month; what a month's row was made with stays. */
     exa_free_allowance_microdollars: bigint({ mode: 'number' }).notNull().default(10_000_000),
+    /**
+     * Migrations that a program which does not know them must not work beside. Each adds its
+     * own name (src/db/migrate/README.md).
+     */
+    breaking_migrations: text().array().notNull().default(sql`'{}'`),
     updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   },
   (t) => [

@@ -25,6 +25,9 @@ export const EXA_LOG: Log = {
   except: 'exa_settled_except',
 };
 
+/** From here on: written where the ledger did not know the cluster (R6); above every mark. */
+export const UNKNOWN_GENERATION = 524_287n << 44n;
+
 /** Who pays: the user for personal events, the organization for its own. */
 export interface PayerScope {
   name: 'user' | 'organization';
@@ -88,6 +91,7 @@ export function unsettledRows(log: Log, scope: PayerScope, columns: string, paye
     and m.position >= ${payer}.${log.below}
   union all
   ${ofPayer}
+    and ${payer}.${log.except} <> '{}'
     and m.position = any (${payer}.${log.except})
     and m.position < ${payer}.${log.below}`;
 }

@@ -8,6 +8,7 @@ import {
   pgTable,
   text,
   timestamp,
+  uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
 import { microdollars } from './columns.js';
@@ -48,8 +49,18 @@ export const microdollarUsageMetadata = pgTable(
     price_source: text(),
     price_version: text(),
     market_cost: microdollars(),
+    /** What the provider itself said that the request cost, also where that is not charged. */
+    reported_cost: microdollars(),
+    /**
+     * `doubts`: why counts or cost are not sure. `price`: what a price depends on, where there was
+     * none. `late_usage`: corrects an estimate. `stated_created_at`: the time by a clock that was
+     * wrong.
+     */
+    usage_details: jsonb().$type<Record<string, unknown>>(),
     /** The usage row that this signed row corrects (refund, adjustment, late pricing). */
     adjusts_usage_id: uuid(),
+    /** Of the corrections of that row the n-th: each is decided in the knowledge of all before. */
+    correction_number: integer(),
     vercel_ip_latitude: doublePrecision(),
     vercel_ip_longitude: doublePrecision(),
     http_user_agent_id: integer(),
@@ -75,8 +86,9 @@ export const microdollarUsageMetadata = pgTable(
       .on(t.id)
       .where(sql`${t.lookup_values} is not null`),
     index('idx_microdollar_usage_metadata_unpriced').on(t.created_at).where(sql`${t.unpriced}`),
-    index('idx_microdollar_usage_metadata_adjusts_usage_id')
-      .on(t.adjusts_usage_id)
+    // Of two corrections that were decided at once, one is refused (src/record/corrections.ts).
+    uniqueIndex('uq_microdollar_usage_metadata_correction')
+      .on(t.adjusts_usage_id, t.correction_number)
       .where(sql`${t.adjusts_usage_id} is not null`),
   ],
 );

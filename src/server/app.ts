@@ -1,10 +1,18 @@
 import type { AddressInfo, Socket } from 'node:net';
 import type { TRPCError } from '@trpc/server';
 import { type FastifyTRPCPluginOptions, fastifyTRPCPlugin } from '@trpc/server/adapters/fastify';
-import { type FastifyInstance, type FastifyReply, fastify, LogController } from 'fastify';
+import {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+  LogController,
+} from 'fastify';
 import { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
+import { exactIntegers } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
+import { type AnswerInShape, sendInShape } from './errorShapes.js';
 import { toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
 import { addJsonParser } from './jsonParser.js';
@@ -29,6 +37,9 @@ export interface Server {
   close(): Promise<void>;
 }
 
+/** For what was written last to leave. */
+const LAST_BYTES_MS = 100;
+
 /** The ledger over HTTP. */
 export function createServer(options: ServerOptions): Server {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -37,7 +48,9 @@ export function createServer(options: ServerOptions): Server {
   let isShuttingDown = false;
   let closing: Promise<void> | null = null;
 
-  const app = createApp(options, limits);
+  const shapes: AnswerInShape[] = [];
+  const beforeClose: (() => Promise<void>)[] = [];
+  const app = createApp(options, limits, shapes);
   const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
   const operations = createOperations(options.ledger);
   app.addHook('onClose', () => operations.close());
@@ -52,14 +65,18 @@ export function createServer(options: ServerOptions): Server {
         request.principal = await authenticate(readToken(request.headers, apiKeyHeader));
         checkScope(request.principal, scope);
       },
+    beforeClose: (work) => void beforeClose.push(work),
+    addErrorShape: (shape) => void shapes.push(shape),
   };
 
   app.decorateRequest('principal', null);
+  app.setReplySerializer((payload) => JSON.stringify(payload, exactIntegers));
+  app.decorateRequest('routeLabel', null);
   addAccessLog(app);
   addHttpMetrics(app, services.registry);
-  addRequestGuard(app, services.isShuttingDown);
+  addRequestGuard(app, limits, services.isShuttingDown);
   addJsonParser(app, limits.jsonDepth);
-  addUnmatchedHandler(app);
+  addUnmatchedHandler(app, shapes);
   for (const plugin of [healthRoutes, usageRoutes, accountRoutes, ...(options.plugins ?? [])]) {
     app.register(async (scope) => plugin(scope, services));
   }
@@ -85,10 +102,16 @@ export function createServer(options: ServerOptions): Server {
 
   async function close(): Promise<void> {
     isShuttingDown = true;
-    const timer = setTimeout(() => {
-      app.log.warn('requests in flight took too long; their connections are cut');
-      app.server.closeAllConnections();
-    }, limits.shutdownTimeoutMs);
+    const startedAt = performance.now();
+    await Promise.all(beforeClose.map((work) => work()));
+    const leftMs = limits.shutdownTimeoutMs - (performance.now() - startedAt);
+    const timer = setTimeout(
+      () => {
+        app.log.warn('requests in flight took too long; their connections are cut');
+        app.server.closeAllConnections();
+      },
+      Math.max(leftMs, LAST_BYTES_MS),
+    );
     try {
       await app.close();
     } finally {
@@ -106,7 +129,11 @@ export function createServer(options: ServerOptions): Server {
   };
 }
 
-function createApp(options: ServerOptions, limits: ServerLimits): FastifyInstance {
+function createApp(
+  options: ServerOptions,
+  limits: ServerLimits,
+  shapes: readonly AnswerInShape[],
+): FastifyInstance {
   const app = fastify({
     loggerInstance: createLogger(options.logLevel ?? 'info', options.logStream),
     // addAccessLog writes one line per request.
@@ -121,9 +148,9 @@ function createApp(options: ServerOptions, limits: ServerLimits): FastifyInstanc
     // Shutdown answers in our own shape (requestGuard.ts).
     return503OnClosing: false,
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, _request, reply) => {
-      const { status, body } = toHttpFailure(error, limits.bodyBytes);
-      void (reply as FastifyReply).code(status).send(body);
+    frameworkErrors: (error, request, reply) => {
+      const failure = toHttpFailure(error, limits.bodyBytes);
+      sendInShape(shapes, request as FastifyRequest, reply as FastifyReply, failure);
     },
   });
   app.server.maxConnections = limits.connections;
@@ -155,7 +182,10 @@ function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
       : error.code === 'HPE_HEADER_OVERFLOW'
         ? ['431 Request Header Fields Too Large', 'the headers are too large']
         : ['400 Bad Request', 'this is not a valid HTTP request'];
-  const body = JSON.stringify({ error: { code: 'invalid_request', message } });
+  // Before any path is known: in a shape that the clients of every API here can read.
+  const type = 'invalid_request_error';
+  const problem = { code: 'invalid_request', message, type, param: null };
+  const body = JSON.stringify({ type: 'error', error: problem });
   socket.end(
     `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nConnection: close\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,

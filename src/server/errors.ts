@@ -35,7 +35,7 @@ export function toHttpFailure(error: unknown, bodyLimitBytes: number): HttpFailu
     const limit = `the body exceeds ${bodyLimitBytes} bytes; send fewer events in one request`;
     return failure(413, 'payload_too_large', limit, { limit_bytes: bodyLimitBytes });
   }
-  if (statusCode === 415) {
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return failure(415, 'invalid_request', 'content-type must be application/json');
   }
   if (statusCode === 503) {

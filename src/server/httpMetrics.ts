@@ -25,10 +25,17 @@ export function addHttpMetrics(app: FastifyInstance, registry: Registry): void {
     duration.observe(
       {
         method: request.method,
-        route: request.routeOptions.url ?? 'unmatched',
+        route: request.routeLabel ?? request.routeOptions.url ?? 'unmatched',
         status: String(reply.statusCode),
       },
       reply.elapsedTime / 1_000,
     );
   });
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Of a route that serves several paths: the one that was meant. */
+    routeLabel: string | null;
+  }
 }

@@ -17,7 +17,9 @@ export interface ServerLimits {
   connections: number;
   /** From the first byte to the end of the headers. Default 10,000 ms. */
   headersTimeoutMs: number;
-  /** From the first byte to the end of the body. Default 60,000 ms. */
+  /** Between two pieces of a body. Default 60,000 ms. */
+  bodySilenceMs: number;
+  /** From the first byte to the end of the body, however steadily it comes. Default 1 h. */
   requestTimeoutMs: number;
   /** Of an idle kept-alive connection. Default 65,000 ms. */
   keepAliveTimeoutMs: number;
@@ -34,7 +36,8 @@ export const DEFAULT_LIMITS: ServerLimits = {
   trpcBatch: 20,
   connections: 10_000,
   headersTimeoutMs: 10_000,
-  requestTimeoutMs: 60_000,
+  bodySilenceMs: 60_000,
+  requestTimeoutMs: 3_600_000,
   keepAliveTimeoutMs: 65_000,
   readinessTimeoutMs: 1_500,
   shutdownTimeoutMs: 10_000,

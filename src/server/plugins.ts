@@ -2,6 +2,7 @@ import type { FastifyInstance, onRequestAsyncHookHandler } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
 import type { Ledger } from '../ledgerTypes.js';
+import type { AnswerInShape } from './errorShapes.js';
 import type { ServerLimits } from './options.js';
 
 /** What routes are given. */
@@ -16,6 +17,13 @@ export interface ServerServices {
    * answers 401 or 403. `apiKeyHeader` accepts `x-api-key` too, as Anthropic's clients send it.
    */
   requireScope(scope: Scope, options?: { apiKeyHeader?: boolean }): onRequestAsyncHookHandler;
+  /**
+   * At shutdown, before the server stops to listen: until it resolves, probes are answered (not
+   * ready) and no connection is cut. It must keep to a time limit of its own.
+   */
+  beforeClose(work: () => Promise<void>): void;
+  /** For requests that no route sees: a path that is none, a URL that cannot be decoded. */
+  addErrorShape(answer: AnswerInShape): void;
 }
 
 /** Adds routes, hooks and parsers that stay its own (Fastify encapsulation). */

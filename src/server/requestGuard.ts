@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LedgerError } from '../errors.js';
+import type { ServerLimits } from './options.js';
 
 const REQUEST_ID = /^[\w.:-]{1,100}$/;
 /** Of a page that says nothing else: an API answer is never rendered, framed or kept. */
@@ -20,8 +21,23 @@ export function makeRequestId(request: IncomingMessage): string {
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
 
+/** An error that keeps its status, whatever shape the route gives to it. */
+class RefusedRequest extends Error {
+  readonly statusCode: number;
+
+  constructor(statusCode: number, message: string) {
+    super(message);
+    this.name = 'RefusedRequest';
+    this.statusCode = statusCode;
+  }
+}
+
 /** What holds for every request and answer. */
-export function addRequestGuard(app: FastifyInstance, isShuttingDown: () => boolean): void {
+export function addRequestGuard(
+  app: FastifyInstance,
+  limits: Pick<ServerLimits, 'bodySilenceMs'>,
+  isShuttingDown: () => boolean,
+): void {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     if (isShuttingDown() && request.routeOptions.config.isProbe !== true) {
@@ -31,17 +47,10 @@ export function addRequestGuard(app: FastifyInstance, isShuttingDown: () => bool
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
       // A small compressed body can become a huge one.
-      return reply
-        .code(415)
-        .header('accept-encoding', 'identity')
-        .send({
-          error: {
-            code: 'invalid_request',
-            message: 'content-encoding is not accepted; send the body as it is',
-            details: { field: 'content-encoding' },
-          },
-        });
+      reply.header('accept-encoding', 'identity');
+      throw new RefusedRequest(415, 'content-encoding is not accepted; send the body as it is');
     }
+    limitSilence(request, reply, limits.bodySilenceMs);
   });
   app.addHook('onSend', async (_request, reply) => {
     for (const [name, value] of Object.entries(DEFAULT_HEADERS)) {
@@ -54,5 +63,24 @@ export function addRequestGuard(app: FastifyInstance, isShuttingDown: () => bool
       reply.header('retry-after', '1');
     }
     if (isShuttingDown()) reply.header('connection', 'close');
+  });
+}
+
+/**
+ * A body may come as slowly as it likes, so long as it comes: a photograph over a thin line takes
+ * minutes. Silence is another thing.
+ */
+function limitSilence(request: FastifyRequest, reply: FastifyReply, limitMs: number): void {
+  const { raw } = request;
+  const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers;
+  if (encoding === undefined && (length === undefined || length === '0')) return;
+  // Of the socket: every byte that comes starts it anew.
+  raw.setTimeout(limitMs, () => {
+    const message = `nothing more of the body came for ${limitMs} ms; send the request again`;
+    reply.header('connection', 'close').send(new RefusedRequest(408, message));
+  });
+  raw.once('end', () => {
+    // After an early answer the socket waits for the next request, with the server's own limit.
+    if (!reply.raw.writableFinished) raw.socket.setTimeout(0);
   });
 }

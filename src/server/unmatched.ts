@@ -1,12 +1,15 @@
 import type { FastifyInstance } from 'fastify';
+import { type AnswerInShape, sendInShape } from './errorShapes.js';
 
 interface KnownRoute {
   pattern: RegExp;
   methods: Set<string>;
 }
 
+const MAX_SHOWN_PATH = 200;
+
 /** Answers 405 with `Allow` where the path exists under other methods, else 404. */
-export function addUnmatchedHandler(app: FastifyInstance): void {
+export function addUnmatchedHandler(app: FastifyInstance, shapes: readonly AnswerInShape[]): void {
   const routes = new Map<string, KnownRoute>();
   app.addHook('onRoute', (route) => {
     // A catch-all (the page's files) says nothing about which paths exist.
@@ -23,20 +26,14 @@ export function addUnmatchedHandler(app: FastifyInstance): void {
       for (const method of route.methods) allowed.add(method);
     }
     if (allowed.size === 0) {
-      const message = 'there is nothing at this path';
-      return reply.code(404).send({ error: { code: 'not_found', message } });
+      const message = `there is nothing at ${request.method} ${path.slice(0, MAX_SHOWN_PATH)}`;
+      const body = { error: { code: 'not_found' as const, message } };
+      return sendInShape(shapes, request, reply, { status: 404, body });
     }
     const allow = [...allowed].join(', ');
-    return reply
-      .code(405)
-      .header('allow', allow)
-      .send({
-        error: {
-          code: 'invalid_request',
-          message: `this path allows ${allow}`,
-          details: { allow },
-        },
-      });
+    const message = `this path allows ${allow}`;
+    const body = { error: { code: 'invalid_request' as const, message, details: { allow } } };
+    return sendInShape(shapes, request, reply.header('allow', allow), { status: 405, body });
   });
 }
 

@@ -1,5 +1,8 @@
 import { formatUsd } from '../money.js';
 
+/** Whole microdollars; beyond 2^53 the API sends a decimal string. */
+export type Microdollars = number | bigint | string;
+
 type Decimal = Intl.StringNumericLiteral;
 
 const CENTS = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD' });
@@ -13,16 +16,16 @@ const COUNT = new Intl.NumberFormat('en-US');
 const COMPACT = new Intl.NumberFormat('en-US', { notation: 'compact', maximumFractionDigits: 1 });
 
 /** $1,234.57: two decimals, half away from zero, never through floating point. */
-export function formatCents(amountMicrodollars: number | bigint): string {
-  const text = CENTS.format(formatUsd(amountMicrodollars) as Decimal);
-  const isTiny = amountMicrodollars !== 0 && /^-?\$0\.00$/.test(text);
+export function formatCents(amountMicrodollars: Microdollars): string {
+  const text = CENTS.format(formatUsd(BigInt(amountMicrodollars)) as Decimal);
+  const isTiny = BigInt(amountMicrodollars) !== 0n && /^-?\$0\.00$/.test(text);
   if (!isTiny) return text.replace(/^-(\$0\.00)$/, '$1');
-  return amountMicrodollars < 0 ? '> -$0.01' : '< $0.01';
+  return BigInt(amountMicrodollars) < 0n ? '> -$0.01' : '< $0.01';
 }
 
 /** $1,234.567890: to the microdollar. */
-export function formatExact(amountMicrodollars: number | bigint): string {
-  return EXACT.format(formatUsd(amountMicrodollars) as Decimal);
+export function formatExact(amountMicrodollars: Microdollars): string {
+  return EXACT.format(formatUsd(BigInt(amountMicrodollars)) as Decimal);
 }
 
 /** An amount that the server has rounded to cents already. */
@@ -45,7 +48,7 @@ export function formatCompact(count: number): string {
 }
 
 /** Exact whatever the number of days: a sum of safe integers may be none. */
-export function sumMicrodollars(amounts: Iterable<number>): bigint {
+export function sumMicrodollars(amounts: Iterable<Microdollars>): bigint {
   let sum = 0n;
   for (const amount of amounts) sum += BigInt(amount);
   return sum;

@@ -1,7 +1,5 @@
-import { existsSync } from 'node:fs';
-import { type Browser, chromium } from 'playwright-core';
-
-const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+import { type Browser, chromium, type LaunchOptions } from 'playwright-core';
+import { hasPackagedChromium, unpackChromium } from './packagedChromium.js';
 
 const ARGUMENTS = [
   '--headless',
@@ -14,16 +12,18 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
-/** A real browser. @throws when there is none, with what to install */
+/**
+ * A real browser: CHROMIUM_PATH, else the one that an npm package brings, else, on platforms for
+ * which it brings none, an installed Chrome.
+ */
 export async function launchChromium(): Promise<Browser> {
-  const executablePath = [process.env.CHROMIUM_PATH, ...PLACES].find(
-    (path) => path !== undefined && existsSync(path),
-  );
-  if (executablePath === undefined) {
-    throw new Error(
-      'the end-to-end tests need Chromium and found none: install it (Debian: apt-get update && ' +
-        'apt-get install -y chromium) or name it in CHROMIUM_PATH',
-    );
-  }
-  return chromium.launch({ executablePath, args: ARGUMENTS });
+  return chromium.launch({ ...(await findBrowser()), args: ARGUMENTS });
+}
+
+async function findBrowser(): Promise<LaunchOptions> {
+  const executablePath = process.env.CHROMIUM_PATH;
+  if (executablePath) return { executablePath };
+  if (!hasPackagedChromium()) return { channel: 'chrome' };
+  const { env, ...packaged } = await unpackChromium();
+  return { ...packaged, env: { ...process.env, ...env } };
 }

@@ -63,9 +63,11 @@ async function open(
   const context = await browser.newContext({
     viewport: { width: WIDE, height: 860 },
     reducedMotion: 'reduce',
+    // Else that of the machine, which may be none: LANG=C.
+    locale: 'en-US',
     ...(options.timezone === undefined ? {} : { timezoneId: options.timezone }),
   });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(45_000);
   const page = await context.newPage();
   const problems = watch(context, page, url);
   if (options.key !== undefined) {

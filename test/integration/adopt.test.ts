@@ -62,6 +62,14 @@ describe('an adopted database', () => {
     expect(await rawTotals()).toEqual(before.rows);
   });
 
+  it('has statistics of what was added, and no row that is unsettled', async () => {
+    expect(
+      await rows(`select tablename, null_frac from pg_stats
+        where attname = 'position' and schemaname = 'public'`),
+    ).toEqual([{ tablename: 'microdollar_usage', null_frac: 1 }]);
+    expect(await rows('select from microdollar_usage where position is not null')).toEqual([]);
+  });
+
   it('reads from raw usage, covers no day, and has balances that are yet to be opened', async () => {
     expect(await rows('select read_mode, installed_empty from ledger_settings')).toEqual([
       { read_mode: 'raw', installed_empty: false },
@@ -168,7 +176,6 @@ const DOCUMENTED_CHANGES = [
   'microdollar_usage: created_at timestamp with time zone default now()',
   'microdollar_usage: input_tokens bigint not null',
   'microdollar_usage: output_tokens bigint not null',
-  'microdollar_usage_metadata: abuse_delay integer default 0 not null',
   'microdollar_usage_metadata: created_at timestamp with time zone',
   'microdollar_usage_metadata: message_id text not null',
   'organization_memberships: role text not null',
@@ -184,8 +191,9 @@ describe('foreign keys to rows that others lock', () => {
   afterEach(() => database.drop());
 
   it('are kept and warned of; dropped when asked, a usage write waits for nobody (I4)', async () => {
-    const write = `select microdollar_record_usage(gen_random_uuid(), 'user 1', null, null, null,
-      null, null, null, 5, 0, 0, 0, 0, null, false, null, null, true)`;
+    const write = `
+      insert into microdollar_usage (id, kilo_user_id, cost, position)
+      values (gen_random_uuid(), 'user 1', 5, microdollar_position())`;
     const { warnings } = await migrate(database.url);
     expect(warnings.join()).toContain('usage_user');
     await using sessions = await openSessions(database.url, 2);

@@ -54,8 +54,8 @@ describe('microdollar migrate on a database with usage of its own', () => {
     expect(documentOf(await run('--json'))).toMatchObject({ applied: [], adopted: false });
     expect(documentOf(await run('--json')).warnings).toHaveLength(2);
     const dropped = documentOf(await run('--json', '--drop-foreign-keys'));
-    expect(dropped).toEqual({ applied: [], adopted: false, warnings: [] });
-    expect((await run('--dry-run')).stdout).toBe('nothing to do\n');
+    expect(dropped).toMatchObject({ applied: [], adopted: false, warnings: [] });
+    expect((await run('--dry-run')).stdout).toMatch(/^nothing to do\n/);
   });
 
   it('refuses a lock timeout that is none', async () => {

@@ -143,6 +143,7 @@ describe('adopting beside live writers', () => {
     expect([...kinds].sort()).toEqual([
       'add_constraint',
       'alter_table',
+      'analyze',
       'check',
       'create_function',
       'create_index',
@@ -150,6 +151,7 @@ describe('adopting beside live writers', () => {
       'create_trigger',
       'create_view',
       'finish',
+      'note_cluster',
       'validate_constraint',
     ]);
     await expectAdopted();

@@ -47,8 +47,24 @@ const IN_THE_CATALOG = [
   },
   {
     what: 'a view in the place of a table',
-    change: 'create view microdollar_usage_pending as select 1 as one',
-    told: 'microdollar_usage_pending is a view',
+    change: 'create view rollup_repairs as select 1 as one',
+    told: 'rollup_repairs is a view',
+  },
+  {
+    what: "a column of a name and another type than the ledger's",
+    change: 'alter table microdollar_usage add column position text',
+    told: "microdollar_usage.position is text, and must be bigint: the ledger keeps its own values there; rename the other program's column",
+  },
+  {
+    what: "a payer's column of such a name",
+    change: 'alter table kilocode_users add column settled_below timestamptz',
+    told: 'kilocode_users.settled_below is timestamp with time zone, and must be bigint',
+  },
+  {
+    what: 'a column of metadata that the ledger cannot fill',
+    change: `alter table microdollar_usage_metadata add column region text not null default 'eu';
+      alter table microdollar_usage_metadata alter column region drop default`,
+    told: 'alter table microdollar_usage_metadata alter column region set default',
   },
   {
     what: 'a partitioned table',
@@ -79,6 +95,17 @@ const IN_THE_ROWS = [
         cache_write_tokens, cache_hit_tokens, created_at)
       select 'user 1', 1, 1, 1, 1, 1, null from generate_series(1, 4)`,
     told: 'microdollar_usage.created_at is null in 4 rows',
+  },
+  {
+    what: "values in a column of the ledger's name and type",
+    change: `alter table microdollar_usage add column position bigint;
+      update microdollar_usage set position = 5 where cost = 1`,
+    told: 'microdollar_usage.position has values of another program in ',
+  },
+  {
+    what: "values in a payer's column of such a name",
+    change: `alter table organizations add column settled_except bigint[] default '{7}'`,
+    told: 'organizations.settled_except has values of another program in 2 rows',
   },
   {
     what: 'members that are no users',

@@ -104,9 +104,12 @@ describe('a file', () => {
     const [name = ''] = await readdir(fixture.directory);
     const path = join(fixture.directory, name);
     const good = await readFile(path);
-    const left = await fixture.rawIds();
     await flipBit(path, 0.5);
-    expect((await refusalOf()).message).toContain('It may be the only copy');
+    const { failures } = await fixture.archive(LAST);
+    expect(failures).toEqual([
+      { period: FIRST, message: expect.stringContaining('It may be the only copy') },
+    ]);
+    const left = await fixture.rawIds();
     await writeFile(path, good.subarray(0, good.length - 20));
     expect((await refusalOf()).message).toContain(name);
     expect(await fixture.rawIds()).toEqual(left);

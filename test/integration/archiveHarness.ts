@@ -50,13 +50,7 @@ export async function createArchiveFixture(): Promise<ArchiveFixture> {
       expect(report.drifts).toEqual([]);
     },
     archive: (until, options = {}) =>
-      archiveUsage({
-        url: fixture.database.url,
-        until,
-        directory,
-        fold: () => ledger.fold(),
-        ...options,
-      }),
+      archiveUsage({ url: fixture.database.url, until, directory, ...options }),
     async archived() {
       const events: ArchivedEvent[] = [];
       for await (const event of readArchive(directory)) events.push(event);

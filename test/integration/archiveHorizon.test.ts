@@ -54,12 +54,12 @@ describe('the horizon', () => {
     const archiving = fixture.archive(LAST, {
       onNotice: async (message) => {
         notices.push(message);
-        const inserted = await client.query(
-          `select status from microdollar_record_usage($1, 'ann', null, null, 'late', null, null, null,
-             33, 1, 1, 0, 0, null, false, $2, null, false)`,
+        // As a writer with that snapshot would: it saw no horizon.
+        await client.query(
+          `insert into microdollar_usage (id, kilo_user_id, cost, created_at, position)
+           values ($1, 'ann', 33, $2, microdollar_position())`,
           [late, `${FIRST}T10:00:00Z`],
         );
-        expect(inserted.rows).toEqual([{ status: 'recorded' }]);
         expect(await fixture.archived()).toEqual([]);
         ended = true;
         await client.query('commit');

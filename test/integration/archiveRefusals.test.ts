@@ -3,6 +3,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { planArchive } from '../../src/rollup/archive/plan.js';
+import { checkInvariants } from '../support/checkInvariants.js';
 import {
   type ArchiveFixture,
   createArchiveFixture,
@@ -54,7 +55,8 @@ describe('an archive is refused', () => {
       code: 'unproven_window',
       details: { unproven_days: [FIRST, LAST] },
     });
-    expect(error.message).toContain(`${FIRST} to ${LAST}: not verified after their end`);
+    expect(error.message).toContain(`${FIRST}: not verified after their end`);
+    expect(error.message).toContain(`${LAST}: the last verification found drift`);
     await expectUntouched();
   });
 
@@ -67,7 +69,7 @@ describe('an archive is refused', () => {
     await expectUntouched();
   });
 
-  it('while usage is unpriced, until a signed row prices it', async () => {
+  it('of a day whose usage is unpriced, until a signed row prices it; others are archived', async () => {
     const unpriced = randomUUID();
     await fixture.record([
       {
@@ -78,13 +80,24 @@ describe('an archive is refused', () => {
         metadata: { unpriced: true },
       },
     ]);
+    // A refund names the row as well, and prices nothing.
+    const refund = { kilo_user_id: 'ann', cost: 0, metadata: { adjusts_usage_id: unpriced } };
+    await fixture.record([refund]);
+    expect(await fixture.archive(LAST)).toMatchObject({
+      days: 1,
+      from: FIRST,
+      failures: [{ period: LAST, message: expect.stringContaining('1 unpriced usage rows') }],
+    });
     const error = await refusalOf();
     expect(error.details.blockers).toEqual([{ kind: 'unpriced', day: LAST, rows: 1 }]);
-    expect(error.message).toContain(`${LAST}: 1 unpriced usage rows`);
     await fixture.record([
-      { kilo_user_id: 'ann', cost: 55, metadata: { adjusts_usage_id: unpriced } },
+      {
+        kilo_user_id: 'ann',
+        cost: 55,
+        metadata: { adjusts_usage_id: unpriced, price_source: 'list' },
+      },
     ]);
-    expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 1, failures: [] });
     await fixture.expectExact();
   });
 
@@ -102,28 +115,65 @@ describe('an archive is refused', () => {
         kilo_user_id: 'ann',
         cost: 7,
         created_at: `${LAST}T23:59:00Z`,
-        metadata: { adjusts_usage_id: unpriced },
+        metadata: { adjusts_usage_id: unpriced, price_source: 'list' },
       },
     ]);
-    expect((await refusalOf()).details.blockers).toEqual([
-      { kind: 'prices_later_usage', day: LAST, rows: 1 },
+    expect((await fixture.archive(LAST)).failures).toEqual([
+      { period: LAST, message: expect.stringContaining('1 rows that price usage of a later day') },
     ]);
-    expect(await fixture.archive(daysAgo(4))).toMatchObject({ days: 3 });
+    expect(await fixture.archive(daysAgo(4))).toMatchObject({ days: 2, failures: [] });
   });
 
-  it('while pending rows of its days cannot be drained', async () => {
-    const client = await fixture.database.pool.connect();
-    const append = await fixture.open({ appendAlways: true });
-    await append.recordUsage({ kilo_user_id: 'ann', cost: 3, created_at: `${LAST}T10:00:00Z` });
-    const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 300, fold: async () => {} }));
-    client.release();
-    expect(error).toMatchObject({
-      code: 'unproven_window',
-      details: { blockers: [{ kind: 'pending', day: LAST, rows: 1 }] },
-    });
-    expect(error.message).toContain('run `fold`');
-    expect(await fixture.rawIds()).toHaveLength(ROWS + 1);
-    expect(await fixture.archive(LAST)).toMatchObject({ days: 2 });
+  it('of rows that cannot be settled, and of no others; once they can be, they go too', async () => {
+    // No payer's row can hold more: what comes stays unsettled, and is reported exactly.
+    const setUsed = (used: bigint) =>
+      fixture.rows(
+        `update kilocode_users set microdollars_used = $1::bigint, opening_microdollars_used = $1
+         where id = 'rich'`,
+        [String(used)],
+      );
+    await fixture.addUser('rich');
+    await setUsed(92n * 10n ** 17n - 1n);
+    const event = { kilo_user_id: 'rich', created_at: `${LAST}T10:00:00Z` };
+    await fixture.record([
+      { ...event, cost: 5 },
+      { ...event, cost: 7 },
+    ]);
+    const report = await fixture.archive(LAST, { waitMs: 300 });
+    expect(report).toMatchObject({ days: 1, from: FIRST, rows: ROWS - ROWS / 3 });
+    expect(report.failures).toEqual([{ period: LAST, message: expect.stringContaining('2 rows') }]);
+    expect(report.failures[0]?.message).toContain('not settled yet (2)');
+    expect(await fixture.rawIds()).toHaveLength(ROWS / 3 + 2);
+    expect(await checkInvariants(fixture.database.pool)).toEqual([]);
+    await setUsed(0n);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 1, rows: 2, failures: [] });
+    await fixture.expectExact();
+  });
+
+  it('of a key whose row cannot hold what is moved, and of no other key', async () => {
+    await fixture.addUser('rich');
+    const e18 = 10n ** 18n;
+    await fixture.rows(
+      `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+       select gen_random_uuid(), 'rich', cost, $2::timestamptz
+       from unnest($1::bigint[]) as cost`,
+      [[9n * e18, 9n * e18, -9n * e18, -8n * e18].map(String), `${LAST}T10:00:00Z`],
+    );
+    await fixture.rows(
+      `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
+       values ('rich', $1, $2)`,
+      [LAST, String(e18)],
+    );
+    await fixture.rows(`update kilocode_users set microdollars_used = $1 where id = 'rich'`, [
+      String(e18),
+    ]);
+    const limits = { rowsPerTransaction: 1 };
+    const report = await fixture.archive(LAST, { waitMs: 300, limits });
+    expect(report.failures).toMatchObject([{ period: LAST }]);
+    expect(await checkInvariants(fixture.database.pool)).toEqual([]);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 1, failures: [] });
+    const costs = (await fixture.archived()).filter((event) => event.kilo_user_id === 'rich');
+    expect(costs.map((event) => event.cost)).toContain(String(9n * e18));
     await fixture.expectExact();
   });
 
@@ -158,19 +208,24 @@ describe('an archive is refused', () => {
     expect(await fixture.rawIds()).toHaveLength(ROWS - ROWS / 3);
   });
 
-  it('when a foreign program wrote a raw row since the last verification', async () => {
+  it('of a day into which a foreign program wrote since it was verified', async () => {
     await fixture.rows(
       `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
        values (gen_random_uuid(), 'ann', 13, $1)`,
       [`${LAST}T05:00:00Z`],
     );
-    const error = await refusalOf();
-    expect(error.code).toBe('unproven_window');
-    expect(error.details).toMatchObject({ unproven_days: [LAST], drift_keys: 1 });
+    const report = await fixture.archive(LAST);
+    expect(report).toMatchObject({ days: 1, from: FIRST });
+    expect(report.failures).toEqual([
+      { period: LAST, message: expect.stringContaining('verification found 1 wrong keys') },
+    ]);
     const left = await fixture.rows<{ day: string }>(
       `select distinct (created_at at time zone 'UTC')::date::text as day from microdollar_usage`,
     );
-    expect(left.map(({ day }) => day)).toContain(LAST);
+    expect(left.map(({ day }) => day).sort()).toEqual([LAST, daysAgo(4)]);
+    // Now nothing else is left to do.
+    const error = await refusalOf();
+    expect(error).toMatchObject({ code: 'unproven_window', details: { unproven_days: [LAST] } });
   });
 });
 

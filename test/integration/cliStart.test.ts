@@ -1,60 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
 
-interface Started {
-  child: ChildProcess;
-  output: { stdout: string; stderr: string };
-  /** Resolves with the exit status, or the signal. */
-  ended: Promise<number | string>;
-}
+afterEach(endServices);
 
-const running: Started[] = [];
-
-afterEach(async () => {
-  for (const { child, ended } of running.splice(0)) {
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
-    await ended;
-  }
-});
-
-/** `microdollar ...` as a process of its own. */
-function launch(env: NodeJS.ProcessEnv, ...argv: string[]): Started {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...argv], {
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: '0', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk) => {
-    output.stdout += String(chunk);
-  });
-  child.stderr.on('data', (chunk) => {
-    output.stderr += String(chunk);
-  });
-  const ended = new Promise<number | string>((resolve) => {
-    child.on('close', (status, signal) => resolve(status ?? signal ?? ''));
-  });
-  const started = { child, output, ended };
-  running.push(started);
-  return started;
-}
-
-/** The URL once it is ready; fails with what it printed when it ends before. */
-async function readyUrl({ child, output }: Started): Promise<string> {
-  for (;;) {
-    const url = /microdollar is ready: (\S+)[\s\S]*in a browser\n/.exec(output.stdout)?.[1];
-    if (url !== undefined) return url;
-    if (child.exitCode !== null || child.signalCode !== null) {
-      throw new Error(`start ended (${child.exitCode}): ${output.stderr}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
+const launch = (env: NodeJS.ProcessEnv, ...argv: string[]) => launchService(argv, { env });
 
 const onTestDatabase = () => ({
   DATABASE_URL: cli.database.url,
@@ -85,28 +39,6 @@ describe('start on DATABASE_URL', () => {
     expect((await readFile(keyFile, 'utf8')).trim()).toBe(key);
     second.child.kill('SIGINT');
     expect(await second.ended).toBe(0);
-  });
-
-  it('says which port is in use and what to do, with status 3', async () => {
-    const occupant = createServer();
-    const port = await new Promise<number>((resolve) => {
-      occupant.listen(0, '127.0.0.1', () => {
-        const address = occupant.address();
-        resolve(typeof address === 'object' && address !== null ? address.port : 0);
-      });
-    });
-    try {
-      const dataDir = join(cli.dir, 'unshown');
-      const env = { ...onTestDatabase(), MICRODOLLAR_DATA_DIR: dataDir, PORT: String(port) };
-      const run = launch(env, 'start', '--json');
-      expect(await run.ended).toBe(3);
-      const { error } = JSON.parse(run.output.stdout);
-      expect(error.message).toMatch(new RegExp(`port ${port} .* in use; set PORT`));
-      // The key was never shown: the next start makes one and shows it.
-      expect(await readdir(dataDir)).not.toContain('admin-key');
-    } finally {
-      await new Promise((resolve) => occupant.close(resolve));
-    }
   });
 });
 

@@ -14,12 +14,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { closedDirectory, launchAs } from '../../src/db/embedded/account.js';
-import { restoreSymlinks } from '../../src/db/embedded/binaries.js';
 import { placesOf } from '../../src/db/embedded/cluster.js';
 import { StartLock } from '../../src/db/embedded/membership.js';
 import { findPostmaster, quitPostmaster, waitUntilGone } from '../../src/db/embedded/postmaster.js';
 import { currentIdentity, isRunning } from '../../src/db/embedded/processes.js';
+import { restoreSymlinks } from '../../src/db/embedded/symlinks.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { type Holder, holdEmbedded } from '../support/embeddedHolder.js';
 
@@ -320,32 +319,6 @@ describe('StartLock', () => {
     expect(again).not.toBeNull();
     expect(first.tryAcquire()).toBeNull();
     again?.();
-  });
-});
-
-describe('the account that runs the server', () => {
-  const account = { uid: 65534, gid: 65534, name: 'nobody' };
-
-  it.runIf(isRoot)('gets one capability to pass closed directories, where setpriv is', () => {
-    const cluster = path.join(dataDir, 'postgres', 'cluster');
-    mkdirSync(cluster, { recursive: true });
-    expect(closedDirectory(account, cluster)).toBe(dataDir);
-    const launch = launchAs(account, process.execPath, ['x'], cluster);
-    expect(launch.command).toBe('setpriv');
-    expect(launch.args.slice(-2)).toEqual([process.execPath, 'x']);
-  });
-
-  it.runIf(isRoot)('is told the remedy where setpriv is not', () => {
-    vi.stubEnv('PATH', '/nonexistent');
-    try {
-      const cluster = path.join(dataDir, 'postgres', 'cluster');
-      mkdirSync(cluster, { recursive: true });
-      const launch = () => launchAs(account, process.execPath, [], cluster);
-      expect(launch).toThrow(`chmod o+x ${dataDir}`);
-      expect(launch).toThrow('DATABASE_URL');
-    } finally {
-      vi.unstubAllEnvs();
-    }
   });
 });
 

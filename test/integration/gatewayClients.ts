@@ -3,9 +3,9 @@ import { createOpenAI } from '@ai-sdk/openai';
 import Anthropic from '@anthropic-ai/sdk';
 import { generateText, jsonSchema, streamText, type ToolSet, tool } from 'ai';
 import OpenAI from 'openai';
-import type { WireApi } from '../support/wireRecordings.js';
+import type { WireApi } from '../support/answers/index.js';
 
-// Its warnings are about models it does not know, which recordings are.
+// Its warnings are about models it does not know, which the names of answers are.
 Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false });
 
 /** Where a client sends its requests, and with which key. */

@@ -10,13 +10,12 @@ import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
 import { createLedger } from '../../src/ledger.js';
+import { ANSWERS, type Answer, WIRE_PATHS } from '../support/answers/index.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { exchangeBytes, postBytes } from '../support/rawHttp.js';
-import { readRecordedUsage } from '../support/recordedUsage.js';
 import { openRelay, type Relay } from '../support/relay.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
-import { listRecordings, type Recording, WIRE_PATHS } from '../support/wireRecordings.js';
 
 /** The full form: 2,000 requests and 20 s. */
 const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? 300);
@@ -75,28 +74,27 @@ async function end(signal: NodeJS.Signals): Promise<void> {
 
 interface Answered {
   id: string;
-  recording: Recording;
+  answer: Answer;
 }
 
 /** One request, sent until its client sees a whole answer. */
 async function askUntilAnswered(index: number): Promise<Answered> {
-  const all = listRecordings();
-  const recording = all[index % all.length] as Recording;
+  const answer = ANSWERS[index % ANSWERS.length] as Answer;
   const key = keys[index % keys.length] as string;
   const body = JSON.stringify({
-    model: `replay:${recording.name}?chunkBytes=4000&delayMs=2&usage=always`,
-    stream: recording.streamed,
-    ...(recording.api === 'openai-chat' && recording.streamed
+    model: `replay:${answer.name}?chunkBytes=4000&delayMs=2&usage=always`,
+    stream: answer.streamed,
+    ...(answer.api === 'openai-chat' && answer.streamed
       ? { stream_options: { include_usage: true } }
       : {}),
   });
   const headers = { authorization: `Bearer ${key}`, connection: 'close' };
-  const request = postBytes(WIRE_PATHS[recording.api], headers, body);
+  const request = postBytes(WIRE_PATHS[answer.api], headers, body);
   for (;;) {
-    const answer = await exchangeBytes(url, request).catch(() => null);
-    const id = /x-microdollar-usage-id: (\S+)/.exec(answer?.head ?? '')?.[1];
-    const isAnswered = answer?.isComplete && answer.head.startsWith('HTTP/1.1 200 ');
-    if (isAnswered && id !== undefined) return { id, recording };
+    const reply = await exchangeBytes(url, request).catch(() => null);
+    const id = /x-microdollar-usage-id: (\S+)/.exec(reply?.head ?? '')?.[1];
+    const isAnswered = reply?.isComplete && reply.head.startsWith('HTTP/1.1 200 ');
+    if (isAnswered && id !== undefined) return { id, answer };
     await sleep(50);
   }
 }
@@ -170,13 +168,12 @@ describe('the database stops, the gateway is killed', () => {
       await end('SIGTERM');
 
       const ledger = await readLedger();
-      for (const { id, recording } of answered) {
+      for (const { id, answer } of answered) {
         const rows = ledger.get(id) ?? [];
         expect(rows).toHaveLength(1);
-        const { inputTokens, outputTokens, cacheWriteTokens, cacheHitTokens } =
-          readRecordedUsage(recording);
-        expect({ ...rows[0], name: recording.name }).toMatchObject({
-          name: recording.name,
+        const { inputTokens, outputTokens, cacheWriteTokens, cacheHitTokens } = answer.usage;
+        expect({ ...rows[0], name: answer.name }).toMatchObject({
+          name: answer.name,
           estimated: null,
           input_tokens: String(inputTokens),
           output_tokens: String(outputTokens),

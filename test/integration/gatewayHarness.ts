@@ -13,8 +13,13 @@ import { createPricer } from '../../src/gateway/prices/index.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
+import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
+import {
+  type ReplayOptions,
+  type ReplayUpstream,
+  startReplayUpstream,
+} from '../support/replayUpstream.js';
 
 /** What must never be seen anywhere but at the provider. */
 export const UPSTREAM_KEYS = {
@@ -35,7 +40,12 @@ export interface TestGateway {
   newKey(userId: string | null, organizationId: string | null): Promise<string>;
   /** The row and its metadata, lookups by value; waits for it. */
   usage(id: string): Promise<UsageRow>;
+  /** The same by the model that was asked for. */
+  usageOf(requestedModel: string): Promise<UsageRow>;
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
+  dataDir: string;
+  /** As at the end of a process; the database stays. */
+  halt(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -51,13 +61,20 @@ export type UsageRow = Record<string, any>;
 export interface TestGatewayOptions {
   gateway?: Partial<GatewayOptions>;
   durability?: Partial<DurabilityOptions>;
+  server?: Partial<ServerOptions>;
+  /** One that was halted: its database, directory and provider are taken over. */
+  after?: TestGateway;
+  /** Nothing keeps responses that are made in the background. */
+  withoutResponses?: boolean;
+  upstream?: ReplayOptions;
 }
 
-/** A gateway on a free port before an upstream that replays recordings. */
+/** A gateway on a free port before an upstream with answers of its own. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
-  const database = await createTestDatabase();
-  const dataDir = await mkdtemp(join(tmpdir(), 'microdollar-gateway-'));
-  const upstream = await startReplayUpstream();
+  const { after } = options;
+  const database = after?.database ?? (await createTestDatabase());
+  const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
+  const upstream = after?.upstream ?? (await startReplayUpstream(options.upstream));
   const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
   const durability = await openDurability({
     ledger,
@@ -65,10 +82,11 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     dataDir,
     ...options.durability,
   });
-  const { sink, accounts, inFlight } = durability;
+  const { sink, accounts, inFlight, responses } = durability;
   const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
+    ...options.server,
     ledger,
     port: 0,
     logLevel: 'trace',
@@ -78,6 +96,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
         sink,
         accounts,
         inFlight,
+        ...(options.withoutResponses ? {} : { responses }),
+        followIntervalMs: 50,
         pricer,
         upstreams: {
           openai: { url: upstream.url, key: UPSTREAM_KEYS.openai },
@@ -91,14 +111,36 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
   const rows = async <Row>(text: string, values: unknown[] = []) =>
     (await database.pool.query(text, values)).rows as Row[];
 
+  async function untilRow(text: string, value: string): Promise<UsageRow> {
+    for (;;) {
+      const [row] = await rows<UsageRow>(text, [value]);
+      if (row !== undefined) return row;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
   async function newKey(userId: string | null, organizationId: string | null): Promise<string> {
     const scopes: Scope[] = ['gateway'];
     const wanted = { kilo_user_id: userId, organization_id: organizationId, scopes };
     return (await createApiKey(ledger.pool, wanted)).key;
   }
 
+  let halting: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    await server.close();
+    await durability.close();
+    pricer.close();
+    await ledger.close();
+  }
+  const halt = () => {
+    halting ??= close();
+    return halting;
+  };
+
   return {
     database,
+    dataDir,
+    halt,
     ledger,
     server,
     upstream,
@@ -119,18 +161,10 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
       if (usd !== 0) await addCredit(ledger.pool, { organization_id: id, usd });
       return id;
     },
-    async usage(id) {
-      for (;;) {
-        const [row] = await rows<UsageRow>(USAGE, [id]);
-        if (row !== undefined) return row;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    },
+    usage: (id) => untilRow(`${USAGE} where u.id = $1::uuid`, id),
+    usageOf: (model) => untilRow(`${USAGE} where u.requested_model = $1`, model),
     async stop() {
-      await server.close();
-      await durability.close();
-      pricer.close();
-      await ledger.close();
+      await halt();
       await upstream.close();
       await database.drop();
       await rm(dataDir, { recursive: true, force: true });
@@ -152,5 +186,4 @@ const USAGE = `
   left join mode using (mode_id)
   left join finish_reason using (finish_reason_id)
   left join api_kind using (api_kind_id)
-  left join system_prompt_prefix using (system_prompt_prefix_id)
-  where u.id = $1::uuid`;
+  left join system_prompt_prefix using (system_prompt_prefix_id)`;

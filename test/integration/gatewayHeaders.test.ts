@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { exchangeBytes, openSocket, postBytes } from '../support/rawHttp.js';
-import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import {
   startTestGateway,
   type TestGateway,
@@ -44,7 +44,7 @@ describe('to the provider', () => {
       cookie: 'session=of-the-client',
       'proxy-authorization': 'Basic of-the-client',
       'x-client-request-id': `copied ${user.key}`,
-      'openai-organization': 'org-of-the-client',
+      'x-organization': 'org-of-the-client',
       'x-forwarded-for': '203.0.113.9',
       'x-microdollar-feature': 'private',
       'anthropic-version': '2023-06-01',
@@ -263,7 +263,7 @@ describe('to the metrics', () => {
 
 describe('to the log', () => {
   it('no key and no content, whatever went wrong', async () => {
-    const body = { model: 'replay:openai-text', messages: [{ content: 'words-of-the-prompt' }] };
+    const body = { model: 'replay:text', messages: [{ content: 'words-of-the-prompt' }] };
     await ask('openai-chat', bearer(), { ...body, model: 'replay:x?status=500' });
     await ask('openai-responses', bearer(), { ...body, model: 'replay:none-such' });
     const socket = await openSocket(gateway.url);

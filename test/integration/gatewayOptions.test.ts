@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { prepareRequest } from '../../src/gateway/processUsage/index.js';
 import { createClientAddressReader } from '../../src/gateway/proxy/clientAddress.js';
 import { toClientHeaders } from '../../src/gateway/proxy/headers.js';
-import { toUpstreamPath } from '../../src/gateway/proxy/upstreamPath.js';
-import { upstreamHost } from '../../src/gateway/proxy/upstreams.js';
+import { DEFAULT_GATEWAY_LIMITS } from '../../src/gateway/proxy/limits.js';
+import { chooseOnAbort } from '../../src/gateway/proxy/onAbort.js';
+import type { UpstreamEntry } from '../../src/gateway/proxy/upstreamEntry.js';
+import { Upstreams, upstreamHost } from '../../src/gateway/proxy/upstreams.js';
 
 describe('the client’s address', () => {
   const read = createClientAddressReader(['10.0.0.0/8', '2001:db8::/32', '192.0.2.1']);
@@ -52,15 +55,6 @@ describe('headers to the client', () => {
 });
 
 describe('the provider’s URL', () => {
-  it('keeps path and query, less a parameter that repeats the key', () => {
-    const path = (url: string) => toUpstreamPath('/api', url, 'md_key/1');
-    expect(path('/v1/messages')).toBe('/api/v1/messages');
-    expect(path('/v1/messages?beta=true')).toBe('/api/v1/messages?beta=true');
-    expect(path('/v1/messages?key=md_key%2F1&beta=true')).toBe('/api/v1/messages?beta=true');
-    expect(path('/v1/messages?key=md_key/1&bad=%zz')).toBe('/api/v1/messages?bad=%zz');
-    expect(path('/v1/messages?key=md_key/1')).toBe('/api/v1/messages');
-  });
-
   it.each(['no url', 'ftp://host', 'https://user:secret-word@host'])('refuses %j', (url) => {
     try {
       upstreamHost('openai', url);
@@ -70,5 +64,22 @@ describe('the provider’s URL', () => {
       expect((error as Error).message).toContain('MICRODOLLAR_OPENAI_URL');
       expect((error as Error).message).not.toContain('secret-word');
     }
+  });
+});
+
+describe('what becomes of the provider’s work when the client leaves', () => {
+  it('is said by its upstream, then by the gateway, then by its API', () => {
+    const entry: UpstreamEntry = {
+      name: 'own',
+      api: 'anthropic',
+      url: 'http://127.0.0.1:1',
+      key: null,
+      models: null,
+      onAbort: 'drain',
+    };
+    const upstream = new Upstreams({}, [entry], DEFAULT_GATEWAY_LIMITS).forModel('anthropic', 'm');
+    const prepared = prepareRequest('anthropic-messages', Buffer.from('{"stream":true}'));
+    expect(chooseOnAbort(upstream, 'stop', prepared)).toBe('drain');
+    expect(chooseOnAbort({ ...upstream, onAbort: null }, null, prepared)).toBe('stop');
   });
 });

@@ -4,8 +4,8 @@ import { revokeApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { LedgerError } from '../../src/errors.js';
 import { createInFlightLimit } from '../../src/gateway/durable/inFlight.js';
+import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { startReplayUpstream } from '../support/replayUpstream.js';
-import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/wireRecordings.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 const BODY_LIMIT = 64 * 1024;

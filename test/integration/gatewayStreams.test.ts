@@ -1,13 +1,8 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findAnswer, frameAnswer, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { exchangeBytes, openSocket, postBytes, readAnswer } from '../support/rawHttp.js';
-import {
-  findRecording,
-  frameRecording,
-  WIRE_PATHS,
-  type WireApi,
-} from '../support/wireRecordings.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 const DRAIN_BYTES = 200_000;
@@ -19,7 +14,7 @@ let user: TestUser;
 beforeAll(async () => {
   gateway = await startTestGateway({
     gateway: {
-      limits: { drainTimeoutMs: 3_000, drainBytes: DRAIN_BYTES, stallTimeoutMs: 400 },
+      limits: { drainTimeoutMs: 3_000, drainBytes: DRAIN_BYTES, stallTimeoutMs: 1_500 },
     },
   });
   user = await gateway.newUser();
@@ -29,18 +24,6 @@ afterAll(() => gateway?.stop());
 const headers = () => ({ authorization: `Bearer ${user.key}`, connection: 'close' });
 const post = (api: WireApi, model: string, extra: object = {}) =>
   postBytes(WIRE_PATHS[api], headers(), JSON.stringify({ model, stream: true, ...extra }));
-
-/** The usage rows of the requested model, waited for. */
-async function usageOf(model: string) {
-  for (;;) {
-    const rows = await gateway.rows<{ id: string }>(
-      'select id from microdollar_usage where requested_model = $1',
-      [model],
-    );
-    if (rows[0] !== undefined) return gateway.usage(rows[0].id);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 /** The provider's side of one stream, once its request is there. */
 function openScript(name: string): Promise<ServerResponse> {
@@ -83,7 +66,7 @@ describe('each chunk as it arrives', () => {
 
   it('holds the end of a whole answer until its usage is in the ledger', async () => {
     const blocker = await gateway.database.pool.connect();
-    const model = 'replay:openai-phase.1?held';
+    const model = 'replay:text?held';
     try {
       await blocker.query('begin');
       await blocker.query('lock table microdollar_usage in share mode');
@@ -105,25 +88,26 @@ describe('each chunk as it arrives', () => {
     } finally {
       blocker.release();
     }
-    expect(await usageOf(model)).toMatchObject({ has_error: false });
+    expect(await gateway.usageOf(model)).toMatchObject({ has_error: false });
   });
 });
 
 describe('a provider that dies', () => {
   it.each([
-    ['openai-chat', 'openai-text', 5_000],
-    ['openai-responses', 'openai-web-search-tool.1', 20_000],
-    ['anthropic-messages', 'anthropic-code-execution-20250825.2', 9_000],
+    ['openai-chat', 'text', 5_000],
+    ['openai-responses', 'web-search', 20_000],
+    ['anthropic-messages', 'code-execution', 9_000],
   ] as const)(
     '%s: what arrived is passed on, then the connection is cut',
     async (api, name, at) => {
       const model = `replay:${name}?usage=always&dieAfterBytes=${at}&chunkBytes=700`;
-      const answer = await exchangeBytes(gateway.url, post(api, model));
-      const recording = findRecording(api, name, true);
-      if (recording === null) throw new Error(`no recording ${name}`);
+      const asks = { stream_options: { include_usage: true } };
+      const answer = await exchangeBytes(gateway.url, post(api, model, asks));
       expect(answer.isComplete).toBe(false);
-      expect(answer.body.equals(frameRecording(recording).subarray(0, at))).toBe(true);
-      expect(await usageOf(model)).toMatchObject({
+      expect(answer.body.equals(frameAnswer(findAnswer(api, name, true)).subarray(0, at))).toBe(
+        true,
+      );
+      expect(await gateway.usageOf(model)).toMatchObject({
         has_error: true,
         status_code: 200,
         cancelled: false,
@@ -140,11 +124,11 @@ describe('a provider that dies', () => {
       type: 'error',
       error: { type: 'api_error' },
     });
-    expect(await usageOf('script:dies')).toMatchObject({ has_error: true, cost: 0 });
+    expect(await gateway.usageOf('script:dies')).toMatchObject({ has_error: true, cost: 0 });
   });
 
   it('cuts a whole answer where the provider cut it', async () => {
-    const model = 'replay:anthropic-text?dieAfterBytes=300';
+    const model = 'replay:text?dieAfterBytes=300';
     const request = postBytes(
       WIRE_PATHS['anthropic-messages'],
       headers(),
@@ -153,21 +137,21 @@ describe('a provider that dies', () => {
     const answer = await exchangeBytes(gateway.url, request);
     expect(answer.isComplete).toBe(false);
     expect(answer.body.length).toBe(300);
-    expect(await usageOf(model)).toMatchObject({ has_error: true });
+    expect(await gateway.usageOf(model)).toMatchObject({ has_error: true });
   });
 });
 
 describe('a client that leaves', () => {
   it('is billed for the whole answer, which is read to its end', async () => {
-    const model = 'replay:openai-text?usage=always&chunkBytes=3000&delayMs=5';
+    const model = 'replay:long-text?usage=always&chunkBytes=8000&delayMs=5';
     const socket = await openSocket(gateway.url);
     socket.write(post('openai-chat', model));
     await once(socket, 'data');
     socket.destroy();
-    expect(await usageOf(model)).toMatchObject({
+    expect(await gateway.usageOf(model)).toMatchObject({
       cancelled: true,
       has_error: false,
-      output_tokens: 300,
+      output_tokens: findAnswer('openai-chat', 'long-text', true).usage.outputTokens,
       estimated: null,
     });
   });
@@ -187,7 +171,7 @@ describe('a client that leaves', () => {
     await closed;
     clearInterval(timer);
     expect(gateway.upstream.aborted).toBe(before + 1);
-    const row = await usageOf('script:endless');
+    const row = await gateway.usageOf('script:endless');
     expect(row).toMatchObject({ cancelled: true, estimated: expect.any(String) });
     expect(row.output_tokens).toBeGreaterThan(0);
   });
@@ -201,7 +185,7 @@ describe('a client that leaves', () => {
     await once(socket, 'data');
     socket.destroy();
     await once(response, 'close');
-    expect(await usageOf('script:silent')).toMatchObject({
+    expect(await gateway.usageOf('script:silent')).toMatchObject({
       cancelled: true,
       estimated: expect.any(String),
     });
@@ -228,12 +212,12 @@ describe('a slow client', () => {
       await Promise.race([drained, closed]);
     }
     expect(writtenBytes).toBeLessThan(FLOOD_BYTES);
-    expect(await usageOf('script:flood')).toMatchObject({ cancelled: true });
+    expect(await gateway.usageOf('script:flood')).toMatchObject({ cancelled: true });
     socket.destroy();
   });
 
   it('gets everything when it reads on', async () => {
-    const model = 'replay:openai-mcp-tool.1?chunkBytes=60000';
+    const model = 'replay:mcp?chunkBytes=60000';
     const socket = await openSocket(gateway.url);
     const chunks: Buffer[] = [];
     socket.write(post('openai-responses', model));
@@ -242,10 +226,8 @@ describe('a slow client', () => {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     const answer = readAnswer(Buffer.concat(chunks));
-    const recording = findRecording('openai-responses', 'openai-mcp-tool.1', true);
-    if (recording === null) throw new Error('no recording');
     expect(answer.isComplete).toBe(true);
-    expect(answer.body.equals(frameRecording(recording))).toBe(true);
+    expect(answer.body.equals(frameAnswer(findAnswer('openai-responses', 'mcp', true)))).toBe(true);
   });
 });
 
@@ -265,7 +247,7 @@ describe('malformed answers', () => {
     const answer = await exchangeBytes(gateway.url, post('openai-chat', model));
     expect(answer.isComplete).toBe(true);
     expect(answer.body.equals(Buffer.from(body))).toBe(true);
-    expect(await usageOf(model)).toMatchObject({ estimated: expect.any(String) });
+    expect(await gateway.usageOf(model)).toMatchObject({ estimated: expect.any(String) });
   });
 
   it('a whole answer that is no JSON is passed on unchanged', async () => {
@@ -275,7 +257,7 @@ describe('malformed answers', () => {
     });
     const answer = await exchangeBytes(gateway.url, post('openai-responses', 'script:html'));
     expect(String(answer.body)).toBe('<html>not what you asked</html>');
-    expect(await usageOf('script:html')).toMatchObject({ estimated: expect.any(String) });
+    expect(await gateway.usageOf('script:html')).toMatchObject({ estimated: expect.any(String) });
   });
 });
 

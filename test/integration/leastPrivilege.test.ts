@@ -5,6 +5,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { createUser } from '../../src/accounts/users.js';
+import { isKnownCluster } from '../../src/db/migrate.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { runBackfill } from '../../src/rollup/backfill.js';
@@ -74,6 +75,19 @@ describe('the documented role of the service', () => {
     expect(await checkFolded(database.pool)).toEqual([]);
   });
 
+  it('knows its cluster, also where the server does not tell which one that is', async () => {
+    expect(await isKnownCluster(service)).toBe(true);
+    await database.pool.query('revoke execute on function pg_control_system() from public');
+    const fresh = new pg.Client({ connectionString: serviceUrl });
+    await fresh.connect();
+    expect(await isKnownCluster(fresh)).toBe(true);
+    await fresh.query(
+      `insert into microdollar_usage (id, kilo_user_id, cost, position)
+      values (gen_random_uuid(), 'ada', 0, microdollar_position())`,
+    );
+    await fresh.end();
+  });
+
   it('starts beside an owner who migrates, without a right to migrate itself', async () => {
     const run = await runCommand(
       { DATABASE_URL: serviceUrl, MICRODOLLAR_MIGRATION_URL: database.url },
@@ -86,11 +100,12 @@ describe('the documented role of the service', () => {
   it.each([
     'drop table microdollar_usage',
     'truncate microdollar_usage',
-    'truncate microdollar_usage_pending',
+    'truncate kilocode_users',
+    'alter table microdollar_usage alter column position set default 0',
     'alter table microdollar_usage disable trigger all',
     'alter table microdollar_usage_daily add column extra integer',
     'create table intruder (id integer)',
-    'drop function microdollar_user_balance(text)',
+    'drop function microdollar_position()',
     `set session_replication_role = 'replica'`,
     'delete from microdollar_migrations',
   ])('cannot: %s', async (statement) => {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { inspect } from 'node:util';
 import { expect } from 'vitest';
 import { LedgerError } from '../../src/errors.js';
 import { createLedger } from '../../src/ledger.js';
@@ -87,7 +88,7 @@ export async function resolveLookups(fixture: LedgerFixture, ledger: Ledger): Pr
 /** The LedgerError that work ends with; any other end fails the test. */
 export async function ledgerErrorOf(work: Promise<unknown>): Promise<LedgerError> {
   const error = await work.then(
-    (value) => new Error(`no error, but ${JSON.stringify(value)}`),
+    (value) => new Error(`no error, but ${inspect(value)}`),
     (reason: unknown) => reason,
   );
   if (error instanceof LedgerError) return error;

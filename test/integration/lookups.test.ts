@@ -143,8 +143,10 @@ describe('lookup values', () => {
 
   it('are not cached from a transaction of the caller that rolls back', async () => {
     const value = newValue();
-    const core = { kilo_user_id: user, cost: 1 };
-    const { pool } = fixture.database;
+    // No ledger is open there: its housekeeping would give the value its id at any moment.
+    const own = await createLedgerFixture();
+    const core = { kilo_user_id: await own.addUser(), cost: 1 };
+    const { pool } = own.database;
     const client = await pool.connect();
     await client.query('begin');
     await client.query('insert into editor_name (editor_name) values ($1)', [value]);
@@ -154,16 +156,17 @@ describe('lookup values', () => {
       editor_name: value,
     });
     client.release();
-    expect(await editorOf(again.id)).toEqual({
+    expect(await editorOf(again.id, own)).toEqual({
       editor_name: null,
       lookup_values: { editor_name: value },
     });
     const { id } = await insertUsageAndMetadataWithBalanceUpdate(pool, core, {
       editor_name: value,
     });
-    expect(await editorOf(id)).toEqual({ editor_name: value, lookup_values: null });
-    await resolveLookups(fixture, ledger);
-    expect(await editorOf(again.id)).toEqual({ editor_name: value, lookup_values: null });
+    expect(await editorOf(id, own)).toEqual({ editor_name: value, lookup_values: null });
+    await resolveLookups(own, await own.open());
+    expect(await editorOf(again.id, own)).toEqual({ editor_name: value, lookup_values: null });
+    await own.close();
   });
 });
 

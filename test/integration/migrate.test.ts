@@ -3,10 +3,9 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { pickFreePort } from '../../src/db/embedded/postmaster.js';
 import { assertMigrated, migrate, planMigration } from '../../src/db/migrate.js';
-import { checkInvariants } from '../support/checkInvariants.js';
 import { asAdmin, createTestDatabase, type TestDatabase } from '../support/database.js';
 import { describeDatabase } from '../support/describeDatabase.js';
-import { migrateUntil } from '../support/migrateUntil.js';
+import { migrateBeyond, migrateUntil } from '../support/migrateUntil.js';
 import { openSessions } from '../support/sessions.js';
 
 const COMMITTED = readFileSync(path.join(import.meta.dirname, '../../drizzle/schema.txt'), 'utf8');
@@ -17,11 +16,6 @@ const ALL: string[] = JSON.parse(readFileSync(JOURNAL, 'utf8')).entries.map(
 
 let database: TestDatabase;
 
-async function identifierOf({ pool }: TestDatabase): Promise<string> {
-  const result = await pool.query('select system_identifier as identifier from ledger_settings');
-  return result.rows[0].identifier;
-}
-
 beforeEach(async () => {
   database = await createTestDatabase({ empty: true });
 });
@@ -30,8 +24,15 @@ afterEach(() => database.drop());
 
 describe('migrate', () => {
   it('applies every migration to an empty database, and nothing the second time', async () => {
-    expect(await migrate(database.url)).toEqual({ applied: ALL, isAdopted: false, warnings: [] });
-    expect(await migrate(database.url)).toEqual({ applied: [], isAdopted: false, warnings: [] });
+    const result = {
+      applied: ALL,
+      isAdopted: false,
+      isGenerationRaised: false,
+      countsForeignRows: false,
+      warnings: [],
+    };
+    expect(await migrate(database.url)).toEqual(result);
+    expect(await migrate(database.url)).toEqual({ ...result, applied: [] });
     const recorded = await database.pool.query('select from public.microdollar_migrations');
     expect(recorded.rowCount).toBe(ALL.length);
   });
@@ -42,11 +43,13 @@ describe('migrate', () => {
   });
 
   it('applies all or nothing', async () => {
-    await database.pool.query('create view microdollar_usage_pending as select 1 as one');
+    await database.pool.query(
+      'create function microdollar_position() returns text language sql return 1',
+    );
     await expect(migrate(database.url)).rejects.toMatchObject({ code: 'internal' });
     const tables = await database.pool.query(`select from pg_tables where tablename = 'api_keys'`);
     expect(tables.rowCount).toBe(0);
-    await database.pool.query('drop view microdollar_usage_pending');
+    await database.pool.query('drop function microdollar_position()');
     expect(await migrate(database.url)).toMatchObject({ applied: ALL });
   });
 
@@ -104,6 +107,49 @@ describe('migrate, from a version before', () => {
   });
 });
 
+describe('a database that is newer than the program', () => {
+  const newer = (tag: string, sql: string) => migrateBeyond(database.url, { tag, sql });
+  const marking = (name: string) =>
+    `update ledger_settings set breaking_migrations = array_append(breaking_migrations, '${name}')`;
+
+  it('passes where no migration that is new is marked as breaking', async () => {
+    await newer('9999_newer', 'create table newer (id integer)');
+    await assertMigrated(database.pool);
+    expect(await migrate(database.url)).toMatchObject({ applied: [] });
+  });
+
+  it('is refused where one is, by every way in, with the remedy', async () => {
+    await newer('9999_newer', marking('9999_newer'));
+    for (const way of [
+      () => assertMigrated(database.pool),
+      () => migrate(database.url),
+      () => planMigration(database.url),
+    ]) {
+      const refused = way();
+      await expect(refused).rejects.toMatchObject({
+        code: 'internal',
+        retryable: false,
+        details: { newer_migrations: ['9999_newer'] },
+      });
+      await expect(refused).rejects.toThrow('upgrade this program');
+    }
+  });
+
+  it('passes where the program knows the breaking one', async () => {
+    await newer('9999_newer', marking(ALL[0] ?? ''));
+    await assertMigrated(database.pool);
+  });
+
+  it('is seen by whoever may only read', async () => {
+    await newer('9999_newer', marking('9999_newer'));
+    const reader = await database.pool.connect();
+    await reader.query('begin read only');
+    await expect(assertMigrated(reader)).rejects.toThrow('9999_newer');
+    await reader.query('rollback');
+    reader.release();
+  });
+});
+
 describe('migrate, where it cannot', () => {
   it('names an unreachable server, without the password', async () => {
     const port = await pickFreePort();
@@ -149,102 +195,5 @@ describe('migrate, where it cannot', () => {
       await database.pool.query(`grant select on all tables in schema public to ${role}`);
       expect(await migrate(url)).toMatchObject({ applied: [] });
     });
-  });
-});
-
-describe('migrate, after a dump was restored into another cluster', () => {
-  const FUTURE = '900000000000';
-
-  it('resets floors and restamps pending rows, where some lie in the future', async () => {
-    await migrate(database.url);
-    await database.pool.query(`
-      insert into kilocode_users (id, pending_floor, scrub_after_xid)
-      values ('restored', '${FUTURE}', '${FUTURE}'), ('untouched', '3', null);
-      insert into organizations (name, pending_floor) values ('restored', '${FUTURE}');
-      insert into microdollar_usage_pending (xid, kilo_user_id, usage_date, cost_microdollars)
-      values ('${FUTURE}', 'restored', '2026-03-01', 5), ('4', 'untouched', '2026-03-01', 6)`);
-    const told: string[] = [];
-    await migrate(database.url, { log: (line) => told.push(line) });
-    expect(told).toHaveLength(1);
-    const users = await database.pool.query(
-      `select id, pending_floor, scrub_after_xid < '${FUTURE}' as restamped
-      from kilocode_users order by id`,
-    );
-    expect(users.rows).toEqual([
-      { id: 'restored', pending_floor: '0', restamped: true },
-      { id: 'untouched', pending_floor: '0', restamped: null },
-    ]);
-    const organizations = await database.pool.query('select pending_floor from organizations');
-    expect(organizations.rows).toEqual([{ pending_floor: '0' }]);
-    const pending = await database.pool.query(
-      `select kilo_user_id, xid = '4' as kept, xid < '${FUTURE}' as present
-      from microdollar_usage_pending order by kilo_user_id`,
-    );
-    expect(pending.rows).toEqual([
-      { kilo_user_id: 'restored', kept: false, present: true },
-      { kilo_user_id: 'untouched', kept: false, present: true },
-    ]);
-    const balance = await database.pool.query(`select microdollar_user_balance('restored') as b`);
-    expect(balance.rows).toEqual([{ b: '5' }]);
-    await migrate(database.url, { log: (line) => told.push(line) });
-    expect(told).toHaveLength(1);
-  });
-
-  it('resets all floors where the settings name another cluster, however low they are', async () => {
-    await migrate(database.url);
-    const present = await identifierOf(database);
-    await database.pool.query(`
-      update ledger_settings set system_identifier = 'of the cluster that was dumped';
-      insert into kilocode_users (id, pending_floor, scrub_after_xid)
-      values ('restored', '7', '8'), ('never folded', '0', null);
-      insert into organizations (name, pending_floor) select 'o', '9' from generate_series(1, 2500);
-      insert into microdollar_usage_pending (xid, kilo_user_id, usage_date, cost_microdollars)
-      values ('6', 'restored', '2026-03-01', 5)`);
-    await migrate(database.url);
-    expect(await identifierOf(database)).toBe(present);
-    const left = await database.pool.query(`
-      select (select count(*) from kilocode_users where pending_floor <> '0')
-        + (select count(*) from organizations where pending_floor <> '0')
-        + (select count(*) from microdollar_usage_pending where xid < '10')
-        + (select count(*) from kilocode_users where scrub_after_xid < '10') as foreign_xids,
-        microdollar_user_balance('restored') as balance`);
-    expect(left.rows).toEqual([{ foreign_xids: '0', balance: '5' }]);
-    expect(await checkInvariants(database.pool)).toEqual([
-      expect.stringContaining('restored'),
-      expect.stringContaining('restored'),
-    ]);
-  });
-
-  it('notes the cluster at the first migration, and touches nothing in the same one', async () => {
-    await migrate(database.url);
-    const control = await database.pool.query(
-      'select system_identifier::text as identifier from pg_control_system()',
-    );
-    expect(await identifierOf(database)).toBe(control.rows[0].identifier);
-    await database.pool.query(`insert into kilocode_users (id, pending_floor) values ('u', '7')`);
-    await migrate(database.url);
-    const floors = await database.pool.query('select pending_floor from kilocode_users');
-    expect(floors.rows).toEqual([{ pending_floor: '7' }]);
-  });
-
-  it('leaves it to the owner where the role may only read', async () => {
-    await migrate(database.url);
-    await database.pool.query(
-      `insert into kilocode_users (id, pending_floor) values ('u', '${FUTURE}')`,
-    );
-    const reader = database.pool;
-    const name = `reader_${process.pid}`;
-    await reader.query(`create role ${name} login password 'p'`);
-    await reader.query(`grant select on all tables in schema public to ${name}`);
-    const url = new URL(database.url);
-    url.username = name;
-    url.password = 'p';
-    const told: string[] = [];
-    expect(await migrate(url.href, { log: (line) => told.push(line) })).toMatchObject({
-      applied: [],
-    });
-    expect(told.at(-1)).toContain('this role may not');
-    await reader.query(`drop owned by ${name}`);
-    await reader.query(`drop role ${name}`);
   });
 });

@@ -1,8 +1,12 @@
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { generateDrizzleJson, generateMigration } from 'drizzle-kit/api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { functionsMigration } from '../../scripts/write-functions.js';
 import { describeShape } from '../../src/db/migrate/describeShape.js';
-import { readJournal } from '../../src/db/migrate/journal.js';
+import { isBreaking, readJournal, readMigrationSql } from '../../src/db/migrate/journal.js';
 import type { SchemaShape } from '../../src/db/migrate/shape.js';
+import * as tables from '../../src/schema/index.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { readDatabase } from '../support/describeDatabase.js';
 
@@ -45,5 +49,28 @@ describe('the committed schema', () => {
     expect(JSON.parse(text)).toMatchObject({ migrations });
     const file = path.join(folder, 'schema.json');
     await expect(text, `drizzle/schema.json ${REMEDY}`).toMatchFileSnapshot(file);
+  });
+});
+
+describe('the migrations', () => {
+  it('say all that the tables and views of src/schema say', async () => {
+    const names = readJournal().map((migration) => migration.name.slice(0, 4));
+    const file = path.join(folder, 'meta', `${names.at(-1)}_snapshot.json`);
+    const last = JSON.parse(readFileSync(file, 'utf8'));
+    const missing = await generateMigration(last, generateDrizzleJson(tables, last.id));
+    expect(missing, 'run `npm run drizzle -- generate`').toEqual([]);
+  });
+
+  it('have the functions as their files have them', () => {
+    const committed = readFileSync(path.join(folder, '0001_functions.sql'), 'utf8');
+    expect(committed, 'run `npm run functions`').toBe(functionsMigration());
+  });
+
+  it('mark themselves as breaking by their own names, or not at all', () => {
+    for (const { name } of readJournal()) {
+      const statements = readMigrationSql(name);
+      const mentions = statements.some((each) => /set breaking_migrations/i.test(each));
+      expect(isBreaking(name, statements), name).toBe(mentions);
+    }
   });
 });

@@ -169,7 +169,11 @@ describe('operations', () => {
     const { id } = await service.ledger.recordUsage({ ...event, metadata: { unpriced: true } });
     const unpriced = data(await service.query('operations.unpriced'));
     expect(unpriced).toMatchObject({ total: 1, isAtLeast: false, rows: [{ id }] });
-    await service.ledger.recordUsage({ ...event, cost: 12, metadata: { adjusts_usage_id: id } });
+    const refund = { ...event, cost: -1, metadata: { adjusts_usage_id: id } };
+    await service.ledger.recordUsage(refund);
+    expect(data(await service.query('operations.unpriced'))).toMatchObject({ total: 1 });
+    const metadata = { adjusts_usage_id: id, price_source: 'own' };
+    await service.ledger.recordUsage({ ...event, cost: 12, metadata });
     expect(data(await service.query('operations.unpriced'))).toMatchObject({ total: 0, rows: [] });
   });
 });

@@ -1,10 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Query } from '../../src/db/query.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { createMetrics } from '../../src/metrics.js';
 import { runBackfill } from '../../src/rollup/backfill.js';
 import { openRollupDatabase, type RollupDatabase } from '../../src/rollup/database.js';
 import { describeDays, readReadMode, setReadMode } from '../../src/rollup/readMode.js';
 import { REQUIRED_COMPARISONS } from '../../src/rollup/readMode.sql.js';
+import { ReadModeFollower } from '../../src/rollup/readModeFollower.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
@@ -179,6 +182,69 @@ describe('the switch of an adopted ledger', () => {
          and rollup = 'microdollar_usage_daily'`,
     );
     expect(rows).toEqual([{ is_verified: true }, { is_verified: true }]);
+  });
+});
+
+describe('a process that sees the primary no more', () => {
+  /** Polls go through until the primary is cut off; time is moved by hand. */
+  async function startFollower() {
+    const now = { monotonicMs: 5_000, wallMs: 1_000_000 };
+    let isCut = false;
+    const query: Query = (statement) =>
+      isCut ? Promise.reject(new Error('Connection terminated')) : control.query(statement);
+    const follower = new ReadModeFollower(query, createMetrics(), {
+      monotonicMs: () => now.monotonicMs,
+      wallMs: () => now.wallMs,
+    });
+    await follower.poll();
+    return {
+      follower,
+      now,
+      cut: () => {
+        isCut = true;
+      },
+    };
+  }
+
+  it('relies on the rollup until the lease that it saw has run out by its own clock', async () => {
+    await writeRawHistory(database.pool, { rows: 200, days: 30, users: 5 });
+    await proveHistory();
+    await database.pool.query(
+      `update ledger_settings set read_mode = 'rollup', shadow_comparisons = 1000`,
+    );
+    await database.pool.query(
+      `update rollup_coverage set verified_at = now() - interval '9 minutes 50 seconds'
+       where period >= (now() at time zone 'UTC')::date - 1`,
+    );
+    const { follower, now, cut } = await startFollower();
+    expect(follower.mode()).toBe('rollup');
+    const leftMs = follower.status()?.gate.leaseLeftMs ?? 0;
+    expect(leftMs).toBeLessThanOrEqual(10_000);
+    cut();
+    now.monotonicMs += leftMs - 1;
+    expect(follower.mode()).toBe('rollup');
+    now.monotonicMs += 1;
+    expect(follower.mode()).toBe('raw');
+    expect(follower.status()).toMatchObject({ stored: 'rollup', effective: 'raw' });
+    expect(follower.status()?.reason).toContain('has not been seen');
+    await expect(follower.poll()).rejects.toThrow('Connection terminated');
+    expect(follower.mode()).toBe('raw');
+  });
+
+  it('counts time that the machine was suspended, and a clock that was set back', async () => {
+    const { follower, now } = await startFollower();
+    expect(follower.mode()).toBe('rollup');
+    now.wallMs -= 3_600_000;
+    now.monotonicMs += 599_000;
+    expect(follower.mode()).toBe('rollup');
+    now.monotonicMs += 1_000;
+    expect(follower.mode()).toBe('raw');
+    await follower.poll();
+    expect(follower.mode()).toBe('rollup');
+    now.wallMs += 600_000;
+    expect(follower.mode()).toBe('raw');
+    await follower.poll();
+    expect(follower.mode()).toBe('rollup');
   });
 });
 

@@ -33,7 +33,7 @@ afterAll(async () => {
   const { rows } = await server.database.pool.query(
     `select count(*)::int as tables from pg_tables where tablename like 'microdollar%'`,
   );
-  expect(rows[0].tables).toBeGreaterThan(4);
+  expect(rows[0].tables).toBeGreaterThan(3);
   await server.stop();
 });
 

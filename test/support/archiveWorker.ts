@@ -2,21 +2,17 @@
  * A process that archives: `archiveWorker.ts <url> <until> <directory>`, in files and transactions
  * of a few rows. Prints every step once it is durable, then the report as one line of JSON.
  */
-import { createLedger } from '../../src/ledger.js';
 import { archiveUsage } from '../../src/rollup/archive/archive.js';
 
 const [url = '', until = '', directory = ''] = process.argv.slice(2);
-const ledger = await createLedger({ databaseUrl: url, poolSize: 2, backgroundFold: false });
 const { costMicrodollars, ...report } = await archiveUsage({
   url,
   until,
   directory,
   withPersonalData: true,
-  fold: () => ledger.fold(),
   limits: { rowsPerFile: 40, rowsPerTransaction: 7 },
   onStep: (step) => process.stdout.write(`${step}\n`),
 });
 process.stdout.write(
   `${JSON.stringify({ ...report, costMicrodollars: String(costMicrodollars) })}\n`,
 );
-await ledger.close();

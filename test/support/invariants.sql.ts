@@ -268,7 +268,8 @@ export const INVARIANTS: readonly string[] = [
   exaMismatch('exa_monthly_usage_exact', 'all', 'Exa'),
   ...PAYERS.map((payer) => balanceMismatch(payer, 'balances', 'all', 'I5')),
   ...PAYERS.flatMap((payer) => LOGS.map((log) => unknownPayer(payer, log))),
-  ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log), belowLowWater(log)]),
+  ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log)]),
+  belowLowWater(USAGE),
   ...baseMismatch('settled', 'base'),
   METADATA_WITHOUT_USAGE,
 ];

@@ -29,6 +29,17 @@ export function postBytes(
   ]);
 }
 
+/** Any request as bytes: the target goes out as it is written here. */
+export function requestBytes(
+  method: string,
+  target: string,
+  headers: Readonly<Record<string, string>>,
+): Buffer {
+  const lines = Object.entries({ host: 'gateway', connection: 'close', ...headers });
+  const text = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  return Buffer.from(`${method} ${target} HTTP/1.1\r\n${text}\r\n`, 'latin1');
+}
+
 export async function openSocket(url: string): Promise<Socket> {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);

@@ -3,18 +3,24 @@ import type { ServerResponse } from 'node:http';
 import { createServer, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Recording, WireApi } from './wireRecordings.js';
-import { findRecording, frameRecording, WIRE_APIS, WIRE_PATHS } from './wireRecordings.js';
+import {
+  ANSWERS,
+  type Answer,
+  frameAnswer,
+  WIRE_APIS,
+  WIRE_PATHS,
+  type WireApi,
+} from './answers/index.js';
 
 /**
- * A provider for tests and benchmarks: answers each request with a recording, byte for byte. Which
- * one, and how it goes wrong, is said by the request's model, so that requests in flight at once
- * do not depend on each other:
+ * A provider for tests: replies to each request with one of its answers, byte for byte. Which one,
+ * and how it goes wrong, is said by the request's model, so that requests in flight at once do not
+ * depend on each other:
  *
- *     replay:<recording>?chunkBytes=7&delayMs=2&firstDelayMs=50&dieAfterBytes=900&status=429&usage=never
+ *     replay:<answer>?chunkBytes=7&delayMs=2&firstDelayMs=50&dieAfterBytes=900&status=429&usage=never
  *     script:<name>      what `script()` was given
  *
- * Any other model gets the API's first text recording.
+ * Any other model gets the one called `text`.
  */
 export interface ReplayUpstream {
   url: string;
@@ -25,6 +31,10 @@ export interface ReplayUpstream {
   /** Requests whose connection went away before the answer was complete. */
   readonly aborted: number;
   script(name: string, answer: Script): void;
+  /** Answers every request whose method and path (`GET /v1/responses/resp_1`) matches. */
+  scriptPath(path: RegExp, answer: Script): void;
+  /** Cuts every connection, as a provider that dies. */
+  cut(): void;
   close(): Promise<void>;
 }
 
@@ -43,13 +53,9 @@ export interface ReplayOptions {
   port?: number;
   /** Default 2,000. */
   keepRequests?: number;
+  /** Default those of our own making. */
+  answers?: readonly Answer[];
 }
-
-const DEFAULT_RECORDINGS: Record<WireApi, { streamed: string; whole: string }> = {
-  'openai-chat': { streamed: 'openai-text', whole: 'openai-text' },
-  'openai-responses': { streamed: 'openai-local-shell-tool.1', whole: 'openai-phase.1' },
-  'anthropic-messages': { streamed: 'anthropic-text', whole: 'anthropic-text' },
-};
 
 /** What a model's query may say. */
 interface Directives {
@@ -67,8 +73,9 @@ interface Directives {
 }
 
 export async function startReplayUpstream(options: ReplayOptions = {}): Promise<ReplayUpstream> {
-  const { port = 0, keepRequests = 2_000 } = options;
+  const { port = 0, keepRequests = 2_000, answers = ANSWERS } = options;
   const scripts = new Map<string, Script>();
+  const pathScripts: { path: RegExp; script: Script }[] = [];
   const requests: ReceivedRequest[] = [];
   const counts = { calls: 0, aborted: 0 };
   const server = createServer((request, response) => {
@@ -76,18 +83,21 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
     response.once('close', () => {
       if (!response.writableFinished) counts.aborted += 1;
     });
-    answer(request, response).catch((error: Error) => {
+    reply(request, response).catch((error: Error) => {
       if (response.destroyed) return;
       response.writeHead(500).end(`replayUpstream: ${error.message}`);
     });
   });
   server.keepAliveTimeout = 60_000;
 
-  async function answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function reply(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const received = await readRequest(incoming);
     requests.push(received);
     if (requests.length > keepRequests) requests.shift();
-    if (received.method === 'GET') return answerModels(response);
+    const line = `${received.method} ${received.path.split('?', 1)[0]}`;
+    const scripted = pathScripts.findLast(({ path }) => path.test(line));
+    if (scripted !== undefined) return scripted.script(response, received);
+    if (received.method === 'GET') return replyModels(response);
     const api = WIRE_APIS.find((each) => received.path.split('?', 1)[0] === WIRE_PATHS[each]);
     const body = JSON.parse(received.body.toString());
     const model = String(body.model);
@@ -97,7 +107,7 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
       return script(response, received);
     }
     if (api === undefined) throw new Error(`no API at ${received.path}`);
-    await replay(response, api, body, readDirectives(model));
+    await replay(response, { api, body, answers }, readDirectives(model));
   }
 
   server.listen(port, '127.0.0.1');
@@ -112,6 +122,8 @@ export async function startReplayUpstream(options: ReplayOptions = {}): Promise<
       return counts.aborted;
     },
     script: (name, script) => void scripts.set(name, script),
+    scriptPath: (path, script) => void pathScripts.push({ path, script }),
+    cut: () => server.closeAllConnections(),
     async close() {
       server.close();
       server.closeAllConnections();
@@ -127,19 +139,20 @@ interface RequestBody {
 
 async function replay(
   response: ServerResponse,
-  api: WireApi,
-  body: RequestBody,
+  { api, body, answers }: { api: WireApi; body: RequestBody; answers: readonly Answer[] },
   directives: Directives,
 ): Promise<void> {
   if (directives.firstDelayMs > 0) await sleep(directives.firstDelayMs);
-  if (directives.status !== null) return answerError(response, api, directives.status);
+  if (directives.status !== null) return replyError(response, api, directives.status);
   const streamed = body.stream === true;
-  const name = recordingName(api, String(body.model), streamed);
-  const recording = findRecording(api, name, streamed);
-  if (recording === null) throw new Error(`no recording ${api}/${name}, streamed: ${streamed}`);
+  const name = /^replay:([^?]+)/.exec(String(body.model))?.[1] ?? 'text';
+  const answer = answers.find(
+    (each) => each.api === api && each.name === name && each.streamed === streamed,
+  );
+  if (answer === undefined) throw new Error(`no answer ${api} ${name}, streamed: ${streamed}`);
   const asked = body.stream_options?.include_usage === true;
   const withUsage = directives.usage === 'always' || (directives.usage === 'asked' && asked);
-  const bytes = frameRecording(withUsage ? recording : withoutUsage(recording));
+  const bytes = frameAnswer(withUsage ? answer : withoutUsage(answer));
   response.writeHead(200, {
     ...providerHeaders(api),
     'content-type': streamed ? 'text/event-stream; charset=utf-8' : 'application/json',
@@ -177,16 +190,16 @@ function drained(response: ServerResponse): Promise<void> {
 }
 
 /** As OpenAI answers a client that did not ask: no usage chunk, no `usage` in the others. */
-function withoutUsage(recording: Recording): Recording {
-  if (recording.api !== 'openai-chat' || !recording.streamed) return recording;
+function withoutUsage(answer: Answer): Answer {
+  if (answer.api !== 'openai-chat' || !answer.streamed) return answer;
   const isUsageChunk = (payload: string) => JSON.parse(payload).choices.length === 0;
-  const payloads = recording.payloads
+  const payloads = answer.payloads
     .filter((payload) => !isUsageChunk(payload))
     .map((payload) => payload.replace(',"usage":null', ''));
-  return { ...recording, payloads };
+  return { ...answer, payloads };
 }
 
-function answerError(response: ServerResponse, api: WireApi, status: number): void {
+function replyError(response: ServerResponse, api: WireApi, status: number): void {
   const message = `the provider refuses with ${status}`;
   const body =
     api === 'anthropic-messages'
@@ -200,7 +213,7 @@ function answerError(response: ServerResponse, api: WireApi, status: number): vo
   response.end(JSON.stringify(body));
 }
 
-function answerModels(response: ServerResponse): void {
+function replyModels(response: ServerResponse): void {
   const data = [
     { id: 'gpt-4.1-nano', object: 'model', created: 1_744_321_707, owned_by: 'system' },
   ];
@@ -219,11 +232,6 @@ function providerHeaders(api: WireApi): Record<string, string | string[]> {
   return api === 'anthropic-messages'
     ? { ...common, 'request-id': 'req_of_anthropic', 'anthropic-ratelimit-requests-limit': '50' }
     : { ...common, 'x-request-id': 'req_of_openai', 'openai-processing-ms': '12' };
-}
-
-function recordingName(api: WireApi, model: string, streamed: boolean): string {
-  const named = /^replay:([^?]+)/.exec(model)?.[1];
-  return named ?? DEFAULT_RECORDINGS[api][streamed ? 'streamed' : 'whole'];
 }
 
 function readDirectives(model: string): Directives {

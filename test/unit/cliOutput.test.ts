@@ -78,6 +78,8 @@ describe('the environment', () => {
       upstreams: { openai: {}, anthropic: {} },
       pricesFile: null,
       trustedProxies: [],
+      gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
+      shutdownMs: 25_000,
     });
   });
 
@@ -86,6 +88,10 @@ describe('the environment', () => {
     [{ PORT: 'http' }, 'PORT'],
     [{ LOG_LEVEL: 'loud' }, 'LOG_LEVEL'],
     [{ DATABASE_URL: 'mysql://u:secret@h/d' }, 'DATABASE_URL'],
+    [{ MICRODOLLAR_MAX_IN_FLIGHT: '0' }, 'MICRODOLLAR_MAX_IN_FLIGHT'],
+    [{ MICRODOLLAR_SHUTDOWN_MS: '25s' }, 'MICRODOLLAR_SHUTDOWN_MS'],
+    [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
+    [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],
   ])('names the wrong variable in %j, not its value', (env, name) => {
     expect(() => readEnvironment(env)).toThrow(new RegExp(`^${name} must be`));
     expect(() => readEnvironment(env)).not.toThrow(/secret/);

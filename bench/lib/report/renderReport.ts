@@ -135,6 +135,8 @@ function renderThroughput(figures: readonly ApproachFigures[]): string {
       'lowest',
       'highest',
       'until settled',
+      'CPU us (server + client)',
+      'WAL B',
       'p50 ms',
       'p99 ms',
     ],
@@ -145,6 +147,10 @@ function renderThroughput(figures: readonly ApproachFigures[]): string {
       Math.min(...figure.eventsPerSecond),
       Math.max(...figure.eventsPerSecond),
       median(figure.settledEventsPerSecond),
+      figure.cost
+        ? `${Math.round(figure.cost.serverCpuUs)} + ${Math.round(figure.cost.clientCpuUs)}`
+        : '',
+      figure.cost?.walBytes ?? '',
       figure.latencyMs.p50,
       figure.latencyMs.p99,
     ]),

@@ -5,24 +5,29 @@
 -- same identifier, and a dump of the original may hold marks above its transaction ids.
 --
 -- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
--- time, for `migrate` may end that state. Where a role may not read the identifier (some hosted
--- servers), only the second test is made.
+-- time, for `migrate` may end that state. Where the owner may not read the identifier (some hosted
+-- servers), only the second test is made: in a statement of its own, for a statement that names a
+-- function which its role may not execute fails whether it would be reached or not.
+--
+-- With the owner's rights: as a column default it runs for programs that may insert usage, and may
+-- not read the ledger's settings (R7).
 CREATE OR REPLACE FUNCTION microdollar_generation() RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 declare
   v_base bigint;
-  v_is_known boolean;
+  v_has_reached boolean;
+  v_known text;
+  v_present text;
 begin
-  select s.generation << 44,
-    coalesce(s.system_identifier = case
-      when has_function_privilege('pg_control_system()', 'execute')
-        then (select c.system_identifier::text from pg_control_system() as c)
-      else s.system_identifier end, true)
-    and (s.generation << 44) + txid_snapshot_xmax(txid_current_snapshot()) >= s.position_seen
-  into v_base, v_is_known
+  select s.generation << 44, s.system_identifier,
+    (s.generation << 44) + txid_snapshot_xmax(txid_current_snapshot()) >= s.position_seen
+  into v_base, v_known, v_has_reached
   from ledger_settings as s
   where s.id = 1;
-  if not coalesce(v_is_known, false) then
+  if has_function_privilege('pg_control_system()', 'execute') then
+    select c.system_identifier::text into v_present from pg_control_system() as c;
+  end if;
+  if v_base is null or not v_has_reached or v_present <> v_known then
     return 524287::bigint << 44;
   end if;
   perform set_config('microdollar.generation', v_base::text, false);

@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import path from 'node:path';
 import { LedgerError } from '../../errors.js';
 
@@ -10,19 +10,12 @@ export interface Account {
   name: string;
 }
 
-/** How to start a program as the account: `setpriv ... program` or uid and gid of the spawn. */
+/** How PostgreSQL's programs are started on a cluster. */
 export interface Launch {
-  command: string;
-  args: string[];
-  uid?: number;
-  gid?: number;
+  /** The cluster directory by a name that the program can use. */
+  cluster: string;
+  spawn: { cwd: string; uid?: number; gid?: number };
 }
-
-/** Bits of capabilities(7) that let a process enter directories closed to its uid. */
-const TRAVERSAL_CAPABILITIES = [
-  { name: 'dac_read_search', bit: 2n },
-  { name: 'dac_override', bit: 1n },
-] as const;
 
 /**
  * Null when we are not root: the server then runs as we do. An existing cluster keeps the
@@ -55,45 +48,35 @@ function findAccount(name: string): Account | null {
   }
 }
 
-/**
- * The account needs to enter every directory above the cluster and the binaries. Where it may
- * not (/root, a mkdtemp of root's), setpriv gives it that one capability; nothing is made
- * readable for others.
- */
-export function launchAs(
-  account: Account | null,
-  program: string,
-  args: string[],
-  clusterDir: string,
-): Launch {
-  if (!account) return { command: program, args };
-  const closed =
-    closedDirectory(account, path.dirname(clusterDir)) ??
-    closedDirectory(account, path.dirname(program));
-  if (!closed) return { command: program, args, uid: account.uid, gid: account.gid };
-  const capability = traversalCapability();
-  if (!capability) {
-    throw new LedgerError(
-      'unavailable',
-      `the server runs as ${account.name}, which cannot enter ${closed}: allow it ` +
-        `(chmod o+x ${closed}), choose another MICRODOLLAR_DATA_DIR or install directory, ` +
-        'install setpriv (util-linux), or set DATABASE_URL',
-      { details: { directory: closed, uid: account.uid } },
-    );
+/** Whether the user we run as is in the system's list of users; `docker run --user` need not be. */
+export function hasUserName(): boolean {
+  try {
+    userInfo();
+    return true;
+  } catch {
+    return false;
   }
-  return {
-    command: 'setpriv',
-    args: [
-      `--reuid=${account.uid}`,
-      `--regid=${account.gid}`,
-      '--clear-groups',
-      `--inh-caps=+${capability}`,
-      `--ambient-caps=+${capability}`,
-      '--',
-      program,
-      ...args,
-    ],
-  };
+}
+
+/**
+ * The account may not enter the directories above the cluster (root's home, a mkdtemp of root's), and
+ * they are opened to nobody. On Linux it need not: it is started in the cluster directory, which
+ * is its own, and knows it by the name that the kernel gives to every process's own directory.
+ * PostgreSQL's processes all stay in the cluster, so the name holds for each of them.
+ */
+export function launchOn(account: Account | null, clusterDir: string): Launch {
+  if (!account) return { cluster: clusterDir, spawn: { cwd: clusterDir } };
+  const { uid, gid } = account;
+  const spawn = { cwd: clusterDir, uid, gid };
+  if (process.platform === 'linux') return { cluster: '/proc/self/cwd', spawn };
+  const closed = closedDirectory(account, path.dirname(clusterDir));
+  if (!closed) return { cluster: clusterDir, spawn };
+  throw new LedgerError(
+    'unavailable',
+    `the server runs as ${account.name}, which cannot enter ${closed}: allow it (chmod o+x), ` +
+      'choose another MICRODOLLAR_DATA_DIR, run as an ordinary user, or set DATABASE_URL',
+    { details: { directory: closed, uid } },
+  );
 }
 
 /** The topmost directory on the way to `dir`, itself included, that the account cannot enter. */
@@ -101,20 +84,32 @@ export function closedDirectory(account: Account, dir: string): string | null {
   const parent = path.dirname(dir);
   const above = parent === dir ? null : closedDirectory(account, parent);
   if (above) return above;
-  const stat = statSync(dir);
-  let bit = 0o001;
-  if (stat.uid === account.uid) bit = 0o100;
-  else if (stat.gid === account.gid) bit = 0o010;
-  return (stat.mode & bit) === 0 ? dir : null;
+  return isPermitted(account, dir, EXECUTE) ? null : dir;
 }
 
-function traversalCapability(): string | null {
-  try {
-    execFileSync('setpriv', ['--version'], { stdio: 'ignore' });
-    const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
-    const mask = BigInt(`0x${effective?.[1] ?? '0'}`);
-    return TRAVERSAL_CAPABILITIES.find(({ bit }) => (mask >> bit) & 1n)?.name ?? null;
-  } catch {
-    return null;
+/** The first entry in `dir` that the account cannot read, or for a directory list and enter. */
+export function unreadableEntry(account: Account, dir: string): string | null {
+  if (!isPermitted(account, dir, READ | EXECUTE)) return dir;
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    const file = path.join(dir, entry.name);
+    const found = entry.isDirectory()
+      ? unreadableEntry(account, file)
+      : entry.isFile() && !isPermitted(account, file, READ)
+        ? file
+        : null;
+    if (found) return found;
   }
+  return null;
+}
+
+const READ = 0o4;
+const EXECUTE = 0o1;
+
+/** By the mode alone: what else a system may forbid shows when the program is run. */
+function isPermitted({ uid, gid }: Account, file: string, wanted: number): boolean {
+  const stat = statSync(file);
+  let shift = 0;
+  if (stat.uid === uid) shift = 6;
+  else if (stat.gid === gid) shift = 3;
+  return ((stat.mode >> shift) & wanted) === wanted;
 }

@@ -4,23 +4,26 @@ import {
   chownSync,
   closeSync,
   existsSync,
-  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
-  readSync,
   renameSync,
+  rmdirSync,
   rmSync,
-  statSync,
+  statfsSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { LedgerError } from '../../errors.js';
-import { type Account, launchAs } from './account.js';
+import { type Account, hasUserName, launchOn } from './account.js';
 import type { Binaries } from './binaries.js';
+import { failedProgram, noSpace, passwordMissing } from './failures.js';
+import { logSize, openLog, tailOfLog } from './serverLog.js';
+import { namingLibrary } from './userName.js';
 
-const LOG_MAX_BYTES = 10 * 1024 * 1024;
+/** A new cluster, its first write-ahead log and the migrations, with room to begin. */
+const NEW_CLUSTER_BYTES = 100_000_000;
+const REMOVE = { recursive: true, force: true, maxRetries: 3 } as const;
 
 /** Where everything of one embedded server lies: `<dataDir>/postgres`. */
 export interface Places {
@@ -32,6 +35,8 @@ export interface Places {
   log: string;
   members: string;
   lock: string;
+  /** Programs of our own, where the installed ones cannot be used. */
+  programs: string;
 }
 
 export function placesOf(dataDir: string): Places {
@@ -43,16 +48,29 @@ export function placesOf(dataDir: string): Places {
     log: path.join(root, 'server.log'),
     members: path.join(root, 'members'),
     lock: path.join(root, 'lock'),
+    programs: path.join(root, 'programs'),
   };
 }
 
-export function createRoot(places: Places): void {
+/**
+ * Removes what we keep in the root, and the root when nothing else is there. The lock, which the
+ * caller holds, comes last and goes in one step: who waits for it makes a new one.
+ */
+export function discard(places: Places): void {
+  const { root, lock } = places;
+  removeDrafts(places);
+  for (const own of [places.cluster, places.password, places.log, `${places.log}.1`]) {
+    rmSync(own, REMOVE);
+  }
+  rmSync(places.programs, REMOVE);
+  rmSync(places.members, REMOVE);
+  const gone = `${lock}.${randomBytes(6).toString('hex')}.gone`;
+  renameSync(lock, gone);
+  rmSync(gone, REMOVE);
   try {
-    mkdirSync(places.root, { recursive: true, mode: 0o755 });
-  } catch (cause) {
-    throw new LedgerError('unavailable', `cannot create ${places.root}: ${String(cause)}`, {
-      cause,
-    });
+    rmdirSync(root);
+  } catch {
+    // Somebody waited, or keeps something else there.
   }
 }
 
@@ -60,23 +78,9 @@ export function readPassword(places: Places): string {
   try {
     return readFileSync(places.password, 'utf8').trim();
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') {
-      const remedy = `bring it back, or remove ${places.root} with all its data`;
-      throw new LedgerError('unavailable', `${places.password} is missing: ${remedy}`, { cause });
-    }
-    throw ownedByAnother(places, cause);
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+    throw passwordMissing(places, cause);
   }
-}
-
-/** The files of a data directory belong to the user who made it. */
-export function ownedByAnother(places: Places, cause: unknown): LedgerError {
-  const uid = statSync(places.root).uid;
-  return new LedgerError(
-    'unavailable',
-    `${places.root} was set up by uid ${uid}: run as that user, ` +
-      'choose another MICRODOLLAR_DATA_DIR, or set DATABASE_URL',
-    { cause, details: { directory: places.root, uid } },
-  );
 }
 
 /**
@@ -89,64 +93,94 @@ export async function createCluster(
   account: Account | null,
   sync: boolean,
 ): Promise<void> {
-  if (existsSync(path.join(places.cluster, 'PG_VERSION'))) return;
+  if (existsSync(places.cluster)) return;
+  requireSpace(places);
   removeDrafts(places);
   const draft = path.join(places.root, `cluster.${randomBytes(6).toString('hex')}.draft`);
   const passwordCopy = `${draft}.password`;
   const password = randomBytes(24).toString('hex');
-  writeFileSync(places.password, `${password}\n`, { mode: 0o600 });
-  writeFileSync(passwordCopy, `${password}\n`, { mode: 0o600 });
-  mkdirSync(draft, { mode: 0o700 });
-  if (account) {
-    chownSync(draft, account.uid, account.gid);
-    chownSync(passwordCopy, account.uid, account.gid);
-  }
   try {
-    const args = [
-      `--pgdata=${draft}`,
-      '--username=postgres',
-      '--auth=scram-sha-256',
-      `--pwfile=${passwordCopy}`,
-      '--encoding=UTF8',
-      '--locale=C',
-      '--no-instructions',
-      ...(sync ? [] : ['--no-sync']),
-    ];
-    await runInitdb(launchAs(account, binaries.initdb, args, draft), places);
+    writeFileSync(places.password, `${password}\n`, { mode: 0o600 });
+    writeFileSync(passwordCopy, `${password}\n`, { mode: 0o600 });
+    mkdirSync(draft, { mode: 0o700 });
+    if (account) {
+      chownSync(draft, account.uid, account.gid);
+      chownSync(passwordCopy, account.uid, account.gid);
+    }
+    await runInitdb(places, { binaries, account, draft, passwordCopy, sync });
     renameSync(draft, places.cluster);
   } finally {
-    rmSync(passwordCopy, { force: true });
-    rmSync(draft, { recursive: true, force: true });
+    rmSync(passwordCopy, REMOVE);
+    rmSync(draft, REMOVE);
   }
 }
 
-function runInitdb(launch: ReturnType<typeof launchAs>, places: Places): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const { command, args, ...identity } = launch;
-    const log = openLog(places);
-    const child = spawn(command, args, {
-      ...identity,
-      cwd: places.root,
-      env: serverEnvironment(),
-      stdio: ['ignore', log, log],
+function requireSpace(places: Places): void {
+  const { bavail, bsize } = statfsSync(places.root);
+  const freeBytes = bavail * bsize;
+  if (freeBytes < NEW_CLUSTER_BYTES) throw noSpace(places, freeBytes, NEW_CLUSTER_BYTES);
+}
+
+interface Initdb {
+  binaries: Binaries;
+  account: Account | null;
+  draft: string;
+  passwordCopy: string;
+  sync: boolean;
+}
+
+/**
+ * Its descriptor 3 is the password file, which an account reads through it: the path leads
+ * through directories that may be closed to the account.
+ */
+async function runInitdb(places: Places, options: Initdb): Promise<void> {
+  const { binaries, account, draft, passwordCopy, sync } = options;
+  const launch = launchOn(account, draft);
+  const isClosed = launch.cluster !== draft;
+  const args = [
+    `--pgdata=${launch.cluster}`,
+    '--username=postgres',
+    '--auth=scram-sha-256',
+    `--pwfile=${isClosed ? '/proc/self/fd/3' : passwordCopy}`,
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-instructions',
+    ...(sync ? [] : ['--no-sync']),
+  ];
+  const naming = account === null && !hasUserName() ? namingLibrary() : null;
+  const library = `${draft}.so`;
+  const before = logSize(places);
+  const log = openLog(places);
+  const passwordFile = openSync(passwordCopy, 'r');
+  try {
+    if (naming) writeFileSync(library, naming, { mode: 0o600 });
+    // By a relative name: blanks would divide the variable.
+    const preload = naming ? { LD_PRELOAD: `../${path.basename(library)}` } : {};
+    const child = spawn(binaries.initdb, args, {
+      ...launch.spawn,
+      env: { ...serverEnvironment(), ...preload },
+      stdio: ['ignore', log, log, ...(isClosed ? [passwordFile] : [])],
     });
+    await new Promise<void>((resolve, reject) => {
+      const fail = (what: string, cause?: unknown) =>
+        reject(failedProgram(places, `initdb ${what}`, tailOfLog(places, before), cause));
+      child.on('error', (error) => fail(`could not run (${error.message})`, error));
+      child.on('exit', (code, signal) => {
+        if (code === 0) resolve();
+        else fail(`failed (${signal ?? `status ${code}`})`);
+      });
+    });
+  } finally {
     closeSync(log);
-    const fail = (what: string, cause?: unknown) => {
-      const message = `initdb ${what} in ${places.root}${quoteLog(places)}`;
-      reject(new LedgerError('unavailable', message, { cause }));
-    };
-    child.on('error', (error) => fail(`could not run (${error.message})`, error));
-    child.on('exit', (code, signal) => {
-      if (code === 0) resolve();
-      else fail(`failed (${signal ?? `status ${code}`})`);
-    });
-  });
+    closeSync(passwordFile);
+    rmSync(library, REMOVE);
+  }
 }
 
 function removeDrafts(places: Places): void {
   for (const name of readdirSync(places.root)) {
     if (!/^cluster\.[0-9a-f]+\.draft/.test(name)) continue;
-    rmSync(path.join(places.root, name), { recursive: true, force: true, maxRetries: 3 });
+    rmSync(path.join(places.root, name), REMOVE);
   }
 }
 
@@ -154,29 +188,4 @@ function removeDrafts(places: Places): void {
 export function serverEnvironment(): NodeJS.ProcessEnv {
   const entries = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG)/.test(name));
   return { ...Object.fromEntries(entries), LC_ALL: 'C', TZ: 'UTC' };
-}
-
-/** The server log, for appending; a long one is set aside first. */
-export function openLog(places: Places): number {
-  const stat = statSync(places.log, { throwIfNoEntry: false });
-  if (stat && stat.size > LOG_MAX_BYTES) renameSync(places.log, `${places.log}.1`);
-  return openSync(places.log, 'a', 0o600);
-}
-
-/** The log's last lines, to end an error message with. */
-export function quoteLog(places: Places, lines = 6): string {
-  try {
-    const file = openSync(places.log, 'r');
-    try {
-      const size = fstatSync(file).size;
-      const tail = Buffer.alloc(Math.min(size, 4096));
-      readSync(file, tail, 0, tail.length, size - tail.length);
-      const last = tail.toString('utf8').trimEnd().split('\n').slice(-lines);
-      return `; end of ${places.log}:\n${last.join('\n')}`;
-    } finally {
-      closeSync(file);
-    }
-  } catch {
-    return '';
-  }
 }

@@ -64,10 +64,10 @@ export class Members {
 
   constructor(dir: string) {
     this.#dir = dir;
-    mkdirSync(dir, { recursive: true });
   }
 
   join(): Member {
+    mkdirSync(this.#dir, { recursive: true });
     const file = path.join(this.#dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
     writeWhole(file, JSON.stringify(currentIdentity()));
     const refresh = keepFresh(file);
@@ -82,7 +82,7 @@ export class Members {
   /** Live members; files of others are removed on the way. */
   list(): ProcessIdentity[] {
     const live: ProcessIdentity[] = [];
-    for (const name of readdirSync(this.#dir)) {
+    for (const name of existsSync(this.#dir) ? readdirSync(this.#dir) : []) {
       if (name.endsWith('.draft')) continue;
       const file = path.join(this.#dir, name);
       const holder = holderOf(file);
@@ -114,6 +114,17 @@ export class StartLock {
 
   /** Releases; null when someone else holds it. Synchronous, for exit handlers. */
   tryAcquire(): (() => void) | null {
+    try {
+      return this.#tryAcquire();
+    } catch (error) {
+      // Discarded with its directory, by who held it last: made anew, and tried again.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      mkdirSync(this.#dir, { recursive: true });
+      return null;
+    }
+  }
+
+  #tryAcquire(): (() => void) | null {
     const ruling = Math.max(0, ...this.#numbers());
     if (ruling > 0 && holderOf(this.#file(ruling))) return null;
     const mine = this.#file(ruling + 1);

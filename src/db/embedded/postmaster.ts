@@ -1,17 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { LedgerError } from '../../errors.js';
-import { type Account, launchAs } from './account.js';
+import { type Account, launchOn } from './account.js';
 import type { Binaries } from './binaries.js';
-import { openLog, type Places, quoteLog, serverEnvironment } from './cluster.js';
+import { type Places, serverEnvironment } from './cluster.js';
+import { failedProgram } from './failures.js';
 import { commandLineOf, isRunning } from './processes.js';
+import { openLog, tailOfLog } from './serverLog.js';
 
 const FAST_STOP_MS = 30_000;
 const IMMEDIATE_STOP_MS = 10_000;
+/** Names the cluster, also where the server knows it only as its own directory. */
+const CLUSTER_SETTING = 'microdollar.cluster';
 
 /** What postmaster.pid says of the cluster's server. */
 export interface Postmaster {
@@ -47,14 +50,17 @@ export function findPostmaster(places: Places): Postmaster | null {
 export function isPostmasterOf(pid: number, places: Places): boolean {
   const commandLine = commandLineOf(pid);
   return (
-    commandLine !== null && (commandLine === '' || commandLine.includes(` ${places.cluster} `))
+    commandLine !== null &&
+    (commandLine === '' || commandLine.includes(` ${CLUSTER_SETTING}=${places.cluster} `))
   );
 }
 
 /** The server's `name=value` settings as its own command line has them. */
 export function settingsOf(pid: number): string[] {
   const parts = (commandLineOf(pid) ?? '').split(' -c ').slice(1);
-  return parts.filter((part) => !part.startsWith('port=')).map((part) => part.trim());
+  return parts
+    .filter((part) => !/^(port|microdollar\.cluster)=/.test(part))
+    .map((part) => part.trim());
 }
 
 export async function pickFreePort(): Promise<number> {
@@ -76,14 +82,13 @@ export function launchPostmaster(
   port: number,
   settings: readonly string[],
 ): ChildProcess {
-  const args = ['-D', places.cluster];
-  for (const setting of [`port=${port}`, ...settings]) args.push('-c', setting);
-  const launch = launchAs(account, binaries.postgres, args, places.cluster);
-  const { command, args: launchArgs, ...identity } = launch;
+  const launch = launchOn(account, places.cluster);
+  const args = ['-D', launch.cluster];
+  const own = [`${CLUSTER_SETTING}=${places.cluster}`, `port=${port}`];
+  for (const setting of [...own, ...settings]) args.push('-c', setting);
   const log = openLog(places);
-  const child = spawn(command, launchArgs, {
-    ...identity,
-    cwd: path.dirname(binaries.postgres),
+  const child = spawn(binaries.postgres, args, {
+    ...launch.spawn,
     env: serverEnvironment(),
     stdio: ['ignore', log, log],
     // A session of its own: ^C at a terminal is for us; we stop the server when we are done.
@@ -113,8 +118,8 @@ export async function probe(
   client.on('error', () => {});
   try {
     await client.connect();
-    const result = await client.query("select current_setting('data_directory') as dir");
-    return result.rows[0].dir === realpathSync(places.cluster) ? 'ours' : 'foreign';
+    const result = await client.query('select current_setting($1, true) as dir', [CLUSTER_SETTING]);
+    return result.rows[0].dir === places.cluster ? 'ours' : 'foreign';
   } catch (error) {
     const state = (error as { code?: string }).code ?? '';
     return state.startsWith('28') ? 'foreign' : 'busy';
@@ -168,9 +173,5 @@ export async function stopPostmaster(pid: number, places: Places): Promise<void>
 export async function quitPostmaster(pid: number, places: Places): Promise<void> {
   signalStop(pid, places, 'immediate');
   if (await waitUntilGone(pid, IMMEDIATE_STOP_MS)) return;
-  throw new LedgerError(
-    'unavailable',
-    `PostgreSQL ${pid} on ${places.cluster} does not stop${quoteLog(places)}`,
-    { details: { pid, directory: places.root } },
-  );
+  throw failedProgram(places, `process ${pid} does not stop`, tailOfLog(places));
 }

@@ -4,11 +4,12 @@ import pg from 'pg';
 import { chooseAccount } from './account.js';
 import { doAtExit } from './atExit.js';
 import { findBinaries } from './binaries.js';
-import { createCluster, type Places, quoteLog, readPassword } from './cluster.js';
-import { failedStart, heldBy, recovering } from './failures.js';
+import { createCluster, type Places, readPassword } from './cluster.js';
+import { failedProgram, heldBy, recovering } from './failures.js';
 import type { Members } from './membership.js';
 import type { EmbeddedPostgresOptions } from './options.js';
 import * as postmaster from './postmaster.js';
+import { logSize, tailOfLog } from './serverLog.js';
 
 /** Durable (fsync and synchronous_commit stay on), for a small machine. */
 const DEFAULT_SETTINGS: Readonly<Record<string, string>> = {
@@ -23,6 +24,9 @@ const DEFAULT_SETTINGS: Readonly<Record<string, string>> = {
   log_checkpoints: 'off',
   // Error details quote key values: personal data has no place in a log.
   log_error_verbosity: 'terse',
+  // PostgreSQL needs System V shared memory on Linux in any case; /dev/shm is small in
+  // containers, or missing, and a parallel query fails where it does not fit.
+  ...(process.platform === 'linux' ? { dynamic_shared_memory_type: 'sysv' } : {}),
 };
 
 export const START_TIMEOUT_MS = 60_000;
@@ -88,21 +92,25 @@ async function launch(
   settings: readonly string[],
   deadlineMs: number,
 ): Promise<Running> {
-  const binaries = findBinaries();
   const account = chooseAccount(places.cluster);
+  const binaries = await findBinaries(account, places.programs);
   await createCluster(places, binaries, account, options.settings?.fsync !== 'off');
   const password = readPassword(places);
   for (let attempt = 1; ; attempt++) {
     const port = options.port ?? (await postmaster.pickFreePort());
+    const before = logSize(places);
     const child = postmaster.launchPostmaster(places, binaries, account, port, settings);
     const outcome = await awaitReady(places, child, { port, password, deadlineMs });
     if (outcome === 'ready') return { pid: child.pid ?? 0, port, joined: false };
-    const log = quoteLog(places, 12);
+    const said = tailOfLog(places, before);
+    const log = said.join('\n');
     // Someone took the free port; or backends of a killed server are about to notice.
     const transient =
       (options.port === undefined && /could not bind|Address already in use/.test(log)) ||
       /pre-existing shared memory block/.test(log);
-    if (!transient || attempt === 10) throw failedStart(places, `ended (${outcome})`);
+    if (!transient || attempt === 10) {
+      throw failedProgram(places, `it ended (${outcome})`, said);
+    }
     await sleep(100 * attempt);
   }
 }
@@ -157,7 +165,7 @@ export async function createDatabase(
     return urlOf(database);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw failedStart(places, `answered, but database ${database} is not usable (${reason})`);
+    throw failedProgram(places, `database ${database} is not usable (${reason})`, [], cause);
   } finally {
     await client.end().catch(() => {});
   }

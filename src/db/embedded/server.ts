@@ -1,15 +1,14 @@
-import { rmSync } from 'node:fs';
 import { doAtExit } from './atExit.js';
-import { type Places, quoteLog } from './cluster.js';
+import { discard, type Places } from './cluster.js';
 import type { Member, Members, StartLock } from './membership.js';
 import type { EmbeddedPostgres, EmbeddedPostgresOptions } from './options.js';
 import * as postmaster from './postmaster.js';
 import { isRunning } from './processes.js';
 import type { Running } from './running.js';
+import { summarize, tailOfLog } from './serverLog.js';
 
 const WATCH_MS = 1_000;
 const EXIT_WAIT_MS = 5_000;
-const REMOVE = { recursive: true, force: true, maxRetries: 3 } as const;
 
 /** One use of a running server, from start to `stop`. */
 export class EmbeddedServer implements EmbeddedPostgres {
@@ -65,7 +64,7 @@ export class EmbeddedServer implements EmbeddedPostgres {
       this.#cancelAtExit();
       if (this.#members.list().length === 0) {
         for (const pid of this.#pids()) await postmaster.stopPostmaster(pid, this.#places);
-        if (!this.#persistent) rmSync(this.#places.root, REMOVE);
+        if (!this.#persistent) discard(this.#places);
       }
     } finally {
       release?.();
@@ -85,7 +84,7 @@ export class EmbeddedServer implements EmbeddedPostgres {
         postmaster.signalStop(pid, this.#places, how);
         if (!this.#persistent) postmaster.waitUntilGoneSync(pid, EXIT_WAIT_MS);
       }
-      if (!this.#persistent) rmSync(this.#places.root, REMOVE);
+      if (!this.#persistent) discard(this.#places);
     }
     release();
   }
@@ -102,7 +101,7 @@ export class EmbeddedServer implements EmbeddedPostgres {
       clearInterval(timer);
       this.#settleExited({
         expected: this.#stopping !== null,
-        reason: `PostgreSQL ${this.pid} is gone${quoteLog(this.#places)}`,
+        reason: `PostgreSQL ${this.pid} is gone; ${summarize(tailOfLog(this.#places))}`,
       });
     }, WATCH_MS);
     timer.unref();

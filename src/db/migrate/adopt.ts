@@ -1,51 +1,84 @@
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { findViewsOn } from './dependentViews.js';
 import {
+  isBreaking,
   type Migration,
   readJournal,
+  readMigrationSql,
   readTableNames,
   readWantedSchema,
   recordAllApplied,
 } from './journal.js';
+import { planRetirement } from './pending/retire.js';
 import { planAdoption } from './planAdoption.js';
 import { settingsRow } from './planNewTable.js';
 import { readShape } from './readShape.js';
 import { notAdoptable, type RunOptions, runSteps } from './runSteps.js';
-import type { AdoptionPlan, Step } from './step.js';
+import { type AdoptionPlan, quote, type Step } from './step.js';
 import { dropForeignKey, findWaitingForeignKeys } from './waitingForeignKeys.js';
 
 /**
- * Whether the database has tables of the ledger's names, but not from the ledger's migrations:
- * another program's, or those of an adoption that was ended midway.
+ * What `migrate` does with a database that has tables of the ledger's names, but none of this
+ * version's migrations: `adopt` another program's, or those of an adoption that was ended midway;
+ * `upgrade` those of the versions before the log. Both add online what is missing.
  */
-export async function needsAdoption(
+export type OnlineWork = 'adopt' | 'upgrade';
+
+/** Null: the migrations can be applied as they are. */
+export async function findOnlineWork(
   client: pg.Client,
   unapplied: readonly Migration[],
-): Promise<boolean> {
-  if (unapplied.length < readJournal().length) return false;
-  const result = await client.query(
-    `select exists (
-      select from pg_class
-      where relnamespace = 'public'::regnamespace
-        and relkind in ('r', 'p', 'v', 'm', 'f')
-        and relname = any($1::text[])
-    ) as found`,
+): Promise<OnlineWork | null> {
+  if (unapplied.length < readJournal().length) return null;
+  const result = await client.query<{ found: boolean; journal: boolean }>(
+    `select to_regclass('public.microdollar_migrations') is not null as journal,
+      exists (
+        select from pg_class
+        where relnamespace = 'public'::regnamespace
+          and relkind in ('r', 'p', 'v', 'm', 'f')
+          and relname = any($1::text[])
+      ) as found`,
     [readTableNames()],
   );
-  return result.rows[0].found;
+  const { found = false, journal = false } = result.rows[0] ?? {};
+  if (!found) return null;
+  if (!journal) return 'adopt';
+  const applied = await client.query('select from public.microdollar_migrations limit 1');
+  return applied.rowCount === 0 ? 'adopt' : 'upgrade';
 }
 
-/** What adopting would do. Reads the catalog only; changes nothing and locks nothing. */
+/** What that would do. Reads the catalog only; changes nothing and locks nothing. */
 export async function planAdoptionOf(
   client: pg.Client,
   options: { dropForeignKeys: boolean },
 ): Promise<AdoptionPlan> {
-  const plan = planAdoption(await readShape(client), readWantedSchema());
+  const found = await readShape(client);
+  const wanted = readWantedSchema();
+  const { hasPending, steps } = planRetirement(found, wanted);
+  // Views on pending rows are made anew with the cutover.
+  const plan = planAdoption(found, hasPending ? { ...wanted, views: [] } : wanted);
   const dropped = options.dropForeignKeys
     ? (await findWaitingForeignKeys(client)).map(dropForeignKey)
     : [];
-  return { ...plan, steps: [...plan.steps, ...dropped, FINISH] };
+  const inTheWay = hasPending ? await findViewsOn(client, wanted.views) : [];
+  return {
+    steps: [...plan.steps, ...steps, ...dropped, ANALYZE(wanted.tables), FINISH],
+    problems: [...plan.problems, ...inTheWay],
+    warnings: plan.warnings,
+  };
 }
+
+/** Statistics of what was added: the index of unsettled rows is on an expression. */
+const ANALYZE = (tables: readonly { name: string }[]): Step => ({
+  kind: 'analyze',
+  subject: 'the tables of the ledger',
+  tables: tables.map((table) => table.name),
+  lock: 'SHARE UPDATE EXCLUSIVE',
+  duration: 'long',
+  isConcurrent: true,
+  statements: tables.map((table) => `analyze ${quote(table.name)}`),
+});
 
 const FINISH: Step = {
   kind: 'finish',
@@ -54,8 +87,19 @@ const FINISH: Step = {
   lock: 'none',
   duration: 'quick',
   statements: [settingsRow(true)],
-  work: recordAllApplied,
+  work: async (client) => {
+    await client.query('update ledger_settings set breaking_migrations = $1 where id = 1', [
+      readJournal()
+        .map((migration) => migration.name)
+        .filter((name) => isBreaking(name, readMigrationSql(name))),
+    ]);
+    await recordAllApplied(client);
+    return 'done';
+  },
 };
+
+/** Steps that every run ends with, whatever it found. */
+const ALWAYS: ReadonlySet<Step['kind']> = new Set(['analyze', 'finish']);
 
 /**
  * Adds online what the ledger needs beside what is there (docs/adr/0005-adopt-online.md). Under
@@ -68,12 +112,14 @@ export async function adopt(
 ): Promise<{ warnings: string[] }> {
   const plan = await planAdoptionOf(client, options);
   if (plan.problems.length > 0) throw notAdoptable(plan.problems);
-  options.log(`adopting this database in ${plan.steps.length} steps`);
+  options.log(`changing this database online, in ${plan.steps.length} steps`);
   const total = plan.steps.length;
-  await runSteps(client, plan.steps.slice(0, -1), options, { first: 0, total });
+  const last = plan.steps.filter((step) => ALWAYS.has(step.kind));
+  const first = plan.steps.slice(0, -last.length);
+  await runSteps(client, first, options, { first: 0, total });
   // Proven by the catalog, not by having run: someone else may have changed it meanwhile.
   const left = await planAdoptionOf(client, options);
-  const steps = left.steps.filter((step) => step !== FINISH);
+  const steps = left.steps.filter((step) => !ALWAYS.has(step.kind));
   if (left.problems.length + steps.length > 0) {
     const what = [...left.problems, ...steps.map((step) => `${step.kind} ${step.subject}`)];
     throw new LedgerError(
@@ -83,6 +129,6 @@ export async function adopt(
       { details: { left: what } },
     );
   }
-  await runSteps(client, [FINISH], options, { first: total - 1, total });
+  await runSteps(client, last, options, { first: first.length, total });
   return { warnings: plan.warnings };
 }

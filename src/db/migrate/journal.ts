@@ -79,14 +79,48 @@ export async function findUnapplied(database: Queryable): Promise<Migration[]> {
   return readJournal().filter((migration) => migration.createdAtMs > newest);
 }
 
+/** Whether a migration marks itself as breaking: it adds its own name to the settings. */
+export function isBreaking(name: string, statements: readonly string[]): boolean {
+  return statements.some((each) => each.includes(`array_append(breaking_migrations, '${name}')`));
+}
+
 /**
- * Cheap check, two reads of the catalog and the journal, that a database has every migration of
- * this version; one of a newer version passes.
- * @throws LedgerError `unavailable` with the remedy
+ * Refuses a database that is newer than this program by a migration which is marked as breaking.
+ * A database that is newer by others passes.
+ * @throws LedgerError `internal` with the remedy
+ */
+export async function assertNotNewer(database: Queryable): Promise<void> {
+  const known = await database.query(
+    `select to_regclass('${MIGRATIONS_SCHEMA}.ledger_settings') is not null as known`,
+  );
+  if (!(known.rows[0] as { known: boolean }).known) return;
+  // Through JSON: settings of versions before have no such column.
+  const result = await database.query(
+    `select to_jsonb(s) -> 'breaking_migrations' as names
+    from ${MIGRATIONS_SCHEMA}.ledger_settings as s
+    where s.id = 1`,
+  );
+  const row = result.rows[0] as { names: string[] | null } | undefined;
+  const ours = new Set(readJournal().map((migration) => migration.name));
+  const newer = (row?.names ?? []).filter((name) => !ours.has(name));
+  if (newer.length === 0) return;
+  throw new LedgerError(
+    'internal',
+    `the database is newer than this program, by ${newer.join(', ')}: what this program would ` +
+      'write there is not what it has become; upgrade this program',
+    { details: { newer_migrations: newer } },
+  );
+}
+
+/**
+ * Cheap check, reads of the catalog, the journal and the settings, that a database has every
+ * migration of this version, and none that this version must not work beside.
+ * @throws LedgerError `unavailable` or `internal`, with the remedy
  */
 export async function assertMigrated(database: Queryable): Promise<void> {
   let unapplied: Migration[];
   try {
+    await assertNotNewer(database);
     unapplied = await findUnapplied(database);
   } catch (error) {
     throw toLedgerError(error);

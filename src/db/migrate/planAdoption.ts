@@ -7,6 +7,8 @@ import { type AdoptionPlan, quote, type Step } from './step.js';
 
 /** Steps of one plan, by the phase they belong to. */
 export interface Draft {
+  /** The ledger may have written: there is its index of unsettled rows. */
+  isInUse: boolean;
   checks: Step[];
   alterations: Step[];
   indexes: Step[];
@@ -27,6 +29,10 @@ export interface Draft {
 export function planAdoption(found: SchemaShape, wanted: SchemaShape): AdoptionPlan {
   const existing = new Map(found.tables.map((table) => [table.name, table]));
   const draft: Draft = {
+    isInUse:
+      existing
+        .get('microdollar_usage')
+        ?.indexes.some((index) => index.name === UNSETTLED_INDEX && index.isValid) ?? false,
     checks: [],
     alterations: [],
     indexes: [],
@@ -63,6 +69,8 @@ export function planAdoption(found: SchemaShape, wanted: SchemaShape): AdoptionP
     warnings: draft.warnings,
   };
 }
+
+const UNSETTLED_INDEX = 'idx_microdollar_usage_unsettled';
 
 const KINDS: Readonly<Record<string, string>> = {
   p: 'a partitioned table',
@@ -122,7 +130,11 @@ function planFunctions(found: SchemaShape, wanted: SchemaShape): Step[] {
       tables: [],
       lock: 'none',
       duration: 'quick',
-      statements: missing.map((each) => each.definition),
+      // They may name each other, in any order.
+      statements: [
+        'set local check_function_bodies = off',
+        ...missing.map((each) => each.definition),
+      ],
     },
   ];
 }
@@ -150,7 +162,7 @@ function planViews(
 }
 
 /** A view comes after those that it names. */
-function inDependencyOrder<View extends { name: string; definition: string }>(
+export function inDependencyOrder<View extends { name: string; definition: string }>(
   views: readonly View[],
 ): View[] {
   const names = (view: View, other: View) =>

@@ -6,7 +6,8 @@ import {
   isNotToBeInvented,
   isNullInOldRows,
   isOpeningBalance,
-  WHOLE_ROW_TABLE,
+  isToBeWidened,
+  valueBeforeUse,
   WRITTEN_TABLES,
 } from './requirements.js';
 import type { ColumnShape, TableShape } from './shape.js';
@@ -27,6 +28,7 @@ export function planColumns(present: TableShape, wanted: TableShape, draft: Draf
       changes.push(...addColumn(wanted.name, column, isKey(column.name), draft));
     } else {
       changes.push(...changeColumn(wanted.name, column, found, draft));
+      checkOwnValues(wanted.name, column, found, draft);
       const isNullable = !found.isNotNull && column.isNotNull;
       if (isNullable && (isKey(column.name) || isNeverNull(wanted.name, column.name))) {
         requireNotNull(wanted.name, column.name, draft);
@@ -89,6 +91,9 @@ function changeColumn(
 ): string[] {
   const place = `${table}.${wanted.name}`;
   const name = quote(wanted.name);
+  if (isToBeWidened(table, wanted.type, found.type)) {
+    return [`alter column ${name} type ${wanted.type}`];
+  }
   if (!fitsType(table, wanted.name, wanted.type, found.type)) {
     draft.problems.push(
       `${place} is ${found.type}, and must be ${wanted.type}${remedyOf(table, wanted, found)}`,
@@ -111,8 +116,41 @@ function changeColumn(
   return changes;
 }
 
+/**
+ * A column of the ledger's name and type, in a database that is not the ledger's yet: left by an
+ * adoption that was ended midway, or another program's. Only reading it tells.
+ */
+function checkOwnValues(
+  table: string,
+  wanted: ColumnShape,
+  found: ColumnShape,
+  draft: Draft,
+): void {
+  const value = valueBeforeUse(table, wanted.name);
+  if (value === null || draft.isInUse || found.type !== wanted.type) return;
+  const column = quote(wanted.name);
+  draft.checks.push({
+    kind: 'check',
+    subject: `${table}.${wanted.name} is the ledger's, so unused`,
+    tables: [table],
+    lock: 'ACCESS SHARE',
+    duration: 'long',
+    statements: [
+      `select count(*) as count
+      from ${quote(table)}
+      where ${column} is distinct from ${value}`,
+    ],
+    problem: (count) =>
+      `${table}.${wanted.name} has values of another program in ${count} rows, and the ledger ` +
+      'keeps its own there: rename that column',
+  });
+}
+
 /** PostgreSQL widens a text type without touching a row; any other change rewrites the table. */
 function remedyOf(table: string, wanted: ColumnShape, found: ColumnShape): string {
+  if (valueBeforeUse(table, wanted.name) !== null) {
+    return ": the ledger keeps its own values there; rename the other program's column";
+  }
   if (wanted.type !== 'text' || !found.type.startsWith('character varying')) return '';
   return `: alter table ${table} alter column ${wanted.name} type text (rewrites nothing)`;
 }
@@ -120,12 +158,6 @@ function remedyOf(table: string, wanted: ColumnShape, found: ColumnShape): strin
 /** A column that the ledger does not know and so never gives a value. */
 function allowForeignColumn(table: string, column: ColumnShape, draft: Draft): string[] {
   if (!column.isNotNull || column.isGenerated) return [];
-  if (table === WHOLE_ROW_TABLE) {
-    draft.warnings.push(
-      `${table}.${column.name} loses its NOT NULL: the ledger knows no value for it`,
-    );
-    return [`alter column ${quote(column.name)} drop not null`];
-  }
   if (column.default !== null || column.isIdentity) return [];
   const place = `${table}.${column.name}`;
   const remedy = `alter table ${table} alter column ${column.name} set default ...`;

@@ -7,10 +7,6 @@ import { quote, type Step } from './step.js';
  * primary keys and unique constraints too, as plain unique indexes: a table has one primary key.
  */
 export function planIndexes(present: TableShape, wanted: TableShape, draft: Draft): void {
-  const lacksColumn = (index: IndexShape) =>
-    index.keys.some((key) =>
-      wanted.columns.every((column) => column.name !== key.replaceAll('"', '')),
-    );
   for (const index of wanted.indexes) {
     if (present.indexes.some((each) => serves(each, index))) continue;
     const sameName = present.indexes.find((each) => each.name === index.name);
@@ -20,9 +16,12 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
       );
       continue;
     }
-    if (lacksColumn(index)) throw new Error(`index ${index.name} is not on plain columns`);
     if (index.isUnique) draft.checks.push(checkDuplicates(wanted.name, index));
-    if (sameName !== undefined) draft.indexes.push(dropInvalid(wanted.name, index.name));
+    if (sameName !== undefined) {
+      draft.indexes.push(
+        dropIndex(wanted.name, index.name, 'INVALID: left by a build that failed'),
+      );
+    }
     draft.indexes.push({
       kind: 'create_index',
       subject: index.name,
@@ -40,10 +39,10 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
   }
 }
 
-export function dropInvalid(table: string, index: string): Step {
+export function dropIndex(table: string, index: string, why: string): Step {
   return {
     kind: 'drop_index',
-    subject: `${index}, INVALID: left by a build that failed`,
+    subject: `${index}, ${why}`,
     tables: [table],
     lock: 'SHARE UPDATE EXCLUSIVE',
     duration: 'quick',

@@ -5,25 +5,18 @@ import { LOOKUP_NAMES } from '../../schema/lookups.js';
 /** Tables that a usage write inserts into, with the columns the ledger knows and no others. */
 export const WRITTEN_TABLES: ReadonlySet<string> = new Set([
   'microdollar_usage',
+  'microdollar_usage_metadata',
   'microdollar_usage_daily',
-  'microdollar_usage_pending',
   'exa_usage_log',
   'exa_monthly_usage',
   ...LOOKUP_NAMES,
 ]);
 
-/**
- * Written as a whole row (`json_populate_record`): a column that the ledger does not know gets
- * null, not its default.
- */
-export const WHOLE_ROW_TABLE = 'microdollar_usage_metadata';
-
-/** No foreign key may lead from these to a row that others lock (I4; design, section 4, rule 5). */
+/** No foreign key may lead from these to a row that others lock (I4, R10). */
 const REFERENCING: ReadonlySet<string> = new Set([
   'microdollar_usage',
   'microdollar_usage_metadata',
   'microdollar_usage_daily',
-  'microdollar_usage_pending',
   'exa_usage_log',
   'exa_monthly_usage',
 ]);
@@ -83,6 +76,26 @@ export const isNullInOldRows = (table: string, column: string): boolean =>
 export const isNeverNull = (table: string, column: string): boolean =>
   NEVER_NULL.has(`${table}.${column}`);
 
+/**
+ * Columns whose every value the ledger gives a meaning: found before it ever ran, with another value
+ * than the one they are added with, they are another program's.
+ */
+const OWN_VALUES: ReadonlyMap<ColumnName, string> = new Map<ColumnName, string>([
+  ...(['microdollar_usage', 'exa_usage_log'] as const).map(
+    (table) => [`${table}.position`, 'null'] as const,
+  ),
+  ...(['kilocode_users', 'organizations'] as const).flatMap((table) => [
+    [`${table}.settled_below`, '0'] as const,
+    [`${table}.settled_except`, `'{}'`] as const,
+    [`${table}.exa_settled_below`, '0'] as const,
+    [`${table}.exa_settled_except`, `'{}'`] as const,
+  ]),
+]);
+
+/** The one value, as SQL, that such a column may hold while a database is adopted; else null. */
+export const valueBeforeUse = (table: string, column: string): string | null =>
+  OWN_VALUES.get(`${table}.${column}`) ?? null;
+
 /** Null for rows that exist = derived later by `repair --balances`; new rows get the default. */
 export const isOpeningBalance = (column: string): boolean => column === 'opening_microdollars_used';
 
@@ -96,6 +109,17 @@ const ALSO_FITTING: Readonly<Record<string, readonly string[]>> = {
 const FITTING_HERE: Readonly<Record<ColumnName, readonly string[]>> = {
   'microdollar_usage_metadata.status_code': ['smallint'],
 };
+
+/** The ledger's own and small: a sum there is widened where it was bigint, which rewrites it. */
+const SMALL_TABLES: ReadonlySet<string> = new Set([
+  'rollup_coverage',
+  'rollup_repairs',
+  'balance_checks',
+]);
+
+export function isToBeWidened(table: string, wanted: string, found: string): boolean {
+  return SMALL_TABLES.has(table) && wanted === 'numeric' && found === 'bigint';
+}
 
 export function fitsType(table: string, column: string, wanted: string, found: string): boolean {
   if (found === wanted) return true;

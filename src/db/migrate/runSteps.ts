@@ -78,7 +78,7 @@ async function runPatiently(
   for (let attempt = 1; ; attempt++) {
     try {
       if (step.isConcurrent) await runConcurrently(client, step, progress, options);
-      else await runInTransaction(client, step);
+      else while ((await runInTransaction(client, step)) === 'again') attempt = 1;
       return;
     } catch (error) {
       if (!step.isConcurrent) await client.query('rollback').catch(() => {});
@@ -98,11 +98,12 @@ async function runPatiently(
   }
 }
 
-async function runInTransaction(client: pg.Client, step: Step): Promise<void> {
+async function runInTransaction(client: pg.Client, step: Step): Promise<'done' | 'again'> {
   await client.query('begin');
   for (const statement of step.statements) await client.query(statement);
-  await step.work?.(client);
+  const outcome = await step.work?.(client);
   await client.query('commit');
+  return outcome ?? 'done';
 }
 
 /**

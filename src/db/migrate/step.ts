@@ -20,6 +20,14 @@ export type StepKind =
   | 'create_function'
   | 'create_trigger'
   | 'create_view'
+  | 'drain_pending'
+  | 'replace_pending'
+  | 'drop_function'
+  | 'note_cluster'
+  | 'raise_generation'
+  | 'wait'
+  | 'restamp_rows'
+  | 'analyze'
   | 'drop_foreign_key'
   | 'finish';
 
@@ -38,8 +46,11 @@ export interface Step {
   isConcurrent?: boolean;
   /** Of a `check`: its one statement answers `count`, which must be 0, else this is wrong. */
   problem?: (count: string) => string;
-  /** What statements cannot do: runs last, in the same transaction. */
-  work?: (client: pg.Client) => Promise<void>;
+  /**
+   * What statements cannot do: runs last, in the same transaction. `again`: the step is repeated, in
+   * a transaction of its own.
+   */
+  work?: (client: pg.Client) => Promise<'done' | 'again'>;
 }
 
 /** A plan, made from the catalog alone. */

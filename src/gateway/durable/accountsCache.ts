@@ -3,7 +3,6 @@ import { isOrganizationMember } from '../../accounts/memberships.js';
 import { TtlCache } from '../../accounts/ttlCache.js';
 import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
-import { toSafeInteger } from '../../money.js';
 import type { DatabaseGate } from './databaseGate.js';
 import { toLedgerError } from './failures.js';
 import { payerKey } from './inFlight.js';
@@ -200,18 +199,20 @@ async function readRemaining(ledger: Ledger, payer: Payer): Promise<number> {
   const isUser = payer.organization_id === null;
   const text = isUser
     ? `/* gateway.userRemaining */
-       select u.total_microdollars_acquired - microdollar_user_balance(u.id) as remaining
+       select u.total_microdollars_acquired - b.microdollars_used as remaining
        from kilocode_users as u
+       join kilocode_user_balances as b on b.kilo_user_id = u.id
        where u.id = $1::text`
     : `/* gateway.organizationRemaining */
-       select o.total_microdollars_acquired - microdollar_organization_balance(o.id) as remaining
+       select o.total_microdollars_acquired - b.microdollars_used as remaining
        from organizations as o
+       join organization_balances as b on b.organization_id = o.id
        where o.id = $1::uuid`;
   const { rows } = await ledger.pool.query<{ remaining: string }>(text, [
     isUser ? payer.kilo_user_id : payer.organization_id,
   ]);
   const [row] = rows;
-  if (row !== undefined) return toSafeInteger(row.remaining);
+  if (row !== undefined) return Number(row.remaining);
   throw isUser
     ? new LedgerError('unknown_user', 'kilo_user_id names no user')
     : new LedgerError('unknown_organization', 'organization_id names no organization');

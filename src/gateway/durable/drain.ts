@@ -6,13 +6,15 @@ import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult } from '../../record/types.js';
 import { isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
-import { correctionFor } from './lateUsage.js';
+import { recordRefused } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js';
+import type { ResponseStore } from './responseStore.js';
 
 export interface DrainContext {
   journal: Journal;
   store: IntentStore;
+  responses: ResponseStore;
   ledger: Ledger;
   deadLetters: DeadLetterFile<DatedUsage>;
   metrics: DurableMetrics;
@@ -74,17 +76,21 @@ export class Drain {
   }
 
   async #drainBatch(records: readonly JournalRecord[]): Promise<void> {
-    const { store } = this.#context;
+    const { store, responses } = this.#context;
     const letters: DeadLetter<DatedUsage>[] = [];
     const usage: JournaledUsage[] = [];
     const closed = new Set<string>();
     const intents: Extract<DurableRecord, { type: 'intent' }>[] = [];
+    const followed: Extract<DurableRecord, { type: 'follow' }>[] = [];
     for (const record of records) {
       const content = decodeRecord(record);
       if (content === null) letters.push(illegible(record));
       else if (content.type === 'intent') intents.push(content);
       else if (content.type === 'abandon') closed.add(content.id);
-      else {
+      else if (content.type === 'follow') {
+        closed.add(content.response.intent.id);
+        followed.push(content);
+      } else {
         closed.add(content.event.id);
         usage.push({ sequence: record.sequence, owner: content.owner, event: content.event });
       }
@@ -97,6 +103,8 @@ export class Drain {
     for (const { owner, intent } of open) {
       if (!this.#context.isStillOpen(owner, intent.id)) store.removeLater(intent.id);
     }
+    // Before their usage, which may be in the same batch: `is_settled` looks for it.
+    for (const { response } of followed) await responses.insert(response);
     letters.push(...(await this.#record(usage)));
     await this.#bury(letters);
     await store.removeMany([...closed]);
@@ -110,7 +118,7 @@ export class Drain {
       ledger,
       usage.map(({ event }) => event),
     );
-    const results = await ledger.recordUsageBatch(events);
+    const results = await ledger.recordUsageBatch(events, { balance: false });
     const letters: DeadLetter<DatedUsage>[] = [];
     let tryAgain: Error | null = null;
     for (const [index, result] of results.entries()) {
@@ -129,16 +137,16 @@ export class Drain {
     return letters;
   }
 
-  /** Null when the event is an estimate's real usage, and is recorded as its correction. */
+  /** Null when it was refused for no fault of its own, and is recorded all the same. */
   async #correct(
     event: DatedUsage,
     { error }: Extract<BatchResult, { status: 'rejected' }>,
   ): Promise<Error | null> {
-    const correction = await correctionFor(this.#context.ledger, event, error);
-    if (correction === null) return error;
     try {
-      const { status } = await this.#context.ledger.recordUsage(correction);
-      if (status === 'recorded') this.#context.metrics.corrected.inc();
+      const result = await recordRefused(this.#context.ledger, event, error);
+      if (result === null) return error;
+      const isCorrection = result.id !== event.id && result.status === 'recorded';
+      if (isCorrection) this.#context.metrics.corrected.inc();
       return null;
     } catch (refusal) {
       return refusal as Error;

@@ -2,6 +2,8 @@ import type { Query } from '../../db/query.js';
 import { LedgerError } from '../../errors.js';
 import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
+import { isRefusedForItsTime, redate } from '../metering/index.js';
+import { assumedOutputTokens } from '../prices/index.js';
 import { isPermanent } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { findIntentsStatement, type IntentRow } from './intents.sql.js';
@@ -44,7 +46,7 @@ export function estimateOf(intent: Intent, price: IntentPrice | null): DatedUsag
     organization_id: intent.organization_id,
     cost: price?.cost ?? 0,
     input_tokens: intent.input_tokens_estimate,
-    output_tokens: price?.output_tokens ?? 0,
+    output_tokens: price?.output_tokens ?? assumedOutputTokens(intent),
     requested_model: intent.requested_model,
     created_at: intent.created_at,
     metadata: {
@@ -99,7 +101,14 @@ async function settlePage(
       metrics.estimated.inc({ priced });
     }
     if (result.status !== 'rejected') continue;
-    const error = result.error;
+    const error = isRefusedForItsTime(result.error)
+      ? await recordRedated(ledger, event)
+      : result.error;
+    if (error === null) {
+      estimated++;
+      metrics.estimated.inc({ priced });
+      continue;
+    }
     // Recorded meanwhile, by itself or by another who settles: nothing is left to do.
     if (error instanceof LedgerError && error.code === 'idempotency_conflict') continue;
     if (!isPermanent(error)) throw error;
@@ -110,6 +119,16 @@ async function settlePage(
     metrics.deadLettered.inc({ reason: code });
   }
   return estimated;
+}
+
+/** Null when it is recorded. */
+async function recordRedated(ledger: Ledger, event: DatedUsage): Promise<Error | null> {
+  try {
+    await ledger.recordUsage(redate(event));
+    return null;
+  } catch (error) {
+    return error as Error;
+  }
 }
 
 function toIntent(row: IntentRow): Intent {

@@ -16,7 +16,15 @@ import { Maintenance } from './maintenance.js';
 import { createDurableMetrics } from './metrics.js';
 import type { DurabilityOptions, Log } from './options.js';
 import type { DatedUsage } from './records.js';
-import type { AccountsCache, InFlightLimit, Payer, UsageSink, UsageSinkStatus } from './types.js';
+import { ResponseStore } from './responseStore.js';
+import type {
+  AccountsCache,
+  InFlightLimit,
+  Payer,
+  ResponseFollowing,
+  UsageSink,
+  UsageSinkStatus,
+} from './types.js';
 import { RESERVE_BYTES, RequestSink } from './usageSink.js';
 
 /** What the gateway stands on. */
@@ -24,6 +32,7 @@ export interface Durability {
   sink: UsageSink;
   accounts: AccountsCache;
   inFlight: InFlightLimit;
+  responses: ResponseFollowing;
   /** Drains and settles now, as far as the database allows; for commands and tests. */
   maintain(): Promise<void>;
   /** As `sink.close()`: after the server, before the ledger. */
@@ -117,6 +126,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   const deadOwners = new DeadOwners(options.leaseMs ?? 10 * 60_000);
   const deadLetters = new DeadLetterFile<DatedUsage>(slot.directory, fileSystem);
   const store = new IntentStore(query);
+  const responses = new ResponseStore(query, gate, (response) => requests.follow(response));
   const accounts = new Accounts({ ...options, gate });
   const context = {
     owner,
@@ -126,6 +136,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     query,
     gate,
     store,
+    responses,
     journal,
     deadLetters,
     metrics,
@@ -185,6 +196,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     },
     accounts,
     inFlight: createInFlightLimit(options.maxInFlightPerPayer),
+    responses,
     maintain: () => maintenance.runNow(),
     close: closeOnce,
   };

@@ -1,94 +1,155 @@
-import { v5 as uuidv5 } from 'uuid';
-import { toLedgerError } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
-import type { Ledger } from '../../ledgerTypes.js';
-import type { RecordResult } from '../../record/types.js';
-import { latePriceId } from '../prices/index.js';
+import {
+  type CorrectedUsage,
+  type CorrectionTarget,
+  correctionId,
+  recordCorrection,
+  type UsageRow,
+} from '../../record/corrections.js';
+import type { RecordResult, UsageEvent } from '../../record/types.js';
+import { isRefusedForItsTime, redate } from '../metering/index.js';
 import type { DatedUsage } from './records.js';
 
 /** `metadata.estimated` of what a crash left unsettled. */
 export const INTENT_WITHOUT_USAGE = 'intent_without_usage';
 
-/** Any constant: ids of corrections follow from the ids of what they correct. */
-const CORRECTION_NAMESPACE = 'b0f4f1f5-6b57-4d3c-9a5c-6f0c8a1f2e11';
-
-/** The estimate; `cost` with what it was priced at later, where it had no price at first. */
-interface EstimateRow {
-  kilo_user_id: string;
-  organization_id: string | null;
-  cost: string;
-  input_tokens: string;
-  output_tokens: string;
-  cache_write_tokens: string;
-  cache_hit_tokens: string;
-  created_at: string;
-}
-
 /**
  * Records a gateway's usage. If its intent was settled as an estimate meanwhile (its process was
  * taken for dead), the real usage wins: by a signed row that names the estimate and carries its
- * time, so that cost, rollup and balance come out as if there had been no estimate. Token counts
- * cannot be negative: the row carries what the estimate fell short by. Idempotent (I3).
+ * time, so that cost, rollup and balance come out as if there had been no estimate, whatever the
+ * estimate was priced at meanwhile. Idempotent (I3).
  * @throws LedgerError as `recordUsage`
  */
-export async function recordLate(ledger: Ledger, event: DatedUsage): Promise<RecordResult> {
+export async function recordLate(
+  ledger: CorrectionTarget,
+  event: DatedUsage,
+): Promise<RecordResult> {
   try {
     return await ledger.recordUsage(event);
   } catch (error) {
-    const correction = await correctionFor(ledger, event, error);
-    if (correction === null) throw error;
-    return await ledger.recordUsage(correction);
+    const corrected = await recordRefused(ledger, event, error);
+    if (corrected === null) throw error;
+    return corrected;
   }
 }
 
-/** The row that corrects the estimate under the event's id; null when there is no such estimate. */
-export async function correctionFor(
-  ledger: Ledger,
+/**
+ * Records what the ledger refused for no fault of its own: real usage that meets its estimate, or
+ * usage of a time that the ledger does not take. Null: it was refused for another reason.
+ * @throws LedgerError as `recordUsage`
+ */
+export async function recordRefused(
+  ledger: CorrectionTarget,
   event: DatedUsage,
   refusal: unknown,
-): Promise<DatedUsage | null> {
+): Promise<RecordResult | null> {
+  if (!isRefusedForItsTime(refusal)) return await correctEstimate(ledger, event, refusal);
+  const redated = redate(event);
+  try {
+    return await ledger.recordUsage(redated);
+  } catch (error) {
+    const corrected = await correctEstimate(ledger, redated, error);
+    if (corrected === null) throw error;
+    return corrected;
+  }
+}
+
+/**
+ * Corrects the estimate under the event's id; null when the event was refused for another reason,
+ * or there is no such estimate.
+ * @throws LedgerError as `recordUsage`
+ */
+async function correctEstimate(
+  ledger: CorrectionTarget,
+  event: LateUsage,
+  refusal: unknown,
+): Promise<RecordResult | null> {
   if (!(refusal instanceof LedgerError) || refusal.code !== 'idempotency_conflict') return null;
-  const estimate = await findEstimate(ledger, event.id);
+  return await recordCorrection(ledger, event.id, (usage) =>
+    usage === null ? null : toCorrection(usage, event),
+  );
+}
+
+type LateUsage = UsageEvent & { id: string };
+
+function toCorrection(usage: CorrectedUsage, event: LateUsage): UsageEvent | null {
+  const { original, corrections, nextNumber } = usage;
+  if (original.estimated !== INTENT_WITHOUT_USAGE) {
+    // It was recorded at another time than its own, and is tried again now that its own has come.
+    const isSame = original.stated_created_at !== null && isSameTime(original, event);
+    return isSame ? again(original) : null;
+  }
   if (
-    estimate === null ||
-    estimate.kilo_user_id !== event.kilo_user_id ||
-    estimate.organization_id !== (event.organization_id?.toLowerCase() ?? null)
+    original.kilo_user_id !== event.kilo_user_id ||
+    original.organization_id !== (event.organization_id?.toLowerCase() ?? null)
   ) {
     return null;
   }
-  const missing = (real: number | null | undefined, estimated: string) =>
-    Math.max(0, (real ?? 0) - Number(estimated));
+  const before = corrections.find((each) => each.is_late_usage);
+  if (before !== undefined) return again(before);
+  const missing = (field: TokenField) => Math.max(0, (event[field] ?? 0) - original[field]);
   return {
     ...event,
-    id: uuidv5(event.id, CORRECTION_NAMESPACE),
-    cost: event.cost - Number(estimate.cost),
-    input_tokens: missing(event.input_tokens, estimate.input_tokens),
-    output_tokens: missing(event.output_tokens, estimate.output_tokens),
-    cache_write_tokens: missing(event.cache_write_tokens, estimate.cache_write_tokens),
-    cache_hit_tokens: missing(event.cache_hit_tokens, estimate.cache_hit_tokens),
-    created_at: estimate.created_at,
-    metadata: { ...event.metadata, adjusts_usage_id: event.id },
+    id: correctionId(original.id, nextNumber),
+    cost: differenceOf(usage, event),
+    input_tokens: missing('input_tokens'),
+    output_tokens: missing('output_tokens'),
+    cache_write_tokens: missing('cache_write_tokens'),
+    cache_hit_tokens: missing('cache_hit_tokens'),
+    created_at: original.created_at,
+    metadata: {
+      ...event.metadata,
+      adjusts_usage_id: original.id,
+      correction_number: nextNumber,
+      usage_details: { ...event.metadata?.usage_details, late_usage: true },
+    },
   };
 }
 
-async function findEstimate(ledger: Ledger, id: string): Promise<EstimateRow | null> {
-  try {
-    const { rows } = await ledger.pool.query<EstimateRow>(
-      `/* gateway.findEstimate */
-       select u.kilo_user_id, u.organization_id,
-         u.cost + coalesce((
-           select p.cost from microdollar_usage as p where p.id = $3::uuid
-         ), 0) as cost, u.input_tokens, u.output_tokens,
-         u.cache_write_tokens, u.cache_hit_tokens,
-         to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at
-       from microdollar_usage as u
-       join microdollar_usage_metadata as m on m.id = u.id
-       where u.id = $1::uuid
-         and m.estimated = $2::text`,
-      [id, INTENT_WITHOUT_USAGE, latePriceId(id)],
-    );
-    return rows[0] ?? null;
-  } catch (error) {
-    throw toLedgerError(error);
-  }
+function isSameTime({ stated_created_at: stated }: UsageRow, event: LateUsage): boolean {
+  return Date.parse(stated ?? '') === new Date(event.created_at ?? Number.NaN).getTime();
+}
+
+type TokenField = 'input_tokens' | 'output_tokens' | 'cache_write_tokens' | 'cache_hit_tokens';
+
+/**
+ * What the real usage costs beyond what was charged. Where it has no price yet, what was charged
+ * stays until it has. What was refunded of the estimate is refunded of the real cost, and never more
+ * than that.
+ */
+function differenceOf({ original, corrections }: CorrectedUsage, event: LateUsage): number {
+  if (event.metadata?.unpriced) return 0;
+  // Of a user who was deleted there is no metadata; only prices have such ids.
+  const hasOwnId = (row: UsageRow, at: number) => row.id === correctionId(original.id, at + 1);
+  const isPrice = (row: UsageRow, at: number) =>
+    row.price_source !== null || row.unpriced || hasOwnId(row, at);
+  const charged = original.cost + sumOf(corrections.filter(isPrice));
+  const refunded = sumOf(corrections.filter((row, at) => !isPrice(row, at)));
+  const difference = event.cost - charged;
+  return Math.max(difference, Math.min(0, -(charged + refunded)));
+}
+
+function sumOf(rows: readonly UsageRow[]): number {
+  return rows.reduce((sum, row) => sum + row.cost, 0);
+}
+
+/** The same again: the ledger knows it for a duplicate. */
+function again(row: UsageRow): UsageEvent {
+  const { id, kilo_user_id, organization_id, cost, created_at, provider, model } = row;
+  const { requested_model, input_tokens, output_tokens } = row;
+  const { cache_write_tokens, cache_hit_tokens } = row;
+  return {
+    id,
+    kilo_user_id,
+    organization_id,
+    cost,
+    created_at,
+    provider,
+    model,
+    requested_model,
+    input_tokens,
+    output_tokens,
+    cache_write_tokens,
+    cache_hit_tokens,
+  };
 }

@@ -1,6 +1,6 @@
 import type { JournalRecord } from '../../journal/frame.js';
 import type { UsageEvent } from '../../record/types.js';
-import type { Intent } from './types.js';
+import type { FollowedResponse, Intent } from './types.js';
 
 /** A usage event whose identity and time are fixed, so that a replay says the same (I3). */
 export type DatedUsage = UsageEvent & { id: string; created_at: string };
@@ -9,9 +9,10 @@ export type DatedUsage = UsageEvent & { id: string; created_at: string };
 export type DurableRecord =
   | { type: 'intent'; owner: string; intent: Intent }
   | { type: 'usage'; owner: string; event: DatedUsage }
-  | { type: 'abandon'; id: string };
+  | { type: 'abandon'; id: string }
+  | { type: 'follow'; owner: string; response: FollowedResponse };
 
-const KINDS = { intent: 1, usage: 2, abandon: 3 } as const;
+const KINDS = { intent: 1, usage: 2, abandon: 3, follow: 4 } as const;
 const TYPE_BY_KIND = new Map(Object.entries(KINDS).map(([type, kind]) => [kind as number, type]));
 
 export function encodeRecord(record: DurableRecord): { kind: number; payload: Buffer } {

@@ -1,5 +1,5 @@
 import type { Scope } from '../../accounts/scopes.js';
-import type { RecordResult, UsageEvent } from '../../record/types.js';
+import type { RecordResult, UsageEvent, UsageMetadata } from '../../record/types.js';
 
 /** What is known of a request before its upstream is called. Durable before that call (I9). */
 export interface Intent {
@@ -67,6 +67,41 @@ export interface UsageSink {
   close(): Promise<void>;
 }
 
+/** A response that its provider makes in the background: `intent` says who pays for it. */
+export interface FollowedResponse {
+  intent: Intent;
+  /** The provider's. */
+  response_id: string;
+  /** The gateway's name for the provider. */
+  upstream: string;
+  /** Of the row to come; nothing personal, for it lies here until the response has ended. */
+  details: UsageMetadata;
+}
+
+export interface OpenResponse extends FollowedResponse {
+  /** How often the provider was asked. */
+  looks: number;
+  isSettled: boolean;
+}
+
+/** Where responses in the background are kept until their usage is known. */
+export interface ResponseFollowing {
+  /**
+   * Durable (in the database, or in the journal) before this resolves, in place of the intent.
+   * @throws LedgerError `unavailable`
+   */
+  follow(response: FollowedResponse): Promise<void>;
+  /** Those that are due, for this process alone for a while. @throws LedgerError `unavailable` */
+  claimDue(): Promise<OpenResponse[]>;
+  postpone(usageId: string, seconds: number): Promise<void>;
+  markSettled(usageId: string): Promise<void>;
+  /** Null: the key made none of that name. @throws LedgerError `unavailable` */
+  find(responseId: string, apiKeyId: string): Promise<OpenResponse | null>;
+  /** Those that providers have forgotten. */
+  forgetOld(): Promise<void>;
+  readonly isAvailable: boolean;
+}
+
 /** Who pays: the organization, or else the user. */
 export interface Payer {
   kilo_user_id: string;
@@ -108,4 +143,6 @@ export interface AccountsCache {
 export interface InFlightLimit {
   /** Null when the payer has as many requests in flight as it may: answer 429. */
   tryAcquire(payer: Payer): (() => void) | null;
+  /** When a place is likely to be free, by how long requests take: for `retry-after`. */
+  retryAfterSeconds(payer: Payer): number;
 }

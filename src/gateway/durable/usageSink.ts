@@ -12,13 +12,15 @@ import { recordLate } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import type { Log } from './options.js';
 import { type DatedUsage, encodeRecord } from './records.js';
-import type { Intent, SettleResult } from './types.js';
+import type { ResponseStore } from './responseStore.js';
+import type { FollowedResponse, Intent, SettleResult } from './types.js';
 
 export interface SinkContext {
   owner: string;
   ledger: Ledger;
   gate: DatabaseGate;
   store: IntentStore;
+  responses: ResponseStore;
   journal: Journal;
   deadLetters: DeadLetterFile<DatedUsage>;
   metrics: DurableMetrics;
@@ -67,6 +69,11 @@ export class RequestSink {
 
   settle(event: UsageEvent): Promise<SettleResult> {
     return this.#track(() => this.#settle(dateUsage(event)));
+  }
+
+  /** The intent becomes a response that is followed. @throws LedgerError `unavailable` */
+  follow(response: FollowedResponse): Promise<void> {
+    return this.#track(() => this.#follow({ ...response, intent: cleanIntent(response.intent) }));
   }
 
   abandon(id: string): Promise<void> {
@@ -161,6 +168,19 @@ export class RequestSink {
     log.error({ usage_id: event.id, reason: letter.reason }, 'usage went to the dead letters');
     this.#context.onJournal();
     return true;
+  }
+
+  async #follow(response: FollowedResponse): Promise<void> {
+    const { gate, responses, owner } = this.#context;
+    const { id } = response.intent;
+    try {
+      await gate.run(() => responses.insert(response));
+    } catch {
+      await this.#journal({ type: 'follow', owner, response }).catch((error) => {
+        throw toLedgerError(error);
+      });
+    }
+    this.#open.delete(id);
   }
 
   async #abandon(id: string): Promise<void> {

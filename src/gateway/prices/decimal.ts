@@ -40,6 +40,20 @@ export function priceOf(count: number, price: Decimal, perExponent: number): Dec
   return { units: BigInt(count) * price.units, scale: price.scale + perExponent };
 }
 
+/** The largest cost that the ledger takes for one event. */
+export const MAX_COST_MICRODOLLARS = 1e12;
+const MAX_COST: Decimal = { units: BigInt(MAX_COST_MICRODOLLARS), scale: 6 };
+
+/** USD to whole microdollars; what is more than a ledger takes becomes the most that it does. */
+export function toMicrodollarsWithin(usd: Decimal): { microdollars: number; isCut: boolean } {
+  const isCut = isMore(usd, MAX_COST);
+  return { microdollars: roundToMicrodollars(isCut ? MAX_COST : usd), isCut };
+}
+
+export function isMore(one: Decimal, other: Decimal): boolean {
+  return add(one, { units: -other.units, scale: other.scale }).units > 0n;
+}
+
 /**
  * USD to whole microdollars: the one rounding of a price, half away from zero.
  * @throws LedgerError `out_of_range`

@@ -1,4 +1,5 @@
 import type { Statement } from '../../db/statement.js';
+import { isOpenUnpriced } from '../../schema/unpricedUsage.js';
 
 export interface UnpricedRow {
   id: string;
@@ -16,6 +17,13 @@ export interface UnpricedRow {
   cache_hit_tokens: string;
   reasoning_tokens: number | null;
   api_kind: string | null;
+  usage_details: unknown;
+  /** The usage row that is corrected: the row itself, or that which it corrects. */
+  original_id: string;
+  /** Of the next correction of it. */
+  next_number: number;
+  /** Of what was charged for it until now, microdollars. */
+  charged: string;
 }
 
 export interface UnpricedPosition {
@@ -25,25 +33,22 @@ export interface UnpricedPosition {
 
 /**
  * A page of usage without a price that no later row has priced, oldest first, after a position; by
- * the partial index on `unpriced`. A refund of such a row (it names no price) does not price it.
+ * the partial index on `unpriced`.
  *
  * page: metadata of the rows, by (created_at, id)
+ * corrected: what was corrected of each already; a refund takes a number, and is no charge
  */
 export function findUnpricedStatement(after: UnpricedPosition, limit: number): Statement {
   return {
     name: 'gateway.findUnpriced',
     text: `/* gateway.findUnpriced */
 with page as materialized (
-  select m.id, m.created_at, m.reasoning_tokens, m.api_kind_id,
-    m.lookup_values ->> 'api_kind' as pending_api_kind
+  select m.id, m.created_at, m.reasoning_tokens, m.api_kind_id, m.usage_details,
+    m.lookup_values ->> 'api_kind' as pending_api_kind,
+    coalesce(m.adjusts_usage_id, m.id) as original_id
   from microdollar_usage_metadata as m
-  where m.unpriced
+  where ${isOpenUnpriced('m')}
     and (m.created_at, m.id) > ($1::timestamptz, $2::uuid)
-    and not exists (
-      select from microdollar_usage_metadata as a
-      where a.adjusts_usage_id = m.id
-        and a.price_source is not null
-    )
   order by m.created_at, m.id
   limit $3::integer
 )
@@ -52,11 +57,22 @@ select u.id,
   u.kilo_user_id, u.organization_id, u.provider, u.model, u.requested_model,
   u.inference_provider, u.project_id,
   u.input_tokens, u.output_tokens, u.cache_write_tokens, u.cache_hit_tokens,
-  page.reasoning_tokens,
-  coalesce(k.api_kind, page.pending_api_kind) as api_kind
+  page.reasoning_tokens, page.usage_details, page.original_id,
+  coalesce(k.api_kind, page.pending_api_kind) as api_kind,
+  corrected.next_number,
+  coalesce(original.cost, 0) + corrected.charged as charged
 from page
 join microdollar_usage as u on u.id = page.id
+left join microdollar_usage as original on original.id = page.original_id
 left join api_kind as k on k.api_kind_id = page.api_kind_id
+cross join lateral (
+  select greatest(coalesce(max(c.correction_number), 0), count(*))::integer + 1 as next_number,
+    coalesce(sum(cu.cost) filter (where c.price_source is not null or c.unpriced), 0)::bigint
+      as charged
+  from microdollar_usage_metadata as c
+  join microdollar_usage as cu on cu.id = c.id
+  where c.adjusts_usage_id = page.original_id
+) as corrected
 order by page.created_at, page.id`,
     values: [after.created_at, after.id, limit],
   };

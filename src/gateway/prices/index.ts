@@ -1,9 +1,11 @@
-export { type PriceFields, toPriceFields } from './priceFields.js';
+export { toWireFormat } from '../processUsage/apiKinds.js';
+export { fromBasis, type PriceBasis } from './priceBasis.js';
+export { type PriceFields, priceFields, toPriceFields } from './priceFields.js';
 export {
   ASSUMED_OUTPUT_TOKENS,
+  assumedOutputTokens,
   type IntentEstimate,
   priceIntent,
-  toWireFormat,
 } from './priceIntent.js';
 export {
   createPricer,
@@ -19,4 +21,5 @@ export {
   type PriceUnpricedReport,
   priceUnpriced,
 } from './priceUnpriced.js';
+export { reportedMicrodollars } from './reported.js';
 export { latePriceId, repriceUnpriced, type UnpricedUsage } from './repriceUnpriced.js';

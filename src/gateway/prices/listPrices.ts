@@ -2,11 +2,17 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { calcPrice, findProvider, type ModelInfo, type PriceOptions } from '@pydantic/genai-prices';
 import type { WireFormat } from '../processUsage/types.js';
+import { otherNamesOf } from './modelNames.js';
 import type { ModelPrice } from './modelPrice.js';
+import { withToolPrices } from './toolPrices.js';
 
 /** Public list prices: genai-prices finds the model and its price on the day; we do the sums. */
 export interface ListPrice {
+  /** With those of the provider's tools. */
   prices: ModelPrice;
+  /** As the list calls them. */
+  provider: string;
+  modelId: string;
   /** Of the price list, with provider and model: `0.1.8 openai/gpt-4.1-nano`. */
   version: string;
 }
@@ -50,28 +56,52 @@ export function findListPrice(query: ListPriceQuery): ListPrice | null {
   return found;
 }
 
-function lookUp(query: ListPriceQuery, host: string) {
-  const { model, format, at } = query;
-  const provider = host === '' ? undefined : findProvider({ providerApiUrl: `https://${host}` });
-  if (provider !== undefined) return ask(model, at, { providerId: provider.id });
-  const own = ask(model, at, { providerId: OWN_PROVIDER[format] });
+function lookUp({ model, format, at }: ListPriceQuery, host: string) {
+  const known = providerOf(host);
+  const ask = (name: string, provider: string | null) =>
+    known === null ? findMaker(name, provider, format, at) : find(name, at, known);
+  const found = ask(model, null);
+  if (found !== null) return found;
+  for (const other of otherNamesOf(model)) {
+    const price = ask(other.model, other.provider);
+    if (price !== null) return price;
+  }
+  return null;
+}
+
+/** Bedrock has more hosts than the list knows. */
+const BEDROCK_HOST = /^bedrock[a-z-]*\.[a-z0-9-]+\.(amazonaws\.com|api\.aws)(:\d+)?$/;
+
+function providerOf(host: string): string | null {
+  if (host === '') return null;
+  if (BEDROCK_HOST.test(host)) return 'aws';
+  return findProvider({ providerApiUrl: `https://${host}` })?.id ?? null;
+}
+
+/** Behind a host that nobody knows: the price of whoever made the model. */
+function findMaker(model: string, provider: string | null, format: WireFormat, at: Date) {
+  if (provider !== null) return find(model, at, provider);
+  const own = find(model, at, OWN_PROVIDER[format]);
   if (own !== null) return own;
   const slash = model.indexOf('/');
   const vendor = model.slice(0, Math.max(0, slash));
   if (vendor !== '' && findProvider({ providerId: vendor }) !== undefined) {
-    return ask(model.slice(slash + 1), at, { providerId: vendor });
+    return find(model.slice(slash + 1), at, vendor);
   }
-  return ask(model, at, {});
+  return find(model, at, null);
 }
 
-function ask(model: string, at: Date, options: PriceOptions) {
+function find(model: string, at: Date, providerId: string | null) {
+  const options: PriceOptions = providerId === null ? {} : { providerId };
   try {
     const found = calcPrice({}, model, { ...options, timestamp: at });
     if (found === null) return null;
-    const version = `${readVersion()} ${found.provider.id}/${found.model.id}`;
+    const provider = found.provider.id;
     return {
-      prices: found.model_price as ModelPrice,
-      version,
+      prices: withToolPrices(provider, model, found.model_price as ModelPrice),
+      provider,
+      modelId: found.model.id,
+      version: `${readVersion()} ${provider}/${found.model.id}`,
       dependsOnHour: dependsOnHour(found.model),
     };
   } catch {

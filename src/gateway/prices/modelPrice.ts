@@ -4,8 +4,9 @@ import { add, type Decimal, parseDecimal, priceOf, ZERO } from './decimal.js';
 /** Everything that one model is paid for in one answer. */
 export interface BilledUsage extends TokenCounts {
   reasoningTokens: number;
-  webSearches: number;
-  fileSearches: number;
+  citationTokens: number;
+  /** By the name of their price: `web_searches`, `storage_searches`, `code_sessions`, ... */
+  charges: Readonly<Record<string, number>>;
 }
 
 /** USD. Tiers: past `start` input tokens the whole request is at `price`. */
@@ -17,7 +18,7 @@ export type UnitPrice =
 /** Prices under the names of genai-prices: `_mtok` per million tokens, `_kcount` per thousand. */
 export type ModelPrice = Readonly<Record<string, UnitPrice | undefined>>;
 
-export const PRICE_KEYS = [
+export const TOKEN_PRICE_KEYS = [
   'input_mtok',
   'cache_read_mtok',
   'cache_write_mtok',
@@ -29,38 +30,58 @@ export const PRICE_KEYS = [
   'output_audio_mtok',
   'output_image_mtok',
   'output_reasoning_mtok',
-  'web_searches_kcount',
-  'storage_searches_kcount',
-  'requests_kcount',
+  'output_citation_mtok',
 ] as const;
-export type PriceKey = (typeof PRICE_KEYS)[number];
+type TokenPriceKey = (typeof TOKEN_PRICE_KEYS)[number];
+
+export interface UsagePrice {
+  usd: Decimal;
+  /** What was used and has no price: `charge:code_executions`. It is not in `usd`. */
+  unpriced: readonly string[];
+}
 
 /**
  * USD of an answer at a model's prices, exactly. A part that has no price of its own (cache reads,
  * audio, ...) is paid as what it is a part of. Null when tokens were used that have no price at
  * all: that is not zero.
  */
-export function priceUsage(usage: BilledUsage, prices: ModelPrice): Decimal | null {
+export function priceUsage(usage: BilledUsage, prices: ModelPrice): UsagePrice | null {
   const bill = new Bill(prices, usage.inputTokens);
-  const { cacheWriteTokens, cacheWrite1hTokens } = usage;
-  let writes = cacheWriteTokens;
-  writes -= bill.charge('cache_write_1h_mtok', cacheWrite1hTokens);
-  writes -= bill.charge('cache_write_5m_mtok', cacheWriteTokens - cacheWrite1hTokens);
-  let input = usage.inputTokens - (cacheWriteTokens - writes);
-  input -= bill.charge('cache_write_mtok', writes);
-  input -= bill.charge('cache_read_mtok', usage.cacheHitTokens);
-  input -= bill.charge('input_audio_mtok', usage.inputAudioTokens);
-  input -= bill.charge('input_image_mtok', usage.inputImageTokens);
+  // Parts are never more than what is left of the whole, whoever made the counts.
+  const { cacheWriteTokens: writes, cacheWrite1hTokens } = usage;
+  let input = usage.inputTokens;
+  const hour = bill.charge('cache_write_1h_mtok', Math.min(cacheWrite1hTokens, writes, input));
+  const short = Math.min(writes - cacheWrite1hTokens, input - hour);
+  const minutes = bill.charge('cache_write_5m_mtok', Math.max(0, short));
+  input -= hour + minutes;
+  input -= bill.charge('cache_write_mtok', Math.min(Math.max(0, writes - hour - minutes), input));
+  for (const [key, count] of [
+    ['cache_read_mtok', usage.cacheHitTokens],
+    ['input_audio_mtok', usage.inputAudioTokens],
+    ['input_image_mtok', usage.inputImageTokens],
+  ] as const) {
+    input -= bill.charge(key, Math.min(count, input));
+  }
   let output = usage.outputTokens;
-  output -= bill.charge('output_audio_mtok', usage.outputAudioTokens);
-  output -= bill.charge('output_image_mtok', usage.outputImageTokens);
-  output -= bill.charge('output_reasoning_mtok', Math.min(usage.reasoningTokens, output));
+  for (const [key, count] of [
+    ['output_audio_mtok', usage.outputAudioTokens],
+    ['output_image_mtok', usage.outputImageTokens],
+    ['output_reasoning_mtok', usage.reasoningTokens],
+  ] as const) {
+    output -= bill.charge(key, Math.min(count, output));
+  }
   if (bill.charge('input_mtok', input) < input) return null;
   if (bill.charge('output_mtok', output) < output) return null;
-  bill.charge('web_searches_kcount', usage.webSearches);
-  bill.charge('storage_searches_kcount', usage.fileSearches);
+  const unpriced: string[] = [];
+  const { citationTokens } = usage;
+  if (bill.charge('output_citation_mtok', citationTokens) < citationTokens) {
+    unpriced.push('charge:citation_tokens');
+  }
+  for (const [name, count] of Object.entries(usage.charges)) {
+    if (bill.charge(`${name}_kcount`, count) < count) unpriced.push(`charge:${name}`);
+  }
   bill.charge('requests_kcount', 1);
-  return bill.totalUsd;
+  return { usd: bill.totalUsd, unpriced };
 }
 
 class Bill {
@@ -74,15 +95,15 @@ class Bill {
   }
 
   /** How many of them had a price. */
-  charge(key: PriceKey, count: number): number {
+  charge(key: TokenPriceKey | `${string}_kcount`, count: number): number {
     const price = this.#priceOf(key);
     if (price === null) return 0;
     this.totalUsd = add(this.totalUsd, priceOf(count, price, key.endsWith('_mtok') ? 6 : 3));
     return count;
   }
 
-  #priceOf(key: PriceKey): Decimal | null {
-    const price = this.#prices[key];
+  #priceOf(key: string): Decimal | null {
+    const price = Object.hasOwn(this.#prices, key) ? this.#prices[key] : null;
     if (price === undefined || price === null) return null;
     if (typeof price !== 'object') return parseDecimal(price);
     const tiers = [...price.tiers].sort((one, other) => one.start - other.start);

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { parseDecimal } from './decimal.js';
-import { type ModelPrice, PRICE_KEYS } from './modelPrice.js';
+import { type ModelPrice, TOKEN_PRICE_KEYS } from './modelPrice.js';
+import type { Modifier, Named } from './modifiers.js';
 
 const decimal = z
   .union([z.string(), z.number()])
@@ -20,6 +21,18 @@ const instant = z
     'must be a UTC day or an ISO 8601 instant',
   )
   .transform((text) => Date.parse(text));
+/** As the answer names it, in any case. */
+const modifier = z
+  .string()
+  .min(1)
+  .max(256)
+  .nullish()
+  .transform((name) => name?.toLowerCase() ?? null);
+/** Any number of calls may have a price: tools come and go. */
+const priceKey = z.union([
+  z.enum([...TOKEN_PRICE_KEYS]),
+  z.string().regex(/^[a-z][a-z0-9_]{0,62}_kcount$/),
+]);
 const scope = {
   /** `*` at the end matches any rest. */
   model: z.string().min(1).max(512).default('*'),
@@ -27,7 +40,12 @@ const scope = {
     .guid()
     .nullish()
     .transform((id) => id?.toLowerCase() ?? null),
-  service_tier: z.string().min(1).nullish(),
+  service_tier: modifier,
+  speed: modifier,
+  region: modifier,
+  search_context: modifier,
+  /** Of the provider's URL, without its port. */
+  host: modifier,
   /** Inclusive. */
   from: instant.nullish(),
   /** Exclusive. */
@@ -36,31 +54,39 @@ const scope = {
 const priceEntry = z.strictObject({
   ...scope,
   price: z
-    .partialRecord(z.enum(PRICE_KEYS), unitPrice)
+    .partialRecord(priceKey, unitPrice)
     .refine((price) => price.input_mtok !== undefined && price.output_mtok !== undefined, {
       error: 'needs input_mtok and output_mtok',
     }),
 });
-const multiplierEntry = z.strictObject({ ...scope, factor: decimal });
+const factorEntry = z.strictObject({ ...scope, factor: decimal });
 const ownPricesFile = z.strictObject({
   version: z.string().min(1).max(64).optional(),
   prices: z.array(priceEntry).max(10_000).default([]),
-  multipliers: z.array(multiplierEntry).max(10_000).default([]),
+  multipliers: z.array(factorEntry).max(10_000).default([]),
+  margins: z.array(factorEntry).max(10_000).default([]),
 });
 
 /** Before every instant that a date can hold. */
 const EARLIEST_MS = -8.64e15;
 
-type Scope = Pick<z.output<typeof priceEntry>, 'model' | 'organization_id' | 'service_tier'> & {
+type Scope = Pick<z.output<typeof priceEntry>, 'model' | 'organization_id' | ModifierField> & {
   from?: number | null | undefined;
   until?: number | null | undefined;
 };
+type ModifierField = Modifier['kind'];
+const MODIFIER_FIELDS = ['service_tier', 'speed', 'region', 'search_context', 'host'] as const;
+
+export type Factor = Scope & { factor: string | number };
 
 /** The operator's own prices, as the file says them. */
 export interface OwnPrices {
   version: string;
   prices: readonly (Scope & { price: ModelPrice })[];
-  multipliers: readonly (Scope & { factor: string | number })[];
+  /** Correct prices that are computed, from the public list or from `prices`. */
+  multipliers: readonly Factor[];
+  /** What the operator asks on top of any cost, also of one that the provider reports. */
+  margins: readonly Factor[];
 }
 
 /** To whom and when a price applies. */
@@ -68,7 +94,7 @@ export interface PriceSubject {
   /** As requested, and as answered. */
   models: readonly string[];
   organizationId: string | null;
-  serviceTier: string | null;
+  named: Named;
   at: Date;
 }
 
@@ -95,9 +121,19 @@ export function findOwnPrice(own: OwnPrices, subject: PriceSubject): ModelPrice 
   return best?.price ?? null;
 }
 
-/** Every multiplier that applies; they multiply each other. */
-export function findMultipliers(own: OwnPrices, subject: PriceSubject): (string | number)[] {
-  return own.multipliers.filter((entry) => applies(entry, subject)).map((entry) => entry.factor);
+/** Every factor that applies; they multiply each other. */
+export function findFactors(factors: readonly Factor[], subject: PriceSubject): readonly Factor[] {
+  return factors.filter((entry) => applies(entry, subject));
+}
+
+/** Whether one of them is said to be for this modifier, and so takes the place of what is known. */
+export function nameModifier(factors: readonly Factor[], { kind, value }: Modifier): boolean {
+  return factors.some((factor) => factor[kind] === value || isOldSpeed(factor, kind, value));
+}
+
+/** Files from before `speed` had a name of its own say `"service_tier": "fast"`. */
+function isOldSpeed(entry: Scope, kind: ModifierField, value: string | null): boolean {
+  return kind === 'speed' && value === 'fast' && entry.service_tier === 'fast';
 }
 
 function applies(entry: Scope, subject: PriceSubject): boolean {
@@ -105,9 +141,15 @@ function applies(entry: Scope, subject: PriceSubject): boolean {
   if (entry.organization_id !== null && entry.organization_id !== subject.organizationId) {
     return false;
   }
-  if (entry.service_tier != null && entry.service_tier !== subject.serviceTier) return false;
+  if (!MODIFIER_FIELDS.every((kind) => appliesTo(entry, kind, subject))) return false;
   if ((entry.from ?? at) > at || (entry.until ?? Number.POSITIVE_INFINITY) <= at) return false;
   return subject.models.some((model) => matches(entry.model, model));
+}
+
+function appliesTo(entry: Scope, kind: ModifierField, { named }: PriceSubject): boolean {
+  const wanted = entry[kind];
+  if (wanted === null || wanted === named[kind]) return true;
+  return kind === 'service_tier' && isOldSpeed(entry, 'speed', named.speed);
 }
 
 function matches(pattern: string, model: string): boolean {
@@ -128,7 +170,7 @@ function rank(entry: Scope): number[] {
     entry.organization_id === null ? 0 : 1,
     entry.model.endsWith('*') ? 0 : 1,
     entry.model.length,
-    entry.service_tier == null ? 0 : 1,
+    MODIFIER_FIELDS.filter((kind) => entry[kind] !== null).length,
     entry.from ?? EARLIEST_MS,
   ];
 }

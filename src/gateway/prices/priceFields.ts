@@ -1,15 +1,36 @@
-import type { UsageMetadata } from '../../record/types.js';
-import type { Price, Unpriced } from './pricer.js';
+import type { UsageDetails, UsageMetadata } from '../../record/types.js';
+import { toBasis } from './priceBasis.js';
+import type { Price, PriceContext, PricedReading, Pricer, Unpriced } from './pricer.js';
+import { reportedMicrodollars } from './reported.js';
 
 /** A price as a usage row stores it. */
 export interface PriceFields {
   /** Microdollars; null = no price is known: store 0 and `unpriced`. */
   cost: number | null;
-  metadata: Pick<UsageMetadata, 'price_source' | 'price_version' | 'market_cost'>;
+  metadata: Pick<UsageMetadata, 'price_source' | 'price_version' | 'market_cost' | 'reported_cost'>;
+  /** Why the cost is not all of it, or not sure. */
+  doubts: readonly string[];
+  /** Where there is no price: what one will depend on, so that it comes out as it would have now. */
+  basis: UsageDetails | null;
+}
+
+/** Prices a reading for its row. */
+export function priceFields(
+  pricer: Pricer,
+  reading: PricedReading,
+  context: PriceContext,
+): PriceFields {
+  const fields = toPriceFields(pricer.price(reading, context));
+  const reported = reportedMicrodollars(reading);
+  return {
+    ...fields,
+    metadata: { ...fields.metadata, ...(reported === null ? {} : { reported_cost: reported }) },
+    basis: fields.cost === null ? toBasis(reading, context) : null,
+  };
 }
 
 export function toPriceFields(price: Price | Unpriced): PriceFields {
-  if ('unpriced' in price) return { cost: null, metadata: {} };
+  if ('unpriced' in price) return { cost: null, metadata: {}, doubts: [], basis: null };
   return {
     cost: price.costMicrodollars,
     metadata: {
@@ -17,5 +38,7 @@ export function toPriceFields(price: Price | Unpriced): PriceFields {
       price_version: price.version,
       market_cost: price.marketCostMicrodollars,
     },
+    doubts: price.doubts ?? [],
+    basis: null,
   };
 }

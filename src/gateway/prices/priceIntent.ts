@@ -1,4 +1,4 @@
-import type { WireFormat } from '../processUsage/types.js';
+import { toWireFormat } from '../processUsage/apiKinds.js';
 import type { Pricer } from './pricer.js';
 
 /** What an intent tells; the shape is that of `durable`. */
@@ -22,15 +22,9 @@ export interface IntentEstimate {
 /** Output tokens that an answer is taken to have had when nothing of it is known. */
 export const ASSUMED_OUTPUT_TOKENS = 500;
 
-const FORMATS: Readonly<Record<string, WireFormat>> = {
-  openai_chat: 'openai-chat',
-  openai_responses: 'openai-responses',
-  anthropic_messages: 'anthropic-messages',
-};
-
-/** `api_kind` as it is stored, to its wire format; null for what is none. */
-export function toWireFormat(apiKind: string | null): WireFormat | null {
-  return FORMATS[apiKind ?? ''] ?? null;
+/** `ASSUMED_OUTPUT_TOKENS`, or the request's limit, whichever is less. */
+export function assumedOutputTokens({ max_tokens: limit }: Pick<PricedIntent, 'max_tokens'>) {
+  return Math.min(limit ?? ASSUMED_OUTPUT_TOKENS, ASSUMED_OUTPUT_TOKENS);
 }
 
 /**
@@ -44,7 +38,7 @@ export function priceIntent(
 ): IntentEstimate | null {
   const format = toWireFormat(intent.api_kind);
   if (format === null) return null;
-  const outputTokens = Math.min(intent.max_tokens ?? ASSUMED_OUTPUT_TOKENS, ASSUMED_OUTPUT_TOKENS);
+  const outputTokens = assumedOutputTokens(intent);
   const price = pricer.price(
     { model: null, inputTokens: intent.input_tokens_estimate, outputTokens },
     {

@@ -2,15 +2,16 @@ import type { Query } from '../../db/query.js';
 import { toLedgerError } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
+import { isNumberTaken } from '../../record/corrections.js';
 import type { UsageEvent } from '../../record/types.js';
 import { isPermanent } from '../durable/failures.js';
+import { toWireFormat } from '../processUsage/apiKinds.js';
 import type { WireFormat } from '../processUsage/types.js';
 import {
   findUnpricedStatement,
   type UnpricedPosition,
   type UnpricedRow,
 } from './findUnpriced.sql.js';
-import { toWireFormat } from './priceIntent.js';
 import type { Pricer } from './pricer.js';
 import { repriceUnpriced } from './repriceUnpriced.js';
 
@@ -42,6 +43,8 @@ export interface PriceUnpricedReport {
   hasMore: boolean;
 }
 
+/** Every loss means that another correction was recorded. */
+const MAX_ATTEMPTS = 20;
 const START: UnpricedPosition = {
   created_at: '-infinity',
   id: '00000000-0000-0000-0000-000000000000',
@@ -70,7 +73,7 @@ export async function priceUnpriced(options: PriceUnpricedOptions): Promise<Pric
     const limit = Math.min(pageSize, maxRows - report.seen);
     const rows = await readPage(options.query, after, limit);
     report.seen += rows.length;
-    await recordPage(options, rows, report);
+    await recordPage(options, rows, report, (lost) => readAgain(options.query, after, limit, lost));
     const last = rows.at(-1);
     if (last === undefined || rows.length < limit) return report;
     after = last;
@@ -91,32 +94,70 @@ async function readPage(
   }
 }
 
+/** Those of a page that are still open, as they are now. */
+async function readAgain(
+  query: Query,
+  after: UnpricedPosition,
+  limit: number,
+  lost: ReadonlySet<string>,
+): Promise<UnpricedRow[]> {
+  return (await readPage(query, after, limit)).filter((row) => lost.has(row.id));
+}
+
 async function recordPage(
+  options: PriceUnpricedOptions,
+  page: readonly UnpricedRow[],
+  report: PriceUnpricedReport,
+  readAgain: (lost: ReadonlySet<string>) => Promise<UnpricedRow[]>,
+): Promise<void> {
+  let rows = page;
+  for (let attempt = 1; ; attempt++) {
+    const lost = await recordRows(options, rows, report);
+    if (lost.size === 0) return;
+    if (attempt === MAX_ATTEMPTS) throw taken();
+    rows = await readAgain(lost);
+  }
+}
+
+/** @returns the rows of which another correction, such as a refund, took the number */
+async function recordRows(
   { ledger, pricer, upstreamHost }: PriceUnpricedOptions,
   rows: readonly UnpricedRow[],
   report: PriceUnpricedReport,
-): Promise<void> {
-  const events: UsageEvent[] = [];
+): Promise<Set<string>> {
+  const events: { usageId: string; originalId: string; event: UsageEvent }[] = [];
+  const lost = new Set<string>();
   for (const row of rows) {
     const format = toWireFormat(row.api_kind) ?? DEFAULT_FORMAT;
     const context = { format, upstreamHost: upstreamHost?.(format) ?? null };
     const event = repriceUnpriced(pricer, toUsage(row), context);
     if ('unpriced' in event) report.stillUnpriced++;
-    else events.push(event);
+    else events.push({ usageId: row.id, originalId: row.original_id, event });
   }
-  if (events.length === 0) return;
-  const results = await ledger.recordUsageBatch(events);
+  if (events.length === 0) return lost;
+  const results = await ledger.recordUsageBatch(
+    events.map(({ event }) => event),
+    { balance: false },
+  );
   for (const [index, result] of results.entries()) {
+    const { usageId, originalId, event } = events[index] as (typeof events)[number];
     if (result.status === 'rejected') {
-      if (isConflict(result.error)) report.alreadyPriced++;
-      else if (isPermanent(result.error)) report.rejected++;
-      else throw result.error;
+      const { error } = result;
+      if (isConflict(error)) report.alreadyPriced++;
+      else if (isNumberTaken(originalId, event, error)) lost.add(usageId);
+      else if (isPermanent(error)) report.rejected++;
+      else throw error;
     } else if (result.status === 'duplicate') report.alreadyPriced++;
     else {
       report.priced++;
-      report.costMicrodollars += events[index]?.cost ?? 0;
+      report.costMicrodollars += event.cost;
     }
   }
+  return lost;
+}
+
+function taken(): LedgerError {
+  return new LedgerError('unavailable', 'usage is corrected all the time; try again');
 }
 
 /** Someone else priced it meanwhile, at a price that has changed since. */
@@ -128,6 +169,7 @@ function toUsage(row: UnpricedRow) {
   const { api_kind: _, ...usage } = row;
   return {
     ...usage,
+    charged: Number(row.charged),
     input_tokens: Number(row.input_tokens),
     output_tokens: Number(row.output_tokens),
     cache_write_tokens: Number(row.cache_write_tokens),

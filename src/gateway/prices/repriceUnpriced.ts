@@ -1,8 +1,9 @@
-import { v5 as uuidv5 } from 'uuid';
+import { correctionId } from '../../record/corrections.js';
 import type { UsageEvent } from '../../record/types.js';
 import type { WireFormat } from '../processUsage/types.js';
+import { fromBasis } from './priceBasis.js';
 import { toPriceFields } from './priceFields.js';
-import type { Pricer, Unpriced } from './pricer.js';
+import type { PricedReading, Pricer, Unpriced } from './pricer.js';
 
 /** A usage row that was recorded without a price. Times ISO 8601 UTC to the microsecond. */
 export interface UnpricedUsage {
@@ -20,13 +21,18 @@ export interface UnpricedUsage {
   cache_write_tokens: number;
   cache_hit_tokens: number;
   reasoning_tokens: number | null;
+  usage_details?: unknown;
+  /** Where the row itself corrects another one: that one. */
+  original_id?: string;
+  /** Of the next correction. Default 1. */
+  next_number?: number;
+  /** For the original and its corrections until now, microdollars. Default 0. */
+  charged?: number;
 }
 
-/** Any constant: ids of late prices follow from the ids of what they price. */
-const LATE_PRICE_NAMESPACE = '4d0a5b0e-0e0c-4c53-9e43-7a0f8f1c2b9d';
-
+/** The first correction of a usage row: as a rule its late price. */
 export function latePriceId(usageId: string): string {
-  return uuidv5(usageId, LATE_PRICE_NAMESPACE);
+  return correctionId(usageId, 1);
 }
 
 /**
@@ -39,28 +45,25 @@ export function repriceUnpriced(
   usage: UnpricedUsage,
   context: { format: WireFormat; upstreamHost: string | null },
 ): UsageEvent | Unpriced {
+  const { original_id: originalId = usage.id, next_number: number = 1, charged = 0 } = usage;
+  const basis = fromBasis(usage.usage_details);
   const price = pricer.price(
+    { ...readRow(usage), ...basis?.reading },
     {
-      model: usage.model,
-      inputTokens: usage.input_tokens,
-      outputTokens: usage.output_tokens,
-      cacheWriteTokens: usage.cache_write_tokens,
-      cacheHitTokens: usage.cache_hit_tokens,
-      reasoningTokens: usage.reasoning_tokens,
-    },
-    {
-      ...context,
+      format: context.format,
+      upstreamHost: basis === null ? context.upstreamHost : basis.upstreamHost,
       requestedModel: usage.requested_model,
       organizationId: usage.organization_id,
       at: new Date(usage.created_at),
     },
   );
   if ('unpriced' in price) return price;
+  const { metadata, doubts } = toPriceFields(price);
   return {
-    id: latePriceId(usage.id),
+    id: correctionId(originalId, number),
     kilo_user_id: usage.kilo_user_id,
     organization_id: usage.organization_id,
-    cost: price.costMicrodollars,
+    cost: price.costMicrodollars - charged,
     created_at: usage.created_at,
     provider: usage.provider,
     model: usage.model,
@@ -68,8 +71,21 @@ export function repriceUnpriced(
     inference_provider: usage.inference_provider,
     project_id: usage.project_id,
     metadata: {
-      adjusts_usage_id: usage.id,
-      ...toPriceFields(price).metadata,
+      adjusts_usage_id: originalId,
+      correction_number: number,
+      ...metadata,
+      ...(doubts.length === 0 ? {} : { estimated: 'incomplete', usage_details: { doubts } }),
     },
+  };
+}
+
+function readRow(usage: UnpricedUsage): PricedReading {
+  return {
+    model: usage.model,
+    inputTokens: usage.input_tokens,
+    outputTokens: usage.output_tokens,
+    cacheWriteTokens: usage.cache_write_tokens,
+    cacheHitTokens: usage.cache_hit_tokens,
+    reasoningTokens: usage.reasoning_tokens,
   };
 }

@@ -1,34 +1,27 @@
-import { type Draft, emptyDraft, type FormatReader } from './draft.js';
-import {
-  asCount,
-  asObject,
-  asText,
-  byteLength,
-  decimalText,
-  errorName,
-  type JsonObject,
-  objectsIn,
-} from './json.js';
+import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
+import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
+import { mergeUsage } from './mergeUsage.js';
+import { readCacheHits, readCacheWrites, readCost, readModifiers } from './openaiUsage.js';
+import { readServerTools } from './serverTools.js';
 import type { OtherModelUsage, TokenCounts } from './types.js';
+import { COUNT_NAMES, completionDetails, countIn } from './usageNames.js';
 
 /**
- * `POST /v1/messages`: usage at the start and at the end. Its counts are cumulative, so the last
- * value of each wins; a repeated or spliced `message_start` begins anew.
+ * `POST /v1/messages`: usage at the start and at the end. Its counts are cumulative. A repeated
+ * `message_start` of the same message says the same again; that of another begins anew.
  */
 export class AnthropicMessagesReader implements FormatReader {
   readonly draft: Draft = emptyDraft();
   sawFirstToken = false;
-  #usage: JsonObject = {};
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
     switch (payload.type) {
       case 'message_start': {
         const message = asObject(payload.message) ?? {};
-        draft.otherModels = [];
-        draft.usage = 'missing';
+        if (asText(message.id) === null || message.id !== draft.messageId) this.#beginAnew();
         this.#readMessage(message);
-        this.#readUsage(asObject(message.usage) ?? {}, text, 'partial');
+        this.#readUsage(asObject(message.usage) ?? {}, text, message, 'partial');
         break;
       }
       case 'content_block_start':
@@ -44,8 +37,9 @@ export class AnthropicMessagesReader implements FormatReader {
         draft.finishReason = stopReason ?? draft.finishReason;
         const usage = asObject(payload.usage);
         if (usage === null) break;
-        const isFinal = draft.finishReason !== null && asCount(usage.output_tokens) !== null;
-        this.#readUsage({ ...this.#usage, ...said(usage) }, text, isFinal ? 'final' : 'partial');
+        const isFinal =
+          draft.finishReason !== null && countIn([usage], COUNT_NAMES.completion) !== null;
+        this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
         break;
       }
       case 'message_stop':
@@ -66,7 +60,13 @@ export class AnthropicMessagesReader implements FormatReader {
     }
     this.#readMessage(payload);
     for (const block of objectsIn(payload.content)) this.#addBlock(block);
-    this.#readUsage(asObject(payload.usage) ?? {}, text, 'final');
+    this.#readUsage(asObject(payload.usage) ?? {}, text, payload, 'final');
+  }
+
+  #beginAnew(): void {
+    this.draft.otherModels = [];
+    this.draft.usage = 'missing';
+    this.draft.reported = {};
   }
 
   #readMessage(message: JsonObject): void {
@@ -77,11 +77,18 @@ export class AnthropicMessagesReader implements FormatReader {
     draft.inferenceProvider = asText(message.provider) ?? draft.inferenceProvider;
   }
 
-  #readUsage(usage: JsonObject, text: string, kind: 'final' | 'partial'): void {
+  #readUsage(
+    reported: JsonObject,
+    text: string,
+    payload: JsonObject,
+    kind: 'final' | 'partial',
+  ): void {
     const { draft } = this;
-    this.#usage = usage;
-    const hasInput = asCount(usage.input_tokens) !== null;
-    const hasOutput = asCount(usage.output_tokens) !== null;
+    readCost(draft, reported, text, payload);
+    draft.reported = mergeUsage(draft.reported, reported);
+    const usage = draft.reported;
+    const hasInput = countIn([usage], COUNT_NAMES.prompt) !== null;
+    const hasOutput = countIn([usage], COUNT_NAMES.completion) !== null;
     if (!hasInput && !hasOutput) return;
     const iterations = objectsIn(usage.iterations);
     const total = readTokens(usage);
@@ -91,45 +98,37 @@ export class AnthropicMessagesReader implements FormatReader {
     if (!hasInput) draft.inputTokens = null;
     if (!hasOutput) draft.outputTokens = null;
     draft.otherModels = iterations.filter(isAdvisor).map(toOtherModel(draft.model));
-    draft.reasoningTokens = asCount(asObject(usage.output_tokens_details)?.thinking_tokens);
-    draft.webSearches = asCount(asObject(usage.server_tool_use)?.web_search_requests) ?? 0;
-    const tier = asText(usage.service_tier);
-    draft.serviceTier = usage.speed === 'fast' ? 'fast' : tier;
-    draft.costUsd = decimalText(text, 'cost', usage.cost);
-    draft.isByok = typeof usage.is_byok === 'boolean' ? usage.is_byok : null;
-    draft.usage = kind;
+    draft.reasoningTokens = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
+    readModifiers(draft, usage);
+    readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
+    if (draft.usage !== 'final') draft.usage = kind;
   }
 
   #addBlock(block: JsonObject): void {
     const { text, thinking, input, name } = block;
-    let bytes = byteLength(text) + byteLength(thinking) + byteLength(name);
+    let call = byteLength(name);
     const isCall = asObject(input) !== null && Object.keys(input as object).length > 0;
-    if (isCall) bytes += byteLength(JSON.stringify(input));
-    this.draft.outputBytes += bytes;
+    if (isCall) call += byteLength(JSON.stringify(input));
+    addOutput(this.draft, { text: byteLength(text), reasoning: byteLength(thinking), call });
   }
 
-  #addDelta(delta: JsonObject): void {
-    this.draft.outputBytes +=
-      byteLength(delta.text) + byteLength(delta.thinking) + byteLength(delta.partial_json);
+  #addDelta({ text, thinking, partial_json }: JsonObject): void {
+    addOutput(this.draft, {
+      text: byteLength(text),
+      reasoning: byteLength(thinking),
+      call: byteLength(partial_json),
+    });
   }
-}
-
-/** What is null is not said, and hides nothing that was said before. */
-function said(usage: JsonObject): JsonObject {
-  return Object.fromEntries(Object.entries(usage).filter(([, value]) => value !== null));
 }
 
 /** Anthropic counts the cache's tokens apart from the input's. */
 function readTokens(usage: JsonObject): TokenCounts {
-  const cacheHitTokens = asCount(usage.cache_read_input_tokens) ?? 0;
-  const split = asObject(usage.cache_creation);
-  const cacheWrite1hTokens = asCount(split?.ephemeral_1h_input_tokens) ?? 0;
-  const cacheWriteTokens =
-    asCount(usage.cache_creation_input_tokens) ??
-    (asCount(split?.ephemeral_5m_input_tokens) ?? 0) + cacheWrite1hTokens;
+  const cacheHitTokens = readCacheHits(usage);
+  const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
+  const fresh = countIn([usage], COUNT_NAMES.prompt) ?? 0;
   return {
-    inputTokens: (asCount(usage.input_tokens) ?? 0) + cacheHitTokens + cacheWriteTokens,
-    outputTokens: asCount(usage.output_tokens) ?? 0,
+    inputTokens: fresh + cacheHitTokens + cacheWriteTokens,
+    outputTokens: countIn([usage], COUNT_NAMES.completion) ?? 0,
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens),

@@ -1,8 +1,17 @@
 import type { JsonObject } from './json.js';
 import type { UsageReading } from './types.js';
 
+type Changeable = { -readonly [Field in keyof UsageReading]: UsageReading[Field] };
+
 /** A reading in the making. */
-export type Draft = { -readonly [Field in keyof UsageReading]: UsageReading[Field] };
+export type Draft = Omit<Changeable, 'charges' | 'doubts'> & {
+  /** All usage that was reported, in the sender's own terms (mergeUsage.ts). */
+  reported: JsonObject;
+  /** Of `outputBytes`, text and reasoning: what is no call of a tool. */
+  textBytes: number;
+  charges: Record<string, number>;
+  doubts: Set<string>;
+};
 
 /** Reads what one wire format says, event by event or as a whole body. */
 export interface FormatReader {
@@ -19,8 +28,11 @@ export interface FormatReader {
 
 export function emptyDraft(): Draft {
   return {
+    reported: {},
+    textBytes: 0,
     inputTokens: null,
     outputTokens: null,
+    totalTokens: null,
     reasoningTokens: null,
     cacheHitTokens: 0,
     cacheWriteTokens: 0,
@@ -29,42 +41,76 @@ export function emptyDraft(): Draft {
     inputImageTokens: 0,
     outputAudioTokens: 0,
     outputImageTokens: 0,
+    citationTokens: 0,
     usage: 'missing',
     otherModels: [],
     webSearches: 0,
     fileSearches: 0,
+    charges: {},
+    doubts: new Set(),
     costUsd: null,
     upstreamCostUsd: null,
     isByok: null,
     serviceTier: null,
+    speed: null,
+    region: null,
+    searchContext: null,
     model: null,
     finishReason: null,
     messageId: null,
     error: null,
     complete: false,
+    endedChoices: null,
     malformedChunks: 0,
     inferenceProvider: null,
     outputBytes: 0,
+    reasoningBytes: 0,
   };
+}
+
+export function addOutput(
+  draft: Draft,
+  bytes: { text?: number; reasoning?: number; call?: number },
+): number {
+  const { text = 0, reasoning = 0, call = 0 } = bytes;
+  draft.textBytes += text + reasoning;
+  draft.reasoningBytes += reasoning;
+  draft.outputBytes += text + reasoning + call;
+  return text + reasoning + call;
+}
+
+/** Calls of one kind so far; of several reports of them the largest. */
+export function raiseCharge(draft: Draft, name: string, count: number): void {
+  if (count === 0) return;
+  if (name === 'web_searches') draft.webSearches = Math.max(draft.webSearches, count);
+  else if (name === 'file_searches') draft.fileSearches = Math.max(draft.fileSearches, count);
+  else draft.charges[name] = Math.max(draft.charges[name] ?? 0, count);
 }
 
 const INT4_MAX = 2_147_483_647;
 const INPUT_PARTS = ['inputAudioTokens', 'inputImageTokens'] as const;
 const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens'] as const;
 
-/** Parts never exceed what they are parts of, whatever the provider said. */
+/**
+ * Parts never exceed what they are parts of, whatever the provider said. Usage of nothing but zeros
+ * beside an answer that has text is no usage.
+ */
 export function toReading(draft: Draft): UsageReading {
+  const { reported: _, textBytes: __, ...said } = draft;
   const input = draft.inputTokens ?? 0;
   const cacheHitTokens = Math.min(draft.cacheHitTokens, input);
   const cacheWriteTokens = Math.min(draft.cacheWriteTokens, input - cacheHitTokens);
-  const reading: Draft = {
-    ...draft,
+  const reading: Changeable = {
+    ...said,
+    ...withoutZeros(draft),
+    charges: { ...draft.charges },
+    doubts: [...draft.doubts],
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(draft.cacheWrite1hTokens, cacheWriteTokens),
   };
   capParts(reading, INPUT_PARTS, input - cacheHitTokens - cacheWriteTokens);
-  if (draft.outputTokens !== null) capParts(reading, OUTPUT_PARTS, draft.outputTokens);
+  if (reading.outputTokens !== null) capParts(reading, OUTPUT_PARTS, reading.outputTokens);
   // Stored as a PostgreSQL integer.
   if (reading.reasoningTokens !== null) {
     reading.reasoningTokens = Math.min(reading.reasoningTokens, INT4_MAX);
@@ -72,8 +118,35 @@ export function toReading(draft: Draft): UsageReading {
   return reading;
 }
 
+type Zeros = Partial<
+  Pick<Draft, 'usage' | 'inputTokens' | 'outputTokens' | 'costUsd' | 'reasoningTokens'>
+>;
+
+/**
+ * A prompt, or an answer, of no tokens where there was text was not counted. Calls of tools do not
+ * tell: OpenAI passes on a program's calls and counts nothing.
+ */
+function withoutZeros(draft: Draft): Zeros {
+  const { inputTokens, outputTokens, totalTokens, costUsd, textBytes } = draft;
+  if (draft.usage === 'missing' || textBytes === 0 || (totalTokens ?? 0) > 0) return {};
+  const hasInput = (inputTokens ?? 0) > 0;
+  const hasOutput = (outputTokens ?? 0) > 0;
+  if (hasInput && hasOutput) return {};
+  if (!hasInput && !hasOutput) {
+    const isCost = costUsd !== null && Number(costUsd) > 0;
+    return {
+      usage: 'missing',
+      inputTokens: null,
+      outputTokens: null,
+      reasoningTokens: null,
+      costUsd: isCost ? costUsd : null,
+    };
+  }
+  return hasInput ? { outputTokens: null } : { inputTokens: null };
+}
+
 function capParts(
-  reading: Draft,
+  reading: Changeable,
   parts: readonly (typeof INPUT_PARTS | typeof OUTPUT_PARTS)[number][],
   total: number,
 ): void {

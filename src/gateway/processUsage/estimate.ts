@@ -1,46 +1,10 @@
-import type { JsonObject } from './json.js';
+import { BYTES_PER_TOKEN } from './estimateInput.js';
 import type { PreparedRequest, UsageReading } from './types.js';
 
-/** Rule of thumb for every tokenizer: UTF-8 bytes of text for a token. */
-const BYTES_PER_TOKEN = 4;
-/** An image or another file, whatever its size. */
-const TOKENS_PER_FILE = 1_000;
-/** Encoded content rather than text. */
-const FILE_PREFIX = /^data:[\w.+-]+\/[\w.+-]+[;,]/;
-const FILE_MEMBERS: ReadonlySet<string> = new Set(['data', 'file_data', 'image_url', 'url']);
-const PROMPT_MEMBERS = ['messages', 'input', 'instructions', 'system', 'tools', 'functions'];
-/** Values looked at; a prompt of more is estimated by its share. */
-const MAX_VALUES = 200_000;
-
-/** Tokens of a request's prompt, from the bytes of its texts. At least 1. */
-export function estimateInputTokens(request: JsonObject): number {
-  let bytes = 0;
-  let files = 0;
-  const stack: [name: string, value: unknown][] = PROMPT_MEMBERS.map((name) => [
-    name,
-    request[name],
-  ]);
-  for (let seen = 0; seen < MAX_VALUES; seen++) {
-    const next = stack.pop();
-    if (next === undefined) break;
-    const [name, value] = next;
-    if (typeof value === 'string') {
-      if (FILE_MEMBERS.has(name) && isFile(name, value)) files++;
-      else bytes += Buffer.byteLength(value);
-    } else if (Array.isArray(value)) {
-      for (const each of value) stack.push([name, each]);
-    } else if (typeof value === 'object' && value !== null) {
-      for (const [key, each] of Object.entries(value)) stack.push([key, each]);
-    }
-  }
-  return Math.max(1, Math.ceil(bytes / BYTES_PER_TOKEN)) + files * TOKENS_PER_FILE;
-}
-
-function isFile(name: string, value: string): boolean {
-  return (
-    FILE_PREFIX.test(value) || /^https?:/.test(value) || (name === 'data' && value.length > 256)
-  );
-}
+/** Tokens that a model generates in a second of which nothing is seen: the faster half of them. */
+export const TOKENS_PER_SECOND = 100;
+/** Of an answer that may have any length; past it an estimate by time is no estimate. */
+const MAX_HIDDEN_TOKENS = 128_000;
 
 export interface EstimatedUsage {
   reading: UsageReading & { inputTokens: number; outputTokens: number };
@@ -48,27 +12,55 @@ export interface EstimatedUsage {
   estimated: 'missing_usage' | 'partial_usage' | null;
 }
 
+/** How long the provider worked. */
+export interface SeenWork {
+  /** Unseen: from the call to the first text, or to the end where none came, ms. */
+  silentMs: number;
+}
+
 /**
  * Fills in what the answer did not say, and says so: the prompt from the request, the output from
- * the bytes that came. What was reported before an answer broke off is a lower bound.
+ * the bytes that came. What was reported before an answer broke off is a lower bound. An output
+ * that is not known is never 0: where a model thinks unseen, or an answer comes only as a whole,
+ * the time that it took tells.
  */
 export function estimateUsage(
-  prepared: Pick<PreparedRequest, 'inputTokensEstimate'>,
+  prepared: Pick<PreparedRequest, 'inputTokensEstimate'> & Partial<PreparedRequest>,
   reading: UsageReading,
-  outputBytes: number = reading.outputBytes,
+  work: SeenWork | null = null,
 ): EstimatedUsage {
-  const { inputTokens, outputTokens, usage } = reading;
-  if (usage === 'final' && inputTokens !== null && outputTokens !== null) {
+  const { inputTokens, outputTokens, totalTokens } = reading;
+  const isFinal = reading.usage === 'final' && !isCutShort(prepared, reading);
+  if (isFinal && inputTokens !== null && outputTokens !== null) {
     return { reading: { ...reading, inputTokens, outputTokens }, estimated: null };
   }
-  const received = Math.ceil(outputBytes / BYTES_PER_TOKEN);
-  return {
-    reading: {
-      ...reading,
-      inputTokens: inputTokens ?? prepared.inputTokensEstimate,
-      outputTokens:
-        usage === 'final' ? (outputTokens ?? received) : Math.max(outputTokens ?? 0, received),
-    },
-    estimated: usage === 'missing' ? 'missing_usage' : 'partial_usage',
-  };
+  const input = inputTokens ?? Math.min(prepared.inputTokensEstimate, totalTokens ?? Infinity);
+  const estimated = reading.usage === 'missing' ? 'missing_usage' : 'partial_usage';
+  const output = isFinal
+    ? (outputTokens ?? restOf(totalTokens, input) ?? estimateOutput(prepared, reading, null))
+    : Math.max(outputTokens ?? 0, estimateOutput(prepared, reading, work));
+  return { reading: { ...reading, inputTokens: input, outputTokens: output }, estimated };
+}
+
+function restOf(total: number | null, input: number): number | null {
+  return total === null ? null : Math.max(0, total - input);
+}
+
+/** Fewer choices ended than were asked for, and the answer did not say that it is over. */
+function isCutShort({ choices = 1 }: Partial<PreparedRequest>, reading: UsageReading): boolean {
+  return reading.endedChoices !== null && reading.endedChoices < choices;
+}
+
+function estimateOutput(
+  prepared: Partial<PreparedRequest>,
+  { outputBytes, reasoningBytes }: UsageReading,
+  work: SeenWork | null,
+): number {
+  const seen = Math.ceil(outputBytes / BYTES_PER_TOKEN);
+  const { streamed = true, reasons = false, maxTokens = null, choices = 1 } = prepared;
+  const isHidden = streamed ? reasons && reasoningBytes === 0 : outputBytes === 0;
+  if (!isHidden || work === null) return Math.max(1, seen);
+  const limit = maxTokens === null ? MAX_HIDDEN_TOKENS : maxTokens * choices;
+  const hidden = Math.ceil((Math.max(0, work.silentMs) / 1_000) * TOKENS_PER_SECOND);
+  return Math.max(1, seen, Math.min(seen + hidden, limit));
 }

@@ -1,6 +1,13 @@
-export { type EstimatedUsage, estimateUsage } from './estimate.js';
+export { API_KINDS, toWireFormat } from './apiKinds.js';
+export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
 export { PayloadReader } from './payloadReader.js';
 export { prepareRequest } from './prepareRequest.js';
 export { createUsageReader } from './reader.js';
+export {
+  createSideGate,
+  createSideReader,
+  prepareSideRequest,
+  type SideFormat,
+} from './sideEndpoints.js';
 export { createStreamGate } from './streamGate.js';
 export type * from './types.js';

@@ -21,10 +21,14 @@ export function objectsIn(value: unknown): JsonObject[] {
 /** Past any count of one answer; sums of such counts stay safe integers. */
 const MAX_COUNT = 1e12;
 
-/** A count of tokens or calls; null for what is none. Never negative, never unsafe. */
+/**
+ * A count of tokens or calls, also as decimal text; null for what is none. Never negative, never
+ * unsafe.
+ */
 export function asCount(value: unknown): number | null {
-  if (typeof value !== 'number' || !(value >= 0) || value > MAX_COUNT) return null;
-  return Math.trunc(value) || 0;
+  const number = typeof value === 'string' && /^\d{1,13}$/.test(value) ? Number(value) : value;
+  if (typeof number !== 'number' || !(number >= 0) || number > MAX_COUNT) return null;
+  return Math.trunc(number) || 0;
 }
 
 export function asText(value: unknown): string | null {
@@ -36,14 +40,27 @@ export function byteLength(value: unknown): number {
   return typeof value === 'string' ? Buffer.byteLength(value) : 0;
 }
 
+/** The values of an object; of anything else none. */
+export function valuesOf(value: unknown): unknown[] {
+  return Object.values(asObject(value) ?? {});
+}
+
+const DECIMAL_TEXT = /^\s*\+?\$?\s*(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?\s*(?:USD)?\s*$/i;
+const MAX_DECIMAL_LENGTH = 100;
+
 /**
- * The digits of a number as the sender wrote them, which parsing may have rounded: the last
- * `"name": <number>` in the text that has this value.
+ * A decimal, 0 or more, in the digits that its sender wrote: parsing may have rounded a number, so
+ * the last `"name": <number>` in the text that has its value is taken. Null for anything else.
  */
 export function decimalText(text: string, name: string, value: unknown): string | null {
-  if (typeof value === 'string') return /^-?\d+(\.\d+)?$/.test(value) ? value : null;
-  if (typeof value !== 'number' || !Number.isFinite(value)) return null;
-  const pattern = new RegExp(`"${name}"\\s*:\\s*(-?\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?)`, 'g');
+  if (typeof value === 'string') {
+    if (value.length > MAX_DECIMAL_LENGTH) return null;
+    const [, digits = '', exponent = ''] = DECIMAL_TEXT.exec(value) ?? [];
+    if (digits === '') return null;
+    return `${digits.startsWith('.') ? '0' : ''}${digits.replace(/\.$/, '')}${exponent}`;
+  }
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) return null;
+  const pattern = new RegExp(`"${name}"\\s*:\\s*(\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?)`, 'g');
   let found = String(value);
   for (const match of text.matchAll(pattern)) {
     if (match[1] !== undefined && Number(match[1]) === value) found = match[1];

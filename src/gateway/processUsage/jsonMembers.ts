@@ -29,7 +29,7 @@ function splice(bytes: Buffer, from: number, until: number, put: Buffer): Buffer
 }
 
 /** Where the value of the last such member at the top level lies: parsers keep the last one. */
-function findMember(json: Buffer, name: string): { from: number; until: number } | null {
+export function findMember(json: Buffer, name: string): { from: number; until: number } | null {
   let depth = 0;
   let key: string | null = null;
   let valueFrom = -1;

@@ -1,6 +1,7 @@
-import { type Draft, emptyDraft, type FormatReader } from './draft.js';
+import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
+import { HostedTools } from './hostedTools.js';
 import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
-import { readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
+import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
 
 /** The last event of a stream bears one of these. */
 export const RESPONSES_TERMINAL_TYPES: ReadonlySet<string> = new Set([
@@ -18,30 +19,41 @@ export const RESPONSES_TERMINAL_TYPES: ReadonlySet<string> = new Set([
 export class OpenAiResponsesReader implements FormatReader {
   readonly draft: Draft = emptyDraft();
   sawFirstToken = false;
+  #tools = new HostedTools();
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
     const type = asText(payload.type) ?? '';
     const response = asObject(payload.response);
     if (response !== null) this.#readResponse(response, text);
+    const item = asObject(payload.item);
+    if (item !== null) this.#tools.addItem(item);
     if (payload.error) draft.error = errorName(payload.error);
     else if (type === 'error') draft.error = asText(payload.code) ?? 'error';
-    if (type.endsWith('.delta')) this.#addOutput(byteLength(payload.delta));
+    if (type.endsWith('.delta')) this.#addDelta(type, byteLength(payload.delta));
     else if (type === 'response.output_item.added') this.sawFirstToken = true;
+    if (item !== null || response !== null) this.#charge();
     if (RESPONSES_TERMINAL_TYPES.has(type)) draft.complete = true;
   }
 
-  body(payload: JsonObject, text: string): void {
-    this.#readResponse(payload, text);
+  body(payload: JsonObject, answer: string): void {
+    const { draft } = this;
+    this.#readResponse(payload, answer);
     for (const item of objectsIn(payload.output)) {
-      this.draft.outputBytes += byteLength(item.arguments) + byteLength(item.input);
-      for (const part of objectsIn(item.content)) this.draft.outputBytes += byteLength(part.text);
+      addOutput(draft, { call: byteLength(item.arguments) + byteLength(item.input) });
+      for (const { text } of objectsIn(item.content)) addOutput(draft, { text: byteLength(text) });
+      for (const part of objectsIn(item.summary)) {
+        addOutput(draft, { reasoning: byteLength(part.text) });
+      }
     }
-    this.draft.complete = true;
+    this.#charge();
+    draft.complete = true;
   }
 
   #readResponse(response: JsonObject, text: string): void {
     const { draft } = this;
+    const id = asText(response.id);
+    if (id !== null && draft.messageId !== null && id !== draft.messageId) this.#beginAnew();
     readOpenAiEnvelope(draft, response);
     const reason = asText(asObject(response.incomplete_details)?.reason);
     const status = asText(response.status);
@@ -49,24 +61,37 @@ export class OpenAiResponsesReader implements FormatReader {
       draft.finishReason = reason ?? status;
     }
     draft.error = response.error ? errorName(response.error) : draft.error;
-    const output = objectsIn(response.output);
-    if (output.length > 0) {
-      draft.webSearches = output.filter(isWebSearch).length;
-      draft.fileSearches = output.filter((item) => item.type === 'file_search_call').length;
-    }
+    this.#tools.readResponse(response);
     const usage = asObject(response.usage);
-    if (usage !== null && readOpenAiUsage(draft, usage, text)) draft.usage = 'final';
+    if (usage === null) readCost(draft, null, text, response);
+    else if (readOpenAiUsage(draft, usage, text, response)) draft.usage = 'final';
   }
 
-  #addOutput(bytes: number): void {
-    this.draft.outputBytes += bytes;
+  #beginAnew(): void {
+    const { draft } = this;
+    draft.usage = 'missing';
+    draft.reported = {};
+    draft.webSearches = 0;
+    draft.fileSearches = 0;
+    draft.charges = {};
+    this.#tools = new HostedTools();
+  }
+
+  #charge(): void {
+    const { draft } = this;
+    const { charges, otherModels, doubts } = this.#tools.count();
+    for (const [name, count] of Object.entries(charges)) raiseCharge(draft, name, count);
+    draft.otherModels = otherModels;
+    for (const doubt of [...draft.doubts]) {
+      if (doubt.startsWith('charge:') && !doubts.includes(doubt)) draft.doubts.delete(doubt);
+    }
+    for (const doubt of doubts) draft.doubts.add(doubt);
+  }
+
+  #addDelta(type: string, bytes: number): void {
+    if (/reasoning/.test(type)) addOutput(this.draft, { reasoning: bytes });
+    else if (/output_text|refusal/.test(type)) addOutput(this.draft, { text: bytes });
+    else addOutput(this.draft, { call: bytes });
     this.sawFirstToken = true;
   }
-}
-
-/** Opening a page that was found, or searching within it, is not charged as a search. */
-function isWebSearch(item: JsonObject): boolean {
-  if (item.type !== 'web_search_call') return false;
-  const action = asText(asObject(item.action)?.type);
-  return action === null || action === 'search';
 }

@@ -1,66 +1,147 @@
-import type { Draft } from './draft.js';
+import { addUp } from './addUp.js';
+import { type Draft, raiseCharge } from './draft.js';
 import { asCount, asObject, asText, decimalText, type JsonObject } from './json.js';
+import { mergeUsage } from './mergeUsage.js';
+import { readReportedCost } from './reportedCost.js';
+import { readServerTools } from './serverTools.js';
+import type { TokenCounts } from './types.js';
+import {
+  COUNT_NAMES,
+  cacheSplits,
+  completionDetails,
+  countIn,
+  promptDetails,
+} from './usageNames.js';
 
 /**
- * The `usage` object of OpenAI's APIs and of those compatible with them, under the names of either.
- * The last one read is the one that counts. False when it holds no count at all.
+ * The `usage` object of OpenAI's APIs and of those compatible with them, under any of their names,
+ * on top of what was read before it. False when it holds no count and no cost. `payload`: what it
+ * stood in, which may tell of costs beside it.
  */
-export function readOpenAiUsage(draft: Draft, usage: JsonObject, text: string): boolean {
-  const prompt = asCount(usage.prompt_tokens) ?? asCount(usage.input_tokens);
-  const completion = asCount(usage.completion_tokens) ?? asCount(usage.output_tokens);
-  const reportsCost = typeof usage.cost === 'number' || typeof usage.cost === 'string';
-  if (prompt === null && completion === null && !reportsCost) return false;
-  const input = asObject(usage.prompt_tokens_details) ?? asObject(usage.input_tokens_details) ?? {};
-  const output =
-    asObject(usage.completion_tokens_details) ?? asObject(usage.output_tokens_details) ?? {};
-  const reasoning = asCount(output.reasoning_tokens) ?? asCount(usage.reasoning_tokens);
-  draft.inputTokens = prompt;
-  draft.outputTokens = withReasoning(prompt, completion, reasoning, asCount(usage.total_tokens));
-  draft.reasoningTokens = reasoning;
-  draft.cacheHitTokens =
-    asCount(input.cached_tokens) ??
-    // DeepSeek; Moonshot.
-    asCount(usage.prompt_cache_hit_tokens) ??
-    asCount(usage.cached_tokens) ??
-    0;
-  draft.cacheWriteTokens =
-    asCount(input.cache_write_tokens) ?? asCount(usage.cache_creation_input_tokens) ?? 0;
-  draft.inputAudioTokens = asCount(input.audio_tokens) ?? 0;
-  draft.inputImageTokens = asCount(input.image_tokens) ?? 0;
-  draft.outputAudioTokens = asCount(output.audio_tokens) ?? 0;
-  draft.outputImageTokens = asCount(output.image_tokens) ?? 0;
-  readOpenRouterCost(draft, usage, text);
+export function readOpenAiUsage(
+  draft: Draft,
+  usage: JsonObject,
+  text: string,
+  payload: JsonObject = {},
+): boolean {
+  const isCost = readCost(draft, usage, text, payload);
+  const isCount =
+    [...COUNT_NAMES.prompt, ...COUNT_NAMES.completion, ...COUNT_NAMES.total].some(
+      (name) => asCount(usage[name]) !== null,
+    ) || isCost;
+  if (!isCount) return false;
+  draft.reported = mergeUsage(draft.reported, usage);
+  interpret(draft, draft.reported);
   return true;
 }
 
-/** xAI leaves reasoning out of the completion's tokens; the total tells. */
-function withReasoning(
-  prompt: number | null,
-  completion: number | null,
-  reasoning: number | null,
-  total: number | null,
-): number | null {
-  if (prompt === null || completion === null || !reasoning) return completion;
-  return total === prompt + completion + reasoning ? completion + reasoning : completion;
+function interpret(draft: Draft, usage: JsonObject): void {
+  const cacheRead = readCacheHits(usage);
+  const [cacheWrite, cacheWrite1h] = readCacheWrites(usage);
+  const total = countIn([usage], COUNT_NAMES.total);
+  const reasoning = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
+  const searches = asCount(usage.num_search_queries) ?? asCount(usage.citation_tokens);
+  const { input, output, doubts } = addUp({
+    prompt: countIn([usage], COUNT_NAMES.prompt),
+    completion: countIn([usage], COUNT_NAMES.completion),
+    // Perplexity's leaves reasoning out, though its completion does so too.
+    total: searches === null ? total : null,
+    cacheRead,
+    cacheWrite,
+    reasoning,
+  });
+  for (const doubt of ['total_tokens', 'reasoning_tokens'] as const) {
+    if (doubts.includes(doubt)) draft.doubts.add(doubt);
+    else draft.doubts.delete(doubt);
+  }
+  draft.inputTokens = input;
+  draft.outputTokens = output;
+  draft.totalTokens = input === null && output === null ? total : null;
+  draft.reasoningTokens = reasoning;
+  draft.cacheHitTokens = cacheRead;
+  draft.cacheWriteTokens = cacheWrite;
+  draft.cacheWrite1hTokens = cacheWrite1h;
+  draft.citationTokens = asCount(usage.citation_tokens) ?? 0;
+  readModalities(draft, usage);
+  readModifiers(draft, usage);
+  readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
 }
 
-function readOpenRouterCost(draft: Draft, usage: JsonObject, text: string): void {
-  draft.costUsd = decimalText(text, 'cost', usage.cost);
-  draft.isByok = typeof usage.is_byok === 'boolean' ? usage.is_byok : null;
-  const details = asObject(usage.cost_details);
-  draft.upstreamCostUsd = decimalText(
+/** Tokens read from a cache, by every name for them. */
+export function readCacheHits(usage: JsonObject): number {
+  return countIn([usage, ...promptDetails(usage)], COUNT_NAMES.cacheRead) ?? 0;
+}
+
+/** Tokens written to a cache: all of them, and those kept for an hour. */
+export function readCacheWrites(usage: JsonObject): [all: number, forAnHour: number] {
+  const places = [usage, ...promptDetails(usage), ...cacheSplits(usage)];
+  const hour = countIn(places, COUNT_NAMES.cacheWrite1h) ?? 0;
+  const split = (countIn(places, COUNT_NAMES.cacheWrite5m) ?? 0) + hour;
+  return [Math.max(countIn(places, COUNT_NAMES.cacheWrite) ?? 0, split), hour];
+}
+
+/** Parts of input and output that are no text. */
+function readModalities(draft: Draft, usage: JsonObject): void {
+  const [input, output] = [promptDetails(usage), completionDetails(usage)];
+  draft.inputAudioTokens = countIn(input, ['audio_tokens']) ?? 0;
+  draft.inputImageTokens = countIn(input, ['image_tokens']) ?? 0;
+  draft.outputAudioTokens = countIn(output, ['audio_tokens']) ?? 0;
+  draft.outputImageTokens = countIn(output, ['image_tokens']) ?? 0;
+}
+
+/** Tokens of a model that a tool used, where its usage is apart from the answer's. */
+export function readToolTokens(usage: JsonObject): TokenCounts {
+  const [input, output] = [promptDetails(usage), completionDetails(usage)];
+  const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
+  const inputTokens = countIn([usage], COUNT_NAMES.prompt) ?? 0;
+  const outputTokens = countIn([usage], COUNT_NAMES.completion) ?? 0;
+  const part = (places: JsonObject[], name: string, all: number) =>
+    Math.min(countIn(places, [name]) ?? 0, all);
+  return {
+    inputTokens,
+    outputTokens,
+    cacheHitTokens: Math.min(readCacheHits(usage), inputTokens),
+    cacheWriteTokens: Math.min(cacheWriteTokens, inputTokens),
+    cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens, inputTokens),
+    inputAudioTokens: part(input, 'audio_tokens', inputTokens),
+    inputImageTokens: part(input, 'image_tokens', inputTokens),
+    outputAudioTokens: part(output, 'audio_tokens', outputTokens),
+    outputImageTokens: part(output, 'image_tokens', outputTokens),
+  };
+}
+
+/** What the answer says of how it was made, as far as that has a price. */
+export function readModifiers(draft: Draft, place: JsonObject): void {
+  draft.serviceTier = asText(place.service_tier)?.slice(0, 64) ?? draft.serviceTier;
+  draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
+  draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;
+  draft.searchContext = asText(place.search_context_size)?.slice(0, 64) ?? draft.searchContext;
+}
+
+/** True when the provider says what the request cost. Of several reports the largest counts. */
+export function readCost(
+  draft: Draft,
+  usage: JsonObject | null,
+  text: string,
+  payload: JsonObject,
+): boolean {
+  const cost = readReportedCost(payload, usage, text);
+  if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
+  if (usage === null) return cost !== null;
+  draft.isByok = typeof usage.is_byok === 'boolean' ? usage.is_byok : draft.isByok;
+  const upstream = decimalText(
     text,
     'upstream_inference_cost',
-    details?.upstream_inference_cost,
+    asObject(usage.cost_details)?.upstream_inference_cost,
   );
-  const searches = asObject(usage.server_tool_use);
-  draft.webSearches = asCount(searches?.web_search_requests) ?? draft.webSearches;
+  draft.upstreamCostUsd = upstream ?? draft.upstreamCostUsd;
+  return cost !== null;
 }
 
 /** Fields that OpenAI's chat chunks, chat bodies and responses share. */
 export function readOpenAiEnvelope(draft: Draft, payload: JsonObject): void {
   draft.messageId = asText(payload.id) ?? draft.messageId;
   draft.model = asText(payload.model) ?? draft.model;
-  draft.serviceTier = asText(payload.service_tier) ?? draft.serviceTier;
   draft.inferenceProvider = asText(payload.provider) ?? draft.inferenceProvider;
+  readModifiers(draft, payload);
 }

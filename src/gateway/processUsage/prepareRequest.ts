@@ -1,12 +1,14 @@
 import { LedgerError } from '../../errors.js';
-import { estimateInputTokens } from './estimate.js';
+import { estimateInputTokens } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, objectsIn } from './json.js';
 import { setMember } from './jsonMembers.js';
+import { mayReason } from './mayReason.js';
 import type { PreparedRequest, WireFormat } from './types.js';
 
 const PREFIX_CHARACTERS = 100;
 const MAX_MODEL_CHARACTERS = 512;
 const INT4_MAX = 2_147_483_647;
+const MAX_CHOICES = 1_000;
 
 /**
  * Reads what the gateway must know of a request before its call. The body goes to the provider as
@@ -27,6 +29,8 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     streamed,
     maxTokens: readMaxTokens(format, request),
     hasTools: [request.tools, request.functions].some((each) => objectsIn(each).length > 0),
+    choices: Math.min(Math.max(1, asCount(request.n) ?? 1), MAX_CHOICES),
+    reasons: mayReason(request),
     inputTokensEstimate: estimateInputTokens(request),
     userPromptPrefix: toPrefix(prompt.user),
     systemPromptPrefix: toPrefix(prompt.system),

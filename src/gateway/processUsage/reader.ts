@@ -11,7 +11,11 @@ import type { UsageReader, UsageReading, WireFormat } from './types.js';
  * server-sent events are expected; a provider that answers otherwise is read all the same.
  */
 export function createUsageReader(format: WireFormat, options: { streamed: boolean }): UsageReader {
-  const reader = createFormatReader(format);
+  return readWith(createFormatReader(format), options);
+}
+
+/** The same in another format, whose reader is given. */
+export function readWith(reader: FormatReader, options: { streamed: boolean }): UsageReader {
   return options.streamed ? new StreamUsageReader(reader) : new BodyUsageReader(reader);
 }
 

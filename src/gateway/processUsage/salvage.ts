@@ -10,7 +10,7 @@ const COUNTS = ['prompt_tokens', 'completion_tokens', 'input_tokens', 'output_to
 export function salvage(text: string): JsonObject | null {
   const usage = findUsage(text);
   if (usage === null) return null;
-  const fields: Record<string, unknown> = { usage };
+  const fields: Record<string, unknown> = { usage, ...findImageTool(text) };
   for (const name of ['id', 'model', 'status', 'stop_reason', 'service_tier', 'provider']) {
     fields[name] = new RegExp(`"${name}"\\s*:\\s*"([^"\\\\]{1,512})"`).exec(text)?.[1];
   }
@@ -19,8 +19,26 @@ export function salvage(text: string): JsonObject | null {
   return type.startsWith('response.') ? { type, response: fields } : { ...fields, type };
 }
 
+/** An answer is rarely as long as with an image in it: what drew it is paid for, too. */
+function findImageTool(text: string): { tool_usage?: JsonObject; tools?: JsonObject[] } {
+  const opening = /"tool_usage"\s*:\s*\{/.exec(text);
+  const used = opening && parseObject(objectAt(text, opening.index + opening[0].length - 1));
+  if (!used) return {};
+  const tool = /\{[^{}]*"type"\s*:\s*"image_generation"[^{}]*\}/.exec(text)?.[0] ?? '';
+  const model = /"model"\s*:\s*"([^"\\]{1,512})"/.exec(tool)?.[1];
+  return {
+    tool_usage: used,
+    ...(model === undefined ? {} : { tools: [{ type: 'image_generation', model }] }),
+  };
+}
+
+/** Members of that name that are looked at: each costs a look at the rest of the text. */
+const MAX_LOOKS = 100;
+
 function findUsage(text: string): JsonObject | null {
+  let looks = 0;
   for (let at = text.lastIndexOf('"usage"'); at > -1; at = text.lastIndexOf('"usage"', at - 1)) {
+    if (looks++ >= MAX_LOOKS) break;
     const opening = /^"usage"\s*:\s*\{/.exec(text.slice(at, at + 64));
     const usage = opening && parseObject(objectAt(text, at + opening[0].length - 1));
     if (usage && COUNTS.some((name) => asCount(usage[name]) !== null)) return asObject(usage);

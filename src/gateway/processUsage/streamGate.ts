@@ -1,3 +1,4 @@
+import { withoutNullUsage } from './addedUsage.js';
 import { BoundedBytes } from './boundedBytes.js';
 import { asObject, asText, objectsIn, parseObject } from './json.js';
 import { RESPONSES_TERMINAL_TYPES } from './openaiResponses.js';
@@ -18,7 +19,8 @@ const ANTHROPIC_TERMINAL_TYPES: ReadonlySet<string> = new Set(['message_stop', '
 /**
  * Byte-exact: events pass unchanged, each when it is whole (a client acts on it no earlier), the
  * terminal event and all that follows it wait. With `hideUsageChunk`, a chat chunk that holds
- * usage and no choice is left out with its blank line. Memory is bounded.
+ * usage and no choice is left out with its blank line, and `"usage":null` of the others. Memory is
+ * bounded.
  */
 export function createStreamGate(
   format: WireFormat,
@@ -84,6 +86,11 @@ class Gate implements StreamGate {
     const parts = this.#waiting;
     const [only] = parts;
     let event: Uint8Array = parts.length === 1 && only ? only : Buffer.concat(parts);
+    let passed = parts;
+    if (this.#hideUsageChunk && this.#sentInPart === null) {
+      const stripped = withoutNullUsage(event);
+      if (stripped !== event) passed = [stripped];
+    }
     if (this.#sentInPart !== null) {
       this.#sentInPart.add(event);
       event = this.#sentInPart.take();
@@ -91,7 +98,7 @@ class Gate implements StreamGate {
     }
     this.#waiting = [];
     this.#waitingBytes = 0;
-    this.#dispose(parts, this.#judge(event), out);
+    this.#dispose(passed, this.#judge(event), out);
   }
 
   #judge(event: Uint8Array): Verdict {

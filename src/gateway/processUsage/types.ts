@@ -22,6 +22,8 @@ export interface TokenCounts {
 /** Usage that the answer reports beside its own, since another model did it (an advisor). */
 export interface OtherModelUsage {
   model: string;
+  /** That used the model: `image_generation`. Absent: an advisor. */
+  tool?: string;
   tokens: TokenCounts;
 }
 
@@ -35,18 +37,35 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   reasoningTokens: number | null;
   /** `final`: the answer's own totals. `partial`: the answer broke off before them. */
   usage: 'final' | 'partial' | 'missing';
+  /** All tokens, where the answer says only that. */
+  totalTokens: number | null;
   /** Priced apart; not in the counts above. */
   otherModels: readonly OtherModelUsage[];
   /** Searches that the provider made and charges for, each. */
   webSearches: number;
   fileSearches: number;
+  /** Whatever else is charged by number, by its name in the prices: `code_sessions`, ... */
+  charges: Readonly<Record<string, number>>;
+  /** Read by the provider from what it found (Perplexity); in no count above. */
+  citationTokens: number;
+  /**
+   * What cannot be relied on: `total_tokens` (parts do not add up to it), `reasoning_tokens`,
+   * `charge:<name>` (charged, and how much is not said).
+   */
+  doubts: readonly string[];
   /** USD as the provider reported it: decimal text, exactly as sent. */
   costUsd: string | null;
   /** USD that the operator's own key at the inference provider pays, beside `costUsd`. */
   upstreamCostUsd: string | null;
   isByok: boolean | null;
-  /** `default`, `flex`, `priority`, `standard`, `fast`, ... */
+  /** `default`, `flex`, `priority`, `standard`, ... */
   serviceTier: string | null;
+  /** `fast` (Anthropic). */
+  speed: string | null;
+  /** Where the answer was made, where that has a price: `us` (Anthropic's `inference_geo`). */
+  region: string | null;
+  /** `low`, `medium`, `high` (Perplexity's fee for a request). */
+  searchContext: string | null;
   /** That answered. */
   model: string | null;
   finishReason: string | null;
@@ -55,12 +74,16 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   error: string | null;
   /** The terminal event, or the whole body, was seen. */
   complete: boolean;
+  /** Of the choices of a chat stream, those that ended; null where there are none to count. */
+  endedChoices: number | null;
   /** Events, or bodies, that could not be read. */
   malformedChunks: number;
   /** Behind a router such as OpenRouter. */
   inferenceProvider: string | null;
   /** UTF-8 bytes of text, reasoning and tool arguments in the answer, for an estimate. */
   outputBytes: number;
+  /** Of those, reasoning. */
+  reasoningBytes: number;
 }
 
 /** Reads a copy of an answer's bytes. Never throws, whatever comes; memory is bounded. */
@@ -84,6 +107,10 @@ export interface PreparedRequest {
   /** The request's limit of output tokens. */
   maxTokens: number | null;
   hasTools: boolean;
+  /** Answers asked for (`n`). */
+  choices: number;
+  /** The model may think before it answers, unseen: the request, or its name, says so. */
+  reasons: boolean;
   /** From bytes of text; exact counts come with the answer. */
   inputTokensEstimate: number;
   /** First characters of the last user message. Never store it for an organization. */

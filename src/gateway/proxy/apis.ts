@@ -1,36 +1,15 @@
 import type { WireFormat } from '../processUsage/index.js';
 
+/** Whose API a path belongs to: it says how errors are worded and which upstreams may serve it. */
 export const PROVIDERS = ['openai', 'anthropic'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
-/** One metered route. */
+/** What a metered request is recorded as. */
 export interface Api {
   /** Stored as `api_kind`. */
-  kind: 'openai_chat' | 'openai_responses' | 'anthropic_messages';
+  kind: string;
   format: WireFormat;
   path: string;
-  provider: Provider;
+  /** Stored as the row's provider: the name of the upstream that serves it. */
+  provider: string;
 }
-
-export const APIS: readonly Api[] = [
-  {
-    kind: 'openai_chat',
-    format: 'openai-chat',
-    path: '/v1/chat/completions',
-    provider: 'openai',
-  },
-  {
-    kind: 'openai_responses',
-    format: 'openai-responses',
-    path: '/v1/responses',
-    provider: 'openai',
-  },
-  {
-    kind: 'anthropic_messages',
-    format: 'anthropic-messages',
-    path: '/v1/messages',
-    provider: 'anthropic',
-  },
-];
-
-export const MODELS_PATH = '/v1/models';

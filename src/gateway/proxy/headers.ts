@@ -10,16 +10,35 @@ const FORWARDED_REQUEST_HEADERS: ReadonlySet<string> = new Set([
   'accept',
   'accept-language',
   'anthropic-beta',
+  'anthropic-dangerous-direct-browser-access',
   'anthropic-version',
   'content-type',
   'http-referer',
   'openai-beta',
+  'openai-organization',
+  'openai-project',
   'user-agent',
   'x-client-request-id',
   'x-title',
+  // Sessions, for the provider's cache, and which program asks.
+  'conversation-id',
+  'conversation_id',
+  'originator',
+  'session-id',
+  'session_id',
+  'version',
+  'x-app',
+  'x-grok-conv-id',
+  'x-session-affinity',
 ]);
-/** What the providers' own clients say of themselves. */
-const CLIENT_LIBRARY_PREFIX = 'x-stainless-';
+/** What clients say of themselves, and switch on. */
+const FORWARDED_PREFIXES = [
+  'x-stainless-',
+  'x-codex-',
+  'x-claude-code-',
+  'x-openai-',
+  'x-openrouter-',
+] as const;
 
 /** Of one connection only (RFC 9110, 7.6.1), or set anew by the server. */
 const NOT_PASSED_BACK: ReadonlySet<string> = new Set([
@@ -36,25 +55,34 @@ const NOT_PASSED_BACK: ReadonlySet<string> = new Set([
   'set-cookie',
   // Would make browsers call the provider's other ports.
   'alt-svc',
+  // Which origins may call this gateway is for its own operator to say.
+  'access-control-allow-origin',
+  'access-control-allow-credentials',
 ]);
 
 /**
  * @param token the client's key: a header that repeats it is dropped
+ * @param ownHeaders the operator's: key, and what else it adds
  * @returns for undici; `accept-encoding: identity`, for what is compressed cannot be read as it
  *   passes
  */
 export function toUpstreamHeaders(
   headers: IncomingHttpHeaders,
   token: string,
-  credentials: Readonly<Record<string, string>>,
+  ownHeaders: Readonly<Record<string, string>>,
 ): Record<string, string> {
   const forwarded: Record<string, string> = {};
   for (const name in headers) {
-    if (!FORWARDED_REQUEST_HEADERS.has(name) && !name.startsWith(CLIENT_LIBRARY_PREFIX)) continue;
+    if (!isForwarded(name)) continue;
     const value = headers[name];
     if (typeof value === 'string' && !value.includes(token)) forwarded[name] = value;
   }
-  return Object.assign(forwarded, { 'accept-encoding': 'identity' }, credentials);
+  return Object.assign(forwarded, { 'accept-encoding': 'identity' }, ownHeaders);
+}
+
+function isForwarded(name: string): boolean {
+  if (FORWARDED_REQUEST_HEADERS.has(name)) return true;
+  return FORWARDED_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
 /**
@@ -64,7 +92,7 @@ export function toUpstreamHeaders(
 export function toClientHeaders(
   rawHeaders: readonly (string | Buffer)[],
   added: Readonly<Record<string, string>>,
-  options: { keepLength: boolean },
+  options: { keepLength: boolean; dropEncoding?: boolean },
 ): string[] {
   const perConnection = new Set<string>();
   const seen = new Set<string>();
@@ -80,6 +108,7 @@ export function toClientHeaders(
     const key = name.toLowerCase();
     if (NOT_PASSED_BACK.has(key) || perConnection.has(key)) continue;
     if (key === 'content-length' && !options.keepLength) continue;
+    if (key === 'content-encoding' && options.dropEncoding) continue;
     if (Object.hasOwn(added, key) && key !== 'x-request-id') continue;
     seen.add(key);
     passed.push(name, text(rawHeaders[at + 1]));

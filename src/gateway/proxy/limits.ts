@@ -6,6 +6,8 @@ export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
   bodyBytes: number;
   /** Bodies of requests in flight, all together; beyond it new ones get 503. Default 512 MiB. */
   bodiesInFlightBytes: number;
+  /** Answers that are read to their end for a payer whose clients have left. Default 64. */
+  drainsPerPayer: number;
   /** At shutdown, for answers in flight to end; then they are cut and settled. Default 20,000 ms. */
   shutdownTimeoutMs: number;
 }
@@ -13,12 +15,14 @@ export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
 export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   bodyBytes: 32 * 1024 * 1024,
   bodiesInFlightBytes: 512 * 1024 * 1024,
+  drainsPerPayer: 64,
   shutdownTimeoutMs: 20_000,
   /** As long as the providers' own clients wait. */
   headersTimeoutMs: 600_000,
   connectTimeoutMs: 10_000,
   bodyTimeoutMs: 300_000,
-  drainTimeoutMs: 60_000,
+  // As long as the client might have waited: leaving is never cheaper.
+  drainTimeoutMs: 600_000,
   drainBytes: 64 * 1024 * 1024,
   stallTimeoutMs: 60_000,
 };

@@ -1,51 +1,83 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import {
+  createSideGate,
+  createSideReader,
   createStreamGate,
   createUsageReader,
   type PreparedRequest,
+  type SideFormat,
   type StreamGate,
   type UsageReader,
   type UsageReading,
 } from '../processUsage/index.js';
+import { CopiedAnswer, DecodedAnswer } from './compressedAnswer.js';
+import { readCodings } from './decoder.js';
 import { HoldEnd } from './holdEnd.js';
 import type { Filter } from './relayTypes.js';
 
 const EVENT_STREAM = /^text\/event-stream\b/i;
+/** Of an error's body; a longer one passes as it comes. */
+const MAX_ERROR_BYTES = 64 * 1024;
 
 /** Reads a copy of an answer as it passes, and holds its end back. */
 export interface MeteredAnswer extends Filter {
-  /** Null: an error of the provider, which says nothing of usage. */
+  /** Null: an error of the provider, which says nothing of usage. Call it after `flush`. */
   read(): UsageReading | null;
   /** Of `performance.now()`, ms. */
   readonly firstTokenAt: number | null;
   /** The provider's name for this exchange. */
   readonly upstreamId: string | null;
+  /** An error's body, where it was asked for. */
+  errorBody?(): Buffer | null;
+}
+
+/** How an answer is read. */
+export interface AnswerFormat {
+  prepared: PreparedRequest;
+  side: SideFormat | null;
 }
 
 /** The provider's answer begins. Errors are passed on unread. */
 export function openAnswer(
-  prepared: PreparedRequest,
+  { prepared, side }: AnswerFormat,
   statusCode: number,
   headers: IncomingHttpHeaders,
 ): MeteredAnswer {
   const upstreamId = textOf(headers['x-request-id']) ?? textOf(headers['request-id']);
-  if (statusCode >= 400) return new UnreadAnswer(upstreamId);
-  const isStream = EVENT_STREAM.test(headers['content-type'] ?? '');
+  if (statusCode >= 400) return new UnreadAnswer(upstreamId, prepared.hideUsageChunk);
+  const streamed = EVENT_STREAM.test(headers['content-type'] ?? '');
   const { format, hideUsageChunk } = prepared;
-  return new ReadAnswer(
-    createUsageReader(format, { streamed: isStream }),
-    isStream ? new HeldStream(createStreamGate(format, { hideUsageChunk })) : new HoldEnd(),
+  const reader =
+    side === null ? createUsageReader(format, { streamed }) : createSideReader(side, { streamed });
+  const codings = readCodings(headers['content-encoding']);
+  // Bytes that are taken out must be seen: then the client gets the answer decoded.
+  const isSeen = codings.length === 0 || hideUsageChunk;
+  const isEvents = streamed && isSeen;
+  const gate =
+    side === null || side === 'completions'
+      ? createStreamGate(format, { hideUsageChunk })
+      : createSideGate();
+  const answer = new ReadAnswer(
+    reader,
+    isEvents ? new HeldStream(gate) : new HoldEnd(),
     upstreamId,
   );
+  if (codings.length === 0) return answer;
+  return isEvents ? new DecodedAnswer(answer, codings) : new CopiedAnswer(answer, codings);
 }
 
 /** The terminal event of a stream, and what follows it, wait. */
 class HeldStream implements Filter {
   readonly changesLength = true;
+  readonly isStream = true;
   readonly #gate: StreamGate;
 
   constructor(gate: StreamGate) {
     this.#gate = gate;
+  }
+
+  get isWhole(): boolean {
+    return this.#gate.sawTerminal;
   }
 
   push(chunk: Buffer): readonly Uint8Array[] {
@@ -57,34 +89,46 @@ class HeldStream implements Filter {
   }
 }
 
-class ReadAnswer implements MeteredAnswer {
+/** Read as it passes. */
+export class ReadAnswer implements MeteredAnswer {
   readonly upstreamId: string | null;
   readonly changesLength: boolean;
+  readonly isStream: boolean;
   firstTokenAt: number | null = null;
+  readonly filter: Filter;
   readonly #reader: UsageReader;
-  readonly #filter: Filter;
 
   constructor(reader: UsageReader, filter: Filter, upstreamId: string | null) {
     this.#reader = reader;
-    this.#filter = filter;
+    this.filter = filter;
     this.changesLength = filter.changesLength;
+    this.isStream = filter.isStream ?? false;
     this.upstreamId = upstreamId;
   }
 
-  push(chunk: Buffer): readonly Uint8Array[] {
+  get isWhole(): boolean {
+    return this.filter.isWhole ?? false;
+  }
+
+  /** Into the reader alone. */
+  take(chunk: Buffer): void {
     this.#reader.push(chunk);
     if (this.firstTokenAt === null && this.#reader.sawFirstToken) {
       this.firstTokenAt = performance.now();
     }
-    return this.#filter.push(chunk);
+  }
+
+  push(chunk: Buffer): readonly Uint8Array[] {
+    this.take(chunk);
+    return this.filter.push(chunk);
   }
 
   idle(): readonly Uint8Array[] {
-    return this.#filter.idle?.() ?? [];
+    return this.filter.idle?.() ?? [];
   }
 
   end(): readonly Uint8Array[] {
-    return this.#filter.end();
+    return this.filter.end();
   }
 
   read(): UsageReading {
@@ -95,10 +139,40 @@ class ReadAnswer implements MeteredAnswer {
 class UnreadAnswer extends HoldEnd implements MeteredAnswer {
   readonly firstTokenAt = null;
   readonly upstreamId: string | null;
+  /** Null: it passes. */
+  #kept: Buffer[] | null;
+  #keptBytes = 0;
 
-  constructor(upstreamId: string | null) {
+  constructor(upstreamId: string | null, keepsBody: boolean) {
     super();
     this.upstreamId = upstreamId;
+    this.#kept = keepsBody ? [] : null;
+  }
+
+  get holdsHead(): boolean {
+    return this.#kept !== null;
+  }
+
+  override push(chunk: Buffer): readonly Uint8Array[] {
+    if (this.#kept === null) return super.push(chunk);
+    this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+    if (this.#keptBytes <= MAX_ERROR_BYTES) return [];
+    const kept = Buffer.concat(this.#kept);
+    this.#kept = null;
+    return super.push(kept);
+  }
+
+  override idle(): readonly Uint8Array[] {
+    return this.#kept === null ? super.idle() : [];
+  }
+
+  override end(): readonly Uint8Array[] {
+    return this.#kept === null ? super.end() : this.#kept;
+  }
+
+  errorBody(): Buffer | null {
+    return this.#kept && Buffer.concat(this.#kept);
   }
 
   read(): null {

@@ -13,7 +13,7 @@ export function createGatewayMetrics(registry: Registry) {
       name: 'microdollar_gateway_requests_total',
       help:
         'Metered requests by API and outcome (complete, upstream_error, cut, unreachable, ' +
-        'cancelled, abandoned, unsent, unrecorded)',
+        'cut_by_shutdown, background, cancelled, abandoned, unsent, unrecorded)',
       labelNames: ['api', 'outcome'] as const,
       registers,
     }),

@@ -1,17 +1,32 @@
-import type { AccountsCache, InFlightLimit, UsageSink } from '../durable/types.js';
+import type {
+  AccountsCache,
+  InFlightLimit,
+  ResponseFollowing,
+  UsageSink,
+} from '../durable/types.js';
 import type { Pricer } from '../prices/index.js';
 import type { Provider } from './apis.js';
 import type { GatewayLimits } from './limits.js';
-import type { UpstreamSettings } from './upstreams.js';
+import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
 
 export interface GatewayOptions {
   sink: UsageSink;
   accounts: AccountsCache;
   inFlight: InFlightLimit;
   pricer: Pricer;
+  /** Keeps responses that are made in the background. Absent: they are refused. */
+  responses?: ResponseFollowing;
+  /** Between two looks for responses in the background that may have ended. Default 2,000 ms. */
+  followIntervalMs?: number;
   /** Default: the providers' public addresses, without keys (requests are refused). */
   upstreams?: Partial<Record<Provider, Partial<UpstreamSettings>>>;
+  /** More providers, asked first, in order; each says for which models. Default: none. */
+  upstreamEntries?: readonly UpstreamEntry[];
   /** Addresses and ranges whose `x-forwarded-for` is believed. Default: none. */
   trustedProxies?: readonly string[];
+  /** What becomes of the provider's work when its client leaves. Default: as each API bills. */
+  onAbort?: OnAbort | null;
+  /** Origins of pages that may call the gateway from a browser. Default: none. */
+  corsOrigins?: readonly string[];
   limits?: Partial<GatewayLimits>;
 }

@@ -6,6 +6,7 @@ import type { MeteredExchange } from './usageEvent.js';
 /** Of `microdollar_gateway_requests_total`. */
 export function nameOutcome({ end, statusCode, clientLeft }: RelayOutcome): string {
   if (end === 'unsent' || end === 'abandoned') return end;
+  if (end === 'cut') return 'cut_by_shutdown';
   if (end === 'failed') return statusCode === null ? 'unreachable' : 'cut';
   if (statusCode !== null && statusCode >= 400) return 'upstream_error';
   return clientLeft ? 'cancelled' : 'complete';

@@ -8,7 +8,14 @@ export type RefusalReason =
   | 'insufficient_balance'
   | 'forbidden'
   | 'not_found'
+  | 'not_supported'
+  | 'model_not_served'
+  | 'method_not_allowed'
+  | 'request_timeout'
+  | 'conflict'
   | 'payload_too_large'
+  | 'unsupported_media_type'
+  | 'upgrade_required'
   | 'too_many_requests'
   | 'upstream_not_configured'
   | 'upstream_unreachable'
@@ -30,7 +37,14 @@ const SHAPES = {
   insufficient_balance: shape(402, 'insufficient_quota', 'billing_error'),
   forbidden: shape(403, 'permission_error', 'permission_error'),
   not_found: shape(404, 'invalid_request_error', 'not_found_error'),
+  not_supported: shape(404, 'invalid_request_error', 'not_found_error'),
+  model_not_served: shape(404, 'invalid_request_error', 'not_found_error'),
+  method_not_allowed: shape(405, 'invalid_request_error', 'invalid_request_error'),
+  request_timeout: shape(408, 'invalid_request_error', 'timeout_error'),
+  conflict: shape(409, 'invalid_request_error', 'invalid_request_error'),
   payload_too_large: shape(413, 'invalid_request_error', 'request_too_large'),
+  unsupported_media_type: shape(415, 'invalid_request_error', 'invalid_request_error'),
+  upgrade_required: shape(426, 'invalid_request_error', 'invalid_request_error'),
   too_many_requests: shape(429, 'rate_limit_error', 'rate_limit_error'),
   upstream_not_configured: shape(503, 'server_error', 'api_error'),
   upstream_unreachable: shape(502, 'server_error', 'api_error'),
@@ -38,6 +52,26 @@ const SHAPES = {
   unavailable: shape(503, 'server_error', 'overloaded_error'),
   internal: shape(500, 'server_error', 'api_error'),
 } as const satisfies Record<RefusalReason, Shape>;
+
+/** Of Fastify's own errors, and of those that the server marks with a status. */
+const REASON_OF_STATUS: Readonly<Record<number, RefusalReason>> = {
+  404: 'not_found',
+  405: 'method_not_allowed',
+  408: 'request_timeout',
+  413: 'payload_too_large',
+  415: 'unsupported_media_type',
+  503: 'unavailable',
+};
+
+/** What the same request may meet with success later; the providers' clients repeat the rest too. */
+const WORTH_REPEATING: ReadonlySet<RefusalReason> = new Set([
+  'request_timeout',
+  'too_many_requests',
+  'upstream_unreachable',
+  'upstream_timeout',
+  'unavailable',
+  'internal',
+]);
 
 /** Of a `LedgerError`; what the ledger alone knows is not the caller's business. */
 const REASON_OF_CODE = {
@@ -65,11 +99,17 @@ export class Refusal extends Error {
   readonly status: number;
   readonly param: string | null;
   readonly retryAfterSeconds: number | null;
+  readonly #headers: Readonly<Record<string, string>>;
 
   constructor(
     reason: RefusalReason,
     message: string,
-    options: { param?: string; retryAfterSeconds?: number; cause?: unknown } = {},
+    options: {
+      param?: string;
+      retryAfterSeconds?: number;
+      headers?: Readonly<Record<string, string>>;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'Refusal';
@@ -77,13 +117,15 @@ export class Refusal extends Error {
     this.status = SHAPES[reason].status;
     this.param = options.param ?? null;
     this.retryAfterSeconds = options.retryAfterSeconds ?? (reason === 'unavailable' ? 1 : null);
+    this.#headers = options.headers ?? {};
   }
 
   get headers(): Record<string, string> {
     return {
+      ...this.#headers,
       ...(this.retryAfterSeconds === null ? {} : { 'retry-after': String(this.retryAfterSeconds) }),
-      // The providers' clients repeat every 5xx, but a missing setting stays missing.
-      ...(this.reason === 'upstream_not_configured' ? { 'x-should-retry': 'false' } : {}),
+      // Some clients repeat a 401 for minutes: a wrong key, or a missing setting, stays what it is.
+      ...(WORTH_REPEATING.has(this.reason) ? {} : { 'x-should-retry': 'false' }),
     };
   }
 
@@ -108,12 +150,13 @@ export function toRefusal(error: unknown, bodyLimitBytes: number): Refusal {
     return new Refusal(REASON_OF_CODE[error.code], error.message, { ...param, cause: error });
   }
   const { statusCode } = error as { statusCode?: unknown };
-  if (statusCode === 413) {
-    const message = `the body exceeds the gateway's limit of ${bodyLimitBytes} bytes`;
-    return new Refusal('payload_too_large', message);
-  }
-  if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    return new Refusal('invalid_request', (error as Error).message);
+  if (typeof statusCode === 'number' && statusCode !== 500) {
+    const reason = REASON_OF_STATUS[statusCode] ?? 'invalid_request';
+    const message =
+      reason === 'payload_too_large'
+        ? `the body exceeds the gateway's limit of ${bodyLimitBytes} bytes`
+        : (error as Error).message;
+    return new Refusal(reason, message);
   }
   return new Refusal('internal', 'internal error of the gateway; its log has it', {
     cause: error,

@@ -2,8 +2,8 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { Dispatcher } from 'undici';
 import { toClientHeaders } from './headers.js';
 import {
-  DrainLimitError,
   type Filter,
+  OwnEnd,
   type RelayHooks,
   type RelayLimits,
   type RelayOutcome,
@@ -22,6 +22,7 @@ export class Relay implements Dispatcher.DispatchHandler {
   readonly #done: () => void;
   readonly finished: Promise<void>;
 
+  #pool: Dispatcher | null = null;
   #controller: Dispatcher.DispatchController | null = null;
   #filter: Filter | null = null;
   /** Of the provider's answer, until it is written. */
@@ -36,6 +37,7 @@ export class Relay implements Dispatcher.DispatchHandler {
     error: null,
     sent: false,
     clientLeft: false,
+    sentAt: null,
     headAt: null,
     firstByteAt: null,
     lastByteAt: null,
@@ -68,14 +70,18 @@ export class Relay implements Dispatcher.DispatchHandler {
       this.#finish('unsent', null);
       return;
     }
+    this.#pool = pool;
     pool.dispatch(request, this);
   }
 
-  /** Stops an exchange at shutdown; what is known by then is settled. */
+  /** Ends an exchange before the provider does; what is known by then is settled. */
   abort(reason: Error): void {
     if (this.#isEnded) return;
-    if (this.#controller === null) this.onResponseError(null, reason);
-    else this.#controller.abort(reason);
+    const controller = this.#controller;
+    // First, so that nothing that still comes is taken for a part of it.
+    if (this.#filter?.isWhole) this.#finish('complete', null);
+    else this.onResponseError(null, reason);
+    controller?.abort(reason);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -85,6 +91,7 @@ export class Relay implements Dispatcher.DispatchHandler {
       return;
     }
     this.#outcome.sent = true;
+    this.#outcome.sentAt ??= performance.now();
   }
 
   onResponseStart(
@@ -93,10 +100,11 @@ export class Relay implements Dispatcher.DispatchHandler {
     headers: IncomingHttpHeaders,
     statusMessage?: string,
   ): void {
-    if (statusCode < 200) return;
+    if (statusCode < 200 || this.#isEnded) return;
     this.#outcome.statusCode = statusCode;
     this.#outcome.headAt = performance.now();
     this.#filter = this.#hooks.onHead(statusCode, headers);
+    this.#filter.onLate?.((pieces) => this.#writeLate(controller, pieces));
     if (this.#outcome.clientLeft) return;
     const raw = controller.rawHeaders;
     this.#head = {
@@ -104,12 +112,14 @@ export class Relay implements Dispatcher.DispatchHandler {
       statusMessage: statusMessage ?? '',
       headers: toClientHeaders(Array.isArray(raw) ? raw : [], this.#addedHeaders, {
         keepLength: !this.#filter.changesLength,
+        dropEncoding: this.#filter.decodes === true,
       }),
     };
     this.#scheduleIdleCheck();
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#isEnded) return;
     const now = performance.now();
     this.#outcome.firstByteAt ??= now;
     this.#outcome.lastByteAt = now;
@@ -125,11 +135,21 @@ export class Relay implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    this.#finish('complete', null);
+    if (this.#isEnded) return;
+    const again = this.#outcome.clientLeft ? null : (this.#hooks.again?.() ?? null);
+    if (again === null) {
+      this.#finish('complete', null);
+      return;
+    }
+    this.#filter = null;
+    this.#head = null;
+    this.#controller = null;
+    Object.assign(this.#outcome, { statusCode: null, headAt: null, firstByteAt: null });
+    this.#pool?.dispatch(again, this);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    this.#finish(error instanceof DrainLimitError ? 'abandoned' : 'failed', error);
+    this.#finish(error instanceof OwnEnd ? error.end : 'failed', error);
   }
 
   /** Written with the first bytes, so that a small answer is one packet. */
@@ -148,7 +168,15 @@ export class Relay implements Dispatcher.DispatchHandler {
     }
   }
 
+  /** What a filter gives after the chunk that it came with. */
+  #writeLate(controller: Dispatcher.DispatchController, pieces: readonly Uint8Array[]): void {
+    if (this.#outcome.clientLeft) return;
+    this.#write(pieces);
+    if (this.#reply.writableNeedDrain && !this.#isEnded) this.#pause(controller);
+  }
+
   #pause(controller: Dispatcher.DispatchController): void {
+    if (controller.paused) return;
     controller.pause();
     this.#setTimer(this.#limits.stallTimeoutMs, () => this.#reply.destroy());
     this.#reply.once('drain', () => {
@@ -163,7 +191,7 @@ export class Relay implements Dispatcher.DispatchHandler {
     this.#isIdleCheckDue = true;
     setImmediate(() => {
       this.#isIdleCheckDue = false;
-      if (this.#isEnded || this.#outcome.clientLeft) return;
+      if (this.#isEnded || this.#outcome.clientLeft || this.#filter?.holdsHead) return;
       this.#write(this.#filter?.idle?.() ?? []);
       if (this.#head === null) return;
       this.#writeHead();
@@ -179,13 +207,18 @@ export class Relay implements Dispatcher.DispatchHandler {
       this.#finish('unsent', null);
       return;
     }
+    if (this.#hooks.onClientLeft?.(this.#outcome) === 'stop') {
+      this.abort(new OwnEnd('abandoned', 'the client left, so the provider was stopped'));
+      return;
+    }
     // Billed all the same: what it costs is in the rest of the answer.
     this.#setTimer(this.#limits.drainTimeoutMs, () => this.#giveUp());
     this.#controller.resume();
   };
 
   #giveUp(): void {
-    this.abort(new DrainLimitError());
+    const message = "the client left, and the provider's answer exceeded the limit for draining it";
+    this.abort(new OwnEnd('abandoned', message));
   }
 
   #finish(end: RelayOutcome['end'], error: Error | null): void {
@@ -194,14 +227,21 @@ export class Relay implements Dispatcher.DispatchHandler {
     this.#clearTimer();
     this.#outcome.end = end;
     this.#outcome.error = error;
-    const held = this.#filter?.end() ?? [];
-    this.#hooks
-      .settle(this.#outcome)
-      .then(
-        () => this.#release(held),
-        (settleError: unknown) => this.#fail(settleError),
-      )
-      .finally(this.#done);
+    void this.#settle().finally(this.#done);
+  }
+
+  async #settle(): Promise<void> {
+    const filter = this.#filter;
+    // Only where there is something to wait for: the next turn of the loop is time, too.
+    if (filter?.flush !== undefined) await filter.flush();
+    const held = filter?.end() ?? [];
+    try {
+      await this.#hooks.settle(this.#outcome);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#release(held);
   }
 
   /** The usage is durable: the client gets the end, or the same break that we got. */
@@ -217,11 +257,14 @@ export class Relay implements Dispatcher.DispatchHandler {
       reply.end(last);
       return;
     }
-    if (this.#outcome.statusCode === null) {
+    const isCut = this.#outcome.end === 'cut';
+    if (this.#outcome.statusCode === null || (isCut && !reply.headersSent && this.#head !== null)) {
       this.#hooks.answerFailure(this.#outcome, null);
       return;
     }
-    this.#write(held);
+    // Of what is cut, the held end would say that it is whole.
+    if (!isCut) this.#write(held);
+    else if (this.#filter?.isStream && this.#hooks.farewell) this.#write([this.#hooks.farewell()]);
     this.#writeHead();
     reply.flushHeaders();
     if (reply.socket === null) reply.destroy();

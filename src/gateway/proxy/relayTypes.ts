@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import type { Dispatcher } from 'undici';
 
 /** What passes and what waits for the usage to be durable. */
 export interface Filter {
@@ -10,22 +11,35 @@ export interface Filter {
   end(): readonly Uint8Array[];
   /** Bytes may be taken out, so the provider's `content-length` does not hold. */
   readonly changesLength: boolean;
+  /** What is passed on is decoded: the provider's `content-encoding` does not hold. */
+  readonly decodes?: boolean;
+  /** Where bytes come out later than they went in: they are given here. Called once, at first. */
+  onLate?(write: (pieces: readonly Uint8Array[]) => void): void;
+  /** Resolves when all that went in has come out; before `end`. */
+  flush?(): Promise<void>;
+  /** Nothing of the answer may go yet, not even its head. */
+  readonly holdsHead?: boolean;
+  /** The answer is whole, though its connection is still open. */
+  readonly isWhole?: boolean;
+  /** Events: what the client can be told amid it. */
+  readonly isStream?: boolean;
 }
 
 /** How an exchange with the provider ended. Instants are of `performance.now()`, ms. */
 export interface RelayOutcome {
   /**
    * `complete`: the whole answer came. `failed`: no answer, or it broke off. `abandoned`: the
-   * client had left, and the answer was longer than is waited for. `unsent`: the client had left
-   * before the provider was called.
+   * client had left, and the provider was stopped. `unsent`: the client had left before the
+   * provider was called. `cut`: by us, at shutdown.
    */
-  end: 'complete' | 'failed' | 'abandoned' | 'unsent';
+  end: 'complete' | 'failed' | 'abandoned' | 'unsent' | 'cut';
   /** Of the provider; null when it sent none. */
   statusCode: number | null;
   error: Error | null;
   /** The request went to the provider, so it may have been billed. */
   sent: boolean;
   clientLeft: boolean;
+  sentAt: number | null;
   headAt: number | null;
   firstByteAt: number | null;
   lastByteAt: number | null;
@@ -34,10 +48,16 @@ export interface RelayOutcome {
 export interface RelayHooks {
   /** The provider's answer begins. */
   onHead(statusCode: number, headers: IncomingHttpHeaders): Filter;
+  /** After a whole answer, of which the client has seen nothing: a request to send in its place. */
+  again?(): Dispatcher.DispatchOptions | null;
+  /** The client left while the provider works: whether it is stopped, or read to its end. */
+  onClientLeft?(outcome: Readonly<RelayOutcome>): 'stop' | 'drain';
   /** Resolves when the usage is durable. A rejection cuts the client's connection. */
   settle(outcome: RelayOutcome): Promise<void>;
   /** The client waits, and the provider sent nothing, or `settle` rejected in time. */
   answerFailure(outcome: RelayOutcome, settleError: unknown): void;
+  /** Of a stream that is cut by us: its last event. */
+  farewell?(): Uint8Array;
 }
 
 export interface RelayLimits {
@@ -48,10 +68,13 @@ export interface RelayLimits {
   stallTimeoutMs: number;
 }
 
-/** Of our own making: the client left, and the answer is longer than is waited for. */
-export class DrainLimitError extends Error {
-  constructor() {
-    super("the client left, and the provider's answer exceeded the limit for draining it");
-    this.name = 'DrainLimitError';
+/** Of our own making: why we end an exchange. */
+export class OwnEnd extends Error {
+  readonly end: 'abandoned' | 'cut';
+
+  constructor(end: OwnEnd['end'], message: string) {
+    super(message);
+    this.name = 'OwnEnd';
+    this.end = end;
   }
 }

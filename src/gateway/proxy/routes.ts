@@ -1,80 +1,173 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
-import type { GatewayPrincipal } from '../durable/types.js';
-import { type Pricer, toPriceFields } from '../prices/index.js';
+import { type Pricer, priceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
-import { APIS, MODELS_PATH, type Provider } from './apis.js';
+import type { Provider } from './apis.js';
+import { Follower } from './background/follower.js';
+import { OwnedRoutes } from './background/ownedRoutes.js';
+import { ResponseOwners } from './background/owners.js';
 import { createClientAddressReader } from './clientAddress.js';
+import { answerPreflight, createCors, isPreflight, type ReadCors } from './cors.js';
+import type { MeteredEndpoint } from './endpoints.js';
+import { FreeRoutes } from './freeRoutes.js';
 import { Gateway } from './gateway.js';
+import type { GatewayContext } from './gatewayContext.js';
 import { DEFAULT_GATEWAY_LIMITS } from './limits.js';
-import { createGatewayMetrics, type GatewayMetrics } from './metrics.js';
-import { relayModels } from './models.js';
+import { createGatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
-import { toRefusal } from './refusal.js';
-import { Upstreams } from './upstreams.js';
+import { Refusal, toRefusal } from './refusal.js';
+import { StreamOptionsMemory } from './streamOptions.js';
+import { readTarget, type Target } from './target.js';
+import { type Upstream, Upstreams } from './upstreams.js';
 import type { PriceUsage } from './usageEvent.js';
 
-/** The metered routes, in a Fastify instance of their own: bodies stay bytes. */
+/** Everything below these is the gateway's; `target.ts` says what of it exists. */
+const PATHS = ['/v1/*', '/api/v1/*'];
+
+/** The gateway's routes, in a Fastify instance of their own: bodies stay bytes. */
 export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
   const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
-  const upstreams = new Upstreams(options.upstreams ?? {}, limits);
+  const { upstreams: settings = {}, upstreamEntries = [], onAbort = null } = options;
+  const upstreams = new Upstreams(settings, upstreamEntries, limits);
   const readClientAddress = createClientAddressReader(options.trustedProxies ?? []);
+  const readCors = createCors(options.corsOrigins ?? []);
   return (app, services) => {
-    const metrics = createGatewayMetrics(services.registry);
-    const gateway = new Gateway({
+    const { responses, followIntervalMs: intervalMs } = options;
+    const context: GatewayContext = {
       ...options,
       upstreams,
       limits,
-      metrics,
-      priceUsage: createPriceUsage(options.pricer, upstreams),
+      metrics: createGatewayMetrics(services.registry),
+      priceUsage: createPriceUsage(options.pricer),
       readClientAddress,
-    });
-    keepBytes(app, limits.bodyBytes);
-    const onRequest = async (request: FastifyRequest) => {
-      const key = readGatewayKey(request.headers);
-      request.principal = await authenticate(options.accounts, key);
+      streamOptions: new StreamOptionsMemory(),
+      owners: new ResponseOwners(),
+      follower: null,
+      onAbort,
     };
-    const withErrorsOf = (
-      label: string,
-      providerOf: (request: FastifyRequest) => Provider,
-    ): RouteShorthandOptions => ({
-      bodyLimit: limits.bodyBytes,
-      onRequest,
-      errorHandler: (error, request, reply) =>
-        refuse(error, request, reply, metrics, { label, provider: providerOf(request), limits }),
+    if (responses !== undefined) {
+      const every = intervalMs === undefined ? {} : { intervalMs };
+      context.follower = new Follower(context, responses, app.log, every);
+    }
+    const routes = new Routes(context, readCors);
+    keepBytes(app, limits.bodyBytes);
+    services.addErrorShape((request, { status, body }) => {
+      if (!isOurs(request.url.split('?', 1)[0] ?? '')) return null;
+      const refusal =
+        status === 404
+          ? routes.refusalOf(request)
+          : toRefusal({ statusCode: status, message: body.error.message }, limits.bodyBytes);
+      const provider = guessProvider(request);
+      return { status: refusal.status, headers: refusal.headers, body: refusal.body(provider) };
     });
-    for (const api of APIS) {
-      app.post(
-        api.path,
-        withErrorsOf(api.kind, () => api.provider),
-        (request, reply) =>
-          gateway.handle(api, request, reply, request.principal as GatewayPrincipal),
-      );
+    for (const url of PATHS) {
+      app.all(url, {
+        bodyLimit: limits.bodyBytes,
+        onRequest: (request, reply) => routes.onRequest(request, reply),
+        errorHandler: (error, request, reply) => routes.refuse(error, request, reply),
+        handler: (request, reply) => routes.handle(request, reply),
+      });
     }
-    for (const path of [MODELS_PATH, `${MODELS_PATH}/*`]) {
-      app.get(path, withErrorsOf('models', providerOfModels), (request, reply) =>
-        relayModels(upstreams.of(providerOfModels(request)), providerOfModels(request), {
-          request,
-          reply,
-          limits,
-        }),
-      );
-    }
-    app.addHook('onClose', () => gateway.close());
+    services.beforeClose(() => routes.close());
+    app.addHook('onClose', async () => {
+      await context.follower?.close();
+      await upstreams.destroy();
+    });
   };
 }
 
-function createPriceUsage(pricer: Pricer, upstreams: Upstreams): PriceUsage {
-  return ({ api, payer, at, requestedModel, reading }) => {
-    const price = pricer.price(reading, {
-      requestedModel,
-      format: api.format,
-      upstreamHost: upstreams.of(api.provider).host,
-      organizationId: payer.organization_id,
-      at,
-    });
-    return toPriceFields(price);
-  };
+class Routes {
+  readonly #context: GatewayContext;
+  readonly #gateway: Gateway;
+  readonly #free: FreeRoutes;
+  readonly #owned: OwnedRoutes;
+  readonly #readCors: ReadCors;
+  readonly #targets = new WeakMap<FastifyRequest, Target>();
+
+  constructor(context: GatewayContext, readCors: ReadCors) {
+    this.#context = context;
+    this.#gateway = new Gateway(context);
+    this.#free = new FreeRoutes(context, this.#gateway);
+    this.#owned = new OwnedRoutes(context, this.#gateway);
+    this.#readCors = readCors;
+  }
+
+  /** Before the body is read: what the request is for, and whose it is. */
+  async onRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    reply.headers(this.#readCors(request));
+    if (isPreflight(request) && reply.hasHeader('access-control-allow-origin')) {
+      await answerPreflight(request, reply);
+      return;
+    }
+    if (/\bwebsocket\b/i.test(request.headers.upgrade ?? '')) {
+      throw new Refusal(
+        'upgrade_required',
+        'this gateway speaks no WebSocket; send the request as POST over HTTP',
+        { headers: { upgrade: 'HTTP/1.1', connection: 'close, upgrade' } },
+      );
+    }
+    const target = readTarget(request.method, request.raw.url ?? '');
+    this.#targets.set(request, target);
+    request.routeLabel = target.endpoint.path;
+    const key = readGatewayKey(request.headers);
+    request.principal = await authenticate(this.#context.accounts, key);
+  }
+
+  async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const target = this.#targets.get(request) as Target;
+    const { endpoint } = target;
+    const ownHeaders = {
+      ...this.#readCors(request),
+      'x-microdollar-request-id': request.id,
+      'x-request-id': request.id,
+    };
+    if (endpoint.use === 'metered') {
+      const metered = target as Target & { endpoint: MeteredEndpoint };
+      await this.#gateway.handle(metered, request, reply, ownHeaders);
+      return;
+    }
+    if (endpoint.use === 'owned') {
+      await this.#owned.handle(target, request, reply, ownHeaders);
+      return;
+    }
+    await this.#free.handle(target, providerOf(target, request), request, reply, ownHeaders);
+  }
+
+  refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+    const target = this.#targets.get(request);
+    const refusal = toRefusal(error, this.#context.limits.bodyBytes);
+    const label = target?.endpoint.kind ?? 'none';
+    this.#context.metrics.refused.inc({ api: label, reason: refusal.reason });
+    if (refusal.reason === 'internal') request.log.error({ err: error }, 'gateway failed');
+    const provider = target === undefined ? guessProvider(request) : providerOf(target, request);
+    return reply.code(refusal.status).headers(refusal.headers).send(refusal.body(provider));
+  }
+
+  /** Of a path that looks like one of ours and is none. */
+  refusalOf(request: Pick<FastifyRequest, 'method' | 'url'>): Refusal {
+    try {
+      readTarget(request.method, request.url);
+    } catch (error) {
+      if (error instanceof Refusal) return error;
+    }
+    return new Refusal('not_found', 'there is nothing at this path');
+  }
+
+  close(): Promise<void> {
+    return this.#gateway.close();
+  }
+}
+
+function createPriceUsage(pricer: Pricer): (upstream: Upstream) => PriceUsage {
+  return ({ host, reportsCost }) =>
+    ({ api, payer, at, requestedModel, reading }) =>
+      priceFields(pricer, reportsCost ? reading : { ...reading, costUsd: null }, {
+        requestedModel,
+        format: api.format,
+        upstreamHost: host,
+        organizationId: payer.organization_id,
+        at,
+      });
 }
 
 /** What is read and forwarded is what the client sent. */
@@ -85,20 +178,26 @@ function keepBytes(app: FastifyInstance, bodyLimit: number): void {
   );
 }
 
-/** Both providers have this path; Anthropic's clients always name their version. */
-function providerOfModels(request: FastifyRequest): Provider {
-  return request.headers['anthropic-version'] === undefined ? 'openai' : 'anthropic';
+function providerOf({ endpoint }: Target, request: FastifyRequest): Provider {
+  if (endpoint.provider !== 'either') return endpoint.provider;
+  return isAnthropicClient(request) ? 'anthropic' : 'openai';
 }
 
-function refuse(
-  error: unknown,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  metrics: GatewayMetrics,
-  about: { label: string; provider: Provider; limits: { bodyBytes: number } },
-) {
-  const refusal = toRefusal(error, about.limits.bodyBytes);
-  metrics.refused.inc({ api: about.label, reason: refusal.reason });
-  if (refusal.reason === 'internal') request.log.error({ err: error }, 'gateway failed');
-  return reply.code(refusal.status).headers(refusal.headers).send(refusal.body(about.provider));
+/** Whose words a client of an unknown path understands. */
+function guessProvider(request: Pick<FastifyRequest, 'url' | 'headers'>): Provider {
+  const isMessages = /\/messages(?![\w-])/.test(request.url.split('?', 1)[0] ?? '');
+  return isMessages || isAnthropicClient(request) ? 'anthropic' : 'openai';
+}
+
+/** They always name the version. */
+function isAnthropicClient({ headers }: Pick<FastifyRequest, 'headers'>): boolean {
+  return headers['anthropic-version'] !== undefined;
+}
+
+/** Also `/chat/completions`, from a base URL that lacks `/v1`. */
+function isOurs(pathname: string): boolean {
+  if (/^\/+(api\/+)?v1(\/|$)/.test(pathname)) return true;
+  return /^\/(chat\/completions|completions|responses|messages|embeddings|models)(\/|$)/.test(
+    pathname,
+  );
 }

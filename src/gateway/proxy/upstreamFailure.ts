@@ -1,4 +1,5 @@
 import { Refusal } from './refusal.js';
+import { OwnEnd } from './relayTypes.js';
 
 /** undici's codes: the provider was reached or not, but took too long. */
 const TIMEOUT_CODES: ReadonlySet<string> = new Set([
@@ -11,6 +12,7 @@ const TIMEOUT_CODES: ReadonlySet<string> = new Set([
 /** What the client is told when the provider sent no answer; its address stays here. */
 export function toUpstreamRefusal(error: Error | null): Refusal {
   const cause = { cause: error };
+  if (error instanceof OwnEnd) return new Refusal('unavailable', error.message, cause);
   if (TIMEOUT_CODES.has(errorCode(error) ?? '')) {
     return new Refusal('upstream_timeout', 'the provider took too long to answer', cause);
   }

@@ -2,13 +2,7 @@ import { Pool } from 'undici';
 import { LedgerError } from '../../errors.js';
 import { PROVIDERS, type Provider } from './apis.js';
 import { Refusal } from './refusal.js';
-
-export interface UpstreamSettings {
-  /** Without `/v1`; a path prefix is kept. */
-  url: string;
-  /** Null: none is sent, for a provider of one's own that wants none. */
-  key: string | null;
-}
+import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
 
 /** For the provider to accept a connection, to send its headers, and between chunks. */
 export interface UpstreamTimeouts {
@@ -18,12 +12,24 @@ export interface UpstreamTimeouts {
 }
 
 export interface Upstream {
+  /** Of the row's provider, and of what is remembered of it. */
+  name: string;
+  provider: Provider;
   pool: Pool;
   /** Tells the price list which provider it is. */
   host: string;
   /** Of the URL, before `/v1/...`. */
   pathPrefix: string;
-  credentials: Readonly<Record<string, string>>;
+  /** The operator's key, and what else the operator adds to every request. */
+  ownHeaders: Readonly<Record<string, string>>;
+  /** Null: every one. */
+  models: readonly RegExp[] | null;
+  /** Whether it takes `stream_options`; null = it is asked, and its refusal remembered. */
+  takesStreamOptions: boolean | null;
+  /** Null: as its API and host are known to bill. */
+  onAbort: OnAbort | null;
+  /** The cost that it reports counts; else the price list's. */
+  reportsCost: boolean;
   /** @throws Refusal `upstream_not_configured` naming the variable, never its value */
   requireConfigured(): void;
 }
@@ -33,58 +39,129 @@ const PUBLIC_URLS: Record<Provider, string> = {
   anthropic: 'https://api.anthropic.com',
 };
 
+/** The providers behind the gateway, in the order in which a model is looked for. */
 export class Upstreams {
-  readonly #upstreams: Record<Provider, Upstream>;
+  readonly #upstreams: readonly Upstream[];
 
+  /** Takes what `listEntries` does. */
   constructor(
     settings: Partial<Record<Provider, Partial<UpstreamSettings>>>,
+    entries: readonly UpstreamEntry[],
     timeouts: UpstreamTimeouts,
   ) {
-    const open = (provider: Provider) => openUpstream(provider, settings[provider] ?? {}, timeouts);
-    this.#upstreams = { openai: open('openai'), anthropic: open('anthropic') };
+    this.#upstreams = listEntries(settings, entries).map((entry) => openUpstream(entry, timeouts));
   }
 
-  of(provider: Provider): Upstream {
-    return this.#upstreams[provider];
+  /** @throws Refusal `model_not_served`, saying which are; `upstream_not_configured` */
+  forModel(provider: Provider, model: string | null): Upstream {
+    const upstream = this.find(provider, model);
+    if (upstream !== null) {
+      upstream.requireConfigured();
+      return upstream;
+    }
+    const message =
+      model === null
+        ? 'the request names no model, and this gateway chooses a provider by it'
+        : `no provider of this gateway serves the model ${model.slice(0, 200)}`;
+    throw new Refusal('model_not_served', message, { param: 'model' });
+  }
+
+  /** Null: none serves that model. */
+  find(provider: Provider, model: string | null): Upstream | null {
+    return this.of(provider).find(({ models }) => serves(models, model)) ?? null;
+  }
+
+  /** All that serve an API, in order. */
+  of(provider: Provider): Upstream[] {
+    return this.#upstreams.filter((each) => each.provider === provider);
+  }
+
+  named(provider: Provider, name: string): Upstream | null {
+    return this.of(provider).find((each) => each.name === name) ?? null;
   }
 
   /** Lets nothing new begin and cuts what is left. */
   async destroy(): Promise<void> {
-    await Promise.all(PROVIDERS.map((provider) => this.#upstreams[provider].pool.destroy()));
+    await Promise.all(this.#upstreams.map(({ pool }) => pool.destroy()));
   }
+}
+
+/**
+ * @param entries of the file: asked first, in its order
+ * @param settings of the environment: for every model that no entry is for. Where the file has
+ *   an API and the environment says nothing of it, there is no such upstream.
+ */
+export function listEntries(
+  settings: Partial<Record<Provider, Partial<UpstreamSettings>>>,
+  entries: readonly UpstreamEntry[],
+): UpstreamEntry[] {
+  const fallbacks = PROVIDERS.filter((provider) => {
+    const isSet = Object.values(settings[provider] ?? {}).some((value) => value != null);
+    return isSet || !entries.some((entry) => entry.api === provider);
+  });
+  return [...entries, ...fallbacks.map((provider) => toEntry(provider, settings[provider] ?? {}))];
+}
+
+/** The host that a request for the model goes to; null = none serves it. */
+export function hostFor(
+  entries: readonly UpstreamEntry[],
+  provider: Provider,
+  model: string | null,
+): string | null {
+  const entry = entries.find(
+    ({ api, models }) => api === provider && serves(models?.map(toPattern) ?? null, model),
+  );
+  return entry === undefined ? null : new URL(entry.url).host;
+}
+
+function serves(models: readonly RegExp[] | null, model: string | null): boolean {
+  return models === null || (model !== null && models.some((pattern) => pattern.test(model)));
 }
 
 /** @throws LedgerError `invalid_request` for what is no URL */
 export function upstreamHost(provider: Provider, url = PUBLIC_URLS[provider]): string {
-  return parseUrl(provider, url).host;
+  return parseUrl(`MICRODOLLAR_${provider.toUpperCase()}_URL`, url).host;
 }
 
-function openUpstream(
+function toEntry(
   provider: Provider,
   { url = PUBLIC_URLS[provider], key = null }: Partial<UpstreamSettings>,
-  timeouts: UpstreamTimeouts,
-): Upstream {
-  const parsed = parseUrl(provider, url);
-  const pool = new Pool(parsed.origin, {
-    connect: { timeout: timeouts.connectTimeoutMs, keepAlive: true },
-    headersTimeout: timeouts.headersTimeoutMs,
-    bodyTimeout: timeouts.bodyTimeoutMs,
-    // Requests that end after a keep-alive race are lost to the client: give up idle ones early.
-    keepAliveTimeout: 4_000,
-    pipelining: 1,
-  });
-  const isPublic = parsed.origin === PUBLIC_URLS[provider];
+): UpstreamEntry {
+  const variable = `MICRODOLLAR_${provider.toUpperCase()}`;
+  return { name: provider, api: provider, url, key, models: null, settingsOf: variable };
+}
+
+function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstream {
+  const { name, api, key, settingsOf } = entry;
+  const parsed = parseUrl(
+    settingsOf === undefined ? `${name}.url` : `${settingsOf}_URL`,
+    entry.url,
+  );
+  const isPublic = parsed.origin === PUBLIC_URLS[api];
   return {
-    pool,
+    name,
+    provider: api,
+    pool: new Pool(parsed.origin, {
+      connect: { timeout: timeouts.connectTimeoutMs, keepAlive: true },
+      headersTimeout: timeouts.headersTimeoutMs,
+      bodyTimeout: timeouts.bodyTimeoutMs,
+      // Requests that end after a keep-alive race are lost to the client: give up idle ones early.
+      keepAliveTimeout: 4_000,
+      pipelining: 1,
+    }),
     host: parsed.host,
     pathPrefix: parsed.pathname.replace(/\/+$/, '').replace(/\/v1$/, ''),
-    credentials: key === null ? {} : credentialsOf(provider, key),
+    ownHeaders: { ...entry.headers, ...(key === null ? {} : credentialsOf(api, key)) },
+    models: entry.models === null ? null : entry.models.map(toPattern),
+    takesStreamOptions: entry.streamOptions ?? null,
+    onAbort: entry.onAbort ?? null,
+    reportsCost: entry.reportedCost ?? true,
     requireConfigured() {
       if (key !== null || !isPublic) return;
-      const variable = `MICRODOLLAR_${provider.toUpperCase()}_KEY`;
+      const remedy = settingsOf === undefined ? `give ${name} a key` : `set ${settingsOf}_KEY`;
       throw new Refusal(
         'upstream_not_configured',
-        `this gateway has no key for its provider; its operator must set ${variable}`,
+        `this gateway has no key for its provider; its operator must ${remedy}`,
       );
     },
   };
@@ -94,23 +171,26 @@ function credentialsOf(provider: Provider, key: string): Record<string, string> 
   return provider === 'anthropic' ? { 'x-api-key': key } : { authorization: `Bearer ${key}` };
 }
 
-function parseUrl(provider: Provider, url: string): URL {
-  const variable = `MICRODOLLAR_${provider.toUpperCase()}_URL`;
+/** `gpt-*`: a star stands for any text. */
+function toPattern(pattern: string): RegExp {
+  const source = pattern.split('*').map((text) => text.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${source.join('.*')}$`, 'i');
+}
+
+/** Names the setting, never its value. */
+function parseUrl(field: string, url: string): URL {
   let parsed: URL;
   try {
     parsed = new URL(url);
   } catch {
-    throw wrongUrl(variable, `must be a URL like ${PUBLIC_URLS[provider]}`);
+    throw wrongUrl(field, `must be a URL like ${PUBLIC_URLS.openai}`);
   }
   if (!/^https?:$/.test(parsed.protocol) || parsed.username !== '' || parsed.password !== '') {
-    throw wrongUrl(variable, 'must be an http or https URL without credentials');
+    throw wrongUrl(field, 'must be an http or https URL without credentials');
   }
   return parsed;
 }
 
-/** Names the variable, never its value. */
-function wrongUrl(variable: string, problem: string): LedgerError {
-  return new LedgerError('invalid_request', `${variable} ${problem}`, {
-    details: { field: variable },
-  });
+function wrongUrl(field: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
 }

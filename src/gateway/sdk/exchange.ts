@@ -1,9 +1,10 @@
 import { v7 as uuidv7 } from 'uuid';
-import type { UsageEvent, UsageMetadata } from '../../record/types.js';
-import { toPriceFields } from '../prices/priceFields.js';
-import { createPricer, type Pricer } from '../prices/pricer.js';
+import type { UsageEvent } from '../../record/types.js';
+import { toUsageEvent } from '../metering/index.js';
+import { type PriceFields, priceFields } from '../prices/priceFields.js';
+import { createPricer, type PricedReading, type Pricer } from '../prices/pricer.js';
 import {
-  estimateUsage,
+  API_KINDS,
   PayloadReader,
   type PreparedRequest,
   prepareRequest,
@@ -32,9 +33,6 @@ const PROVIDERS = {
   'anthropic-messages': 'anthropic',
 } as const satisfies Record<WireFormat, string>;
 
-/** `metadata.estimated` where the provider was called and what it charged is not known. */
-const NO_ANSWER = 'no_answer';
-const MAX_NAME_LENGTH = 512;
 let listPricer: Pricer | null = null;
 
 /** One call to a provider, from its start until its usage is recorded. */
@@ -92,77 +90,54 @@ export class Exchange {
 
   #toEvent(outcome: CallOutcome): UsageEvent & { id: string } {
     const { kilo_user_id, organization_id = null, project_id = null, id } = this.#options;
-    const { reading } = outcome;
-    const prepared = this.#prepare(outcome);
-    const estimate = isCharged(outcome) && reading ? estimateUsage(prepared, reading) : null;
-    const used = estimate?.reading;
-    const price = estimate && this.#price(outcome, prepared, estimate.reading);
-    const isUnknown = estimate === null && outcome.isCancelled === true;
-    return {
-      id: (typeof id === 'function' ? id() : id) ?? uuidv7(),
-      kilo_user_id,
-      organization_id,
-      project_id,
-      created_at: this.#startedAt.toISOString(),
-      cost: price?.cost ?? 0,
-      input_tokens: used?.inputTokens ?? 0,
-      output_tokens: used?.outputTokens ?? 0,
-      cache_write_tokens: used?.cacheWriteTokens ?? 0,
-      cache_hit_tokens: used?.cacheHitTokens ?? 0,
-      provider: PROVIDERS[outcome.format],
-      model: cut(reading?.model ?? prepared.requestedModel),
-      requested_model: prepared.requestedModel,
-      inference_provider: cut(reading?.inferenceProvider),
-      has_error: hasFailed(outcome) && outcome.isCancelled !== true,
-      metadata: {
-        ...this.#toMetadata(outcome, prepared),
-        ...price?.metadata,
-        ...(price && price.cost === null ? { unpriced: true } : {}),
-        estimated: estimate?.estimated ?? (isUnknown ? NO_ANSWER : null),
-        ...this.#options.metadata,
-      },
-    };
-  }
-
-  #toMetadata(outcome: CallOutcome, prepared: PreparedRequest): UsageMetadata {
-    const { reading, isCancelled = false, error } = outcome;
-    const isPersonal = (this.#options.organization_id ?? null) === null;
+    const { format, streamed, reading, isCancelled = false, error } = outcome;
+    const request = this.#prepare(outcome);
+    const now = performance.now();
     const firstToken = this.#firstToken;
-    return {
-      api_kind: outcome.format.replace('-', '_'),
-      streamed: outcome.streamed,
-      cancelled: isCancelled,
-      status_code: outcome.statusCode ?? statusOf(error),
-      message_id: reading?.messageId?.slice(0, 1024) ?? null,
-      finish_reason: cut(reading?.finishReason),
-      reasoning_tokens: reading?.reasoningTokens ?? null,
-      is_byok: reading?.isByok ?? null,
-      max_tokens: prepared.maxTokens,
-      has_tools: prepared.hasTools,
-      system_prompt_length: prepared.systemPromptLength,
-      user_prompt_prefix: isPersonal ? prepared.userPromptPrefix : null,
-      system_prompt_prefix: isPersonal ? prepared.systemPromptPrefix : null,
-      latency: firstToken === null ? null : firstToken - this.#started,
-      generation_time: firstToken === null ? null : performance.now() - firstToken,
-    };
+    return toUsageEvent(
+      {
+        id: (typeof id === 'function' ? id() : id) ?? uuidv7(),
+        kiloUserId: kilo_user_id,
+        organizationId: organization_id,
+        projectId: project_id,
+        startedAt: this.#startedAt,
+        format,
+        apiKind: API_KINDS[format],
+        provider: PROVIDERS[format],
+        request,
+        ...(this.#options.metadata ? { metadata: this.#options.metadata } : {}),
+      },
+      {
+        reading,
+        statusCode: outcome.statusCode ?? statusOf(error),
+        wasSent: true,
+        isBroken: error !== undefined && !isCancelled,
+        isCancelled,
+        streamed,
+        elapsedMs: now - this.#started,
+        latencyMs: firstToken === null ? null : firstToken - this.#started,
+        generationMs: firstToken === null ? null : now - firstToken,
+      },
+      (used, at) => this.#price(format, request, used, at),
+    );
   }
 
   #price(
-    { format }: CallOutcome,
+    format: WireFormat,
     { requestedModel }: PreparedRequest,
-    reading: UsageReading,
-  ): ReturnType<typeof toPriceFields> {
+    reading: PricedReading,
+    at: Date,
+  ): PriceFields {
     listPricer ??= createPricer();
     const { pricer = listPricer, upstreamHost = null, organization_id = null } = this.#options;
-    return toPriceFields(
-      pricer.price(reading, {
-        format,
-        requestedModel,
-        upstreamHost,
-        organizationId: organization_id,
-        at: this.#startedAt,
-      }),
-    );
+    const organizationId = organization_id;
+    return priceFields(pricer, reading, {
+      format,
+      requestedModel,
+      upstreamHost,
+      organizationId,
+      at,
+    });
   }
 
   #prepare({ format, streamed }: CallOutcome): PreparedRequest {
@@ -191,24 +166,8 @@ function prepareGiven(format: WireFormat, request: object | undefined): Prepared
   }
 }
 
-/** An error before anything came costs nothing; what was cut by the caller may have cost. */
-function isCharged(outcome: CallOutcome): boolean {
-  const { reading, isCancelled } = outcome;
-  if (reading === null) return false;
-  if (reading.usage !== 'missing' || reading.outputBytes > 0) return true;
-  return isCancelled === true || !hasFailed(outcome);
-}
-
-function hasFailed({ error, reading, statusCode }: CallOutcome): boolean {
-  return error !== undefined || (statusCode ?? 200) >= 400 || (reading?.error ?? null) !== null;
-}
-
 function statusOf(error: unknown): number | null {
   const { status, statusCode } = (error ?? {}) as { status?: unknown; statusCode?: unknown };
   const code = typeof status === 'number' ? status : statusCode;
   return typeof code === 'number' && Number.isInteger(code) ? code : null;
-}
-
-function cut(text: string | null | undefined): string | null {
-  return text?.slice(0, MAX_NAME_LENGTH) ?? null;
 }

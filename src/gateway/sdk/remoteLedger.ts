@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, HTTP_STATUS, LedgerError } from '../../errors.js';
 import type { RecordResult, UsageEvent } from '../../record/types.js';
+import { isRefusedForItsTime, redate } from '../metering/index.js';
 
 /** A microdollar server, and a key of it with the scope `usage:write`. */
 export interface RemoteLedger {
@@ -23,10 +24,16 @@ export async function recordRemotely(
   event: UsageEvent & { id: string },
 ): Promise<RecordResult> {
   const attempts = remote.attempts ?? 4;
+  let sent = event;
   for (let attempt = 1; ; attempt++) {
     try {
-      return await post(remote, event);
+      return await post(remote, sent);
     } catch (error) {
+      // Our clock is not the server's: its own time is good enough.
+      if (isRefusedForItsTime(error) && sent === event) {
+        sent = redate(event);
+        continue;
+      }
       if (!(error instanceof LedgerError) || !error.retryable || attempt >= attempts) throw error;
       await sleep(FIRST_DELAY_MS * 2 ** (attempt - 1));
     }
@@ -59,12 +66,17 @@ async function post(remote: RemoteLedger, event: UsageEvent): Promise<RecordResu
 }
 
 function toLedgerError(status: number, error: unknown): LedgerError {
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const { code, message, details } = (error ?? {}) as {
+    code?: unknown;
+    message?: unknown;
+    details?: unknown;
+  };
   const isKnown = typeof code === 'string' && Object.hasOwn(HTTP_STATUS, code);
   const isPassing = status >= 500 || status === 429;
   const fallback: ErrorCode = isPassing ? 'unavailable' : 'internal';
   return new LedgerError(
     isKnown ? (code as ErrorCode) : fallback,
     typeof message === 'string' ? message : `the ledger answered with status ${status}`,
+    typeof details === 'object' && details !== null ? { details: { ...details } } : {},
   );
 }

@@ -1,40 +1,47 @@
 import type pg from 'pg';
+import { Settler } from '../../counter/settler.js';
 import { LedgerError } from '../../errors.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
 import {
   openRollupDatabase,
   type RollupDatabase,
   requireWritable,
+  tellWaiting,
   whileAway,
 } from '../database.js';
-import { readDay } from '../errors.js';
+import { readDay } from '../days.js';
+import { describeFailure, isOfPeriod } from '../periodFailure.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
 import { isDraft } from './fileFormat.js';
 import { type ArchiveFileSystem, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 import { raiseHorizon, readHorizon, waitForOlderTransactions } from './horizon.js';
-import { findBlockers, makePlan, requireNoBlockers } from './plan.js';
+import { findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
 import { markArchivedStatement } from './plan.sql.js';
+import type { ArchivedRow } from './readFile.js';
 import { withArchiveSession } from './session.js';
 import type { ArchiveOptions, ArchivePlan, ArchiveReport } from './types.js';
 
 const DEFAULT_WAIT_MS = 60_000;
-const PENDING_POLL_MS = 200;
 /** Rounds over a day whose raw rows do not come to an end: a program writes below the horizon. */
 const MAX_ROUNDS = 3;
 const HORIZON_STAYS = '. The horizon is raised already: events below it are refused from now on';
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 /**
  * Writes raw usage of proven days to files and deletes it; no reported amount changes (I2, I5, I11;
  * docs/adr/0006).
  *
- *   plan: every day until D proven, nothing in the way -> raise the horizon, committed -> wait for
- *   every transaction that began before -> drain pending, look once more -> each day, oldest first:
- *   verify -> draft -> read back -> name -> move its rows, chunk by chunk -> ... -> mark archived
+ *   plan: every day until D verified, no request in flight -> raise the horizon, committed -> wait
+ *   for every transaction that began before -> look once more -> each day, oldest first: verify ->
+ *   draft -> read back -> name -> move its settled rows, chunk by chunk -> ... -> mark archived
  *
+ * A day that cannot be archived is named and left; the others are archived all the same (I12).
  * Killed at any moment, a second run goes on: what was raised stays, drafts are thrown away, the
  * rows of a named file that are still in the table are moved first.
- * @throws LedgerError `invalid_request`, `unproven_window`, `unavailable`, `internal`
+ * @throws LedgerError `invalid_request`, `unproven_window`, `unavailable`, `internal`; of a day's
+ *   own failures the first, when no day was archived
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
@@ -52,6 +59,7 @@ class Archive {
   readonly #options: ArchiveOptions;
   readonly #fileSystem: ArchiveFileSystem;
   readonly #waitMs: number;
+  readonly #settler: Settler;
   readonly #counts: DayCounts = {
     files: 0,
     filesTakenUp: 0,
@@ -60,23 +68,30 @@ class Archive {
     longestTransactionMs: 0,
   };
   readonly #archivedDays = new Set<string>();
-  /** Once nobody can insert below a horizon, that stays so. */
-  #isFenced = false;
+  /** Why a day was left. */
+  readonly #failures = new Map<string, { message: string; error: unknown }>();
+  /** Nobody can insert below this horizon any more. */
+  #fencedHorizon: string | null = null;
 
   constructor(database: RollupDatabase, options: ArchiveOptions) {
     this.#database = database;
     this.#options = options;
     this.#fileSystem = options.fileSystem ?? nodeArchiveFileSystem;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
+    this.#settler = new Settler({ query: database.query });
   }
 
   async run(): Promise<ArchiveReport> {
     const startedAt = performance.now();
     await whileAway(
       () => withArchiveSession(this.#database, this.#waitMs, (client) => this.#pass(client)),
-      (reason) => this.#notice(`waiting for the database: ${reason}`),
+      tellWaiting(this.#options.onNotice),
+      this.#options.signal,
     );
     const days = [...this.#archivedDays].sort();
+    const failures = [...this.#failures].sort(([a], [b]) => (a < b ? -1 : 1));
+    const [failed] = failures;
+    if (days.length === 0 && failed) throw failed[1].error;
     return {
       from: days[0] ?? null,
       until: this.#options.until,
@@ -84,24 +99,40 @@ class Archive {
       days: days.length,
       ...this.#counts,
       durationMs: performance.now() - startedAt,
+      failures: failures.map(([period, { message }]) => ({ period, message })),
     };
   }
 
   /** Everything; may begin again after the connection was lost. */
   async #pass(client: pg.PoolClient): Promise<void> {
     const plan = await makePlan(this.#database.query, this.#options.until);
-    if (!this.#isFenced) {
-      // Pending rows are drained below: a live server always has some.
-      requireNoBlockers(plan.blockers.filter((blocker) => blocker.kind !== 'pending'));
+    // A primary that was promoted meanwhile may not have the horizon.
+    const isFenced =
+      this.#fencedHorizon === plan.horizon &&
+      ((await readHorizon(this.#database.query)) ?? '') >= plan.horizon;
+    if (!isFenced && plan.blockers.length > 0) requireNoBlockers([...plan.blockers, ...plan.left]);
+    if (plan.days.length === 0) {
+      // With nothing else to do, what is in the way of a day is in the way of the archive.
+      if (this.#archivedDays.size === 0) requireNoBlockers(plan.left);
+      return;
     }
-    if (plan.days.length === 0) return;
+    for (const { period, message } of toFailures(plan.left)) this.#leave(period, message);
     await this.#prepareDirectory();
-    await this.#fence(plan);
-    await this.#settle();
-    const rowsExpected = plan.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
+    if (!isFenced) await this.#fence(plan);
+    await this.#archiveDays(client, plan);
+  }
+
+  async #archiveDays(client: pg.PoolClient, plan: ArchivePlan): Promise<void> {
     const daysBefore = this.#archivedDays.size;
+    const rowsExpected = plan.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
+    const late = await this.#findLate();
     for (const { day } of plan.days) {
       if (this.#options.signal?.aborted) return;
+      const reason = late.get(day);
+      if (reason !== undefined) {
+        this.#leave(day, reason);
+        continue;
+      }
       const show = () =>
         this.#options.onProgress?.({
           day,
@@ -110,9 +141,25 @@ class Archive {
           rowsDone: this.#counts.rows,
           rowsExpected,
         });
-      await this.#archiveDay(client, day, plan.horizon, show);
+      try {
+        await this.#archiveDay(client, day, plan.horizon, show);
+        this.#failures.delete(day);
+      } catch (error) {
+        if (!isOfDay(error)) throw error;
+        this.#leave(day, describeFailure(day, error).message, error);
+      }
       show();
     }
+  }
+
+  #leave(
+    day: string,
+    message: string,
+    error: unknown = new LedgerError('unproven_window', `cannot archive ${day}: ${message}`, {
+      details: { unproven_days: [day] },
+    }),
+  ): void {
+    this.#failures.set(day, { message, error });
   }
 
   async #prepareDirectory(): Promise<void> {
@@ -129,33 +176,26 @@ class Archive {
   }
 
   async #fence(plan: ArchivePlan): Promise<void> {
-    if (this.#isFenced) return;
     await raiseHorizon(this.#database.query, plan.horizon);
     this.#options.onStep?.('horizon raised');
     const { signal } = this.#options;
     await waitForOlderTransactions(this.#database.query, {
       waitMs: this.#waitMs,
-      onNotice: (message) => this.#notice(message),
+      onNotice: (message) => this.#options.onNotice?.(message),
       ...(signal === undefined ? {} : { signal }),
     });
-    this.#isFenced = true;
+    this.#fencedHorizon = plan.horizon;
     this.#options.onStep?.('fenced');
   }
 
-  /** What came in between the plan and the fence: late events, some still pending. */
-  async #settle(): Promise<void> {
-    const deadlineMs = performance.now() + this.#waitMs;
-    for (;;) {
-      const blockers = await findBlockers(this.#database.query, this.#options.until);
-      const others = blockers.filter((blocker) => blocker.kind !== 'pending');
-      requireNoBlockers(others, HORIZON_STAYS);
-      if (blockers.length === 0) return;
-      if (performance.now() > deadlineMs || this.#options.signal?.aborted) {
-        requireNoBlockers(blockers, HORIZON_STAYS);
-      }
-      await this.#options.fold?.();
-      await new Promise((resolve) => setTimeout(resolve, PENDING_POLL_MS));
-    }
+  /** What came in between the plan and the fence, by day. */
+  async #findLate(): Promise<Map<string, string>> {
+    const late = await findBlockers(this.#database.query, this.#options.until);
+    requireNoBlockers(
+      late.filter(({ kind }) => kind === 'request_in_flight'),
+      HORIZON_STAYS,
+    );
+    return new Map(toFailures(late).map(({ period, message }) => [period, message]));
   }
 
   async #archiveDay(
@@ -164,6 +204,9 @@ class Archive {
     horizon: string,
     onMoved: () => void,
   ): Promise<void> {
+    if (!DAY.test(day)) {
+      throw dayFailure('invalid_request', day, 'no file can be named after it');
+    }
     await this.#prove(day);
     const archiver = new DayArchiver({
       client,
@@ -175,6 +218,7 @@ class Archive {
       counts: this.#counts,
       options: this.#options,
       onMoved,
+      settle: (rows) => this.#settle(rows),
     });
     await archiver.takeUpFiles();
     for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -187,38 +231,60 @@ class Archive {
         return;
       }
     }
-    throw new LedgerError(
+    throw dayFailure(
       'unavailable',
-      `raw rows of ${day} keep coming: a program that does not know the ledger writes below the ` +
-        'archive horizon; stop it and run `verify`',
-      { details: { day } },
+      day,
+      'its raw rows keep coming: a program that does not know the ledger writes below the archive ' +
+        'horizon; stop it and run `verify`',
     );
   }
 
   /** Once more, now that no event can be added: the last look before rows are deleted. */
   async #prove(day: string): Promise<void> {
-    const { signal } = this.#options;
+    const { signal, onNotice } = this.#options;
     const report = await verifyOn(
       this.#database,
-      {
-        rollup: DAILY_ROLLUP,
-        from: day,
-        until: day,
-        onNotice: (message) => this.#notice(message),
-        ...(signal === undefined ? {} : { signal }),
-      },
+      { rollup: DAILY_ROLLUP, periods: [day], onNotice, signal },
       1,
     );
+    const [failure] = report.failures;
+    if (failure) throw dayFailure('unproven_window', day, failure.message);
     if (report.driftKeys === 0) return;
-    throw new LedgerError(
+    throw dayFailure(
       'unproven_window',
-      `verification of ${day} found ${report.driftKeys} wrong keys; nothing of it was deleted. Run ` +
+      day,
+      `verification found ${report.driftKeys} wrong keys; nothing of it was deleted. Run ` +
         `\`repair --from ${day} --until ${day}\` and the archive again`,
-      { details: { unproven_days: [day], drift_keys: report.driftKeys } },
+      { drift_keys: report.driftKeys },
     );
   }
 
-  #notice(message: string): void {
-    this.#options.onNotice?.(message);
+  /** Payers of rows that no counter has yet; what is held is tried again later. */
+  async #settle(rows: readonly ArchivedRow[]): Promise<void> {
+    const users = rows.filter((row) => row.organization_id === null);
+    const ids = {
+      users: [...new Set(users.map((row) => row.kilo_user_id))],
+      organizations: [...new Set(rows.flatMap((row) => row.organization_id ?? []))],
+    };
+    if (ids.users.length > 0) await this.#settler.settle(USER_SCOPE, ids.users);
+    if (ids.organizations.length > 0) {
+      await this.#settler.settle(ORGANIZATION_SCOPE, ids.organizations);
+    }
   }
+}
+
+function dayFailure(
+  code: 'unproven_window' | 'unavailable' | 'invalid_request',
+  day: string,
+  problem: string,
+  details: Record<string, unknown> = {},
+): LedgerError {
+  const unproven = code === 'unproven_window' ? { unproven_days: [day] } : {};
+  return new LedgerError(code, `${day}: ${problem}`, { details: { day, ...unproven, ...details } });
+}
+
+/** Whether the day alone is to blame: not the disk, the database, or the archive's own request. */
+function isOfDay(error: unknown): boolean {
+  if (error instanceof LedgerError) return typeof error.details.day === 'string';
+  return isOfPeriod(error);
 }

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
-import type { RollupDatabase } from '../database.js';
+import { pause, type RollupDatabase } from '../database.js';
 import { Throttle } from '../throttle.js';
 import { DayReader } from './dayReader.js';
 import {
@@ -40,6 +39,8 @@ interface DayContext {
   counts: DayCounts;
   options: ArchiveOptions;
   onMoved: () => void;
+  /** Asks for rows to be settled; what is held stays. */
+  settle: (rows: readonly ArchivedRow[]) => Promise<void>;
 }
 
 /** Archives one proven day, below the horizon: nobody adds to it. */
@@ -51,7 +52,9 @@ export class DayArchiver {
   constructor(context: DayContext) {
     this.#context = context;
     this.#sizer = new MoveSizer(context.options.limits?.rowsPerTransaction ?? ROWS_PER_TRANSACTION);
-    this.#throttle = new Throttle(context.database.query);
+    this.#throttle = new Throttle(context.database.query, {
+      rest: (ms) => pause(ms, context.options.signal),
+    });
   }
 
   /**
@@ -128,7 +131,7 @@ export class DayArchiver {
   }
 
   /**
-   * Moves rows in chunks. What others hold is tried again at the end.
+   * Moves rows in chunks. What others hold, or is unsettled, is tried again at the end.
    * @param fresh the file, if it was written a moment ago: then no row may be missing
    */
   async #move(rows: readonly ArchivedRow[], fresh: ArchiveFileName | null): Promise<void> {
@@ -137,6 +140,7 @@ export class DayArchiver {
     let queue = [...rows];
     while (queue.length > 0) {
       const held: ArchivedRow[] = [];
+      const unsettled: ArchivedRow[] = [];
       for (let from = 0; from < queue.length && !options.signal?.aborted; ) {
         const part = queue.slice(from, from + this.#sizer.rows);
         const chunk = await this.#throttle.run(() => moveChunk(client, day, part));
@@ -150,6 +154,7 @@ export class DayArchiver {
         }
         this.#sizer.observe(part.length, chunk.durationMs);
         held.push(...chunk.held);
+        unsettled.push(...chunk.unsettled);
         counts.rows += chunk.rows;
         counts.costMicrodollars += chunk.costMicrodollars;
         counts.longestTransactionMs = Math.max(counts.longestTransactionMs, chunk.durationMs);
@@ -160,18 +165,19 @@ export class DayArchiver {
       if (options.signal?.aborted) return;
       queue = held;
       if (queue.length === 0) return;
-      if (performance.now() > deadlineMs) throw stillHeld(day, queue.length);
-      await sleep(HELD_POLL_MS);
+      if (performance.now() > deadlineMs) throw stillHeld(day, queue.length, unsettled.length);
+      await this.#context.settle(unsettled);
+      await pause(HELD_POLL_MS, options.signal);
     }
   }
 }
 
-function stillHeld(day: string, rows: number): LedgerError {
+function stillHeld(day: string, rows: number, unsettled: number): LedgerError {
   return new LedgerError(
     'unavailable',
-    `${rows} rows of ${day} are held by other sessions; they are in a file and still in the table. ` +
-      'Run the archive again',
-    { details: { day, rows } },
+    `${rows} rows of ${day} are held by other sessions or not settled yet (${unsettled}); they are ` +
+      'in a file and still in the table. Run `fold`, and the archive again',
+    { details: { day, rows, unsettled } },
   );
 }
 

@@ -1,5 +1,5 @@
 import { getTableColumns } from 'drizzle-orm';
-import { LedgerError } from '../../errors.js';
+import { toJsonInteger } from '../../money.js';
 import { LOOKUP_NAMES, PERSONAL_LOOKUP_NAMES } from '../../schema/lookups.js';
 import { microdollarUsage } from '../../schema/usage.js';
 import { microdollarUsageMetadata } from '../../schema/usageMetadata.js';
@@ -37,9 +37,10 @@ const OTHER_METADATA_COLUMNS: ReadonlySet<string> = new Set([
   ...LOOKUP_NAMES.map((name: string) => `${name}_id`),
 ]);
 
+/** Where a row stands in the log is no part of the event. */
 export const USAGE_COLUMNS: readonly ArchivedColumn[] = columnsOf(
   getTableColumns(microdollarUsage),
-);
+).filter(({ name }) => name !== 'position');
 export const METADATA_COLUMNS: readonly ArchivedColumn[] = [
   ...columnsOf(getTableColumns(microdollarUsageMetadata)).filter(
     ({ name }) => !OTHER_METADATA_COLUMNS.has(name),
@@ -61,32 +62,18 @@ function columnsOf(columns: Record<string, { columnType: string }>): ArchivedCol
   }));
 }
 
-/**
- * The fields that are not null, of values in the order of `columns`.
- * @throws LedgerError `out_of_range` for an integer that a JSON number would round
- */
+/** The fields that are not null, of values in the order of `columns`. */
 export function fieldsOf(
   columns: readonly ArchivedColumn[],
   values: readonly unknown[],
-  usageId: string,
 ): Record<string, unknown> {
   const fields: Record<string, unknown> = {};
   for (const [index, { name, isBigint }] of columns.entries()) {
     const value = values[index];
     if (value === null || value === undefined) continue;
-    fields[name] = isBigint ? toExact(value, name, usageId) : toJsonValue(value);
+    fields[name] = isBigint ? toJsonInteger(String(value)) : toJsonValue(value);
   }
   return fields;
-}
-
-function toExact(value: unknown, name: string, usageId: string): number {
-  const number = Number(value);
-  if (Number.isSafeInteger(number)) return number;
-  throw new LedgerError(
-    'out_of_range',
-    `${name} of usage row ${usageId} is no safe integer (2^53 - 1); it cannot be archived`,
-    { details: { usage_id: usageId, field: name } },
-  );
 }
 
 /** JSON has no NaN and no infinity; as text they are at least not lost. */

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { sqlStateOf } from '../../db/sqlstate.js';
+import { isStatementTimeout } from '../../db/sqlstate.js';
 import {
   type PageCursor,
   type PageResult,
@@ -12,7 +12,7 @@ const ROWS_PER_PAGE = 2_000;
 /** At first; then as many as fill a page: a block's rows are all read, whatever the page takes. */
 const USERS_PER_PAGE = 100;
 const MAX_USERS = 5_000;
-const STATEMENT_TIMEOUT = '57014';
+const PATIENCE_MS = 60_000;
 
 /** Reads a day's raw rows once, by user, in short statements. */
 export class DayReader {
@@ -60,23 +60,42 @@ export class DayReader {
   async #read(limit: number): Promise<{ results: PageResult[]; isFull: boolean }> {
     for (;;) {
       const rowLimit = Math.min(limit, this.#rows);
-      const { text, values } = readPageStatement({
-        day: this.#day,
-        after: this.#after,
-        rowLimit,
-        userLimit: this.#users,
-        withPersonalData: this.#withPersonalData,
-      });
       try {
-        const { rows } = await this.#client.query<PageResult>({ text, values, rowMode: 'array' });
+        const results = await this.#readPage(rowLimit, this.#users);
         this.#rows = Math.min(ROWS_PER_PAGE, this.#rows * 2);
-        return { results: rows, isFull: rows.length >= rowLimit };
+        return { results, isFull: results.length >= rowLimit };
       } catch (error) {
+        if (!isStatementTimeout(error)) throw error;
+        if (this.#rows + this.#users <= 2) return await this.#readPatiently(limit);
         // A cold cache or a slow disk: smaller steps.
-        if (sqlStateOf(error) !== STATEMENT_TIMEOUT || this.#rows + this.#users <= 2) throw error;
         this.#rows = Math.max(1, Math.floor(this.#rows / 4));
         this.#users = Math.max(1, Math.floor(this.#users / 4));
       }
     }
+  }
+
+  /** Rows that share one instant are sorted for every page: where they are many, in large pages. */
+  async #readPatiently(limit: number): Promise<{ results: PageResult[]; isFull: boolean }> {
+    await this.#client.query(`begin read only; set local statement_timeout = ${PATIENCE_MS}`);
+    try {
+      const results = await this.#readPage(limit, 1);
+      await this.#client.query('commit');
+      return { results, isFull: results.length >= limit };
+    } catch (error) {
+      await this.#client.query('rollback').catch(() => {});
+      throw error;
+    }
+  }
+
+  async #readPage(rowLimit: number, userLimit: number): Promise<PageResult[]> {
+    const { text, values } = readPageStatement({
+      day: this.#day,
+      after: this.#after,
+      rowLimit,
+      userLimit,
+      withPersonalData: this.#withPersonalData,
+    });
+    const { rows } = await this.#client.query<PageResult>({ text, values, rowMode: 'array' });
+    return rows;
   }
 }

@@ -1,7 +1,7 @@
 import { plainArray, type Statement, textArray } from '../../db/statement.js';
+import { USAGE_LOG } from '../../schema/unsettled.js';
+import { isInCounters, lowWater, sameOrganization } from '../settled.sql.js';
 import type { ArchivedRow } from './readFile.js';
-
-const NO_ORGANIZATION = `'00000000-0000-0000-0000-000000000000'::uuid`;
 
 export interface CounterKey {
   kilo_user_id: string;
@@ -10,6 +10,7 @@ export interface CounterKey {
 
 export interface LockedCounter extends CounterKey {
   counter_id: string;
+  archived_cost: string;
 }
 
 /** Locks the daily rows of keys where they are free; nobody waits, and nobody is waited for. */
@@ -17,7 +18,8 @@ export function lockDailyRowsStatement(day: string, keys: readonly CounterKey[])
   return {
     name: 'microdollar_lock_archived_keys',
     text: `/* microdollar.lockArchivedKeys */
-select d.id as counter_id, d.kilo_user_id, d.organization_id
+select d.id as counter_id, d.kilo_user_id, d.organization_id,
+  d.archived_cost_microdollars as archived_cost
 from unnest($2::text[], $3::uuid[]) as k(kilo_user_id, organization_id)
 join microdollar_usage_daily as d
   on d.usage_date = $1::date
@@ -36,14 +38,20 @@ export interface LockedUsage {
   id: string;
   /** Key, cost and time are those of the file. */
   is_same: boolean;
+  /** The counter row has its cost; once so, always so. */
+  is_settled: boolean;
 }
 
-/** Locks raw rows where they are free, and compares them with what the file says. */
+/**
+ * Locks raw rows where they are free, and compares them with what the file says. After the locks of
+ * their daily rows: what is settled by then is in them.
+ */
 export function lockUsageStatement(rows: readonly ArchivedRow[]): Statement {
   return {
     name: 'microdollar_lock_archived_usage',
     text: `/* microdollar.lockArchivedUsage */
-select u.id,
+with ${lowWater(USAGE_LOG)}
+select u.id, ${isInCounters(USAGE_LOG, 'u')} as is_settled,
   u.kilo_user_id = f.kilo_user_id
     and u.organization_id is not distinct from f.organization_id
     and u.cost = f.cost
@@ -98,7 +106,7 @@ export interface MovedRow {
 }
 
 /**
- * Deletes locked raw rows with their metadata and adds their cost to the archived cost of their
+ * Deletes locked, settled raw rows with their metadata and adds their cost to the archived cost of their
  * daily rows. `total_cost_microdollars` includes it already, so no reported amount changes (I2).
  * Must be a statement of its own after the locks, so that its snapshot has all that was committed
  * before them.
@@ -120,7 +128,7 @@ with deleted as (
   using unnest($1::uuid[]) as f(id)
   where m.id = f.id
 ), moved as materialized (
-  select kilo_user_id, organization_id, sum(cost)::bigint as cost
+  select kilo_user_id, organization_id, sum(cost) as cost
   from deleted
   group by kilo_user_id, organization_id
 ), archived as (
@@ -131,8 +139,7 @@ with deleted as (
     from moved as m
     join unnest($2::uuid[], $3::text[], $4::uuid[]) as k(counter_id, kilo_user_id, organization_id)
       on k.kilo_user_id = m.kilo_user_id
-      and coalesce(k.organization_id, ${NO_ORGANIZATION})
-        = coalesce(m.organization_id, ${NO_ORGANIZATION})
+      and ${sameOrganization('k', 'm')}
     where m.cost <> 0
   ) as t
   where d.id = t.counter_id
@@ -152,13 +159,13 @@ select (select count(*) from deleted) as rows,
 
 /**
  * Daily rows, at zero, for keys whose raw rows cancel out, so that none was ever made: a part of
- * them moved needs a row. A statement, so a transaction, of its own (rule 1).
+ * them moved needs a row. A statement, so a transaction, of its own (R8).
  */
 export function openDailyRowsStatement(day: string, keys: readonly CounterKey[]): Statement {
   return {
     name: 'microdollar_open_archived_keys',
     text: `/* microdollar.openArchivedKeys */
-select microdollar_open_daily(k.kilo_user_id, k.organization_id, $1::date, 0)
+select microdollar_open_daily(k.kilo_user_id, k.organization_id, $1::date)
 from unnest($2::text[], $3::uuid[]) as k(kilo_user_id, organization_id)`,
     values: [
       day,

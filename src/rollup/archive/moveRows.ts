@@ -1,6 +1,7 @@
 import type pg from 'pg';
+import { COUNTER_LIMIT } from '../../counter/marks.sql.js';
 import type { Query } from '../../db/query.js';
-import { sqlStateOf } from '../../db/sqlstate.js';
+import { isLockTimeout, isStatementTimeout } from '../../db/sqlstate.js';
 import type { Statement } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import {
@@ -22,8 +23,6 @@ const MAX_ROWS = 20_000;
 /** Of each statement; with the check before the last one a transaction stays below 2 s. */
 const STATEMENT_TIMEOUT_MS = 900;
 const LAST_STATEMENT_AFTER_MS = 900;
-/** Statement timeout, lock timeout. */
-const TOO_LONG = new Set(['57014', '55P03']);
 
 /** What one transaction did with a chunk. */
 export interface MovedChunk {
@@ -31,6 +30,8 @@ export interface MovedChunk {
   costMicrodollars: bigint;
   /** Rows left: another session holds them, their metadata, or their daily row. */
   held: ArchivedRow[];
+  /** Of these: rows that no counter has yet. */
+  unsettled: ArchivedRow[];
   /** Rows that are no longer in the table. */
   gone: ArchivedRow[];
   /** Keys whose daily row is missing or held. */
@@ -64,9 +65,9 @@ export class MoveSizer {
 class TooSlow extends Error {}
 
 /**
- * Moves rows of a proven file, on one connection, in one transaction (design, section 5): daily
- * rows, raw rows and metadata are locked, each only where it is free; then, in a new statement,
- * the raw rows are deleted and their cost is added to the archived cost of their daily rows.
+ * Moves rows of a proven file, on one connection, in one transaction: daily rows, raw rows and
+ * metadata are locked, each only where it is free; then, in a new statement, the raw rows that
+ * are settled are deleted and their cost is added to the archived cost of their daily rows.
  * Null: it took too long and was rolled back; try fewer.
  * @throws LedgerError `internal` when a raw row differs from the file
  */
@@ -87,7 +88,7 @@ export async function moveChunk(
     return { ...chunk, durationMs: performance.now() - startedAt };
   } catch (error) {
     await client.query('rollback').catch(() => {});
-    if (error instanceof TooSlow || TOO_LONG.has(sqlStateOf(error) ?? '')) return null;
+    if (error instanceof TooSlow || isStatementTimeout(error) || isLockTimeout(error)) return null;
     throw error;
   }
 }
@@ -100,11 +101,13 @@ async function moveLocked(
   const keys = [...new Map(rows.map((row) => [keyOf(row), row])).values()];
   const counters = await query<LockedCounter>(lockDailyRowsStatement(day, keys));
   const lockedKeys = new Set(counters.map(keyOf));
-  const { free, held, gone } = await lockRows(query, rows);
+  const { free, held, unsettled, gone } = await lockRows(query, rows);
 
-  // A key whose daily row is not ours can lose rows only where their cost cancels out (I6).
+  // A key whose daily row is not ours, or cannot hold the cost, can lose rows only where their cost
+  // cancels out (I6).
   const sums = sumByKey(free);
-  const isMovable = (row: ArchivedRow) => lockedKeys.has(keyOf(row)) || sums.get(keyOf(row)) === 0n;
+  const takers = new Set(counters.filter((row) => canTake(row, sums)).map(keyOf));
+  const isMovable = (row: ArchivedRow) => takers.has(keyOf(row)) || sums.get(keyOf(row)) === 0n;
   const movable = free.filter(isMovable);
   const unlockedKeys = keys.filter((key) => !lockedKeys.has(keyOf(key)) && sums.get(keyOf(key)));
   const costMicrodollars = movable.reduce((sum, row) => sum + BigInt(row.cost), 0n);
@@ -129,16 +132,17 @@ async function moveLocked(
     rows: movable.length,
     costMicrodollars,
     held: [...held, ...free.filter((row) => !isMovable(row))],
+    unsettled,
     gone,
     unlockedKeys,
   };
 }
 
-/** Locks raw rows and metadata; what others hold, in either table, is left for later. */
+/** Locks raw rows and metadata; what others hold, in either table, or is unsettled, is left. */
 async function lockRows(
   query: Query,
   rows: readonly ArchivedRow[],
-): Promise<{ free: ArchivedRow[]; held: ArchivedRow[]; gone: ArchivedRow[] }> {
+): Promise<Pick<MovedChunk, 'held' | 'unsettled' | 'gone'> & { free: ArchivedRow[] }> {
   const locked = await query<LockedUsage>(lockUsageStatement(rows));
   const different = locked.find((row) => !row.is_same);
   if (different) {
@@ -150,7 +154,8 @@ async function lockRows(
   }
   const lockedIds = new Set(locked.map((row) => row.id));
   const notLocked = rows.filter((row) => !lockedIds.has(row.id)).map((row) => row.id);
-  const heldIds = new Set<string>();
+  const unsettledIds = new Set(locked.filter((row) => !row.is_settled).map((row) => row.id));
+  const heldIds = new Set(unsettledIds);
   if (notLocked.length > 0) {
     const found = await query<{ id: string }>(findRowsStatement('microdollar_usage', notLocked));
     for (const { id } of found) heldIds.add(id);
@@ -167,6 +172,7 @@ async function lockRows(
   return {
     free: rows.filter((row) => lockedIds.has(row.id) && !heldIds.has(row.id)),
     held: rows.filter((row) => heldIds.has(row.id)),
+    unsettled: rows.filter((row) => unsettledIds.has(row.id)),
     gone: rows.filter((row) => !lockedIds.has(row.id) && !heldIds.has(row.id)),
   };
 }
@@ -179,6 +185,11 @@ export async function openDailyRows(
 ): Promise<void> {
   const { text, values } = openDailyRowsStatement(day, keys);
   await client.query({ text, values });
+}
+
+function canTake(counter: LockedCounter, sums: ReadonlyMap<string, bigint>): boolean {
+  const archived = BigInt(counter.archived_cost) + (sums.get(keyOf(counter)) ?? 0n);
+  return (archived < 0n ? -archived : archived) < BigInt(COUNTER_LIMIT);
 }
 
 function sumByKey(rows: readonly ArchivedRow[]): Map<string, bigint> {

@@ -1,4 +1,7 @@
 import type { Statement } from '../../db/statement.js';
+import { DAILY_ROLLUP, withinPeriod } from '../../schema/rollups.js';
+import { closesUnpriced } from '../../schema/unpricedUsage.js';
+import { periodsCtes } from '../periods.sql.js';
 
 export interface PlanDayRow {
   today: string;
@@ -9,65 +12,66 @@ export interface PlanDayRow {
   day: string | null;
   state: string;
   is_proven: boolean;
+  /** The last check of the day found wrong keys. */
+  is_drifted: boolean;
   has_raw_rows: boolean;
   raw_rows: string | null;
   raw_cost_microdollars: string | null;
 }
 
 /**
- * Every day from the first with raw rows, a daily row or a pending delta until `until`, and whether
- * it is proven: verified after its end, without drift. One row without a day when there is none.
+ * Every day until `until` that has raw rows or a daily row, and whether it is proven: verified after
+ * its end, without drift. One row without a day when there is none.
  */
 export function planDaysStatement(until: string): Statement {
   return {
     name: 'microdollar_plan_archive_days',
     text: `/* microdollar.planArchiveDays */
-with first_day as materialized (
-  select least(
-    (select (min(u.created_at) at time zone 'UTC')::date from microdollar_usage as u),
-    (select min(d.usage_date) from microdollar_usage_daily as d),
-    (select min(p.usage_date) from microdollar_usage_pending as p)) as day
+with recursive ${periodsCtes(DAILY_ROLLUP)}, day as materialized (
+  select p.period, exists (
+      select from microdollar_usage as s
+      where ${withinPeriod(DAILY_ROLLUP, 's.created_at', 'p.period')}
+    ) as has_raw_rows
+  from periods as p
 )
 select (now() at time zone 'UTC')::date::text as today,
-  (extract(epoch from now() - ($1::date + 1)::timestamp at time zone 'UTC') / 3600)::float8
+  (extract(epoch from now() - ($2::date + 1)::timestamp at time zone 'UTC') / 3600)::float8
     as hours_since_end,
-  to_char($1::date + 1, 'YYYY-MM-DD"T"00:00:00"Z"') as horizon,
-  days.*
+  to_char($2::date + 1, 'YYYY-MM-DD"T"00:00:00"Z"') as horizon,
+  days.period::text as day, days.state, days.is_proven, days.is_drifted, days.has_raw_rows,
+  days.raw_rows, days.raw_cost_microdollars
 from (select) as one
 left join (
-  select p::date::text as day, coalesce(c.state, 'unbuilt') as state,
+  select d.period, d.has_raw_rows, coalesce(c.state, 'unbuilt') as state,
     coalesce(c.state in ('verified', 'archived')
       and c.drift_keys = 0
-      and c.verified_at >= (p::date + 1)::timestamp at time zone 'UTC', false) as is_proven,
-    exists (
-      select from microdollar_usage as u
-      where u.created_at >= p::date::timestamp at time zone 'UTC'
-        and u.created_at < (p::date + 1)::timestamp at time zone 'UTC'
-    ) as has_raw_rows,
+      and c.verified_at >= (d.period + 1)::timestamp at time zone 'UTC', false) as is_proven,
+    coalesce(c.drift_keys > 0, false) as is_drifted,
     c.raw_rows, c.raw_cost_microdollars
-  from first_day as f
-  cross join generate_series(f.day::timestamp, $1::date::timestamp, interval '1 day') as p
+  from day as d
   left join rollup_coverage as c
-    on c.rollup = 'microdollar_usage_daily'
-    and c.period = p::date
+    on c.rollup = '${DAILY_ROLLUP.name}'
+    and c.period = d.period
+  where d.has_raw_rows
+    or exists (select from microdollar_usage_daily as u where u.usage_date = d.period)
 ) as days on true
-order by days.day`,
-    values: [until],
+order by days.period`,
+    values: [null, until],
   };
 }
 
 export interface BlockerRow {
-  kind: 'unpriced' | 'prices_later_usage' | 'request_in_flight' | 'pending';
+  kind: 'unpriced' | 'prices_later_usage' | 'request_in_flight';
   day: string;
   rows: string;
 }
 
 /**
  * What keeps days until `until` from being archived.
- * - `unpriced`: usage whose price is still unknown; the row that prices it names it
+ * - `unpriced`: usage whose price is still unknown; the row that prices it names it, and its own
+ *   price (a refund names one too, but prices nothing)
  * - `prices_later_usage`: prices a row that stays; without it that row would look unpriced
  * - `request_in_flight`: a gateway request whose usage will be dated there; it would be refused
- * - `pending`: deltas that the fold has not drained
  */
 export function findBlockersStatement(until: string): Statement {
   return {
@@ -76,14 +80,14 @@ export function findBlockersStatement(until: string): Statement {
 with bound as materialized (
   select ($1::date + 1)::timestamp at time zone 'UTC' as horizon
 ), unpriced as materialized (
-  select u.id, u.created_at
+  select u.id, u.created_at, m.adjusts_usage_id, m.correction_number
   from microdollar_usage_metadata as m
   join microdollar_usage as u on u.id = m.id
   where m.unpriced
 ), pricing as materialized (
   select o.id, o.created_at as priced_at, u.created_at
   from unpriced as o
-  join microdollar_usage_metadata as m on m.adjusts_usage_id = o.id
+  join microdollar_usage_metadata as m on ${closesUnpriced('m', 'o')}
   join microdollar_usage as u on u.id = m.id
 )
 select kind, (at at time zone 'UTC')::date::text as day, count(*) as rows
@@ -102,9 +106,10 @@ from (
   from gateway_intents as i, bound as b
   where i.created_at < b.horizon
   union all
-  select 'pending', p.usage_date::timestamp at time zone 'UTC'
-  from microdollar_usage_pending as p
-  where p.usage_date <= $1::date
+  select 'request_in_flight', r.created_at
+  from gateway_responses as r, bound as b
+  where r.created_at < b.horizon
+    and r.settled_at is null
 ) as blocked
 group by 1, 2
 order by 2, 1`,
@@ -119,11 +124,10 @@ export function markArchivedStatement(day: string): Statement {
     text: `/* microdollar.markArchived */
 insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_microdollars,
   built_at, verified_at)
-select 'microdollar_usage_daily', $1::date, 'archived', 0, 0, now(), now()
+select '${DAILY_ROLLUP.name}', $1::date, 'archived', 0, 0, now(), now()
 where not exists (
-  select from microdollar_usage as u
-  where u.created_at >= $1::date::timestamp at time zone 'UTC'
-    and u.created_at < ($1::date + 1)::timestamp at time zone 'UTC')
+  select from microdollar_usage as s
+  where ${withinPeriod(DAILY_ROLLUP, 's.created_at', '$1::date')})
 on conflict (rollup, period) do update
 set state = 'archived',
   raw_rows = 0,

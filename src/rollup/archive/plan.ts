@@ -1,7 +1,8 @@
 import type { Query } from '../../db/query.js';
 import { LedgerError } from '../../errors.js';
 import { openRollupDatabase, requireWritable } from '../database.js';
-import { readDay } from '../errors.js';
+import { readDay } from '../days.js';
+import type { PeriodFailure } from '../periodFailure.js';
 import { describeDays } from '../readMode.js';
 import { requireUsableDirectory } from './fileSystem.js';
 import {
@@ -43,27 +44,46 @@ export async function makePlan(query: Query, until: string): Promise<ArchivePlan
   const [first] = rows;
   if (!first) throw new Error('the plan has no row');
   requirePast(until, first);
-  const days = rows.filter((row) => row.day !== null);
-  const unproven = days.filter((row) => !row.is_proven);
+  const days = rows
+    .filter((row) => row.day !== null && (row.state !== 'archived' || row.has_raw_rows))
+    .map((row) => ({ ...row, day: row.day ?? '' }));
+  const found = [
+    ...days.filter((row) => !row.is_proven).map(unprovenDay),
+    ...(await findBlockers(query, until)),
+  ];
+  const blockers = found.filter(({ kind }) => keepsAllDays(kind));
+  const left = found.filter(({ kind }) => !keepsAllDays(kind));
+  const leftDays = new Set(left.map(({ day }) => day));
   return {
     until,
     horizon: first.horizon,
     days: days
-      .filter((row) => row.state !== 'archived' || row.has_raw_rows)
+      .filter(({ day }) => !leftDays.has(day))
       .map((row) => ({
-        day: row.day ?? '',
+        day: row.day,
         state: row.state,
         rawRows: row.raw_rows === null ? null : Number(row.raw_rows),
         costMicrodollars:
           row.raw_cost_microdollars === null ? null : BigInt(row.raw_cost_microdollars),
       })),
-    blockers: [
-      ...unproven.map((row): Blocker => ({ kind: 'unproven', day: row.day ?? '', rows: 0 })),
-      ...(await findBlockers(query, until)),
-    ],
+    left,
+    blockers,
   };
 }
 
+function unprovenDay({ day, is_drifted }: { day: string; is_drifted: boolean }): Blocker {
+  return { kind: is_drifted ? 'drift' : 'unproven', day, rows: 0 };
+}
+
+/**
+ * Days that were not verified keep the horizon down, as does usage that it would refuse. What is
+ * wrong with one day keeps nobody else's from being archived (I12).
+ */
+function keepsAllDays(kind: BlockerKind): boolean {
+  return kind === 'unproven' || kind === 'request_in_flight';
+}
+
+/** What is in the way apart from the proof. */
 export async function findBlockers(query: Query, until: string): Promise<Blocker[]> {
   const rows = await query<BlockerRow>(findBlockersStatement(until));
   return rows.map((row) => ({ kind: row.kind, day: row.day, rows: Number(row.rows) }));
@@ -88,12 +108,12 @@ function requirePast(until: string, { today, hours_since_end: hours }: PlanDayRo
 }
 
 const REMEDY: Record<BlockerKind, (rows: number) => string> = {
-  unproven: () => 'not verified after their end, or with drift; run `backfill`, `verify`',
+  unproven: () => 'not verified after their end; run `backfill`, `verify`',
+  drift: () => 'the last verification found drift; run `verify`, `repair`',
   unpriced: (rows) => `${rows} unpriced usage rows that no signed row prices yet`,
   prices_later_usage: (rows) =>
     `${rows} rows that price usage of a later day; archive that day with them`,
   request_in_flight: (rows) => `${rows} gateway requests whose usage is not recorded yet`,
-  pending: (rows) => `${rows} pending rows that are not drained; run \`fold\``,
 };
 
 /** All reasons in one sentence each, with their days. */
@@ -106,6 +126,11 @@ export function describeBlockers(blockers: readonly Blocker[]): string[] {
   });
 }
 
+/** The same, one for each day. */
+export function toFailures(blockers: readonly Blocker[]): PeriodFailure[] {
+  return blockers.map(({ kind, day, rows }) => ({ period: day, message: REMEDY[kind](rows) }));
+}
+
 /** @throws LedgerError `unproven_window` listing every day and reason */
 export function requireNoBlockers(blockers: readonly Blocker[], remark = ''): void {
   if (blockers.length === 0) return;
@@ -116,8 +141,9 @@ export function requireNoBlockers(blockers: readonly Blocker[], remark = ''): vo
       details: {
         blockers,
         unproven_days: blockers
-          .filter((blocker) => blocker.kind === 'unproven')
-          .map((blocker) => blocker.day),
+          .filter(({ kind }) => kind === 'unproven' || kind === 'drift')
+          .map(({ day }) => day)
+          .sort(),
       },
     },
   );

@@ -23,8 +23,8 @@ export interface ArchivedRow {
   id: string;
   kilo_user_id: string;
   organization_id: string | null;
-  /** Microdollars. */
-  cost: number;
+  /** Microdollars; a decimal string past 2^53. */
+  cost: number | string;
   created_at: string;
 }
 
@@ -137,7 +137,7 @@ function readEvent(line: string, file: ArchiveFileName): ArchivedEvent {
   if (
     !UUID.test(event.id) ||
     typeof event.kilo_user_id !== 'string' ||
-    !Number.isSafeInteger(event.cost) ||
+    !isExactInteger(event.cost) ||
     !INSTANT.test(event.created_at)
   ) {
     throw damaged(file, 'a line is not a usage event');
@@ -146,6 +146,10 @@ function readEvent(line: string, file: ArchiveFileName): ArchivedEvent {
     throw damaged(file, `event ${event.id} is not of its day`);
   }
   return event;
+}
+
+function isExactInteger(value: unknown): boolean {
+  return Number.isSafeInteger(value) || (typeof value === 'string' && /^-?\d+$/.test(value));
 }
 
 async function* readLines(

@@ -18,8 +18,8 @@ export interface PageRow {
   id: string;
   kilo_user_id: string;
   organization_id: string | null;
-  /** Microdollars. */
-  cost: number;
+  /** Microdollars; a decimal string past 2^53. */
+  cost: number | string;
   created_at: string;
   /** The event as JSON, in the vocabulary of the contract; null fields are left out. */
   line: string;
@@ -53,15 +53,15 @@ export function toPageRow(result: PageResult): PageRow | null {
   const [, hasMetadata, ...values] = result;
   const id = values[USAGE_COLUMNS.findIndex(({ name }) => name === 'id')];
   if (typeof id !== 'string') return null;
-  const event = fieldsOf(USAGE_COLUMNS, values, id);
+  const event = fieldsOf(USAGE_COLUMNS, values);
   if (hasMetadata) {
-    event.metadata = fieldsOf(METADATA_COLUMNS, values.slice(USAGE_COLUMNS.length), id);
+    event.metadata = fieldsOf(METADATA_COLUMNS, values.slice(USAGE_COLUMNS.length));
   }
   return {
     id,
     kilo_user_id: event.kilo_user_id as string,
     organization_id: (event.organization_id as string | undefined) ?? null,
-    cost: event.cost as number,
+    cost: event.cost as number | string,
     created_at: event.created_at as string,
     line: JSON.stringify(event),
   };

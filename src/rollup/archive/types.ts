@@ -1,3 +1,4 @@
+import type { PeriodFailure } from '../periodFailure.js';
 import type { ArchiveFileSystem } from './fileSystem.js';
 
 export interface ArchiveOptions {
@@ -11,21 +12,19 @@ export interface ArchiveOptions {
    * the database, cannot reach a file (I11).
    */
   withPersonalData?: boolean;
-  /** Drains pending rows; without it the archive waits for a fold that runs elsewhere. */
-  fold?: () => Promise<unknown>;
   /**
-   * How long to wait for transactions that began before the horizon, and for rows and locks that
+   * How long to wait for transactions that began before the horizon, and of each day for rows that
    * others hold. Default 60,000 ms.
    */
-  waitMs?: number;
-  signal?: AbortSignal;
-  onProgress?: (progress: ArchiveProgress) => void;
-  onNotice?: (message: string) => void;
+  waitMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: ArchiveProgress) => void) | undefined;
+  onNotice?: ((message: string) => void) | undefined;
   /** After each step, once it is durable. */
-  onStep?: (step: ArchiveStep) => void;
+  onStep?: ((step: ArchiveStep) => void) | undefined;
   /** For tests. */
-  fileSystem?: ArchiveFileSystem;
-  limits?: Partial<ArchiveLimits>;
+  fileSystem?: ArchiveFileSystem | undefined;
+  limits?: Partial<ArchiveLimits> | undefined;
 }
 
 export type ArchiveStep =
@@ -70,21 +69,23 @@ export interface ArchiveReport {
   costMicrodollars: bigint;
   longestTransactionMs: number;
   durationMs: number;
+  /** Days that were left, oldest first, and why; the others were archived (I12). */
+  failures: PeriodFailure[];
 }
 
 /** Why a day cannot be archived yet. */
 export type BlockerKind =
   | 'unproven'
+  | 'drift'
   | 'unpriced'
   | 'prices_later_usage'
-  | 'request_in_flight'
-  | 'pending';
+  | 'request_in_flight';
 
 export interface Blocker {
   kind: BlockerKind;
   /** UTC day. */
   day: string;
-  /** Rows; 0 for `unproven`. */
+  /** Rows; 0 for `unproven` and `drift`. */
   rows: number;
 }
 
@@ -100,7 +101,10 @@ export interface ArchivePlan {
   until: string;
   /** The horizon that the archive would set, ISO 8601. */
   horizon: string;
-  /** Days to do, oldest first: not archived, or with raw rows. */
+  /** Days to do, oldest first: not archived, or with raw rows, and nothing is in the way. */
   days: PlannedDay[];
+  /** Days that would be left while the others are archived. */
+  left: Blocker[];
+  /** What keeps every day from being archived. */
   blockers: Blocker[];
 }

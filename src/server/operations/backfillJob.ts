@@ -1,10 +1,6 @@
 import { LedgerError } from '../../errors.js';
-import {
-  type BackfillProgress,
-  type BackfillReport,
-  planBackfill,
-  runBackfill,
-} from '../../rollup/backfill.js';
+import { planBackfill, runBackfill } from '../../rollup/backfill.js';
+import type { BackfillProgress, BackfillReport } from '../../rollup/backfillTypes.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { toErrorBody } from '../errors.js';
 

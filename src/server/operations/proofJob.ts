@@ -1,5 +1,5 @@
 import { LedgerError } from '../../errors.js';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger } from '../../money.js';
 import { repairRollup } from '../../rollup/repair.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
@@ -21,7 +21,7 @@ export interface ProofResult {
   keys: number;
   driftKeys: number;
   /** Sum of absolute drift, microdollars. */
-  driftMicrodollars: number;
+  driftMicrodollars: number | string;
   findings: Drift[];
 }
 
@@ -129,7 +129,7 @@ function toResult(report: VerifyReport): ProofResult {
     rows: report.rows,
     keys: report.keys,
     driftKeys: report.driftKeys,
-    driftMicrodollars: toSafeInteger(report.driftMicrodollars),
+    driftMicrodollars: toJsonInteger(report.driftMicrodollars),
     findings: report.drifts.slice(0, MAX_FINDINGS),
   };
 }

@@ -17,7 +17,8 @@ export function currentBalanceStatement(kiloUserId: string): Statement {
 select null::uuid as organization_id,
   null::text as name,
   null::text as role,
-  microdollar_user_balance(u.id) as microdollars_used,
+  (select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = u.id)
+    as microdollars_used,
   u.total_microdollars_acquired
 from kilocode_users as u
 where u.id = $1::text
@@ -25,7 +26,7 @@ union all
 select o.id,
   o.name,
   m.role,
-  microdollar_organization_balance(o.id),
+  (select b.microdollars_used from organization_balances as b where b.organization_id = o.id),
   o.total_microdollars_acquired
 from organization_memberships as m
 join organizations as o on o.id = m.organization_id

@@ -1,4 +1,5 @@
 import type { Statement } from '../../db/statement.js';
+import { isOpenUnpriced } from '../../schema/unpricedUsage.js';
 
 export interface UnpricedRow {
   id: string;
@@ -27,11 +28,7 @@ export function unpricedUsageStatement(limit: number): Statement {
 with unpriced as materialized (
   select m.id, m.created_at
   from microdollar_usage_metadata as m
-  where m.unpriced
-    and not exists (
-      select from microdollar_usage_metadata as a
-      where a.adjusts_usage_id = m.id
-    )
+  where ${isOpenUnpriced('m')}
   order by m.created_at desc
   limit ${MAX_UNPRICED}
 )

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { unknownUser } from '../../accounts/fields.js';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
 import { readRows } from '../queries/rows.js';
@@ -47,8 +47,8 @@ function toBalance(row: BalanceRow) {
   const used = BigInt(row.microdollars_used);
   const acquired = BigInt(row.total_microdollars_acquired);
   return {
-    microdollars_used: toSafeInteger(used),
-    total_microdollars_acquired: toSafeInteger(acquired),
-    remaining_microdollars: toSafeInteger(acquired - used),
+    microdollars_used: toJsonInteger(used),
+    total_microdollars_acquired: toJsonInteger(acquired),
+    remaining_microdollars: toJsonInteger(acquired - used),
   };
 }

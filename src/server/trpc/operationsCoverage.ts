@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { type CoverageRow, coverageStatement } from '../../rollup/coverage.sql.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { type CoverageRangeRow, coverageRangeStatement } from '../queries/coverageRange.sql.js';
@@ -46,9 +46,9 @@ export const readCoverage = procedureFor('admin')
         state: row.state,
         rawRows: row.raw_rows === null ? null : toSafeInteger(row.raw_rows),
         rawCostMicrodollars:
-          row.raw_cost_microdollars === null ? null : toSafeInteger(row.raw_cost_microdollars),
+          row.raw_cost_microdollars === null ? null : toJsonInteger(row.raw_cost_microdollars),
         driftKeys: row.drift_keys,
-        driftMicrodollars: toSafeInteger(row.drift_microdollars),
+        driftMicrodollars: toJsonInteger(row.drift_microdollars),
         builtAt: row.built_at,
         verifiedAt: row.verified_at,
       })),

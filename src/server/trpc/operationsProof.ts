@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger } from '../../money.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import {
   type DriftingDayRow,
@@ -35,7 +35,7 @@ export const readDrift = procedureFor('admin')
       days: days.map((row) => ({
         day: row.period,
         driftKeys: row.drift_keys,
-        driftMicrodollars: toSafeInteger(row.drift_microdollars),
+        driftMicrodollars: toJsonInteger(row.drift_microdollars),
       })),
       job: ctx.operations.proof.state,
       repairs: repairs.map((row) => ({
@@ -44,8 +44,8 @@ export const readDrift = procedureFor('admin')
         kiloUserId: row.kilo_user_id,
         organizationId: row.organization_id,
         day: row.period,
-        beforeMicrodollars: toSafeInteger(row.before_microdollars),
-        afterMicrodollars: toSafeInteger(row.after_microdollars),
+        beforeMicrodollars: toJsonInteger(row.before_microdollars),
+        afterMicrodollars: toJsonInteger(row.after_microdollars),
         cause: row.cause,
         repairedAt: row.repaired_at,
       })),

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type RecentRow, recentUsageStatement } from '../queries/recentUsage.sql.js';
 import { readRows } from '../queries/rows.js';
@@ -60,7 +60,7 @@ export const readRecent = procedureFor('usage:read')
 export function toRecentRequest(row: RecentRow) {
   return {
     ...row,
-    cost: toSafeInteger(row.cost),
+    cost: toJsonInteger(row.cost),
     input_tokens: toSafeInteger(row.input_tokens),
     output_tokens: toSafeInteger(row.output_tokens),
     cache_write_tokens: toSafeInteger(row.cache_write_tokens),
@@ -88,7 +88,7 @@ export const readByModel = procedureFor('usage:read')
     );
     return rows.map((row) => ({
       model: row.model,
-      cost: toSafeInteger(row.cost),
+      cost: toJsonInteger(row.cost),
       requests: toSafeInteger(row.requests),
       input_tokens: toSafeInteger(row.input_tokens),
       output_tokens: toSafeInteger(row.output_tokens),

@@ -1,9 +1,9 @@
 import { Button, Tooltip, TooltipTrigger } from 'react-aria-components';
-import { formatCents, formatExact } from '../amounts.js';
+import { formatCents, formatExact, type Microdollars } from '../amounts.js';
 import { useExactAmounts } from '../exactAmounts.js';
 
 /** USD with two decimals; to the microdollar on hover, and everywhere by the header's switch. */
-export function Amount({ microdollars }: { microdollars: number | bigint }) {
+export function Amount({ microdollars }: { microdollars: Microdollars }) {
   const { isExact } = useExactAmounts();
   const exact = formatExact(microdollars);
   return (
@@ -14,7 +14,7 @@ export function Amount({ microdollars }: { microdollars: number | bigint }) {
 }
 
 /** The same for a figure that stands alone: on hover and on focus. */
-export function FocusableAmount({ microdollars }: { microdollars: number | bigint }) {
+export function FocusableAmount({ microdollars }: { microdollars: Microdollars }) {
   const { isExact } = useExactAmounts();
   const exact = formatExact(microdollars);
   return (

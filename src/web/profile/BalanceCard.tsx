@@ -6,7 +6,7 @@ type Balance = Outputs['profile']['account']['balance'];
 
 /** What is left, of the user and of their organizations. */
 export function BalanceCard({ balance }: { balance: Balance }) {
-  const isOverdrawn = balance.remaining_microdollars < 0;
+  const isOverdrawn = BigInt(balance.remaining_microdollars) < 0n;
   return (
     <Card title="Balance" note="Exact at this instant">
       <p className={isOverdrawn ? 'figure overdrawn' : 'figure'}>

@@ -1,4 +1,4 @@
-import { formatCount } from '../amounts.js';
+import { formatCount, type Microdollars } from '../amounts.js';
 import type { Outputs } from '../api.js';
 import { Amount } from '../components/Amount.js';
 import { Card } from '../components/Card.js';
@@ -77,8 +77,8 @@ function RequestTable({ account }: { account: Account }) {
   );
 }
 
-function Status({ cost, hasError }: { cost: number; hasError: boolean }) {
+function Status({ cost, hasError }: { cost: Microdollars; hasError: boolean }) {
   if (hasError) return <span className="chip danger">Error</span>;
-  if (cost < 0) return <span className="chip warning">Refund</span>;
+  if (BigInt(cost) < 0n) return <span className="chip warning">Refund</span>;
   return <span className="chip ok">OK</span>;
 }

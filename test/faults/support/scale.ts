@@ -1,3 +1,5 @@
+import { type Random, createRandom as seededRandom } from '../../support/random.js';
+
 /** Random kills of the whole suite: a few in `npm test`, 200 in `npm run test:faults`. */
 export const KILLS = Number(process.env.FAULT_KILLS ?? 8);
 /** The long form: more rounds of everything, not only of kills. */
@@ -5,27 +7,9 @@ export const IS_LONG = KILLS >= 100;
 /** Of the whole run; printed with every failure, so that its choices can be made again. */
 export const SEED = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000_007);
 
-export interface Random {
-  /** In [0, 1). */
-  next(): number;
-  /** In [from, until). */
-  between(from: number, until: number): number;
-  pick<T>(choices: readonly T[]): T;
-}
+export type { Random } from '../../support/random.js';
 
-/** Mulberry32: small, and the same everywhere. */
+/** Its choices are those of this run's seed. */
 export function createRandom(stream: string): Random {
-  let state = SEED;
-  for (const letter of stream) state = Math.imul(state ^ letter.charCodeAt(0), 0x01000193);
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  return {
-    next,
-    between: (from, until) => from + Math.floor(next() * (until - from)),
-    pick: (choices) => choices[Math.floor(next() * choices.length)] as (typeof choices)[number],
-  };
+  return seededRandom(SEED, stream);
 }

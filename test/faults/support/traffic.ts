@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { onTestFinished } from 'vitest';
 import { LedgerError } from '../../../src/errors.js';
 import { setExaAllowance } from '../../support/exaAllowance.js';
 import {
@@ -86,13 +87,14 @@ export function drawEvent({ random, accounts, exa = false }: Draw): SentEvent {
 
 export function startTraffic(options: TrafficOptions): Traffic {
   let isStopped = false;
+  const isOver = watchTestEnd();
   const client = async () => {
-    while (!isStopped) {
+    while (!isStopped && !isOver()) {
       const count = options.random.between(1, (options.maxBatch ?? 1) + 1);
       const events = Array.from({ length: count }, () => drawEvent(options));
-      const answered = await sendUntilAnswered(options, events);
+      const answered = await sendUntilAnswered(options, isOver, events);
       const again = answered.filter(() => options.random.next() < REPEAT_SHARE);
-      if (again.length > 0) await sendUntilAnswered(options, again, true);
+      if (again.length > 0) await sendUntilAnswered(options, isOver, again, true);
       await sleep(options.random.between(0, 8));
     }
   };
@@ -110,13 +112,14 @@ export function startTraffic(options: TrafficOptions): Traffic {
 /** Sends the same events until each is answered or refused for good. @returns the answered */
 async function sendUntilAnswered(
   { book, random, send }: TrafficOptions,
+  isOver: () => boolean,
   events: readonly SentEvent[],
   isRepeat = false,
 ): Promise<SentEvent[]> {
   for (const event of events) book.send(event);
   const answered: SentEvent[] = [];
   let open = [...events];
-  for (let attempt = 0; open.length > 0; attempt++) {
+  for (let attempt = 0; open.length > 0 && !isOver(); attempt++) {
     const outcomes = await send(open).catch((error: Error) => open.map(() => error));
     const failed: SentEvent[] = [];
     open.forEach((event, index) => {
@@ -141,5 +144,16 @@ function isWorthRetrying(error: Error): boolean {
 /** The ledger answers again, so that the next fault finds writes in flight. */
 export async function untilMoreAnswers(book: ClientBook, count = 20): Promise<void> {
   const before = book.acknowledged;
-  while (book.acknowledged < before + count && book.problems.length === 0) await sleep(10);
+  const isOver = watchTestEnd();
+  const isDone = () => book.acknowledged >= before + count || book.problems.length > 0;
+  while (!isDone() && !isOver()) await sleep(10);
+}
+
+/** A test that fails or runs out of time leaves nobody behind who sends for ever. */
+function watchTestEnd(): () => boolean {
+  let isOver = false;
+  onTestFinished(() => {
+    isOver = true;
+  });
+  return () => isOver;
 }

@@ -32,7 +32,7 @@ export async function rebuildProveAndSeal(program: Program): Promise<void> {
   try {
     expect((await verifyRollup(range)).drifts).toEqual([]);
     const ledger = world.writers[0];
-    await archiveUsage({ url, until: SEALED_UNTIL, directory, fold: async () => ledger?.fold() });
+    await archiveUsage({ url, until: SEALED_UNTIL, directory });
     await compareReports(program);
     expect((await verifyRollup(range)).drifts).toEqual([]);
     const { rows } = await pool.query<{ left: number }>(

@@ -6,11 +6,13 @@ import {
   meteredFetch,
   UsageRecordingError,
 } from '../../../src/gateway/sdk/index.js';
+import { ANSWERS, findAnswer } from '../../support/answers/index.js';
 import { type ReplayUpstream, startReplayUpstream } from '../../support/replayUpstream.js';
 import { RecordingLedger } from './recordingLedger.js';
-import { call, collect, messages, openClients, recordings, tokensOf, user } from './sdkCalls.js';
+import { call, collect, messages, openClients, promptAtStart, tokensOf, user } from './sdkCalls.js';
 
 /** Every call of the official clients, by the `fetch` that they are given. */
+const text = findAnswer('openai-chat', 'text', true);
 let upstream: ReplayUpstream;
 let openai: OpenAI;
 let anthropic: Anthropic;
@@ -34,37 +36,43 @@ describe('meteredFetch', () => {
     };
   };
 
-  it.each(recordings)('%s: the same answer, and its tokens recorded', async (_name, recording) => {
-    const plain = await collect(await call(recording, { openai, anthropic }));
-    const answer = await collect(await call(recording, metered()));
-    expect(JSON.stringify(answer)).toBe(JSON.stringify(plain));
-    expect(ledger.events).toHaveLength(1);
-    expect(ledger.last).toMatchObject(tokensOf(recording));
-  });
+  it.each(ANSWERS)(
+    '$api $name, streamed $streamed: the same answer, and its tokens recorded',
+    async (given) => {
+      const plain = await collect(await call(given, { openai, anthropic }));
+      const answer = await collect(await call(given, metered()));
+      expect(JSON.stringify(answer)).toBe(JSON.stringify(plain));
+      expect(ledger.events).toHaveLength(1);
+      expect(ledger.last).toMatchObject(tokensOf(given));
+    },
+  );
 
   it('asks a chat stream for its usage and hides the chunk', async () => {
-    const request = { model: 'replay:openai-text', messages, stream: true as const };
+    const request = { model: 'replay:text', messages, stream: true as const };
     const plain = await collect(await openai.chat.completions.create(request));
     const answer = await collect(await metered().openai.chat.completions.create(request));
     const choices = (chunks: unknown) =>
       (chunks as { choices: unknown }[]).map((chunk) => chunk.choices);
     expect(choices(answer)).toEqual(choices(plain));
-    expect(ledger.last).toMatchObject({ output_tokens: 300, metadata: { estimated: null } });
+    expect(ledger.last).toMatchObject({
+      output_tokens: text.usage.outputTokens,
+      metadata: { estimated: null },
+    });
   });
 
   it("records the SDKs' own helpers, each call of them", async () => {
     const clients = metered();
     const final = await clients.anthropic.messages
-      .stream({ model: 'replay:anthropic-json-tool.1', messages, max_tokens: 9 })
+      .stream({ model: 'replay:tools', messages, max_tokens: 9 })
       .finalMessage();
     expect(ledger.last).toMatchObject({ output_tokens: final.usage.output_tokens });
     const chat = await clients.openai.chat.completions
-      .stream({ model: 'replay:openai-text', messages })
+      .stream({ model: 'replay:text', messages })
       .finalChatCompletion();
     expect(chat.choices[0]?.finish_reason).toBe('stop');
-    expect(ledger.last).toMatchObject({ output_tokens: 300 });
+    expect(ledger.last).toMatchObject({ output_tokens: text.usage.outputTokens });
     const response = await clients.openai.responses
-      .stream({ model: 'replay:openai-local-shell-tool.1', input: 'Hi' })
+      .stream({ model: 'replay:local-shell', input: 'Hi' })
       .finalResponse();
     expect(ledger.last).toMatchObject({ input_tokens: response.usage?.input_tokens });
     expect(ledger.events).toHaveLength(3);
@@ -72,14 +80,17 @@ describe('meteredFetch', () => {
 
   it('records an aborted stream once, with what was seen', async () => {
     const stream = await metered().anthropic.messages.create({
-      model: 'replay:anthropic-code-execution-20250825.2?chunkBytes=2000&delayMs=2',
+      model: 'replay:code-execution?chunkBytes=2000&delayMs=2',
       messages,
       max_tokens: 9,
       stream: true,
     });
     for await (const event of stream) if (event.type === 'content_block_delta') break;
     await expect.poll(() => ledger.events.length).toBe(1);
-    expect(ledger.last).toMatchObject({ input_tokens: 2_273, metadata: { cancelled: true } });
+    expect(ledger.last).toMatchObject({
+      input_tokens: promptAtStart('code-execution'),
+      metadata: { cancelled: true },
+    });
   });
 
   it('records refusals, and each attempt of a retry', async () => {
@@ -103,10 +114,10 @@ describe('meteredFetch', () => {
   it('fails the answer whose usage cannot be recorded', async () => {
     ledger.isAway = true;
     const { openai: client } = metered();
-    const whole = client.chat.completions.create({ model: 'replay:openai-text', messages });
+    const whole = client.chat.completions.create({ model: 'replay:text', messages });
     await expect(whole).rejects.toThrow();
     const stream = await client.chat.completions.create({
-      model: 'replay:openai-text',
+      model: 'replay:text',
       messages,
       stream: true,
     });

@@ -121,13 +121,11 @@ describe('multipliers', () => {
     });
   });
 
-  it('apply to reported cost; rounded once, at the end', () => {
-    expect(cost(pricer, {}, { model: 'x', costUsd: '0.0000014' })).toMatchObject({
-      costMicrodollars: 1,
-      marketCostMicrodollars: 1,
+  it('correct computed prices alone: what the provider reports is what it bills', () => {
+    expect(cost(pricer, {}, { costUsd: '0.000425' })).toMatchObject({
+      costMicrodollars: 425,
+      source: 'upstream',
     });
-    // 1.4 x 1.05 x 1.1 = 1.617; a price rounded first would stay 1.
-    expect(cost(pricer, {}, { costUsd: '0.0000014' })).toMatchObject({ costMicrodollars: 2 });
   });
 
   it('make nothing of an unknown price', () => {

@@ -9,7 +9,6 @@ import {
   priceIntent,
 } from '../../../src/gateway/prices/index.js';
 import { createUsageReader } from '../../../src/gateway/processUsage/index.js';
-import { findRecording, frameRecording } from '../../support/wireRecordings.js';
 
 const AT = new Date('2026-11-22T12:34:56Z');
 const pricer = createPricer();
@@ -113,12 +112,14 @@ describe('list prices', () => {
     expect(pricer.price({ ...reading, webSearches: 2 }, context({ format }))).toMatchObject({
       costMicrodollars: 20_000,
     });
-    const recording = findRecording('anthropic-messages', 'anthropic-advisor-20260301.1', false);
+    const own = { type: 'message', input_tokens: 2_000, output_tokens: 3_000 };
+    const advisor = { type: 'advisor_message', input_tokens: 1_100, output_tokens: 700 };
+    const usage = { ...own, iterations: [own, { ...advisor, model: 'claude-opus-4-6' }] };
     const reader = createUsageReader(format, { streamed: false });
-    if (recording !== null) reader.push(frameRecording(recording));
-    // 2,414 x 3 + 3,200 x 15 of the model, 2,728 x 5 + 874 x 25 of its advisor.
+    reader.push(Buffer.from(JSON.stringify({ model: 'claude-sonnet-4-6', content: [], usage })));
+    // 2,000 x 3 + 3,000 x 15 of the model, 1,100 x 5 + 700 x 25 of its advisor.
     expect(pricer.price(reader.end(), context({ format }))).toMatchObject({
-      costMicrodollars: 55_242 + 35_490,
+      costMicrodollars: 51_000 + 23_000,
     });
   });
 

@@ -1,7 +1,6 @@
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
-import { readRecordedUsage } from '../../support/recordedUsage.js';
-import { listRecordings, type Recording } from '../../support/wireRecordings.js';
+import { type Answer, findAnswer } from '../../support/answers/index.js';
 
 /** The official clients, calling a provider directly. */
 export interface Clients {
@@ -11,9 +10,6 @@ export interface Clients {
 
 export const user = { kilo_user_id: 'a user' };
 export const messages = [{ role: 'user' as const, content: 'Hello there' }];
-export const recordings = listRecordings().map(
-  (each) => [`${each.api}/${each.name}`, each] as const,
-);
 
 export function openClients(url: string): Clients {
   return {
@@ -22,15 +18,15 @@ export function openClients(url: string): Clients {
   };
 }
 
-/** A call that is answered with the recording. */
-export function call(recording: Recording, clients: Clients): PromiseLike<unknown> {
-  const params = paramsOf(recording) as never;
-  if (recording.api === 'openai-chat') return clients.openai.chat.completions.create(params);
-  if (recording.api === 'openai-responses') return clients.openai.responses.create(params);
+/** A call that gets the answer. */
+export function call(answer: Answer, clients: Clients): PromiseLike<unknown> {
+  const params = paramsOf(answer) as never;
+  if (answer.api === 'openai-chat') return clients.openai.chat.completions.create(params);
+  if (answer.api === 'openai-responses') return clients.openai.responses.create(params);
   return clients.anthropic.messages.create(params);
 }
 
-function paramsOf({ api, name, streamed }: Recording): object {
+function paramsOf({ api, name, streamed }: Answer): object {
   const model = `replay:${name}`;
   if (api === 'openai-responses') return { model, input: 'Hello there', stream: streamed };
   const params = { model, messages, stream: streamed };
@@ -39,15 +35,20 @@ function paramsOf({ api, name, streamed }: Recording): object {
 }
 
 /** A whole answer, or every item of a stream. */
-export async function collect(answer: unknown): Promise<unknown> {
-  if (!(Symbol.asyncIterator in (answer as object))) return answer;
+export async function collect(made: unknown): Promise<unknown> {
+  if (!(Symbol.asyncIterator in (made as object))) return made;
   const items: unknown[] = [];
-  for await (const item of answer as AsyncIterable<unknown>) items.push(item);
+  for await (const item of made as AsyncIterable<unknown>) items.push(item);
   return items;
 }
 
-export function tokensOf(recording: Recording) {
-  const usage = readRecordedUsage(recording);
+/** Prompt tokens that the beginning of a message's stream tells. */
+export function promptAtStart(name: string): number {
+  const [start = ''] = findAnswer('anthropic-messages', name, true).payloads;
+  return JSON.parse(start).message.usage.input_tokens;
+}
+
+export function tokensOf({ usage }: Answer) {
   return {
     input_tokens: usage.inputTokens,
     output_tokens: usage.outputTokens,

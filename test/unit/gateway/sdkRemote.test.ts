@@ -9,7 +9,12 @@ let server: Server;
 let url: string;
 /** What the server answers, in order; the last one again and again. */
 let answers: (readonly [status: number, body: unknown] | 'cut')[];
-let requests: { authorization: string | undefined; path: string | undefined; ids: string[] }[];
+let requests: {
+  authorization: string | undefined;
+  path: string | undefined;
+  ids: string[];
+  times: (string | null)[];
+}[];
 
 const RESULT = { id: 'x', created_at: 'y', status: 'recorded', new_microdollars_used: 1 };
 const RECORDED = [200, { results: [RESULT] }] as const;
@@ -23,6 +28,7 @@ beforeAll(async () => {
       authorization: request.headers.authorization,
       path: request.url,
       ids: events.map((event: { id: string }) => event.id),
+      times: events.map((event: { created_at: string | null }) => event.created_at),
     });
     const answer = answers.length > 1 ? answers.shift() : answers[0];
     if (answer === undefined || answer === 'cut') return void request.socket.destroy();
@@ -63,6 +69,16 @@ describe('recording at a server', () => {
     await record();
     expect(requests).toHaveLength(4);
     expect(new Set(requests.flatMap(({ ids }) => ids)).size).toBe(1);
+  });
+
+  it("leaves the time to a server whose clock is not its own, where that refuses the event's", async () => {
+    const error = { code: 'invalid_event', message: 'm', details: { field: 'created_at' } };
+    answers = [[200, { results: [{ status: 'rejected', error }] }], RECORDED];
+    await record();
+    expect(requests.map(({ times }) => times)).toEqual([[expect.any(String)], [null]]);
+    expect(new Set(requests.flatMap(({ ids }) => ids)).size).toBe(1);
+    answers = [[200, { results: [{ status: 'rejected', error }] }]];
+    await expect(record()).rejects.toThrow(UsageRecordingError);
   });
 
   it.each([

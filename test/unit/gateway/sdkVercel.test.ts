@@ -8,9 +8,8 @@ import {
   UsageRecordingError,
   usageMiddleware,
 } from '../../../src/gateway/sdk/index.js';
-import { readRecordedUsage } from '../../support/recordedUsage.js';
+import { findAnswer, type WireApi } from '../../support/answers/index.js';
 import { type ReplayUpstream, startReplayUpstream } from '../../support/replayUpstream.js';
-import { findRecording, type WireApi } from '../../support/wireRecordings.js';
 import { RecordingLedger } from './recordingLedger.js';
 
 /** The Vercel AI SDK with its own providers, recorded by the middleware. */
@@ -18,7 +17,7 @@ let upstream: ReplayUpstream;
 let ledger: RecordingLedger;
 
 beforeAll(async () => {
-  // It warns that the recordings' names are no models that it knows.
+  // It warns that the answers' names are no models that it knows.
   Object.assign(globalThis, { AI_SDK_LOG_WARNINGS: false });
   upstream = await startReplayUpstream();
 });
@@ -40,11 +39,11 @@ function modelOf(api: WireApi, id: string, more: Partial<UsageOptions> = {}) {
 }
 
 const CASES: [api: WireApi, streamed: string, whole: string][] = [
-  ['openai-chat', 'openai-text', 'openai-text'],
-  ['openai-responses', 'openai-web-search-tool.1', 'openai-phase.1'],
-  ['openai-responses', 'openai-file-search-tool.1', 'openai-mcp-tool-approval.4'],
-  ['anthropic-messages', 'anthropic-text', 'anthropic-claude-opus-5-reasoning-high.1'],
-  ['anthropic-messages', 'anthropic-web-fetch-tool.1', 'anthropic-advisor-20260301.1'],
+  ['openai-chat', 'text', 'text'],
+  ['openai-responses', 'web-search', 'phases'],
+  ['openai-responses', 'file-search', 'mcp-approved'],
+  ['anthropic-messages', 'text', 'thinking'],
+  ['anthropic-messages', 'web-fetch', 'advisor'],
 ];
 
 describe('usageMiddleware', () => {
@@ -70,7 +69,7 @@ describe('usageMiddleware', () => {
   });
 
   it('passes raw parts to those who ask for them', async () => {
-    const model = modelOf('openai-chat', 'replay:openai-text');
+    const model = modelOf('openai-chat', 'replay:text');
     const result = streamText({ model, prompt: 'Hi', includeRawChunks: true });
     const types = new Set<string>();
     for await (const part of result.fullStream) types.add(part.type);
@@ -78,7 +77,7 @@ describe('usageMiddleware', () => {
   });
 
   it('records each step of a tool loop', async () => {
-    const model = modelOf('anthropic-messages', 'replay:anthropic-tool-no-args');
+    const model = modelOf('anthropic-messages', 'replay:tool-no-input');
     const update = tool({
       inputSchema: jsonSchema<object>({ type: 'object', properties: {} }),
       execute: async () => 'done',
@@ -86,7 +85,7 @@ describe('usageMiddleware', () => {
     await generateText({
       model,
       prompt: 'Hi',
-      tools: { updateIssueList: update },
+      tools: { test: update },
       stopWhen: stepCountIs(3),
     });
     expect(ledger.events).toHaveLength(3);
@@ -107,7 +106,7 @@ describe('usageMiddleware', () => {
 
   it('records an aborted stream as cancelled', async () => {
     const controller = new AbortController();
-    const model = modelOf('openai-chat', 'replay:openai-text?chunkBytes=900&delayMs=2');
+    const model = modelOf('openai-chat', 'replay:long-text?chunkBytes=900&delayMs=2');
     const result = streamText({
       model,
       prompt: 'Hi',
@@ -153,9 +152,32 @@ describe('usageMiddleware', () => {
     expect(ledger.last.cost).toBeGreaterThan(0);
   });
 
+  it.each([
+    ['a gateway', { gateway: { cost: '0.0045' } }],
+    ['a router', { openrouter: { usage: { cost: 0.0045 } } }],
+  ])('takes the cost that %s reports beside the totals', async (_name, providerMetadata) => {
+    const base = new MockLanguageModelV3({
+      provider: 'gateway',
+      modelId: 'mystery',
+      doGenerate: async () => ({
+        content: [{ type: 'text', text: 'Hi' }],
+        finishReason: { unified: 'stop' as const, raw: 'stop' },
+        usage: {
+          inputTokens: { total: 100, noCache: 100, cacheRead: 0, cacheWrite: 0 },
+          outputTokens: { total: 20, text: 20, reasoning: 0 },
+        },
+        warnings: [],
+        providerMetadata,
+      }),
+    });
+    const middleware = usageMiddleware(ledger, { kilo_user_id: 'a user' });
+    await generateText({ model: wrapLanguageModel({ model: base, middleware }), prompt: 'Hi' });
+    expect(ledger.last).toMatchObject({ cost: 4_500, metadata: { reported_cost: 4_500 } });
+  });
+
   it('surfaces usage that cannot be recorded', async () => {
     ledger.isAway = true;
-    const model = modelOf('openai-chat', 'replay:openai-text');
+    const model = modelOf('openai-chat', 'replay:text');
     await expect(generateText({ model, prompt: 'Hi', maxRetries: 0 })).rejects.toThrow(
       UsageRecordingError,
     );
@@ -169,16 +191,14 @@ describe('usageMiddleware', () => {
     expect(errors.some((error) => error instanceof UsageRecordingError)).toBe(true);
     const told: unknown[] = [];
     const onRecordingError = (error: UsageRecordingError) => void told.push(error);
-    const lenient = modelOf('openai-chat', 'replay:openai-text', { onRecordingError });
+    const lenient = modelOf('openai-chat', 'replay:text', { onRecordingError });
     expect((await generateText({ model: lenient, prompt: 'Hi' })).text).not.toBe('');
     expect(told).toHaveLength(1);
   });
 });
 
 function expectedOf(api: WireApi, name: string, streamed: boolean) {
-  const recording = findRecording(api, name, streamed);
-  if (recording === null) throw new Error(`no recording ${name}`);
-  const usage = readRecordedUsage(recording);
+  const { usage } = findAnswer(api, name, streamed);
   return {
     input_tokens: usage.inputTokens,
     output_tokens: usage.outputTokens,

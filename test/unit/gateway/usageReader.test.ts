@@ -6,7 +6,7 @@ import {
 } from '../../../src/gateway/processUsage/index.js';
 import { readBytes } from './readBytes.js';
 
-/** What recordings do not show: other providers, errors, usage that is missing. */
+/** What whole answers do not show: other providers, errors, usage that is missing. */
 describe('OpenAI chat and compatible providers', () => {
   it('reads cost, provider and cache counts of OpenRouter, the cost as it was sent', () => {
     const reading = readStream('openai-chat', [

@@ -6,11 +6,13 @@ import {
   type WithUsageOptions,
   withUsage,
 } from '../../../src/gateway/sdk/index.js';
+import { ANSWERS, findAnswer } from '../../support/answers/index.js';
 import { type ReplayUpstream, startReplayUpstream } from '../../support/replayUpstream.js';
 import { RecordingLedger } from './recordingLedger.js';
-import { call, collect, messages, openClients, recordings, tokensOf, user } from './sdkCalls.js';
+import { call, collect, messages, openClients, promptAtStart, tokensOf, user } from './sdkCalls.js';
 
 /** Calls of the official clients, one by one. */
+const text = findAnswer('openai-chat', 'text', false);
 let upstream: ReplayUpstream;
 let openai: OpenAI;
 let anthropic: Anthropic;
@@ -29,32 +31,39 @@ const record = <T>(made: () => PromiseLike<T>, more: Partial<WithUsageOptions> =
   withUsage(ledger, { ...user, ...more }, made);
 
 describe('withUsage', () => {
-  it.each(recordings)('%s: the same answer, and its tokens recorded', async (_name, recording) => {
-    const plain = await collect(await call(recording, { openai, anthropic }));
-    const metered = await collect(await record(() => call(recording, { openai, anthropic })));
-    expect(JSON.stringify(metered)).toBe(JSON.stringify(plain));
-    expect(ledger.events).toHaveLength(1);
-    expect(ledger.last).toMatchObject(tokensOf(recording));
-    expect(ledger.last.metadata).toMatchObject({
-      api_kind: recording.api.replace('-', '_'),
-      streamed: recording.streamed,
-      estimated: null,
-    });
-  });
+  it.each(ANSWERS)(
+    '$api $name, streamed $streamed: the same answer, and its tokens recorded',
+    async (given) => {
+      const plain = await collect(await call(given, { openai, anthropic }));
+      const metered = await collect(await record(() => call(given, { openai, anthropic })));
+      expect(JSON.stringify(metered)).toBe(JSON.stringify(plain));
+      expect(ledger.events).toHaveLength(1);
+      expect(ledger.last).toMatchObject(tokensOf(given));
+      expect(ledger.last.metadata).toMatchObject({
+        api_kind: given.api.replace('-', '_'),
+        streamed: given.streamed,
+        estimated: null,
+      });
+    },
+  );
 
   it('prices at list prices, at the time of the call', async () => {
     await record(() =>
-      openai.chat.completions.create({ model: 'replay:openai-text', messages, stream: false }),
+      openai.chat.completions.create({ model: 'replay:text', messages, stream: false }),
     );
-    // 16 x 0.1 + 363 x 0.4 microdollars.
-    expect(ledger.last).toMatchObject({ cost: 147, metadata: { price_source: 'genai-prices' } });
+    // 0.1 and 0.4 microdollars a token.
+    const { inputTokens, outputTokens } = text.usage;
+    expect(ledger.last).toMatchObject({
+      cost: Math.round((inputTokens + outputTokens * 4) / 10),
+      metadata: { price_source: 'genai-prices' },
+    });
     expect(Date.parse(String(ledger.last.created_at))).toBeLessThanOrEqual(Date.now());
   });
 
   it('takes the id, the payer and metadata of the caller', async () => {
     const id = '6c8f1a0e-54a5-4b2a-9d0b-0a8f2f3d9c11';
     const organization_id = '7d3f1c52-1b9e-4a53-8f0e-3f6f0a5f4b11';
-    const request = { model: 'replay:openai-text', messages };
+    const request = { model: 'replay:text', messages };
     await record(() => openai.chat.completions.create(request), {
       id,
       organization_id,
@@ -72,16 +81,14 @@ describe('withUsage', () => {
 
   it('reads through withResponse()', async () => {
     const { data, response } = await record(() =>
-      anthropic.messages
-        .create({ model: 'replay:anthropic-text', messages, max_tokens: 9 })
-        .withResponse(),
+      anthropic.messages.create({ model: 'replay:text', messages, max_tokens: 9 }).withResponse(),
     );
     expect(response.status).toBe(200);
     expect(ledger.last).toMatchObject({ output_tokens: data.usage.output_tokens });
   });
 
   it('estimates a chat stream that was not asked for usage, and says so', async () => {
-    const request = { model: 'replay:openai-text', messages, stream: true as const };
+    const request = { model: 'replay:text', messages, stream: true as const };
     const stream = await record(() => openai.chat.completions.create(request), { request });
     await collect(stream);
     expect(ledger.last.metadata).toMatchObject({ estimated: 'missing_usage' });
@@ -93,7 +100,7 @@ describe('withUsage', () => {
     const aborted = upstream.aborted;
     const stream = await record(() =>
       anthropic.messages.create({
-        model: 'replay:anthropic-code-execution-20250825.2?chunkBytes=2000&delayMs=2',
+        model: 'replay:code-execution?chunkBytes=2000&delayMs=2',
         messages,
         max_tokens: 9,
         stream: true,
@@ -101,7 +108,7 @@ describe('withUsage', () => {
     );
     for await (const event of stream) if (event.type === 'content_block_delta') break;
     expect(ledger.last).toMatchObject({
-      input_tokens: 2_273,
+      input_tokens: promptAtStart('code-execution'),
       has_error: false,
       metadata: { cancelled: true, estimated: 'partial_usage' },
     });
@@ -111,7 +118,7 @@ describe('withUsage', () => {
   it('records a stream that is aborted', async () => {
     const stream = await record(() =>
       openai.responses.create({
-        model: 'replay:openai-mcp-tool.1?chunkBytes=3000&delayMs=2',
+        model: 'replay:mcp?chunkBytes=3000&delayMs=2',
         input: 'Hi',
         stream: true,
       }),
@@ -125,7 +132,7 @@ describe('withUsage', () => {
   it('records a stream that breaks off, and throws its error on', async () => {
     const stream = await record(() =>
       openai.responses.create({
-        model: 'replay:openai-mcp-tool.1?dieAfterBytes=60000',
+        model: 'replay:mcp?dieAfterBytes=60000',
         input: 'Hi',
         stream: true,
       }),
@@ -155,7 +162,7 @@ describe('withUsage', () => {
     const controller = new AbortController();
     const aborted = record(() =>
       openai.chat.completions.create(
-        { model: 'replay:openai-text?firstDelayMs=5000', messages },
+        { model: 'replay:text?firstDelayMs=5000', messages },
         { signal: controller.signal },
       ),
     );
@@ -166,7 +173,7 @@ describe('withUsage', () => {
 });
 
 describe('usage that cannot be recorded', () => {
-  const create = () => openai.chat.completions.create({ model: 'replay:openai-text', messages });
+  const create = () => openai.chat.completions.create({ model: 'replay:text', messages });
 
   it('is thrown by default, with the answer and the event to record again', async () => {
     ledger.isAway = true;
@@ -176,13 +183,13 @@ describe('usage that cannot be recorded', () => {
     expect(error.cause).toMatchObject({ code: 'unavailable' });
     ledger.isAway = false;
     await ledger.recordUsage(error.event);
-    expect(ledger.last).toMatchObject({ output_tokens: 363 });
+    expect(ledger.last).toMatchObject({ output_tokens: text.usage.outputTokens });
   });
 
   it('ends a stream with the error', async () => {
     ledger.isAway = true;
     const stream = await record(() =>
-      openai.chat.completions.create({ model: 'replay:openai-text', messages, stream: true }),
+      openai.chat.completions.create({ model: 'replay:text', messages, stream: true }),
     );
     await expect(collect(stream)).rejects.toThrow(UsageRecordingError);
   });

@@ -1,0 +1,87 @@
+/**
+ * Builds `dist`: the programs and the page. Plain JavaScript, for it runs where the packages for
+ * development may be missing.
+ *
+ *   --if-changed   not when it was built from these very sources (`npm start`)
+ *   --optional     a build that is not possible is left to `npm start` (after `npm ci`)
+ */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const PROJECT = fileURLToPath(new URL('..', import.meta.url));
+const STAMP = path.join(PROJECT, 'dist', '.built-from');
+const INPUTS = [
+  'src',
+  'package-lock.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'vite.config.ts',
+];
+const STEPS = ['tsc -p tsconfig.build.json', 'vite build --logLevel warn'];
+const COULD_NOT_RUN = 3;
+
+const isOptional = process.argv.includes('--optional');
+const digest = digestOfInputs();
+const isBuilt = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === digest;
+if (!isBuilt || !process.argv.includes('--if-changed')) process.exitCode = await build();
+
+async function build() {
+  const missing = ['typescript', 'vite'].filter(
+    (name) => !existsSync(path.join(PROJECT, 'node_modules', name)),
+  );
+  if (missing.length > 0) {
+    return refuse(`${missing.join(' and ')} not installed: run npm ci with development packages`);
+  }
+  try {
+    if (!existsSync(path.dirname(STAMP))) mkdirSync(path.dirname(STAMP));
+    rmSync(STAMP, { force: true });
+    writeFileSync(STAMP, '');
+  } catch (error) {
+    const remedy = 'run npm run build as a user who may write there';
+    return refuse(`${path.dirname(STAMP)} is not built, and cannot be (${error.code}): ${remedy}`);
+  }
+  const statuses = await Promise.all(STEPS.map(run));
+  const failed = statuses.find((status) => status !== 0);
+  if (failed !== undefined) return isOptional ? 0 : failed;
+  writeFileSync(STAMP, digest);
+  return 0;
+}
+
+function refuse(reason) {
+  if (isOptional) return 0;
+  process.stderr.write(`error: ${reason}\n`);
+  return COULD_NOT_RUN;
+}
+
+function run(command) {
+  const bin = path.join(PROJECT, 'node_modules', '.bin');
+  const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
+  const child = spawn(command, { cwd: PROJECT, env, shell: true, stdio: 'inherit' });
+  return new Promise((resolve) => {
+    child.on('error', () => resolve(COULD_NOT_RUN));
+    child.on('exit', (status) => resolve(status ?? COULD_NOT_RUN));
+  });
+}
+
+/** SHA-256 over names and content of everything that the output depends on. */
+function digestOfInputs() {
+  const hash = createHash('sha256');
+  for (const input of INPUTS) {
+    const at = path.join(PROJECT, input);
+    const names =
+      input === 'src' ? readdirSync(at, { recursive: true, withFileTypes: true }) : null;
+    const files = names
+      ? names
+          .filter((entry) => entry.isFile())
+          .map((entry) => path.join(entry.parentPath, entry.name))
+      : [at];
+    for (const file of files.sort()) {
+      const content = readFileSync(file);
+      hash.update(`${path.relative(PROJECT, file)}\0${content.length}\0`).update(content);
+    }
+  }
+  return hash.digest('hex');
+}

@@ -1,0 +1,85 @@
+import type pg from 'pg';
+import { findOnlineWork, type OnlineWork, planAdoptionOf } from './adopt.js';
+import { connectToMigrate, explainFailure } from './connection.js';
+import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
+import { planGeneration } from './generation.js';
+import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
+import type { AdoptionPlan, Step } from './step.js';
+import { dropForeignKey, findWaitingForeignKeys, warnOfForeignKeys } from './waitingForeignKeys.js';
+
+const LOCK_TIMEOUT_MS = 500;
+
+/** What `migrate` would do now. */
+export interface MigrationPlan extends AdoptionPlan {
+  /** Names of the migrations that are not applied yet. */
+  unapplied: string[];
+  /** How they would be, where not as they are in one transaction: online, step by step. */
+  work: OnlineWork | null;
+  /** Whether usage rows that other programs insert are counted at once, today. */
+  countsForeignRows: boolean;
+}
+
+export interface PlanOptions {
+  dropForeignKeys?: boolean | undefined;
+  countForeignRows?: boolean | undefined;
+}
+
+/** What `migrate` would do, from the catalog and the settings: changes nothing, locks nothing. */
+export async function planMigration(
+  url: string,
+  options: PlanOptions = {},
+): Promise<MigrationPlan> {
+  const client = await connectToMigrate(url, LOCK_TIMEOUT_MS);
+  try {
+    await assertNotNewer(client);
+    const unapplied = await findUnapplied(client);
+    const work = unapplied.length === 0 ? null : await findOnlineWork(client, unapplied);
+    const upgrade = await planUpgrade(client, unapplied, work, options);
+    const keys = await findWaitingForeignKeys(client);
+    const counts = await countsForeignRows(client);
+    const choice = options.countForeignRows;
+    return {
+      unapplied: unapplied.map((migration) => migration.name),
+      work,
+      countsForeignRows: counts,
+      steps: [
+        ...upgrade.steps,
+        // Before the schema is up to date there is nothing to read of a generation.
+        ...(unapplied.length === 0 ? await planGeneration(client) : []),
+        ...(options.dropForeignKeys && work === null ? keys.map(dropForeignKey) : []),
+        ...(choice === undefined ? [] : await planForeignRows(client, choice)),
+      ],
+      problems: upgrade.problems,
+      warnings: [
+        ...upgrade.warnings,
+        ...(options.dropForeignKeys ? [] : warnOfForeignKeys(keys)),
+        ...(choice ? [DOUBLE_COUNT_WARNING] : []),
+      ],
+    };
+  } catch (error) {
+    throw explainFailure(error);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+async function planUpgrade(
+  client: pg.Client,
+  unapplied: readonly Migration[],
+  work: OnlineWork | null,
+  { dropForeignKeys = false }: PlanOptions,
+): Promise<AdoptionPlan> {
+  if (work !== null) return planAdoptionOf(client, { dropForeignKeys });
+  return { steps: unapplied.map(migrationStep), problems: [], warnings: [] };
+}
+
+function migrationStep(migration: Migration): Step {
+  return {
+    kind: 'apply_migration',
+    subject: migration.name,
+    tables: [],
+    lock: 'ACCESS EXCLUSIVE',
+    duration: 'quick',
+    statements: readMigrationSql(migration.name),
+  };
+}

@@ -1,0 +1,88 @@
+import type { Query } from '../../db/query.js';
+import type { DatabaseGate } from './databaseGate.js';
+import {
+  claimResponsesStatement,
+  findResponseStatement,
+  followResponseStatement,
+  forgetResponsesStatement,
+  postponeResponseStatement,
+  type ResponseRow,
+  settleResponseStatement,
+} from './responses.sql.js';
+import type { FollowedResponse, OpenResponse, ResponseFollowing } from './types.js';
+
+const CLAIMED_AT_ONCE = 20;
+/** Longer than one look may take. */
+const LEASE_SECONDS = 120;
+
+/** Responses that a provider makes in the background, in the database. */
+export class ResponseStore implements ResponseFollowing {
+  readonly #query: Query;
+  readonly #gate: DatabaseGate;
+  readonly follow: ResponseFollowing['follow'];
+
+  constructor(query: Query, gate: DatabaseGate, follow: ResponseFollowing['follow']) {
+    this.#query = query;
+    this.#gate = gate;
+    this.follow = follow;
+  }
+
+  get isAvailable(): boolean {
+    return this.#gate.isAvailable;
+  }
+
+  /** Committed when it resolves. Again is fine. */
+  async insert(response: FollowedResponse): Promise<void> {
+    await this.#query(followResponseStatement(response));
+  }
+
+  async claimDue(): Promise<OpenResponse[]> {
+    const rows = await this.#run<ResponseRow>(
+      claimResponsesStatement(CLAIMED_AT_ONCE, LEASE_SECONDS),
+    );
+    return rows.map(toOpenResponse);
+  }
+
+  async postpone(usageId: string, seconds: number): Promise<void> {
+    await this.#run(postponeResponseStatement(usageId, seconds));
+  }
+
+  async markSettled(usageId: string): Promise<void> {
+    await this.#run(settleResponseStatement(usageId));
+  }
+
+  async find(responseId: string, apiKeyId: string): Promise<OpenResponse | null> {
+    const [row] = await this.#run<ResponseRow>(findResponseStatement(responseId, apiKeyId));
+    return row === undefined ? null : toOpenResponse(row);
+  }
+
+  async forgetOld(): Promise<void> {
+    await this.#run(forgetResponsesStatement());
+  }
+
+  #run<Row>(statement: Parameters<Query>[0]): Promise<Row[]> {
+    return this.#gate.run(() => this.#query<Row>(statement));
+  }
+}
+
+function toOpenResponse(row: ResponseRow): OpenResponse {
+  return {
+    intent: {
+      id: row.usage_id,
+      kilo_user_id: row.kilo_user_id,
+      organization_id: row.organization_id,
+      api_key_id: row.api_key_id,
+      api_kind: row.api_kind,
+      requested_model: row.requested_model,
+      created_at: row.created_at,
+      input_tokens_estimate: Number(row.input_tokens_estimate),
+      max_tokens: row.max_tokens === null ? null : Number(row.max_tokens),
+      streamed: row.streamed,
+    },
+    response_id: row.response_id,
+    upstream: row.upstream,
+    details: row.details,
+    looks: row.looks,
+    isSettled: row.is_settled,
+  };
+}

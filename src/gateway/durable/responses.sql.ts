@@ -1,0 +1,148 @@
+import type { Statement } from '../../db/statement.js';
+import type { FollowedResponse } from './types.js';
+
+/**
+ * Begins to follow a response, and forgets its intent in the same statement: whichever of the two
+ * is there, its usage is not lost.
+ */
+export function followResponseStatement({
+  intent,
+  response_id,
+  upstream,
+  details,
+}: FollowedResponse): Statement {
+  return {
+    name: 'gateway_follow_response',
+    text: `/* gateway.followResponse */
+with forgotten as (
+  delete from gateway_intents
+  where id = $1::uuid
+)
+insert into gateway_responses (
+  usage_id, response_id, upstream, kilo_user_id, organization_id, api_key_id, api_kind,
+  requested_model, input_tokens_estimate, max_tokens, streamed, created_at, details, look_at)
+values (
+  $1::uuid, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text,
+  $8::text, $9::bigint, $10::bigint, $11::boolean, $12::timestamptz, $13::jsonb,
+  now() + interval '1 second')
+on conflict (usage_id) do nothing`,
+    values: [
+      intent.id,
+      response_id,
+      upstream,
+      intent.kilo_user_id,
+      intent.organization_id,
+      intent.api_key_id,
+      intent.api_kind,
+      intent.requested_model,
+      intent.input_tokens_estimate,
+      intent.max_tokens,
+      intent.streamed,
+      intent.created_at,
+      JSON.stringify(details),
+    ],
+  };
+}
+
+export interface ResponseRow {
+  usage_id: string;
+  response_id: string;
+  upstream: string;
+  kilo_user_id: string;
+  organization_id: string | null;
+  api_key_id: string | null;
+  api_kind: string;
+  requested_model: string | null;
+  input_tokens_estimate: string;
+  max_tokens: string | null;
+  streamed: boolean;
+  created_at: string;
+  details: Record<string, unknown>;
+  looks: number;
+  is_settled: boolean;
+}
+
+/** Its usage may be there though nobody noted it: then nothing is left to do. */
+const COLUMNS = `r.usage_id, r.response_id, r.upstream, r.kilo_user_id, r.organization_id,
+  r.api_key_id, r.api_kind, r.requested_model, r.input_tokens_estimate, r.max_tokens, r.streamed,
+  to_char(r.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+  r.details, r.looks,
+  r.settled_at is not null
+    or exists (select from microdollar_usage as u where u.id = r.usage_id) as is_settled`;
+
+/**
+ * Takes responses that are due, for a while: another process leaves them alone meanwhile, and takes
+ * them again should this one die.
+ */
+export function claimResponsesStatement(limit: number, leaseSeconds: number): Statement {
+  return {
+    name: 'gateway_claim_responses',
+    text: `/* gateway.claimResponses */
+with due as materialized (
+  select usage_id
+  from gateway_responses
+  where settled_at is null
+    and look_at <= now()
+  order by look_at
+  limit $1
+  for update skip locked
+)
+update gateway_responses as r
+set look_at = now() + make_interval(secs => $2::double precision),
+  looks = r.looks + 1
+from due
+where r.usage_id = due.usage_id
+returning ${COLUMNS}`,
+    values: [limit, leaseSeconds],
+  };
+}
+
+export function postponeResponseStatement(usageId: string, seconds: number): Statement {
+  return {
+    name: 'gateway_postpone_response',
+    text: `/* gateway.postponeResponse */
+update gateway_responses
+set look_at = now() + make_interval(secs => $2::double precision)
+where usage_id = $1::uuid
+  and settled_at is null`,
+    values: [usageId, seconds],
+  };
+}
+
+export function settleResponseStatement(usageId: string): Statement {
+  return {
+    name: 'gateway_settle_response',
+    text: `/* gateway.settleResponse */
+update gateway_responses
+set settled_at = now()
+where usage_id = $1::uuid
+  and settled_at is null`,
+    values: [usageId],
+  };
+}
+
+/** The newest of that name which the key made. */
+export function findResponseStatement(responseId: string, apiKeyId: string): Statement {
+  return {
+    name: 'gateway_find_response',
+    text: `/* gateway.findResponse */
+select ${COLUMNS}
+from gateway_responses as r
+where r.response_id = $1::text
+  and r.api_key_id = $2::text
+order by r.created_at desc
+limit 1`,
+    values: [responseId, apiKeyId],
+  };
+}
+
+/** Providers keep a response for 30 days. */
+export function forgetResponsesStatement(): Statement {
+  return {
+    name: 'gateway_forget_responses',
+    text: `/* gateway.forgetResponses */
+delete from gateway_responses
+where settled_at < now() - interval '30 days'`,
+    values: [],
+  };
+}

@@ -1,0 +1,105 @@
+import type { UsageEvent, UsageMetadata } from '../../record/types.js';
+import type { PricedReading, PriceFields } from '../prices/index.js';
+import { chargedUsage, hasError, isUnanswered, NO_ANSWER } from './chargedUsage.js';
+import { startOf } from './startOf.js';
+import type { CallEnd, MeteredCall } from './types.js';
+import { toUsageDetails } from './usageDetails.js';
+
+/** The price of what was used, at the time of the call. */
+export type PriceCall = (reading: PricedReading, at: Date) => PriceFields;
+
+/** `metadata.estimated` of a cost that is not all of it, or not sure. */
+const INCOMPLETE = 'incomplete';
+/** As the ledger takes them: longer text is cut, not refused. */
+const MAX_NAME_LENGTH = 512;
+const MAX_ID_LENGTH = 1024;
+
+/**
+ * The row of a call. Errors of the provider cost nothing; what was not said is estimated and
+ * flagged; what has no price is flagged, and costs 0 until it is priced.
+ */
+export function toUsageEvent(
+  call: MeteredCall,
+  end: CallEnd,
+  priceCall: PriceCall,
+  now = new Date(),
+): UsageEvent & { id: string } {
+  const { request } = call;
+  const { reading } = end;
+  const start = startOf(call.startedAt, end.elapsedMs, now);
+  const charged = chargedUsage(call, end);
+  const used = charged?.reading ?? null;
+  const price = used === null ? null : priceCall(used, start.at);
+  const doubts = [...(used?.doubts ?? []), ...(price?.doubts ?? [])];
+  const isDoubtful = doubts.length > 0;
+  return {
+    id: call.id,
+    kilo_user_id: call.kiloUserId,
+    organization_id: call.organizationId,
+    project_id: call.projectId ?? null,
+    created_at: start.at.toISOString(),
+    cost: price?.cost ?? 0,
+    input_tokens: used?.inputTokens ?? 0,
+    output_tokens: used?.outputTokens ?? 0,
+    cache_write_tokens: used?.cacheWriteTokens ?? 0,
+    cache_hit_tokens: used?.cacheHitTokens ?? 0,
+    provider: call.provider,
+    model: cut(reading?.model ?? request.requestedModel, MAX_NAME_LENGTH),
+    requested_model: cut(request.requestedModel, MAX_NAME_LENGTH),
+    inference_provider: cut(reading?.inferenceProvider, MAX_NAME_LENGTH),
+    has_error: hasError(end),
+    metadata: {
+      ...describeRequest(call, end),
+      ...describeAnswer(end),
+      ...price?.metadata,
+      ...(price !== null && price.cost === null ? { unpriced: true } : {}),
+      estimated:
+        charged?.estimated ??
+        (isUnanswered(charged, end) ? NO_ANSWER : isDoubtful ? INCOMPLETE : null),
+      usage_details: toUsageDetails({
+        doubts,
+        statedAt: start.stated,
+        basis: price?.basis ?? null,
+      }),
+      ...call.metadata,
+    },
+  };
+}
+
+/** Of the prompt, a person's own alone keeps a few words; an organization's none. */
+function describeRequest({ apiKind, organizationId, request }: MeteredCall, end: CallEnd) {
+  const isPersonal = organizationId === null;
+  return {
+    api_kind: apiKind,
+    streamed: end.streamed,
+    has_tools: request.hasTools,
+    max_tokens: request.maxTokens,
+    system_prompt_length: request.systemPromptLength,
+    user_prompt_prefix: isPersonal ? request.userPromptPrefix : null,
+    system_prompt_prefix: isPersonal ? request.systemPromptPrefix : null,
+  } satisfies UsageMetadata;
+}
+
+function describeAnswer(end: CallEnd): UsageMetadata {
+  const { reading, statusCode, isCancelled } = end;
+  return {
+    status_code: statusCode,
+    cancelled: isCancelled,
+    upstream_id: end.upstreamId ?? null,
+    message_id: cut(reading?.messageId, MAX_ID_LENGTH),
+    finish_reason: cut(reading?.finishReason, MAX_NAME_LENGTH),
+    reasoning_tokens: reading?.reasoningTokens ?? null,
+    is_byok: reading?.isByok ?? null,
+    latency: toMs(end.latencyMs),
+    generation_time: toMs(end.generationMs),
+  };
+}
+
+function cut(text: string | null | undefined, maxLength: number): string | null {
+  return text?.slice(0, maxLength) ?? null;
+}
+
+/** To the microsecond; the clock says no more. */
+function toMs(durationMs: number | null): number | null {
+  return durationMs === null ? null : Math.max(0, Math.round(durationMs * 1_000) / 1_000);
+}

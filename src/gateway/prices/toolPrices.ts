@@ -1,0 +1,46 @@
+import type { ModelPrice } from './modelPrice.js';
+
+/**
+ * What providers charge for their own tools, USD per thousand calls, where the list of a model does
+ * not say; as of November 2026. A session of code is that of a container of 1 GB (20 minutes).
+ */
+const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
+  openai: {
+    web_searches_kcount: '10',
+    storage_searches_kcount: '2.5',
+    code_sessions_kcount: '30',
+  },
+  azure: { storage_searches_kcount: '2.5', code_sessions_kcount: '30' },
+  anthropic: { web_searches_kcount: '10' },
+  google: { web_searches_kcount: '10' },
+  'x-ai': {
+    web_searches_kcount: '5',
+    x_searches_kcount: '5',
+    code_executions_kcount: '5',
+    storage_searches_kcount: '2.5',
+    attachment_searches_kcount: '10',
+    search_sources_kcount: '25',
+  },
+  // Searches are in the fee for the request, citations are free, but for deep research.
+  perplexity: { web_searches_kcount: '0', output_citation_mtok: '0' },
+};
+
+/** Models of OpenAI whose prices the list has in part. */
+const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
+  // They search before every answer.
+  { models: /-search-preview/, prices: { web_searches_kcount: '25' } },
+  {
+    models: /^gpt-4o-audio/,
+    prices: { input_audio_mtok: '40', output_audio_mtok: '80' },
+  },
+  {
+    models: /^gpt-4o-mini-audio/,
+    prices: { input_audio_mtok: '10', output_audio_mtok: '20' },
+  },
+];
+
+/** A model's prices with those of its provider's tools. */
+export function withToolPrices(provider: string, model: string, prices: ModelPrice): ModelPrice {
+  const own = OWN_PRICES.find(({ models }) => models.test(model))?.prices;
+  return { ...TOOL_PRICES[provider], ...prices, ...own };
+}

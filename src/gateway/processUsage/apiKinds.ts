@@ -1,0 +1,31 @@
+import type { WireFormat } from './types.js';
+
+/** A format as rows name it, in `api_kind`. */
+export const API_KINDS = {
+  'openai-chat': 'openai_chat',
+  'openai-responses': 'openai_responses',
+  'anthropic-messages': 'anthropic_messages',
+} as const satisfies Record<WireFormat, string>;
+
+/** Endpoints beside the three APIs, whose usage is read and priced as that of one of them. */
+const OTHER_KINDS: Readonly<Record<string, WireFormat>> = {
+  openai_compact: 'openai-responses',
+  openai_completions: 'openai-chat',
+  openai_embeddings: 'openai-chat',
+  openai_images: 'openai-chat',
+  openai_image_edits: 'openai-chat',
+  openai_transcriptions: 'openai-chat',
+  openai_translations: 'openai-chat',
+  openai_speech: 'openai-chat',
+  rerank: 'openai-chat',
+};
+
+const FORMATS = new Map<string, WireFormat>([
+  ...Object.entries(API_KINDS).map(([format, kind]) => [kind, format as WireFormat] as const),
+  ...Object.entries(OTHER_KINDS),
+]);
+
+/** The format of an `api_kind`; null for what is none. */
+export function toWireFormat(apiKind: string | null): WireFormat | null {
+  return FORMATS.get(apiKind ?? '') ?? null;
+}

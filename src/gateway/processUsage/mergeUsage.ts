@@ -1,0 +1,54 @@
+import { asCount, asObject, type JsonObject, valuesOf } from './json.js';
+
+/** Deeper than any provider nests its usage, and more than any of them tells. */
+const MAX_DEPTH = 6;
+const MAX_MEMBERS = 256;
+
+/**
+ * Replaced as a whole: what was written to the cache, split by lifetime. Of parts that each only
+ * grew, one could be counted twice where a provider moves it from one lifetime to the other.
+ */
+const SPLITS: ReadonlySet<string> = new Set(['cache_creation', 'cache_creation_token_details']);
+
+/**
+ * Usage as it stands after a later report of it. Counts are cumulative, so none ever falls: a later
+ * zero, a smaller number or a null hides nothing that was counted before.
+ */
+export function mergeUsage(before: JsonObject, later: JsonObject, depth = 0): JsonObject {
+  const merged: Record<string, unknown> = { ...before };
+  let free = MAX_MEMBERS - Object.keys(before).length;
+  for (const [name, value] of Object.entries(later)) {
+    // Assigned, it would set the prototype.
+    if (name === '__proto__') continue;
+    const isNew = !Object.hasOwn(merged, name);
+    if (isNew && free-- <= 0) continue;
+    merged[name] = isNew ? value : mergeValue(name, merged[name], value, depth);
+  }
+  return merged;
+}
+
+function mergeValue(name: string, before: unknown, later: unknown, depth: number): unknown {
+  if (before === undefined || before === null) return later;
+  if (later === undefined || later === null) return before;
+  const [old, next] = [asObject(before), asObject(later)];
+  if (old !== null && next !== null) {
+    if (SPLITS.has(name)) return sumOf(next) >= sumOf(old) ? next : old;
+    return depth < MAX_DEPTH ? mergeUsage(old, next, depth + 1) : next;
+  }
+  if (Array.isArray(before) && Array.isArray(later)) {
+    return later.length >= before.length ? later : before;
+  }
+  const [was, is] = [asAmount(before), asAmount(later)];
+  if (was !== null) return is !== null && is >= was ? later : (next ?? before);
+  return old ?? (Array.isArray(before) ? before : later);
+}
+
+/** A count or an amount, 0 or more, also as text. */
+function asAmount(value: unknown): number | null {
+  const amount = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  return typeof amount === 'number' && amount >= 0 && Number.isFinite(amount) ? amount : null;
+}
+
+function sumOf(split: JsonObject): number {
+  return valuesOf(split).reduce<number>((sum, value) => sum + (asCount(value) ?? 0), 0);
+}

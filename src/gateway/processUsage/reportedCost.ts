@@ -1,0 +1,93 @@
+import { asObject, asText, decimalText, type JsonObject, objectsIn } from './json.js';
+
+/**
+ * What a provider says that a request cost, wherever and however it says it. Names of members, in
+ * the order in which they are believed, each with the power of ten that makes USD of its unit.
+ */
+const COST_NAMES: readonly (readonly [name: string, exponent: number])[] = [
+  // OpenRouter, Perplexity (an object), LiteLLM, Kilo.
+  ['cost', 0],
+  ['total_cost', 0],
+  ['cost_usd', 0],
+  ['cost_in_usd', 0],
+  ['total_cost_usd', 0],
+  // xAI: ticks of 10^-10 USD.
+  ['cost_in_usd_ticks', -10],
+  ['cost_usd_ticks', -10],
+  ['cost_in_nano_usd', -9],
+  ['cost_in_microdollars', -6],
+  ['cost_microdollars', -6],
+  ['cost_in_micro_usd', -6],
+  ['cost_in_usd_cents', -2],
+  // DeepInfra.
+  ['estimated_cost', 0],
+  ['estimated_cost_usd', 0],
+  ['response_cost', 0],
+  ['request_cost', 0],
+];
+
+/** Of a cost that is an object: the member that is the whole. */
+const TOTAL_NAMES = ['total_cost', 'total', 'total_cost_usd', 'total_usd', 'cost', 'usd', 'amount'];
+/** Objects of a usage that may hold a total when the usage does not name one. */
+const DETAIL_NAMES = ['cost_details', 'cost_breakdown', 'cost_info'];
+/** Vercel's gateway reports beside the answer, in the messages of its choices too. */
+const METADATA_NAMES = ['provider_metadata', 'providerMetadata'];
+
+/**
+ * USD as decimal text, in the sender's digits; null where no cost is reported in USD. A cost of 0
+ * gives way to another spelling that is more.
+ */
+export function readReportedCost(
+  payload: JsonObject,
+  usage: JsonObject | null,
+  text: string,
+): string | null {
+  let zero: string | null = null;
+  for (const place of placesOf(payload, usage)) {
+    for (const [name, exponent] of COST_NAMES) {
+      const usd = readAmount(place[name], name, exponent, text);
+      if (usd === null) continue;
+      if (Number(usd) > 0) return usd;
+      zero ??= usd;
+    }
+  }
+  return zero;
+}
+
+function placesOf(payload: JsonObject, usage: JsonObject | null): JsonObject[] {
+  const details = usage === null ? [] : DETAIL_NAMES.map((name) => usage[name]);
+  const choices = objectsIn(payload.choices);
+  const messages = choices.flatMap((choice) => objectsIn([choice.message, choice.delta]));
+  const gateways = [payload, ...choices, ...messages].flatMap((place) =>
+    METADATA_NAMES.map((name) => asObject(place[name])?.gateway),
+  );
+  return objectsIn([usage, ...gateways, ...details, payload]);
+}
+
+function readAmount(value: unknown, name: string, exponent: number, text: string): string | null {
+  const object = asObject(value);
+  if (object === null) return scale(decimalText(text, name, value), exponent);
+  const currency = asText(object.currency) ?? 'USD';
+  if (currency.toUpperCase() !== 'USD') return null;
+  for (const total of TOTAL_NAMES) {
+    const usd = decimalText(text, total, object[total]);
+    if (usd !== null) return scale(usd, exponent);
+  }
+  return scale(sumOfParts(object), exponent);
+}
+
+/** `input_tokens_cost`, `request_cost`, ...: all of them, where no total is given. */
+function sumOfParts(cost: JsonObject): string | null {
+  const parts = Object.entries(cost)
+    .filter(([name]) => name.endsWith('_cost'))
+    .flatMap(([name, value]) => decimalText('', name, value) ?? []);
+  if (parts.length === 0) return null;
+  const sum = parts.reduce((total, part) => total + Number(part), 0);
+  return String(Number(sum.toPrecision(15)));
+}
+
+function scale(decimal: string | null, exponent: number): string | null {
+  if (decimal === null || exponent === 0) return decimal;
+  const [digits = '', power = '0'] = decimal.split(/e/i);
+  return `${digits}e${Number(power) + exponent}`;
+}

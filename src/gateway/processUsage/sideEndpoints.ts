@@ -1,0 +1,161 @@
+import { LedgerError } from '../../errors.js';
+import { type Draft, emptyDraft, type FormatReader } from './draft.js';
+import { asCount, asObject, asText, decimalText, type JsonObject, parseObject } from './json.js';
+import { prepareRequest } from './prepareRequest.js';
+import { createUsageReader, readWith } from './reader.js';
+import { HoldTerminal } from './sideGate.js';
+import type { PreparedRequest, StreamGate, UsageReader } from './types.js';
+
+/** The endpoints beside chat, by how their requests and usage are read. */
+export type SideFormat = 'completions' | 'embeddings' | 'images' | 'audio' | 'rerank';
+
+/** As `estimate.ts` has it. */
+const BYTES_PER_TOKEN = 4;
+const TOKENS_PER_IMAGE = 1_000;
+/** Of a recording: 16 kB a second, ten tokens a second. */
+const AUDIO_BYTES_PER_TOKEN = 1_600;
+const MAX_VALUES = 200_000;
+const PROMPT_MEMBERS = ['prompt', 'input', 'query', 'documents', 'instructions'] as const;
+
+/**
+ * What a request to one of the side endpoints says, for the intent and an estimate; JSON, or a form
+ * with files. The body goes to the provider as it came; only a streamed completion is asked for
+ * its usage.
+ * @throws LedgerError `invalid_request` for a body that is neither
+ */
+export async function prepareSideRequest(
+  side: SideFormat,
+  body: Buffer,
+  contentType: string,
+): Promise<PreparedRequest> {
+  if (/^multipart\/form-data\b/i.test(contentType)) return prepareForm(side, body, contentType);
+  const prepared = prepareRequest('openai-chat', body);
+  const request = parseObject(body.toString()) ?? {};
+  return {
+    ...prepared,
+    ...(side === 'completions' ? {} : { body, hideUsageChunk: false }),
+    inputTokensEstimate: estimateTokens(request),
+    userPromptPrefix: asText(request.prompt)?.slice(0, 100).toWellFormed() ?? null,
+  };
+}
+
+async function prepareForm(
+  side: SideFormat,
+  body: Buffer,
+  contentType: string,
+): Promise<PreparedRequest> {
+  const form = await readForm(body, contentType);
+  const field = (name: string) => {
+    const value = form.get(name);
+    return typeof value === 'string' ? value : undefined;
+  };
+  const request = { model: field('model'), prompt: field('prompt') };
+  const streamed = field('stream') === 'true';
+  let tokens = estimateTokens(request);
+  for (const value of form.values()) {
+    if (typeof value === 'string') continue;
+    tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_IMAGE;
+  }
+  const prepared = prepareRequest('openai-chat', Buffer.from(JSON.stringify(request)));
+  return { ...prepared, body, streamed, inputTokensEstimate: tokens };
+}
+
+async function readForm(body: Buffer, contentType: string): Promise<FormData> {
+  try {
+    const headers = { 'content-type': contentType };
+    return await new Response(Uint8Array.from(body), { headers }).formData();
+  } catch {
+    throw new LedgerError('invalid_request', 'the body is not a valid multipart form');
+  }
+}
+
+/** Tokens of the prompts of a request: of texts by their bytes, of token lists by their length. */
+function estimateTokens(request: JsonObject): number {
+  let bytes = 0;
+  let tokens = 0;
+  const stack: unknown[] = PROMPT_MEMBERS.map((name) => request[name]);
+  for (let seen = 0; seen < MAX_VALUES && stack.length > 0; seen++) {
+    const value = stack.pop();
+    if (typeof value === 'string') bytes += Buffer.byteLength(value);
+    else if (typeof value === 'number') tokens++;
+    else if (Array.isArray(value)) {
+      if (typeof value[0] === 'number') tokens += value.length;
+      else for (const each of value) stack.push(each);
+    } else if (typeof value === 'object' && value !== null) stack.push(...Object.values(value));
+  }
+  return Math.max(1, tokens + Math.ceil(bytes / BYTES_PER_TOKEN));
+}
+
+/** As `createUsageReader`. */
+export function createSideReader(side: SideFormat, options: { streamed: boolean }): UsageReader {
+  if (side === 'completions') return createUsageReader('openai-chat', options);
+  return readWith(new SideReader(side), options);
+}
+
+/** Holds back the event that ends a stream of images, transcripts or speech. */
+export function createSideGate(): StreamGate {
+  return new HoldTerminal();
+}
+
+/** Whole bodies and events that bear a `usage` in one of the spellings that are known. */
+class SideReader implements FormatReader {
+  readonly draft: Draft = emptyDraft();
+  sawFirstToken = false;
+  readonly #side: SideFormat;
+
+  constructor(side: SideFormat) {
+    this.#side = side;
+  }
+
+  event(payload: JsonObject, text: string): void {
+    this.sawFirstToken = true;
+    this.#read(payload, text);
+    const type = asText(payload.type) ?? '';
+    if (/\.(completed|done)$/.test(type)) this.draft.complete = true;
+  }
+
+  body(payload: JsonObject, text: string): void {
+    this.sawFirstToken = true;
+    this.#read(payload, text);
+    this.draft.complete = true;
+  }
+
+  #read(payload: JsonObject, text: string): void {
+    const { draft } = this;
+    draft.messageId = asText(payload.id) ?? draft.messageId;
+    draft.model = asText(payload.model) ?? draft.model;
+    draft.inferenceProvider = asText(payload.provider) ?? draft.inferenceProvider;
+    if (payload.error) draft.error = asText(asObject(payload.error)?.type) ?? 'error';
+    const spoken = asText(payload.text) ?? asText(payload.delta);
+    if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
+    const usage = asObject(payload.usage) ?? readRerankUnits(payload);
+    if (usage !== null) this.#readUsage(usage, text);
+  }
+
+  #readUsage(usage: JsonObject, text: string): void {
+    const { draft } = this;
+    draft.costUsd = decimalText(text, 'cost', usage.cost) ?? draft.costUsd;
+    const output = asCount(usage.completion_tokens) ?? asCount(usage.output_tokens);
+    const input =
+      asCount(usage.prompt_tokens) ?? asCount(usage.input_tokens) ?? asCount(usage.total_tokens);
+    if (input === null) return;
+    const inputs = asObject(usage.input_tokens_details) ?? asObject(usage.input_token_details);
+    const outputs = asObject(usage.output_tokens_details);
+    draft.inputTokens = input;
+    // Vectors and ranks are no tokens.
+    draft.outputTokens = output ?? 0;
+    draft.cacheHitTokens = asCount(inputs?.cached_tokens) ?? 0;
+    draft.inputAudioTokens = asCount(inputs?.audio_tokens) ?? 0;
+    draft.inputImageTokens = asCount(inputs?.image_tokens) ?? 0;
+    const images = asCount(outputs?.image_tokens);
+    draft.outputImageTokens = images ?? (this.#side === 'images' ? (output ?? 0) : 0);
+    draft.outputAudioTokens = asCount(outputs?.audio_tokens) ?? 0;
+    draft.usage = 'final';
+  }
+}
+
+/** Cohere's: tokens where it counts them; searches alone have no price here. */
+function readRerankUnits(payload: JsonObject): JsonObject | null {
+  const meta = asObject(payload.meta);
+  return asObject(meta?.tokens) ?? asObject(meta?.billed_units);
+}

@@ -1,0 +1,236 @@
+import type { FastifyBaseLogger } from 'fastify';
+import { TtlCache } from '../../../accounts/ttlCache.js';
+import type { OpenResponse, ResponseFollowing } from '../../durable/types.js';
+import { PayloadReader, type UsageReading } from '../../processUsage/index.js';
+import type { Exchange } from '../exchange.js';
+import type { GatewayContext } from '../gatewayContext.js';
+import type { MeteredAnswer } from '../metering.js';
+import { withUnseenOutput } from '../onAbort.js';
+import type { RelayOutcome } from '../relayTypes.js';
+import type { Upstream } from '../upstreams.js';
+import { type MeteredExchange, toUsageEvent } from '../usageEvent.js';
+import { toExchange, toFollowed } from './toFollowed.js';
+
+export interface FollowerOptions {
+  /** Between two looks for responses that are due. Default 2,000 ms. */
+  intervalMs?: number;
+}
+
+const INTERVAL_MS = 2_000;
+const LOOK_TIMEOUT_MS = 30_000;
+/** OpenAI forgets a response that is not stored ten minutes after its end. */
+const MAX_DELAY_SECONDS = 30;
+/** A provider that does not know its own response, yet or any more. */
+const LOOKS_UNTIL_GONE = 5;
+const MAX_AGE_MS = 24 * 3_600_000;
+/** For an estimate by time: what is looked at late did not work all the while. */
+const MAX_WORK_MS = 10 * 60_000;
+const FORGET_EVERY_MS = 3_600_000;
+const MAX_KNOWN = 20_000;
+
+/** What a look found. */
+type Found =
+  | { is: 'ended'; reading: UsageReading }
+  | { is: 'running' }
+  | { is: 'missing' }
+  | { is: 'unreachable'; reason: string };
+
+/**
+ * Follows responses that providers make in the background until they have ended, and records their
+ * usage. What is followed is in the database: whoever serves after a restart goes on.
+ */
+export class Follower {
+  readonly #context: GatewayContext;
+  readonly #following: ResponseFollowing;
+  readonly #log: FastifyBaseLogger;
+  /** Of this process's own requests: what the database does not keep. */
+  readonly #exchanges = new TtlCache<MeteredExchange>(MAX_KNOWN);
+  readonly #stopping = new AbortController();
+  #timer: NodeJS.Timeout | null = null;
+  #round: Promise<void> | null = null;
+  #forgottenAt = -FORGET_EVERY_MS;
+
+  constructor(
+    context: GatewayContext,
+    following: ResponseFollowing,
+    log: FastifyBaseLogger,
+    { intervalMs = INTERVAL_MS }: FollowerOptions = {},
+  ) {
+    this.#context = context;
+    this.#following = following;
+    this.#log = log;
+    this.#timer = setInterval(() => this.#look(), intervalMs).unref();
+  }
+
+  /** Durable when it resolves. @throws LedgerError `unavailable` */
+  async follow(exchange: Exchange, responseId: string): Promise<void> {
+    await this.#following.follow(toFollowed(exchange, responseId));
+    const { id, api, payer, createdAt, arrivedAt, prepared, metadata } = exchange;
+    const kept = { ...prepared, body: Buffer.alloc(0) };
+    const exchangeOfRow = { id, api, payer, createdAt, arrivedAt, prepared: kept, metadata };
+    this.#exchanges.set(id, exchangeOfRow, MAX_AGE_MS);
+  }
+
+  /** @throws LedgerError `unavailable` */
+  find(responseId: string, apiKeyId: string): Promise<OpenResponse | null> {
+    return this.#following.find(responseId, apiKeyId);
+  }
+
+  /** Asks the provider now. @returns whether its usage is recorded */
+  async lookAt(response: OpenResponse): Promise<boolean> {
+    if (response.isSettled) return true;
+    const upstream = this.#context.upstreams.named('openai', response.upstream);
+    const found = upstream === null ? gone() : await this.#ask(upstream, response);
+    if (found.is === 'ended') {
+      await this.settle(response, found.reading);
+      return true;
+    }
+    const ageMs = Date.now() - new Date(response.intent.created_at).getTime();
+    const isGone = found.is === 'missing' && response.looks >= LOOKS_UNTIL_GONE;
+    if (isGone || ageMs > MAX_AGE_MS) {
+      this.#log.warn(
+        { usageId: response.intent.id, upstream: response.upstream, found: found.is },
+        'a response in the background has no end; its usage is an estimate',
+      );
+      await this.settle(response, null);
+      return true;
+    }
+    if (found.is === 'unreachable') {
+      this.#log.warn(
+        { usageId: response.intent.id, upstream: response.upstream, cause: found.reason },
+        'could not ask for a response in the background',
+      );
+    }
+    const seconds = Math.min(MAX_DELAY_SECONDS, 1.5 ** response.looks);
+    await this.#following.postpone(response.intent.id, seconds);
+    return false;
+  }
+
+  /**
+   * Records the usage of a response that has ended; again is fine (I3).
+   * @param reading null = what it used cannot be known any more
+   * @throws LedgerError `unavailable`
+   */
+  async settle(response: OpenResponse, reading: UsageReading | null): Promise<void> {
+    const { sink, priceUsage, upstreams } = this.#context;
+    const { id } = response.intent;
+    const exchange = this.#exchanges.get(id) ?? toExchange(response);
+    const upstream =
+      upstreams.named('openai', response.upstream) ?? upstreams.of('openai')[0] ?? null;
+    if (upstream === null) return;
+    const outcome = outcomeOf(exchange, reading);
+    const read = reading ?? new PayloadReader(exchange.api.format).reading();
+    const answer = answerOf(
+      outcome.clientLeft
+        ? withUnseenOutput(read, exchange.prepared, outcome, outcome.endedAt)
+        : read,
+    );
+    await sink.settle(toUsageEvent(exchange, answer, outcome, priceUsage(upstream)));
+    this.#exchanges.set(id, exchange, 0);
+    await this.#following.markSettled(id);
+  }
+
+  /** Resolves when the looks under way have ended. */
+  async close(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#stopping.abort();
+    await this.#round;
+  }
+
+  #look(): void {
+    if (this.#round !== null || !this.#following.isAvailable) return;
+    this.#round = this.#lookAtDue()
+      .catch((error: Error) => {
+        this.#log.warn({ reason: error.message }, 'following responses will try again');
+      })
+      .finally(() => {
+        this.#round = null;
+      });
+  }
+
+  async #lookAtDue(): Promise<void> {
+    for (;;) {
+      const due = await this.#following.claimDue();
+      await Promise.all(due.map((response) => this.#lookAtOne(response)));
+      if (due.length === 0 || this.#stopping.signal.aborted) break;
+    }
+    if (performance.now() - this.#forgottenAt < FORGET_EVERY_MS) return;
+    this.#forgottenAt = performance.now();
+    await this.#following.forgetOld();
+  }
+
+  async #lookAtOne(response: OpenResponse): Promise<void> {
+    if (response.isSettled) await this.#following.markSettled(response.intent.id);
+    else await this.lookAt(response);
+  }
+
+  async #ask(upstream: Upstream, { response_id: responseId }: OpenResponse): Promise<Found> {
+    try {
+      const { statusCode, body } = await upstream.pool.request({
+        path: `${upstream.pathPrefix}/v1/responses/${encodeURIComponent(responseId)}`,
+        method: 'GET',
+        headers: {
+          accept: 'application/json',
+          'accept-encoding': 'identity',
+          ...upstream.ownHeaders,
+        },
+        signal: AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LOOK_TIMEOUT_MS)]),
+      });
+      if (statusCode === 404 || statusCode === 410) {
+        await body.dump();
+        return gone();
+      }
+      if (statusCode !== 200) {
+        await body.dump();
+        return { is: 'unreachable', reason: `status ${statusCode}` };
+      }
+      const reader = new PayloadReader('openai-responses');
+      reader.body(await body.json());
+      const reading = reader.reading();
+      return hasEnded(reading) ? { is: 'ended', reading } : { is: 'running' };
+    } catch (error) {
+      const { code, name } = error as { code?: string; name?: string };
+      return { is: 'unreachable', reason: code ?? name ?? 'error' };
+    }
+  }
+}
+
+/** Its status is terminal: queued or in progress says no reason. */
+export function hasEnded({ finishReason, error }: UsageReading): boolean {
+  return finishReason !== null || error !== null;
+}
+
+function gone(): Found {
+  return { is: 'missing' };
+}
+
+/** What was cancelled, or is gone, was made for a while, and may have been billed. */
+function outcomeOf(
+  { arrivedAt }: MeteredExchange,
+  reading: UsageReading | null,
+): RelayOutcome & { endedAt: number } {
+  const isCancelled = reading?.finishReason === 'cancelled';
+  return {
+    end: 'complete',
+    statusCode: 200,
+    error: null,
+    sent: true,
+    clientLeft: isCancelled || reading === null,
+    sentAt: arrivedAt,
+    headAt: null,
+    firstByteAt: null,
+    lastByteAt: null,
+    endedAt: Math.min(performance.now(), arrivedAt + MAX_WORK_MS),
+  };
+}
+
+function answerOf(reading: UsageReading): MeteredAnswer {
+  return {
+    read: () => reading,
+    firstTokenAt: null,
+    upstreamId: null,
+    changesLength: false,
+    push: () => [],
+    end: () => [],
+  };
+}

@@ -1,0 +1,69 @@
+import type { Transform } from 'node:stream';
+import * as zlib from 'node:zlib';
+
+/** Of one answer; beyond it, what comes is a bomb or a film, and is not read. */
+const MAX_DECODED_BYTES = 256 << 20;
+
+/** What was cut off is decoded as far as it came. */
+const GZIP = { finishFlush: zlib.constants.Z_SYNC_FLUSH };
+const BROTLI = { finishFlush: zlib.constants.BROTLI_OPERATION_FLUSH };
+
+/** Newer Node.js has it. */
+const { createZstdDecompress } = zlib as { createZstdDecompress?: () => Transform };
+
+const DECODERS: Readonly<Record<string, (() => Transform) | undefined>> = {
+  gzip: () => zlib.createGunzip(GZIP),
+  'x-gzip': () => zlib.createGunzip(GZIP),
+  deflate: () => zlib.createInflate(GZIP),
+  br: () => zlib.createBrotliDecompress(BROTLI),
+  zstd: createZstdDecompress,
+};
+
+/** The codings of a `content-encoding`, outermost first; empty = none. */
+export function readCodings(contentEncoding: string | undefined): string[] {
+  const codings = (contentEncoding ?? '').split(',').map((each) => each.trim().toLowerCase());
+  return codings.filter((each) => each !== '' && each !== 'identity').reverse();
+}
+
+/**
+ * Decodes a compressed answer piece by piece. Never throws: what cannot be decoded gives nothing
+ * more.
+ */
+export class Decoder {
+  readonly #chain: readonly Transform[];
+  readonly #ended: Promise<void>;
+  #decodedBytes = 0;
+
+  constructor(codings: readonly string[], onData: (chunk: Buffer) => void) {
+    const makers = codings.map((coding) => DECODERS[coding]);
+    const isKnown = makers.length > 0 && makers.every((maker) => maker !== undefined);
+    this.#chain = isKnown ? makers.map((make) => (make as () => Transform)()) : [];
+    const last = this.#chain.at(-1);
+    for (const [at, stream] of this.#chain.entries()) {
+      stream.on('error', () => last?.destroy());
+      const next = this.#chain[at + 1];
+      if (next !== undefined) stream.pipe(next);
+    }
+    last?.on('data', (chunk: Buffer) => {
+      this.#decodedBytes += chunk.length;
+      if (this.#decodedBytes > MAX_DECODED_BYTES) last.destroy();
+      else onData(chunk);
+    });
+    this.#ended = new Promise((resolve) => {
+      if (last === undefined) resolve();
+      else last.once('close', resolve);
+    });
+  }
+
+  write(chunk: Buffer): void {
+    const [first] = this.#chain;
+    if (first?.writable) first.write(chunk);
+  }
+
+  /** Resolves when all that could be decoded was given. */
+  end(): Promise<void> {
+    const [first] = this.#chain;
+    if (first?.writable) first.end();
+    return this.#ended;
+  }
+}

@@ -1,0 +1,103 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { v7 as uuidv7 } from 'uuid';
+import type { GatewayPrincipal, Intent, Payer } from '../durable/types.js';
+import { type PreparedRequest, prepareRequest, prepareSideRequest } from '../processUsage/index.js';
+import { readGatewayKey } from './admission.js';
+import type { ReadClientAddress } from './clientAddress.js';
+import type { MeteredEndpoint } from './endpoints.js';
+import { readRequestMetadata } from './requestMetadata.js';
+import type { Target } from './target.js';
+import type { Upstream, Upstreams } from './upstreams.js';
+import type { MeteredExchange } from './usageEvent.js';
+
+/** One metered request, from its whole body to its durable usage. */
+export interface Exchange extends MeteredExchange {
+  endpoint: MeteredEndpoint;
+  target: Target;
+  upstream: Upstream;
+  principal: GatewayPrincipal;
+  request: FastifyRequest;
+  reply: FastifyReply;
+  /** The client's key, which goes nowhere. */
+  token: string;
+  /** As the client sent it. */
+  body: Buffer;
+  /** The provider answers at once, and goes on: its usage is known when it has ended. */
+  isBackground: boolean;
+  /** On every answer to it. */
+  ownHeaders: Readonly<Record<string, string>>;
+}
+
+export interface Call {
+  endpoint: MeteredEndpoint;
+  target: Target;
+  principal: GatewayPrincipal;
+  payer: Payer;
+  request: FastifyRequest;
+  reply: FastifyReply;
+  body: Buffer;
+}
+
+/**
+ * Reads the request and finds its upstream.
+ * @throws Refusal `model_not_served`, `upstream_not_configured`; LedgerError `invalid_request`
+ */
+export async function openExchange(
+  call: Call,
+  upstreams: Upstreams,
+  readClientAddress: ReadClientAddress,
+  sharedHeaders: Readonly<Record<string, string>>,
+): Promise<Exchange> {
+  const arrivedAt = performance.now();
+  const createdAt = new Date();
+  const { endpoint, request, body } = call;
+  const prepared = await prepare(endpoint, body, request.headers['content-type'] ?? '');
+  const upstream = upstreams.forModel(endpoint.provider, prepared.requestedModel);
+  const id = uuidv7();
+  const { kind, format, path } = endpoint;
+  return {
+    ...call,
+    id,
+    api: { kind, format, path, provider: upstream.name },
+    upstream,
+    createdAt,
+    arrivedAt,
+    prepared,
+    metadata: readRequestMetadata(request.raw, readClientAddress),
+    isBackground: endpoint.path === '/v1/responses' && asksForBackground(body),
+    token: readGatewayKey(request.headers) ?? '',
+    ownHeaders: { ...sharedHeaders, 'x-microdollar-usage-id': id },
+  };
+}
+
+async function prepare(
+  { format, side }: MeteredEndpoint,
+  body: Buffer,
+  contentType: string,
+): Promise<PreparedRequest> {
+  if (side === undefined) return prepareRequest(format, body);
+  return prepareSideRequest(side, body, contentType);
+}
+
+/** What is durable before the provider is called (I9). */
+export function toIntent({ id, api, payer, principal, createdAt, prepared }: Exchange): Intent {
+  return {
+    id,
+    kilo_user_id: payer.kilo_user_id,
+    organization_id: payer.organization_id,
+    api_key_id: principal.keyId,
+    api_kind: api.kind,
+    requested_model: prepared.requestedModel,
+    created_at: createdAt.toISOString(),
+    input_tokens_estimate: prepared.inputTokensEstimate,
+    max_tokens: prepared.maxTokens,
+    streamed: prepared.streamed,
+  };
+}
+
+/** Parsed again only where it may be so. */
+function asksForBackground(body: Buffer): boolean {
+  if (!body.includes('"background"')) return false;
+  const { background } = JSON.parse(body.toString()) as { background?: unknown };
+  return background === true;
+}

@@ -1,0 +1,61 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Provider } from './apis.js';
+import type { Gateway } from './gateway.js';
+import type { GatewayContext } from './gatewayContext.js';
+import { answerModels } from './models.js';
+import { passOn } from './pass.js';
+import { OwnEnd } from './relayTypes.js';
+import type { Target } from './target.js';
+import type { Upstream } from './upstreams.js';
+
+/** What costs nothing: passed on for every key. */
+export class FreeRoutes {
+  readonly #context: GatewayContext;
+  readonly #gateway: Gateway;
+
+  constructor(context: GatewayContext, gateway: Gateway) {
+    this.#context = context;
+    this.#gateway = gateway;
+  }
+
+  /** @throws Refusal before the provider is called */
+  async handle(
+    target: Target,
+    provider: Provider,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    ownHeaders: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const candidates = this.#context.upstreams.of(provider);
+    if (target.endpoint.path === '/v1/models' && candidates.length > 1) {
+      const call = { candidates, provider, target, request, reply, ownHeaders };
+      await this.#gateway.track(answerModels(call));
+      return;
+    }
+    const upstream = this.#upstreamOf(target, provider, request);
+    const call = { upstream, provider, target, request, reply, ownHeaders };
+    const relay = passOn(call, this.#context.limits);
+    const cut = () => relay.abort(new OwnEnd('cut', 'the gateway is shutting down'));
+    await this.#gateway.track(this.#gateway.withCut(relay.finished, { cut }));
+  }
+
+  #upstreamOf(target: Target, provider: Provider, request: FastifyRequest): Upstream {
+    const { upstreams } = this.#context;
+    const only = upstreams.of(provider);
+    // Nothing to choose: the body need not be read.
+    if (only.length === 1 && only[0]?.models === null) {
+      only[0].requireConfigured();
+      return only[0];
+    }
+    return upstreams.forModel(provider, target.id ?? readModel(request.body));
+  }
+}
+
+function readModel(body: unknown): string | null {
+  try {
+    const { model } = JSON.parse(String(body)) as { model?: unknown };
+    return typeof model === 'string' ? model : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,221 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Dispatcher } from 'undici';
+import type { UsageEvent } from '../../record/types.js';
+import { createUsageReader, type UsageReading } from '../processUsage/index.js';
+import { hasEnded } from './background/follower.js';
+import type { Exchange } from './exchange.js';
+import { toLastEvent } from './farewell.js';
+import type { GatewayContext } from './gatewayContext.js';
+import { toUpstreamHeaders } from './headers.js';
+import { type MeteredAnswer, openAnswer } from './metering.js';
+import { chooseOnAbort, withUnseenOutput } from './onAbort.js';
+import { countUsage, nameOutcome } from './outcomes.js';
+import { Refusal, toRefusal } from './refusal.js';
+import { Relay } from './relay.js';
+import { type Filter, OwnEnd, type RelayHooks, type RelayOutcome } from './relayTypes.js';
+import { sendRefusal } from './replies.js';
+import { mayRefuseStreamOptions } from './streamOptions.js';
+import { toSearch } from './target.js';
+import { errorCode, toUpstreamRefusal } from './upstreamFailure.js';
+import { toUsageEvent } from './usageEvent.js';
+
+/** `finish_reason` of what we cut, so that nobody takes it for the client's or the provider's doing. */
+export const CUT_BY_SHUTDOWN = 'gateway_shutdown';
+
+/** The places that a request takes among those of its payer. */
+export interface Places {
+  /** The client left: its place is free for the next request. */
+  leave(): void;
+  /** One of the places for what is only read to its end; null = none is free. */
+  drain(): (() => void) | null;
+}
+
+/** One request to the provider, its answer to the client, and its usage into the ledger. */
+export class MeteredRelay implements RelayHooks {
+  readonly #context: GatewayContext;
+  readonly #exchange: Exchange;
+  readonly #places: Places;
+  readonly #relay: Relay;
+  #answer: MeteredAnswer | null = null;
+  #statusCode = 0;
+  /** The client's own bytes were sent after a refusal of `stream_options`. */
+  #isSecondTry = false;
+  #leaveDrain: (() => void) | null = null;
+
+  constructor(context: GatewayContext, exchange: Exchange, places: Places) {
+    this.#context = context;
+    this.#exchange = exchange;
+    this.#places = places;
+    this.#relay = new Relay(exchange.reply.raw, exchange.ownHeaders, this, context.limits);
+  }
+
+  /** Resolves when the usage is durable and the answer handed over. */
+  async run(): Promise<void> {
+    const { api, arrivedAt, prepared, upstream, reply } = this.#exchange;
+    const { streamOptions, metrics } = this.#context;
+    const { requestedModel, hideUsageChunk } = prepared;
+    if (hideUsageChunk && !streamOptions.mayBeAdded(upstream, requestedModel)) {
+      this.#takeOwnBytes();
+    }
+    reply.hijack();
+    metrics.admission.observe({ api: api.kind }, (performance.now() - arrivedAt) / 1_000);
+    this.#relay.start(upstream.pool, this.#toRequest());
+    await this.#relay.finished;
+    this.#leaveDrain?.();
+  }
+
+  /** At shutdown, when the time is up. */
+  cut(): void {
+    this.#relay.abort(new OwnEnd('cut', 'the gateway is shutting down; send the request again'));
+  }
+
+  onHead(statusCode: number, headers: IncomingHttpHeaders): Filter {
+    const { prepared, endpoint, upstream } = this.#exchange;
+    this.#statusCode = statusCode;
+    if (this.#isSecondTry && statusCode < 400) {
+      this.#context.streamOptions.noteRefused(upstream, prepared.requestedModel);
+    }
+    this.#answer = openAnswer({ prepared, side: endpoint.side ?? null }, statusCode, headers);
+    return this.#answer;
+  }
+
+  again(): Dispatcher.DispatchOptions | null {
+    const body = this.#answer?.errorBody?.() ?? null;
+    const { request, id, upstream } = this.#exchange;
+    if (body === null || this.#isSecondTry) return null;
+    if (!mayRefuseStreamOptions(this.#statusCode, body)) return null;
+    request.log.info(
+      { usageId: id, upstream: upstream.name },
+      "the provider may refuse stream_options; sending the client's own bytes",
+    );
+    this.#isSecondTry = true;
+    this.#takeOwnBytes();
+    return this.#toRequest();
+  }
+
+  onClientLeft({ firstByteAt }: Readonly<RelayOutcome>): 'stop' | 'drain' {
+    this.#places.leave();
+    const { upstream, prepared, isBackground } = this.#exchange;
+    // The provider goes on by itself; what it is making has a name from the first event on.
+    if (isBackground && firstByteAt !== null) return 'stop';
+    if (chooseOnAbort(upstream, this.#context.onAbort, prepared) === 'stop') return 'stop';
+    this.#leaveDrain = this.#places.drain();
+    return this.#leaveDrain === null ? 'stop' : 'drain';
+  }
+
+  /** @throws LedgerError `unavailable`: nothing could take the usage */
+  async settle(outcome: RelayOutcome): Promise<void> {
+    const { sink, metrics, owners } = this.#context;
+    const { id, api, request, principal, upstream } = this.#exchange;
+    let name = nameOutcome(outcome);
+    try {
+      if (outcome.end === 'unsent') {
+        await sink.abandon(id);
+      } else if (await this.#follow()) {
+        name = 'background';
+      } else {
+        const event = this.#toEvent(outcome);
+        await sink.settle(event);
+        countUsage(metrics, this.#exchange, event, outcome);
+        const { message_id: responseId } = event.metadata ?? {};
+        if (api.format === 'openai-responses') {
+          owners.remember(responseId, principal.keyId, upstream.name);
+        }
+      }
+      metrics.requests.inc({ api: api.kind, outcome: name });
+    } catch (error) {
+      metrics.requests.inc({ api: api.kind, outcome: 'unrecorded' });
+      request.log.error({ usageId: id, api: api.kind, err: error }, 'usage is not recorded');
+      throw error;
+    }
+    if (outcome.end === 'complete' && !outcome.clientLeft) return;
+    request.log.warn(
+      {
+        usageId: id,
+        api: api.kind,
+        outcome: name,
+        status: outcome.statusCode,
+        cause: errorCode(outcome.error) ?? outcome.error?.name,
+      },
+      'the exchange did not end as it should',
+    );
+  }
+
+  answerFailure(outcome: RelayOutcome, settleError: unknown): void {
+    const { reply, request, endpoint, id, api, ownHeaders } = this.#exchange;
+    const refusal =
+      settleError === null
+        ? toUpstreamRefusal(outcome.error)
+        : toRefusal(settleError, this.#context.limits.bodyBytes);
+    request.log.warn(
+      { usageId: id, api: api.kind, reason: refusal.reason },
+      'answered for the provider',
+    );
+    sendRefusal(reply.raw, refusal, endpoint.provider, ownHeaders);
+  }
+
+  farewell(): Uint8Array {
+    const message = 'the gateway is shutting down and cut this answer; send the request again';
+    return toLastEvent(this.#exchange.api, new Refusal('unavailable', message));
+  }
+
+  /** A response in the background that has not ended: its usage comes later. */
+  async #follow(): Promise<boolean> {
+    const { follower } = this.#context;
+    const { isBackground } = this.#exchange;
+    const reading = isBackground && follower !== null ? (this.#answer?.read() ?? null) : null;
+    if (reading === null || reading.messageId === null || hasEnded(reading)) return false;
+    await follower?.follow(this.#exchange, reading.messageId);
+    return true;
+  }
+
+  #toRequest(): Dispatcher.DispatchOptions {
+    const { upstream, target, token, request, prepared } = this.#exchange;
+    return {
+      path: `${upstream.pathPrefix}${target.path}${toSearch(target.query, token)}`,
+      method: 'POST',
+      headers: toUpstreamHeaders(request.headers, token, upstream.ownHeaders),
+      body: prepared.body,
+    };
+  }
+
+  #takeOwnBytes(): void {
+    const exchange = this.#exchange;
+    exchange.prepared = { ...exchange.prepared, body: exchange.body, hideUsageChunk: false };
+  }
+
+  #toEvent(outcome: RelayOutcome): UsageEvent {
+    const { priceUsage } = this.#context;
+    const exchange = this.#exchange;
+    const price = priceUsage(exchange.upstream);
+    const { end } = outcome;
+    if (end !== 'abandoned' && end !== 'cut') {
+      return toUsageEvent(exchange, this.#answer, outcome, price);
+    }
+    // To the reader, what we cut is as if the client had left: what was made may have been billed.
+    const left = { ...outcome, clientLeft: true };
+    const event = toUsageEvent(exchange, this.#withUnseenOutput(outcome), left, price);
+    if (end === 'abandoned' || outcome.clientLeft) return event;
+    const metadata = { ...event.metadata, cancelled: false, finish_reason: CUT_BY_SHUTDOWN };
+    return { ...event, has_error: true, metadata };
+  }
+
+  #withUnseenOutput(outcome: RelayOutcome): MeteredAnswer | null {
+    if ((outcome.statusCode ?? 0) >= 400) return this.#answer;
+    const { prepared } = this.#exchange;
+    const answer = this.#answer;
+    const endedAt = performance.now();
+    const read = (): UsageReading => {
+      const reading = answer?.read() ?? createUsageReader(prepared.format, prepared).end();
+      return withUnseenOutput(reading, prepared, outcome, endedAt);
+    };
+    return {
+      changesLength: false,
+      firstTokenAt: answer?.firstTokenAt ?? null,
+      upstreamId: answer?.upstreamId ?? null,
+      push: () => [],
+      end: () => [],
+      read,
+    };
+  }
+}

@@ -1,0 +1,50 @@
+import { sql } from 'drizzle-orm';
+import {
+  bigint,
+  boolean,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
+
+/**
+ * Responses that a provider makes in the background: their usage is known only when they have ended,
+ * and whoever serves then asks for it. In place of the intent, from the answer that named the
+ * response. Kept for a while after: which key may ask for it.
+ */
+export const gatewayResponses = pgTable(
+  'gateway_responses',
+  {
+    /** Id of the usage row to come. */
+    usage_id: uuid().primaryKey(),
+    /** The provider's. */
+    response_id: text().notNull(),
+    /** The gateway's name for the provider. */
+    upstream: text().notNull(),
+    kilo_user_id: text().notNull(),
+    organization_id: uuid(),
+    /** Of the key that made it, and alone may ask for it. */
+    api_key_id: text(),
+    api_kind: text().notNull(),
+    requested_model: text(),
+    input_tokens_estimate: bigint({ mode: 'number' }).notNull(),
+    max_tokens: bigint({ mode: 'number' }),
+    streamed: boolean().notNull(),
+    created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull(),
+    /** Metadata of the row to come; nothing personal. */
+    details: jsonb().$type<Record<string, unknown>>().notNull(),
+    /** How often the provider was asked. */
+    looks: integer().notNull().default(0),
+    look_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+    /** Its usage is recorded. */
+    settled_at: timestamp({ withTimezone: true, mode: 'string' }),
+  },
+  (t) => [
+    index('idx_gateway_responses_response_id').on(t.response_id),
+    index('idx_gateway_responses_look_at').on(t.look_at).where(sql`${t.settled_at} is null`),
+  ],
+);

@@ -1,0 +1,17 @@
+/**
+ * Usage without a price (`unpriced`) stays open until a later correction of the same usage row has
+ * one, or takes its place without one. A refund does neither, whatever it names. Defined once: late
+ * pricing, the archive and the console must not differ about it.
+ *
+ * SQL conditions; `later` and `unpriced` are aliases of `microdollar_usage_metadata`.
+ */
+export const closesUnpriced = (later: string, unpriced: string) =>
+  `${later}.adjusts_usage_id = coalesce(${unpriced}.adjusts_usage_id, ${unpriced}.id)
+    and coalesce(${later}.correction_number, 1) > coalesce(${unpriced}.correction_number, 0)
+    and (${later}.price_source is not null or ${later}.unpriced)`;
+
+export const isOpenUnpriced = (row: string) => `${row}.unpriced
+    and not exists (
+      select from microdollar_usage_metadata as later
+      where ${closesUnpriced('later', row)}
+    )`;

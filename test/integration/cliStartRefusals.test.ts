@@ -1,0 +1,168 @@
+/** What `start` refuses, before it makes, starts or migrates anything. */
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createTestDatabase } from '../support/database.js';
+import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
+import { endServices, type LaunchOptions, launchService } from '../support/serviceProcess.js';
+
+// Each test starts whole services; that ends a hang, and measures nothing.
+vi.setConfig({ testTimeout: 180_000 });
+
+const isRoot = process.getuid?.() === 0;
+const ORDINARY = { uid: 65534, gid: 65534 };
+
+let dir: string;
+let dataDir: string;
+
+beforeEach(() => {
+  dir = mkdtempSync(path.join(tmpdir(), 'microdollar-refusals-'));
+  chmodSync(dir, 0o755);
+  dataDir = path.join(dir, 'not there yet', 'data');
+});
+
+afterEach(async () => {
+  await endServices();
+  rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+});
+
+/** The one line it says, with status 3. */
+async function refusalOf(options: LaunchOptions, argv = ['start']): Promise<string> {
+  const env = { MICRODOLLAR_DATA_DIR: dataDir, ...options.env };
+  const service = launchService(argv, { ...options, env });
+  expect(await service.ended).toBe(3);
+  expect(service.output.stdout).toBe('');
+  expect(service.output.stderr).toMatch(/^error: [^\n]*\n$/);
+  return service.output.stderr;
+}
+
+describe('an address that cannot be used', () => {
+  it('is refused before a database is made', async () => {
+    const occupied = await occupyPort();
+    try {
+      const error = await refusalOf({ env: { PORT: occupied.port } });
+      expect(error).toContain(
+        `port ${occupied.port} on 127.0.0.1 is in use; set PORT to a free one`,
+      );
+      const asked = { env: { MICRODOLLAR_DATA_DIR: dataDir, PORT: occupied.port } };
+      const service = launchService(['start', '--json'], asked);
+      expect(await service.ended).toBe(3);
+      expect(`error: ${JSON.parse(service.output.stdout).error.message}\n`).toBe(error);
+    } finally {
+      await occupied.release();
+    }
+    expect(await refusalOf({ env: { HOST: '192.0.2.1' } })).toContain('set HOST');
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
+  it('is refused before the database of DATABASE_URL is migrated', async () => {
+    const database = await createTestDatabase({ empty: true });
+    const occupied = await occupyPort();
+    try {
+      await refusalOf({ env: { PORT: occupied.port, DATABASE_URL: database.url } });
+      const { rows } = await database.pool.query(
+        `select count(*)::integer as n from pg_class where relnamespace = 'public'::regnamespace`,
+      );
+      expect(rows).toEqual([{ n: 0 }]);
+    } finally {
+      await occupied.release();
+      await database.drop();
+    }
+    expect(readdirSync(dir)).toEqual([]);
+  });
+});
+
+describe('a data directory that cannot be written', () => {
+  it('is refused when it belongs to somebody else', async () => {
+    mkdirSync(dataDir, { recursive: true });
+    chmodSync(dataDir, isRoot ? 0o755 : 0o555);
+    expect(await refusalOf(isRoot ? ORDINARY : {})).toMatch(
+      /data directory .* \(EACCES\); set MICRODOLLAR_DATA_DIR to a directory that can be written/,
+    );
+    expect(readdirSync(dataDir)).toEqual([]);
+  });
+
+  it('is refused when it is a file, also by commands', async () => {
+    mkdirSync(path.dirname(dataDir));
+    writeFileSync(dataDir, 'mine');
+    for (const argv of [['start'], ['status']]) {
+      expect(await refusalOf({}, argv)).toContain('set MICRODOLLAR_DATA_DIR');
+    }
+    expect(readFileSync(dataDir, 'utf8')).toBe('mine');
+  });
+
+  // Where mounts are forbidden, a directory of somebody else's is what can be tried.
+  if (MAY_MOUNT) {
+    it('is refused on a read-only disk', async () => {
+      const under = withMounts(`mount -t tmpfs -o ro tmpfs '${dir}'`);
+      expect(await refusalOf({ under })).toContain('(EROFS); set MICRODOLLAR_DATA_DIR');
+      expect(readdirSync(dir)).toEqual([]);
+    });
+  }
+});
+
+describe('a directory with the cluster of another server', () => {
+  const clusterOf = (root: string) => path.join(root, 'postgres', 'cluster');
+
+  it('is refused with both versions and left as it is', async () => {
+    const cluster = clusterOf(dataDir);
+    mkdirSync(cluster, { recursive: true });
+    writeFileSync(path.join(cluster, 'PG_VERSION'), '17\n');
+    for (const argv of [['start'], ['status']]) {
+      const error = await refusalOf({}, argv);
+      expect(error).toContain(`${cluster} was made by PostgreSQL 17, this is PostgreSQL 18`);
+      expect(error).toContain('dump it with PostgreSQL 17');
+    }
+    expect(readdirSync(dataDir)).toEqual(['postgres']);
+    expect(readdirSync(path.join(dataDir, 'postgres'))).toEqual(['cluster']);
+    expect(readdirSync(cluster)).toEqual(['PG_VERSION']);
+  });
+
+  it('is refused when it is not whole', async () => {
+    const cluster = clusterOf(dataDir);
+    mkdirSync(path.join(cluster, 'base'), { recursive: true });
+    expect(await refusalOf({})).toContain('no whole cluster: it has no PG_VERSION');
+    expect(readdirSync(cluster)).toEqual(['base']);
+  });
+
+  it('is refused when it is a cluster itself', async () => {
+    mkdirSync(dataDir, { recursive: true });
+    writeFileSync(path.join(dataDir, 'PG_VERSION'), '18\n');
+    expect(await refusalOf({})).toContain('is a PostgreSQL cluster itself');
+    expect(readdirSync(dataDir)).toEqual(['PG_VERSION']);
+  });
+});
+
+describe('a start that fails after its admin key was made', () => {
+  it('leaves the showing of a key to the next', async () => {
+    const database = await createTestDatabase();
+    try {
+      const env = { DATABASE_URL: database.url, MICRODOLLAR_PRICES_FILE: path.join(dir, 'none') };
+      const service = launchService(['start'], { env: { MICRODOLLAR_DATA_DIR: dataDir, ...env } });
+      expect(await service.ended).not.toBe(0);
+      expect(service.output.stderr).toContain('prices file');
+    } finally {
+      await database.drop();
+    }
+    expect(existsSync(path.join(dataDir, 'admin-key'))).toBe(false);
+  });
+});
+
+async function occupyPort(): Promise<{ port: string; release(): Promise<unknown> }> {
+  const occupant = createServer();
+  await new Promise<void>((resolve) => occupant.listen(0, '127.0.0.1', resolve));
+  const address = occupant.address();
+  const port = String(typeof address === 'object' ? address?.port : address);
+  return { port, release: () => new Promise((resolve) => occupant.close(resolve)) };
+}

@@ -1,0 +1,86 @@
+import pg from 'pg';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startEmbeddedPostgres } from '../../src/db/embedded.js';
+import { migrate } from '../../src/db/migrate.js';
+import type { FollowedResponse } from '../../src/gateway/durable/types.js';
+import {
+  count,
+  createUser,
+  makeDataDir,
+  newIntent,
+  openGateway,
+  type TestGateway,
+  until,
+  usageOf,
+} from '../support/gateway.js';
+
+type Server = Awaited<ReturnType<typeof startEmbeddedPostgres>>;
+
+const settings = { fsync: 'off', full_page_writes: 'off' };
+let place: ReturnType<typeof makeDataDir>;
+let server: Server;
+let pool: pg.Pool;
+let gateway: TestGateway;
+
+beforeEach(async () => {
+  place = makeDataDir();
+  server = await startEmbeddedPostgres({ dataDir: place.dataDir, settings });
+  await migrate(server.url);
+  pool = new pg.Pool({ connectionString: server.url, max: 2 });
+  pool.on('error', () => {});
+  gateway = await openGateway(server.url, place.dataDir);
+});
+
+afterEach(async () => {
+  await gateway.stop();
+  await pool.end();
+  await server.stop();
+  place.remove();
+});
+
+async function beginResponse(): Promise<FollowedResponse> {
+  const intent = newIntent(await createUser(pool), { api_key_id: 'key-1' });
+  await gateway.sink.begin(intent);
+  return { intent, response_id: 'resp_1', upstream: 'openai', details: { feature: 'research' } };
+}
+
+const claim = async () => {
+  for (;;) {
+    const claimed = await gateway.responses.claimDue().catch(() => []);
+    if (claimed.length > 0) return claimed;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+};
+
+it('takes the place of its intent, and is one process’s alone while it looks', async () => {
+  const response = await beginResponse();
+  await gateway.responses.follow(response);
+  expect(await count(pool, 'gateway_intents')).toBe(0);
+  const [claimed] = await claim();
+  const { created_at: _, ...intent } = response.intent;
+  expect(claimed).toMatchObject({ ...response, intent, looks: 1, isSettled: false });
+  expect(await gateway.responses.claimDue()).toEqual([]);
+  expect(await gateway.responses.find('resp_1', 'key-2')).toBeNull();
+  // Recorded, though nobody came to note it: nothing is left to do.
+  await gateway.sink.settle(usageOf(response.intent));
+  expect(await gateway.responses.find('resp_1', 'key-1')).toMatchObject({ isSettled: true });
+  await gateway.responses.markSettled(response.intent.id);
+  expect(await count(pool, 'gateway_responses', 'settled_at is null')).toBe(0);
+});
+
+it('survives without the database: in the journal, then in its place', async () => {
+  const response = await beginResponse();
+  const journaled = newIntent(response.intent.kilo_user_id);
+  const { port } = server;
+  await server.stop();
+  await gateway.sink.begin(journaled);
+  await gateway.responses.follow(response);
+  await gateway.responses.follow({ ...response, intent: journaled, response_id: 'resp_2' });
+  expect(gateway.sink.status().depthRecords).toBe(3);
+  server = await startEmbeddedPostgres({ dataDir: place.dataDir, settings, port });
+  await until(() => gateway.sink.status().depthRecords === 0);
+  expect(await count(pool, 'gateway_responses')).toBe(2);
+  await until(async () => (await count(pool, 'gateway_intents')) === 0);
+  expect(await claim()).toHaveLength(2);
+  expect(await count(pool, 'microdollar_usage')).toBe(0);
+}, 120_000);

@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+
+/** `microdollar ...` as a process of its own. */
+export interface ServiceProcess {
+  child: ChildProcess;
+  output: { stdout: string; stderr: string };
+  /** Resolves with the exit status, or the signal. */
+  ended: Promise<number | string>;
+}
+
+export interface LaunchOptions {
+  env?: NodeJS.ProcessEnv;
+  /** Default: this repository. */
+  cwd?: string;
+  uid?: number;
+  gid?: number;
+  /** A command that ends by executing its arguments: a shell, `unshare`. */
+  under?: readonly string[];
+}
+
+const running: ServiceProcess[] = [];
+
+/** PORT is 0 unless given. End them with `endServices`. */
+export function launchService(argv: readonly string[], options: LaunchOptions = {}) {
+  const { env = {}, under = [], ...spawnOptions } = options;
+  const node = [process.execPath, '--import', 'tsx', 'src/cli/main.ts', ...argv];
+  const [command = '', ...args] = [...under, ...node];
+  const child = spawn(command, args, {
+    ...spawnOptions,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: '0', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => {
+    output.stdout += String(chunk);
+  });
+  child.stderr.on('data', (chunk) => {
+    output.stderr += String(chunk);
+  });
+  const ended = new Promise<number | string>((resolve) => {
+    child.on('error', (error) => resolve(error.message));
+    child.on('close', (status, signal) => resolve(status ?? signal ?? ''));
+  });
+  const started: ServiceProcess = { child, output, ended };
+  running.push(started);
+  return started;
+}
+
+/** For `afterEach`: whatever still runs is asked to stop. */
+export async function endServices(): Promise<void> {
+  for (const { child, ended } of running.splice(0)) {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+    await ended;
+  }
+}
+
+/** The URL once it is ready; fails with what it printed when it ends before. */
+export async function readyUrl({ child, output }: ServiceProcess): Promise<string> {
+  for (;;) {
+    const url = /microdollar is ready: (\S+)[\s\S]*in a browser\n/.exec(output.stdout)?.[1];
+    if (url !== undefined) return url;
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Error(`start ended (${child.exitCode}): ${output.stderr}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

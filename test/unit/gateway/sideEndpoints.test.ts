@@ -1,0 +1,187 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  createSideGate,
+  createSideReader,
+  prepareSideRequest,
+  type SideFormat,
+} from '../../../src/gateway/processUsage/index.js';
+
+function read(side: SideFormat, body: unknown, streamed = false) {
+  const reader = createSideReader(side, { streamed });
+  reader.push(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)));
+  return reader.end();
+}
+
+describe('usage of the side endpoints', () => {
+  it.each<[SideFormat, object, object]>([
+    [
+      'embeddings',
+      {
+        object: 'list',
+        model: 'text-embedding-3-small',
+        usage: { prompt_tokens: 8, total_tokens: 8 },
+      },
+      { inputTokens: 8, outputTokens: 0, usage: 'final', model: 'text-embedding-3-small' },
+    ],
+    ['embeddings', { usage: { total_tokens: 8 } }, { inputTokens: 8, outputTokens: 0 }],
+    [
+      'images',
+      {
+        data: [],
+        usage: {
+          input_tokens: 60,
+          output_tokens: 272,
+          input_tokens_details: { text_tokens: 10, image_tokens: 50 },
+        },
+      },
+      { inputTokens: 60, inputImageTokens: 50, outputTokens: 272, outputImageTokens: 272 },
+    ],
+    [
+      'audio',
+      {
+        text: 'hello',
+        usage: {
+          type: 'tokens',
+          input_tokens: 14,
+          output_tokens: 4,
+          input_token_details: { text_tokens: 0, audio_tokens: 14 },
+        },
+      },
+      { inputTokens: 14, inputAudioTokens: 14, outputTokens: 4, usage: 'final' },
+    ],
+    [
+      'audio',
+      { text: 'twelve bytes', usage: { type: 'duration', seconds: 3 } },
+      { usage: 'missing', inputTokens: null, outputBytes: 12 },
+    ],
+    ['rerank', { results: [], usage: { total_tokens: 99 } }, { inputTokens: 99, outputTokens: 0 }],
+    [
+      'rerank',
+      { meta: { tokens: { input_tokens: 12, output_tokens: 0 } } },
+      { inputTokens: 12, usage: 'final' },
+    ],
+    ['rerank', { meta: { billed_units: { search_units: 1 } } }, { usage: 'missing' }],
+    [
+      'completions',
+      {
+        model: 'gpt-3.5-turbo-instruct',
+        choices: [{ text: 'abc', finish_reason: 'stop' }],
+        usage: { prompt_tokens: 5, completion_tokens: 2 },
+      },
+      { inputTokens: 5, outputTokens: 2, finishReason: 'stop', outputBytes: 3 },
+    ],
+    ['embeddings', { usage: { prompt_tokens: 8, cost: 0.00002 } }, { costUsd: '0.00002' }],
+    ['images', { error: { type: 'server_error' } }, { error: 'server_error', usage: 'missing' }],
+  ])('%s %j', (side, body, expected) => {
+    expect(read(side, body)).toMatchObject(expected);
+  });
+
+  it('of an answer that is too long to keep is found at its end', () => {
+    const body = { data: [{ embedding: 'A'.repeat(3_000_000) }], usage: { prompt_tokens: 8 } };
+    expect(read('embeddings', body)).toMatchObject({ inputTokens: 8, outputTokens: 0 });
+  });
+
+  it('of a stream is in its last event', () => {
+    const partial =
+      'event: image_generation.partial_image\ndata: {"type":"image_generation.partial_image"}\n\n';
+    const last =
+      'event: image_generation.completed\ndata: {"type":"image_generation.completed",' +
+      '"usage":{"input_tokens":10,"output_tokens":200,"total_tokens":210}}\n\n';
+    expect(read('images', partial + last, true)).toMatchObject({
+      inputTokens: 10,
+      outputTokens: 200,
+      usage: 'final',
+      complete: true,
+    });
+  });
+
+  it('never throws, whatever comes in whichever pieces', () => {
+    const sides: SideFormat[] = ['embeddings', 'images', 'audio', 'rerank', 'completions'];
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...sides),
+        fc.oneof(
+          fc.json(),
+          fc.uint8Array().map(String),
+          fc.object().map((usage) => JSON.stringify({ usage })),
+        ),
+        fc.boolean(),
+        fc.nat(20),
+        (side, text, streamed, cut) => {
+          const reader = createSideReader(side, { streamed });
+          const bytes = Buffer.from(streamed ? `data: ${text}\n\n` : text);
+          reader.push(bytes.subarray(0, cut));
+          reader.push(bytes.subarray(cut));
+          const { inputTokens, outputTokens } = reader.end();
+          expect(inputTokens ?? 0).toBeGreaterThanOrEqual(0);
+          expect(outputTokens ?? 0).toBeGreaterThanOrEqual(0);
+        },
+      ),
+    );
+  });
+});
+
+describe('requests to the side endpoints', () => {
+  const prepare = (side: SideFormat, body: object) =>
+    prepareSideRequest(side, Buffer.from(JSON.stringify(body)), 'application/json');
+
+  it('are estimated by their texts, and by the length of token lists', async () => {
+    expect(await prepare('embeddings', { model: 'm', input: 'x'.repeat(40) })).toMatchObject({
+      requestedModel: 'm',
+      inputTokensEstimate: 10,
+      streamed: false,
+      hideUsageChunk: false,
+    });
+    expect(await prepare('embeddings', { input: [[1, 2, 3], [4]] })).toMatchObject({
+      inputTokensEstimate: 4,
+    });
+    expect(
+      await prepare('rerank', { query: 'x'.repeat(4), documents: [{ text: 'y'.repeat(36) }] }),
+    ).toMatchObject({ inputTokensEstimate: 10 });
+  });
+
+  it('go out as they came; only a streamed completion is asked for its usage', async () => {
+    const images = Buffer.from('{"prompt":"a", "stream":true}');
+    expect((await prepareSideRequest('images', images, '')).body).toBe(images);
+    const completion = await prepare('completions', { prompt: 'Say this', stream: true });
+    expect(String(completion.body)).toContain('include_usage');
+    expect(completion).toMatchObject({ hideUsageChunk: true, userPromptPrefix: 'Say this' });
+  });
+
+  it('are forms, too', async () => {
+    const form = new FormData();
+    form.set('model', 'whisper-1');
+    form.set('stream', 'true');
+    form.set('file', new Blob([Buffer.alloc(160_000)]), 'a.mp3');
+    const response = new Response(form);
+    const body = Buffer.from(await response.arrayBuffer());
+    const type = response.headers.get('content-type') ?? '';
+    const prepared = await prepareSideRequest('audio', body, type);
+    expect(prepared).toMatchObject({ requestedModel: 'whisper-1', streamed: true });
+    expect(prepared.inputTokensEstimate).toBeGreaterThanOrEqual(100);
+    expect(prepared.body).toBe(body);
+    await expect(prepareSideRequest('audio', Buffer.from('x'), type)).rejects.toMatchObject({
+      code: 'invalid_request',
+    });
+  });
+});
+
+describe('the end of a stream of images', () => {
+  it('waits, to the byte, wherever it is cut', () => {
+    const partial =
+      'event: image_edit.partial_image\r\ndata: {"type":"image_edit.partial_image"}\r\n\r\n';
+    const last = 'event: image_edit.completed\r\ndata: {"type":"image_edit.completed"}\r\n\r\n';
+    const bytes = Buffer.from(partial + partial + last);
+    fc.assert(
+      fc.property(fc.array(fc.nat(bytes.length), { maxLength: 5 }), (cuts) => {
+        const gate = createSideGate();
+        const at = [0, ...cuts.sort((a, b) => a - b), bytes.length];
+        const sent = at.slice(1).flatMap((end, i) => gate.push(bytes.subarray(at[i], end)));
+        expect(Buffer.concat(sent).toString()).toBe(partial + partial);
+        expect(Buffer.from(gate.held()).toString()).toBe(last);
+        expect(gate.sawTerminal).toBe(true);
+      }),
+    );
+  });
+});
