@@ -37,11 +37,15 @@ const DAMAGES: Record<string, string> = {
     where kilo_user_id = $1`,
   'a balance that is off by one': `
     update kilocode_users set microdollars_used = microdollars_used - 1 where id = $1`,
-  'a lost delta': 'delete from microdollar_usage_pending where kilo_user_id = $1',
-  'a delta that counts twice': `
-    insert into microdollar_usage_pending (kilo_user_id, usage_date, cost_microdollars)
-    select kilo_user_id, usage_date, cost_microdollars from microdollar_usage_pending
-    where kilo_user_id = $1`,
+  'a mark that rose without its counters': `
+    update kilocode_users set settled_below = 1::bigint << 62 where id = $1`,
+  'a mark that fell': `
+    update kilocode_users set settled_below = 0 where id = $1`,
+  'an exception for what is settled': `
+    update kilocode_users set settled_except = array(
+      select m.position from microdollar_usage as m
+      where m.kilo_user_id = $1 and m.position < settled_below)
+    where id = $1`,
   'usage that was never sent': `
     insert into microdollar_usage (id, kilo_user_id, cost) values (gen_random_uuid(), $1, 0)`,
   'personal data that came back': `
@@ -61,11 +65,15 @@ describe('the comparison with the model', () => {
 
   it.each(Object.entries(DAMAGES))('sees %s', async (_, damage) => {
     const program = await damaged.newProgram();
+    const record = (by: number) => {
+      const payment = { user: 0, isOrganization: false, cost: 7, givenAt: null, model: null };
+      return new RecordEvent(by, payment).run(program.model, program);
+    };
     try {
-      for (const by of [0, 2]) {
-        const payment = { user: 0, isOrganization: false, cost: 7, givenAt: null, model: null };
-        await new RecordEvent(by, payment).run(program.model, program);
-      }
+      await record(0);
+      await damaged.writers[0]?.fold();
+      // Unsettled.
+      await record(2);
       await damaged.database.pool.query(damage, [program.users[0]]);
       await expect(program.finish()).rejects.toThrow(/expected/);
     } finally {

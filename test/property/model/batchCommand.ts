@@ -1,6 +1,14 @@
 import { expect } from 'vitest';
 import type { BatchResult, RecordResult } from '../../../src/record/types.js';
-import { type Command, newEvent, type Payment, pick, remember, writer } from './command.js';
+import {
+  type Command,
+  newEvent,
+  otherCost,
+  type Payment,
+  pick,
+  remember,
+  writer,
+} from './command.js';
 import { committed, type LedgerModel, type ModelEvent } from './ledgerModel.js';
 import { compareReports, type Program } from './world.js';
 
@@ -33,7 +41,7 @@ export class Batch implements Command {
         if (!event) continue;
         const isConflict = item.kind === 'conflict';
         const status = isConflict ? 'rejected' : 'duplicate';
-        sent.push({ event, status, change: isConflict ? { cost: event.cost + 1 } : {} });
+        sent.push({ event, status, change: isConflict ? { cost: otherCost(event.cost) } : {} });
       } else {
         const event = newEvent(program, item.payment, null);
         if (item.kind === 'new') fresh.push(event);

@@ -2,7 +2,7 @@ import type fc from 'fast-check';
 import { expect } from 'vitest';
 import type { Ledger } from '../../../src/ledgerTypes.js';
 import type { RecordResult } from '../../../src/record/types.js';
-import { balanceOf, type LedgerModel, type ModelEvent, payerOf } from './ledgerModel.js';
+import { asAnswer, balanceOf, type LedgerModel, type ModelEvent, payerOf } from './ledgerModel.js';
 import type { Program } from './world.js';
 
 export type Command = fc.AsyncCommand<LedgerModel, Program>;
@@ -23,6 +23,9 @@ export const writer = (program: Program, index: number): Ledger => {
   return ledger;
 };
 
+/** Another cost, within bounds. */
+export const otherCost = (cost: number) => (cost > 0 ? cost - 1 : cost + 1);
+
 /** Any element by a number that shrinks; undefined when there is none. */
 export const pick = <T>(items: readonly T[], index: number): T | undefined =>
   items[index % Math.max(1, items.length)];
@@ -35,7 +38,7 @@ export function expectAnswer(
 ) {
   expect(answer).toMatchObject({ id: event.id, status, created_at: event.createdAt });
   const balance = balanceOf(program.model, payerOf(event), event.session);
-  expect(answer.new_microdollars_used).toBe(balance);
+  expect(answer.new_microdollars_used).toBe(asAnswer(balance));
 }
 
 /** Adds a recorded event to the model; its time is what the ledger answered. */
@@ -57,4 +60,5 @@ export const newEvent = (
   id: program.newId(),
   createdAt: '',
   session,
+  savepoints: session === null ? 0 : (program.model.sessions[session]?.savepoints ?? 0),
 });

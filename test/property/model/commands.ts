@@ -2,9 +2,25 @@ import fc from 'fast-check';
 import { Batch, type BatchItem } from './batchCommand.js';
 import type { Command, Payment } from './command.js';
 import { DAMAGES, Repair, Verify } from './operatorCommands.js';
-import { Credit, Fold, Read, SoftDelete } from './otherCommands.js';
-import { CHANGES, Conflict, Exa, RecordEvent, Replay } from './recordCommands.js';
-import { Begin, ENDS, End, RecordInTransaction } from './sessionCommands.js';
+import { Credit, Fold, Read, SettleAll, SoftDelete, SweepAll } from './otherCommands.js';
+import {
+  CHANGES,
+  Conflict,
+  Exa,
+  RecordEvent,
+  RecordOnPool,
+  RecordWithoutBalance,
+  Replay,
+} from './recordCommands.js';
+import {
+  Begin,
+  ENDS,
+  End,
+  EndSavepoint,
+  RecordInTransaction,
+  SAVEPOINT_ENDS,
+  Savepoint,
+} from './sessionCommands.js';
 import { SESSIONS, USERS } from './world.js';
 
 /** The commands of a random program. To add a kind: a class with `check` and `run`, a line in WEIGHTED. */
@@ -22,10 +38,14 @@ const which = fc.nat(30);
 const session = fc.nat(SESSIONS - 1);
 const credit = fc.integer({ min: -500, max: 5000 }).filter((cents) => cents !== 0);
 const damage = fc.constantFrom(...(Object.keys(DAMAGES) as (keyof typeof DAMAGES)[]));
+const limits = fc.record({
+  youngXids: fc.constantFrom(0, 64),
+  rowsPerPayer: fc.constantFrom(null, 1, 3),
+});
 const payment: fc.Arbitrary<Payment> = fc.record({
   user: fc.nat(USERS - 1),
   isOrganization: fc.boolean(),
-  cost: fc.oneof(fc.constant(0), fc.integer({ min: -900, max: 3000 }), fc.constant(2 ** 40)),
+  cost: fc.oneof(fc.constant(0), fc.integer({ min: -900, max: 3000 }), fc.constant(10 ** 12)),
   givenAt: fc.constantFrom(...INSTANTS),
   model: fc.constantFrom(null, 'm'),
 });
@@ -45,6 +65,8 @@ const batchItem: fc.Arbitrary<BatchItem> = fc.oneof(
 /** How often each is drawn, against the others: a program is mostly writes, in many ways. */
 const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
   [4, fc.tuple(by, payment).map((args) => new RecordEvent(...args))],
+  [2, fc.tuple(by, payment).map((args) => new RecordWithoutBalance(...args))],
+  [4, payment.map((args) => new RecordOnPool(args))],
   [3, fc.tuple(by, fc.array(batchItem, { maxLength: 12 })).map((args) => new Batch(...args))],
   [2, fc.tuple(by, which).map((args) => new Replay(...args))],
   [2, fc.tuple(by, which, fc.constantFrom(...CHANGES)).map((args) => new Conflict(...args))],
@@ -52,6 +74,13 @@ const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
   [3, fc.tuple(session, fc.boolean()).map((args) => new Begin(...args))],
   [4, fc.tuple(session, payment).map((args) => new RecordInTransaction(...args))],
   [2, fc.tuple(session, fc.constantFrom(...ENDS)).map((args) => new End(...args))],
+  [2, session.map((arg) => new Savepoint(arg))],
+  [
+    2,
+    fc.tuple(session, fc.constantFrom(...SAVEPOINT_ENDS)).map((args) => new EndSavepoint(...args)),
+  ],
+  [3, limits.map((arg) => new SettleAll(arg))],
+  [1, fc.constant(null).map(() => new SweepAll())],
   [1, fc.constant(null).map(() => new Fold())],
   [1, fc.constant(null).map(() => new Read())],
   [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],

@@ -1,6 +1,6 @@
 /**
  * What a ledger must report, kept in memory: usage, Exa and credits of the payers of one program.
- * Nothing here knows of rollup, pending rows or folds: reports follow from the sources alone.
+ * Nothing here knows of rollup, marks or folds: reports follow from the sources alone.
  */
 export interface ModelEvent {
   id: string;
@@ -14,6 +14,8 @@ export interface ModelEvent {
   createdAt: string;
   /** In this open transaction; null once committed. */
   session: number | null;
+  /** Savepoints of that transaction when it was written. */
+  savepoints: number;
   model: string | null;
 }
 
@@ -29,11 +31,16 @@ export interface ModelExa {
 export interface ModelSession {
   isOpen: boolean;
   holdsLocks: boolean;
+  savepoints: number;
 }
+
+export const CLOSED: Readonly<ModelSession> = { isOpen: false, holdsLocks: false, savepoints: 0 };
 
 export interface LedgerModel {
   readonly users: number;
   readonly exaAllowance: number;
+  /** Used before the first row of the log, microdollars, per payer as `credits`. */
+  readonly opening: ReadonlyMap<string, bigint>;
   events: ModelEvent[];
   exa: ModelExa[];
   /** Microdollars per payer: `0`, `1`, ... for users, `organization`. */
@@ -46,15 +53,21 @@ export interface LedgerModel {
 
 export type Payer = number | 'organization';
 
-export function newLedgerModel(users: number, sessions: number, exaAllowance: number): LedgerModel {
+export function newLedgerModel(
+  users: number,
+  sessions: number,
+  exaAllowance: number,
+  opening: ReadonlyMap<string, bigint>,
+): LedgerModel {
   return {
     users,
     exaAllowance,
+    opening,
     events: [],
     exa: [],
     credits: new Map(),
     deleted: new Set(),
-    sessions: Array.from({ length: sessions }, () => ({ isOpen: false, holdsLocks: false })),
+    sessions: Array.from({ length: sessions }, () => ({ ...CLOSED })),
     nextId: 0,
   };
 }
@@ -72,12 +85,19 @@ export const areLocksHeld = (model: LedgerModel): boolean =>
   model.sessions.some((session) => session.isOpen && session.holdsLocks);
 
 /** Microdollars used (I5): usage and Exa charges; with `session`, as its transaction sees it. */
-export function balanceOf(model: LedgerModel, payer: Payer, session: number | null = null): number {
+export function balanceOf(model: LedgerModel, payer: Payer, session: number | null = null): bigint {
   const usage = model.events
     .filter((event) => payerOf(event) === payer)
     .filter((event) => event.session === null || event.session === session)
     .reduce((sum, event) => sum + event.cost, 0);
-  return usage + exaCharged(model, payer);
+  const opening = model.opening.get(String(payer)) ?? 0n;
+  return opening + BigInt(usage + exaCharged(model, payer));
+}
+
+/** As the library tells an amount: a number up to 2^53, a bigint beyond. */
+export function asAnswer(amount: bigint): number | bigint {
+  const isSafe = amount < 2n ** 53n && amount > -(2n ** 53n);
+  return isSafe ? Number(amount) : amount;
 }
 
 /** Exa's counter is per user and UTC month in each scope; what exceeds the allowance is charged. */

@@ -1,6 +1,9 @@
 import { expect } from 'vitest';
 import { addCredit } from '../../../src/accounts/credits.js';
 import { softDeleteUser } from '../../../src/accounts/softDelete.js';
+import { type SettleLimits, settleStatement } from '../../../src/counter/settle.sql.js';
+import { settleExaStatement } from '../../../src/counter/settleExa.sql.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
 import { type Command, writer } from './command.js';
 import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
 import { compareReports, type Program } from './world.js';
@@ -12,6 +15,43 @@ export class Fold implements Command {
     if (!areLocksHeld(model)) expect(report.remaining).toBe(0);
   }
   toString = () => 'fold';
+}
+
+/** One look at every payer, as the background has it. */
+export class SweepAll implements Command {
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    await program.world.sweep.pass();
+    await compareReports(program);
+  }
+  toString = () => 'sweep';
+}
+
+/** One fold of everybody here, in both logs, within limits; nothing that is reported changes. */
+export class SettleAll implements Command {
+  constructor(readonly limits: SettleLimits) {}
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    const { world, users, organization } = program;
+    for (const [scope, ids] of [
+      [USER_SCOPE, users],
+      [ORGANIZATION_SCOPE, [organization]],
+    ] as const) {
+      for (const { text, values } of [
+        settleStatement(
+          scope,
+          ids,
+          ids.map(() => true),
+          this.limits,
+        ),
+        settleExaStatement(scope, ids, this.limits),
+      ]) {
+        await world.database.pool.query(text, values);
+      }
+    }
+    await compareReports(program);
+  }
+  toString = () => `settle(${JSON.stringify(this.limits)})`;
 }
 
 /** Waits for writes in flight, so only when there are none here. */

@@ -1,16 +1,25 @@
 import { expect } from 'vitest';
 import type { LedgerError } from '../../../src/errors.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../../src/record/onExecutor.js';
 import {
   type Command,
   expectAnswer,
   METADATA,
   newEvent,
+  otherCost,
   type Payment,
   pick,
   remember,
   writer,
 } from './command.js';
-import { balanceOf, committed, type LedgerModel, type ModelEvent, payerOf } from './ledgerModel.js';
+import {
+  asAnswer,
+  balanceOf,
+  committed,
+  type LedgerModel,
+  type ModelEvent,
+  payerOf,
+} from './ledgerModel.js';
 import { type Program, USERS } from './world.js';
 
 export const CHANGES = ['cost', 'user', 'scope', 'model', 'time'] as const;
@@ -30,6 +39,41 @@ export class RecordEvent implements Command {
     expectAnswer(program, remember(program, event, answer.created_at), answer, 'recorded');
   }
   toString = () => `record(${this.by}, ${JSON.stringify(this.payment)})`;
+}
+
+/** Not asking for the balance; the same event again, on a pool of a host's own, tells it. */
+export class RecordWithoutBalance implements Command {
+  constructor(
+    readonly by: number,
+    readonly payment: Payment,
+  ) {}
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    const event = newEvent(program, this.payment, null);
+    const sent = program.toEvent(event);
+    const answer = await writer(program, this.by).recordUsage(sent, { balance: false });
+    expect(answer).toEqual({ id: event.id, status: 'recorded', created_at: answer.created_at });
+    const remembered = remember(program, event, answer.created_at);
+    const replay = await insertUsageAndMetadataWithBalanceUpdate(program.world.hostPool, sent);
+    expectAnswer(program, remembered, replay, 'duplicate');
+  }
+  toString = () => `recordWithoutBalance(${this.by}, ${JSON.stringify(this.payment)})`;
+}
+
+/** On a pool of a host's own: in place where the rows are free. */
+export class RecordOnPool implements Command {
+  constructor(readonly payment: Payment) {}
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    const event = newEvent(program, this.payment, null);
+    const answer = await insertUsageAndMetadataWithBalanceUpdate(
+      program.world.hostPool,
+      program.toEvent(event),
+      METADATA,
+    );
+    expectAnswer(program, remember(program, event, answer.created_at), answer, 'recorded');
+  }
+  toString = () => `recordOnPool(${JSON.stringify(this.payment)})`;
 }
 
 export class Replay implements Command {
@@ -71,7 +115,7 @@ export class Conflict implements Command {
 function change(event: ModelEvent, what: Conflict['change']): ModelEvent {
   switch (what) {
     case 'cost':
-      return { ...event, cost: event.cost + 1 };
+      return { ...event, cost: otherCost(event.cost) };
     case 'user':
       return { ...event, user: (event.user + 1) % USERS };
     case 'scope':
@@ -102,7 +146,7 @@ export class Exa implements Command {
     };
     const answer = await writer(program, this.by).recordExaUsage(usage);
     model.exa.push({ ...usage, user, isOrganization, createdAt: answer.created_at });
-    const balance = balanceOf(model, payerOf(this.payment));
+    const balance = asAnswer(balanceOf(model, payerOf(this.payment)));
     expect(answer).toMatchObject({ id, status: 'recorded', new_microdollars_used: balance });
     const replay = await writer(program, this.by + 1).recordExaUsage(usage);
     expect(replay).toEqual({ ...answer, status: 'duplicate' });

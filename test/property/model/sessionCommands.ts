@@ -7,7 +7,7 @@ import {
   type Payment,
   remember,
 } from './command.js';
-import { areLocksHeld, type LedgerModel, type ModelEvent } from './ledgerModel.js';
+import { areLocksHeld, CLOSED, type LedgerModel, type ModelEvent } from './ledgerModel.js';
 import type { Program } from './world.js';
 
 export const ENDS = ['commit', 'rollback'] as const;
@@ -32,7 +32,7 @@ export class Begin implements Command {
         await session?.query(text, [...values]);
       }
     }
-    model.sessions[this.session] = { isOpen: true, holdsLocks: this.holdsLocks };
+    model.sessions[this.session] = { isOpen: true, holdsLocks: this.holdsLocks, savepoints: 0 };
   }
   toString = () => `begin(${this.session}, ${this.holdsLocks ? 'locks' : ''})`;
 }
@@ -57,6 +57,44 @@ export class RecordInTransaction implements Command {
   toString = () => `recordInTransaction(${this.session}, ${JSON.stringify(this.payment)})`;
 }
 
+export class Savepoint implements Command {
+  constructor(readonly session: number) {}
+  check = (model: Readonly<LedgerModel>) => model.sessions[this.session]?.isOpen ?? false;
+  async run(model: LedgerModel, { sessions }: Program) {
+    const session = model.sessions[this.session];
+    if (!session) return;
+    session.savepoints++;
+    await sessions[this.session]?.query(`savepoint s${session.savepoints}`);
+  }
+  toString = () => `savepoint(${this.session})`;
+}
+
+export const SAVEPOINT_ENDS = ['rollback to', 'release'] as const;
+
+/** What was written since the last savepoint is gone, or belongs to what is around it. */
+export class EndSavepoint implements Command {
+  constructor(
+    readonly session: number,
+    readonly how: (typeof SAVEPOINT_ENDS)[number],
+  ) {}
+  check = (model: Readonly<LedgerModel>) => (model.sessions[this.session]?.savepoints ?? 0) > 0;
+  async run(model: LedgerModel, { sessions }: Program) {
+    const session = model.sessions[this.session];
+    if (!session) return;
+    const last = session.savepoints;
+    await sessions[this.session]?.query(`${this.how} savepoint s${last}`);
+    const isSince = (event: ModelEvent) =>
+      event.session === this.session && event.savepoints >= last;
+    if (this.how === 'rollback to') {
+      model.events = model.events.filter((event) => !isSince(event));
+      return;
+    }
+    session.savepoints--;
+    for (const event of model.events.filter(isSince)) event.savepoints = session.savepoints;
+  }
+  toString = () => `${this.how}(${this.session})`;
+}
+
 export class End implements Command {
   constructor(
     readonly session: number,
@@ -68,7 +106,7 @@ export class End implements Command {
     const own = (event: ModelEvent) => event.session === this.session;
     if (this.how === 'rollback') model.events = model.events.filter((event) => !own(event));
     else for (const event of model.events.filter(own)) event.session = null;
-    model.sessions[this.session] = { isOpen: false, holdsLocks: false };
+    model.sessions[this.session] = { ...CLOSED };
   }
   toString = () => `${this.how}(${this.session})`;
 }

@@ -1,12 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import type pg from 'pg';
+import pg from 'pg';
 import { expect } from 'vitest';
+import { Settler } from '../../../src/counter/settler.js';
+import { Sweep } from '../../../src/counter/sweep.js';
+import { queryOnPool } from '../../../src/db/query.js';
 import { createLedger } from '../../../src/ledger.js';
 import type { Ledger, LedgerOptions } from '../../../src/ledgerTypes.js';
 import type { UsageEvent } from '../../../src/record/types.js';
 import { createTestDatabase, type TestDatabase } from '../../support/database.js';
+import { setExaAllowance } from '../../support/exaAllowance.js';
 import {
+  asAnswer,
   balanceOf,
+  CLOSED,
   dailyTotals,
   type LedgerModel,
   type ModelEvent,
@@ -17,12 +23,17 @@ import {
 export const USERS = 3;
 export const SESSIONS = 2;
 const EXA_ALLOWANCE = 1000;
+/** The last user's balance is about to pass what a number holds. */
+const OPENING = new Map([[String(USERS - 1), 2n ** 53n - 1_500_000_000_000n]]);
 
 /** The ledgers under test, shared by all programs of a run. */
 export interface World extends AsyncDisposable {
   database: TestDatabase;
-  /** In place with group commit, in place one by one, always appending. */
+  /** With group commit, one by one, settling in the background alone. */
   writers: Ledger[];
+  /** Of a host that has no ledger. */
+  hostPool: pg.Pool;
+  sweep: Sweep;
   newProgram(): Promise<Program>;
 }
 
@@ -52,9 +63,11 @@ export async function createWorld(): Promise<World> {
       poolSize: 2,
       backgroundFold: false,
       lockTimeoutMs: 500,
-      exaFreeAllowanceMicrodollars: EXA_ALLOWANCE,
       ...options,
     });
+  await setExaAllowance(database.pool, EXA_ALLOWANCE);
+  const hostPool = new pg.Pool({ connectionString: database.url, max: 2 });
+  const query = queryOnPool(database.pool, false);
   const writers = [
     await open({}),
     await open({ groupCommit: false }),
@@ -63,9 +76,12 @@ export async function createWorld(): Promise<World> {
   const world: World = {
     database,
     writers,
+    hostPool,
+    sweep: new Sweep(query, new Settler({ query })),
     newProgram: () => newProgram(world),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(writers.map((writer) => writer.close()));
+      await hostPool.end();
       await database.drop();
     },
   };
@@ -78,14 +94,15 @@ async function newProgram(world: World): Promise<Program> {
   const users = Array.from({ length: USERS }, (_, index) => `${name} ${index}`);
   const created = await pool.query<{ id: string }>(
     `with users as (
-       insert into kilocode_users (id) select unnest($1::text[])
+       insert into kilocode_users (id, microdollars_used, opening_microdollars_used)
+       select u.id, u.opening, u.opening from unnest($1::text[], $3::bigint[]) as u(id, opening)
      )
      insert into organizations (name) values ($2) returning id`,
-    [users, name],
+    [users, name, users.map((_, user) => OPENING.get(String(user)) ?? 0n)],
   );
   const organization = created.rows[0]?.id ?? '';
   const sessions = await Promise.all(Array.from({ length: SESSIONS }, () => pool.connect()));
-  const model = newLedgerModel(USERS, SESSIONS, EXA_ALLOWANCE);
+  const model = newLedgerModel(USERS, SESSIONS, EXA_ALLOWANCE, OPENING);
   const program: Program = {
     model,
     world,
@@ -120,14 +137,15 @@ async function endSessions({ model, sessions }: Program): Promise<void> {
   for (const [index, session] of sessions.entries()) {
     await session.query('rollback');
     model.events = model.events.filter((event) => event.session !== index);
-    model.sessions[index] = { isOpen: false, holdsLocks: false };
+    model.sessions[index] = { ...CLOSED };
   }
 }
 
 const RANGE = { from: '2025-01-01', until: '9999-12-31' };
 
-/** Reports of every payer, through the library. */
-export async function compareReports({ model, world, users, organization }: Program) {
+/** Reports of every payer, through the library and, for any SQL client, the view. */
+export async function compareReports(program: Program) {
+  const { model, world, users, organization } = program;
   const [ledger] = world.writers;
   if (!ledger) throw new Error('no ledger');
   const compareDays = async (user: number, isOrganization: boolean) => {
@@ -139,8 +157,8 @@ export async function compareReports({ model, world, users, organization }: Prog
     const reported = days.map((day) => [day.usage_date, day.total_cost_microdollars]);
     expect(reported).toEqual([...dailyTotals(model, user, isOrganization)]);
   };
-  const compareBalance = async (balance: Promise<number | null>, payer: Payer) => {
-    expect(await balance).toBe(balanceOf(model, payer));
+  const compareBalance = async (balance: Promise<number | bigint | null>, payer: Payer) => {
+    expect(await balance).toBe(asAnswer(balanceOf(model, payer)));
   };
   await Promise.all([
     ...users.flatMap((kilo_user_id, user) => [
@@ -149,17 +167,37 @@ export async function compareReports({ model, world, users, organization }: Prog
       compareDays(user, true),
     ]),
     compareBalance(ledger.getOrganizationBalance(organization), 'organization'),
+    compareView(program),
   ]);
+}
+
+async function compareView({ model, world, users }: Program) {
+  const { rows } = await world.database.pool.query<{ key: string; total: string }>(
+    `select kilo_user_id || '|' || (organization_id is not null) || '|' || usage_date as key,
+       total_cost_microdollars as total
+     from microdollar_usage_daily_exact
+     where kilo_user_id = any ($1)
+       and total_cost_microdollars <> 0`,
+    [users],
+  );
+  const expected = users.flatMap((id, user) =>
+    [false, true].flatMap((isOrganization) =>
+      [...dailyTotals(model, user, isOrganization)].map(
+        ([day, total]) => [`${id}|${isOrganization}|${day}`, total] as const,
+      ),
+    ),
+  );
+  expect(new Map(rows.map(({ key, total }) => [key, Number(total)]))).toEqual(new Map(expected));
 }
 
 /** After a fold without writers the base tables alone are right. */
 async function compareBaseTables({ model, world, users, organization }: Program) {
   const { pool } = world.database;
   const balances = await pool.query(
-    `select id, microdollars_used::float8 as used, total_microdollars_acquired::float8 as acquired
+    `select id, microdollars_used as used, total_microdollars_acquired::float8 as acquired
      from kilocode_users where id = any($1)
      union all
-     select id::text, microdollars_used, total_microdollars_acquired
+     select id::text, microdollars_used, total_microdollars_acquired::float8
      from organizations where id = $2
      order by 1`,
     [users, organization],
@@ -167,12 +205,12 @@ async function compareBaseTables({ model, world, users, organization }: Program)
   const expected = [
     ...users.map((id, user) => ({
       id,
-      used: balanceOf(model, user),
+      used: String(balanceOf(model, user)),
       acquired: model.credits.get(String(user)) ?? 0,
     })),
     {
       id: organization,
-      used: balanceOf(model, 'organization'),
+      used: String(balanceOf(model, 'organization')),
       acquired: model.credits.get('organization') ?? 0,
     },
   ];
@@ -181,8 +219,10 @@ async function compareBaseTables({ model, world, users, organization }: Program)
   const rows = await pool.query(
     `select (select count(*)::integer from microdollar_usage where kilo_user_id = any($1)) as usage,
        (select count(*)::integer from exa_usage_log where kilo_user_id = any($1)) as exa,
-       (select count(*)::integer from microdollar_usage_pending
-       where kilo_user_id = any($1)) as pending,
+       (select count(*)::integer from microdollar_usage as m
+       join kilocode_users as u on u.id = m.kilo_user_id
+       where m.kilo_user_id = any($1) and m.organization_id is null
+         and (m.position >= u.settled_below or m.position = any (u.settled_except))) as unsettled,
        (select count(*)::integer from microdollar_usage_metadata as m
        join kilocode_users as u on u.id = m.kilo_user_id
        where u.id = any($1) and u.deleted_at is not null
@@ -190,6 +230,6 @@ async function compareBaseTables({ model, world, users, organization }: Program)
     [users],
   );
   expect(rows.rows).toEqual([
-    { usage: model.events.length, exa: model.exa.length, pending: 0, personal: 0 },
+    { usage: model.events.length, exa: model.exa.length, unsettled: 0, personal: 0 },
   ]);
 }
