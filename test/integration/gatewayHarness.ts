@@ -15,11 +15,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
 import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import {
-  type ReplayOptions,
-  type ReplayUpstream,
-  startReplayUpstream,
-} from '../support/replayUpstream.js';
+import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
 
 /** What must never be seen anywhere but at the provider. */
 export const UPSTREAM_KEYS = {
@@ -40,8 +36,6 @@ export interface TestGateway {
   newKey(userId: string | null, organizationId: string | null): Promise<string>;
   /** The row and its metadata, lookups by value; waits for it. */
   usage(id: string): Promise<UsageRow>;
-  /** The same by the model that was asked for. */
-  usageOf(requestedModel: string): Promise<UsageRow>;
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
   dataDir: string;
   /** As at the end of a process; the database stays. */
@@ -66,20 +60,21 @@ export interface TestGatewayOptions {
   after?: TestGateway;
   /** Nothing keeps responses that are made in the background. */
   withoutResponses?: boolean;
-  upstream?: ReplayOptions;
 }
 
-/** A gateway on a free port before an upstream with answers of its own. */
+/** A gateway on a free port before an upstream that replays recordings. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
   const { after } = options;
   const database = after?.database ?? (await createTestDatabase());
   const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
-  const upstream = after?.upstream ?? (await startReplayUpstream(options.upstream));
+  const upstream = after?.upstream ?? (await startReplayUpstream());
   const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
   const durability = await openDurability({
     ledger,
     databaseUrl: database.url,
     dataDir,
+    // On a busy machine a statement may take its time: no reason to take the database for away.
+    databaseTimeoutMs: 30_000,
     ...options.durability,
   });
   const { sink, accounts, inFlight, responses } = durability;
@@ -110,14 +105,6 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
   const url = await server.listen();
   const rows = async <Row>(text: string, values: unknown[] = []) =>
     (await database.pool.query(text, values)).rows as Row[];
-
-  async function untilRow(text: string, value: string): Promise<UsageRow> {
-    for (;;) {
-      const [row] = await rows<UsageRow>(text, [value]);
-      if (row !== undefined) return row;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
 
   async function newKey(userId: string | null, organizationId: string | null): Promise<string> {
     const scopes: Scope[] = ['gateway'];
@@ -161,8 +148,13 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
       if (usd !== 0) await addCredit(ledger.pool, { organization_id: id, usd });
       return id;
     },
-    usage: (id) => untilRow(`${USAGE} where u.id = $1::uuid`, id),
-    usageOf: (model) => untilRow(`${USAGE} where u.requested_model = $1`, model),
+    async usage(id) {
+      for (;;) {
+        const [row] = await rows<UsageRow>(USAGE, [id]);
+        if (row !== undefined) return row;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
     async stop() {
       await halt();
       await upstream.close();
@@ -186,4 +178,5 @@ const USAGE = `
   left join mode using (mode_id)
   left join finish_reason using (finish_reason_id)
   left join api_kind using (api_kind_id)
-  left join system_prompt_prefix using (system_prompt_prefix_id)`;
+  left join system_prompt_prefix using (system_prompt_prefix_id)
+  where u.id = $1::uuid`;
