@@ -15,7 +15,11 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
 import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
-import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
+import {
+  type ReplayOptions,
+  type ReplayUpstream,
+  startReplayUpstream,
+} from '../support/replayUpstream.js';
 
 /** What must never be seen anywhere but at the provider. */
 export const UPSTREAM_KEYS = {
@@ -36,6 +40,8 @@ export interface TestGateway {
   newKey(userId: string | null, organizationId: string | null): Promise<string>;
   /** The row and its metadata, lookups by value; waits for it. */
   usage(id: string): Promise<UsageRow>;
+  /** The same by the model that was asked for. */
+  usageOf(requestedModel: string): Promise<UsageRow>;
   rows<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
   dataDir: string;
   /** As at the end of a process; the database stays. */
@@ -60,20 +66,21 @@ export interface TestGatewayOptions {
   after?: TestGateway;
   /** Nothing keeps responses that are made in the background. */
   withoutResponses?: boolean;
+  upstream?: ReplayOptions;
 }
 
-/** A gateway on a free port before an upstream that replays recordings. */
+/** A gateway on a free port before an upstream with answers of its own. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
   const { after } = options;
   const database = after?.database ?? (await createTestDatabase());
   const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
-  const upstream = after?.upstream ?? (await startReplayUpstream());
+  const upstream = after?.upstream ?? (await startReplayUpstream(options.upstream));
   const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
   const durability = await openDurability({
     ledger,
     databaseUrl: database.url,
     dataDir,
-    // On a busy machine a statement may take its time: no reason to take the database for away.
+    // A busy machine is not taken for a database that is away.
     databaseTimeoutMs: 30_000,
     ...options.durability,
   });
@@ -105,6 +112,14 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
   const url = await server.listen();
   const rows = async <Row>(text: string, values: unknown[] = []) =>
     (await database.pool.query(text, values)).rows as Row[];
+
+  async function untilRow(text: string, value: string): Promise<UsageRow> {
+    for (;;) {
+      const [row] = await rows<UsageRow>(text, [value]);
+      if (row !== undefined) return row;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
 
   async function newKey(userId: string | null, organizationId: string | null): Promise<string> {
     const scopes: Scope[] = ['gateway'];
@@ -148,13 +163,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
       if (usd !== 0) await addCredit(ledger.pool, { organization_id: id, usd });
       return id;
     },
-    async usage(id) {
-      for (;;) {
-        const [row] = await rows<UsageRow>(USAGE, [id]);
-        if (row !== undefined) return row;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    },
+    usage: (id) => untilRow(`${USAGE} where u.id = $1::uuid`, id),
+    usageOf: (model) => untilRow(`${USAGE} where u.requested_model = $1`, model),
     async stop() {
       await halt();
       await upstream.close();
@@ -178,5 +188,4 @@ const USAGE = `
   left join mode using (mode_id)
   left join finish_reason using (finish_reason_id)
   left join api_kind using (api_kind_id)
-  left join system_prompt_prefix using (system_prompt_prefix_id)
-  where u.id = $1::uuid`;
+  left join system_prompt_prefix using (system_prompt_prefix_id)`;
