@@ -97,7 +97,8 @@ export function compareStatement(rollup: Rollup, chunk: Chunk, build: boolean): 
   return {
     name: `microdollar_compare_${rollup.name}_${access}_${build ? 'build' : 'verify'}`,
     text: `/* microdollar.${build ? 'backfill' : 'verify'} */
-with recursive ${lowWater(rollup.log)}, ${access === 'users' ? `${blockCtes(rollup)}, ` : ''}part as materialized (
+with recursive ${lowWater(rollup.log)},
+${access === 'users' ? `${blockCtes(rollup)}, ` : ''}part as materialized (
   ${access === 'users' ? partsOfBlock(rollup) : partsOf(rollup, access)}
 ), oversized as materialized (
   ${access === 'period' ? 'select null::text as kilo_user_id where false' : OVERSIZED}

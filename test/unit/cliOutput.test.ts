@@ -58,9 +58,10 @@ describe('exported JSON', () => {
     expect(JSON.parse(text).usage).toHaveLength(2);
   });
 
-  it('refuses to round an amount silently', () => {
+  it('rounds no amount: beyond 2^53 it is a decimal string', () => {
     const beyond = { ...first, total_cost_microdollars: '9007199254740993' };
-    expect(() => jsonlFormat(DAILY_SHAPE).row(beyond, 0)).toThrow(/safe integer/);
+    const line = JSON.parse(jsonlFormat(DAILY_SHAPE).row(beyond, 0));
+    expect(line.total_cost_microdollars).toBe('9007199254740993');
   });
 });
 

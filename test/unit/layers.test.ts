@@ -85,7 +85,7 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
   'positions: of which transaction a row is': {
     says: /\btxid_(current|snapshot)|microdollar_(generation|position)\(|pg_snapshot_x/,
     // A soft delete waits for the transactions that may have missed it.
-    owners: ['counter', 'db/migrate', 'accounts/softDelete'],
+    owners: ['counter', 'db/migrate'],
   },
   'the insert of usage in the log': {
     says: /insert into microdollar_usage \(/,
