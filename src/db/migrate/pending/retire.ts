@@ -23,7 +23,10 @@ const FUNCTION_NAMES: ReadonlySet<string> = new Set([
   'microdollar_open_exa_month',
 ]);
 
-const INDEX_NAMES: ReadonlySet<string> = new Set(['idx_microdollar_usage_metadata_kilo_user_id']);
+const INDEX_NAMES: ReadonlySet<string> = new Set([
+  'idx_microdollar_usage_metadata_kilo_user_id',
+  'idx_microdollar_usage_metadata_adjusts_usage_id',
+]);
 
 /** Views on pending rows, or of another type than the wanted ones: made anew with the cutover. */
 export interface Retirement {
