@@ -48,6 +48,10 @@ export async function migrateDatabase(environment: Environment, url: string) {
   // The owner's role belongs to the database of DATABASE_URL, not to an embedded one.
   const isOwn = environment.databaseUrl !== null;
   const migrationUrl = isOwn ? (environment.migrationUrl ?? url) : url;
+  // A pooler would hand the lock of the session that migrates to somebody else.
+  if (isOwn && environment.pooler !== null && environment.migrationUrl === null) {
+    return { applied: [] };
+  }
   try {
     // Adopting somebody's own tables is for `migrate` alone: it shows first what it would do.
     return await migrate(migrationUrl, { adopt: false });
@@ -141,6 +145,7 @@ function openDatabase(
         applicationName: 'microdollar command',
         lockTimeoutMs: 10_000,
         statementTimeoutMs: 60_000,
+        viaPooler: environment.pooler !== null,
       });
       return pool;
     },
@@ -149,6 +154,7 @@ function openDatabase(
         databaseUrl: server.url,
         ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
         backgroundFold: false,
+        preparedStatements: environment.pooler === null,
         ...options,
       });
       return ledger;

@@ -6,6 +6,8 @@ export interface Environment {
   databaseUrl: string | null;
   migrationUrl: string | null;
   replicaUrl: string | null;
+  /** `DATABASE_URL` is that of a pooler in transaction mode. */
+  pooler: 'transaction' | null;
   dataDir: string;
   host: string;
   port: number;
@@ -46,6 +48,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     databaseUrl: readUrl(env, 'DATABASE_URL'),
     migrationUrl: readUrl(env, 'MICRODOLLAR_MIGRATION_URL'),
     replicaUrl: readUrl(env, 'DATABASE_REPLICA_URL'),
+    pooler: readPooler(env),
     dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',
     host: read(env, 'HOST') ?? '127.0.0.1',
     port: readPort(read(env, 'PORT')),
@@ -65,6 +68,12 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     },
     shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
   };
+}
+
+function readPooler(env: NodeJS.ProcessEnv): 'transaction' | null {
+  const value = read(env, 'MICRODOLLAR_POOLER');
+  if (value === null || value === 'transaction') return value;
+  throw invalid('MICRODOLLAR_POOLER', 'must be transaction, or not set');
 }
 
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {

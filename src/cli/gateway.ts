@@ -38,6 +38,7 @@ export async function openMeteringGateway(
     ledger,
     databaseUrl,
     dataDir: environment.dataDir,
+    preparedStatements: environment.pooler === null,
     log,
     upstreams: environment.upstreams,
     trustedProxies: environment.trustedProxies,

@@ -9,6 +9,7 @@ import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, timeToEndMs } from './gateway.js';
+import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 
@@ -115,11 +116,13 @@ async function serve(
   const ledger = await createLedger({
     databaseUrl: url,
     backgroundVerify: true,
+    preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
   }).catch((error) => {
     throw describeFailure(error, url);
   });
   closers.push(() => ledger.close());
+  if (environment.pooler === null) await refuseHiddenPooler(ledger.pool);
   // Loaded here: no other command needs the server.
   const { createServer } = await import('../server/app.js');
   const { pagePlugin } = await import('../server/page.js');

@@ -71,6 +71,7 @@ describe('the environment', () => {
       databaseUrl: null,
       migrationUrl: null,
       replicaUrl: null,
+      pooler: null,
       dataDir: '.microdollar',
       host: '127.0.0.1',
       port: 8787,
@@ -91,6 +92,7 @@ describe('the environment', () => {
     [{ DATABASE_URL: 'mysql://u:secret@h/d' }, 'DATABASE_URL'],
     [{ MICRODOLLAR_MAX_IN_FLIGHT: '0' }, 'MICRODOLLAR_MAX_IN_FLIGHT'],
     [{ MICRODOLLAR_SHUTDOWN_MS: '25s' }, 'MICRODOLLAR_SHUTDOWN_MS'],
+    [{ MICRODOLLAR_POOLER: 'session' }, 'MICRODOLLAR_POOLER'],
     [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
     [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],
   ])('names the wrong variable in %j, not its value', (env, name) => {
