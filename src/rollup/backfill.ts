@@ -135,6 +135,7 @@ async function startJob(database: RollupDatabase, options: BackfillOptions): Pro
     periodsTotal: Number(left?.to_build ?? 0) + Number(left?.to_check ?? 0),
     rowsExpected,
     startedAtMs: performance.now(),
+    givenUp: new Set(),
     report: {
       periods: 0,
       checked: 0,

@@ -61,6 +61,8 @@ export interface BackfillJob {
   periodsTotal: number;
   rowsExpected: number;
   startedAtMs: number;
+  /** Periods that were left, and are not claimed again. */
+  givenUp: Set<string>;
   report: BackfillReport;
 }
 

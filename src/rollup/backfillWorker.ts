@@ -43,8 +43,6 @@ export class BackfillWorker {
   readonly #throttle: Throttle;
   readonly #signal: AbortSignal;
   readonly #sizer: ChunkSizer;
-  /** Periods that this worker does not claim again. */
-  readonly #givenUp = new Set<string>();
 
   constructor(
     database: RollupDatabase,
@@ -80,7 +78,7 @@ export class BackfillWorker {
     const { rollup } = this.#options;
     const [row] = await this.#patiently(() =>
       this.#database.query<ClaimedRow>(
-        claimPeriodStatement(rollup, this.#id, this.#job, [...this.#givenUp]),
+        claimPeriodStatement(rollup, this.#id, this.#job, [...this.#job.givenUp]),
       ),
     );
     return row;
@@ -89,7 +87,7 @@ export class BackfillWorker {
   async #countLeft(): Promise<number> {
     const [row] = await this.#patiently(() =>
       this.#database.query<{ to_build: string; to_check: string }>(
-        unfinishedStatement(this.#options.rollup, this.#job, [...this.#givenUp]),
+        unfinishedStatement(this.#options.rollup, this.#job, [...this.#job.givenUp]),
       ),
     );
     return Number(row?.to_build ?? 0) + Number(row?.to_check ?? 0);
@@ -105,14 +103,11 @@ export class BackfillWorker {
         if (this.#signal.aborted) return await this.#release(at, true);
         const end = await this.#throttle.run(() => this.#holding(at, () => this.#buildChunk(at)));
         // Claim ran out: its new owner goes on.
-        if (end === 'lost') return;
-        if (end === 'more') continue;
-        if (at.left > 0) this.#givenUp.add(at.period);
-        return;
+        if (end !== 'more') return;
       }
     } catch (error) {
       if (!isOfPeriod(error)) throw error;
-      this.#givenUp.add(at.period);
+      this.#job.givenUp.add(at.period);
       this.#job.report.failures.push(describeFailure(at.period, error));
       await this.#release(at, false);
     }
@@ -155,6 +150,8 @@ export class BackfillWorker {
     const { rollup } = this.#options;
     const { report } = this.#job;
     const isLast = chunk.userUntil === null;
+    // Before it is free to be claimed.
+    if (isLast && at.left > 0) this.#job.givenUp.add(at.period);
     const saved = await this.#patiently(() =>
       this.#database.query<{ period: string }>(
         saveProgressStatement(rollup, this.#id, {

@@ -43,8 +43,9 @@ const IS_LEFT = `(c.state in ('unbuilt', 'building')
       or greatest(c.built_at, c.verified_at) is null
       or greatest(c.built_at, c.verified_at) < $4::timestamptz)`;
 
-const IN_RANGE = `c.rollup = $1::text
-    and ($2::date is null or c.period >= $2::date)
+/** Periods of the days from $2 to $3, inclusive, null = unbounded. */
+const inRange = ({ grain }: Rollup): string => `c.rollup = $1::text
+    and ($2::date is null or c.period >= date_trunc('${grain}', $2::date::timestamp)::date)
     and ($3::date is null or c.period <= $3::date)`;
 
 /** A range of periods, both inclusive, null = unbounded, and when the job on them began. */
@@ -80,7 +81,7 @@ export function claimPeriodStatement(
 with free as (
   select c.rollup, c.period, c.state not in ('unbuilt', 'building') as is_check
   from rollup_coverage as c
-  where ${IN_RANGE}
+  where ${inRange(rollup)}
     and ${IS_LEFT}
     and c.period <> all($5::date[])
     and (c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())
@@ -115,7 +116,7 @@ select count(*) filter (where c.state in ('unbuilt', 'building')) as to_build,
   count(*) filter (where c.state not in ('unbuilt', 'building')) as to_check,
   count(*) filter (where c.claimed_until > now()) as claimed
 from rollup_coverage as c
-where ${IN_RANGE}
+where ${inRange(rollup)}
   and ${IS_LEFT}
   and c.period <> all($5::date[])`,
     values: [rollup.name, range.from, range.until, range.began, plainArray(except)],

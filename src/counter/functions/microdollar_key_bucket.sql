@@ -3,6 +3,6 @@
 -- keys of one bucket make a writer leave a row unsettled for a moment, nothing else.
 CREATE OR REPLACE FUNCTION microdollar_key_bucket(p_period date, p_key text) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  select ((coalesce(p_period - date '2000-01-01', 0) & 15) * 16
+  select ((case when isfinite(p_period) then p_period - date '2000-01-01' else 0 end & 15) * 16
     + (hashtextextended(p_key, 0) & 15))::integer
 $$;
