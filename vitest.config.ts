@@ -28,8 +28,8 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, ...absent.map(({ files }) => files)],
     globalSetup: ['test/support/globalSetup.ts'],
     // Real servers on small machines: a test that hangs is ended, none is measured by the clock.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     teardownTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
     pool: 'forks',

@@ -62,16 +62,20 @@ async function backfill(
       }
     }
     const left = reports.reduce((sum, report) => sum + report.left, 0);
+    const failures = reports.flatMap((report) => report.failures);
     output.answer(
       {
         rollups: reports.map((report) => ({
           rollup: report.rollup,
           periods: report.periods,
+          checked: report.checked,
           raw_rows: report.rows,
           keys: report.keys,
           created: report.created,
           corrected: report.corrected,
           left: report.left,
+          unfit: report.unfit,
+          failures: report.failures,
           longest_transaction_ms: Math.round(report.longestTransactionMs),
           duration_ms: Math.round(report.durationMs),
         })),
@@ -79,10 +83,11 @@ async function backfill(
       [
         alignTable(
           [
-            ['rollup', 'periods', 'raw rows', 'created', 'corrected', 'left', 'seconds'],
+            ['rollup', 'built', 'checked', 'raw rows', 'created', 'corrected', 'left', 'seconds'],
             ...reports.map((report) => [
               report.rollup,
               formatCount(report.periods),
+              formatCount(report.checked),
               formatCount(report.rows),
               formatCount(report.created),
               formatCount(report.corrected),
@@ -90,15 +95,29 @@ async function backfill(
               (report.durationMs / 1000).toFixed(1),
             ]),
           ],
-          [1, 2, 3, 4, 5, 6],
+          [1, 2, 3, 4, 5, 6, 7],
         ),
-        ...(left === 0
-          ? ['next: `verify`, then `read-mode`']
-          : ['rows held by other sessions were left; run `backfill` again']),
+        ...describeLeft(reports),
       ].join('\n'),
     );
-    return left === 0 ? 0 : 1;
+    return left === 0 && failures.length === 0 ? 0 : 1;
   });
+}
+
+/** What stays to be done, in words; or what comes next. */
+function describeLeft(reports: readonly (BackfillReport & { rollup: string })[]): string[] {
+  const held = reports.reduce((sum, report) => sum + report.left - report.unfit, 0);
+  const unfit = reports.reduce((sum, report) => sum + report.unfit, 0);
+  const lines = reports.flatMap(({ rollup, failures }) =>
+    failures.map(({ period, message }) => `failed: ${rollup}, ${period}: ${message}`),
+  );
+  if (held > 0) lines.push('rows held by other sessions were left; run `backfill` again');
+  if (unfit > 0) {
+    lines.push(
+      `${formatCount(unfit)} keys sum to more than a counter row holds; \`verify\` names them`,
+    );
+  }
+  return lines.length === 0 ? ['next: `verify`, then `read-mode`'] : lines;
 }
 
 /** A bar on a terminal, or JSON lines on stderr: stdout belongs to the answer. */
@@ -143,7 +162,7 @@ async function plan(
   return withMigratedDatabase(context, async ({ url }) => {
     const plans = [];
     for (const rollup of CHECKED_ROLLUPS) {
-      const { from, until, periods, rowsExpected } = await planBackfill({
+      const { from, until, periods, toCheck, rowsExpected } = await planBackfill({
         url,
         rollup,
         ...rangeOf(options),
@@ -153,6 +172,7 @@ async function plan(
         from,
         until,
         unbuilt_periods: periods,
+        periods_to_check: toCheck,
         raw_rows_expected: rowsExpected,
       });
     }
@@ -161,8 +181,9 @@ async function plan(
       plans
         .map(
           (each) =>
-            `${each.rollup}: ${formatCount(each.unbuilt_periods)} periods to build from ` +
-            `${each.from} to ${each.until}, about ${formatCount(each.raw_rows_expected)} raw rows`,
+            `${each.rollup}: ${formatCount(each.unbuilt_periods)} periods to build and ` +
+            `${formatCount(each.periods_to_check)} to look at again, ${each.from} to ` +
+            `${each.until}, about ${formatCount(each.raw_rows_expected)} raw rows`,
         )
         .join('\n'),
     );

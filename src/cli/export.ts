@@ -5,6 +5,7 @@ import { Option } from 'commander';
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
 import { requireDay } from '../importing/shiftDays.js';
+import { userExistsStatement } from '../rollup/explain.sql.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
 import {
@@ -70,12 +71,13 @@ async function exportCommand(
   const build = isDocument ? jsonFormat : options.format === 'csv' ? csvFormat : jsonlFormat;
 
   return withDatabase(context, async (database) => {
+    const client = await database.client();
+    if (filter.kiloUserId !== null) await requireUser(client, filter.kiloUserId);
     const file = options.out === undefined ? null : createWriteStream(options.out, { flags: 'w' });
     // Without this an unwritable file would be an uncaught error before the first write.
     if (file !== null) await once(file, 'open').catch((error) => failOnFile(options.out, error));
     const target = file ?? output.streams.stdout;
     const statement = options.daily ? exportDailyStatement(filter) : exportUsageStatement(filter);
-    const client = await database.client();
     const total = await exportRows(client, statement, build(shape), {
       target,
       hasTotal: options.total || isDocument,
@@ -89,6 +91,16 @@ async function exportCommand(
       );
     }
     return 0;
+  });
+}
+
+/** @throws LedgerError `unknown_user`: a typing error must not look like an empty export */
+async function requireUser(client: pg.Client, kiloUserId: string): Promise<void> {
+  const { text, values } = userExistsStatement(kiloUserId);
+  const { rows } = await client.query<{ exists: boolean }>(text, values);
+  if (rows[0]?.exists) return;
+  throw new LedgerError('unknown_user', 'there is no user with this id', {
+    details: { field: 'user' },
   });
 }
 

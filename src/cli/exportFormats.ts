@@ -1,5 +1,5 @@
 import { stringify } from 'csv-stringify/sync';
-import { toSafeInteger } from '../money.js';
+import { toJsonInteger } from '../money.js';
 import type { ExportColumn, ExportShape } from './exportRows.sql.js';
 
 /** A row as the database sends it: 64-bit integers as text. */
@@ -66,7 +66,7 @@ export function jsonFormat(shape: ExportShape): ExportFormat {
 }
 
 export function totalOf(total: ExportTotal) {
-  return { total_cost_microdollars: toSafeInteger(total.costMicrodollars), rows: total.rows };
+  return { total_cost_microdollars: toJsonInteger(total.costMicrodollars), rows: total.rows };
 }
 
 function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {
@@ -74,7 +74,7 @@ function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {
     shape.columns.map((column) => {
       const value = row[column.name] ?? null;
       const isNumber = column.isNumber && typeof value === 'string';
-      return [column.name, isNumber ? toSafeInteger(value) : value];
+      return [column.name, isNumber ? toJsonInteger(value) : value];
     }),
   );
 }

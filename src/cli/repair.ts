@@ -8,6 +8,7 @@ import {
   describeVerify,
   toVerifyDocument,
   type VerifyCommandOptions,
+  verify,
 } from './verify.js';
 
 export const registerRepair: Register = (program, run) => {
@@ -19,12 +20,13 @@ export const registerRepair: Register = (program, run) => {
     .option('--user <id>', 'only this user')
     .option('--balances', 'repair the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a repair was stopped')
+    .option('--dry-run', 'say what it would fix, and change nothing')
     .action((options: VerifyCommandOptions) =>
-      run((context) =>
-        options.balances
-          ? checkBalances(context, { ...options, repair: true })
-          : repair(context, options),
-      ),
+      run((context) => {
+        const isRepair = !options.dryRun;
+        if (options.balances) return checkBalances(context, { ...options, repair: isRepair });
+        return isRepair ? repair(context, options) : verify(context, options);
+      }),
     );
 };
 
@@ -41,24 +43,33 @@ async function repair(
           rollup,
           workers: options.workers,
           ...rangeOf(options),
-          ...(options.user === undefined ? {} : { kiloUserId: options.user }),
+          kiloUserId: options.user,
           onNotice: (message) => context.output.note(message),
         }),
       );
     }
     const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
     const left = reports.reduce((sum, report) => sum + (report.left?.driftKeys ?? 0), 0);
-    const remark =
-      left === 0 ? '' : `; ${formatCount(left)} left, held by other sessions: run it again`;
+    const unfit = reports.flatMap(({ left }) => left?.drifts.filter(({ fits }) => !fits) ?? []);
+    const failures = reports.flatMap(({ found, left }) => (left ?? found).failures);
+    const remark = describeRest(left, unfit.length);
     context.output.answer(
       {
         found: reports.map((report) => toVerifyDocument(report.found)),
         repaired,
         left_drift_keys: left,
+        unfit_keys: unfit.length,
+        failures,
       },
       `${describeVerify(reports.map((report) => report.found))}\n` +
         `repaired ${formatCount(repaired)}${remark}`,
     );
-    return left === 0 ? 0 : 1;
+    return left === 0 && failures.length === 0 ? 0 : 1;
   });
+}
+
+function describeRest(left: number, unfit: number): string {
+  if (left === 0) return '';
+  if (left === unfit) return `; ${formatCount(left)} left: no counter row can hold their total`;
+  return `; ${formatCount(left)} left, held by other sessions: run it again`;
 }

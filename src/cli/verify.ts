@@ -1,3 +1,4 @@
+import { toJsonInteger } from '../money.js';
 import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -9,6 +10,7 @@ import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from '.
 export interface VerifyCommandOptions extends RollupOptions {
   balances?: true;
   continue?: true;
+  dryRun?: true;
 }
 
 /** Drifts shown to a person; with `--json` all that were kept. */
@@ -30,7 +32,7 @@ export const registerVerify: Register = (program, run) => {
     );
 };
 
-async function verify(
+export async function verify(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
@@ -40,11 +42,16 @@ async function verify(
       reports.push(await verifyOne(context, url, rollup, options));
     }
     const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
+    const failures = reports.flatMap((report) => report.failures);
     context.output.answer(
-      { rollups: reports.map(toVerifyDocument), drift_keys: driftKeys },
+      {
+        ...(options.dryRun ? { dry_run: true } : {}),
+        rollups: reports.map(toVerifyDocument),
+        drift_keys: driftKeys,
+      },
       describeVerify(reports),
     );
-    return driftKeys === 0 ? 0 : 1;
+    return driftKeys === 0 && failures.length === 0 ? 0 : 1;
   });
 }
 
@@ -61,7 +68,7 @@ async function verifyOne(
       rollup,
       workers: options.workers,
       ...rangeOf(options),
-      ...(options.user === undefined ? {} : { kiloUserId: options.user }),
+      kiloUserId: options.user,
       onPeriod: (_period, done, total) => {
         bar ??= startProgress(context.output, `verify ${rollup.name}`, total, 'periods');
         bar.update(done);
@@ -80,9 +87,10 @@ export function toVerifyDocument(report: VerifyReport) {
     raw_rows: report.rows,
     keys: report.keys,
     drift_keys: report.driftKeys,
-    drift_microdollars: Number(report.driftMicrodollars),
+    drift_microdollars: toJsonInteger(report.driftMicrodollars),
     duration_ms: Math.round(report.durationMs),
     drifts: report.drifts.map(toDriftDocument),
+    failures: report.failures,
   };
 }
 
@@ -92,11 +100,12 @@ function toDriftDocument(drift: Drift) {
     kilo_user_id: drift.kiloUserId,
     organization_id: drift.organizationId,
     period: drift.period,
-    reported_microdollars: drift.reportedMicrodollars,
-    true_microdollars: drift.trueMicrodollars,
-    drift_microdollars: drift.driftMicrodollars,
+    reported_microdollars: toJsonInteger(drift.reportedMicrodollars),
+    true_microdollars: toJsonInteger(drift.trueMicrodollars),
+    drift_microdollars: toJsonInteger(drift.driftMicrodollars),
     request_drift: drift.requestDrift,
     likely_cause: drift.likelyCause,
+    repairable: drift.fits,
   };
 }
 
@@ -127,8 +136,12 @@ export function describeVerify(reports: readonly VerifyReport[]): string {
   });
   const total = reports.reduce((sum, report) => sum + report.driftKeys, 0);
   if (total > lines.length) lines.push(`and ${formatCount(total - lines.length)} more`);
-  const verdict = total === 0 ? 'no drift' : 'drift found; `repair` fixes exactly these keys';
-  return [table, ...lines, verdict].join('\n');
+  const failed = reports.flatMap(({ rollup, failures }) =>
+    failures.map(({ period, message }) => `not verified: ${rollup}, ${period}: ${message}`),
+  );
+  const clean = failed.length === 0 ? 'no drift' : 'no drift in what could be verified';
+  const verdict = total === 0 ? clean : 'drift found; `repair` fixes exactly these keys';
+  return [table, ...lines, ...failed, verdict].join('\n');
 }
 
 /** `verify --balances` and `repair --balances`. */
@@ -141,10 +154,12 @@ export async function checkBalances(
       url,
       repair: options.repair ?? false,
       resume: options.continue ?? false,
-      ...(options.user === undefined ? {} : { id: options.user }),
+      id: options.user,
+      onNotice: (message) => context.output.note(message),
     });
     context.output.answer(toBalanceDocument(report), describeBalances(report));
-    return report.drifted === report.repaired && report.unopened === 0 ? 0 : 1;
+    const { drifted, repaired, unopened, failures } = report;
+    return drifted === repaired && unopened === 0 && failures.length === 0 ? 0 : 1;
   });
 }
 
@@ -158,10 +173,11 @@ function toBalanceDocument(report: BalanceReport) {
     drifts: report.drifts.map((drift) => ({
       scope: drift.scope,
       id: drift.id,
-      reported_microdollars: drift.reportedMicrodollars,
-      true_microdollars: drift.trueMicrodollars,
-      drift_microdollars: drift.driftMicrodollars,
+      reported_microdollars: toJsonInteger(drift.reportedMicrodollars),
+      true_microdollars: toJsonInteger(drift.trueMicrodollars),
+      drift_microdollars: toJsonInteger(drift.driftMicrodollars),
     })),
+    failures: report.failures,
   };
 }
 
@@ -181,6 +197,9 @@ function describeBalances(report: BalanceReport): string {
       `${formatCount(report.unopened)} adopted payers have no opening balance yet; ` +
         '`repair --balances` derives it from what their rows say today',
     );
+  }
+  for (const { scope, id, message } of report.failures.slice(0, SHOWN)) {
+    lines.push(`failed: ${scope} ${id}: ${message}`);
   }
   if (report.opened > 0) lines.push(`${formatCount(report.opened)} opening balances derived`);
   const { checked, drifted, repaired } = report;

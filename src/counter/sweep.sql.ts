@@ -65,12 +65,21 @@ export function sweepPageStatement(
   };
 }
 
-/** One row: `position`, below which every transaction had ended; null in an unknown cluster (R6). */
+/** Both null in an unknown cluster (R6). */
+export interface EndedRow {
+  /** Every transaction below had ended. */
+  position: string | null;
+  /** None had begun from here on. */
+  begun: string | null;
+}
+
 export const ENDED_STATEMENT: Statement = {
   name: 'microdollar_ended_below',
   text: `/* microdollar.endedBelow */
 select case when b.base < ${UNKNOWN_GENERATION}
-  then b.base + txid_snapshot_xmin(txid_current_snapshot()) end as position
+  then b.base + txid_snapshot_xmin(txid_current_snapshot()) end as position,
+  case when b.base < ${UNKNOWN_GENERATION}
+  then b.base + txid_snapshot_xmax(txid_current_snapshot()) end as begun
 from (select ${GENERATION} as base offset 0) as b`,
   values: [],
 };

@@ -5,6 +5,7 @@ import type { SettleLimits } from './settle.sql.js';
 import type { Settler } from './settler.js';
 import {
   ENDED_STATEMENT,
+  type EndedRow,
   noteSweepStatement,
   type SweptPageRow,
   sweepPageStatement,
@@ -34,6 +35,8 @@ interface Swept {
   left: number;
   /** Every row below is settled; null = not known. */
   settledBelow: bigint | null;
+  /** No transaction had begun from here on when the sweep began; null in an unknown cluster. */
+  begunBelow: bigint | null;
 }
 
 /**
@@ -58,17 +61,26 @@ export class Sweep {
 
   /**
    * Settles everything that is committed now, whatever transactions are open beside; tries a few
-   * times for rows that others hold.
+   * times for rows that others hold. It ends however much is written meanwhile: progress is fewer
+   * rows left than ever before, or a higher lowest one, up to where the first round began.
    */
   async foldAll(): Promise<FoldReport> {
     const report: FoldReport = { drained: 0, remaining: 0 };
+    let goal: bigint | null = null;
+    let fewest = Number.POSITIVE_INFINITY;
+    let highest = 0n;
     for (let idle = 0; idle < MAX_IDLE_ROUNDS; ) {
       // What was left behind a young transaction is settled around it.
       const swept = await this.#sweep(idle > 0 ? { youngXids: 0 } : {});
       report.drained += swept.settled;
       report.remaining = swept.left;
-      if (swept.left === 0) break;
-      idle = swept.settled > 0 ? 0 : idle + 1;
+      goal ??= swept.begunBelow;
+      const settledBelow = swept.settledBelow ?? 0n;
+      if (swept.left === 0 || (goal !== null && settledBelow >= goal)) break;
+      const isProgress = swept.left < fewest || settledBelow > highest;
+      idle = swept.settled > 0 && isProgress ? 0 : idle + 1;
+      fewest = Math.min(swept.left, fewest);
+      if (settledBelow > highest) highest = settledBelow;
       await sleep(IDLE_PAUSE_MS);
     }
     return report;
@@ -85,12 +97,13 @@ export class Sweep {
   }
 
   async #sweep(limits: Partial<SettleLimits> = {}): Promise<Swept> {
-    const [ended] = await this.#query<{ position: string | null }>(ENDED_STATEMENT);
+    const [ended] = await this.#query<EndedRow>(ENDED_STATEMENT);
     const endedBelow = ended?.position ?? null;
     const swept: Swept = {
       settled: 0,
       left: 0,
       settledBelow: endedBelow === null ? null : BigInt(endedBelow),
+      begunBelow: ended?.begun ? BigInt(ended.begun) : null,
     };
     for await (const { scope, page } of this.#pages()) {
       if (!page.ids) continue;

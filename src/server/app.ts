@@ -140,6 +140,8 @@ function createApp(
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: makeRequestId,
     bodyLimit: limits.bodyBytes,
+    // Of a start on a busy machine; the default of 10 s ends it.
+    pluginTimeout: 60_000,
     // A tRPC batch names all its procedures in one path segment.
     routerOptions: { maxParamLength: 4_000 },
     requestTimeout: limits.requestTimeoutMs,

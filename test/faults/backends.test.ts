@@ -98,6 +98,6 @@ describe('sessions that are ended under load', () => {
       await viaPool.end();
       await expectNothingLost(book, database);
     },
-    60_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 });

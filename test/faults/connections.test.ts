@@ -66,7 +66,7 @@ describe('a network that delays, drops and cuts, in the middle of messages too',
       await viaPool.end();
       await expectNothingLost(book, database);
     },
-    60_000 + TIMES * 15_000,
+    180_000 + TIMES * 15_000,
   );
 
   it(
@@ -92,7 +92,7 @@ describe('a network that delays, drops and cuts, in the middle of messages too',
       await ledger.close();
       await expectNothingLost(book, database);
     },
-    60_000 + TIMES * 15_000,
+    180_000 + TIMES * 15_000,
   );
 });
 

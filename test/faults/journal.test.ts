@@ -118,7 +118,7 @@ describe('a disk that is full while the database is away', () => {
       expect(tally.database).toBeGreaterThan(0);
       await expectNothingLost(book, database);
     },
-    60_000 + OUTAGES * 10_000,
+    180_000 + OUTAGES * 10_000,
   );
 });
 
@@ -174,7 +174,7 @@ describe('power cuts, full disks and steps of the clock', () => {
       expect(lost, `FAULT_SEED=${SEED}`).toEqual([]);
       expect(durable.size).toBeGreaterThan(POWER_CUTS);
     },
-    60_000 + POWER_CUTS * 60,
+    180_000 + POWER_CUTS * 60,
   );
 });
 

@@ -102,7 +102,7 @@ export function describePoolerFaults(startPooler: StartPooler): void {
       await pooler.stop();
       await expectNothingLost(book, database);
     },
-    60_000 + CRASHES * 15_000,
+    180_000 + CRASHES * 15_000,
   );
 
   it('with prepared statements: refused when it is opened, and the message names the remedy', async () => {

@@ -105,7 +105,7 @@ describe('a replica, asynchronous', () => {
     await expectNothingLost(book, primary);
     expect(await verifyRollup(target)).toMatchObject({ driftKeys: 0 });
     await expect(migrate(standby.url)).rejects.toMatchObject(readOnly);
-  }, 120_000);
+  });
 
   it('that is promoted: what was lost is missing as a whole, verify cannot see it, resending heals it', async () => {
     const [user = ''] = (await createAccounts(primary.pool)).users;
@@ -131,7 +131,7 @@ describe('a replica, asynchronous', () => {
     await resend(after, book, [...kept, ...lost]);
     await after.close();
     await expectNothingLost(book, standby);
-  }, 120_000);
+  });
 });
 
 describe('a replica, synchronous with remote_apply', () => {
@@ -161,5 +161,5 @@ describe('a replica, synchronous with remote_apply', () => {
     await old.close();
     await ledger.close();
     await expectNothingLost(book, standby);
-  }, 120_000);
+  });
 });

@@ -70,6 +70,6 @@ describe('SIGKILL of the service under load', () => {
       await expectNothingLost(book, database);
       console.info(`${SERVICE_KILLS} kills of the service: ${book.acknowledged} acknowledged`);
     },
-    60_000 + SERVICE_KILLS * 10_000,
+    180_000 + SERVICE_KILLS * 10_000,
   );
 });

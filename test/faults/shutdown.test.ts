@@ -49,6 +49,6 @@ describe('a ledger that is closed under load', () => {
       expect(book.acknowledged).toBe(ROUNDS * CALLS);
       await expectNothingLost(book, database);
     },
-    60_000 + ROUNDS * 10_000,
+    180_000 + ROUNDS * 10_000,
   );
 });

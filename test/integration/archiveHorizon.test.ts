@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { nodeArchiveFileSystem } from '../../src/rollup/archive/fileSystem.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
@@ -85,6 +87,57 @@ describe('the horizon', () => {
     await client.query('rollback');
     client.release();
     expect(await fixture.archive(LAST)).toMatchObject({ days: 4 });
+    await fixture.expectExact();
+  });
+
+  it('waits for prepared transactions too: they may commit an event below it', async () => {
+    const late = randomUUID();
+    const client = await fixture.database.pool.connect();
+    await client.query('begin');
+    const event = { id: late, kilo_user_id: 'ann', cost: 7, created_at: `${FIRST}T10:00:00Z` };
+    await insertUsageAndMetadataWithBalanceUpdate(client, event, null);
+    await client.query(`prepare transaction '${late}'`);
+    client.release();
+    const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 300 }));
+    expect(error).toMatchObject({ code: 'unavailable' });
+    expect(error.message).toContain(`still open: ${late} (prepared transaction`);
+    expect(await fixture.rawIds()).toHaveLength(fixture.events.length);
+    await fixture.rows(`commit prepared '${late}'`);
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 4, failures: [] });
+    expect((await fixture.archived()).map((each) => each.id)).toContain(late);
+    expect(await ledgerErrorOf(fixture.ledger.recordUsage(event))).toMatchObject({
+      code: 'archived_period',
+    });
+    await fixture.expectExact();
+  });
+
+  it('is raised again where a failover lost it while the archive waited for the database', async () => {
+    let cuts = 0;
+    let daysDone = 0;
+    await fixture.archive(LAST, {
+      onStep: (step) => {
+        if (step === 'day archived') daysDone++;
+      },
+      fileSystem: {
+        ...nodeArchiveFileSystem,
+        async create(path) {
+          // In the middle; as a promoted standby would have it that lacks the last commits.
+          if (daysDone === 1 && cuts++ === 0) {
+            await fixture.rows('update ledger_settings set archive_horizon = null');
+            await fixture.rows(
+              `select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and application_name = 'microdollar rollup'`,
+            );
+          }
+          return nodeArchiveFileSystem.create(path);
+        },
+      },
+    });
+    expect(cuts).toBeGreaterThan(0);
+    const late = { kilo_user_id: 'ann', cost: 5, created_at: `${LAST}T23:59:59Z` };
+    expect(await ledgerErrorOf(fixture.ledger.recordUsage(late))).toMatchObject({
+      code: 'archived_period',
+    });
     await fixture.expectExact();
   });
 

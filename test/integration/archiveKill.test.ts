@@ -159,5 +159,5 @@ describe('an archive that is killed', () => {
     expect(
       await fixture.rows('select from microdollar_usage where created_at < $1::date + 1', [until]),
     ).toEqual([]);
-  }, 240_000);
+  }, 360_000);
 });

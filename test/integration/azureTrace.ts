@@ -39,5 +39,5 @@ export function describeAzureTrace(findFiles: () => Promise<string[]>): void {
       first_day: '2026-11-22',
       last_day: '2026-11-22',
     });
-  }, 120_000);
+  });
 }

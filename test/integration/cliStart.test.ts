@@ -72,5 +72,5 @@ describe('start on the embedded server', () => {
     third.child.kill('SIGTERM');
     expect(await third.ended).toBe(0);
     expect(await readdir(env.MICRODOLLAR_DATA_DIR)).not.toContain('runtime.json');
-  }, 120_000);
+  });
 });

@@ -73,4 +73,4 @@ it('serves on through a stop of the server, and has every request in the ledger 
   expect(durable.dead_letter).toBe(0);
   await gateway.stop();
   await pool.end();
-}, 120_000);
+});

@@ -78,15 +78,19 @@ describe('usage rows of other programs', () => {
     await query(`create role ${role}`);
     await query(`grant insert on microdollar_usage to ${role}`);
     const client = await database.pool.connect();
-    await client.query(`set role ${role}`);
-    await client.query(
-      `insert into microdollar_usage (id, kilo_user_id, cost) values (gen_random_uuid(), 'ada', 7)`,
-    );
-    await client.query('reset role');
-    client.release();
+    try {
+      await client.query(`set role ${role}`);
+      await client.query(
+        `insert into microdollar_usage (id, kilo_user_id, cost)
+        values (gen_random_uuid(), 'ada', 7)`,
+      );
+    } finally {
+      await client.query('reset role');
+      client.release();
+      await query(`drop owned by ${role}`);
+      await query(`drop role ${role}`);
+    }
     expect(await reported()).toBe(7);
-    await query(`drop owned by ${role}`);
-    await query(`drop role ${role}`);
   });
 
   it('are as they were for whoever did not ask', async () => {

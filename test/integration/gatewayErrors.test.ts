@@ -12,7 +12,7 @@ import {
 } from '../support/rawHttp.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
-const SILENCE_MS = 400;
+const SILENCE_MS = 3_000;
 
 let gateway: TestGateway;
 let user: TestUser;
@@ -111,23 +111,8 @@ describe.each(WIRE_APIS)('%s: an error of the gateway has its shape', (api) => {
     expect(answer.head).toMatch(/accept-encoding: identity/i);
   });
 
-  it('408 for a body that falls silent; one that is only slow arrives', async () => {
-    const body = JSON.stringify({ model: 'gpt-4.1-nano', padding: 'x'.repeat(400) });
-    const request = postBytes(path, keyed(version), body);
-    const slow = await openSocket(gateway.url);
-    const chunks: Buffer[] = [];
-    slow.on('data', (chunk) => chunks.push(chunk));
-    const closed = once(slow, 'close');
-    const step = Math.ceil(request.length / 8);
-    // Longer in all than the silence that is borne.
-    for (let at = 0; at < request.length; at += step) {
-      slow.write(request.subarray(at, at + step));
-      await sleep(SILENCE_MS / 4);
-    }
-    await closed;
-    expect(readAnswer(Buffer.concat(chunks)).head).toMatch(/^HTTP\/1\.1 200 /);
-
-    const answer = await send(request.subarray(0, -10));
+  it('408 for a body that falls silent', async () => {
+    const answer = await send(postBytes(path, keyed(version), '{"model":"m"}').subarray(0, -5));
     expect(answer.status).toBe(408);
     expectShape(api, answer);
     expect(answer.head).toMatch(/connection: close/i);
@@ -156,6 +141,22 @@ describe.each(WIRE_APIS)('%s: an error of the gateway has its shape', (api) => {
       expectShape(api, answer);
     }
   });
+});
+
+it('a body that is only slow arrives, longer than the silence that is borne', async () => {
+  const body = JSON.stringify({ model: 'gpt-4.1-nano', padding: 'x'.repeat(400) });
+  const request = postBytes(WIRE_PATHS['openai-chat'], keyed(), body);
+  const slow = await openSocket(gateway.url);
+  const chunks: Buffer[] = [];
+  slow.on('data', (chunk) => chunks.push(chunk));
+  const closed = once(slow, 'close');
+  const step = Math.ceil(request.length / 8);
+  for (let at = 0; at < request.length; at += step) {
+    slow.write(request.subarray(at, at + step));
+    await sleep(SILENCE_MS / 5);
+  }
+  await closed;
+  expect(readAnswer(Buffer.concat(chunks)).head).toMatch(/^HTTP\/1\.1 200 /);
 });
 
 describe('pages in a browser', () => {

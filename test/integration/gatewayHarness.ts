@@ -80,6 +80,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     ledger,
     databaseUrl: database.url,
     dataDir,
+    // A busy machine is not taken for a database that is away.
+    databaseTimeoutMs: 30_000,
     ...options.durability,
   });
   const { sink, accounts, inFlight, responses } = durability;

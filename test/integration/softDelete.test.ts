@@ -8,7 +8,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageMetadata } from '../../src/record/types.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
-import { lockWaits, openSessions } from '../support/sessions.js';
+import { lockWaits, openSessions, type Session, untilBlocked } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
 
 const AT = '2025-05-06T07:08:09Z';
@@ -56,18 +56,19 @@ async function personalRows(user: string, from = fixture): Promise<number> {
   return row?.n ?? -1;
 }
 
-/** As the server's background does; the scrub of a deletion long enough ago is final. */
+const isUnfinished = async (user: string, on = fixture): Promise<boolean> =>
+  (
+    await on.rows('select from kilocode_users where id = $1 and scrub_after_xid is not null', [
+      user,
+    ])
+  ).length > 0;
+
+/** As the server's background does, until it is final. */
 async function finishAll(user: string, on = fixture): Promise<void> {
-  await on.rows(
-    `update kilocode_users set deleted_at = deleted_at - interval '2 minutes' where id = $1`,
-    [user],
-  );
-  const unfinished = 'select from kilocode_users where id = $1 and scrub_after_xid is not null';
-  // Other test files on the same server have transactions of their own, for a moment.
   do {
     await finishScrubs(on.database.pool);
     await sleep(5);
-  } while ((await on.rows(unfinished, [user])).length > 0);
+  } while (await isUnfinished(user, on));
 }
 
 describe('soft-deleting a user', () => {
@@ -225,7 +226,7 @@ describe('writes in flight while the user is deleted', () => {
     ]);
     while ((await lockWaits(pool())).length === 0) await sleep(5);
     const deleting = softDeleteUser(pool(), user);
-    const mark = `select from kilocode_users where id = $1 and scrub_after_xid < '1000000000000'`;
+    const mark = 'select from kilocode_users where id = $1 and deleted_at is not null';
     while ((await fixture.rows(mark, [user])).length === 0) await sleep(5);
     await holder.run('commit');
     expect((await writing).map(({ status }) => status)).toEqual(['duplicate', 'recorded']);
@@ -233,6 +234,89 @@ describe('writes in flight while the user is deleted', () => {
     await finishAll(user);
     expect(await personalRows(user)).toBe(0);
     await fixture.expectExact();
+  });
+
+  it('keep it from being final while one waits for a twin, with a snapshot and no id', async () => {
+    const [user, other] = [await fixture.addUser(), await fixture.addUser()];
+    const [a, b] = [randomUUID(), randomUUID()].sort();
+    await using sessions = await openSessions(fixture.database.url, 3);
+    const [first, second, writer] = sessions.all;
+    if (!first || !second || !writer) throw new Error('no session');
+    const hold = async (session: Session, id = '') => {
+      await session.run('begin');
+      await session.run(
+        `insert into microdollar_usage (id, kilo_user_id, cost) values ($1, $2, 1)`,
+        [id, other],
+      );
+    };
+    await hold(first, a);
+    // As every write of the ledger, one statement, which asks for the mark in its own snapshot; and as
+    // programs that know no position, without an id until it inserts.
+    const writing = writer.run(
+      `with recorded as (
+         insert into microdollar_usage (id, kilo_user_id, cost)
+         select id, $2, 0 from unnest($1::uuid[]) as id order by id
+         on conflict (id) do nothing
+         returning id
+       )
+       insert into microdollar_usage_metadata (id, kilo_user_id, machine_id)
+       select id, $2, 'machine' from recorded
+       where (select u.deleted_at from kilocode_users as u where u.id = $2) is null`,
+      [[a, b], user],
+    );
+    await untilBlocked(pool(), writer, writing);
+    const deleting = softDeleteUser(pool(), user);
+    const mark = 'select from kilocode_users where id = $1 and deleted_at is not null';
+    while ((await fixture.rows(mark, [user])).length === 0) await sleep(5);
+    // An id above every one that was given when the mark was set; so is the writer's own now.
+    await hold(second, b);
+    await first.run('rollback');
+    expect(await deleting).toEqual({ scrubbedEvents: 0, isFinal: false });
+
+    await fixture.rows(
+      `update kilocode_users set deleted_at = deleted_at - interval '1 hour' where id = $1`,
+      [user],
+    );
+    for (let round = 0; round < 3; round++) await finishScrubs(pool());
+    expect(await isUnfinished(user)).toBe(true);
+    await second.run('rollback');
+    await writing;
+    expect(await personalRows(user)).toBe(2);
+    await finishAll(user);
+    expect(await personalRows(user)).toBe(0);
+    await fixture.expectExact();
+  });
+
+  it('keep it from being final while one is prepared, in this call and in the background', async () => {
+    const user = await fixture.addUser();
+    const name = randomUUID();
+    const client = await pool().connect();
+    await client.query('begin');
+    await insertUsageAndMetadataWithBalanceUpdate(
+      client,
+      { kilo_user_id: user, cost: 3 },
+      PERSONAL,
+    );
+    await client.query(`prepare transaction '${name}'`);
+    client.release();
+    expect((await softDeleteUser(pool(), user)).isFinal).toBe(false);
+    for (let round = 0; round < 3; round++) await finishScrubs(pool());
+    expect(await isUnfinished(user)).toBe(true);
+    await fixture.rows(`commit prepared '${name}'`);
+    expect(await personalRows(user)).toBe(1);
+    await finishAll(user);
+    expect(await personalRows(user)).toBe(0);
+    await fixture.expectExact();
+  });
+
+  it('are not waited for where they have no snapshot: an idle session is no write', async () => {
+    const user = await fixture.addUser();
+    await ledger.recordUsage({ kilo_user_id: user, cost: 1, metadata: PERSONAL });
+    await using sessions = await openSessions(fixture.database.url, 1);
+    await sessions.all[0]?.run('begin');
+    await sessions.all[0]?.run('select 1');
+    expect(await softDeleteUser(pool(), user)).toEqual({ scrubbedEvents: 1, isFinal: true });
+    expect(await isUnfinished(user)).toBe(false);
   });
 
   it('keep no lookup value as text, and none is brought back by resolving', async () => {

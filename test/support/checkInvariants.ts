@@ -18,6 +18,9 @@ export function checkFolded(pool: pg.Pool): Promise<string[]> {
 
 async function inOneSnapshot(pool: pg.Pool, statements: readonly string[]): Promise<string[]> {
   const client = await pool.connect();
+  // A server that is killed meanwhile fails the statement, and not the process.
+  const ignore = () => {};
+  client.on('error', ignore);
   try {
     await client.query('begin isolation level repeatable read read only');
     const violations: string[] = [];
@@ -31,6 +34,7 @@ async function inOneSnapshot(pool: pg.Pool, statements: readonly string[]): Prom
     await client.query('rollback').catch(() => {});
     throw error;
   } finally {
+    client.off('error', ignore);
     client.release();
   }
 }

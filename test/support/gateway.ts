@@ -23,7 +23,10 @@ export interface TestGateway extends Durability {
   stop(): Promise<void>;
 }
 
-/** Quick to notice, quick to come back; a lease that never ends unless a test says so. */
+/**
+ * Quick to come back, and to notice a connection that is cut; a busy machine is not taken for a
+ * database that is away. A lease that never ends unless a test says so.
+ */
 export async function openGateway(
   databaseUrl: string,
   dataDir: string,
@@ -37,7 +40,7 @@ export async function openGateway(
     ledger,
     databaseUrl,
     dataDir,
-    databaseTimeoutMs: 1_500,
+    databaseTimeoutMs: 5_000,
     maintenanceIntervalMs: 100,
     leaseMs: 3_600_000,
     log: { info: line('info'), warn: line('warn'), error: line('error') },

@@ -17,7 +17,12 @@ declare module 'vitest' {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await startEmbeddedPostgres({
     database: TEMPLATE,
-    settings: { fsync: 'off', full_page_writes: 'off', max_connections: '200' },
+    settings: {
+      fsync: 'off',
+      full_page_writes: 'off',
+      max_connections: '200',
+      max_prepared_transactions: '20',
+    },
   });
   project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
   project.provide('templateDatabase', TEMPLATE);

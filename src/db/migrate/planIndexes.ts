@@ -16,7 +16,9 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
       );
       continue;
     }
-    if (index.isUnique) draft.checks.push(checkDuplicates(wanted.name, index));
+    // A column that is still to come is null in every row: nothing repeats.
+    const isNew = index.keys.some((key) => !hasColumn(present, key));
+    if (index.isUnique && !isNew) draft.checks.push(checkDuplicates(wanted.name, index));
     if (sameName !== undefined) {
       draft.indexes.push(
         dropIndex(wanted.name, index.name, 'INVALID: left by a build that failed'),
@@ -37,6 +39,10 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
       ],
     });
   }
+}
+
+function hasColumn({ columns }: TableShape, key: string): boolean {
+  return columns.some((column) => column.name === key.replaceAll('"', ''));
 }
 
 export function dropIndex(table: string, index: string, why: string): Step {

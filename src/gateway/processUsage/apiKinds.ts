@@ -7,8 +7,8 @@ export const API_KINDS = {
   'anthropic-messages': 'anthropic_messages',
 } as const satisfies Record<WireFormat, string>;
 
-/** Endpoints beside the three APIs, whose usage is read and priced as that of one of them. */
-const OTHER_KINDS: Readonly<Record<string, WireFormat>> = {
+/** Endpoints beside them (src/gateway/proxy/endpoints.ts), by the format whose prices they have. */
+const MORE_KINDS: Readonly<Record<string, WireFormat>> = {
   openai_compact: 'openai-responses',
   openai_completions: 'openai-chat',
   openai_embeddings: 'openai-chat',
@@ -22,7 +22,7 @@ const OTHER_KINDS: Readonly<Record<string, WireFormat>> = {
 
 const FORMATS = new Map<string, WireFormat>([
   ...Object.entries(API_KINDS).map(([format, kind]) => [kind, format as WireFormat] as const),
-  ...Object.entries(OTHER_KINDS),
+  ...Object.entries(MORE_KINDS),
 ]);
 
 /** The format of an `api_kind`; null for what is none. */

@@ -1,14 +1,13 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { UsageEvent } from '../../record/types.js';
-import { createUsageReader, type UsageReading } from '../processUsage/index.js';
 import { hasEnded } from './background/follower.js';
 import type { Exchange } from './exchange.js';
 import { toLastEvent } from './farewell.js';
 import type { GatewayContext } from './gatewayContext.js';
 import { toUpstreamHeaders } from './headers.js';
 import { type MeteredAnswer, openAnswer } from './metering.js';
-import { chooseOnAbort, withUnseenOutput } from './onAbort.js';
+import { chooseOnAbort } from './onAbort.js';
 import { countUsage, nameOutcome } from './outcomes.js';
 import { Refusal, toRefusal } from './refusal.js';
 import { Relay } from './relay.js';
@@ -192,30 +191,11 @@ export class MeteredRelay implements RelayHooks {
     if (end !== 'abandoned' && end !== 'cut') {
       return toUsageEvent(exchange, this.#answer, outcome, price);
     }
-    // To the reader, what we cut is as if the client had left: what was made may have been billed.
+    // What we cut is, to the estimate, as if the client had left: what was made may be billed.
     const left = { ...outcome, clientLeft: true };
-    const event = toUsageEvent(exchange, this.#withUnseenOutput(outcome), left, price);
+    const event = toUsageEvent(exchange, this.#answer, left, price);
     if (end === 'abandoned' || outcome.clientLeft) return event;
     const metadata = { ...event.metadata, cancelled: false, finish_reason: CUT_BY_SHUTDOWN };
     return { ...event, has_error: true, metadata };
-  }
-
-  #withUnseenOutput(outcome: RelayOutcome): MeteredAnswer | null {
-    if ((outcome.statusCode ?? 0) >= 400) return this.#answer;
-    const { prepared } = this.#exchange;
-    const answer = this.#answer;
-    const endedAt = performance.now();
-    const read = (): UsageReading => {
-      const reading = answer?.read() ?? createUsageReader(prepared.format, prepared).end();
-      return withUnseenOutput(reading, prepared, outcome, endedAt);
-    };
-    return {
-      changesLength: false,
-      firstTokenAt: answer?.firstTokenAt ?? null,
-      upstreamId: answer?.upstreamId ?? null,
-      push: () => [],
-      end: () => [],
-      read,
-    };
   }
 }

@@ -37,7 +37,6 @@ export class Relay implements Dispatcher.DispatchHandler {
     error: null,
     sent: false,
     clientLeft: false,
-    sentAt: null,
     headAt: null,
     firstByteAt: null,
     lastByteAt: null,
@@ -91,7 +90,6 @@ export class Relay implements Dispatcher.DispatchHandler {
       return;
     }
     this.#outcome.sent = true;
-    this.#outcome.sentAt ??= performance.now();
   }
 
   onResponseStart(

@@ -39,7 +39,6 @@ export interface RelayOutcome {
   /** The request went to the provider, so it may have been billed. */
   sent: boolean;
   clientLeft: boolean;
-  sentAt: number | null;
   headAt: number | null;
   firstByteAt: number | null;
   lastByteAt: number | null;

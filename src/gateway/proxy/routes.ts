@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
-import { type Pricer, priceFields } from '../prices/index.js';
+import { type PriceContext, type Pricer, priceFields } from '../prices/index.js';
 import { authenticate, readGatewayKey } from './admission.js';
 import type { Provider } from './apis.js';
 import { Follower } from './background/follower.js';
@@ -160,14 +160,21 @@ class Routes {
 
 function createPriceUsage(pricer: Pricer): (upstream: Upstream) => PriceUsage {
   return ({ host, reportsCost }) =>
-    ({ api, payer, at, requestedModel, reading }) =>
-      priceFields(pricer, reportsCost ? reading : { ...reading, costUsd: null }, {
+    ({ api, payer, at, requestedModel, reading }) => {
+      const context: PriceContext = {
         requestedModel,
         format: api.format,
         upstreamHost: host,
         organizationId: payer.organization_id,
         at,
-      });
+      };
+      const fields = priceFields(pricer, reading, context);
+      if (reportsCost) return fields;
+      // Kept with the row all the same.
+      const { reported_cost } = fields.metadata;
+      const own = priceFields(pricer, { ...reading, costUsd: null }, context);
+      return { ...own, metadata: { ...own.metadata, reported_cost: reported_cost ?? null } };
+    };
 }
 
 /** What is read and forwarded is what the client sent. */

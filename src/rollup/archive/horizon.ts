@@ -1,13 +1,8 @@
+import { OlderTransactions, type OpenTransactionRow } from '../../db/openTransactions.js';
 import type { Query } from '../../db/query.js';
-import type { Statement } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
-import {
-  type OpenTransactionRow,
-  openTransactionsStatement,
-  preparedTransactionsStatement,
-  raiseHorizonStatement,
-  readHorizonStatement,
-} from './horizon.sql.js';
+import { pause } from '../database.js';
+import { raiseHorizonStatement, readHorizonStatement } from './horizon.sql.js';
 
 const POLL_MS = 100;
 const TELL_AFTER_MS = 1_000;
@@ -43,31 +38,18 @@ export async function waitForOlderTransactions(
   query: Query,
   options: { waitMs: number; onNotice: (message: string) => void; signal?: AbortSignal },
 ): Promise<void> {
-  const deadlineMs = performance.now() + options.waitMs;
-  for (const statement of [openTransactionsStatement(), preparedTransactionsStatement()]) {
-    await waitForAll(query, statement, { ...options, deadlineMs });
-  }
-}
-
-async function waitForAll(
-  query: Query,
-  statement: Statement,
-  options: { deadlineMs: number; onNotice: (message: string) => void; signal?: AbortSignal },
-): Promise<void> {
+  const older = new OlderTransactions(query, { ignoresBlank: false });
   const startedMs = performance.now();
-  let older = await query<OpenTransactionRow>(statement);
-  for (let told = false; older.length > 0; ) {
-    const nowMs = performance.now();
-    if (nowMs > options.deadlineMs || options.signal?.aborted) throw stillOpen(older);
-    if (!told && nowMs - startedMs > TELL_AFTER_MS) {
-      options.onNotice(`waiting for transactions that began before the horizon: ${list(older)}`);
+  for (let told = false; ; ) {
+    const open = await older.remaining();
+    if (open.length === 0) return;
+    const waitedMs = performance.now() - startedMs;
+    if (waitedMs > options.waitMs || options.signal?.aborted) throw stillOpen(open);
+    if (!told && waitedMs > TELL_AFTER_MS) {
+      options.onNotice(`waiting for transactions that began before the horizon: ${list(open)}`);
       told = true;
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    const open = new Set(
-      (await query<OpenTransactionRow>(statement)).map((row) => row.transaction),
-    );
-    older = older.filter((row) => open.has(row.transaction));
+    await pause(POLL_MS, options.signal);
   }
 }
 

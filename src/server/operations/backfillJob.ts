@@ -50,7 +50,7 @@ export class BackfillJob {
   }
 
   plan(request: BackfillRequest) {
-    return planBackfill({ url: this.#url, rollup: DAILY_ROLLUP, ...definedRange(request) });
+    return planBackfill({ url: this.#url, rollup: DAILY_ROLLUP, ...request });
   }
 
   /** Plans first, so that a request that cannot work is refused to the caller. */
@@ -79,8 +79,7 @@ export class BackfillJob {
       const report = await runBackfill({
         url: this.#url,
         rollup: DAILY_ROLLUP,
-        ...definedRange(request),
-        ...(request.workers === undefined ? {} : { workers: request.workers }),
+        ...request,
         signal: this.#abort.signal,
         onProgress: (progress) => this.#update({ progress }),
         onNotice: (notice) => this.#update({ notice }),
@@ -97,8 +96,4 @@ export class BackfillJob {
   #update(change: Partial<BackfillJobState>): void {
     this.#state = { ...this.#state, ...change };
   }
-}
-
-function definedRange({ from, until }: BackfillRequest): { from?: string; until?: string } {
-  return { ...(from === undefined ? {} : { from }), ...(until === undefined ? {} : { until }) };
 }

@@ -1,4 +1,3 @@
-import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { BackfillJob } from './backfillJob.js';
 import { LiveSampler } from './liveSampler.js';
@@ -18,10 +17,7 @@ export interface Operations {
 }
 
 export function createOperations(ledger: Ledger): Operations {
-  const databaseUrl = ledger.pool.options.connectionString;
-  if (databaseUrl === undefined) {
-    throw new LedgerError('internal', 'the ledger was opened without a database URL');
-  }
+  const { databaseUrl } = ledger;
   const backfill = new BackfillJob(databaseUrl);
   const proof = new ProofJob(databaseUrl);
   const live = new LiveSampler(ledger.metrics);

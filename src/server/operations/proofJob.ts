@@ -1,5 +1,6 @@
 import { LedgerError } from '../../errors.js';
 import { toJsonInteger } from '../../money.js';
+import type { PeriodFailure } from '../../rollup/periodFailure.js';
 import { repairRollup } from '../../rollup/repair.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
@@ -22,8 +23,14 @@ export interface ProofResult {
   driftKeys: number;
   /** Sum of absolute drift, microdollars. */
   driftMicrodollars: number | string;
-  findings: Drift[];
+  findings: ProofFinding[];
+  /** Days that could not be looked at; the others were. */
+  failures: PeriodFailure[];
 }
+
+/** As JSON has it: amounts past 2^53 are decimal strings. */
+export type ProofFinding = Omit<Drift, AmountField> & Record<AmountField, number | string>;
+type AmountField = 'reportedMicrodollars' | 'trueMicrodollars' | 'driftMicrodollars';
 
 /** The verification or repair that this process runs, or ran last. */
 export interface ProofJobState extends ProofRequest {
@@ -130,6 +137,16 @@ function toResult(report: VerifyReport): ProofResult {
     keys: report.keys,
     driftKeys: report.driftKeys,
     driftMicrodollars: toJsonInteger(report.driftMicrodollars),
-    findings: report.drifts.slice(0, MAX_FINDINGS),
+    findings: report.drifts.slice(0, MAX_FINDINGS).map(toFinding),
+    failures: report.failures,
+  };
+}
+
+function toFinding(drift: Drift): ProofFinding {
+  return {
+    ...drift,
+    reportedMicrodollars: toJsonInteger(drift.reportedMicrodollars),
+    trueMicrodollars: toJsonInteger(drift.trueMicrodollars),
+    driftMicrodollars: toJsonInteger(drift.driftMicrodollars),
   };
 }

@@ -1,4 +1,6 @@
 import type { Statement } from '../../db/statement.js';
+import { periodsCtes } from '../../rollup/periods.sql.js';
+import type { Rollup } from '../../schema/rollups.js';
 
 export interface BackfillStateRow {
   is_paused: boolean;
@@ -21,13 +23,15 @@ export interface BackfillStateRow {
 const ISO = `'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'`;
 
 /**
- * One row, also before the first backfill: the switch, the pulse and the days by state, from the
- * first with usage to today. A day without a coverage row is unbuilt.
+ * One row, also before the first backfill: the switch, the pulse, and by state the days that have
+ * anything and those of the three-month window. A day without a coverage row is unbuilt.
  */
-export function backfillStateStatement(rollup: string): Statement {
+export function backfillStateStatement(rollup: Rollup): Statement {
+  const count = (state: string) => `count(*) filter (where c.state = '${state}') as ${state}`;
   return {
     name: 'operations.backfill',
     text: `/* operations.backfill */
+with recursive ${periodsCtes(rollup)}
 select coalesce(b.is_paused, false) as is_paused,
   to_char(b.paused_at at time zone 'UTC', ${ISO}) as paused_at,
   to_char(b.started_at at time zone 'UTC', ${ISO}) as started_at,
@@ -35,25 +39,18 @@ select coalesce(b.is_paused, false) as is_paused,
   to_char(b.finished_at at time zone 'UTC', ${ISO}) as finished_at,
   coalesce(b.rows_done, 0) as rows_done,
   coalesce(b.rows_expected, 0) as rows_expected,
-  coalesce(c.unbuilt, 0) as unbuilt, c.building, c.built, c.verified, c.archived, c.claimed,
+  d.unbuilt, d.building, d.built, d.verified, d.archived, d.claimed,
   to_char(now() at time zone 'UTC', ${ISO}) as now
 from (
-  select greatest(0, (now() at time zone 'UTC')::date + 1
-      - least(min(period), (
-        select (u.created_at at time zone 'UTC')::date
-        from microdollar_usage as u
-        order by u.created_at
-        limit 1))
-      - count(*) filter (where state <> 'unbuilt')) as unbuilt,
-    count(*) filter (where state = 'building') as building,
-    count(*) filter (where state = 'built') as built,
-    count(*) filter (where state = 'verified') as verified,
-    count(*) filter (where state = 'archived') as archived,
-    count(*) filter (where claimed_until > now()) as claimed
-  from rollup_coverage
-  where rollup = $1::text
-) as c
-left join rollup_backfill as b on b.rollup = $1::text`,
-    values: [rollup],
+  select count(*) filter (where coalesce(c.state, 'unbuilt') = 'unbuilt') as unbuilt,
+    ${['building', 'built', 'verified', 'archived'].map(count).join(',\n    ')},
+    count(*) filter (where c.claimed_until > now()) as claimed
+  from periods as p
+  left join rollup_coverage as c
+    on c.rollup = '${rollup.name}'
+    and c.period = p.period
+) as d
+left join rollup_backfill as b on b.rollup = '${rollup.name}'`,
+    values: [null, null],
   };
 }

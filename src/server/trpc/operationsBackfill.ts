@@ -26,7 +26,7 @@ export const readBackfill = procedureFor('admin')
   .query(async ({ ctx }) => {
     const [row] = await readRows<BackfillStateRow>(
       ctx.ledger.pool,
-      backfillStateStatement(DAILY_ROLLUP.name),
+      backfillStateStatement(DAILY_ROLLUP),
     );
     const job = ctx.operations.backfill.state;
     const now = row?.now ?? new Date().toISOString();

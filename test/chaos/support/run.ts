@@ -108,7 +108,7 @@ async function killSomething(
   seconds: number,
   book: BookWriter,
 ): Promise<void> {
-  const pause = Math.min(10_000, seconds * 200);
+  const pause = Math.min(20_000, seconds * 200);
   const replaceOne = async () => {
     await random.pick(processes).replace();
     book.done('FAULT process killed');

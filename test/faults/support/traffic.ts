@@ -43,6 +43,11 @@ export interface Accounts {
 /** One hot user and one hot organization among others: every path of the write is taken. */
 export async function createAccounts(pool: pg.Pool): Promise<Accounts> {
   await setExaAllowance(pool, EXA_ALLOWANCE_MICRODOLLARS);
+  return insertAccounts(pool);
+}
+
+/** The same in a database of any version. */
+export async function insertAccounts(pool: pg.Pool): Promise<Accounts> {
   const users = Array.from({ length: 12 }, (_, index) => `user ${index} ${randomUUID()}`);
   await pool.query('insert into kilocode_users (id) select unnest($1::text[])', [users]);
   const { rows } = await pool.query<{ id: string }>(

@@ -1,16 +1,8 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Backend, type Holder } from './backend.js';
-import {
-  AUTHENTICATION_OK,
-  fatalError,
-  MessageSplitter,
-  parameterStatus,
-  READY,
-  readStartup,
-  typeOf,
-} from './wire.js';
+import { Backend } from './backend.js';
+import { ClientSession } from './clientSession.js';
 
 /** A pooler in transaction mode before a database. */
 export interface Pooler {
@@ -26,17 +18,6 @@ export interface PoolerOptions {
   /** Startup parameters that are dropped instead of refused, with commas between. */
   ignoredParameters?: string;
 }
-
-/** What a pooler takes at the start of a session; it refuses whatever else would be lost. */
-const KNOWN_PARAMETERS = [
-  'user',
-  'database',
-  'application_name',
-  'client_encoding',
-  'datestyle',
-  'timezone',
-  'standard_conforming_strings',
-];
 
 /**
  * A pooler for tests that behaves as pgbouncer does in transaction mode: a server connection is a
@@ -99,11 +80,12 @@ class TransactionPool {
   }
 
   async #serve(socket: Socket): Promise<void> {
+    const ignoredParameters = (this.#options.ignoredParameters ?? '').split(',');
     this.#clients.add(socket);
     socket.setNoDelay(true);
     socket.on('error', () => socket.destroy());
     socket.once('close', () => this.#clients.delete(socket));
-    const session = new ClientSession(socket, this.#options, {
+    const session = new ClientSession(socket, ignoredParameters, {
       acquire: () => this.#acquire(),
       release: (backend) => this.#release(backend),
     });
@@ -158,90 +140,5 @@ class TransactionPool {
     }
     this.#opening--;
     this.#handOut();
-  }
-}
-
-interface Lender {
-  acquire(): Promise<Backend>;
-  release(backend: Backend): void;
-}
-
-/** One client's connection: greeted here, then passed on for a transaction at a time. */
-class ClientSession implements Holder {
-  readonly #socket: Socket;
-  readonly #options: PoolerOptions;
-  readonly #lender: Lender;
-  readonly #splitter = new MessageSplitter();
-  #state: 'startup' | 'typed' = 'startup';
-  #applicationName = '';
-  #backend: Backend | null = null;
-
-  constructor(socket: Socket, options: PoolerOptions, lender: Lender) {
-    this.#socket = socket;
-    this.#options = options;
-    this.#lender = lender;
-  }
-
-  async read(bytes: Buffer): Promise<void> {
-    this.#splitter.push(bytes);
-    for (;;) {
-      const message = this.#splitter.next(this.#state);
-      if (message === null || this.#socket.destroyed) return;
-      if (this.#state === 'startup') await this.#greet(message);
-      else if (typeOf(message) === 'X') this.#socket.destroy();
-      else (await this.#borrow())?.send(message);
-    }
-  }
-
-  /** A transaction that is left open is nobody's: its connection goes with the client. */
-  end(): void {
-    this.#backend?.destroy();
-    this.#backend = null;
-  }
-
-  receive(message: Buffer): void {
-    this.#socket.write(message);
-  }
-
-  release(): void {
-    const backend = this.#backend;
-    this.#backend = null;
-    if (backend !== null) this.#lender.release(backend);
-  }
-
-  lose(): void {
-    this.#backend = null;
-    this.#socket.end(fatalError('server conn crashed?'));
-  }
-
-  async #borrow(): Promise<Backend | null> {
-    if (this.#backend !== null) return this.#backend;
-    let backend = await this.#lender.acquire();
-    while (!backend.isOpen) backend = await this.#lender.acquire();
-    if (this.#socket.destroyed) {
-      this.#lender.release(backend);
-      return null;
-    }
-    this.#backend = backend;
-    backend.lend(this, this.#applicationName);
-    return backend;
-  }
-
-  async #greet(message: Buffer): Promise<void> {
-    const startup = readStartup(message);
-    if (startup.kind === 'encryption') return void this.#socket.write('N');
-    if (startup.kind === 'cancel') return void this.#socket.destroy();
-    const ignored = (this.#options.ignoredParameters ?? '').split(',');
-    for (const name of startup.parameters.keys()) {
-      if (KNOWN_PARAMETERS.includes(name.toLowerCase()) || ignored.includes(name)) continue;
-      this.#socket.end(fatalError(`unsupported startup parameter: ${name}`));
-      return;
-    }
-    this.#state = 'typed';
-    this.#applicationName = startup.parameters.get('application_name') ?? '';
-    const backend = await this.#lender.acquire();
-    const statuses = [...backend.parameters].map((each) => parameterStatus(...each));
-    this.#lender.release(backend);
-    this.#socket.write(Buffer.concat([AUTHENTICATION_OK, ...statuses, READY]));
   }
 }

@@ -5,7 +5,6 @@ import { PayloadReader, type UsageReading } from '../../processUsage/index.js';
 import type { Exchange } from '../exchange.js';
 import type { GatewayContext } from '../gatewayContext.js';
 import type { MeteredAnswer } from '../metering.js';
-import { withUnseenOutput } from '../onAbort.js';
 import type { RelayOutcome } from '../relayTypes.js';
 import type { Upstream } from '../upstreams.js';
 import { type MeteredExchange, toUsageEvent } from '../usageEvent.js';
@@ -118,14 +117,16 @@ export class Follower {
     const upstream =
       upstreams.named('openai', response.upstream) ?? upstreams.of('openai')[0] ?? null;
     if (upstream === null) return;
-    const outcome = outcomeOf(exchange, reading);
     const read = reading ?? new PayloadReader(exchange.api.format).reading();
-    const answer = answerOf(
-      outcome.clientLeft
-        ? withUnseenOutput(read, exchange.prepared, outcome, outcome.endedAt)
-        : read,
-    );
-    await sink.settle(toUsageEvent(exchange, answer, outcome, priceUsage(upstream)));
+    // What was cancelled, or is gone, was made for a while, and may have been billed.
+    const isCut = reading === null || reading.finishReason === 'cancelled';
+    const workedUntil = Math.min(performance.now(), exchange.arrivedAt + MAX_WORK_MS);
+    const answer = answerOf(read, isCut ? workedUntil : null);
+    const outcome: RelayOutcome = { ...ENDED, clientLeft: isCut };
+    const event = toUsageEvent(exchange, answer, outcome, priceUsage(upstream));
+    // When its first token came nobody saw.
+    const metadata = { ...event.metadata, latency: null, generation_time: null };
+    await sink.settle({ ...event, metadata });
     this.#exchanges.set(id, exchange, 0);
     await this.#following.markSettled(id);
   }
@@ -204,30 +205,22 @@ function gone(): Found {
   return { is: 'missing' };
 }
 
-/** What was cancelled, or is gone, was made for a while, and may have been billed. */
-function outcomeOf(
-  { arrivedAt }: MeteredExchange,
-  reading: UsageReading | null,
-): RelayOutcome & { endedAt: number } {
-  const isCancelled = reading?.finishReason === 'cancelled';
-  return {
-    end: 'complete',
-    statusCode: 200,
-    error: null,
-    sent: true,
-    clientLeft: isCancelled || reading === null,
-    sentAt: arrivedAt,
-    headAt: null,
-    firstByteAt: null,
-    lastByteAt: null,
-    endedAt: Math.min(performance.now(), arrivedAt + MAX_WORK_MS),
-  };
-}
+const ENDED: RelayOutcome = {
+  end: 'complete',
+  statusCode: 200,
+  error: null,
+  sent: true,
+  clientLeft: false,
+  headAt: null,
+  firstByteAt: null,
+  lastByteAt: null,
+};
 
-function answerOf(reading: UsageReading): MeteredAnswer {
+/** @param workedUntil for an estimate by time; null = none is needed */
+function answerOf(reading: UsageReading, workedUntil: number | null): MeteredAnswer {
   return {
     read: () => reading,
-    firstTokenAt: null,
+    firstTokenAt: workedUntil,
     upstreamId: null,
     changesLength: false,
     push: () => [],
