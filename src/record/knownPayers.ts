@@ -19,18 +19,21 @@ export class KnownPayers {
     );
   }
 
+  /** Believed from now on, if it was not: a write that took it for granted proves nothing. */
   add(payer: Payer): void {
     const nowMs = Date.now();
-    const known = this.#untilMs.get(`u:${payer.kilo_user_id}`) ?? 0;
-    if (known > nowMs && payer.organization_id === null) return;
-    if (this.#untilMs.size >= MAX_PAYERS) this.#untilMs.clear();
-    const untilMs = nowMs + LEASE_MS;
-    this.#untilMs.set(`u:${payer.kilo_user_id}`, untilMs);
-    if (payer.organization_id !== null) this.#untilMs.set(`o:${payer.organization_id}`, untilMs);
+    this.#note(`u:${payer.kilo_user_id}`, nowMs);
+    if (payer.organization_id !== null) this.#note(`o:${payer.organization_id}`, nowMs);
   }
 
   clear(): void {
     this.#untilMs.clear();
+  }
+
+  #note(key: string, nowMs: number): void {
+    if (this.#isKnown(key, nowMs)) return;
+    if (this.#untilMs.size >= MAX_PAYERS) this.#untilMs.clear();
+    this.#untilMs.set(key, nowMs + LEASE_MS);
   }
 
   #isKnown(key: string, nowMs: number): boolean {

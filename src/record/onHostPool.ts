@@ -1,7 +1,7 @@
 import { payerId, scopeOf } from '../counter/payer.js';
 import { Settler } from '../counter/settler.js';
 import type { Query } from '../db/query.js';
-import { isSwappedConnection } from '../db/sqlstate.js';
+import { isSwappedConnection, sqlStateOf } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
@@ -13,6 +13,7 @@ import { formatMicros } from './instants.sql.js';
 import { LookupCache } from './lookups.js';
 import type { MetadataRow } from './metadataRow.js';
 import { toExplained } from './outcome.js';
+import { type HostClient, ReadCommitted } from './readCommitted.js';
 import { isHeld } from './twins.js';
 import type { RecordedEvent, RecordResult } from './types.js';
 
@@ -38,6 +39,7 @@ export function queryOn(client: Queryable, isNamed: () => boolean): Query {
  */
 export class HostPool {
   readonly #query: Query;
+  readonly #statements: ReadCommitted;
   readonly #lookups = new LookupCache();
   readonly #contended = new ContendedPayers();
   readonly #settler: Settler;
@@ -45,7 +47,8 @@ export class HostPool {
   #isNamed = true;
 
   constructor(client: Queryable) {
-    this.#query = queryOn(client, () => this.#isNamed);
+    this.#statements = new ReadCommitted(client as HostClient);
+    this.#query = (statement) => this.#statements.run(statement, this.#isNamed);
     this.#settler = new Settler({ query: this.#query });
   }
 
@@ -53,8 +56,10 @@ export class HostPool {
     try {
       return await this.#write(event);
     } catch (error) {
-      if (!this.#isNamed || !isSwappedConnection(error)) throw error;
-      this.#isNamed = false;
+      if (this.#isNamed && isSwappedConnection(error)) this.#isNamed = false;
+      // The level of isolation is another one than it was.
+      else if (sqlStateOf(error) === '40001') this.#statements.forget();
+      else throw error;
       return await this.#write(event);
     }
   }

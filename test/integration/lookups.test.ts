@@ -170,6 +170,42 @@ describe('lookup values', () => {
   });
 });
 
+describe('lookup rows that are lost', () => {
+  it('with a failover or a restore never lend their ids to other values', async () => {
+    const own = await createLedgerFixture();
+    try {
+      const [alice, bob] = [await own.addUser('alice'), await own.addUser('bob')];
+      const [first, second] = [await own.open(), await own.open()];
+      const record = (through: Ledger, kilo_user_id: string, http_ip: string) =>
+        through.recordUsage({ kilo_user_id, cost: 1, metadata: { http_ip } });
+      const ipOf = async (id: string) =>
+        (
+          await own.rows<{ http_ip: string | null }>(
+            `select l.http_ip from microdollar_usage_metadata as m
+             left join http_ip as l using (http_ip_id) where m.id = $1`,
+            [id],
+          )
+        )[0]?.http_ip;
+      const before = await record(first, alice, '198.51.100.1');
+      expect(await ipOf(before.id)).toBe('198.51.100.1');
+      // The tail of the log is gone, and what sequences said; processes go on, and remember.
+      await own.rows('truncate http_ip restart identity');
+      const after = await record(first, alice, '198.51.100.1');
+      for (let host = 0; host < 60; host++) {
+        const other = await record(second, bob, `203.0.113.${host}`);
+        expect(await ipOf(other.id)).toBe(`203.0.113.${host}`);
+      }
+      for (const { id } of [before, after]) expect(await ipOf(id)).toBe(null);
+      // Whoever brings the value again gives it back to all that name it.
+      await record(second, bob, '198.51.100.1');
+      for (const { id } of [before, after]) expect(await ipOf(id)).toBe('198.51.100.1');
+      await own.expectExact();
+    } finally {
+      await own.close();
+    }
+  });
+});
+
 describe('values that another session is inserting', () => {
   it.each(['commit', 'rollback'] as const)(
     'wait as text and get their id after its %s',
@@ -193,7 +229,7 @@ describe('values that another session is inserting', () => {
     },
   );
 
-  it('share 1,024 locks: one with the lock of a held value waits as text too, and no longer', async () => {
+  it('share a few locks: one with the lock of a held value waits as text too, and no longer', async () => {
     const held = newValue();
     const colliding = await valueInBucket(held, true);
     let id = '';

@@ -23,6 +23,10 @@ ALTER TABLE kilocode_users SET (vacuum_truncate = off);
 --> statement-breakpoint
 ALTER TABLE organizations SET (vacuum_truncate = off);
 --> statement-breakpoint
+ALTER TABLE gateway_intents SET (vacuum_truncate = off);
+--> statement-breakpoint
+ALTER TABLE gateway_responses SET (vacuum_truncate = off);
+--> statement-breakpoint
 -- The settings' one row. Where the ledger is installed into a database without usage, every day is
 -- right by construction, and reads start in `rollup`.
 INSERT INTO ledger_settings (id, installed_empty)
