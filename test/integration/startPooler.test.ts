@@ -4,8 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type Pooler, startPooler } from '../faults/support/pooler.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { type Pooler, startPooler } from '../support/pooler/transactionPooler.js';
 
 let database: TestDatabase;
 let dataDir: string;
