@@ -44,7 +44,9 @@ async function expectWrites(count: number): Promise<void> {
 }
 
 /** Locks of the migrating session, as often as the server answers, until the work ends. */
-async function sampleLocks(work: () => Promise<unknown>) {
+async function sampleLocks(
+  work: (seen: { samples: number; holdsWhileWaiting: number }) => Promise<unknown>,
+) {
   const seen = { samples: 0, holdsWhileWaiting: 0 };
   let isDone = false;
   const sampling = (async () => {
@@ -66,7 +68,7 @@ async function sampleLocks(work: () => Promise<unknown>) {
     }
   })();
   try {
-    await work();
+    await work(seen);
   } finally {
     isDone = true;
     await sampling;
@@ -85,9 +87,9 @@ describe('adopting beside live writers', () => {
     await migrating.run(`set application_name = 'microdollar migrate'`);
     await migrating.run('begin');
     await migrating.run('alter table microdollar_usage_daily add column a integer');
-    const seen = await sampleLocks(async () => {
+    const seen = await sampleLocks(async (soFar) => {
       const waiting = migrating.run('alter table kilocode_users add column a integer');
-      while (writers.failures.length === 0) await sleep(5);
+      while (writers.failures.length === 0 || soFar.holdsWhileWaiting === 0) await sleep(5);
       await reader.run('rollback');
       await waiting;
       await migrating.run('rollback');
