@@ -7,10 +7,7 @@ import { quote, type Step } from './step.js';
  * primary keys and unique constraints too, as plain unique indexes: a table has one primary key.
  */
 export function planIndexes(present: TableShape, wanted: TableShape, draft: Draft): void {
-  const lacksColumn = (index: IndexShape) =>
-    index.keys.some((key) =>
-      wanted.columns.every((column) => column.name !== key.replaceAll('"', '')),
-    );
+  const lacksColumn = (index: IndexShape) => index.keys.some((key) => !hasColumn(wanted, key));
   for (const index of wanted.indexes) {
     if (present.indexes.some((each) => serves(each, index))) continue;
     const sameName = present.indexes.find((each) => each.name === index.name);
@@ -21,7 +18,9 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
       continue;
     }
     if (lacksColumn(index)) throw new Error(`index ${index.name} is not on plain columns`);
-    if (index.isUnique) draft.checks.push(checkDuplicates(wanted.name, index));
+    // A column that is still to come is null in every row: nothing repeats.
+    const isNew = index.keys.some((key) => !hasColumn(present, key));
+    if (index.isUnique && !isNew) draft.checks.push(checkDuplicates(wanted.name, index));
     if (sameName !== undefined) draft.indexes.push(dropInvalid(wanted.name, index.name));
     draft.indexes.push({
       kind: 'create_index',
@@ -38,6 +37,10 @@ export function planIndexes(present: TableShape, wanted: TableShape, draft: Draf
       ],
     });
   }
+}
+
+function hasColumn({ columns }: TableShape, key: string): boolean {
+  return columns.some((column) => column.name === key.replaceAll('"', ''));
 }
 
 export function dropInvalid(table: string, index: string): Step {

@@ -30,7 +30,10 @@ export function toUsageEvent(
   const charged = chargedUsage(call, end);
   const used = charged?.reading ?? null;
   const price = used === null ? null : priceCall(used, start.at);
-  const doubts = [...(used?.doubts ?? []), ...(price?.doubts ?? [])];
+  const isReported = price?.metadata.price_source === 'upstream';
+  // A cost that the provider reports has its own tools in it.
+  const read = (used?.doubts ?? []).filter((doubt) => !isReported || !/^charge:/.test(doubt));
+  const doubts = [...read, ...(price?.doubts ?? [])];
   const isDoubtful = doubts.length > 0;
   return {
     id: call.id,

@@ -1,6 +1,6 @@
 import { applyModifiers } from './applyModifiers.js';
+import { addOtherModels, toBilled } from './billedUsage.js';
 import {
-  add,
   type Decimal,
   formatDecimal,
   isMore,
@@ -10,7 +10,7 @@ import {
   ZERO,
 } from './decimal.js';
 import { findListPrice, type ListPrice } from './listPrices.js';
-import { type BilledUsage, type ModelPrice, priceUsage, type UsagePrice } from './modelPrice.js';
+import { type ModelPrice, priceUsage } from './modelPrice.js';
 import { modifiersOf, namesOf } from './modifiers.js';
 import {
   type Factor,
@@ -163,58 +163,6 @@ function toolPricesOf(list: ListPrice | null | undefined, { format }: PriceConte
 function findList(model: string, { format, at, upstreamHost = null }: PriceContext) {
   return findListPrice({ model, format, upstreamHost, at });
 }
-
-/**
- * With the models that an advisor or a tool used. An advisor without a price leaves the whole without
- * one; a tool is flagged.
- */
-function addOtherModels(
-  base: UsagePrice,
-  reading: PricedReading,
-  find: (model: string, tool: string | null) => ModelPrice | null,
-): UsagePrice | null {
-  let { usd } = base;
-  const unpriced = [...base.unpriced];
-  for (const { model, tokens, tool } of reading.otherModels ?? []) {
-    const prices = find(model, tool ?? null);
-    const price = prices && priceUsage({ ...NOTHING, ...tokens }, prices);
-    if (price) usd = add(usd, price.usd);
-    else if (tool === undefined) return null;
-    else unpriced.push(`charge:${tool}`);
-  }
-  return { usd, unpriced };
-}
-
-const NOTHING: BilledUsage = {
-  inputTokens: 0,
-  outputTokens: 0,
-  cacheHitTokens: 0,
-  cacheWriteTokens: 0,
-  cacheWrite1hTokens: 0,
-  inputAudioTokens: 0,
-  inputImageTokens: 0,
-  outputAudioTokens: 0,
-  outputImageTokens: 0,
-  reasoningTokens: 0,
-  citationTokens: 0,
-  charges: {},
-};
-
-function toBilled(reading: PricedReading): BilledUsage {
-  const { webSearches = 0, fileSearches = 0 } = reading;
-  const counts = Object.keys(NOTHING).filter((key) => key !== 'charges') as Count[];
-  const billed: BilledUsage = { ...NOTHING };
-  for (const part of counts) billed[part] = reading[part] ?? 0;
-  billed.charges = {
-    ...reading.charges,
-    ...(webSearches === 0 ? {} : { web_searches: webSearches }),
-    // As the list calls them.
-    ...(fileSearches === 0 ? {} : { storage_searches: fileSearches }),
-  };
-  return billed;
-}
-
-type Count = Exclude<keyof BilledUsage, 'charges'>;
 
 function applyFactors(usd: Decimal, factors: readonly Factor[]): Decimal {
   return factors.reduce((product, { factor }) => multiply(product, exact(factor)), usd);

@@ -125,10 +125,12 @@ export function readCost(
   text: string,
   payload: JsonObject,
 ): boolean {
+  if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
+  // Most chunks tell of no cost. Without the text nobody knows.
+  if (text !== '' && !/cost/i.test(text)) return false;
   const cost = readReportedCost(payload, usage, text);
   if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
   if (usage === null) return cost !== null;
-  draft.isByok = typeof usage.is_byok === 'boolean' ? usage.is_byok : draft.isByok;
   const upstream = decimalText(
     text,
     'upstream_inference_cost',

@@ -24,12 +24,22 @@ const COST_NAMES: readonly (readonly [name: string, exponent: number])[] = [
   ['estimated_cost_usd', 0],
   ['response_cost', 0],
   ['request_cost', 0],
+  ['costUsd', 0],
+  ['costUSD', 0],
+  ['totalCost', 0],
+  ['estimatedCost', 0],
 ];
 
 /** Of a cost that is an object: the member that is the whole. */
 const TOTAL_NAMES = ['total_cost', 'total', 'total_cost_usd', 'total_usd', 'cost', 'usd', 'amount'];
-/** Objects of a usage that may hold a total when the usage does not name one. */
-const DETAIL_NAMES = ['cost_details', 'cost_breakdown', 'cost_info'];
+/** Objects, of a usage or beside it, that may hold a total where there is none outside. */
+const DETAIL_NAMES = [
+  'cost_details',
+  'cost_breakdown',
+  'cost_info',
+  'billing',
+  'x_nanogpt_pricing',
+];
 /** Vercel's gateway reports beside the answer, in the messages of its choices too. */
 const METADATA_NAMES = ['provider_metadata', 'providerMetadata'];
 
@@ -55,20 +65,25 @@ export function readReportedCost(
 }
 
 function placesOf(payload: JsonObject, usage: JsonObject | null): JsonObject[] {
-  const details = usage === null ? [] : DETAIL_NAMES.map((name) => usage[name]);
+  const details = objectsIn([usage, payload]).flatMap((place) =>
+    DETAIL_NAMES.map((name) => place[name]),
+  );
   const choices = objectsIn(payload.choices);
   const messages = choices.flatMap((choice) => objectsIn([choice.message, choice.delta]));
   const gateways = [payload, ...choices, ...messages].flatMap((place) =>
     METADATA_NAMES.map((name) => asObject(place[name])?.gateway),
   );
-  return objectsIn([usage, ...gateways, ...details, payload]);
+  return objectsIn([usage, ...gateways, ...details, payload]).filter(isInUsd);
+}
+
+function isInUsd({ currency }: JsonObject): boolean {
+  return (asText(currency) ?? 'USD').toUpperCase() === 'USD';
 }
 
 function readAmount(value: unknown, name: string, exponent: number, text: string): string | null {
   const object = asObject(value);
   if (object === null) return scale(decimalText(text, name, value), exponent);
-  const currency = asText(object.currency) ?? 'USD';
-  if (currency.toUpperCase() !== 'USD') return null;
+  if (!isInUsd(object)) return null;
   for (const total of TOTAL_NAMES) {
     const usd = decimalText(text, total, object[total]);
     if (usd !== null) return scale(usd, exponent);

@@ -1,4 +1,6 @@
 import { PayloadReader, type UsageReading, type WireFormat } from '../processUsage/index.js';
+import { asObject, objectsIn } from '../processUsage/json.js';
+import { readReportedCost } from '../processUsage/reportedCost.js';
 import { Exchange } from './exchange.js';
 import type { UsageOptions, UsageTarget } from './types.js';
 import { isAbort } from './withUsage.js';
@@ -21,6 +23,7 @@ interface GenerateResultLike {
   finishReason: { raw?: string | undefined; unified: string };
   request?: { body?: unknown };
   response?: { id?: string; modelId?: string; body?: unknown };
+  providerMetadata?: object;
 }
 interface StreamResultLike {
   stream: ReadableStream;
@@ -34,6 +37,7 @@ interface StreamPartLike {
   modelId?: string;
   usage?: TokensLike;
   finishReason?: GenerateResultLike['finishReason'];
+  providerMetadata?: object;
 }
 
 /**
@@ -116,6 +120,7 @@ function readResult(format: WireFormat, result: GenerateResultLike): UsageReadin
     finishReason: result.finishReason,
     messageId: result.response?.id,
     model: result.response?.modelId,
+    metadata: result.providerMetadata,
   });
 }
 
@@ -124,6 +129,8 @@ interface Totals {
   finishReason: GenerateResultLike['finishReason'] | undefined;
   messageId: string | undefined;
   model: string | undefined;
+  /** By provider; some tell of the cost. */
+  metadata: object | undefined;
 }
 
 /** The SDK's own totals, for a provider whose answers are of another format. */
@@ -138,11 +145,20 @@ function readTotals(reading: UsageReading, totals: Totals): UsageReading {
     cacheHitTokens: hit,
     cacheWriteTokens: Math.min(input?.cacheWrite ?? 0, (input?.total ?? 0) - hit),
     reasoningTokens: output?.reasoning ?? reading.reasoningTokens,
+    costUsd: reading.costUsd ?? readMetadataCost(totals.metadata),
     usage: isSaid ? 'final' : reading.usage,
     finishReason: totals.finishReason?.raw ?? totals.finishReason?.unified ?? null,
     messageId: totals.messageId ?? reading.messageId,
     model: totals.model ?? reading.model,
   };
+}
+
+function readMetadataCost(metadata: object | undefined): string | null {
+  for (const said of objectsIn(Object.values(metadata ?? {}))) {
+    const cost = readReportedCost(said, asObject(said.usage), '');
+    if (cost !== null) return cost;
+  }
+  return null;
 }
 
 /** Passes parts on; what was asked for only to read the usage is taken out again. */
@@ -204,6 +220,7 @@ class SeenParts {
     finishReason: undefined,
     messageId: undefined,
     model: undefined,
+    metadata: undefined,
   };
   failure: { error?: unknown; isCancelled?: boolean } = {};
 
@@ -227,6 +244,7 @@ class SeenParts {
     if (part.type !== 'finish') return;
     this.#totals.usage = part.usage;
     this.#totals.finishReason = part.finishReason;
+    this.#totals.metadata = part.providerMetadata;
     this.#reader.endOfStream();
   }
 

@@ -253,6 +253,11 @@ describe('tools of other providers', () => {
     });
   });
 
+  it('a reported cost covers images that it does not name', () => {
+    const event = response([IMAGE], { usage: { ...USAGE, cost: 0.25 } });
+    expect(event).toMatchObject({ cost: 250_000, metadata: { estimated: null } });
+  });
+
   it('a reported cost covers all of them', () => {
     const usage = { cost_in_usd_ticks: 37_756_000, num_sources_used: 4 };
     expect(chat('grok-4.3', 'api.x.ai', usage)).toMatchObject({

@@ -30,6 +30,7 @@ const IN_USAGE: [string, object, number][] = [
   ['cost_details with a total', { cost_details: { total_cost: 0.02 } }, 20_000],
   ['a zero beside a spelling that is more', { cost: 0, cost_in_usd_ticks: 1e10 }, 1_000_000],
   ['a null beside another', { cost: null, estimated_cost: 0.03 }, 30_000],
+  ['in camel case', { totalCost: '0.02' }, 20_000],
   ['nothing, for a free model', { cost: 0 }, 0],
 ];
 const gateway = { gateway: { cost: '0.0045', marketCost: '0.005' } };
@@ -37,6 +38,7 @@ const BESIDE_USAGE: [string, object, number][] = [
   ['at the top', { cost: 0.0045 }, 4_500],
   ['at the top, as an object', { cost: { total_cost: 0.0045 } }, 4_500],
   ['at the top, estimated', { estimated_cost: 0.0045 }, 4_500],
+  ['in an object of its own', { billing: { total_cost: 0.0045, currency: 'USD' } }, 4_500],
   ['in the metadata of a gateway', { provider_metadata: gateway }, 4_500],
   ['in the metadata of a gateway, in camel case', { providerMetadata: gateway }, 4_500],
   [
@@ -121,6 +123,7 @@ describe('what is no cost in USD', () => {
     ['a negative number', { cost: -0.5 }],
     ['text that is no number', { cost: 'free' }],
     ['another currency', { cost: { total: 5, currency: 'EUR' } }],
+    ['another currency beside it', { cost: 5, currency: 'CNY' }],
     ['a boolean', { cost: true }],
     ['a list', { cost: [0.5] }],
     ['an empty object', { cost: {} }],

@@ -153,6 +153,29 @@ describe('usageMiddleware', () => {
     expect(ledger.last.cost).toBeGreaterThan(0);
   });
 
+  it.each([
+    ['a gateway', { gateway: { cost: '0.0045' } }],
+    ['a router', { openrouter: { usage: { cost: 0.0045 } } }],
+  ])('takes the cost that %s reports beside the totals', async (_name, providerMetadata) => {
+    const base = new MockLanguageModelV3({
+      provider: 'gateway',
+      modelId: 'mystery',
+      doGenerate: async () => ({
+        content: [{ type: 'text', text: 'Hi' }],
+        finishReason: { unified: 'stop' as const, raw: 'stop' },
+        usage: {
+          inputTokens: { total: 100, noCache: 100, cacheRead: 0, cacheWrite: 0 },
+          outputTokens: { total: 20, text: 20, reasoning: 0 },
+        },
+        warnings: [],
+        providerMetadata,
+      }),
+    });
+    const middleware = usageMiddleware(ledger, { kilo_user_id: 'a user' });
+    await generateText({ model: wrapLanguageModel({ model: base, middleware }), prompt: 'Hi' });
+    expect(ledger.last).toMatchObject({ cost: 4_500, metadata: { reported_cost: 4_500 } });
+  });
+
   it('surfaces usage that cannot be recorded', async () => {
     ledger.isAway = true;
     const model = modelOf('openai-chat', 'replay:openai-text');

@@ -1,0 +1,56 @@
+import { add } from './decimal.js';
+import { type BilledUsage, type ModelPrice, priceUsage, type UsagePrice } from './modelPrice.js';
+import type { PricedReading } from './pricer.js';
+
+/**
+ * With the models that an advisor or a tool used. An advisor without a price leaves the whole without
+ * one; a tool is flagged.
+ */
+export function addOtherModels(
+  base: UsagePrice,
+  reading: PricedReading,
+  find: (model: string, tool: string | null) => ModelPrice | null,
+): UsagePrice | null {
+  let { usd } = base;
+  const unpriced = [...base.unpriced];
+  for (const { model, tokens, tool } of reading.otherModels ?? []) {
+    const prices = find(model, tool ?? null);
+    const price = prices && priceUsage({ ...NOTHING, ...tokens }, prices);
+    if (price) usd = add(usd, price.usd);
+    else if (tool === undefined) return null;
+    else unpriced.push(`charge:${tool}`);
+  }
+  return { usd, unpriced };
+}
+
+const NOTHING: BilledUsage = {
+  inputTokens: 0,
+  outputTokens: 0,
+  cacheHitTokens: 0,
+  cacheWriteTokens: 0,
+  cacheWrite1hTokens: 0,
+  inputAudioTokens: 0,
+  inputImageTokens: 0,
+  outputAudioTokens: 0,
+  outputImageTokens: 0,
+  reasoningTokens: 0,
+  citationTokens: 0,
+  charges: {},
+};
+
+/** What a reading is billed for, at the prices of its own model. */
+export function toBilled(reading: PricedReading): BilledUsage {
+  const { webSearches = 0, fileSearches = 0 } = reading;
+  const counts = Object.keys(NOTHING).filter((key) => key !== 'charges') as Count[];
+  const billed: BilledUsage = { ...NOTHING };
+  for (const part of counts) billed[part] = reading[part] ?? 0;
+  billed.charges = {
+    ...reading.charges,
+    ...(webSearches === 0 ? {} : { web_searches: webSearches }),
+    // As the list calls them.
+    ...(fileSearches === 0 ? {} : { storage_searches: fileSearches }),
+  };
+  return billed;
+}
+
+type Count = Exclude<keyof BilledUsage, 'charges'>;
