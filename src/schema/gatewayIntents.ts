@@ -1,14 +1,7 @@
 import { bigint, boolean, integer, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
-/**
- * Requests that were let through to an upstream and whose usage is not recorded yet; written
- * before the upstream is called, removed after the usage. What a crash leaves here is settled as
- * a flagged estimate. `id` is the id of the usage row to come.
- */
-export const gatewayIntents = pgTable('gateway_intents', {
-  id: uuid().primaryKey(),
-  /** Of `gateway_instances`: who serves the request. */
-  owner: uuid().notNull(),
+/** What is known of a request before its usage: who pays, with which key, for what. */
+export const requestColumns = () => ({
   kilo_user_id: text().notNull(),
   organization_id: uuid(),
   /** Of `api_keys`, or `admin`. */
@@ -19,6 +12,18 @@ export const gatewayIntents = pgTable('gateway_intents', {
   max_tokens: bigint({ mode: 'number' }),
   streamed: boolean().notNull(),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull(),
+});
+
+/**
+ * Requests that were let through to an upstream and whose usage is not recorded yet; written
+ * before the upstream is called, removed after the usage. What a crash leaves here is settled as
+ * a flagged estimate. `id` is the id of the usage row to come.
+ */
+export const gatewayIntents = pgTable('gateway_intents', {
+  id: uuid().primaryKey(),
+  /** Of `gateway_instances`: who serves the request. */
+  owner: uuid().notNull(),
+  ...requestColumns(),
 });
 
 /**

@@ -1,15 +1,6 @@
 import { sql } from 'drizzle-orm';
-import {
-  bigint,
-  boolean,
-  index,
-  integer,
-  jsonb,
-  pgTable,
-  text,
-  timestamp,
-  uuid,
-} from 'drizzle-orm/pg-core';
+import { index, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { requestColumns } from './gatewayIntents.js';
 
 /**
  * Responses that a provider makes in the background: their usage is known only when they have ended,
@@ -25,16 +16,8 @@ export const gatewayResponses = pgTable(
     response_id: text().notNull(),
     /** The gateway's name for the provider. */
     upstream: text().notNull(),
-    kilo_user_id: text().notNull(),
-    organization_id: uuid(),
-    /** Of the key that made it, and alone may ask for it. */
-    api_key_id: text(),
-    api_kind: text().notNull(),
-    requested_model: text(),
-    input_tokens_estimate: bigint({ mode: 'number' }).notNull(),
-    max_tokens: bigint({ mode: 'number' }),
-    streamed: boolean().notNull(),
-    created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull(),
+    /** Of these, the key alone may ask for it. */
+    ...requestColumns(),
     /** Metadata of the row to come; nothing personal. */
     details: jsonb().$type<Record<string, unknown>>().notNull(),
     /** How often the provider was asked. */

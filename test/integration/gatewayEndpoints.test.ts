@@ -202,6 +202,32 @@ describe('free, passed on', () => {
     expect(await gateway.rows('select id from microdollar_usage')).toHaveLength(rows.length);
   });
 
+  it('but not all at once: 429 beyond a limit, which what costs does not share', async () => {
+    const limited = await startTestGateway({ gateway: { limits: { freePerUser: 1 } } });
+    try {
+      const { key } = await limited.newUser();
+      const opened: ServerResponse[] = [];
+      limited.upstream.scriptPath(/^POST \/v1\/moderations$/, (response) => {
+        opened.push(response);
+      });
+      const send = (path: string) =>
+        fetch(limited.url + path, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${key}` },
+          body: '{"model":"gpt-4.1-nano"}',
+        });
+      const held = send('/v1/moderations');
+      while (opened.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      const refused = await send('/v1/moderations');
+      expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1']);
+      expect((await send('/v1/chat/completions')).status).toBe(200);
+      opened[0]?.end('{}');
+      expect((await held).status).toBe(200);
+    } finally {
+      await limited.stop();
+    }
+  });
+
   it('GET of one model', async () => {
     gateway.upstream.scriptPath(/^GET \/v1\/models\/.+/, (response, { path }) => {
       response.end(JSON.stringify({ path }));

@@ -82,4 +82,9 @@ describe('what becomes of the provider’s work when the client leaves', () => {
     expect(chooseOnAbort(upstream, 'stop', prepared)).toBe('drain');
     expect(chooseOnAbort({ ...upstream, onAbort: null }, null, prepared)).toBe('stop');
   });
+
+  it('is read as long as a client might have waited, where it is read at all', () => {
+    const { drainTimeoutMs, headersTimeoutMs } = DEFAULT_GATEWAY_LIMITS;
+    expect(drainTimeoutMs).toBeGreaterThanOrEqual(headersTimeoutMs);
+  });
 });

@@ -1,6 +1,8 @@
 import { findMember } from './jsonMembers.js';
 
 const NAME = '"usage"';
+/** Where OpenAI puts it: last. What the last brace closes is the whole payload. */
+const LAST = Buffer.from(',"usage":null}');
 const DATA = Buffer.from('data:');
 const LF = 0x0a;
 const CR = 0x0d;
@@ -19,7 +21,11 @@ export function withoutNullUsage(event: Uint8Array): Uint8Array {
   if (data < 0) return event;
   const from = data + DATA.length;
   const json = bytes.subarray(from, endOfLine(bytes, from));
-  const span = findNullUsage(json);
+  const last = json.length - LAST.length;
+  const span =
+    last > 0 && json.compare(LAST, 0, LAST.length, last) === 0
+      ? { from: last, until: json.length - 1 }
+      : findNullUsage(json);
   if (span === null) return event;
   return Buffer.concat([bytes.subarray(0, from + span.from), bytes.subarray(from + span.until)]);
 }

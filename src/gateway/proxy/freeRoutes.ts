@@ -1,6 +1,8 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { createInFlightLimit } from '../durable/inFlight.js';
+import type { GatewayPrincipal } from '../durable/types.js';
 import type { Provider } from './apis.js';
-import type { Gateway } from './gateway.js';
+import { type Gateway, tooManyRequests } from './gateway.js';
 import type { GatewayContext } from './gatewayContext.js';
 import { answerModels } from './models.js';
 import { passOn } from './pass.js';
@@ -12,14 +14,35 @@ import type { Upstream } from './upstreams.js';
 export class FreeRoutes {
   readonly #context: GatewayContext;
   readonly #gateway: Gateway;
+  /** Apart from those that cost: a flood of them would use up the account's rate limits. */
+  readonly #places;
 
   constructor(context: GatewayContext, gateway: Gateway) {
     this.#context = context;
     this.#gateway = gateway;
+    this.#places = createInFlightLimit(context.limits.freePerUser);
   }
 
   /** @throws Refusal before the provider is called */
   async handle(
+    target: Target,
+    provider: Provider,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    ownHeaders: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const { kiloUserId, keyId } = request.principal as GatewayPrincipal;
+    const caller = { kilo_user_id: kiloUserId ?? keyId, organization_id: null };
+    const leave = this.#places.tryAcquire(caller);
+    if (leave === null) throw tooManyRequests(this.#places.retryAfterSeconds(caller));
+    try {
+      await this.#pass(target, provider, request, reply, ownHeaders);
+    } finally {
+      leave();
+    }
+  }
+
+  async #pass(
     target: Target,
     provider: Provider,
     request: FastifyRequest,

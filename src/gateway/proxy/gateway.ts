@@ -156,11 +156,10 @@ function readBody(request: FastifyRequest): Buffer {
   throw new Refusal('invalid_request', 'the body is empty; send a JSON object');
 }
 
-function tooManyRequests(retryAfterSeconds: number): Refusal {
+export function tooManyRequests(retryAfterSeconds: number): Refusal {
   return new Refusal(
     'too_many_requests',
-    'this payer has as many requests in flight as it may; wait for one to end ' +
-      '(MICRODOLLAR_MAX_IN_FLIGHT raises the limit)',
+    'as many requests are in flight as may be at once; wait for one to end',
     { retryAfterSeconds },
   );
 }

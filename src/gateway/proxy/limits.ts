@@ -8,6 +8,8 @@ export interface GatewayLimits extends RelayLimits, UpstreamTimeouts {
   bodiesInFlightBytes: number;
   /** Answers that are read to their end for a payer whose clients have left. Default 64. */
   drainsPerPayer: number;
+  /** Requests that cost nothing, at once, of one user. Default 64. */
+  freePerUser: number;
   /** At shutdown, for answers in flight to end; then they are cut and settled. Default 20,000 ms. */
   shutdownTimeoutMs: number;
 }
@@ -16,6 +18,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   bodyBytes: 32 * 1024 * 1024,
   bodiesInFlightBytes: 512 * 1024 * 1024,
   drainsPerPayer: 64,
+  freePerUser: 64,
   shutdownTimeoutMs: 20_000,
   /** As long as the providers' own clients wait. */
   headersTimeoutMs: 600_000,

@@ -12,6 +12,12 @@ export interface Target {
   query: readonly (readonly [name: string, value: string])[];
 }
 
+/** Each with its path below `/v1` in parts. */
+const PATTERNS = ENDPOINTS.map((endpoint) => ({
+  endpoint,
+  parts: endpoint.path.split('/').slice(2),
+}));
+
 /** `/v1` as OpenAI and Anthropic have it, `/api/v1` as OpenRouter has it. */
 const PREFIXES = [['v1'], ['api', 'v1']] as const;
 /** Of a name: models like `ft:gpt-4o:acme::7p` or `@cf/meta/llama-3`, responses like `resp_1`. */
@@ -30,19 +36,36 @@ export function readTarget(method: string, url: string): Target {
   const segments = readSegments(path);
   const below = afterPrefix(segments);
   const query = [...new URLSearchParams(search)];
-  const matches = below === null ? [] : ENDPOINTS.filter((each) => matchPath(each, below) !== null);
+  const matches = below === null ? [] : findMatches(below);
   const wanted = method === 'HEAD' ? 'GET' : method;
-  const endpoint = matches.find((each) => each.method === wanted);
-  if (below !== null && endpoint !== undefined) {
-    const names = matchPath(endpoint, below) ?? [];
-    return {
-      endpoint,
-      id: names.length === 0 ? null : names.join('/'),
-      path: rebuild(endpoint, names),
-      query,
-    };
+  const match = matches.find((each) => each.endpoint.method === wanted);
+  if (match === undefined) {
+    throw refuse(
+      method,
+      path,
+      below,
+      matches.map((each) => each.endpoint),
+    );
   }
-  throw refuse(method, path, below, matches);
+  const { endpoint, names } = match;
+  const id = names.length === 0 ? null : names.join('/');
+  return { endpoint, id, path: rebuild(endpoint, names), query };
+}
+
+interface Match {
+  endpoint: Endpoint;
+  names: readonly string[];
+}
+
+/** `/v1/responses/compact` is a path of its own, and no response of that name. */
+function findMatches(below: readonly string[]): Match[] {
+  const matches: Match[] = [];
+  for (const { endpoint, parts } of PATTERNS) {
+    const names = matchParts(parts, below);
+    if (names !== null) matches.push({ endpoint, names });
+  }
+  const literal = matches.filter(({ names }) => names.length === 0);
+  return literal.length > 0 ? literal : matches;
 }
 
 /** The query as it is sent on, with its `?`; a parameter that repeats the client's key stays. */
@@ -88,11 +111,10 @@ function afterPrefix(segments: readonly string[]): readonly string[] | null {
   return null;
 }
 
-/** What stands for the path's names; null where it is another path. */
-function matchPath({ path }: Pick<Endpoint, 'path'>, below: readonly string[]): string[] | null {
-  const pattern = path.split('/').slice(2);
+/** What stands for the names in it; null where it is another path. */
+function matchParts(parts: readonly string[], below: readonly string[]): string[] | null {
   const names: string[] = [];
-  for (const [at, part] of pattern.entries()) {
+  for (const [at, part] of parts.entries()) {
     const segment = below[at];
     if (segment === undefined) return null;
     if (!part.startsWith('{')) {
@@ -105,14 +127,7 @@ function matchPath({ path }: Pick<Endpoint, 'path'>, below: readonly string[]): 
     names.push(...named);
     if (isModel) return below.length === at + named.length ? names : null;
   }
-  if (below.length !== pattern.length) return null;
-  // `/v1/responses/compact` is no response of that name.
-  return names.length > 0 && isLiteral(below) ? null : names;
-}
-
-function isLiteral(below: readonly string[]): boolean {
-  const path = `/v1/${below.join('/')}`;
-  return ENDPOINTS.some((each) => each.path === path);
+  return below.length === parts.length ? names : null;
 }
 
 function rebuild({ path }: Endpoint, names: readonly string[]): string {
