@@ -233,6 +233,28 @@ describe('an adopted month of Exa', () => {
   });
 });
 
+describe('an organization whose id is all zeros', () => {
+  it('is told from none: personal totals and its own are separate keys (I8)', async () => {
+    const zeros = '00000000-0000-0000-0000-000000000000';
+    await database.pool.query(`insert into organizations (id, name) values ($1, 'zeros')`, [zeros]);
+    const event = { kilo_user_id: 'u1', created_at: `${DAY}T10:00:00Z` };
+    await ledger.recordUsageBatch([
+      { ...event, cost: 5 },
+      { ...event, organization_id: zeros, cost: 70 },
+    ]);
+    await ledger.fold();
+    expect((await verify()).drifts).toEqual([]);
+    await database.pool.query('delete from microdollar_usage_daily where organization_id = $1', [
+      zeros,
+    ]);
+    const found = await verify();
+    expect(found.drifts).toMatchObject([{ organizationId: zeros, driftMicrodollars: -70 }]);
+    await repair();
+    expect((await verify()).drifts).toEqual([]);
+    expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+});
+
 describe('two verifications at once', () => {
   it('a clean one that began before the damage does not hide what the later one found', async () => {
     const control = openRollupDatabase(database.url, 1);
@@ -275,6 +297,22 @@ describe('the proof of balances', () => {
     const { rows } = await database.pool.query('select counter from rollup_repairs order by 1');
     expect(rows).toEqual([{ counter: 'kilocode_users' }, { counter: 'organizations' }]);
     expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+
+  it('is repaired once by however many at the same time', async () => {
+    await database.pool.query(
+      `insert into kilocode_users (id, microdollars_used) select 'off-' || i, i
+       from generate_series(1, 60) as i`,
+    );
+    const repairs = await Promise.all(
+      Array.from({ length: 4 }, () => verifyBalances({ url: database.url, repair: true })),
+    );
+    expect(repairs.reduce((sum, { repaired }) => sum + repaired, 0)).toBe(60);
+    const { rows } = await database.pool.query(
+      `select count(*)::int as wrong from kilocode_users
+       where id like 'off-%' and microdollars_used <> 0`,
+    );
+    expect(rows).toEqual([{ wrong: 0 }]);
   });
 
   it('derives the opening balance of an adopted payer, once', async () => {
