@@ -5,7 +5,7 @@ import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { isKnownCluster } from './db/migrate/generation.js';
 import { assertMigrated } from './db/migrate.js';
-import { queryOnPool } from './db/query.js';
+import { type Query, queryOnPool } from './db/query.js';
 import { toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
@@ -16,7 +16,7 @@ import { type Cleaning, validateEvent } from './record/event.js';
 import { recordExaUsage, validateExaUsage } from './record/exa.js';
 import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
-import { Recorder } from './record/recorder.js';
+import { type Lane, Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
 import { Twins } from './record/twins.js';
 import type {
@@ -85,23 +85,28 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onError: (error, payer) => tell(error, 'settle', { payer }),
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
-  const asideQuery = queryOnPool(connections.pool('aside'), named);
+  /** Behind a pooler connections carry no lock timeout, so the statements do. */
+  const lane = (use: 'write' | 'aside' | 'exa', query: Query): Lane => ({
+    query,
+    boundsWaitMs: named ? null : CONNECTION_USES[use].lockTimeoutMs,
+  });
+  const aside = lane('aside', queryOnPool(connections.pool('aside'), named));
   const onRetry = (cause: string) => metrics.retries.inc({ cause });
   const twins = new Twins({
     waitMs: options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs,
     onHeld: () => onRetry('55P03'),
   });
   const recorder = new Recorder({
-    query: queryOnPool(connections.pool('write', lanes), named, onWait),
-    asideQuery,
+    lane: lane('write', queryOnPool(connections.pool('write', lanes), named, onWait)),
+    aside,
     twins,
     lookups,
     metrics,
     onAppended: (payer) => settler.appended(payer),
   });
   const exa = {
-    query: queryOnPool(connections.pool('exa'), named),
-    asideQuery,
+    connections: lane('exa', queryOnPool(connections.pool('exa'), named)),
+    aside,
     twins,
     onRetry,
   };

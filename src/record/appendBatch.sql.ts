@@ -1,6 +1,7 @@
 import { POSITION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { plainArray } from '../db/statement.js';
+import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
 import {
@@ -30,13 +31,11 @@ const COUNT = `$${USAGE_PARAMETERS + 1}::integer`;
 const HAS_METADATA = `$${USAGE_PARAMETERS + 2}::boolean[]`;
 
 /** Payers and users that this process knows are not looked up. */
-const ARE_KNOWN = `
-  where e.kilo_user_id in (
+const ARE_KNOWN = `e.kilo_user_id in (
       select u.id from kilocode_users as u where u.id = any ($2::text[]))
     and (e.organization_id is null
       or e.organization_id in (
-        select o.id from organizations as o where o.id = any ($3::uuid[])))
-    and HORIZON`;
+        select o.id from organizations as o where o.id = any ($3::uuid[])))`;
 
 const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
       (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
@@ -65,14 +64,21 @@ const SELECTED = GIVEN_COLUMN_LIST.split(', ')
  * Appends N events in one statement: usage rows, in id order (R11: two batches that share ids would
  * else deadlock), and metadata. One row answers for all, with ids only where some were not new.
  */
-function batchText(isKnown: boolean, hasTime: boolean, hasMetadata: boolean): string {
-  const filter = isKnown
-    ? hasTime
-      ? `\n  where ${NOT_ARCHIVED}`
-      : ''
-    : ARE_KNOWN.replace('HORIZON', hasTime ? NOT_ARCHIVED : 'true');
+function batchText(
+  isKnown: boolean,
+  hasTime: boolean,
+  hasMetadata: boolean,
+  boundsWaitMs: number | null,
+): string {
+  const conditions = [
+    ...(boundsWaitMs === null ? [] : [IS_BOUNDED]),
+    ...(isKnown ? [] : [ARE_KNOWN]),
+    ...(hasTime ? [NOT_ARCHIVED] : []),
+  ];
+  const bounded = boundsWaitMs === null ? '' : `${boundWait(boundsWaitMs)}, `;
+  const filter = conditions.length > 0 ? `\n  where ${conditions.join('\n    and ')}` : '';
   return `/* microdollar.appendBatch */
-with here as materialized (
+with ${bounded}here as materialized (
   select ${POSITION} as position
 ), usage_written as (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
@@ -94,6 +100,7 @@ export function appendBatchStatement(
   events: readonly ValidEvent[],
   metadata: readonly (MetadataRow | null)[],
   isKnown: boolean,
+  boundsWaitMs: number | null = null,
 ): Statement {
   const hasMetadata = metadata.some((row) => row !== null);
   const hasTime = events.some((event) => event.created_at !== null);
@@ -102,10 +109,11 @@ export function appendBatchStatement(
     ...(isKnown ? ['known'] : []),
     ...(hasTime ? ['at'] : []),
     ...(hasMetadata ? ['metadata'] : []),
+    ...(boundsWaitMs === null ? [] : [`bounded_${boundsWaitMs}`]),
   ].join('_');
   let text = texts.get(name);
   if (text === undefined) {
-    text = batchText(isKnown, hasTime, hasMetadata);
+    text = batchText(isKnown, hasTime, hasMetadata, boundsWaitMs);
     texts.set(name, text);
   }
   const values: unknown[] = [...usageArrays(events), events.length];

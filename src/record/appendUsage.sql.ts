@@ -16,10 +16,10 @@ export interface AppendOptions {
   /** The payer and the user are known to exist: no join. */
   isKnown: boolean;
   /**
-   * On an executor of a host's own, whose settings are not ours: bounds the wait for a twin of the
-   * same id (I4) within the statement itself, and leaves the setting as it was.
+   * Where the connection's settings are not ours, on a host's executor or behind a pooler: bounds the
+   * wait for a twin of the same id (I4), ms, within the statement, and leaves the setting as it was.
    */
-  boundsWait?: boolean;
+  boundsWaitMs?: number | null;
 }
 
 /** One row with a time: the event was new. */
@@ -34,14 +34,17 @@ export const NOT_ARCHIVED = `${usageParameter('created_at')} >= coalesce(
 /** A cost moves counters: its row has a position, until it is settled. Zero moves nothing (I6). */
 export const EVENT_POSITION = `case when ${usageParameter('cost')} <> 0 then ${POSITION} end`;
 
+/** The insert is to depend on it. */
+export const IS_BOUNDED = '(select b.lock_timeout from bounded as b) is not null';
+
 /** Evaluated before the insert that depends on it; the answer sets the old value again. */
 export const boundWait = (lockTimeoutMs: number): string =>
   `bounded as materialized (
   select b.before, set_config('lock_timeout', '${lockTimeoutMs}', true) as lock_timeout
   from (select current_setting('lock_timeout') as before offset 0) as b
-), `;
+)`;
 
-/** How long one write waits for a twin of its id that is in flight. */
+/** How long one write on a host's executor waits for a twin of its id that is in flight. */
 export const TWIN_WAIT_MS = 5_000;
 
 /** Parameters of metadata follow those of the event, which end with its time where it has one. */
@@ -69,7 +72,7 @@ export function eventSource(options: {
       ? [`o.id = ${usageParameter('organization_id')}`]
       : []),
     ...(options.hasTime ? [NOT_ARCHIVED] : []),
-    ...(options.isBounded ? ['(select b.lock_timeout from bounded as b) is not null'] : []),
+    ...(options.isBounded ? [IS_BOUNDED] : []),
   ];
   const from = tables.length > 0 ? `\n  from ${tables.join(' cross join ')}` : '';
   return conditions.length > 0 ? `${from}\n  where ${conditions.join('\n    and ')}` : from;
@@ -86,7 +89,9 @@ function appendText(
   hasMetadata: boolean,
   options: AppendOptions,
 ): string {
-  const isBounded = options.boundsWait ?? false;
+  const boundsWaitMs = options.boundsWaitMs ?? null;
+  const isBounded = boundsWaitMs !== null;
+  const bounded = isBounded ? `${boundWait(boundsWaitMs)}, ` : '';
   const source = eventSource({ isOrganization, isKnown: options.isKnown, hasTime, isBounded });
   const insert = `insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${GIVEN_PARAMETERS}, ${hasTime ? usageParameter('created_at') : 'now()'},
@@ -99,7 +104,7 @@ ${insert}
   returning ${answer('')}`;
   }
   return `/* microdollar.appendUsage */
-with ${isBounded ? boundWait(TWIN_WAIT_MS) : ''}usage_written as (
+with ${bounded}usage_written as (
   ${insert}
   returning created_at
 )${hasMetadata ? metadataWritten(hasTime) : ''}
@@ -124,7 +129,7 @@ export function appendUsageStatement(event: ValidEvent, options: AppendOptions):
     options.isKnown ? 'known' : isOrganization ? 'organization' : 'personal',
     ...(hasTime ? ['at'] : []),
     ...(hasMetadata ? ['metadata'] : []),
-    ...(options.boundsWait ? ['bounded'] : []),
+    ...(options.boundsWaitMs ? [`bounded_${options.boundsWaitMs}`] : []),
   ].join('_');
   let text = texts.get(name);
   if (text === undefined) {

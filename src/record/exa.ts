@@ -1,11 +1,12 @@
 import { POSITION } from '../counter/position.sql.js';
-import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import type { Statement } from '../db/statement.js';
+import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
 import type { ExplainedRow } from './explainUsage.sql.js';
 import { formatMicros, microsOf } from './instants.sql.js';
 import { toExplained } from './outcome.js';
+import type { Lane } from './recorder.js';
 import { isHeld, type Twins } from './twins.js';
 import type { ExaUsage, RecordedEvent } from './types.js';
 
@@ -40,17 +41,22 @@ const HORIZON = '(select s.archive_horizon from ledger_settings as s where s.id 
  * Appends one Exa request to its log, by the same rules as usage (appendUsage.sql.ts). Requests are
  * few: one text, which always proves the payer and the horizon.
  */
-const APPEND = `/* microdollar.appendExaUsage */
-insert into exa_usage_log (id, kilo_user_id, organization_id, cost, path, created_at, position)
+function appendText(boundsWaitMs: number | null): string {
+  const bounded = boundsWaitMs === null ? '' : `with ${boundWait(boundsWaitMs)}\n`;
+  const isBounded = boundsWaitMs === null ? '' : `\n  and ${IS_BOUNDED}`;
+  return `/* microdollar.appendExaUsage */
+${bounded}insert into exa_usage_log
+  (id, kilo_user_id, organization_id, cost, path, created_at, position)
 select e.id, u.id, e.organization_id, e.cost, e.path, coalesce(e.created_at, now()),
   case when e.cost <> 0 then ${POSITION} end
 from ${REQUEST}
 join kilocode_users as u on u.id = e.kilo_user_id
 where (e.organization_id is null
     or exists (select from organizations as o where o.id = e.organization_id))
-  and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))
+  and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))${isBounded}
 on conflict (id) do nothing
 returning ${microsOf('created_at')} as created_micros`;
+}
 
 const EXPLAIN = `/* microdollar.explainExaUsage */
 select e.id, ${microsOf('m.created_at')} as created_micros,
@@ -83,14 +89,22 @@ function valuesOf(usage: ValidExaUsage): unknown[] {
   ];
 }
 
-export function appendExaStatement(usage: ValidExaUsage): Statement {
-  return { name: 'microdollar_append_exa', text: APPEND, values: valuesOf(usage) };
+export function appendExaStatement(
+  usage: ValidExaUsage,
+  boundsWaitMs: number | null = null,
+): Statement {
+  const suffix = boundsWaitMs === null ? '' : `_bounded_${boundsWaitMs}`;
+  return {
+    name: `microdollar_append_exa${suffix}`,
+    text: appendText(boundsWaitMs),
+    values: valuesOf(usage),
+  };
 }
 
 export interface ExaConnections {
-  query: Query;
+  connections: Lane;
   /** For a request whose id is in flight elsewhere: it waits beside the others (R11). */
-  asideQuery: Query;
+  aside: Lane;
   twins: Twins;
   onRetry: (cause: string) => void;
 }
@@ -101,12 +115,13 @@ export interface ExaConnections {
  */
 export async function recordExaUsage(
   usage: ValidExaUsage,
-  { query, asideQuery, twins, onRetry }: ExaConnections,
+  { connections, aside, twins, onRetry }: ExaConnections,
 ): Promise<RecordedEvent> {
-  const through = async (by: Query) => {
+  const through = async (lane: Lane) => {
     const send = <Row>(statement: Statement) =>
-      withRetry(() => by<Row>(statement), { splits: true, onRetry });
-    const [row] = await send<{ created_micros: string }>(appendExaStatement(usage));
+      withRetry(() => lane.query<Row>(statement), { splits: true, onRetry });
+    const statement = appendExaStatement(usage, lane.boundsWaitMs);
+    const [row] = await send<{ created_micros: string }>(statement);
     if (row) {
       const createdAt = usage.created_at ?? formatMicros(row.created_micros);
       return { id: usage.id, created_at: createdAt, status: 'recorded' as const };
@@ -118,11 +133,11 @@ export async function recordExaUsage(
     });
     return toExplained(usage, met ?? { status: 'absent', created_micros: null });
   };
-  if (twins.isExpected(usage.id)) return await twins.wait(usage.id, () => through(asideQuery));
+  if (twins.isExpected(usage.id)) return await twins.wait(usage.id, () => through(aside));
   try {
-    return await through(query);
+    return await through(connections);
   } catch (error) {
     if (!isHeld(error)) throw error;
-    return await twins.wait(usage.id, () => through(asideQuery));
+    return await twins.wait(usage.id, () => through(aside));
   }
 }

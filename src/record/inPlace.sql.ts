@@ -51,7 +51,7 @@ function inPlaceText(scope: PayerScope, hasTime: boolean, hasMetadata: boolean):
   const cost = usageParameter('cost');
   const source = eventSource({ isOrganization, isKnown: false, hasTime, isBounded: true });
   return `/* microdollar.recordInPlace */
-with ${boundWait(LOCKED_WAIT_MS)}locked as materialized (
+with ${boundWait(LOCKED_WAIT_MS)}, locked as materialized (
   select d.id as counter_id
   from ${scope.payers} as u
   cross join microdollar_usage_daily as d

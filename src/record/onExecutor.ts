@@ -10,7 +10,7 @@ import {
 import type { Query } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { toExactInteger } from '../money.js';
-import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
+import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
 import { type ValidEvent, validateEvent } from './event.js';
 import { LookupCache } from './lookups.js';
 import { explain, HostPool, type Queryable, queryOn, toRecorded } from './onHostPool.js';
@@ -61,7 +61,7 @@ async function appendIn(client: Queryable, event: ValidEvent): Promise<RecordRes
   const query = queryOn(client, () => false);
   const metadata = await new LookupCache().findOnly(query, event);
   const [row] = await query<AppendedRow>(
-    appendUsageStatement(event, { metadata, isKnown: false, boundsWait: true }),
+    appendUsageStatement(event, { metadata, isKnown: false, boundsWaitMs: TWIN_WAIT_MS }),
   );
   const recorded = row?.created_micros
     ? toRecorded(event, row.created_micros)

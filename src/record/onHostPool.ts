@@ -4,7 +4,7 @@ import type { Query } from '../db/query.js';
 import { isSwappedConnection, sqlStateOf } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { toExactInteger } from '../money.js';
-import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
+import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
 import { ContendedPayers } from './contendedPayers.js';
 import type { ValidEvent } from './event.js';
 import { type ExplainedRow, explainUsageStatement } from './explainUsage.sql.js';
@@ -104,7 +104,7 @@ export class HostPool {
 
   async #append(event: ValidEvent, metadata: MetadataRow | null): Promise<RecordedEvent> {
     const [row] = await this.#query<AppendedRow>(
-      appendUsageStatement(event, { metadata, isKnown: false, boundsWait: true }),
+      appendUsageStatement(event, { metadata, isKnown: false, boundsWaitMs: TWIN_WAIT_MS }),
     );
     if (row?.created_micros) return toRecorded(event, row.created_micros);
     return await explain(this.#query, event);

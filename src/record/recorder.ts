@@ -21,11 +21,17 @@ export type Outcome = { result: RecordedEvent } | { error: Error };
 /** A promise: the event waits aside for its twin, its neighbours do not. Never rejects. */
 export type Written = Outcome | Promise<Outcome>;
 
-export interface RecorderOptions {
-  /** The write connections. Their lock timeout is short: nothing but a twin is ever waited for. */
+/** Connections that append. Their lock timeout is short: nothing but a twin is ever waited for. */
+export interface Lane {
   query: Query;
-  /** Connections beside them, for what met a twin. Their lock timeout is shorter still. */
-  asideQuery: Query;
+  /** Where connections carry no settings, behind a pooler, the statement does, ms. */
+  boundsWaitMs: number | null;
+}
+
+export interface RecorderOptions {
+  lane: Lane;
+  /** Beside it, for what met a twin. */
+  aside: Lane;
   twins: Twins;
   lookups: LookupCache;
   metrics: Metrics;
@@ -68,7 +74,7 @@ export class Recorder {
   /** The event alone, on a connection beside the lanes. */
   async writeAside(event: ValidEvent): Promise<Outcome> {
     try {
-      const attempt = () => this.#append(this.#options.asideQuery, event);
+      const attempt = () => this.#append(this.#options.aside, event);
       return { result: await this.#options.twins.wait(event.id, attempt) };
     } catch (error) {
       return { error: toLedgerError(error) };
@@ -79,7 +85,7 @@ export class Recorder {
   async #writePart(events: readonly ValidEvent[]): Promise<Written[]> {
     if (events.length === 0) return [];
     try {
-      return await this.#appendAll(this.#options.query, events);
+      return await this.#appendAll(this.#options.lane, events);
     } catch (error) {
       if (!isHeld(error)) return await this.#writeHalves(events, error);
       return await this.#writeHeld(events, error);
@@ -87,7 +93,7 @@ export class Recorder {
   }
 
   async #writeHeld(events: readonly ValidEvent[], met: unknown): Promise<Written[]> {
-    const attempt = () => this.#appendAll(this.#options.query, events);
+    const attempt = () => this.#appendAll(this.#options.lane, events);
     try {
       return await this.#options.twins.waitForTable(met, () => this.#isTableLocked(), attempt);
     } catch (error) {
@@ -110,7 +116,7 @@ export class Recorder {
     const [only] = events;
     if (only && events.length === 1) return [this.writeAside(only)];
     return splitEvents(events, PARTS).flatMap((part) => {
-      const written = this.#appendAll(this.#options.asideQuery, part).catch((error) =>
+      const written = this.#appendAll(this.#options.aside, part).catch((error) =>
         isHeld(error) ? part.map((event) => this.writeAside(event)) : this.#writePart(part),
       );
       return part.map(async (_, index) => {
@@ -122,7 +128,7 @@ export class Recorder {
 
   async #isTableLocked(): Promise<boolean> {
     try {
-      const [row] = await this.#options.asideQuery<{ is_locked: boolean }>(
+      const [row] = await this.#options.aside.query<{ is_locked: boolean }>(
         IS_TABLE_LOCKED_STATEMENT,
       );
       return row?.is_locked ?? false;
@@ -132,10 +138,10 @@ export class Recorder {
     }
   }
 
-  async #appendAll(query: Query, events: readonly ValidEvent[]): Promise<Outcome[]> {
+  async #appendAll(lane: Lane, events: readonly ValidEvent[]): Promise<Outcome[]> {
     const [only] = events;
-    if (!only || events.length > 1) return await this.#appendBatch(query, events);
-    return [{ result: await this.#append(query, only) }];
+    if (!only || events.length > 1) return await this.#appendBatch(lane, events);
+    return [{ result: await this.#append(lane, only) }];
   }
 
   /** What was believed of a database that may not be the same when it is back. */
@@ -144,13 +150,14 @@ export class Recorder {
     this.#options.lookups.clear();
   }
 
-  async #append(query: Query, event: ValidEvent): Promise<RecordedEvent> {
+  async #append({ query, boundsWaitMs }: Lane, event: ValidEvent): Promise<RecordedEvent> {
     const row = await this.#withRetry(async () => {
       const metadata = await this.#metadataOf([event]);
       const [sent] = await query<AppendedRow>(
         appendUsageStatement(event, {
           metadata: metadata[0] ?? null,
           isKnown: this.#known.has(event),
+          boundsWaitMs,
         }),
       );
       return sent;
@@ -163,11 +170,16 @@ export class Recorder {
     return toRecorded(event, createdMicros);
   }
 
-  async #appendBatch(query: Query, events: readonly ValidEvent[]): Promise<Outcome[]> {
+  async #appendBatch(
+    { query, boundsWaitMs }: Lane,
+    events: readonly ValidEvent[],
+  ): Promise<Outcome[]> {
     const row = await this.#withRetry(async () => {
       const metadata = await this.#metadataOf(events);
       const isKnown = events.every((event) => this.#known.has(event));
-      const [sent] = await query<AppendedBatchRow>(appendBatchStatement(events, metadata, isKnown));
+      const [sent] = await query<AppendedBatchRow>(
+        appendBatchStatement(events, metadata, isKnown, boundsWaitMs),
+      );
       return sent;
     });
     const inserted = row?.ids ? new Set(row.ids) : null;
@@ -190,11 +202,11 @@ export class Recorder {
 
   /** Built anew for each send: what the cache held may have been forgotten since. */
   async #metadataOf(events: readonly ValidEvent[]): Promise<(MetadataRow | null)[]> {
-    const { lookups, query } = this.#options;
+    const { lookups, lane } = this.#options;
     const rows: (MetadataRow | null)[] = [];
     for (const event of events) {
       const row = lookups.cachedMetadata(event);
-      if (row === undefined) return await lookups.resolve(query, events);
+      if (row === undefined) return await lookups.resolve(lane.query, events);
       rows.push(row);
     }
     return rows;

@@ -5,6 +5,7 @@ import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExec
 import type { UsageEvent } from '../../src/record/types.js';
 import { startCuttingProxy } from '../support/cuttingProxy.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
+import { openSessions, type Session } from '../support/sessions.js';
 import {
   createLedgerFixture,
   type LedgerFixture,
@@ -164,7 +165,7 @@ describe('NUL bytes', () => {
 });
 
 describe('the balance an answer tells', () => {
-  it('grows with each answered write of a caller, and counts nothing twice', async () => {
+  it('is at least what was answered before and at most what was sent, whoever writes and holds', async () => {
     const user = await fixture.addUser();
     const organization = await fixture.addOrganization();
     const rivals = await Promise.all([
@@ -172,30 +173,55 @@ describe('the balance an answer tells', () => {
       fixture.open({ appendAlways: true, backgroundFold: true }),
       fixture.open({ groupCommit: false }),
     ]);
-    const sent = new Map<string | null, number>([
-      [null, 0],
-      [organization, 0],
-    ]);
+    const ways = [
+      ...rivals.map((rival) => (event: UsageEvent) => rival.recordUsage(event)),
+      (event: UsageEvent) => insertUsageAndMetadataWithBalanceUpdate(fixture.database.pool, event),
+    ];
+    const sums = () =>
+      new Map<string | null, number>([
+        [null, 0],
+        [organization, 0],
+      ]);
+    const [sent, answered] = [sums(), sums()];
+    const add = (to: Map<string | null, number>, payer: string | null, cost: number) =>
+      to.set(payer, (to.get(payer) ?? 0) + cost);
+    const outside: string[] = [];
     const callers = Array.from({ length: 24 }, async (_, caller) => {
-      const writer = rivals[caller % 3] as Ledger;
-      const organization_id = caller % 2 ? organization : null;
-      let last = 0;
+      const record = ways[caller % ways.length] as (typeof ways)[number];
+      const organization_id = caller % 8 < 4 ? organization : null;
       for (let round = 0; round < 25; round++) {
-        sent.set(organization_id, (sent.get(organization_id) ?? 0) + 1);
-        const answer = await writer.recordUsage({
-          kilo_user_id: user,
-          organization_id,
-          cost: 1,
-          created_at: AT,
-        });
-        expect(answer.new_microdollars_used).toBeGreaterThan(last);
-        expect(answer.new_microdollars_used).toBeLessThanOrEqual(sent.get(organization_id) ?? 0);
-        last = answer.new_microdollars_used as number;
+        const cost = 1 + ((caller + round) % 9);
+        const least = (answered.get(organization_id) ?? 0) + cost;
+        add(sent, organization_id, cost);
+        const created_at = new Date(Date.UTC(2025, 4, 6 + (round % 3))).toISOString();
+        const event = { kilo_user_id: user, organization_id, cost, created_at };
+        const used = Number((await record(event)).new_microdollars_used);
+        const most = sent.get(organization_id) ?? 0;
+        if (!(used >= least && used <= most)) outside.push(`${used} is not in ${least}..${most}`);
+        add(answered, organization_id, cost);
       }
     });
+    let isDone = false;
+    const holding = (async () => {
+      await using sessions = await openSessions(fixture.database.url, 1);
+      const holder = sessions.all[0] as Session;
+      for (let turn = 0; !isDone; turn++) {
+        await holder.run('begin');
+        await holder.run(
+          turn % 2
+            ? 'select from organizations for update'
+            : 'select from kilocode_users for update',
+        );
+        await holder.run('select pg_sleep(0.02)');
+        await holder.run('commit');
+      }
+    })();
     await Promise.all(callers);
-    expect(await ledger.getUserBalance(user)).toBe(300);
-    expect(await ledger.getOrganizationBalance(organization)).toBe(300);
+    isDone = true;
+    await holding;
+    expect(outside).toEqual([]);
+    expect(await ledger.getUserBalance(user)).toBe(sent.get(null));
+    expect(await ledger.getOrganizationBalance(organization)).toBe(sent.get(organization));
     await Promise.all(rivals.map((rival) => rival.close()));
     await fixture.expectExact();
   });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Ledger } from '../../src/ledgerTypes.js';
+import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
 import { openSessions, type Session, type Sessions } from '../support/sessions.js';
@@ -32,7 +32,8 @@ afterAll(async () => {
 });
 
 /** Waits longer than any test for a twin. */
-const openPatient = () => fixture.open({ lockTimeoutMs: 600_000 });
+const openPatient = (options: Partial<LedgerOptions> = {}) =>
+  fixture.open({ lockTimeoutMs: 600_000, ...options });
 
 const newEvents = (user: string, count: number) =>
   Array.from({ length: count }, () => ({
@@ -94,6 +95,26 @@ describe.each(REDELIVERIES)('redelivered %s', (_, redeliver) => {
       const other = await fixture.addUser();
       const ledger = await openPatient();
       const held = newEvents(holdingUser, count);
+      await hold(held);
+      const waiting = follow(redeliver(ledger, held));
+      for (let round = 0; round < 3; round++) await writeAsOthers(ledger, other);
+      expect(waiting.ended).toBe(0);
+      await holder.run('commit');
+      for (const outcome of (await waiting.all) as object[]) {
+        expect(outcome).toMatchObject({ status: 'duplicate' });
+      }
+      await fixture.expectExact();
+    },
+  );
+});
+
+describe('behind a pooler, where connections carry no settings', () => {
+  it.each(REDELIVERIES)(
+    'held ids that are redelivered %s delay nobody else',
+    async (_, redeliver) => {
+      const other = await fixture.addUser();
+      const ledger = await openPatient({ preparedStatements: false });
+      const held = newEvents(holdingUser, 8);
       await hold(held);
       const waiting = follow(redeliver(ledger, held));
       for (let round = 0; round < 3; round++) await writeAsOthers(ledger, other);

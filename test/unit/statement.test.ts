@@ -45,9 +45,11 @@ const FORMS: Record<string, Form> = {
   'append, payer known': (each, metadata) =>
     appendUsageStatement(each, { metadata, isKnown: true }),
   'append, wait bounded': (each, metadata) =>
-    appendUsageStatement(each, { metadata, isKnown: false, boundsWait: true }),
+    appendUsageStatement(each, { metadata, isKnown: false, boundsWaitMs: 25 }),
   'in place': recordInPlaceStatement,
   batch: (each, metadata) => appendBatchStatement([event(), each], [null, metadata], false),
+  'batch, wait bounded': (each, metadata) =>
+    appendBatchStatement([each, event()], [metadata, null], false, 25),
   'batch, payers known': (each, metadata) =>
     appendBatchStatement([each, event()], [metadata, null], true),
 };
