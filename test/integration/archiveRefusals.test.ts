@@ -155,8 +155,9 @@ describe('an archive is refused', () => {
     const e18 = 10n ** 18n;
     await fixture.rows(
       `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
-       select gen_random_uuid(), 'rich', cost, $2::timestamptz
-       from unnest($1::bigint[]) as cost`,
+       select ('00000000-0000-4000-8000-00000000000' || place)::uuid, 'rich', cost,
+         $2::timestamptz + make_interval(secs => place)
+       from unnest($1::bigint[]) with ordinality as c(cost, place)`,
       [[9n * e18, 9n * e18, -9n * e18, -8n * e18].map(String), `${LAST}T10:00:00Z`],
     );
     await fixture.rows(
