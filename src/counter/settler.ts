@@ -25,7 +25,11 @@ const QUIET_CALLERS = 8;
 /** Payers of one settle: bounds its length and its locks. Answers alone lock nothing. */
 const PAYERS_PER_STATEMENT = 100;
 const PAYERS_PER_ANSWER = 500;
-/** A younger open transaction may hold the mark; an older one becomes an exception (R3). */
+/**
+ * Under load an open transaction that is younger may hold the mark, for it will end in a moment; an
+ * older one becomes an exception (R3). Otherwise each does at once, so that base rows are current
+ * whatever else is open in the cluster.
+ */
 const YOUNG_XIDS = 64;
 /** A tail that is too long for one statement is settled in parts of so many rows. */
 const ROWS_PER_PART = 20_000;
@@ -185,7 +189,10 @@ export class Settler {
       (isDue ? fold : read).push(id);
     }
     const [folded, answered] = await Promise.all([
-      this.#isolated(scope, fold, (ids) => this.#settleRows(scope, ids)),
+      this.#isolated(scope, fold, (ids) => {
+        const isYoungWaitedFor = callers > QUIET_CALLERS && !this.#tails.isHeld(scope, ids);
+        return this.#settleRows(scope, ids, { youngXids: isYoungWaitedFor ? YOUNG_XIDS : 0 });
+      }),
       this.#isolated(scope, read, (ids) => this.#readRows(scope, ids)),
     ]);
     const rows = [...folded, ...answered];
@@ -222,7 +229,7 @@ export class Settler {
   async #settleRows(
     scope: PayerScope,
     ids: readonly string[],
-    { youngXids = this.#tails.isHeld(scope, ids) ? 0 : YOUNG_XIDS }: Partial<SettleLimits> = {},
+    { youngXids = 0 }: Partial<SettleLimits> = {},
   ): Promise<SettledRow[]> {
     const send = (part: readonly string[], rowsPerPayer: number | null = null) =>
       this.#query<SettledRow>(
@@ -272,7 +279,7 @@ export class Settler {
   async #settleExa(
     scope: PayerScope,
     ids: readonly string[],
-    { youngXids = YOUNG_XIDS }: Partial<SettleLimits> = {},
+    { youngXids = 0 }: Partial<SettleLimits> = {},
   ): Promise<SettledExaRow[]> {
     const statement = settleExaStatement(scope, ids, { youngXids, rowsPerPayer: null });
     const rows = await this.#query<SettledExaRow>(statement);
