@@ -23,7 +23,7 @@ export const fold: Scenario = {
     'Does the fold keep up, how fast does it drain a backlog, and how much do the tables bloat?',
   workload: `${HOUR_OF_APPENDS.toLocaleString('en-US')} events (100 a second for an hour) of
 ${USERS} users (Zipf), all appended, as fast as ${CALLERS} callers go, with the fold running. Then as
-many pending rows at once, as if the fold had stood still for that hour, drained alone.`,
+many unsettled rows at once, as if the fold had stood still for that hour, drained alone.`,
   baseline: 'None: sizes of the tables, and rows a second.',
   run,
 };
@@ -47,7 +47,7 @@ async function run(bench: Bench): Promise<Findings> {
   const backlog = await drainBacklog(bench, database.url, admin, appends);
   differences.push(...(await checkFolded(admin)));
   const afterBacklog = await readSizes(admin);
-  await admin.query('vacuum microdollar_usage_pending');
+  await admin.query('vacuum microdollar_usage');
   await admin.query('vacuum microdollar_usage_daily');
   await admin.query('vacuum kilocode_users');
   const afterVacuum = await readSizes(admin);
@@ -61,16 +61,16 @@ async function run(bench: Bench): Promise<Findings> {
         columns: ['figure', 'value'],
         rows: [
           ['appends a second, fold running', Math.round(appends / live.writeSeconds)],
-          ['pending rows meanwhile, p50', median(depths)],
-          ['pending rows meanwhile, at most', Math.max(...depths)],
+          ['unsettled rows meanwhile, p50', median(depths)],
+          ['unsettled rows meanwhile, at most', Math.max(...depths)],
           ['seconds until drained after the last append', round(live.drainSeconds, 2)],
-          ['backlog, pending rows', appends],
+          ['backlog, unsettled rows', appends],
           ['backlog drained, rows a second', Math.round(appends / backlog.seconds)],
         ],
       },
       {
         title: 'Table size with indexes (MB)',
-        columns: ['moment', 'pending', 'daily rollup', 'users'],
+        columns: ['moment', 'index of unsettled rows', 'daily rollup', 'users'],
         rows: [
           ['before', ...toMegabytes(before)],
           ['after the appends', ...toMegabytes(afterLive)],
@@ -83,12 +83,12 @@ async function run(bench: Bench): Promise<Findings> {
       {
         type: 'line',
         name: 'depth',
-        title: 'Pending rows while appending, fold running',
+        title: 'Unsettled rows while appending, fold running',
         xLabel: 'seconds',
-        yLabel: 'pending rows',
+        yLabel: 'unsettled rows',
         lines: [
           {
-            label: 'pending rows',
+            label: 'unsettled rows',
             kind: 'ours',
             points: live.samples.map(({ seconds, depth }): [number, number] => [seconds, depth]),
           },
@@ -97,12 +97,12 @@ async function run(bench: Bench): Promise<Findings> {
       {
         type: 'line',
         name: 'size',
-        title: 'Size of the pending table with indexes, fold running',
+        title: 'Size of the index of unsettled rows, fold running',
         xLabel: 'seconds',
         yLabel: 'MB',
         lines: [
           {
-            label: 'pending table',
+            label: 'index',
             kind: 'ours',
             points: live.samples.map(({ seconds, pendingBytes }): [number, number] => [
               seconds,
@@ -116,7 +116,7 @@ async function run(bench: Bench): Promise<Findings> {
       {
         name: 'the fold kept up',
         ok: Math.max(...depths) < appends / 10 && live.drainSeconds < 5,
-        detail: `at most ${Math.max(...depths)} of ${appends} rows pending`,
+        detail: `at most ${Math.max(...depths)} of ${appends} rows unsettled`,
       },
       {
         name: 'totals equal raw usage, base tables equal the views',
@@ -166,19 +166,14 @@ async function appendWithFold(url: string, admin: pg.Pool, appends: number) {
   };
 }
 
-/** Pending rows of usage that is in the raw table, one per event, as writers leave them. */
+/** Unsettled rows, as writers leave them. */
 async function drainBacklog(bench: Bench, url: string, admin: pg.Pool, rows: number) {
   await admin.query(
-    `with event as (
-      insert into microdollar_usage (id, kilo_user_id, cost)
-      select gen_random_uuid(),
-        'user-' || lpad((1 + floor(power($2::double precision, random())))::integer::text, 7, '0'),
-        1 + floor(random() * 1000)::bigint
-      from generate_series(1, $1::integer)
-      returning kilo_user_id, cost, created_at
-    )
-    insert into microdollar_usage_pending (kilo_user_id, usage_date, cost_microdollars)
-    select kilo_user_id, (created_at at time zone 'UTC')::date, cost from event`,
+    `insert into microdollar_usage (id, kilo_user_id, cost, position)
+    select gen_random_uuid(),
+      'user-' || lpad((1 + floor(power($2::double precision, random())))::integer::text, 7, '0'),
+      1 + floor(random() * 1000)::bigint, microdollar_position()
+    from generate_series(1, $1::integer)`,
     [rows, USERS - 1],
   );
   const ledger = await createLedger({ databaseUrl: url, backgroundFold: false });
@@ -198,7 +193,7 @@ interface Sizes {
 
 async function readSizes(admin: pg.Pool): Promise<Sizes> {
   const result = await admin.query<Record<keyof Sizes, string>>(
-    `select pg_total_relation_size('microdollar_usage_pending') as "pendingBytes",
+    `select pg_relation_size('idx_microdollar_usage_unsettled') as "pendingBytes",
       pg_total_relation_size('microdollar_usage_daily') as "counterBytes",
       pg_total_relation_size('kilocode_users') as "userBytes"`,
   );
