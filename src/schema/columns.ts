@@ -1,4 +1,4 @@
-import { bigint, customType } from 'drizzle-orm/pg-core';
+import { bigint, boolean, customType, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
 /** PostgreSQL's 64-bit transaction id; never wraps. Travels as text. */
 export const xid8 = customType<{ data: string; driverData: string }>({
@@ -19,4 +19,18 @@ export const microdollarSum = customType<{ data: number | bigint; driverData: st
     const number = Number(exact);
     return Number.isSafeInteger(number) ? number : exact;
   },
+});
+
+/** What is known of a request before its usage: who pays, with which key, for what. */
+export const requestColumns = () => ({
+  kilo_user_id: text().notNull(),
+  organization_id: uuid(),
+  /** Of `api_keys`, or `admin`. */
+  api_key_id: text(),
+  api_kind: text().notNull(),
+  requested_model: text(),
+  input_tokens_estimate: bigint({ mode: 'number' }).notNull(),
+  max_tokens: bigint({ mode: 'number' }),
+  streamed: boolean().notNull(),
+  created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull(),
 });

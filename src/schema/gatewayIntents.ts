@@ -1,18 +1,5 @@
-import { bigint, boolean, integer, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
-
-/** What is known of a request before its usage: who pays, with which key, for what. */
-export const requestColumns = () => ({
-  kilo_user_id: text().notNull(),
-  organization_id: uuid(),
-  /** Of `api_keys`, or `admin`. */
-  api_key_id: text(),
-  api_kind: text().notNull(),
-  requested_model: text(),
-  input_tokens_estimate: bigint({ mode: 'number' }).notNull(),
-  max_tokens: bigint({ mode: 'number' }),
-  streamed: boolean().notNull(),
-  created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull(),
-});
+import { bigint, integer, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { requestColumns } from './columns.js';
 
 /**
  * Requests that were let through to an upstream and whose usage is not recorded yet; written

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
 import { index, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
-import { requestColumns } from './gatewayIntents.js';
+import { requestColumns } from './columns.js';
 
 /**
  * Responses that a provider makes in the background: their usage is known only when they have ended,
