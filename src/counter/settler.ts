@@ -300,7 +300,8 @@ export class Settler {
 
   /**
    * Runs a statement of several payers. Where one of them makes it fail, the statement is split until
-   * that one stands alone (I12): it gets no row, and is counted; the others get theirs.
+   * that one stands alone (I12): it gets no row, and is counted; the others get theirs. A lock
+   * that was waited for is nobody's row, but a table's, so everybody's.
    */
   async #isolated<Row>(
     scope: PayerScope,
@@ -312,7 +313,8 @@ export class Settler {
       return await run(ids);
     } catch (error) {
       const kind = classifyFailure(error);
-      if (ids.length > 1 && (kind === 'data' || kind === 'contended')) {
+      const isOnesOwn = kind === 'data' || sqlStateOf(error) === '57014';
+      if (ids.length > 1 && isOnesOwn) {
         const half = Math.ceil(ids.length / 2);
         const parts = [ids.slice(0, half), ids.slice(half)];
         const rows: Row[] = [];
