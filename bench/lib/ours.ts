@@ -56,7 +56,7 @@ function throughLedger(
 export const oneEvent = throughLedger('ours', 'microdollar, one event a statement', CONNECTIONS, {
   groupCommit: false,
 });
-export const appendAlways = throughLedger(
+export const append = throughLedger(
   'ours-append',
   'microdollar, one insert (no balance)',
   CONNECTIONS,

@@ -44,6 +44,7 @@ async function run(bench: Bench): Promise<Findings> {
   const live = await appendWithFold(database.url, admin, appends);
   const differences = [...(await ledgerDifferences(admin)), ...(await checkFolded(admin))];
   const afterLive = await readSizes(admin);
+  const perEvent = await readBytesPerEvent(admin);
   const backlog = await drainBacklog(bench, database.url, admin, appends);
   differences.push(...(await checkFolded(admin)));
   const afterBacklog = await readSizes(admin);
@@ -67,6 +68,11 @@ async function run(bench: Bench): Promise<Findings> {
           ['backlog, unsettled rows', appends],
           ['backlog drained, rows a second', Math.round(appends / backlog.seconds)],
         ],
+      },
+      {
+        title: 'Bytes an event in the log (ids of version 7, in order)',
+        columns: ['relation', 'bytes'],
+        rows: perEvent.map(({ name, bytes }) => [name, Math.round(bytes)]),
       },
       {
         title: 'Table size with indexes (MB)',
@@ -183,6 +189,23 @@ async function drainBacklog(bench: Bench, url: string, admin: pg.Pool, rows: num
   bench.log(`  drained ${report.drained} rows in ${seconds.toFixed(1)} s`);
   await ledger.close();
   return { seconds };
+}
+
+/** Of the usage table, each of its indexes, and its metadata with theirs. */
+async function readBytesPerEvent(admin: pg.Pool): Promise<{ name: string; bytes: number }[]> {
+  const { rows } = await admin.query<{ name: string; bytes: number }>(
+    `with log as (select count(*) as events from microdollar_usage)
+    select c.relname as name,
+      case when c.relname = 'microdollar_usage_metadata' then pg_total_relation_size(c.oid)
+        else pg_relation_size(c.oid) end::float8 / log.events as bytes
+    from log, pg_class as c
+    where c.relname in ('microdollar_usage', 'microdollar_usage_metadata')
+      or c.oid in (
+        select indexrelid from pg_index where indrelid = 'microdollar_usage'::regclass
+      )
+    order by c.relkind desc, bytes desc`,
+  );
+  return rows;
 }
 
 interface Sizes {

@@ -11,6 +11,13 @@ export const hotUser: Scenario = {
     compareWrites(
       bench,
       { users: 1, draw: () => () => 0 },
-      { oneEvent: 4.5, appendAlways: 7, groupCommit: 15 },
+      {
+        oneEvent: 3.5,
+        append: null,
+        appendToRaw: 0.65,
+        groupCommit: 18,
+        groupCommitToCopy: 0.6,
+        hostPool: 3,
+      },
     ),
 };

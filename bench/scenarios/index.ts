@@ -4,16 +4,17 @@ import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
 import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
+import { hostPoolAlone } from './hostPool.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
 import { instructions } from './instructions.js';
-import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
 import { profilePage } from './profilePage.js';
 import { readLatency } from './readLatency.js';
 import { resentCalls } from './resentCalls.js';
 import { startup } from './startup.js';
+import { steady } from './steady.js';
 import { uniformUsers } from './uniformUsers.js';
 import { zipfUsers } from './zipfUsers.js';
 
@@ -23,7 +24,8 @@ export const SCENARIOS: readonly Scenario[] = [
   uniformUsers,
   organization,
   zipfUsers,
-  openSnapshot,
+  steady,
+  hostPoolAlone,
   readLatency,
   profilePage,
   backfill,

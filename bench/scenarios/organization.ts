@@ -17,6 +17,13 @@ export const organization: Scenario = {
         organization: true,
         draw: (random) => () => Math.floor(random() * USERS),
       },
-      { oneEvent: null, appendAlways: null, groupCommit: null },
+      {
+        oneEvent: 4,
+        append: null,
+        appendToRaw: null,
+        groupCommit: null,
+        groupCommitToCopy: null,
+        hostPool: null,
+      },
     ),
 };

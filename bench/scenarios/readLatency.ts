@@ -1,7 +1,9 @@
 import type pg from 'pg';
+import { readBalancesStatement } from '../../src/counter/settle.sql.js';
 import { createPool, READ_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { threeMonthTotalStatement } from '../../src/report/report.sql.js';
+import { USER_SCOPE } from '../../src/schema/unsettled.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import { HISTORY_USERS } from '../lib/history.js';
 import { userId } from '../lib/population.js';
@@ -9,8 +11,12 @@ import type { Check, Comparison, Findings, Scenario } from '../lib/scenario.js';
 import { median, quantile, ratiosPerRound, round } from '../lib/statistics.js';
 
 const SLICE_MS = 500;
-const READS = ['select 1', 'rollup', 'raw'] as const;
-type Read = (typeof READS)[number];
+const READS = ['select 1', 'rollup', 'balance', 'raw'] as const;
+/** Of one user whose tail holds `DEPTH` rows that nobody settles. */
+const DEEP_READS = ['rollup, deep', 'balance, deep'] as const;
+const DEPTH = 1_000;
+const DEEP_USER = 'user with a tail';
+type Read = (typeof READS)[number] | (typeof DEEP_READS)[number];
 
 export const readLatency: Scenario = {
   name: 'read-latency',
@@ -26,12 +32,14 @@ doubles at the end.`,
   run,
 };
 
+type Times = Record<Read, number[]>;
+
 interface Measured {
   rows: number;
   /** Per round, p50 in ms. */
-  p50Ms: Record<Read, number[]>;
+  p50Ms: Times;
   p99Ms: Record<Read, number>;
-  buffers: Record<Exclude<Read, 'select 1'>, number>;
+  buffers: Record<'rollup' | 'raw', number>;
   isSame: boolean;
 }
 
@@ -47,8 +55,33 @@ async function run(bench: Bench): Promise<Findings> {
 }
 
 function statementOf(read: Read, user: string): Statement {
-  if (read === 'select 1') return { name: 'bench_select_1', text: 'select 1', values: [] };
-  return threeMonthTotalStatement(read, user, null);
+  switch (read) {
+    case 'select 1':
+      return { name: 'bench_select_1', text: 'select 1', values: [] };
+    case 'balance':
+      return readBalancesStatement(USER_SCOPE, [user]);
+    case 'balance, deep':
+      return readBalancesStatement(USER_SCOPE, [DEEP_USER]);
+    case 'rollup, deep':
+      return threeMonthTotalStatement('rollup', DEEP_USER, null);
+    default:
+      return threeMonthTotalStatement(read, user, null);
+  }
+}
+
+/** As appended: with positions, and with counter rows that do not know of them. */
+async function addTail({ admin }: BenchDatabase): Promise<void> {
+  await admin.query('insert into kilocode_users (id) values ($1) on conflict do nothing', [
+    DEEP_USER,
+  ]);
+  await admin.query(
+    `insert into microdollar_usage (id, kilo_user_id, provider, model, cost, created_at, position)
+    select gen_random_uuid(), $1, 'openrouter', 'anthropic/claude-opus-5', i,
+      now() - make_interval(mins => i), microdollar_position()
+    from generate_series(1, $2::integer) as i
+    where not exists (select from microdollar_usage where kilo_user_id = $1)`,
+    [DEEP_USER, DEPTH],
+  );
 }
 
 async function measureReads(
@@ -66,11 +99,13 @@ async function measureReads(
   });
   try {
     const rounds = Math.max(2, Math.round((bench.options.seconds ?? bench.pick(3, 1)) * 2));
-    const p50Ms: Record<Read, number[]> = { 'select 1': [], rollup: [], raw: [] };
-    const allMs: Record<Read, number[]> = { 'select 1': [], rollup: [], raw: [] };
-    for (const read of READS) await readFor(pool, read, SLICE_MS);
+    await addTail(database);
+    const all = [...READS, ...DEEP_READS];
+    const p50Ms = emptyTimes(all);
+    const allMs = emptyTimes(all);
+    for (const read of all) await readFor(pool, read, SLICE_MS);
     for (let turn = 0; turn < rounds; turn++) {
-      for (const read of READS) {
+      for (const read of all) {
         const timesMs = await readFor(pool, read, SLICE_MS);
         p50Ms[read].push(round(quantile(timesMs, 0.5)));
         allMs[read].push(...timesMs);
@@ -80,7 +115,7 @@ async function measureReads(
     const measured = {
       rows,
       p50Ms,
-      p99Ms: { 'select 1': p99Of('select 1'), rollup: p99Of('rollup'), raw: p99Of('raw') },
+      p99Ms: Object.fromEntries(all.map((read) => [read, p99Of(read)])) as Record<Read, number>,
       buffers: {
         rollup: await countBuffers(pool, 'rollup'),
         raw: await countBuffers(pool, 'raw'),
@@ -88,12 +123,16 @@ async function measureReads(
       isSame: await isSameAnswer(pool),
     };
     bench.log(
-      `  ${rows} rows: ${READS.map((read) => `${read} ${median(p50Ms[read])} ms`).join(', ')}`,
+      `  ${rows} rows: ${all.map((read) => `${read} ${median(p50Ms[read])} ms`).join(', ')}`,
     );
     return measured;
   } finally {
     await pool.end();
   }
+}
+
+function emptyTimes(reads: readonly Read[]): Times {
+  return Object.fromEntries(reads.map((read) => [read, [] as number[]])) as Times;
 }
 
 /** Times of reads of random users, ms. */
@@ -133,9 +172,24 @@ function toFindings(measured: readonly Measured[], doubling: [number, number]): 
   const at = (million: number) =>
     measured.find(({ rows }) => rows === million * 1_000_000) as Measured;
   const [before, after] = doubling.map(at) as [Measured, Measured];
-  const perSelect = ({ p50Ms }: Measured) => ratiosPerRound(p50Ms.rollup, p50Ms['select 1']);
+  const perSelect = ({ p50Ms }: Measured, read: Read = 'rollup') =>
+    ratiosPerRound(p50Ms[read], p50Ms['select 1']);
   const [beforeMillion, afterMillion] = doubling;
   const comparisons: Comparison[] = [
+    {
+      subject: `balance, ${beforeMillion} million rows`,
+      baseline: '`select 1`',
+      measure: 'p50 ms',
+      ratios: perSelect(before, 'balance'),
+      target: { atMost: 1.5 },
+    },
+    ...DEEP_READS.map((read) => ({
+      subject: `${read.replace(', deep', '')}, ${DEPTH.toLocaleString('en-US')} unsettled rows`,
+      baseline: 'a millisecond',
+      measure: 'p50 ms',
+      ratios: before.p50Ms[read],
+      target: { atMost: 1 },
+    })),
     {
       subject: `rollup read, ${beforeMillion} million rows`,
       baseline: '`select 1`',
@@ -192,7 +246,12 @@ function toTable(measured: readonly Measured[]) {
 }
 
 function toChart(measured: readonly Measured[]) {
-  const kinds = { 'select 1': 'limit', rollup: 'ours', raw: 'alternative' } as const;
+  const kinds = {
+    'select 1': 'limit',
+    rollup: 'ours',
+    balance: 'ours',
+    raw: 'alternative',
+  } as const;
   return {
     type: 'line' as const,
     name: 'latency',

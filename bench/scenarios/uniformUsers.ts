@@ -16,7 +16,14 @@ export const uniformUsers: Scenario = {
     return compareWrites(
       bench,
       { users, draw: (random) => () => Math.floor(random() * users) },
-      { oneEvent: 0.9, appendAlways: 1.3, groupCommit: 2 },
+      {
+        oneEvent: 0.95,
+        append: 1.1,
+        appendToRaw: null,
+        groupCommit: 2.6,
+        groupCommitToCopy: null,
+        hostPool: 0.8,
+      },
     );
   },
 };

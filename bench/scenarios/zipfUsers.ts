@@ -19,7 +19,14 @@ export const zipfUsers: Scenario = {
     return compareWrites(
       bench,
       { users, draw: (random) => zipf(users, EXPONENT, random) },
-      { oneEvent: null, appendAlways: null, groupCommit: null },
+      {
+        oneEvent: null,
+        append: null,
+        appendToRaw: null,
+        groupCommit: null,
+        groupCommitToCopy: null,
+        hostPool: null,
+      },
     );
   },
 };

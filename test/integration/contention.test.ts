@@ -234,7 +234,9 @@ describe(`${ZONES.length} processes with ${CALLERS} callers each`, () => {
     expect(reports.filter(({ recorded }) => recorded > 0).length).toBeGreaterThan(1);
     const mayMeetTwins = job.duplicates === 'twins';
     const causes = reports.flatMap(({ retries }) => Object.keys(retries));
-    expect(causes.filter((cause) => !(mayMeetTwins && cause === '55P03'))).toEqual([]);
+    // A statement gives up a wait after milliseconds, also one for a file that a writer extends
+    // who lost the processor. Whether any waits for another's row is what the samples below tell.
+    expect(causes.filter((cause) => cause !== '55P03')).toEqual([]);
 
     expect(samples).toBeGreaterThan(10);
     const isAllowed = (wait: (typeof waits)[number]) =>

@@ -11,7 +11,7 @@ import { createWorld, type Program, type World } from './model/world.js';
  * Random programs against a model in memory. More of them: `npm run test:model -- --programs N`,
  * `--seed S` to repeat a run; a failure prints the seed and the shrunk program.
  */
-const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 1_000);
+const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 200);
 /** Those that also end with backfill and archive have a database of their own. */
 const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 100));
 const SEED = process.env.MODEL_SEED;

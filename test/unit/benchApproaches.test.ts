@@ -3,11 +3,11 @@ import { type ApproachDefinition, checkApproach } from '../../bench/lib/approach
 import { BASELINES } from '../../bench/lib/baselines/index.js';
 import { createLookups } from '../../bench/lib/baselines/statements.js';
 import { runSlice } from '../../bench/lib/compare.js';
-import { appendAlways, groupCommit, oneEvent } from '../../bench/lib/ours.js';
+import { append, groupCommit, oneEvent } from '../../bench/lib/ours.js';
 import { eventSource, type Population, populate } from '../../bench/lib/population.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
-const APPROACHES = [...BASELINES, oneEvent, appendAlways, groupCommit];
+const APPROACHES = [...BASELINES, oneEvent, append, groupCommit];
 const POPULATIONS: Record<string, Population> = {
   personal: { users: 3, draw: (random) => () => Math.floor(random() * 3) },
   organization: { users: 3, organization: true, draw: (random) => () => Math.floor(random() * 3) },
