@@ -28,8 +28,7 @@ export function startTask(options: TaskOptions): BackgroundTask {
   const stopping = new AbortController();
   let waking = new AbortController();
   const rest = async (ms: number) => {
-    const signal = AbortSignal.any([stopping.signal, waking.signal]);
-    await sleep(ms, undefined, { signal, ref: false }).catch(() => {});
+    await sleep(ms, undefined, { signal: waking.signal, ref: false }).catch(() => {});
   };
   const loop = async () => {
     while (!stopping.signal.aborted) {
@@ -51,6 +50,7 @@ export function startTask(options: TaskOptions): BackgroundTask {
     wake: () => waking.abort(),
     async stop() {
       stopping.abort();
+      waking.abort();
       await ended;
     },
   };

@@ -3,10 +3,10 @@ import { type BackgroundTask, startTask } from './background.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
-import { isKnownCluster } from './db/migrate/generation.js';
+import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
 import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
-import { toLedgerError } from './db/sqlstate.js';
+import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
 import { SILENT } from './log.js';
@@ -37,9 +37,6 @@ const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
 /** A restored dump, or a logical replica made primary (R6). */
-const UNKNOWN_CLUSTER =
-  'this cluster is not the one the ledger was migrated in: usage is exact, and not settled; ' +
-  'run `microdollar migrate`';
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
@@ -94,7 +91,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const onRetry = (cause: string) => metrics.retries.inc({ cause });
   const twins = new Twins({
     waitMs: options.lockTimeoutMs ?? DEFAULTS.lockTimeoutMs,
-    onHeld: () => onRetry('55P03'),
+    onHeld: (error) => onRetry(failureName(error)),
   });
   const recorder = new Recorder({
     lane: lane('write', queryOnPool(connections.pool('write', lanes), named, onWait)),

@@ -1,11 +1,6 @@
 import { LedgerError } from '../errors.js';
+import { isUuid } from '../ids.js';
 import { toMicrodollars } from '../money.js';
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
-export function isUuid(value: unknown): value is string {
-  return typeof value === 'string' && UUID.test(value);
-}
 
 /** @throws LedgerError `invalid_request` naming the field */
 export function readUuid(field: string, value: string): string {

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isUuid } from './fields.js';
+import { isUuid } from '../ids.js';
 import { runStatement } from './runStatement.js';
 import { TtlCache } from './ttlCache.js';
 

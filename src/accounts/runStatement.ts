@@ -1,8 +1,6 @@
 import type pg from 'pg';
-import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
+import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-
-const UNIQUE_VIOLATION = '23505';
 
 /**
  * One statement in a transaction of its own. `duplicate` is the message of `already_exists`.
@@ -18,7 +16,7 @@ export async function runStatement<Row extends pg.QueryResultRow>(
     const result = await pool.query<Row>(text, values);
     return result.rows;
   } catch (error) {
-    if (duplicate !== undefined && sqlStateOf(error) === UNIQUE_VIOLATION) {
+    if (duplicate !== undefined && isUniqueViolation(error)) {
       throw new LedgerError('already_exists', duplicate, {
         details: { field: 'id' },
         cause: error,

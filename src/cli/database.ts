@@ -2,7 +2,7 @@ import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
-import { sqlStateOf } from '../db/sqlstate.js';
+import { isLockConflict, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
@@ -62,8 +62,7 @@ export async function migrateDatabase(environment: Environment, url: string) {
 
 /** A table in use: the message says who holds it, and DATABASE_URL is not to blame. */
 export function isContended(error: unknown): boolean {
-  const state = error instanceof LedgerError ? error.details.sqlstate : null;
-  return state === '55P03' || state === '40P01';
+  return error instanceof LedgerError && isLockConflict(error.cause);
 }
 
 /** Names the host that does not answer, and what to check; never the password. */

@@ -3,8 +3,8 @@ import { createWriteStream } from 'node:fs';
 import { finished } from 'node:stream/promises';
 import { Option } from 'commander';
 import type pg from 'pg';
+import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
-import { requireDay } from '../importing/shiftDays.js';
 import { userExistsStatement } from '../rollup/explain.sql.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
@@ -58,8 +58,8 @@ async function exportCommand(
   options: ExportOptions,
 ): Promise<CommandStatus> {
   const filter: ExportFilter = {
-    from: requireDay(options.from, '--from'),
-    until: requireDay(options.until, '--until'),
+    from: readDay('--from', options.from),
+    until: readDay('--until', options.until),
     kiloUserId: options.user ?? null,
   };
   if (filter.from > filter.until) {

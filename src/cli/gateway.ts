@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { startTask } from '../background.js';
 import { queryOnPool } from '../db/query.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { ServerPlugin } from '../server/plugins.js';
@@ -52,20 +53,18 @@ export async function openMeteringGateway(
       drainsPerPayer: environment.gateway.maxInFlight,
     },
   });
-  let pricing: Promise<unknown> = Promise.resolve();
-  const priceLate = () => {
-    pricing = priceUnpriced({
-      query: queryOnPool(ledger.pool, false),
-      ledger,
-      pricer: gateway.pricer,
-    })
-      .then(({ priced }) => {
-        if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
-      })
-      .catch((error: Error) => log.warn({ reason: error.message }, 'late pricing failed'));
-  };
-  const timer = setInterval(priceLate, LATE_PRICING_INTERVAL_MS);
-  timer.unref();
+  const latePricing = startTask({
+    name: 'late_pricing',
+    run: async () => {
+      const query = queryOnPool(ledger.pool, false);
+      const { priced } = await priceUnpriced({ query, ledger, pricer: gateway.pricer });
+      if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
+    },
+    intervalMs: LATE_PRICING_INTERVAL_MS,
+    onError: (error) => {
+      log.warn({ reason: (error as Error).message }, 'late pricing failed');
+    },
+  });
   return {
     plugin: gateway.plugin,
     async journalStatus() {
@@ -73,8 +72,7 @@ export async function openMeteringGateway(
       return { ...status, depth: status.depthRecords };
     },
     async close() {
-      clearInterval(timer);
-      await pricing;
+      await latePricing.stop();
       await gateway.close();
     },
   };

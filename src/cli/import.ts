@@ -2,12 +2,12 @@ import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Pool } from 'pg';
+import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
 import { ensureAzureAccounts } from '../importing/azureAccounts.js';
 import { importFiles } from '../importing/importFiles.js';
 import type { ImportReport } from '../importing/importReport.js';
 import { findListPrice } from '../importing/listPrice.js';
-import { requireDay } from '../importing/shiftDays.js';
 import { ledgerSink, rawSink } from '../importing/sinks.js';
 import { IMPORT_FORMATS, type ImportFormat } from '../importing/types.js';
 import { noteForeignRowsStatement } from '../rollup/readMode.sql.js';
@@ -135,7 +135,7 @@ async function requireFiles(paths: readonly string[]): Promise<number> {
 }
 
 function requireShift(day: string): string {
-  requireDay(day, '--shift-to');
+  readDay('--shift-to', day);
   if (day > new Date().toISOString().slice(0, 10)) {
     throw new LedgerError('invalid_request', '--shift-to lies in the future: usage has happened', {
       details: { field: '--shift-to' },

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { readDay } from '../rollup/days.js';
+import { readDay } from '../days.js';
 import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../schema/rollups.js';
 
 /** Options that the commands on a rollup share. */

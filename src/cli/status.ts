@@ -1,5 +1,10 @@
 import type { Pool } from 'pg';
-import { findForeignKeyWarnings } from '../db/migrate.js';
+import {
+  countsForeignRows,
+  findForeignKeyWarnings,
+  isKnownCluster,
+  UNKNOWN_CLUSTER,
+} from '../db/migrate.js';
 import { queryOnPool } from '../db/query.js';
 import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
 import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
@@ -39,7 +44,11 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const runtime = database.embeddedDir === null ? null : await readRuntime(database.embeddedDir);
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
-    const warnings = await findForeignKeyWarnings(pool);
+    const isKnown = await isKnownCluster(pool);
+    const warnings = [
+      ...(isKnown ? [] : [UNKNOWN_CLUSTER]),
+      ...(await findForeignKeyWarnings(pool)),
+    ];
     const eventsToday = Number(row.events_today);
     const document = {
       database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
@@ -53,6 +62,8 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       archive_horizon: row.archive_horizon,
       pending_rows: pending.depth,
       pending_oldest_age_ms: pending.oldestAgeMs,
+      is_known_cluster: isKnown,
+      counts_foreign_rows: await countsForeignRows(pool),
       users: await sizeOf(pool, 'kilocode_users', row.users_counted),
       organizations: await sizeOf(pool, 'organizations', row.organizations_counted),
       usage: await sizeOf(pool, 'microdollar_usage', row.usage_counted),
@@ -73,6 +84,10 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ...rollups.flatMap(describeRollup),
         ['archive horizon', document.archive_horizon ?? 'none'],
         ['pending', describePending(pending.depth, pending.oldestAgeMs)],
+        [
+          'rows of other programs',
+          document.counts_foreign_rows ? 'counted at once' : 'counted by backfill or repair',
+        ],
         ['journal', describeJournal(document.journal)],
         ['users', describeSize(document.users)],
         ['organizations', describeSize(document.organizations)],

@@ -1,6 +1,6 @@
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
-import { classifyFailure, sqlStateOf } from '../db/sqlstate.js';
+import { classifyFailure, isStatementTimeout } from '../db/sqlstate.js';
 import {
   EXA_LOG,
   type Log,
@@ -244,7 +244,7 @@ export class Settler {
     try {
       rows = await send(ids);
     } catch (error) {
-      if (ids.length > 1 || sqlStateOf(error) !== '57014') throw error;
+      if (ids.length > 1 || !isStatementTimeout(error)) throw error;
       rows = await this.#settleInParts(scope, ids, () => send(ids, ROWS_PER_PART));
     }
     const missing = rows.filter((row) => Number(row.missing) > 0).map((row) => row.id);
@@ -313,7 +313,7 @@ export class Settler {
       return await run(ids);
     } catch (error) {
       const kind = classifyFailure(error);
-      const isOnesOwn = kind === 'data' || sqlStateOf(error) === '57014';
+      const isOnesOwn = kind === 'data' || isStatementTimeout(error);
       if (ids.length > 1 && isOnesOwn) {
         const half = Math.ceil(ids.length / 2);
         const parts = [ids.slice(0, half), ids.slice(half)];

@@ -12,10 +12,10 @@ import {
   findWaitingForeignKeys,
   warnOfForeignKeys,
 } from './migrate/waitingForeignKeys.js';
-import { sqlStateOf } from './sqlstate.js';
+import { isNotPermitted } from './sqlstate.js';
 
 export { countsForeignRows } from './migrate/foreignRows.js';
-export { isKnownCluster } from './migrate/generation.js';
+export { isKnownCluster, UNKNOWN_CLUSTER } from './migrate/generation.js';
 export { assertMigrated } from './migrate/journal.js';
 export { type MigrationPlan, planMigration } from './migrate/planMigration.js';
 export type { StepProgress } from './migrate/runSteps.js';
@@ -158,7 +158,7 @@ async function knowCluster(client: pg.Client, url: string, options: MigrateOptio
       });
     }
   } catch (error) {
-    if (sqlStateOf(error) !== '42501') throw error;
+    if (!isNotPermitted(error)) throw error;
     warnings.push(
       'positions are not known to be of this cluster (a restored dump?), and this role may not see ' +
         'to it: run `microdollar migrate` as the owner, see MICRODOLLAR_MIGRATION_URL',

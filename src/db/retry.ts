@@ -1,4 +1,5 @@
-import { classifyFailure, failureName, sqlStateOf } from './sqlstate.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { classifyFailure, failureName, isLockTimeout } from './sqlstate.js';
 
 /** Sends of one statement: the first and its retries. */
 const MAX_ATTEMPTS = 6;
@@ -21,11 +22,11 @@ export async function withRetry<T>(
     } catch (error) {
       const kind = classifyFailure(error);
       const again = kind === 'retry' || (kind === 'contended' && !options.splits);
-      const limit = sqlStateOf(error) === '55P03' ? MAX_LOCK_TIMEOUT_ATTEMPTS : MAX_ATTEMPTS;
+      const limit = isLockTimeout(error) ? MAX_LOCK_TIMEOUT_ATTEMPTS : MAX_ATTEMPTS;
       if (!again || attempt >= limit) throw error;
       options.onRetry?.(failureName(error));
       const ceilingMs = FIRST_BACKOFF_MS * 2 ** (attempt - 1);
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * ceilingMs));
+      await sleep(Math.random() * ceilingMs);
     }
   }
 }

@@ -70,6 +70,21 @@ export function isLockTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '55P03';
 }
 
+/** A lock was waited for too long, or two waited for each other. */
+export function isLockConflict(error: unknown): boolean {
+  return ['55P03', '40P01'].includes(sqlStateOf(error) ?? '');
+}
+
+/** A unique index has the value already. */
+export function isUniqueViolation(error: unknown): boolean {
+  return sqlStateOf(error) === '23505';
+}
+
+/** The role lacks a right. */
+export function isNotPermitted(error: unknown): boolean {
+  return sqlStateOf(error) === '42501';
+}
+
 /** A row moved on after the snapshot of its transaction. */
 export function isSerializationFailure(error: unknown): boolean {
   return sqlStateOf(error) === '40001';

@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { daysBetween } from '../days.js';
 import { LedgerError } from '../errors.js';
 import type { UsageEvent } from '../record/types.js';
 import { assignPayer } from './azureAccounts.js';
@@ -10,7 +11,7 @@ import { createAzureReader } from './readAzureLlm.js';
 import { readCsv } from './readCsv.js';
 import { readJsonl } from './readJsonl.js';
 import { readLines } from './readLines.js';
-import { dayOfEvent, daysBetween, shiftEvent } from './shiftDays.js';
+import { dayOfEvent, shiftEvent } from './shiftDays.js';
 import type { EventSink } from './sinks.js';
 import type { EventReader, ImportFormat, LineCleaning } from './types.js';
 

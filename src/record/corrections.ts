@@ -1,5 +1,5 @@
 import { v5 as uuidv5 } from 'uuid';
-import { toLedgerError } from '../db/sqlstate.js';
+import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { readCorrectionsStatement } from './corrections.sql.js';
 import type { RecordResult, UsageEvent } from './types.js';
@@ -54,7 +54,6 @@ export interface CorrectionTarget {
 const NAMESPACE = '4d0a5b0e-0e0c-4c53-9e43-7a0f8f1c2b9d';
 /** Of corrections with ids of their own; a user who was deleted has no metadata to find them by. */
 const OWN_IDS = 8;
-const UNIQUE_VIOLATION = '23505';
 /** Every loss means that another correction was recorded. */
 const MAX_ATTEMPTS = 20;
 
@@ -70,7 +69,7 @@ export function correctionId(usageId: string, correctionNumber: number): string 
 /** Whether another correction took the number for which this one was decided. */
 export function isNumberTaken(usageId: string, event: UsageEvent, error: unknown): boolean {
   if (!(error instanceof LedgerError)) return false;
-  if (error.details.sqlstate === UNIQUE_VIOLATION) return true;
+  if (isUniqueViolation(error.cause)) return true;
   const number = event.metadata?.correction_number;
   const isOwnId = number != null && event.id === correctionId(usageId, number);
   return isOwnId && error.code === 'idempotency_conflict';

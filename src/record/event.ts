@@ -1,5 +1,6 @@
 import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from '../errors.js';
+import { isUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
 import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
 import type { UsageEvent } from './types.js';
@@ -42,7 +43,6 @@ type FieldRule =
   | { kind: 'uuid' }
   | { kind: 'json'; maxLength: number };
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const MAX_SAFE = Number.MAX_SAFE_INTEGER;
 const INT4_MAX = 2_147_483_647;
 const text = (maxLength: number): FieldRule => ({ kind: 'text', maxLength });
@@ -227,7 +227,7 @@ function readField(
       if (typeof value !== 'boolean') throw invalid(field, 'must be true or false');
       return value;
     case 'uuid':
-      if (typeof value !== 'string' || !UUID.test(value)) throw invalid(field, 'must be a UUID');
+      if (!isUuid(value)) throw invalid(field, 'must be a UUID');
       return value.toLowerCase();
     case 'json':
       return readJson(field, value, rule.maxLength, cleaning);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import type { LookupName } from '../schema/lookups.js';
 import type { ValidEvent } from './event.js';
@@ -45,7 +46,7 @@ export class LookupCache {
       let left = missing;
       // A rival that creates the same value needs a moment; a foreign transaction may need long.
       for (let attempt = 0; attempt < 2 && left.size > 0; attempt++) {
-        if (attempt > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        if (attempt > 0) await sleep(5);
         left = await this.#createOnce(query, left);
       }
     })();

@@ -1,7 +1,7 @@
 import { payerId, scopeOf } from '../counter/payer.js';
 import { Settler } from '../counter/settler.js';
 import type { Query } from '../db/query.js';
-import { isSwappedConnection, sqlStateOf } from '../db/sqlstate.js';
+import { isSerializationFailure, isSwappedConnection } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
@@ -58,7 +58,7 @@ export class HostPool {
     } catch (error) {
       if (this.#isNamed && isSwappedConnection(error)) this.#isNamed = false;
       // The level of isolation is another one than it was.
-      else if (sqlStateOf(error) === '40001') this.#statements.forget();
+      else if (isSerializationFailure(error)) this.#statements.forget();
       else throw error;
       return await this.#write(event);
     }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { sqlStateOf } from '../db/sqlstate.js';
+import { isLockTimeout, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 
 const FIRST_PAUSE_MS = 20;
@@ -11,13 +11,13 @@ const MAX_REMEMBERED = 10_000;
 const TRIES_AT_ONCE = 2;
 
 /** A statement met a lock that it did not wait for: its id is in flight elsewhere. */
-export const isHeld = (error: unknown): boolean => sqlStateOf(error) === '55P03';
+export const isHeld = isLockTimeout;
 
 export interface TwinsOptions {
   /** How long an event waits for its twin, and for a turn to try. */
   waitMs: number;
   /** A statement met a lock, and is sent again. */
-  onHeld: () => void;
+  onHeld: (error: unknown) => void;
 }
 
 /**
@@ -73,7 +73,7 @@ export class Twins {
     const pauses = this.#pauses(null);
     for (let error = met; ; ) {
       if (!(await isLocked())) {
-        this.#options.onHeld();
+        this.#options.onHeld(error);
         throw error;
       }
       await pauses.next(error);
@@ -93,7 +93,7 @@ export class Twins {
     return {
       next: async (error) => {
         if (performance.now() + pauseMs > deadlineMs) throw stillHeld(id, error);
-        this.#options.onHeld();
+        this.#options.onHeld(error);
         await sleep(pauseMs);
         pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
       },
@@ -126,6 +126,6 @@ function stillHeld(id: string | null, cause: unknown): LedgerError {
     id === null
       ? 'another session locks the table and has not ended; send the event again later'
       : 'another transaction holds this id and has not ended; send the event again later',
-    { details: { id, sqlstate: '55P03' }, cause },
+    { details: { id, sqlstate: sqlStateOf(cause) }, cause },
   );
 }

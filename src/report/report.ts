@@ -1,6 +1,8 @@
+import { readDay } from '../days.js';
 import type { Query } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
+import { isUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
 import type { Metrics } from '../metrics.js';
 import { toExactInteger, toUsdCents } from '../money.js';
@@ -14,9 +16,6 @@ import {
 } from './report.sql.js';
 import type { ComparedRange } from './shadow.sql.js';
 import type { AnswerSource, DailyUsage, DailyUsageQuery } from './types.js';
-
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** What became of a read, for shadow comparisons; off the request's path. */
 type OnRead = (mode: ReadMode, range: ComparedRange) => void;
@@ -116,17 +115,6 @@ function describeSource(
   return { mode, server: row?.is_replica ? 'replica' : 'primary', asOf: row?.as_of ?? '' };
 }
 
-/** A UTC calendar day. @throws LedgerError `invalid_request` naming the field */
-export function readDay(field: string, value: string): string {
-  const parsed = DAY.test(value) ? parseInstant(`${value}T00:00:00Z`) : null;
-  if (parsed === null) {
-    throw new LedgerError('invalid_request', `${field} must be a UTC day like 2026-11-22`, {
-      details: { field },
-    });
-  }
-  return value;
-}
-
 function readUserId(value: string): string {
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value;
   throw new LedgerError('invalid_request', 'kilo_user_id must be a non-empty string', {
@@ -136,7 +124,7 @@ function readUserId(value: string): string {
 
 function readOrganizationId(value: string | null | undefined): string | null {
   if (value === undefined || value === null) return null;
-  if (typeof value === 'string' && UUID.test(value)) return value;
+  if (isUuid(value)) return value;
   throw new LedgerError('invalid_request', 'organization_id must be a UUID', {
     details: { field: 'organization_id' },
   });

@@ -23,7 +23,7 @@ import {
   tellWaiting,
   whileAway,
 } from './database.js';
-import { readRange } from './days.js';
+import { readRange } from './dayRange.js';
 import { expectRows } from './expectRows.js';
 import { todayStatement } from './periods.sql.js';
 import { JobEnd, runWorkers } from './runWorkers.js';

@@ -1,3 +1,4 @@
+import { type BackgroundTask, startTask } from '../background.js';
 import type { Query } from '../db/query.js';
 import type { Metrics } from '../metrics.js';
 import type { ReadMode } from '../schema/settings.js';
@@ -41,8 +42,7 @@ export class ReadModeFollower {
   #comparisons: Comparisons = { made: 0, mismatched: 0, example: null };
   /** A mismatch that no poll has acted upon yet. */
   #mismatch: string | null = null;
-  #polling: Promise<void> | null = null;
-  #timer: NodeJS.Timeout | null = null;
+  #task: BackgroundTask | null = null;
 
   constructor(query: Query, metrics: Metrics, clock = SYSTEM_CLOCK) {
     this.#query = query;
@@ -53,17 +53,15 @@ export class ReadModeFollower {
   /** @throws when the first poll fails: nothing may be answered before the mode is known */
   async start(): Promise<void> {
     await this.poll();
-    this.#timer = setInterval(() => {
-      this.#polling ??= this.poll()
-        .catch(() => {
-          this.#metrics.readModePollErrors.inc();
-          this.#show();
-        })
-        .finally(() => {
-          this.#polling = null;
-        });
-    }, POLL_INTERVAL_MS);
-    this.#timer.unref();
+    this.#task = startTask({
+      name: 'read_mode',
+      run: () => this.poll(),
+      intervalMs: POLL_INTERVAL_MS,
+      onError: () => {
+        this.#metrics.readModePollErrors.inc();
+        this.#show();
+      },
+    });
   }
 
   /** What reads use now. */
@@ -141,7 +139,6 @@ export class ReadModeFollower {
   }
 
   async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
-    await this.#polling;
+    await this.#task?.stop();
   }
 }

@@ -12,7 +12,7 @@ import {
   tellWaiting,
   whileAway,
 } from './database.js';
-import { readRange } from './days.js';
+import { readRange } from './dayRange.js';
 import { type Drift, explain } from './explain.js';
 import { userExistsStatement } from './explain.sql.js';
 import { describeFailure, isOfPeriod, type PeriodFailure } from './periodFailure.js';

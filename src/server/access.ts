@@ -1,7 +1,8 @@
 import type pg from 'pg';
-import { isUuid, readText } from '../accounts/fields.js';
+import { readText } from '../accounts/fields.js';
 import { findMemberships, isOrganizationMember } from '../accounts/memberships.js';
 import { LedgerError } from '../errors.js';
+import { isUuid } from '../ids.js';
 import type { Principal } from './auth.js';
 
 /**

@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { isDay } from '../days.js';
 import { LedgerError } from '../errors.js';
+import { isUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
 
 /** Days of one request for daily usage: three years. */
@@ -32,12 +34,7 @@ function knownFields(schema: z.ZodType): string {
 }
 
 /** A UTC calendar day, YYYY-MM-DD, that exists. */
-export const day = z
-  .string()
-  .refine(
-    (value) => /^\d{4}-\d{2}-\d{2}$/.test(value) && parseInstant(`${value}T00:00:00Z`) !== null,
-    'must be a UTC day like 2026-11-22',
-  );
+export const day = z.string().refine(isDay, 'must be a UTC day like 2026-11-22');
 
 export const instant = z.string().refine((value) => parseInstant(value) !== null, {
   message: 'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
@@ -45,7 +42,7 @@ export const instant = z.string().refine((value) => parseInstant(value) !== null
 
 export const uuid = z
   .string()
-  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i, 'must be a UUID')
+  .refine(isUuid, 'must be a UUID')
   .transform((value) => value.toLowerCase());
 
 /** Both inclusive. @throws LedgerError `invalid_request` */

@@ -123,6 +123,8 @@ it('status and fold show that nothing is pending', async () => {
     database: 'DATABASE_URL',
     pending_rows: 0,
     read_mode: 'rollup',
+    is_known_cluster: true,
+    counts_foreign_rows: false,
     usage: { rows: 6, isEstimate: false },
   });
 });

@@ -10,7 +10,7 @@ const SRC = path.join(import.meta.dirname, '../../src');
  * that writes, reads, proves or pays stands on it.
  */
 const ROWS: readonly (readonly string[])[] = [
-  ['schema', 'money', 'errors', 'instant', 'metrics', 'log', 'background'],
+  ['schema', 'money', 'errors', 'instant', 'days', 'ids', 'metrics', 'log', 'background'],
   ['db', 'journal'],
   ['counter', 'connections'],
   ['record', 'report', 'rollup', 'accounts'],
@@ -28,6 +28,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'journal -> db': 'process identity, as the embedded server needs it',
   'gateway -> server': 'the plugin interface it implements; types only',
   'money -> errors': 'what is not money is refused',
+  'days -> errors': 'what is no day is refused',
   'accounts -> ledgerTypes': 'an adjustment is recorded through the ledger; types only',
   'accounts -> record': 'an adjustment is a usage event, and a correction of one',
 };
@@ -91,6 +92,14 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
     says: /insert into microdollar_usage \(/,
     owners: ['record', 'importing', 'testing'],
   },
+  'what a SQLSTATE means': {
+    says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,
+    owners: ['db/sqlstate'],
+  },
+  'the form of a UUID': { says: /\[0-9a-f\]\{8\}-\[/, owners: ['ids'] },
+  // The page has its own: it shows days, and refuses nothing.
+  'the form of a UTC day': { says: /\^\\d\{4\}-\\d\{2\}-\\d\{2\}\$/, owners: ['days', 'web'] },
+  'a pause: timers/promises has it': { says: /new Promise\(\(resolve\) => setTimeout/, owners: [] },
 };
 
 describe('what is decided in one place', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { readDay } from '../../src/days.js';
 import { LedgerError } from '../../src/errors.js';
-import { readDay } from '../../src/report/report.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
 
 const SOURCES = ['raw', 'rollup'] as const;

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { migrate } from 'drizzle-orm/node-postgres/migrator';
 import type pg from 'pg';
-import { sqlStateOf } from '../sqlstate.js';
-import { CONTENDED, rootOf } from './connection.js';
+import { isLockConflict } from '../sqlstate.js';
+import { rootOf } from './connection.js';
 import {
   MIGRATIONS_SCHEMA,
   MIGRATIONS_TABLE,
@@ -26,7 +26,7 @@ export async function applyMigrations(
       });
       return;
     } catch (error) {
-      const isContended = CONTENDED.has(sqlStateOf(rootOf(error)) ?? '');
+      const isContended = isLockConflict(rootOf(error));
       if (!isContended || attempt >= options.attempts) throw error;
       options.log(
         `a table is in use (attempt ${attempt} of ${options.attempts}); trying again to apply ` +

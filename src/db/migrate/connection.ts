@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
-import { failureName, sqlStateOf } from '../sqlstate.js';
+import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
 
 const OLDEST_SERVER = 150_000;
 /** Of the session that migrates; any constant that nobody else uses. */
 const ADVISORY_KEY = '7166471036291613811';
-/** Lock timeout, deadlock. */
-export const CONTENDED: ReadonlySet<string> = new Set(['55P03', '40P01']);
 
 /** A connection to migrate over: to a primary of a known version, without time limits. */
 export async function connectToMigrate(url: string, lockTimeoutMs: number): Promise<pg.Client> {
@@ -125,13 +123,13 @@ export function explainFailure(error: unknown): LedgerError {
   const state = sqlStateOf(cause);
   const reason = cause instanceof Error ? cause.message : String(cause);
   const details = { sqlstate: state };
-  if (state === '42501') {
+  if (isNotPermitted(cause)) {
     const message =
       `migrating is not permitted for this role (${reason}): it must own the ledger's tables and ` +
       'have CREATE on the database; set MICRODOLLAR_MIGRATION_URL to the owner';
     return new LedgerError('internal', message, { details, cause });
   }
-  if (state !== null && CONTENDED.has(state)) {
+  if (isLockConflict(cause)) {
     const message = `migrating gave up: a table is locked by others for too long (${reason})`;
     return new LedgerError('unavailable', message, { details, cause });
   }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EXA_LOG, PAYER_SCOPES, UNKNOWN_GENERATION, USAGE_LOG } from '../../schema/unsettled.js';
-import { sqlStateOf } from '../sqlstate.js';
+import { isNotPermitted } from '../sqlstate.js';
 import type { Queryable } from './journal.js';
 import { restamp } from './restampRows.js';
 import type { Step } from './step.js';
@@ -30,9 +30,6 @@ import type { Step } from './step.js';
 /** Below its barrier a soft delete is not noted yet: above every id, and of no cluster. */
 const NO_BARRIER = '18446744073709551615';
 
-/** SQLSTATE of a missing right. */
-const NOT_PERMITTED = '42501';
-
 const WAIT_FOR_OLDER_MS = 5_000;
 
 /**
@@ -47,6 +44,11 @@ export async function isKnownCluster(database: Queryable): Promise<boolean> {
   );
   return (result.rows[0] as { known: boolean }).known;
 }
+
+/** What to say where it is not. */
+export const UNKNOWN_CLUSTER =
+  'this cluster is not the one the ledger was migrated in: usage is exact, and not settled; ' +
+  'run `microdollar migrate`';
 
 interface ClusterState {
   /** Of this cluster; null where the server does not tell it to this role. */
@@ -93,7 +95,7 @@ async function readIdentifier(database: Queryable): Promise<string | null> {
     );
     return (result.rows[0] as { identifier: string }).identifier;
   } catch (error) {
-    if (sqlStateOf(error) === NOT_PERMITTED) return null;
+    if (isNotPermitted(error)) return null;
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
-import { sqlStateOf } from '../sqlstate.js';
+import { isLockConflict, isUniqueViolation, sqlStateOf } from '../sqlstate.js';
 import { type Blocker, describeBlocker, findBlocker } from './blockers.js';
 import type { Step } from './step.js';
 import { watchIndexBuild } from './watchIndexBuild.js';
@@ -29,9 +29,6 @@ export interface RunOptions {
   onStep: (progress: StepProgress) => void | Promise<void>;
 }
 
-/** Lock timeout, deadlock. */
-const CONTENDED = new Set(['55P03', '40P01']);
-const UNIQUE_VIOLATION = '23505';
 const FIRST_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 5_000;
 
@@ -82,8 +79,8 @@ async function runPatiently(
       return;
     } catch (error) {
       if (!step.isConcurrent) await client.query('rollback').catch(() => {});
-      if (sqlStateOf(error) === UNIQUE_VIOLATION) throw duplicatesCame(step, error);
-      if (!CONTENDED.has(sqlStateOf(error) ?? '')) throw error;
+      if (isUniqueViolation(error)) throw duplicatesCame(step, error);
+      if (!isLockConflict(error)) throw error;
       const blocker = await findBlocker(client, step.tables, step.lock);
       if (attempt >= options.attempts) throw gaveUp(step, blocker, attempt, error);
       const who = blocker === null ? 'in use' : `held by ${describeBlocker(blocker)}`;
@@ -132,7 +129,7 @@ function duplicatesCame(step: Step, cause: unknown): LedgerError {
     'internal',
     `duplicates came while ${step.subject} was built; run \`microdollar migrate\` again: it ` +
       'counts them and starts this index anew',
-    { details: { sqlstate: UNIQUE_VIOLATION }, cause },
+    { details: { sqlstate: sqlStateOf(cause) }, cause },
   );
 }
 

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { isUuid } from '../../ids.js';
 import type { AccountsCache, GatewayPrincipal, Payer } from '../durable/types.js';
 import { Refusal } from './refusal.js';
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const BEARER = /^Bearer[ ]+(\S+)[ ]*$/i;
 
 /** The gateway's key, as OpenAI's clients send it, or as Anthropic's do; null = none. */
@@ -69,7 +69,7 @@ export async function requireBalance(accounts: AccountsCache, payer: Payer): Pro
 function readOrganizationId(headers: IncomingHttpHeaders): string | null {
   const value = headers['x-microdollar-organization-id'];
   if (value === undefined || value === '') return null;
-  if (typeof value === 'string' && UUID.test(value)) return value.toLowerCase();
+  if (isUuid(value)) return value.toLowerCase();
   throw new Refusal('invalid_request', 'x-microdollar-organization-id must be a UUID', {
     param: 'x-microdollar-organization-id',
   });

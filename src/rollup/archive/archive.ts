@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { Settler } from '../../counter/settler.js';
+import { isDay, readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
@@ -10,7 +11,6 @@ import {
   tellWaiting,
   whileAway,
 } from '../database.js';
-import { readDay } from '../days.js';
 import { describeFailure, isOfPeriod } from '../periodFailure.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
@@ -27,7 +27,6 @@ const DEFAULT_WAIT_MS = 60_000;
 /** Rounds over a day whose raw rows do not come to an end: a program writes below the horizon. */
 const MAX_ROUNDS = 3;
 const HORIZON_STAYS = '. The horizon is raised already: events below it are refused from now on';
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 /**
  * Writes raw usage of proven days to files and deletes it; no reported amount changes (I2, I5, I11;
@@ -204,7 +203,7 @@ class Archive {
     horizon: string,
     onMoved: () => void,
   ): Promise<void> {
-    if (!DAY.test(day)) {
+    if (!isDay(day)) {
       throw dayFailure('invalid_request', day, 'no file can be named after it');
     }
     await this.#prove(day);

@@ -1,5 +1,5 @@
+import { readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
-import { readDay } from '../days.js';
 
 /**
  * An archive file: gzip of JSON lines. One header, the events in the vocabulary of the contract

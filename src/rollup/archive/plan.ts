@@ -1,7 +1,7 @@
+import { readDay } from '../../days.js';
 import type { Query } from '../../db/query.js';
 import { LedgerError } from '../../errors.js';
 import { openRollupDatabase, requireWritable } from '../database.js';
-import { readDay } from '../days.js';
 import type { PeriodFailure } from '../periodFailure.js';
 import { describeDays } from '../readMode.js';
 import { requireUsableDirectory } from './fileSystem.js';

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { LedgerError } from '../../errors.js';
+import { isUuid } from '../../ids.js';
 import {
   type ArchiveFileName,
   type ArchiveHeader,
@@ -15,7 +16,6 @@ import {
 import { type ArchiveFileSystem, diskError, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 
 const NEWLINE = 0x0a;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/;
 
 /** What ties an archived event to its raw row. */
@@ -135,7 +135,7 @@ async function* readEvents(
 function readEvent(line: string, file: ArchiveFileName): ArchivedEvent {
   const event = parseLine(line, file) as ArchivedEvent;
   if (
-    !UUID.test(event.id) ||
+    !isUuid(event.id) ||
     typeof event.kilo_user_id !== 'string' ||
     !isExactInteger(event.cost) ||
     !INSTANT.test(event.created_at)

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import type { RollupDatabase } from '../database.js';
@@ -60,6 +61,6 @@ select pg_try_advisory_lock($1::integer, $2::integer) as locked,
         `another archive is running on this database (pid ${rows[0]?.holder ?? 'unknown'})`,
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(POLL_MS);
   }
 }
