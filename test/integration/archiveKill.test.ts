@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -11,9 +10,10 @@ import type { UsageEvent } from '../../src/record/types.js';
 import type { ArchiveStep } from '../../src/rollup/archive/types.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { programPath } from '../support/programs.js';
 import { type ArchiveFixture, createArchiveFixture, daysAgo } from './archiveHarness.js';
 
-const WORKER = path.join(import.meta.dirname, '../support/archiveWorker.ts');
+const WORKER = 'test/support/archiveWorker.ts';
 /** Each kill comes shortly after one of these; then at any. */
 const STEPS: readonly (ArchiveStep | null)[] = [
   'horizon raised',
@@ -99,7 +99,7 @@ function startWriters(ledger: Ledger): { written: Written; stop(): Promise<void>
 function startWorker(until: string): ChildProcess {
   return spawn(
     process.execPath,
-    ['--import', 'tsx', WORKER, fixture.database.url, until, fixture.directory],
+    [programPath(WORKER), fixture.database.url, until, fixture.directory],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
 }

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -11,6 +10,7 @@ import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { programPath } from '../support/programs.js';
 import { RAW_ORGANIZATION, writeRawHistory } from '../support/rawUsage.js';
 
 /**
@@ -21,7 +21,7 @@ const ROWS = Number(process.env.BACKFILL_ROWS ?? 60_000);
 const KILLS = Number(process.env.BACKFILL_KILLS ?? 3);
 const DAYS = ROWS >= 1_000_000 ? 100 : 20;
 const USERS = ROWS >= 1_000_000 ? 50_000 : 1_000;
-const WORKER = path.join(import.meta.dirname, '../support/backfillWorker.ts');
+const WORKER = 'test/support/backfillWorker.ts';
 const LONG_MS = 30 * 60_000;
 
 let database: TestDatabase;
@@ -37,7 +37,7 @@ afterEach(async () => {
 });
 
 function startWorker(): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', WORKER, database.url], {
+  return spawn(process.execPath, [programPath(WORKER), database.url], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -16,6 +15,7 @@ import {
 } from '../support/contentionWorkload.js';
 import { asAdmin } from '../support/database.js';
 import { sampleWriteWaits } from '../support/lockSampler.js';
+import { programPath } from '../support/programs.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
@@ -29,7 +29,7 @@ const CALLERS = 64;
 const ZONES = ['UTC', 'America/New_York', 'Asia/Kolkata', 'UTC'] as const;
 /** What JavaScript makes of them in January 1970, minutes. */
 const OFFSETS_MINUTES = [0, 300, -330, 0];
-const WORKER = path.join(import.meta.dirname, '../support/contentionWorker.ts');
+const WORKER = 'test/support/contentionWorker.ts';
 
 interface Worker {
   child: ChildProcess;
@@ -71,7 +71,7 @@ function startWorker(role: string, zone: string, index: number): Worker {
   const url = new URL(fixture.database.url);
   url.username = role;
   url.password = 'test';
-  const child = spawn(process.execPath, ['--import', 'tsx', WORKER, url.href, String(index)], {
+  const child = spawn(process.execPath, [programPath(WORKER), url.href, String(index)], {
     env: { ...process.env, TZ: zone },
     stdio: ['pipe', 'pipe', 'inherit'],
   });

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -9,12 +8,13 @@ import { journalRoot } from '../../src/journal/slots.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { count, createUser, makeDataDir, openGateway, until } from '../support/gateway.js';
+import { programPath } from '../support/programs.js';
 import { openRelay, type Relay } from '../support/relay.js';
 
 /** Two processes are killed a round. */
 const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? 10);
 const SETTLED_A_ROUND = 20;
-const SCRIPT = path.join(import.meta.dirname, '../support/journalWorker.ts');
+const SCRIPT = 'test/support/journalWorker.ts';
 
 let database: TestDatabase;
 let relay: Relay;
@@ -44,13 +44,9 @@ interface Worker {
 }
 
 function startWorker(): Worker {
-  const child = spawn(
-    process.execPath,
-    ['--import', 'tsx', SCRIPT, relay.url, place.dataDir, user],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
+  const child = spawn(process.execPath, [programPath(SCRIPT), relay.url, place.dataDir, user], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const ended = once(child, 'close');
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
   const read = once(lines, 'close');

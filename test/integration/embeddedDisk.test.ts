@@ -6,6 +6,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
+import { programPath } from '../support/programs.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 
 // Each test starts whole services; that ends a hang, and measures nothing.
@@ -120,7 +121,7 @@ rm '${full}/fill'
     it('is refused to a program that uses the library in the same words', async () => {
       const script = `mount -t tmpfs -o size=1m tmpfs '${dir}'
 head -c 2m /dev/zero > '${dir}/fill' 2>/dev/null || true`;
-      const holder = ['--import', 'tsx', 'test/support/holdEmbedded.ts', `${dir}/data`];
+      const holder = [programPath('test/support/holdEmbedded.ts'), `${dir}/data`];
       const [command = '', ...args] = withMounts(script, 'sh', process.execPath, ...holder);
       const said = JSON.parse(execFileSync(command, args, { encoding: 'utf8' }));
       expect(said.code).toBe('unavailable');

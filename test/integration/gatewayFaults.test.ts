@@ -13,6 +13,7 @@ import { createLedger } from '../../src/ledger.js';
 import { ANSWERS, type Answer, WIRE_PATHS } from '../support/answers/index.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { programPath } from '../support/programs.js';
 import { exchangeBytes, postBytes } from '../support/rawHttp.js';
 import { openRelay, type Relay } from '../support/relay.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
@@ -22,7 +23,7 @@ const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? 300);
 const OUTAGE_MS = Number(process.env.MICRODOLLAR_FAULT_OUTAGE_MS ?? 3_000);
 const CLIENTS = 12;
 const PAYERS = 4;
-const WORKER = path.join(import.meta.dirname, '../support/gatewayWorker.ts');
+const WORKER = 'test/support/gatewayWorker.ts';
 
 let database: TestDatabase;
 let relay: Relay;
@@ -57,7 +58,7 @@ afterEach(async () => {
 /** On the same port each time, as a supervisor would. */
 async function start(): Promise<void> {
   const port = url === '' ? '0' : new URL(url).port;
-  const args = ['--import', 'tsx', WORKER, relay.url, dataDir, port, upstream.url];
+  const args = [programPath(WORKER), relay.url, dataDir, port, upstream.url];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   worker = child;
   const lines = createInterface({ input: child.stdout });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createTestDatabase } from '../support/database.js';
+import { programPath } from '../support/programs.js';
 import { startReplayUpstream } from '../support/replayUpstream.js';
 
 const SHUTDOWN_MS = 5_000;
@@ -18,7 +19,7 @@ it('SIGTERM: one budget for all; what is cut is told, recorded, and the process 
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.write('data: {"model":"gpt-4.1-nano","choices":[{"delta":{"content":"a"}}]}\n\n');
   });
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'start'], {
+  const child = spawn(process.execPath, [programPath('src/cli/main.ts'), 'start'], {
     env: {
       PATH: process.env.PATH,
       HOME: process.env.HOME,

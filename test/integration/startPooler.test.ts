@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { type Pooler, startPooler } from '../support/pooler/transactionPooler.js';
+import { programPath } from '../support/programs.js';
 
 let database: TestDatabase;
 let dataDir: string;
@@ -33,7 +34,7 @@ afterEach(async () => {
 const KEY = 'admin-key-of-the-test';
 
 function launch(env: NodeJS.ProcessEnv): { child: ChildProcess; output(): string } {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'start'], {
+  const child = spawn(process.execPath, [programPath('src/cli/main.ts'), 'start'], {
     env: {
       PATH: process.env.PATH,
       HOME: process.env.HOME,

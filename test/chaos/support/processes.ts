@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { SEED } from '../../faults/support/scale.js';
+import { programPath } from '../../support/programs.js';
 
-const SCRIPT = path.join(import.meta.dirname, 'worker.ts');
+const SCRIPT = 'test/chaos/support/worker.ts';
 
 /** Role and whether it goes through the proxy that cuts. */
 export const ROLES = {
@@ -32,7 +32,7 @@ export function startRole(role: Role, url: string, dir: string, startMs: number)
   let errors = '';
   const start = () => {
     const args = [role, url, dir, String(startMs), String(++incarnation)];
-    child = spawn(process.execPath, ['--import', 'tsx', SCRIPT, ...args], {
+    child = spawn(process.execPath, [programPath(SCRIPT), ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, FAULT_SEED: String(SEED), TZ: 'America/St_Johns' },
     });

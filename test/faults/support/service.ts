@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { programPath } from '../../support/programs.js';
 
-const SCRIPT = path.join(import.meta.dirname, '../../support/gatewayWorker.ts');
+const SCRIPT = 'test/support/gatewayWorker.ts';
 /** Nobody listens there: no request of the suite goes upstream. */
 const NO_UPSTREAM = 'http://127.0.0.1:9';
 
@@ -24,7 +24,7 @@ export interface ServiceOptions {
 /** Returns when it listens. @throws with what it printed when it ended first */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { databaseUrl, dataDir, port } = options;
-  const args = ['--import', 'tsx', SCRIPT, databaseUrl, dataDir, String(port), NO_UPSTREAM];
+  const args = [programPath(SCRIPT), databaseUrl, dataDir, String(port), NO_UPSTREAM];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = once(child, 'close').then(([status, signal]) => status ?? signal);
   let errors = '';
