@@ -166,8 +166,8 @@ export function toFigures(
     eventsPerSecond: slices.map((slice) => round(perSecond(slice.events, slice.elapsedMs))),
     settledEventsPerSecond: slices.map((slice) => round(perSecond(slice.events, slice.settledMs))),
     cost: {
-      serverCpuUs: round(median(slices.map(({ cost }) => cost.serverCpuUs)), 1),
-      clientCpuUs: round(median(slices.map(({ cost }) => cost.clientCpuUs)), 1),
+      serverCpuUs: round(median(slices.map(({ cost }) => cost.serverCpuUs)), 3),
+      clientCpuUs: round(median(slices.map(({ cost }) => cost.clientCpuUs)), 3),
       walBytes: Math.round(median(slices.map(({ cost }) => cost.walBytes))),
     },
     latencyMs: quantilesOf(slices.flatMap((slice) => slice.latenciesMs)),
