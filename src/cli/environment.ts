@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { LedgerError } from '../errors.js';
 
-/** The contract's environment, read once per command. */
+/** The environment, read once per command. */
 export interface Environment {
   databaseUrl: string | null;
   migrationUrl: string | null;

@@ -53,7 +53,7 @@ export function createPool(options: PoolOptions): pg.Pool {
 /**
  * Plans that are good on an empty table, a full one, and before any ANALYZE: generic, so that
  * planning is paid once a connection, and by index, so that a plan made while tables were
- * empty stays good (design, section 4).
+ * empty stays good.
  */
 export const WRITE_SETTINGS = [
   'plan_cache_mode=force_generic_plan',

@@ -1,7 +1,7 @@
 import type { UsageEvent } from '../record/types.js';
 import type { ImportedLine, Line } from './types.js';
 
-/** One JSON object a line, in the vocabulary of the contract. Fields are checked by the ledger. */
+/** One JSON object a line, in the words of `UsageEvent`. Fields are checked by the ledger. */
 export async function* readJsonl(lines: AsyncIterable<Line>): AsyncGenerator<ImportedLine> {
   for await (const line of lines) {
     yield 'problem' in line ? line : parseLine(line.line, line.text);

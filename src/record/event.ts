@@ -120,7 +120,7 @@ export interface Cleaning {
 }
 
 /**
- * Checks an event against the contract; makes an id when there is none. Null and absent are
+ * Checks an event as `UsageEvent` declares it; makes an id when there is none. Null and absent are
  * the same. NUL bytes in text are removed and counted: PostgreSQL would refuse the whole statement.
  * @throws LedgerError `invalid_event` with `details.field`
  */

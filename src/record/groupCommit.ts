@@ -28,7 +28,7 @@ interface Waiting {
  * Gathers concurrent calls into one statement: sends at once when idle, gathers while statements
  * are in flight, so it adds no delay when there is no load. Few large statements beat many small
  * ones, but two run on two cores: another lane opens for `PARALLEL_BATCH` events, or when the
- * first has been out for `STALL_MS` (it may wait for a twin of one of its ids, rule 6).
+ * first has been out for `STALL_MS` (its disk may be slow).
  *
  *   idle --call--> gathering (one microtask) --flush--> in flight --done--> gathering | idle
  */

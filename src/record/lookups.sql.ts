@@ -1,6 +1,6 @@
 import { type Statement, textArray } from '../db/statement.js';
 
-/** Ids of lookup values, created where needed, in a statement of its own (rule 8). */
+/** Ids of lookup values, created where needed, in a statement of its own (R12). */
 export function resolveLookupsStatement(
   names: readonly string[],
   values: readonly string[],

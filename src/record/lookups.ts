@@ -9,7 +9,7 @@ import { type MetadataRow, toMetadataRow } from './metadataRow.js';
 const CACHE_ENTRIES = 100_000;
 
 /**
- * Ids of lookup values, cached after the commit that created them (rule 8), so that a warm
+ * Ids of lookup values, cached after the commit that created them (R12), so that a warm
  * write touches no lookup table. A value that another session is inserting right now gets no
  * id; its event carries the value itself, and the fold resolves it later (I4).
  */

@@ -2,7 +2,7 @@ import { readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
 
 /**
- * An archive file: gzip of JSON lines. One header, the events in the vocabulary of the contract
+ * An archive file: gzip of JSON lines. One header, the events in the words of `UsageEvent`
  * (as `import` reads them), one trailer. Named by UTC day and part.
  */
 export const FORMAT = 'microdollar-archive';

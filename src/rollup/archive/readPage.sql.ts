@@ -21,7 +21,7 @@ export interface PageRow {
   /** Microdollars; a decimal string past 2^53. */
   cost: number | string;
   created_at: string;
-  /** The event as JSON, in the vocabulary of the contract; null fields are left out. */
+  /** The event as JSON, in the words of `UsageEvent`; null fields are left out. */
   line: string;
 }
 

@@ -6,7 +6,7 @@ import { readAccount } from './profile.js';
 import { readSession } from './session.js';
 import { readByModel, readDaily, readRecent } from './usage.js';
 
-/** Plain JSON, no transformer: any HTTP client can call it (contract.md, "HTTP"). */
+/** Plain JSON, no transformer: any HTTP client can call it. */
 export const appRouter = router({
   kiloPass: router({ getAverageMonthlyUsageLast3Months: readAverageMonthlyUsage }),
   usage: router({ daily: readDaily, recent: readRecent, byModel: readByModel }),
