@@ -1,9 +1,8 @@
 import { COUNTER_LIMIT } from '../counter/marks.sql.js';
 import { scopeOf } from '../counter/payer.js';
 import { POSITION } from '../counter/position.sql.js';
-import { hasExa } from '../counter/settle.sql.js';
 import type { Statement } from '../db/statement.js';
-import { EXA_LOG, type PayerScope, USAGE_LOG, unsettledRows } from '../schema/unsettled.js';
+import { type PayerScope, rowsPastMark, USAGE_LOG } from '../schema/unsettled.js';
 import { boundWait, eventSource, metadataWritten } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
@@ -18,12 +17,10 @@ import {
 /** At most one row: the event was new. */
 export interface WrittenInPlaceRow {
   created_micros: string;
-  /**
-   * Null: it was appended, for a row was held by someone else or is missing. Without what Exa's
-   * unsettled rows charge: `has_exa`.
-   */
+  /** Null: it was appended, for a row was held by someone else or is missing. */
   balance: string | null;
-  has_exa: boolean | null;
+  /** False: the payer has exceptions, or anybody has Exa requests, which it does not count. */
+  is_whole: boolean | null;
   /** Unsettled rows of the payer beside it. */
   depth: string | null;
 }
@@ -41,6 +38,9 @@ const DAY = (hasTime: boolean): string =>
  *   locked   payer and daily row, where both exist and are free
  *   usage_written   the row; without a position when its effect goes in place
  *   daily_updated, payer_updated   the effect, only for a row that was really inserted (I3)
+ *
+ * Its balance adds the rows past the payer's mark alone. What is rare, exceptions and Exa, would cost
+ * every write the start of three more scans: it is told, and read by a statement of its own.
  *
  * The locks come first, for the position depends on them. Whoever holds a twin and then wants
  * the payer's row is not waited for longer than LOCKED_WAIT_MS; the caller then appends.
@@ -82,21 +82,16 @@ with ${boundWait(LOCKED_WAIT_MS)}, locked as materialized (
   where u.id = ${payer}
     and exists (select from locked)
     and exists (select from usage_written)
-  returning u.id, u.microdollars_used, u.${USAGE_LOG.below}, u.${USAGE_LOG.except},
-    u.${EXA_LOG.below}, u.${EXA_LOG.except}
+  returning u.id, u.microdollars_used, u.${USAGE_LOG.below}, u.${USAGE_LOG.except}
 )
-select ${microsOf('w.created_at')} as created_micros, u.balance, u.has_exa, u.depth
+select ${microsOf('w.created_at')} as created_micros,
+  u.microdollars_used + coalesce(m.cost, 0) as balance, m.depth,
+  u.${USAGE_LOG.except} = '{}' and not (select exists (select from exa_usage_log)) as is_whole
 from usage_written as w
-left join lateral (
-  select u.microdollars_used + coalesce(m.cost, 0) as balance, ${hasExa(scope)} as has_exa, m.depth
-  from payer_updated as u
-  cross join lateral (
-    select sum(m.cost) as cost, count(*) as depth
-    from (
-      ${unsettledRows(USAGE_LOG, scope, 'm.cost', 'u')}
-    ) as m
-  ) as m
-) as u on true`;
+left join payer_updated as u on true
+cross join lateral (
+  ${rowsPastMark(USAGE_LOG, scope, 'sum(m.cost) as cost, count(*) as depth', 'u')}
+) as m`;
 }
 
 const texts = new Map<string, string>();

@@ -71,7 +71,7 @@ export class HostPool {
         ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
         : cached;
     const written = this.#contended.has(event) ? null : await this.#inPlace(event, metadata);
-    if (written && written.balance !== null && !written.has_exa) {
+    if (written && written.balance !== null && written.is_whole) {
       if (Number(written.depth) >= SETTLE_DEPTH) {
         await this.#settler.settle(scopeOf(event), [payerId(event)]);
       }

@@ -80,17 +80,24 @@ export function payerKeySql(row?: string): string {
     else uuid_hash_extended(${of}organization_id, 0) end`;
 }
 
-/** `columns` of the unsettled rows `m` of payer `payer`, by two ranges of one index. */
-export function unsettledRows(log: Log, scope: PayerScope, columns: string, payer: string): string {
-  const ofPayer = `select ${columns}
+const positionedRows = (log: Log, scope: PayerScope, columns: string, payer: string): string =>
+  `select ${columns}
   from ${log.table} as m
   where ${payerKeySql('m')} = ${scope.keyOf(payer)}
     and ${scope.owns('m', payer)}
     and m.position is not null`;
-  return `${ofPayer}
-    and m.position >= ${payer}.${log.below}
+
+/** The unsettled rows `m` of a payer that has no exceptions. */
+export function rowsPastMark(log: Log, scope: PayerScope, columns: string, payer: string): string {
+  return `${positionedRows(log, scope, columns, payer)}
+    and m.position >= ${payer}.${log.below}`;
+}
+
+/** `columns` of the unsettled rows `m` of payer `payer`, by two ranges of one index. */
+export function unsettledRows(log: Log, scope: PayerScope, columns: string, payer: string): string {
+  return `${rowsPastMark(log, scope, columns, payer)}
   union all
-  ${ofPayer}
+  ${positionedRows(log, scope, columns, payer)}
     and ${payer}.${log.except} <> '{}'
     and m.position = any (${payer}.${log.except})
     and m.position < ${payer}.${log.below}`;

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
 import {
+  readBalancesStatement,
   type SettledRow,
   type SettleLimits,
   settleStatement,
@@ -159,7 +160,11 @@ export class Steps implements AsyncDisposable {
     const valid = validateEvent({ ...event, created_at: AT }, { nulBytesRemoved: 0 });
     const [row] = await run<WrittenInPlaceRow>(session, recordInPlaceStatement(valid, null));
     if (!row) throw new Error('nothing was written');
-    return row.balance === null ? null : Number(row.balance);
+    if (row.balance === null || row.is_whole) {
+      return row.balance === null ? null : Number(row.balance);
+    }
+    const payer = readBalancesStatement(account.kind.scope, [account.payer]);
+    return Number((await run<SettledRow>(session, payer))[0]?.balance);
   }
 
   /** One fold of the payer: rows seen, settled, and the balance it answers for usage. */
