@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
 import { findForeignKeyWarnings } from '../db/migrate.js';
 import { queryOnPool } from '../db/query.js';
+import { toJsonInteger } from '../money.js';
 import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
 import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -108,7 +109,7 @@ function toRollupDocument(row: OverviewRow) {
     first_period: row.first_period,
     last_period: row.last_period,
     drift_keys: Number(row.drift_keys),
-    drift_microdollars: Number(row.drift_microdollars),
+    drift_microdollars: toJsonInteger(row.drift_microdollars),
     last_verified_at: row.last_verified_at,
     backfill: {
       is_paused: row.is_paused,
@@ -144,7 +145,7 @@ function describeRollup(row: OverviewRow): string[][] {
     Number(row.drift_keys) === 0
       ? 'no drift known'
       : `${formatCount(Number(row.drift_keys))} wrong keys, ` +
-        `${formatAmount(Number(row.drift_microdollars))}; \`repair\` fixes them`;
+        `${formatAmount(BigInt(row.drift_microdollars))}; \`repair\` fixes them`;
   const lines = [
     [row.rollup, coverage],
     ['', `${drift}; last verified ${row.last_verified_at ?? 'never'}`],
