@@ -7,6 +7,7 @@ import { gatewayThroughput } from './gatewayThroughput.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
 import { instructions } from './instructions.js';
+import { neighbours } from './neighbours.js';
 import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
@@ -30,6 +31,7 @@ export const SCENARIOS: readonly Scenario[] = [
   plans,
   instructions,
   incident,
+  neighbours,
   resentCalls,
   fold,
   gatewayFirstByte,
