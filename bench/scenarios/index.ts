@@ -8,6 +8,8 @@ import { hostPoolAlone } from './hostPool.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
 import { instructions } from './instructions.js';
+import { neighbours } from './neighbours.js';
+import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
 import { profilePage } from './profilePage.js';
@@ -32,6 +34,7 @@ export const SCENARIOS: readonly Scenario[] = [
   plans,
   instructions,
   incident,
+  neighbours,
   resentCalls,
   fold,
   gatewayFirstByte,

@@ -121,7 +121,7 @@ async function plan(
   return withMigratedDatabase(context, async ({ url }) => {
     const made = await planArchive({ url, until: options.until, directory: options.out });
     context.output.answer(toPlanDocument(made, options), describePlan(made));
-    return made.blockers.length + made.left.length === 0 ? 0 : 1;
+    return made.blockers.length === 0 ? 0 : 1;
   });
 }
 
@@ -138,8 +138,8 @@ function toPlanDocument(made: ArchivePlan, options: ArchiveCommandOptions) {
       raw_rows: rawRows,
       cost_microdollars: costMicrodollars === null ? null : toJsonInteger(costMicrodollars),
     })),
-    left: made.left,
     blockers: made.blockers,
+    left: made.left,
   };
 }
 
@@ -154,6 +154,8 @@ function describePlan(made: ArchivePlan): string {
       `${formatCount(rows)} rows, ${formatAmount(cost)}, as of their last verification`,
     `events before ${made.horizon} would be refused`,
     ...left,
-    ...describeBlockers(made.blockers).map((line) => `in the way: ${line}`),
+    ...describeBlockers(made.blockers.filter((each) => !made.left.includes(each))).map(
+      (line) => `in the way: ${line}`,
+    ),
   ].join('\n');
 }

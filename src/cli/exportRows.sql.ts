@@ -1,3 +1,4 @@
+import { instantText } from '../db/instant.sql.js';
 import type { Statement } from '../db/statement.js';
 
 export interface ExportFilter {
@@ -59,7 +60,7 @@ export function exportUsageStatement(filter: ExportFilter): Statement {
     name: 'export_usage',
     text: `
       select id,
-        to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+        ${instantText('created_at')} as created_at,
         kilo_user_id, organization_id, provider, model, requested_model, inference_provider,
         project_id, cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
         cache_discount, has_error

@@ -145,7 +145,8 @@ function requireShift(day: string): string {
 }
 
 function describeReport(report: ImportReport): string {
-  const accepted = report.recorded_cost_microdollars + report.duplicate_cost_microdollars;
+  const accepted =
+    BigInt(report.recorded_cost_microdollars) + BigInt(report.duplicate_cost_microdollars);
   const table = alignTable(
     [
       ['lines', formatCount(report.lines)],

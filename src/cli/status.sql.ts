@@ -1,3 +1,4 @@
+import { instantText } from '../db/instant.sql.js';
 import type { Statement } from '../db/statement.js';
 
 /** Rows counted one by one; past that an estimate from the planner's statistics. */
@@ -42,7 +43,7 @@ export function statusStatement(): Statement {
           select from microdollar_usage as m
           where m.created_at >= date_trunc('day', now() at time zone 'UTC') at time zone 'UTC'
           limit ${COUNTED_EVENTS}) as events) as events_today,
-        (select to_char(m.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        (select ${instantText('m.created_at', 'MS')}
           from microdollar_usage as m
           order by m.created_at desc
           limit 1) as last_event_at,

@@ -6,6 +6,7 @@ import {
   UNKNOWN_CLUSTER,
 } from '../db/migrate.js';
 import { queryOnPool } from '../db/query.js';
+import { toJsonInteger } from '../money.js';
 import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
 import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -123,7 +124,7 @@ function toRollupDocument(row: OverviewRow) {
     first_period: row.first_period,
     last_period: row.last_period,
     drift_keys: Number(row.drift_keys),
-    drift_microdollars: Number(row.drift_microdollars),
+    drift_microdollars: toJsonInteger(row.drift_microdollars),
     last_verified_at: row.last_verified_at,
     backfill: {
       is_paused: row.is_paused,
@@ -159,7 +160,7 @@ function describeRollup(row: OverviewRow): string[][] {
     Number(row.drift_keys) === 0
       ? 'no drift known'
       : `${formatCount(Number(row.drift_keys))} wrong keys, ` +
-        `${formatAmount(Number(row.drift_microdollars))}; \`repair\` fixes them`;
+        `${formatAmount(BigInt(row.drift_microdollars))}; \`repair\` fixes them`;
   const lines = [
     [row.rollup, coverage],
     ['', `${drift}; last verified ${row.last_verified_at ?? 'never'}`],

@@ -1,4 +1,4 @@
-import { toSafeInteger } from '../money.js';
+import { toExactInteger } from '../money.js';
 import type { ImportFormat } from './types.js';
 
 /** How many rejected lines are told apart; all are counted. */
@@ -22,10 +22,10 @@ export interface ImportCounts {
 
 export interface ImportReport extends ImportCounts {
   files: ({ file: string; format: ImportFormat } & ImportCounts)[];
-  /** Cost of what this run recorded, microdollars. */
-  recorded_cost_microdollars: number;
+  /** Cost of what this run recorded, microdollars; a bigint past 2^53. */
+  recorded_cost_microdollars: number | bigint;
   /** Cost of what was there already, microdollars. */
-  duplicate_cost_microdollars: number;
+  duplicate_cost_microdollars: number | bigint;
   nul_bytes_removed: number;
   /** The first of the rejected lines. */
   rejections: Rejection[];
@@ -66,8 +66,8 @@ export class ImportTally {
       recorded: sum('recorded'),
       duplicates: sum('duplicates'),
       rejected: sum('rejected'),
-      recorded_cost_microdollars: toSafeInteger(this.#recordedCost),
-      duplicate_cost_microdollars: toSafeInteger(this.#duplicateCost),
+      recorded_cost_microdollars: toExactInteger(this.#recordedCost),
+      duplicate_cost_microdollars: toExactInteger(this.#duplicateCost),
       nul_bytes_removed: this.nulBytesRemoved,
       files: this.files,
       rejections: this.rejections,

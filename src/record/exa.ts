@@ -4,7 +4,7 @@ import type { Statement } from '../db/statement.js';
 import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
 import type { ExplainedRow } from './explainUsage.sql.js';
-import { formatMicros, microsOf } from './instants.sql.js';
+import { formatMicros, microsOf, storedMicrosOf } from './instants.sql.js';
 import { toExplained } from './outcome.js';
 import type { Lane } from './recorder.js';
 import { isHeld, type Twins } from './twins.js';
@@ -59,7 +59,7 @@ returning ${microsOf('created_at')} as created_micros`;
 }
 
 const EXPLAIN = `/* microdollar.explainExaUsage */
-select e.id, ${microsOf('m.created_at')} as created_micros,
+select e.id, ${storedMicrosOf('m.created_at')} as created_micros,
   case
     when m.id is not null then case when m.kilo_user_id = e.kilo_user_id
         and m.organization_id is not distinct from e.organization_id

@@ -1,6 +1,6 @@
 import type { Statement } from '../db/statement.js';
 import type { ValidEvent } from './event.js';
-import { microsOf } from './instants.sql.js';
+import { storedMicrosOf } from './instants.sql.js';
 import {
   IS_SAME_CONTENT,
   USAGE_ARRAY_PARAMETERS,
@@ -26,7 +26,7 @@ export interface ExplainedRow {
  * met (I3): the first delivery, or who is unknown, or the archive horizon.
  */
 const TEXT = `/* microdollar.explainUsage */
-select e.id, ${microsOf('m.created_at')} as created_micros,
+select e.id, ${storedMicrosOf('m.created_at')} as created_micros,
   case
     when m.id is not null then case when ${IS_SAME_CONTENT}
       then 'duplicate' else 'idempotency_conflict' end

@@ -94,8 +94,10 @@ export class Recorder {
 
   async #writeHeld(events: readonly ValidEvent[], met: unknown): Promise<Written[]> {
     const attempt = () => this.#appendAll(this.#options.lane, events);
+    const { twins } = this.#options;
+    twins.suspect(events.map(({ id }) => id));
     try {
-      return await this.#options.twins.waitForTable(met, () => this.#isTableLocked(), attempt);
+      return await twins.waitForTable(met, () => this.#isTableLocked(), attempt);
     } catch (error) {
       return isHeld(error) ? this.#writeAround(events) : await this.#writeHalves(events, error);
     }
@@ -117,7 +119,7 @@ export class Recorder {
     if (only && events.length === 1) return [this.writeAside(only)];
     return splitEvents(events, PARTS).flatMap((part) => {
       const written = this.#appendAll(this.#options.aside, part).catch((error) =>
-        isHeld(error) ? part.map((event) => this.writeAside(event)) : this.#writePart(part),
+        isHeld(error) ? part.map((event) => this.#writeAlone(event, part)) : this.#writePart(part),
       );
       return part.map(async (_, index) => {
         const outcome = (await written)[index];
@@ -126,9 +128,20 @@ export class Recorder {
     });
   }
 
+  /** Of a part that is held: most are not held themselves, so none stands in line with those that are. */
+  async #writeAlone(event: ValidEvent, { length }: readonly ValidEvent[]): Promise<Outcome> {
+    if (length === 1) return await this.writeAside(event);
+    try {
+      return { result: await this.#append(this.#options.aside, event) };
+    } catch (error) {
+      return isHeld(error) ? await this.writeAside(event) : { error: toLedgerError(error) };
+    }
+  }
+
+  /** On the lane's connection, which is free: those beside it may all be busy with what is held. */
   async #isTableLocked(): Promise<boolean> {
     try {
-      const [row] = await this.#options.aside.query<{ is_locked: boolean }>(
+      const [row] = await this.#options.lane.query<{ is_locked: boolean }>(
         IS_TABLE_LOCKED_STATEMENT,
       );
       return row?.is_locked ?? false;

@@ -6,12 +6,19 @@ const FIRST_PAUSE_MS = 20;
 const MAX_PAUSE_MS = 400;
 /** How long an id that was held is expected to be held still. */
 const REMEMBER_MS = 60_000;
+/** How long the ids of a statement that met a lock stay out of others, until it is known which. */
+const SUSPECT_MS = 1_000;
 const MAX_REMEMBERED = 10_000;
 /** Tries at once; fewer than there are connections, so that one is left for whoever is not held. */
 const TRIES_AT_ONCE = 2;
 
 /** A statement met a lock that it did not wait for: its id is in flight elsewhere. */
 export const isHeld = isLockTimeout;
+
+/** Rests before the next try. */
+interface Pauses {
+  next(error: unknown): Promise<void>;
+}
 
 export interface TwinsOptions {
   /** How long an event waits for its twin, and for a turn to try. */
@@ -21,13 +28,15 @@ export interface TwinsOptions {
 }
 
 /**
- * Events whose id is in flight in another transaction (R11). They wait here, alone: each tries
- * again with pauses, few at once, and holds a connection only for the few milliseconds of a try, so
- * any number of them delays nobody else.
+ * Events whose id is in flight in another transaction (R11). They wait here, alone: of each id one
+ * tries again with pauses, few ids at once, and holds a connection only for the few milliseconds of
+ * a try, so any number of them delays nobody else.
  */
 export class Twins {
   readonly #options: TwinsOptions;
   readonly #heldUntilMs = new Map<string, number>();
+  /** By id, the one that tries for all of it; whether the id was free in the end. */
+  readonly #leading = new Map<string, Promise<boolean>>();
   readonly #next: (() => void)[] = [];
   #trying = 0;
 
@@ -41,13 +50,43 @@ export class Twins {
     return (this.#heldUntilMs.get(id) ?? 0) > Date.now();
   }
 
+  /** One of these ids is held: until it is known which, none disturbs another statement. */
+  suspect(ids: readonly string[]): void {
+    for (const id of ids) if (!this.isExpected(id)) this.#remember(id, SUSPECT_MS);
+  }
+
   /**
    * Tries until the twin has ended.
    * @throws LedgerError `unavailable`: nothing was written by this call
    */
   async wait<T>(id: string, attempt: () => Promise<T>): Promise<T> {
     const pauses = this.#pauses(id);
-    this.#remember(id);
+    this.#remember(id, REMEMBER_MS);
+    for (let isFree = false; !isFree; ) {
+      const leading = this.#leading.get(id);
+      if (!leading) return await this.#lead(id, () => this.#try(id, attempt, pauses));
+      isFree = await leading;
+    }
+    return await this.#try(id, attempt, pauses);
+  }
+
+  async #lead<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const trying = work();
+    this.#leading.set(
+      id,
+      trying.then(
+        () => true,
+        () => false,
+      ),
+    );
+    try {
+      return await trying;
+    } finally {
+      this.#leading.delete(id);
+    }
+  }
+
+  async #try<T>(id: string, attempt: () => Promise<T>, pauses: Pauses): Promise<T> {
     for (;;) {
       try {
         const result = await this.#inTurn(attempt);
@@ -87,7 +126,7 @@ export class Twins {
   }
 
   /** Rests that grow, until what is waited for would last too long. */
-  #pauses(id: string | null): { next(error: unknown): Promise<void> } {
+  #pauses(id: string | null): Pauses {
     const deadlineMs = performance.now() + this.#options.waitMs;
     let pauseMs = FIRST_PAUSE_MS;
     return {
@@ -114,9 +153,9 @@ export class Twins {
     }
   }
 
-  #remember(id: string): void {
+  #remember(id: string, forMs: number): void {
     if (this.#heldUntilMs.size >= MAX_REMEMBERED) this.#heldUntilMs.clear();
-    this.#heldUntilMs.set(id, Date.now() + REMEMBER_MS);
+    this.#heldUntilMs.set(id, Date.now() + forMs);
   }
 }
 

@@ -33,8 +33,9 @@ export function formatRoundedUsd(usd: number): string {
   return CENTS.format(usd);
 }
 
-export function formatCount(count: number): string {
-  return COUNT.format(count);
+/** A decimal string, as the server sends what is past 2^53, is exact. */
+export function formatCount(count: number | string): string {
+  return COUNT.format(typeof count === 'string' ? BigInt(count) : count);
 }
 
 /** 1 total, 2 totals */

@@ -83,6 +83,10 @@ describe('an archive is refused', () => {
     // A refund names the row as well, and prices nothing.
     const refund = { kilo_user_id: 'ann', cost: 0, metadata: { adjusts_usage_id: unpriced } };
     await fixture.record([refund]);
+    const { url } = fixture.database;
+    const plan = await planArchive({ url, until: LAST, directory: fixture.directory });
+    const blocker = { kind: 'unpriced', day: LAST, rows: 1 };
+    expect(plan).toMatchObject({ blockers: [blocker], left: [blocker], days: [{ day: FIRST }] });
     expect(await fixture.archive(LAST)).toMatchObject({
       days: 1,
       from: FIRST,

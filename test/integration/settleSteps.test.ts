@@ -187,6 +187,27 @@ describe.each(CASES)('$kind.name, folded $mode', ({ kind, limits }) => {
     await steps.expectFolds(payer, 1);
   });
 
+  it('an older snapshot that settles more beside what it saw open and another fold settled', async () => {
+    const { a, b, f, g } = steps.sessions;
+    const payer = await account();
+    await a.run('begin');
+    await steps.append(a, payer, 100);
+    await steps.append(b, payer, 1);
+    const older = await steps.betweenSnapshotAndLocks(
+      f,
+      () => steps.fold(f, payer, limits),
+      async () => {
+        await a.run('commit');
+        expect((await steps.fold(g, payer, { ...AROUND, rowsPerPayer: 1 })).settled).toBe(1);
+      },
+    );
+    expect(older).toMatchObject({ settled: isAround ? 1 : 0 });
+    expect((await steps.mark(payer)).except).toEqual([]);
+    await steps.expectExact();
+    await steps.append(b, payer, 2);
+    await steps.expectFolds(payer, isAround ? 1 : 2);
+  });
+
   it('an older snapshot that knows an exception that another fold has settled', async () => {
     const { a, b, f, g } = steps.sessions;
     const payer = await account();

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { percentileMs } from '../../src/server/operations/liveSampler.js';
 import { RowRate } from '../../src/server/operations/rowRate.js';
-import { formatCents, formatExact, sumMicrodollars } from '../../src/web/amounts.js';
+import { formatCents, formatCount, formatExact, sumMicrodollars } from '../../src/web/amounts.js';
 import { textCell, toCsv } from '../../src/web/csv.js';
 import { toDailySeries } from '../../src/web/dailySeries.js';
 import { isDay, listDays, shiftDays, threeMonthsBefore, weekdayOf } from '../../src/web/days.js';
@@ -30,6 +30,7 @@ describe('amounts', () => {
     expect(formatCents(-1)).toBe('> -$0.01');
     expect(formatCents(0)).toBe('$0.00');
     expect(formatExact(-1)).toBe('-$0.000001');
+    expect(formatCount('9007199254740993')).toBe('9,007,199,254,740,993');
     expect(formatExact(9_007_199_254_740_993n)).toBe('$9,007,199,254.740993');
   });
 

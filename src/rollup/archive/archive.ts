@@ -109,7 +109,8 @@ class Archive {
     const isFenced =
       this.#fencedHorizon === plan.horizon &&
       ((await readHorizon(this.#database.query)) ?? '') >= plan.horizon;
-    if (!isFenced && plan.blockers.length > 0) requireNoBlockers([...plan.blockers, ...plan.left]);
+    const isKept = plan.blockers.length > plan.left.length;
+    if (!isFenced && isKept) requireNoBlockers(plan.blockers);
     if (plan.days.length === 0) {
       // With nothing else to do, what is in the way of a day is in the way of the archive.
       if (this.#archivedDays.size === 0) requireNoBlockers(plan.left);

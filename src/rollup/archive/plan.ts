@@ -47,12 +47,11 @@ export async function makePlan(query: Query, until: string): Promise<ArchivePlan
   const days = rows
     .filter((row) => row.day !== null && (row.state !== 'archived' || row.has_raw_rows))
     .map((row) => ({ ...row, day: row.day ?? '' }));
-  const found = [
+  const blockers = [
     ...days.filter((row) => !row.is_proven).map(unprovenDay),
     ...(await findBlockers(query, until)),
   ];
-  const blockers = found.filter(({ kind }) => keepsAllDays(kind));
-  const left = found.filter(({ kind }) => !keepsAllDays(kind));
+  const left = blockers.filter(({ kind }) => !keepsAllDays(kind));
   const leftDays = new Set(left.map(({ day }) => day));
   return {
     until,
@@ -66,8 +65,8 @@ export async function makePlan(query: Query, until: string): Promise<ArchivePlan
         costMicrodollars:
           row.raw_cost_microdollars === null ? null : BigInt(row.raw_cost_microdollars),
       })),
-    left,
     blockers,
+    left,
   };
 }
 

@@ -103,8 +103,8 @@ export interface ArchivePlan {
   horizon: string;
   /** Days to do, oldest first: not archived, or with raw rows, and nothing is in the way. */
   days: PlannedDay[];
-  /** Days that would be left while the others are archived. */
-  left: Blocker[];
-  /** What keeps every day from being archived. */
+  /** Everything that is in the way of a day. */
   blockers: Blocker[];
+  /** Those that keep their own day alone: it would be left while the others are archived. */
+  left: Blocker[];
 }

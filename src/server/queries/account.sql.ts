@@ -3,7 +3,7 @@ import { type BalanceRow, currentBalanceStatement } from './currentBalance.sql.j
 import { type RecentRow, recentUsageStatement } from './recentUsage.sql.js';
 
 export interface AccountRow {
-  /** Null: no such user. Amounts as JSON numbers: what is past 2^53 is refused, not rounded. */
+  /** Null: no such user. Amounts in it are text, for JSON numbers are exact up to 2^53 only. */
   balances: BalanceRow[] | null;
   recent: RecentRow[] | null;
 }

@@ -9,7 +9,10 @@ export interface BalanceRow {
   total_microdollars_acquired: string;
 }
 
-/** A user's exact balance and those of their organizations, in one snapshot (I5). */
+/**
+ * A user's exact balance and those of their organizations, in one snapshot (I5). Amounts as text: the
+ * statement is part of a JSON document too, whose numbers are exact up to 2^53 only.
+ */
 export function currentBalanceStatement(kiloUserId: string): Statement {
   return {
     name: 'balance.current',
@@ -17,17 +20,17 @@ export function currentBalanceStatement(kiloUserId: string): Statement {
 select null::uuid as organization_id,
   null::text as name,
   null::text as role,
-  (select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = u.id)
+  (select b.microdollars_used::text from kilocode_user_balances as b where b.kilo_user_id = u.id)
     as microdollars_used,
-  u.total_microdollars_acquired
+  u.total_microdollars_acquired::text
 from kilocode_users as u
 where u.id = $1::text
 union all
 select o.id,
   o.name,
   m.role,
-  (select b.microdollars_used from organization_balances as b where b.organization_id = o.id),
-  o.total_microdollars_acquired
+  (select b.microdollars_used::text from organization_balances as b where b.organization_id = o.id),
+  o.total_microdollars_acquired::text
 from organization_memberships as m
 join organizations as o on o.id = m.organization_id
 where m.kilo_user_id = $1::text`,

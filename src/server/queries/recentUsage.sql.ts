@@ -1,3 +1,4 @@
+import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 
 export interface RecentRow {
@@ -25,9 +26,10 @@ export function recentUsageStatement(kiloUserId: string, limit: number): Stateme
     name: 'usage.recent',
     text: `/* usage.recent */
 select id,
-  to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
-  organization_id, provider, model, requested_model, cost, input_tokens, output_tokens,
-  cache_write_tokens, cache_hit_tokens, has_error
+  ${instantText('created_at')} as created_at,
+  organization_id, provider, model, requested_model, cost::text,
+  input_tokens::text, output_tokens::text, cache_write_tokens::text, cache_hit_tokens::text,
+  has_error
 from microdollar_usage as u
 where u.kilo_user_id between $1::text and $1::text
 order by u.kilo_user_id desc, u.created_at desc

@@ -1,3 +1,4 @@
+import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { isOpenUnpriced } from '../../schema/unpricedUsage.js';
 
@@ -33,7 +34,7 @@ with unpriced as materialized (
   limit ${MAX_UNPRICED}
 )
 select u.id,
-  to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as created_at,
+  ${instantText('u.created_at', 'MS')} as created_at,
   u.kilo_user_id, u.organization_id, u.provider, u.model, u.input_tokens, u.output_tokens,
   (select count(*) from unpriced) as total
 from (select id from unpriced order by created_at desc limit $1::integer) as newest

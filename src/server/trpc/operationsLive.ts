@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { toSafeInteger } from '../../money.js';
+import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { readRows } from '../queries/rows.js';
 import {
   MAX_UNPRICED,
@@ -54,8 +54,8 @@ export const readUnpriced = procedureFor('admin')
         organizationId: row.organization_id,
         provider: row.provider,
         model: row.model,
-        inputTokens: toSafeInteger(row.input_tokens),
-        outputTokens: toSafeInteger(row.output_tokens),
+        inputTokens: toJsonInteger(row.input_tokens),
+        outputTokens: toJsonInteger(row.output_tokens),
       })),
     };
   });

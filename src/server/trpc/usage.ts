@@ -61,10 +61,10 @@ export function toRecentRequest(row: RecentRow) {
   return {
     ...row,
     cost: toJsonInteger(row.cost),
-    input_tokens: toSafeInteger(row.input_tokens),
-    output_tokens: toSafeInteger(row.output_tokens),
-    cache_write_tokens: toSafeInteger(row.cache_write_tokens),
-    cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
+    input_tokens: toJsonInteger(row.input_tokens),
+    output_tokens: toJsonInteger(row.output_tokens),
+    cache_write_tokens: toJsonInteger(row.cache_write_tokens),
+    cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
   };
 }
 
@@ -90,9 +90,9 @@ export const readByModel = procedureFor('usage:read')
       model: row.model,
       cost: toJsonInteger(row.cost),
       requests: toSafeInteger(row.requests),
-      input_tokens: toSafeInteger(row.input_tokens),
-      output_tokens: toSafeInteger(row.output_tokens),
-      cache_write_tokens: toSafeInteger(row.cache_write_tokens),
-      cache_hit_tokens: toSafeInteger(row.cache_hit_tokens),
+      input_tokens: toJsonInteger(row.input_tokens),
+      output_tokens: toJsonInteger(row.output_tokens),
+      cache_write_tokens: toJsonInteger(row.cache_write_tokens),
+      cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
     }));
   });

@@ -1,0 +1,77 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { Twins } from '../../src/record/twins.js';
+
+const held = () => Promise.reject(Object.assign(new Error('lock timeout'), { code: '55P03' }));
+
+/** An id that is held until it is let go. */
+function holdable() {
+  const state = { isHeld: true, tries: 0, atOnce: 0, mostAtOnce: 0 };
+  const attempt = async (): Promise<string> => {
+    state.tries++;
+    state.atOnce++;
+    state.mostAtOnce = Math.max(state.mostAtOnce, state.atOnce);
+    await turn();
+    state.atOnce--;
+    return state.isHeld ? await held() : 'written';
+  };
+  return { state, attempt };
+}
+
+const untilTries = async (state: { tries: number }, tries: number) => {
+  while (state.tries < tries) await turn();
+};
+
+describe('redeliveries of one id that is held', () => {
+  it('leave the tries to one of them, however many they are', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    const { state, attempt } = holdable();
+    const waiting = Array.from({ length: 100 }, () => twins.wait('a', attempt));
+    await untilTries(state, 3);
+    expect(state.tries).toBe(3);
+    expect(state.mostAtOnce).toBe(1);
+    state.isHeld = false;
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set(['written']));
+    expect(twins.isExpected('a')).toBe(false);
+  });
+
+  it('go on when the one that tried has waited long enough', async () => {
+    const twins = new Twins({ waitMs: 50, onHeld: () => {} });
+    const { state, attempt } = holdable();
+    const first = twins.wait('a', attempt);
+    const outcomes = Promise.allSettled([first, twins.wait('a', attempt)]);
+    expect(await outcomes).toMatchObject([
+      { status: 'rejected', reason: { code: 'unavailable' } },
+      { status: 'rejected', reason: { code: 'unavailable' } },
+    ]);
+    state.isHeld = false;
+    expect(await twins.wait('a', attempt)).toBe('written');
+  });
+
+  it('do not wait for one of another id', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    const { state, attempt } = holdable();
+    const waiting = twins.wait('a', attempt);
+    expect(await twins.wait('b', async () => 'written')).toBe('written');
+    state.isHeld = false;
+    await waiting;
+  });
+
+  it('that fails otherwise fail alone', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    const broken = twins.wait('a', () => Promise.reject(new Error('broken')));
+    const other = twins.wait('a', async () => 'written');
+    await expect(broken).rejects.toThrow('broken');
+    expect(await other).toBe('written');
+  });
+});
+
+describe('ids of a statement that met a lock', () => {
+  it('stay out of other statements until it is known which of them is held', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    twins.suspect(['a', 'b']);
+    expect(['a', 'b', 'c'].map((id) => twins.isExpected(id))).toEqual([true, true, false]);
+    await twins.wait('a', async () => 'written');
+    expect(['a', 'b'].map((id) => twins.isExpected(id))).toEqual([false, true]);
+  });
+});
