@@ -45,7 +45,7 @@ const DAY = /^\d{4}-\d{2}-\d{2}$/;
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
-  const database = openRollupDatabase(options.url, 3);
+  const database = openRollupDatabase(options.url, 3, options);
   try {
     await requireWritable(database.query);
     return await new Archive(database, options).run();
