@@ -34,6 +34,10 @@ class StreamUsageReader implements UsageReader {
     return this.#format.sawFirstToken;
   }
 
+  get messageId(): string | null {
+    return this.#format.draft.messageId;
+  }
+
   push(bytes: Uint8Array): void {
     if (this.#reading !== null) return;
     let from = 0;
@@ -86,6 +90,10 @@ class BodyUsageReader implements UsageReader {
 
   constructor(format: FormatReader) {
     this.#format = format;
+  }
+
+  get messageId(): string | null {
+    return this.#format.draft.messageId;
   }
 
   push(bytes: Uint8Array): void {
