@@ -285,6 +285,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     metrics,
     log,
     databaseUrl: options.databaseUrl,
+    viaPooler: !named,
     pool,
     readPool,
     get backlog() {

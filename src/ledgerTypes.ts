@@ -93,6 +93,8 @@ export interface Ledger extends PublicLedger {
   /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
   readonly metrics: Metrics;
   readonly databaseUrl: string;
+  /** It is that of a pooler in transaction mode. */
+  readonly viaPooler: boolean;
   readonly pool: Pool;
   /** Reads: the replica's pool, else the primary's. */
   readonly readPool: Pool;

@@ -57,11 +57,12 @@ async function archive(
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     let bar: ReturnType<typeof startProgress> | null = null;
     try {
       const report = await archiveUsage({
         url,
+        viaPooler,
         until: options.until,
         directory: options.out,
         withPersonalData: options.withPersonalData === true,
@@ -118,8 +119,13 @@ async function plan(
   context: CommandContext,
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
-    const made = await planArchive({ url, until: options.until, directory: options.out });
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
+    const made = await planArchive({
+      url,
+      viaPooler,
+      until: options.until,
+      directory: options.out,
+    });
     context.output.answer(toPlanDocument(made, options), describePlan(made));
     return made.blockers.length === 0 ? 0 : 1;
   });

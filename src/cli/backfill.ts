@@ -43,13 +43,14 @@ async function backfill(
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const reports: (BackfillReport & { rollup: string })[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       const show = showProgress(context, rollup.name, options.progress);
       try {
         const report = await runBackfill({
           url,
+          viaPooler,
           rollup,
           workers: options.workers,
           ...rangeOf(options),
@@ -159,11 +160,12 @@ async function plan(
   context: CommandContext,
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const plans = [];
     for (const rollup of CHECKED_ROLLUPS) {
       const { from, until, periods, toCheck, rowsExpected } = await planBackfill({
         url,
+        viaPooler,
         rollup,
         ...rangeOf(options),
       });
@@ -192,8 +194,8 @@ async function plan(
 }
 
 async function setPaused(context: CommandContext, isPaused: boolean): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
-    const database = openRollupDatabase(url, 1);
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
+    const database = openRollupDatabase(url, 1, { viaPooler });
     try {
       for (const rollup of CHECKED_ROLLUPS) await setBackfillPaused(database, rollup, isPaused);
     } finally {

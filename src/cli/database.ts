@@ -13,7 +13,10 @@ import { toCommandError } from './output.js';
 
 /** The database of a command, migrated. */
 export interface CommandDatabase {
+  /** With `viaPooler`: for what opens connections of its own. */
   url: string;
+  /** The URL is that of a pooler in transaction mode. */
+  viaPooler: boolean;
   /** The data directory of an embedded server; null with DATABASE_URL. */
   embeddedDir: string | null;
   /** A few connections, opened at first use. */
@@ -131,11 +134,13 @@ function openDatabase(
   environment: Environment,
   server: { url: string; embeddedDir: string | null },
 ): CommandDatabase {
+  const viaPooler = environment.databaseUrl !== null && environment.pooler !== null;
   let pool: pg.Pool | null = null;
   let ledger: Promise<Ledger> | null = null;
   const clients: pg.Client[] = [];
   return {
     url: server.url,
+    viaPooler,
     embeddedDir: server.embeddedDir,
     pool() {
       pool ??= createPool({
@@ -144,7 +149,7 @@ function openDatabase(
         applicationName: 'microdollar command',
         lockTimeoutMs: 10_000,
         statementTimeoutMs: 60_000,
-        viaPooler: environment.pooler !== null,
+        viaPooler,
       });
       return pool;
     },
@@ -153,7 +158,7 @@ function openDatabase(
         databaseUrl: server.url,
         ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
         backgroundFold: false,
-        preparedStatements: environment.pooler === null,
+        preparedStatements: !viaPooler,
         ...options,
       });
       return ledger;

@@ -75,7 +75,8 @@ async function fill(context: CommandContext, options: DemoOptions): Promise<Fill
       progress.stop();
     }
     const { from, until } = report;
-    const proof = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from, until });
+    const { url, viaPooler } = database;
+    const proof = await verifyRollup({ url, viaPooler, rollup: DAILY_ROLLUP, from, until });
     const userIds = demoUsers(Math.min(SHOWN_USERS, options.users)).map(({ id }) => id);
     const keys = await obtainDemoKeys(database.pool(), environment.dataDir, userIds);
     const adminKey = await obtainAdminKey(environment);

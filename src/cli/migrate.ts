@@ -7,6 +7,7 @@ import {
   planMigration,
   type StepProgress,
 } from '../db/migrate.js';
+import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, isContended, openServer } from './database.js';
 import { alignTable, type Output } from './output.js';
@@ -44,8 +45,16 @@ async function withOwner(
   { environment }: CommandContext,
   work: (url: string) => Promise<CommandStatus>,
 ): Promise<CommandStatus> {
-  const server = await openServer(environment);
   const isOwn = environment.databaseUrl !== null;
+  if (isOwn && environment.pooler !== null && environment.migrationUrl === null) {
+    throw new LedgerError(
+      'invalid_request',
+      'migrate holds a lock of its session, which a pooler in transaction mode hands to others; set ' +
+        'MICRODOLLAR_MIGRATION_URL to the database itself',
+      { details: { field: 'MICRODOLLAR_MIGRATION_URL' } },
+    );
+  }
+  const server = await openServer(environment);
   const url = isOwn ? (environment.migrationUrl ?? server.url) : server.url;
   try {
     return await work(url);

@@ -22,8 +22,8 @@ export const registerReadMode: Register = (program, run) => {
     .option('--compare <n>', 'with shadow: compare this many users with recent usage now', count)
     .action((mode: ReadMode | undefined, options: { compare?: number }) =>
       run((context) =>
-        withMigratedDatabase(context, async ({ url }) => {
-          const database = openRollupDatabase(url, 1);
+        withMigratedDatabase(context, async ({ url, viaPooler }) => {
+          const database = openRollupDatabase(url, 1, { viaPooler });
           try {
             let status = mode
               ? await setReadMode(database, mode)

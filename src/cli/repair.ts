@@ -34,12 +34,13 @@ async function repair(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const reports: RepairReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       reports.push(
         await repairRollup({
           url,
+          viaPooler,
           rollup,
           workers: options.workers,
           ...rangeOf(options),

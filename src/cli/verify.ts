@@ -2,7 +2,7 @@ import { toJsonInteger } from '../money.js';
 import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withMigratedDatabase } from './database.js';
+import { type CommandDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { startProgress } from './progress.js';
 import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
@@ -36,10 +36,10 @@ export async function verify(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async (database) => {
     const reports: VerifyReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
-      reports.push(await verifyOne(context, url, rollup, options));
+      reports.push(await verifyOne(context, database, rollup, options));
     }
     const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
     const failures = reports.flatMap((report) => report.failures);
@@ -57,7 +57,7 @@ export async function verify(
 
 async function verifyOne(
   context: CommandContext,
-  url: string,
+  { url, viaPooler }: CommandDatabase,
   rollup: (typeof CHECKED_ROLLUPS)[number],
   options: VerifyCommandOptions,
 ): Promise<VerifyReport> {
@@ -65,6 +65,7 @@ async function verifyOne(
   try {
     return await verifyRollup({
       url,
+      viaPooler,
       rollup,
       workers: options.workers,
       ...rangeOf(options),
@@ -149,9 +150,10 @@ export async function checkBalances(
   context: CommandContext,
   options: VerifyCommandOptions & { repair?: boolean },
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url }) => {
+  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const report = await verifyBalances({
       url,
+      viaPooler,
       repair: options.repair ?? false,
       resume: options.continue ?? false,
       id: options.user,

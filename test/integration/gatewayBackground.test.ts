@@ -195,6 +195,57 @@ describe('a response in the background', () => {
     expect(await gateway.usage(id)).toMatchObject({ output_tokens: 5_000, estimated: null });
   });
 
+  it('streamed: known to others from the event that names it, and recorded once', async () => {
+    const event = (type: string, response: object) =>
+      `event: ${type}\ndata: ${JSON.stringify({ type, response })}\n\n`;
+    const opened = new Promise<ServerResponse>((resolve) => {
+      gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
+        responses.set('resp_s', { ...QUEUED, id: 'resp_s', model: 'gpt-5', status: 'in_progress' });
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.write(event('response.created', responses.get('resp_s') ?? {}));
+        resolve(response);
+      });
+    });
+    const answer = fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body: '{"model":"gpt-5","background":true,"stream":true,"input":"x"}',
+    });
+    const provider = await opened;
+    while ((await openResponses()).length === 0) await new Promise((done) => setTimeout(done, 10));
+    expect(await intents()).toEqual([]);
+    const [{ is_left: isLeft } = {}] = await gateway.rows(
+      "select look_at > now() + interval '1 minute' as is_left from gateway_responses",
+    );
+    expect(isLeft).toBe(true);
+    // As if this process had died, and another found the response when its lease was over.
+    end('resp_s');
+    await gateway.rows('update gateway_responses set look_at = now()');
+    const { headers } = await answer;
+    const id = headers.get('x-microdollar-usage-id') ?? '';
+    expect(await gateway.usage(id)).toMatchObject({ output_tokens: 5_000, estimated: null });
+    provider.end(event('response.completed', responses.get('resp_s') ?? {}));
+    expect(await (await answer).text()).toContain('response.completed');
+    expect(await recorded()).toEqual([{ id }]);
+    expect(await openResponses()).toEqual([]);
+  });
+
+  it('has an intent of its own kind before the provider is called', async () => {
+    const seen = new Promise<unknown[]>((resolve) => {
+      gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
+        gateway.rows('select api_kind from gateway_intents').then((rows) => {
+          sendJson(response, { ...QUEUED, id: 'resp_1', model: 'gpt-5', status: 'queued' });
+          resolve(rows);
+        });
+      });
+    });
+    await begin();
+    expect(await seen).toEqual([{ api_kind: 'openai_background' }]);
+    expect(await gateway.rows('select api_kind from gateway_responses')).toEqual([
+      { api_kind: 'openai_responses' },
+    ]);
+  });
+
   it('streamed to its end is metered as any other', async () => {
     gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
       const done = { ...QUEUED, id: 'resp_e', model: 'gpt-5', status: 'completed', usage: USAGE };

@@ -128,19 +128,29 @@ describe('dead owners', () => {
 });
 
 describe('the estimate of an intent', () => {
+  const intent = {
+    id: '019a0000-0000-7000-8000-000000000001',
+    kilo_user_id: 'u',
+    organization_id: null,
+    api_key_id: 'k',
+    api_kind: 'openai_chat',
+    requested_model: 'm',
+    created_at: '2026-01-01T00:00:00.000Z',
+    input_tokens_estimate: 12,
+    max_tokens: null,
+    streamed: false,
+  };
+
+  it('says that a response in the background may go on without anybody knowing its name', () => {
+    expect(estimateOf({ ...intent, api_kind: 'openai_background' }, null).metadata).toMatchObject({
+      estimated: 'intent_without_usage',
+      api_kind: 'openai_responses',
+      usage_details: { doubts: ['lost_response'] },
+    });
+    expect(estimateOf(intent, null).metadata).not.toHaveProperty('usage_details');
+  });
+
   it('bears its id and time, is flagged, and is the same every time', () => {
-    const intent = {
-      id: '019a0000-0000-7000-8000-000000000001',
-      kilo_user_id: 'u',
-      organization_id: null,
-      api_key_id: 'k',
-      api_kind: 'openai_chat',
-      requested_model: 'm',
-      created_at: '2026-01-01T00:00:00.000Z',
-      input_tokens_estimate: 12,
-      max_tokens: null,
-      streamed: false,
-    };
     const event = estimateOf(intent, { cost: 5, output_tokens: 3, price_source: 'list' });
     expect(event).toEqual(estimateOf(intent, { cost: 5, output_tokens: 3, price_source: 'list' }));
     expect(event).toMatchObject({

@@ -3,7 +3,7 @@ import { LedgerError } from '../../errors.js';
 import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
-import { assumedOutputTokens } from '../prices/index.js';
+import { API_KINDS, assumedOutputTokens, BACKGROUND_INTENT } from '../prices/index.js';
 import { isPermanent } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { findIntentsStatement, type IntentRow } from './intents.sql.js';
@@ -34,6 +34,8 @@ export interface SettleOwnerContext {
 }
 
 const PAGE = 200;
+/** In `usage_details.doubts` of an estimate. */
+const LOST_RESPONSE = 'lost_response';
 
 /**
  * The usage row of an intent whose usage was lost with its process. Bears the intent's id, so that
@@ -51,7 +53,9 @@ export function estimateOf(intent: Intent, price: IntentPrice | null): DatedUsag
     created_at: intent.created_at,
     metadata: {
       estimated: INTENT_WITHOUT_USAGE,
-      api_kind: intent.api_kind,
+      ...(isLostResponse(intent)
+        ? { api_kind: API_KINDS['openai-responses'], usage_details: { doubts: [LOST_RESPONSE] } }
+        : { api_kind: intent.api_kind }),
       max_tokens: intent.max_tokens,
       streamed: intent.streamed,
       ...(price === null
@@ -59,6 +63,11 @@ export function estimateOf(intent: Intent, price: IntentPrice | null): DatedUsag
         : { price_source: price.price_source ?? null, price_version: price.price_version ?? null }),
     },
   };
+}
+
+/** The provider may be making it still, under a name that nobody was told. */
+function isLostResponse(intent: Intent): boolean {
+  return intent.api_kind === BACKGROUND_INTENT;
 }
 
 /**
@@ -89,24 +98,25 @@ async function settlePage(
     .map(toIntent)
     .map((intent) => {
       const known = price(intent);
-      return { event: estimateOf(intent, known), priced: String(known !== null) };
+      return { event: estimateOf(intent, known), priced: String(known !== null), intent };
     });
   if (events.length === 0) return 0;
   const results = await ledger.recordUsageBatch(events.map(({ event }) => event));
   let estimated = 0;
   for (const [index, result] of results.entries()) {
-    const { event, priced } = events[index] as (typeof events)[number];
-    if (result.status === 'recorded') {
+    const { event, priced, intent } = events[index] as (typeof events)[number];
+    const count = () => {
       estimated++;
       metrics.estimated.inc({ priced });
-    }
+      if (isLostResponse(intent)) metrics.lostResponses.inc();
+    };
+    if (result.status === 'recorded') count();
     if (result.status !== 'rejected') continue;
     const error = isRefusedForItsTime(result.error)
       ? await recordRedated(ledger, event)
       : result.error;
     if (error === null) {
-      estimated++;
-      metrics.estimated.inc({ priced });
+      count();
       continue;
     }
     // Recorded meanwhile, by itself or by another who settles: nothing is left to do.

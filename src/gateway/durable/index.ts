@@ -126,7 +126,9 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   const deadOwners = new DeadOwners(options.leaseMs ?? 10 * 60_000);
   const deadLetters = new DeadLetterFile<DatedUsage>(slot.directory, fileSystem);
   const store = new IntentStore(query);
-  const responses = new ResponseStore(query, gate, (response) => requests.follow(response));
+  const responses = new ResponseStore(query, gate, (response, lookInSeconds) =>
+    requests.follow(response, lookInSeconds),
+  );
   const accounts = new Accounts({ ...options, gate });
   const context = {
     owner,

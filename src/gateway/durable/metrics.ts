@@ -120,6 +120,11 @@ export function createDurableMetrics(
       labelNames: ['priced'] as const,
       registers,
     }),
+    lostResponses: new Counter({
+      name: 'microdollar_gateway_lost_responses_total',
+      help: 'Responses in the background that a crash left without a name, settled as an estimate',
+      registers,
+    }),
     corrected: new Counter({
       name: 'microdollar_gateway_corrected_estimates_total',
       help: 'Estimates corrected by usage that came after all',

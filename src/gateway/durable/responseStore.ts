@@ -32,8 +32,8 @@ export class ResponseStore implements ResponseFollowing {
   }
 
   /** Committed when it resolves. Again is fine. */
-  async insert(response: FollowedResponse): Promise<void> {
-    await this.#query(followResponseStatement(response));
+  async insert(response: FollowedResponse, lookInSeconds = 1): Promise<void> {
+    await this.#query(followResponseStatement(response, lookInSeconds));
   }
 
   async claimDue(): Promise<OpenResponse[]> {

@@ -5,12 +5,10 @@ import type { FollowedResponse } from './types.js';
  * Begins to follow a response, and forgets its intent in the same statement: whichever of the two
  * is there, its usage is not lost.
  */
-export function followResponseStatement({
-  intent,
-  response_id,
-  upstream,
-  details,
-}: FollowedResponse): Statement {
+export function followResponseStatement(
+  { intent, response_id, upstream, details }: FollowedResponse,
+  lookInSeconds: number,
+): Statement {
   return {
     name: 'gateway_follow_response',
     text: `/* gateway.followResponse */
@@ -24,7 +22,7 @@ insert into gateway_responses (
 values (
   $1::uuid, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text,
   $8::text, $9::bigint, $10::bigint, $11::boolean, $12::timestamptz, $13::jsonb,
-  now() + interval '1 second')
+  now() + make_interval(secs => $14::double precision))
 on conflict (usage_id) do nothing`,
     values: [
       intent.id,
@@ -40,6 +38,7 @@ on conflict (usage_id) do nothing`,
       intent.streamed,
       intent.created_at,
       JSON.stringify(details),
+      lookInSeconds,
     ],
   };
 }

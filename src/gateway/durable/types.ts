@@ -88,9 +88,10 @@ export interface OpenResponse extends FollowedResponse {
 export interface ResponseFollowing {
   /**
    * Durable (in the database, or in the journal) before this resolves, in place of the intent.
+   * @param lookInSeconds when it is due first; default 1
    * @throws LedgerError `unavailable`
    */
-  follow(response: FollowedResponse): Promise<void>;
+  follow(response: FollowedResponse, lookInSeconds?: number): Promise<void>;
   /** Those that are due, for this process alone for a while. @throws LedgerError `unavailable` */
   claimDue(): Promise<OpenResponse[]>;
   postpone(usageId: string, seconds: number): Promise<void>;

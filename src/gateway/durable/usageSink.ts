@@ -72,8 +72,9 @@ export class RequestSink {
   }
 
   /** The intent becomes a response that is followed. @throws LedgerError `unavailable` */
-  follow(response: FollowedResponse): Promise<void> {
-    return this.#track(() => this.#follow({ ...response, intent: cleanIntent(response.intent) }));
+  follow(response: FollowedResponse, lookInSeconds = 1): Promise<void> {
+    const clean = { ...response, intent: cleanIntent(response.intent) };
+    return this.#track(() => this.#follow(clean, lookInSeconds));
   }
 
   abandon(id: string): Promise<void> {
@@ -170,11 +171,11 @@ export class RequestSink {
     return true;
   }
 
-  async #follow(response: FollowedResponse): Promise<void> {
+  async #follow(response: FollowedResponse, lookInSeconds: number): Promise<void> {
     const { gate, responses, owner } = this.#context;
     const { id } = response.intent;
     try {
-      await gate.run(() => responses.insert(response));
+      await gate.run(() => responses.insert(response, lookInSeconds));
     } catch {
       await this.#journal({ type: 'follow', owner, response }).catch((error) => {
         throw toLedgerError(error);

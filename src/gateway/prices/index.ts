@@ -1,4 +1,4 @@
-export { toWireFormat } from '../processUsage/apiKinds.js';
+export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from '../processUsage/apiKinds.js';
 export { fromBasis, type PriceBasis } from './priceBasis.js';
 export { type PriceFields, priceFields, toPriceFields } from './priceFields.js';
 export {

@@ -48,6 +48,8 @@ export function otherNamesOf(model: string): ModelName[] {
 function strip(model: string): string {
   let name = model.trim();
   for (const path of PATHS) name = name.replace(path, '');
+  // A router's name for a router's name: `openai/openai/gpt-4o`.
+  name = name.replace(/^([^/]+)\/(?=\1\/)/, '').replace(/^databricks-/, '');
   for (const suffix of SUFFIXES) name = name.replace(suffix, '');
   return name;
 }

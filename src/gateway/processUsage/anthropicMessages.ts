@@ -38,7 +38,8 @@ export class AnthropicMessagesReader implements FormatReader {
         const usage = asObject(payload.usage);
         if (usage === null) break;
         const isFinal =
-          draft.finishReason !== null && countIn([usage], COUNT_NAMES.completion) !== null;
+          draft.finishReason !== null &&
+          countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
         this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
         break;
       }
@@ -106,23 +107,22 @@ export class AnthropicMessagesReader implements FormatReader {
 
   #addBlock(block: JsonObject): void {
     const { text, thinking, input, name } = block;
-    let call = byteLength(name);
     const isCall = asObject(input) !== null && Object.keys(input as object).length > 0;
-    if (isCall) call += byteLength(JSON.stringify(input));
-    addOutput(this.draft, { text: byteLength(text), reasoning: byteLength(thinking), call });
+    const call = byteLength(name) + (isCall ? byteLength(JSON.stringify(input)) : 0);
+    addOutput(this.draft, { text: byteLength(text) + call, reasoning: byteLength(thinking) });
   }
 
   #addDelta({ text, thinking, partial_json }: JsonObject): void {
     addOutput(this.draft, {
-      text: byteLength(text),
+      text: byteLength(text) + byteLength(partial_json),
       reasoning: byteLength(thinking),
-      call: byteLength(partial_json),
     });
   }
 }
 
 /** Anthropic counts the cache's tokens apart from the input's. */
-function readTokens(usage: JsonObject): TokenCounts {
+function readTokens(reported: JsonObject): TokenCounts {
+  const usage = mergeUsage({}, reported);
   const cacheHitTokens = readCacheHits(usage);
   const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
   const fresh = countIn([usage], COUNT_NAMES.prompt) ?? 0;

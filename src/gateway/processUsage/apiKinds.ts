@@ -7,8 +7,15 @@ export const API_KINDS = {
   'anthropic-messages': 'anthropic_messages',
 } as const satisfies Record<WireFormat, string>;
 
+/**
+ * Of an intent whose answer comes at once while the provider goes on: what a crash leaves of it is
+ * told apart. Its row has the kind of any other response.
+ */
+export const BACKGROUND_INTENT = 'openai_background';
+
 /** Endpoints beside them (src/gateway/proxy/endpoints.ts), by the format whose prices they have. */
 const MORE_KINDS: Readonly<Record<string, WireFormat>> = {
+  [BACKGROUND_INTENT]: 'openai-responses',
   openai_compact: 'openai-responses',
   openai_completions: 'openai-chat',
   openai_embeddings: 'openai-chat',

@@ -7,7 +7,7 @@ type Changeable = { -readonly [Field in keyof UsageReading]: UsageReading[Field]
 export type Draft = Omit<Changeable, 'charges' | 'doubts'> & {
   /** All usage that was reported, in the sender's own terms (mergeUsage.ts). */
   reported: JsonObject;
-  /** Of `outputBytes`, text and reasoning: what is no call of a tool. */
+  /** Of `outputBytes`, those that the usage must tell of: not the calls of a response. */
   textBytes: number;
   charges: Record<string, number>;
   doubts: Set<string>;
@@ -123,8 +123,8 @@ type Zeros = Partial<
 >;
 
 /**
- * A prompt, or an answer, of no tokens where there was text was not counted. Calls of tools do not
- * tell: OpenAI passes on a program's calls and counts nothing.
+ * A prompt, or an answer, of no tokens where there was text was not counted. Calls of tools in a
+ * response do not tell: OpenAI passes on a program's calls and counts nothing.
  */
 function withoutZeros(draft: Draft): Zeros {
   const { inputTokens, outputTokens, totalTokens, costUsd, textBytes } = draft;

@@ -1,4 +1,4 @@
-export { API_KINDS, toWireFormat } from './apiKinds.js';
+export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from './apiKinds.js';
 export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
 export { PayloadReader } from './payloadReader.js';
 export { prepareRequest } from './prepareRequest.js';

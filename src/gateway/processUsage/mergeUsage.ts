@@ -12,27 +12,36 @@ const SPLITS: ReadonlySet<string> = new Set(['cache_creation', 'cache_creation_t
 
 /**
  * Usage as it stands after a later report of it. Counts are cumulative, so none ever falls: a later
- * zero, a smaller number or a null hides nothing that was counted before.
+ * zero, a smaller number or a null hides nothing that was counted before. Names come out in snake
+ * case, so that one table of them serves those who write `promptTokens`.
  */
 export function mergeUsage(before: JsonObject, later: JsonObject, depth = 0): JsonObject {
   const merged: Record<string, unknown> = { ...before };
   let free = MAX_MEMBERS - Object.keys(before).length;
-  for (const [name, value] of Object.entries(later)) {
+  for (const [key, value] of Object.entries(later)) {
     // Assigned, it would set the prototype.
-    if (name === '__proto__') continue;
+    if (key === '__proto__') continue;
+    const name = toSnakeCase(key);
     const isNew = !Object.hasOwn(merged, name);
     if (isNew && free-- <= 0) continue;
-    merged[name] = isNew ? value : mergeValue(name, merged[name], value, depth);
+    merged[name] = mergeValue(name, isNew ? undefined : merged[name], value, depth);
   }
   return merged;
 }
 
+function toSnakeCase(name: string): string {
+  if (!/[A-Z]/.test(name)) return name;
+  return name.replace(/([a-z0-9])(?=[A-Z])/g, '$1_').toLowerCase();
+}
+
 function mergeValue(name: string, before: unknown, later: unknown, depth: number): unknown {
-  if (before === undefined || before === null) return later;
-  if (later === undefined || later === null) return before;
   const [old, next] = [asObject(before), asObject(later)];
+  if (before === undefined || before === null) {
+    return next !== null && depth < MAX_DEPTH ? mergeUsage({}, next, depth + 1) : later;
+  }
+  if (later === undefined || later === null) return before;
   if (old !== null && next !== null) {
-    if (SPLITS.has(name)) return sumOf(next) >= sumOf(old) ? next : old;
+    if (SPLITS.has(name)) return sumOf(next) >= sumOf(old) ? mergeUsage({}, next, depth + 1) : old;
     return depth < MAX_DEPTH ? mergeUsage(old, next, depth + 1) : next;
   }
   if (Array.isArray(before) && Array.isArray(later)) {

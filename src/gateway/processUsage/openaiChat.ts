@@ -11,7 +11,7 @@ import {
 import { mergeUsage } from './mergeUsage.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
 import { nameCharge } from './serverTools.js';
-import { COUNT_NAMES } from './usageNames.js';
+import { COUNT_NAMES, findUsage } from './usageNames.js';
 
 /** More answers than any request may ask for. */
 const MAX_CHOICES = 256;
@@ -72,11 +72,7 @@ export class OpenAiChatReader implements FormatReader {
     if (SEARCHING_MODEL.test(draft.model ?? '') && choices.length > 0) {
       raiseCharge(draft, 'web_searches', 1);
     }
-    const usage =
-      asObject(payload.usage) ??
-      // Groq.
-      asObject(asObject(payload.x_groq)?.usage) ??
-      this.#readUsageByChoice(choices);
+    const usage = findUsage(payload) ?? this.#readUsageByChoice(choices);
     if (usage === null) {
       readCost(draft, null, text, payload);
       return false;
@@ -144,9 +140,9 @@ export class OpenAiChatReader implements FormatReader {
     const calls = objectsIn(message.tool_calls).map((call) => asObject(call.function) ?? {});
     const legacyCall = asObject(message.function_call);
     if (legacyCall !== null) calls.push(legacyCall);
-    let call = 0;
-    for (const each of calls) call += byteLength(each.name) + byteLength(each.arguments);
-    this.#addOutput({ text, reasoning, call });
+    // Made by the model as any text is: usage of zeros beside a call is no usage either.
+    for (const each of calls) text += byteLength(each.name) + byteLength(each.arguments);
+    this.#addOutput({ text, reasoning });
     if (asObject(message.audio) !== null) this.sawFirstToken = true;
   }
 

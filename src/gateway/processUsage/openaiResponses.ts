@@ -2,6 +2,7 @@ import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } fro
 import { HostedTools } from './hostedTools.js';
 import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
+import { findUsage } from './usageNames.js';
 
 /** The last event of a stream bears one of these. */
 export const RESPONSES_TERMINAL_TYPES: ReadonlySet<string> = new Set([
@@ -25,7 +26,10 @@ export class OpenAiResponsesReader implements FormatReader {
     const { draft } = this;
     const type = asText(payload.type) ?? '';
     const response = asObject(payload.response);
-    if (response !== null) this.#readResponse(response, text);
+    // Some send the usage beside the response.
+    if (response !== null) {
+      this.#readResponse({ ...response, usage: response.usage ?? payload.usage }, text);
+    }
     const item = asObject(payload.item);
     if (item !== null) this.#tools.addItem(item);
     if (payload.error) draft.error = errorName(payload.error);
@@ -62,7 +66,7 @@ export class OpenAiResponsesReader implements FormatReader {
     }
     draft.error = response.error ? errorName(response.error) : draft.error;
     this.#tools.readResponse(response);
-    const usage = asObject(response.usage);
+    const usage = findUsage(response);
     if (usage === null) readCost(draft, null, text, response);
     else if (readOpenAiUsage(draft, usage, text, response)) draft.usage = 'final';
   }

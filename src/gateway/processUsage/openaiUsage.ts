@@ -10,6 +10,7 @@ import {
   cacheSplits,
   completionDetails,
   countIn,
+  countLikeCache,
   promptDetails,
 } from './usageNames.js';
 
@@ -25,11 +26,9 @@ export function readOpenAiUsage(
   payload: JsonObject = {},
 ): boolean {
   const isCost = readCost(draft, usage, text, payload);
-  const isCount =
-    [...COUNT_NAMES.prompt, ...COUNT_NAMES.completion, ...COUNT_NAMES.total].some(
-      (name) => asCount(usage[name]) !== null,
-    ) || isCost;
-  if (!isCount) return false;
+  const { prompt, completion, total } = COUNT_NAMES;
+  const isCount = countIn([mergeUsage({}, usage)], [...prompt, ...completion, ...total]) !== null;
+  if (!isCount && !isCost) return false;
   draft.reported = mergeUsage(draft.reported, usage);
   interpret(draft, draft.reported);
   return true;
@@ -69,7 +68,8 @@ function interpret(draft: Draft, usage: JsonObject): void {
 
 /** Tokens read from a cache, by every name for them. */
 export function readCacheHits(usage: JsonObject): number {
-  return countIn([usage, ...promptDetails(usage)], COUNT_NAMES.cacheRead) ?? 0;
+  const places = [usage, ...promptDetails(usage)];
+  return countIn(places, COUNT_NAMES.cacheRead) ?? countLikeCache(places, 'read') ?? 0;
 }
 
 /** Tokens written to a cache: all of them, and those kept for an hour. */
@@ -77,7 +77,8 @@ export function readCacheWrites(usage: JsonObject): [all: number, forAnHour: num
   const places = [usage, ...promptDetails(usage), ...cacheSplits(usage)];
   const hour = countIn(places, COUNT_NAMES.cacheWrite1h) ?? 0;
   const split = (countIn(places, COUNT_NAMES.cacheWrite5m) ?? 0) + hour;
-  return [Math.max(countIn(places, COUNT_NAMES.cacheWrite) ?? 0, split), hour];
+  const all = countIn(places, COUNT_NAMES.cacheWrite) ?? countLikeCache(places, 'write') ?? 0;
+  return [Math.max(all, split), hour];
 }
 
 /** Parts of input and output that are no text. */
@@ -90,7 +91,8 @@ function readModalities(draft: Draft, usage: JsonObject): void {
 }
 
 /** Tokens of a model that a tool used, where its usage is apart from the answer's. */
-export function readToolTokens(usage: JsonObject): TokenCounts {
+export function readToolTokens(reported: JsonObject): TokenCounts {
+  const usage = mergeUsage({}, reported);
   const [input, output] = [promptDetails(usage), completionDetails(usage)];
   const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
   const inputTokens = countIn([usage], COUNT_NAMES.prompt) ?? 0;

@@ -1,6 +1,6 @@
 import { BoundedBytes } from './boundedBytes.js';
 import { type FormatReader, toReading } from './draft.js';
-import { parseObject } from './json.js';
+import { type JsonObject, parseObject } from './json.js';
 import { createFormatReader } from './payloadReader.js';
 import { salvage } from './salvage.js';
 import { EventScanner, parseEvent } from './sse.js';
@@ -32,6 +32,10 @@ class StreamUsageReader implements UsageReader {
 
   get sawFirstToken(): boolean {
     return this.#format.sawFirstToken;
+  }
+
+  get messageId(): string | null {
+    return this.#format.draft.messageId;
   }
 
   push(bytes: Uint8Array): void {
@@ -70,9 +74,9 @@ class StreamUsageReader implements UsageReader {
     if (event === null || event.data === '') return;
     this.#sawEvent = true;
     const payload = isCut ? salvage(event.data) : parseObject(event.data);
-    if (payload !== null) this.#format.event(payload, event.data);
-    else if (!this.#format.plain?.(event.data) && !mayBeTorn) {
-      this.#format.draft.malformedChunks++;
+    if (payload !== null) this.#format.event(asError(event.name, payload), event.data);
+    else if (!this.#format.plain?.(event.data) && !readLines(this.#format, event.data)) {
+      if (!mayBeTorn) this.#format.draft.malformedChunks++;
     }
   }
 }
@@ -86,6 +90,10 @@ class BodyUsageReader implements UsageReader {
 
   constructor(format: FormatReader) {
     this.#format = format;
+  }
+
+  get messageId(): string | null {
+    return this.#format.draft.messageId;
   }
 
   push(bytes: Uint8Array): void {
@@ -116,11 +124,33 @@ function readBody(format: FormatReader, bytes: Uint8Array, isCut: boolean): void
   if (text.trim() === '') return;
   const payload = isCut ? salvage(text) : parseObject(text);
   if (payload === null) {
-    format.draft.malformedChunks++;
+    if (!readLines(format, text)) format.draft.malformedChunks++;
     return;
   }
   format.body(payload, text);
   if (isCut) format.draft.complete = text.trimEnd().endsWith('}');
+}
+
+/**
+ * Several payloads, one a line: events without the blank line between them, or lines of JSON. True
+ * when there was one.
+ */
+function readLines(format: FormatReader, text: string): boolean {
+  const lines = text.split('\n');
+  if (lines.length === 1) return false;
+  let isRead = false;
+  for (const line of lines) {
+    const payload = parseObject(line);
+    if (payload !== null) format.event(payload, line);
+    if (payload !== null || format.plain?.(line)) isRead = true;
+  }
+  return isRead;
+}
+
+/** An event named so is one, also where its payload does not say it. */
+function asError(name: string | null, payload: JsonObject): JsonObject {
+  if (name !== 'error' || payload.error !== undefined || payload.type !== undefined) return payload;
+  return { ...payload, type: 'error', error: payload };
 }
 
 function startsLikeJson(bytes: Uint8Array): boolean {

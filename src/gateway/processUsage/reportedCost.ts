@@ -39,7 +39,17 @@ const DETAIL_NAMES = [
   'cost_info',
   'billing',
   'x_nanogpt_pricing',
+  // LiteLLM.
+  '_hidden_params',
+  'hidden_params',
 ];
+/** Of a cost that is told in parts: those that every request has, by one name or another. */
+const MAIN_PARTS = /^(input|prompt|output|completion)(_tokens?)?_cost$/;
+/** No part of what is asked for: what others are paid, or would be. */
+const NO_PARTS = /^(upstream|market|list|original|base|estimated|total)_/;
+/** Members that tell what a cost is counted in. */
+const USD = /^(usd|us[ _]?dollars?|dollars?|\$)$/i;
+const UNITS = ['currency', 'cost_currency', 'cost_unit', 'currency_code'] as const;
 /** Vercel's gateway reports beside the answer, in the messages of its choices too. */
 const METADATA_NAMES = ['provider_metadata', 'providerMetadata'];
 
@@ -54,12 +64,18 @@ export function readReportedCost(
 ): string | null {
   let zero: string | null = null;
   for (const place of placesOf(payload, usage)) {
+    const isInParts = Object.keys(place).some((name) => MAIN_PARTS.test(name));
     for (const [name, exponent] of COST_NAMES) {
+      // A fee beside the others.
+      if (isInParts && name === 'request_cost') continue;
       const usd = readAmount(place[name], name, exponent, text);
       if (usd === null) continue;
       if (Number(usd) > 0) return usd;
       zero ??= usd;
     }
+    const sum = isInParts ? sumOfParts(place) : null;
+    if (sum !== null && Number(sum) > 0) return sum;
+    zero ??= sum;
   }
   return zero;
 }
@@ -76,8 +92,8 @@ function placesOf(payload: JsonObject, usage: JsonObject | null): JsonObject[] {
   return objectsIn([usage, ...gateways, ...details, payload]).filter(isInUsd);
 }
 
-function isInUsd({ currency }: JsonObject): boolean {
-  return (asText(currency) ?? 'USD').toUpperCase() === 'USD';
+function isInUsd(place: JsonObject): boolean {
+  return UNITS.every((name) => USD.test(asText(place[name]) ?? 'USD'));
 }
 
 function readAmount(value: unknown, name: string, exponent: number, text: string): string | null {
@@ -94,7 +110,7 @@ function readAmount(value: unknown, name: string, exponent: number, text: string
 /** `input_tokens_cost`, `request_cost`, ...: all of them, where no total is given. */
 function sumOfParts(cost: JsonObject): string | null {
   const parts = Object.entries(cost)
-    .filter(([name]) => name.endsWith('_cost'))
+    .filter(([name]) => name.endsWith('_cost') && !NO_PARTS.test(name))
     .flatMap(([name, value]) => decimalText('', name, value) ?? []);
   if (parts.length === 0) return null;
   const sum = parts.reduce((total, part) => total + Number(part), 0);

@@ -1,10 +1,13 @@
 import { LedgerError } from '../../errors.js';
 import { type Draft, emptyDraft, type FormatReader } from './draft.js';
-import { asCount, asObject, asText, decimalText, type JsonObject, parseObject } from './json.js';
+import { asObject, asText, type JsonObject, parseObject } from './json.js';
+import { mergeUsage } from './mergeUsage.js';
+import { readCacheHits, readCost } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
 import { createUsageReader, readWith } from './reader.js';
 import { HoldTerminal } from './sideGate.js';
 import type { PreparedRequest, StreamGate, UsageReader } from './types.js';
+import { COUNT_NAMES, completionDetails, countIn, findUsage, promptDetails } from './usageNames.js';
 
 /** The endpoints beside chat, by how their requests and usage are read. */
 export type SideFormat = 'completions' | 'embeddings' | 'images' | 'audio' | 'rerank';
@@ -128,28 +131,30 @@ class SideReader implements FormatReader {
     if (payload.error) draft.error = asText(asObject(payload.error)?.type) ?? 'error';
     const spoken = asText(payload.text) ?? asText(payload.delta);
     if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
-    const usage = asObject(payload.usage) ?? readRerankUnits(payload);
-    if (usage !== null) this.#readUsage(usage, text);
+    const usage = findUsage(payload) ?? readRerankUnits(payload);
+    if (usage === null) readCost(draft, null, text, payload);
+    else this.#readUsage(usage, text, payload);
   }
 
-  #readUsage(usage: JsonObject, text: string): void {
+  #readUsage(reported: JsonObject, text: string, payload: JsonObject): void {
     const { draft } = this;
-    draft.costUsd = decimalText(text, 'cost', usage.cost) ?? draft.costUsd;
-    const output = asCount(usage.completion_tokens) ?? asCount(usage.output_tokens);
-    const input =
-      asCount(usage.prompt_tokens) ?? asCount(usage.input_tokens) ?? asCount(usage.total_tokens);
+    readCost(draft, reported, text, payload);
+    draft.reported = mergeUsage(draft.reported, reported);
+    const usage = draft.reported;
+    const { prompt, completion, total } = COUNT_NAMES;
+    const output = countIn([usage], completion);
+    const input = countIn([usage], prompt) ?? countIn([usage], total);
     if (input === null) return;
-    const inputs = asObject(usage.input_tokens_details) ?? asObject(usage.input_token_details);
-    const outputs = asObject(usage.output_tokens_details);
+    const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
     // Vectors and ranks are no tokens.
     draft.outputTokens = output ?? 0;
-    draft.cacheHitTokens = asCount(inputs?.cached_tokens) ?? 0;
-    draft.inputAudioTokens = asCount(inputs?.audio_tokens) ?? 0;
-    draft.inputImageTokens = asCount(inputs?.image_tokens) ?? 0;
-    const images = asCount(outputs?.image_tokens);
+    draft.cacheHitTokens = readCacheHits(usage);
+    draft.inputAudioTokens = countIn(inputs, ['audio_tokens']) ?? 0;
+    draft.inputImageTokens = countIn(inputs, ['image_tokens']) ?? 0;
+    const images = countIn(outputs, ['image_tokens']);
     draft.outputImageTokens = images ?? (this.#side === 'images' ? (output ?? 0) : 0);
-    draft.outputAudioTokens = asCount(outputs?.audio_tokens) ?? 0;
+    draft.outputAudioTokens = countIn(outputs, ['audio_tokens']) ?? 0;
     draft.usage = 'final';
   }
 }

@@ -93,6 +93,8 @@ export interface UsageReader {
   end(): UsageReading;
   /** Streamed: text, reasoning or a tool call has come. Whole: any byte. */
   readonly sawFirstToken: boolean;
+  /** The provider's name for a streamed answer, as soon as an event said it. */
+  readonly messageId: string | null;
 }
 
 /** What a request says, for the intent, the metadata and an estimate. */

@@ -1,14 +1,14 @@
-import { asCount, type JsonObject, objectsIn } from './json.js';
+import { asCount, asObject, type JsonObject, objectsIn } from './json.js';
 
 /**
- * Under which names providers report a count. A name is looked for in the usage itself and in each
- * of its detail objects, so that one table serves every place. Where several are there they say the
- * same of one thing, and the largest counts.
+ * Under which names providers report a count, in snake case (mergeUsage.ts). A name is looked for in
+ * the usage itself and in each of its detail objects, so that one table serves every place. Where
+ * several are there they say the same of one thing, and the largest counts.
  */
 export const COUNT_NAMES = {
-  prompt: ['prompt_tokens', 'input_tokens', 'prompt_token_count', 'inputTokens'],
-  completion: ['completion_tokens', 'output_tokens', 'candidates_token_count', 'outputTokens'],
-  total: ['total_tokens', 'total_token_count', 'totalTokens'],
+  prompt: ['prompt_tokens', 'input_tokens', 'prompt_token_count', 'prompt_eval_count'],
+  completion: ['completion_tokens', 'output_tokens', 'candidates_token_count', 'eval_count'],
+  total: ['total_tokens', 'total_token_count'],
   cacheRead: [
     // OpenAI and most others; at the top level Moonshot.
     'cached_tokens',
@@ -29,10 +29,8 @@ export const COUNT_NAMES = {
     'cached_prompt_text_tokens',
     // Gemini.
     'cached_content_token_count',
-    'cachedContentTokenCount',
     // Bedrock.
-    'cacheReadInputTokens',
-    'cacheReadInputTokenCount',
+    'cache_read_input_token_count',
   ],
   cacheWrite: [
     // OpenAI, OpenRouter.
@@ -46,8 +44,7 @@ export const COUNT_NAMES = {
     'cached_write_tokens',
     'input_cache_write_tokens',
     // Bedrock.
-    'cacheWriteInputTokens',
-    'cacheWriteInputTokenCount',
+    'cache_write_input_token_count',
   ],
   /** Written for longer than the usual five minutes. */
   cacheWrite1h: ['ephemeral_1h_input_tokens', 'claude_cache_creation_1_h_tokens'],
@@ -56,9 +53,7 @@ export const COUNT_NAMES = {
     'reasoning_tokens',
     'thinking_tokens',
     'thoughts_token_count',
-    'thoughtsTokenCount',
     'reasoning_token_count',
-    'reasoningTokens',
   ],
 } as const satisfies Record<string, readonly string[]>;
 
@@ -77,6 +72,29 @@ const COMPLETION_DETAILS = [
 /** Within the usage or the details of its prompt. */
 const SPLITS = ['cache_creation', 'cache_creation_token_details'] as const;
 
+/** Members of an answer, or of a chunk of it, that hold its usage. */
+const USAGE_MEMBERS = ['usage', 'usage_metadata', 'usageMetadata', 'token_usage'] as const;
+/** Of a usage that holds no count itself: objects that do. Cohere bills the first of its two. */
+const INNER_USAGE = ['billed_units', 'tokens'] as const;
+
+/**
+ * The usage of an answer, or of a chunk of it; null where there is none.
+ * @param payload in the sender's terms
+ */
+export function findUsage(payload: JsonObject): JsonObject | null {
+  // Groq.
+  const groq = asObject(asObject(payload.x_groq)?.usage);
+  const [usage = groq] = objectsAt(payload, USAGE_MEMBERS);
+  if (usage !== null) {
+    const [inner] = objectsAt(usage, INNER_USAGE);
+    return inner === undefined ? usage : { ...inner, ...usage };
+  }
+  // Ollama's own.
+  const { prompt_eval_count, eval_count } = payload;
+  const isOllama = asCount(eval_count) !== null;
+  return isOllama ? { prompt_eval_count, eval_count } : null;
+}
+
 function objectsAt(usage: JsonObject, names: readonly string[]): JsonObject[] {
   return objectsIn(names.map((name) => usage[name]));
 }
@@ -92,6 +110,33 @@ export function completionDetails(usage: JsonObject): JsonObject[] {
 /** What was written to the cache, by lifetime. */
 export function cacheSplits(usage: JsonObject): JsonObject[] {
   return [usage, ...promptDetails(usage)].flatMap((place) => objectsAt(place, SPLITS));
+}
+
+/**
+ * Tokens of the cache under a name that is in no table, where none that is told of them: better taken
+ * by the sound of it than paid in full. A part of them (of one modality, of one lifetime) is no more
+ * than all.
+ */
+const LIKE_CACHE = /cache.*token|token.*cache/;
+const LIKE_WRITE = /writ|creat/;
+const UNLIKE_CACHE =
+  /miss|uncached|non_?cached|cost|price|discount|saved|saving|rate|ratio|percent|stor|ttl|max|min/;
+const LIKE_LIFETIME = /_\d+_?(s|m|h)(_|$)/;
+
+/** By the sound of their names; null where nothing sounds like it. */
+export function countLikeCache(
+  places: readonly JsonObject[],
+  kind: 'read' | 'write',
+): number | null {
+  const names = new Set(places.flatMap((place) => Object.keys(place)));
+  const alike = [...names].filter(
+    (name) =>
+      LIKE_CACHE.test(name) &&
+      !UNLIKE_CACHE.test(name) &&
+      !LIKE_LIFETIME.test(name) &&
+      LIKE_WRITE.test(name) === (kind === 'write'),
+  );
+  return countIn(places, alike);
 }
 
 /** The largest count under any of the names in any of the places; null where there is none. */

@@ -1,7 +1,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import type { GatewayPrincipal, Intent, Payer } from '../durable/types.js';
-import { type PreparedRequest, prepareRequest, prepareSideRequest } from '../processUsage/index.js';
+import {
+  BACKGROUND_INTENT,
+  type PreparedRequest,
+  prepareRequest,
+  prepareSideRequest,
+} from '../processUsage/index.js';
 import { readGatewayKey } from './admission.js';
 import type { ReadClientAddress } from './clientAddress.js';
 import type { MeteredEndpoint } from './endpoints.js';
@@ -80,13 +85,14 @@ async function prepare(
 }
 
 /** What is durable before the provider is called (I9). */
-export function toIntent({ id, api, payer, principal, createdAt, prepared }: Exchange): Intent {
+export function toIntent(exchange: Exchange): Intent {
+  const { id, api, payer, principal, createdAt, prepared, isBackground } = exchange;
   return {
     id,
     kilo_user_id: payer.kilo_user_id,
     organization_id: payer.organization_id,
     api_key_id: principal.keyId,
-    api_kind: api.kind,
+    api_kind: isBackground ? BACKGROUND_INTENT : api.kind,
     requested_model: prepared.requestedModel,
     created_at: createdAt.toISOString(),
     input_tokens_estimate: prepared.inputTokensEstimate,

@@ -40,6 +40,8 @@ export class MeteredRelay implements RelayHooks {
   /** The client's own bytes were sent after a refusal of `stream_options`. */
   #isSecondTry = false;
   #leaveDrain: (() => void) | null = null;
+  /** The response in the background that is being streamed is made known to others. */
+  #registered: Promise<void> | null = null;
 
   constructor(context: GatewayContext, exchange: Exchange, places: Places) {
     this.#context = context;
@@ -74,7 +76,8 @@ export class MeteredRelay implements RelayHooks {
     if (this.#isSecondTry && statusCode < 400) {
       this.#context.streamOptions.noteRefused(upstream, prepared.requestedModel);
     }
-    this.#answer = openAnswer({ prepared, side: endpoint.side ?? null }, statusCode, headers);
+    const format = { prepared, side: endpoint.side ?? null, onNamed: this.#toRegister() };
+    this.#answer = openAnswer(format, statusCode, headers);
     return this.#answer;
   }
 
@@ -104,9 +107,10 @@ export class MeteredRelay implements RelayHooks {
 
   /** @throws LedgerError `unavailable`: nothing could take the usage */
   async settle(outcome: RelayOutcome): Promise<void> {
-    const { sink, metrics, owners } = this.#context;
+    const { sink, metrics, owners, follower } = this.#context;
     const { id, api, request, principal, upstream } = this.#exchange;
     let name = nameOutcome(outcome);
+    await this.#registered;
     try {
       if (outcome.end === 'unsent') {
         await sink.abandon(id);
@@ -115,6 +119,7 @@ export class MeteredRelay implements RelayHooks {
       } else {
         const event = this.#toEvent(outcome);
         await sink.settle(event);
+        if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
         const { message_id: responseId } = event.metadata ?? {};
         if (api.format === 'openai-responses') {
@@ -156,6 +161,17 @@ export class MeteredRelay implements RelayHooks {
   farewell(): Uint8Array {
     const message = 'the gateway is shutting down and cut this answer; send the request again';
     return toLastEvent(this.#exchange.api, new Refusal('unavailable', message));
+  }
+
+  /** A stream in the background may outlive this process: others must know its name. */
+  #toRegister(): ((responseId: string) => void) | undefined {
+    const { follower } = this.#context;
+    const exchange = this.#exchange;
+    if (!exchange.isBackground || !exchange.prepared.streamed || follower === null)
+      return undefined;
+    return (responseId) => {
+      this.#registered = follower.register(exchange, responseId);
+    };
   }
 
   /** A response in the background that has not ended: its usage comes later. */

@@ -35,11 +35,13 @@ export interface MeteredAnswer extends Filter {
 export interface AnswerFormat {
   prepared: PreparedRequest;
   side: SideFormat | null;
+  /** Told once what the provider calls a streamed answer. */
+  onNamed?: ((messageId: string) => void) | undefined;
 }
 
 /** The provider's answer begins. Errors are passed on unread. */
 export function openAnswer(
-  { prepared, side }: AnswerFormat,
+  { prepared, side, onNamed }: AnswerFormat,
   statusCode: number,
   headers: IncomingHttpHeaders,
 ): MeteredAnswer {
@@ -61,6 +63,7 @@ export function openAnswer(
     reader,
     isEvents ? new HeldStream(gate) : new HoldEnd(),
     upstreamId,
+    onNamed,
   );
   if (codings.length === 0) return answer;
   return isEvents ? new DecodedAnswer(answer, codings) : new CopiedAnswer(answer, codings);
@@ -97,9 +100,16 @@ export class ReadAnswer implements MeteredAnswer {
   firstTokenAt: number | null = null;
   readonly filter: Filter;
   readonly #reader: UsageReader;
+  #onNamed: AnswerFormat['onNamed'];
 
-  constructor(reader: UsageReader, filter: Filter, upstreamId: string | null) {
+  constructor(
+    reader: UsageReader,
+    filter: Filter,
+    upstreamId: string | null,
+    onNamed: AnswerFormat['onNamed'],
+  ) {
     this.#reader = reader;
+    this.#onNamed = onNamed;
     this.filter = filter;
     this.changesLength = filter.changesLength;
     this.isStream = filter.isStream ?? false;
@@ -116,6 +126,10 @@ export class ReadAnswer implements MeteredAnswer {
     if (this.firstTokenAt === null && this.#reader.sawFirstToken) {
       this.firstTokenAt = performance.now();
     }
+    const { messageId } = this.#reader;
+    if (this.#onNamed === undefined || messageId === null) return;
+    this.#onNamed(messageId);
+    this.#onNamed = undefined;
   }
 
   push(chunk: Buffer): readonly Uint8Array[] {

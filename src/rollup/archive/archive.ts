@@ -44,7 +44,7 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
-  const database = openRollupDatabase(options.url, 3);
+  const database = openRollupDatabase(options.url, 3, options);
   try {
     await requireWritable(database.query);
     return await new Archive(database, options).run();

@@ -11,7 +11,7 @@ import {
   type PlanDayRow,
   planDaysStatement,
 } from './plan.sql.js';
-import type { ArchivePlan, Blocker, BlockerKind } from './types.js';
+import type { ArchiveOptions, ArchivePlan, Blocker, BlockerKind } from './types.js';
 
 /**
  * Callers that give no `created_at` may still send an event of the last day again; its id must
@@ -23,14 +23,12 @@ const MIN_AGE_HOURS = 1;
  * What an archive until this day would do, and what is in its way. Changes nothing.
  * @throws LedgerError `invalid_request` for the day or the directory, `unavailable` on a replica
  */
-export async function planArchive(options: {
-  url: string;
-  until: string;
-  directory: string;
-}): Promise<ArchivePlan> {
+export async function planArchive(
+  options: Pick<ArchiveOptions, 'url' | 'viaPooler' | 'until' | 'directory'>,
+): Promise<ArchivePlan> {
   readDay('until', options.until);
   await requireUsableDirectory(options.directory);
-  const database = openRollupDatabase(options.url, 1);
+  const database = openRollupDatabase(options.url, 1, options);
   try {
     await requireWritable(database.query);
     return await makePlan(database.query, options.until);

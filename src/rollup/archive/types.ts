@@ -1,7 +1,8 @@
+import type { RollupDatabaseOptions } from '../database.js';
 import type { PeriodFailure } from '../periodFailure.js';
 import type { ArchiveFileSystem } from './fileSystem.js';
 
-export interface ArchiveOptions {
+export interface ArchiveOptions extends RollupDatabaseOptions {
   url: string;
   /** Last UTC day to archive, inclusive. */
   until: string;

@@ -3,6 +3,7 @@ import { planBackfill, runBackfill } from '../../rollup/backfill.js';
 import type { BackfillProgress, BackfillReport } from '../../rollup/backfillTypes.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { toErrorBody } from '../errors.js';
+import type { JobDatabase } from './jobDatabase.js';
 
 export interface BackfillRequest {
   /** UTC days, inclusive; absent: from the first raw row to today. */
@@ -36,13 +37,13 @@ const IDLE: BackfillJobState = {
 
 /** Runs a backfill of the daily rollup in the background of the server. */
 export class BackfillJob {
-  readonly #url: string;
+  readonly #database: JobDatabase;
   readonly #abort = new AbortController();
   #state = IDLE;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(url: string) {
-    this.#url = url;
+  constructor(database: JobDatabase) {
+    this.#database = database;
   }
 
   get state(): BackfillJobState {
@@ -50,7 +51,7 @@ export class BackfillJob {
   }
 
   plan(request: BackfillRequest) {
-    return planBackfill({ url: this.#url, rollup: DAILY_ROLLUP, ...request });
+    return planBackfill({ ...this.#database, rollup: DAILY_ROLLUP, ...request });
   }
 
   /** Plans first, so that a request that cannot work is refused to the caller. */
@@ -77,7 +78,7 @@ export class BackfillJob {
   async #run(request: BackfillRequest): Promise<void> {
     try {
       const report = await runBackfill({
-        url: this.#url,
+        ...this.#database,
         rollup: DAILY_ROLLUP,
         ...request,
         signal: this.#abort.signal,

@@ -1,13 +1,13 @@
 import type { Ledger } from '../../ledgerTypes.js';
 import { BackfillJob } from './backfillJob.js';
+import type { JobDatabase } from './jobDatabase.js';
 import { LiveSampler } from './liveSampler.js';
 import { ProofJob } from './proofJob.js';
 import { RowRate } from './rowRate.js';
 
 /** What the console needs and one process keeps. */
 export interface Operations {
-  /** Of the primary; jobs open connections of their own. */
-  databaseUrl: string;
+  database: JobDatabase;
   backfill: BackfillJob;
   proof: ProofJob;
   live: LiveSampler;
@@ -17,12 +17,12 @@ export interface Operations {
 }
 
 export function createOperations(ledger: Ledger): Operations {
-  const { databaseUrl } = ledger;
-  const backfill = new BackfillJob(databaseUrl);
-  const proof = new ProofJob(databaseUrl);
+  const database: JobDatabase = { url: ledger.databaseUrl, viaPooler: ledger.viaPooler };
+  const backfill = new BackfillJob(database);
+  const proof = new ProofJob(database);
   const live = new LiveSampler(ledger.metrics);
   return {
-    databaseUrl,
+    database,
     backfill,
     proof,
     live,

@@ -5,6 +5,7 @@ import { repairRollup } from '../../rollup/repair.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../../rollup/verify.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { toErrorBody } from '../errors.js';
+import type { JobDatabase } from './jobDatabase.js';
 
 /** Findings that are sent to the page; all are counted. */
 const MAX_FINDINGS = 100;
@@ -54,13 +55,13 @@ export interface ProofJobState extends ProofRequest {
 
 /** Runs one verification or repair of the daily rollup at a time, in the background. */
 export class ProofJob {
-  readonly #url: string;
+  readonly #database: JobDatabase;
   readonly #abort = new AbortController();
   #state: ProofJobState | null = null;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(url: string) {
-    this.#url = url;
+  constructor(database: JobDatabase) {
+    this.#database = database;
   }
 
   get state(): ProofJobState | null {
@@ -95,7 +96,7 @@ export class ProofJob {
 
   async #run(request: ProofRequest): Promise<void> {
     const options = {
-      url: this.#url,
+      ...this.#database,
       rollup: DAILY_ROLLUP,
       from: request.from,
       until: request.until,

@@ -19,7 +19,8 @@ export const readMode = procedureFor('admin')
 export const switchReadMode = procedureFor('admin')
   .input((value: unknown) => parseInput(wanted, value))
   .mutation(async ({ ctx, input }) => {
-    const database = openRollupDatabase(ctx.operations.databaseUrl, 1);
+    const { url, viaPooler } = ctx.operations.database;
+    const database = openRollupDatabase(url, 1, { viaPooler });
     try {
       const status = await setReadMode(database, input.mode);
       ctx.request.log.info({ mode: input.mode, keyId: ctx.principal.keyId }, 'read mode switched');
@@ -33,7 +34,8 @@ export const switchReadMode = procedureFor('admin')
 export const compareReads = procedureFor('admin')
   .input((value: unknown) => parseInput(compared, value))
   .mutation(async ({ ctx, input }) => {
-    const database = openRollupDatabase(ctx.operations.databaseUrl, 1);
+    const { url, viaPooler } = ctx.operations.database;
+    const database = openRollupDatabase(url, 1, { viaPooler });
     try {
       const { comparisons, mismatches } = await compareUsers(database, input.users);
       return { comparisons, mismatches: mismatches.length };

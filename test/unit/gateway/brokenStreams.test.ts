@@ -22,6 +22,8 @@ describe('framings', () => {
     ['mixed line ends', `data: {"choices":[],${usage}}\r\n\ndata: [DONE]\r\r`],
     ['no last blank line', `data: [DONE]\n\ndata: {"choices":[],${usage}}`],
     ['a whole body instead', `{"choices":[],${usage}}`],
+    ['no blank lines', `data: {"choices":[]}\ndata: {"choices":[],${usage}}\ndata: [DONE]\n`],
+    ['no blank lines but CRLF', `data: {"choices":[],${usage}}\r\ndata: [DONE]\r\n`],
   ])('%s', (_name, text) => {
     for (const size of [1, 2, 3, 7, 1_000]) {
       expect(readBytes('openai-chat', true, Buffer.from(text), size)).toMatchObject(expected);
@@ -31,6 +33,16 @@ describe('framings', () => {
   it('a stream where a body was expected', () => {
     const text = `data: {"choices":[],${usage}}\n\ndata: [DONE]\n\n`;
     expect(readBytes('openai-chat', false, Buffer.from(text), 5)).toMatchObject(expected);
+  });
+
+  it('lines of JSON where a body was expected', () => {
+    const text = `{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n{${usage}}\n`;
+    expect(readBytes('openai-chat', false, Buffer.from(text), 5)).toMatchObject(expected);
+  });
+
+  it.each(FORMATS)('%s: an event that is named an error is one', (format) => {
+    const text = 'event: error\ndata: {"message":"overloaded","code":529}\n\n';
+    expect(readBytes(format, true, Buffer.from(text), 3).error).not.toBeNull();
   });
 
   it('counts malformed events and reads on', () => {

@@ -6,6 +6,7 @@ import { type Call, chatAnswer, meterCall, NOW } from './meterCall.js';
 /** What is charged where an answer does not say it all, and when. */
 const PROMPT = { model: 'gpt-4o', messages: [{ content: 'x'.repeat(4_000) }] };
 const TEXT = 'word '.repeat(800);
+const calls = (text: string) => ({ function: { name: 'f', arguments: JSON.stringify({ text }) } });
 const ZEROS = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
 
 describe('usage of zeros', () => {
@@ -36,16 +37,48 @@ describe('usage of zeros', () => {
     });
   });
 
-  it.each<[string, object]>([
-    ['nothing', {}],
-    ['a call that was passed on', { tool_calls: [{ function: { name: 'f', arguments: '{}' } }] }],
-  ])('beside %s is what was used', (_name, message) => {
-    expect(answer(ZEROS, message)).toMatchObject({
-      input_tokens: 0,
-      output_tokens: 0,
-      cost: 0,
-      metadata: { estimated: null },
-    });
+  const USED = { input_tokens: 0, output_tokens: 0, cost: 0, metadata: { estimated: null } };
+
+  it('beside nothing is what was used', () => {
+    expect(answer(ZEROS, {})).toMatchObject(USED);
+  });
+
+  it("beside a program's call that a response passes on is what was used", () => {
+    const call = { type: 'function_call', name: 'f', arguments: '{}' };
+    const body = { id: 'r', model: 'gpt-5', output: [call], usage: ZEROS };
+    expect(meterCall({ format: 'openai-responses', request: PROMPT, body })).toMatchObject(USED);
+  });
+
+  it.each<[string, Call]>([
+    [
+      'a chat',
+      { body: chatAnswer(ZEROS, { choices: [{ message: { tool_calls: [calls(TEXT)] } }] }) },
+    ],
+    [
+      'a chat, by its older name',
+      {
+        body: chatAnswer(ZEROS, {
+          choices: [{ message: { function_call: calls(TEXT).function } }],
+        }),
+      },
+    ],
+    [
+      'a message',
+      {
+        format: 'anthropic-messages',
+        body: {
+          type: 'message',
+          id: 'm',
+          model: 'claude-sonnet-4-5',
+          content: [{ type: 'tool_use', id: 't', name: 'f', input: { text: TEXT } }],
+          usage: { input_tokens: 0, output_tokens: 0 },
+        },
+      },
+    ],
+  ])('beside the call of a tool is missing usage: %s', (_name, call) => {
+    const event = meterCall({ request: PROMPT, ...call });
+    expect(event).toMatchObject({ input_tokens: 1_000, metadata: { estimated: 'missing_usage' } });
+    expect(event.output_tokens).toBeGreaterThan(1_000);
   });
 
   it.each<[string, Call]>([

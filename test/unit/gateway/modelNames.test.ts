@@ -39,6 +39,9 @@ const BEHIND_ANY_HOST: [name: string, listed: string][] = [
   ['azure/gpt-4o', 'azure/gpt-4o'],
   ['openai/gpt-4o-mini', 'openai/gpt-4o-mini'],
   ['gpt-4o:nitro', 'openai/gpt-4o'],
+  ['openai/openai/gpt-4o', 'openai/gpt-4o'],
+  ['accounts/fireworks/models/gpt-oss-120b', 'fireworks/gpt-oss-120b'],
+  ['databricks-claude-sonnet-4-5', 'anthropic/claude-sonnet-4-5'],
   ['GPT-4o-2024-08-06', 'openai/gpt-4o'],
 ];
 

@@ -31,12 +31,18 @@ const IN_USAGE: [string, object, number][] = [
   ['a zero beside a spelling that is more', { cost: 0, cost_in_usd_ticks: 1e10 }, 1_000_000],
   ['a null beside another', { cost: null, estimated_cost: 0.03 }, 30_000],
   ['in camel case', { totalCost: '0.02' }, 20_000],
+  ['parts beside the counts', { prompt_cost: 0.001, completion_cost: '0.002' }, 3_000],
+  ['parts and a fee beside the counts', PARTS, 5_150],
+  ['a total beside its parts', { input_cost: 0.001, output_cost: 0.002, cost: 0.0031 }, 3_100],
+  ['parts beside what others are paid', { ...PARTS, upstream_inference_cost: 9 }, 5_150],
+  ['a number and its unit', { cost: 0.0045, cost_unit: 'US dollars' }, 4_500],
   ['nothing, for a free model', { cost: 0 }, 0],
 ];
 const gateway = { gateway: { cost: '0.0045', marketCost: '0.005' } };
 const BESIDE_USAGE: [string, object, number][] = [
   ['at the top', { cost: 0.0045 }, 4_500],
   ['at the top, as an object', { cost: { total_cost: 0.0045 } }, 4_500],
+  ["in LiteLLM's own members", { _hidden_params: { response_cost: 0.0045 } }, 4_500],
   ['at the top, estimated', { estimated_cost: 0.0045 }, 4_500],
   ['in an object of its own', { billing: { total_cost: 0.0045, currency: 'USD' } }, 4_500],
   ['in the metadata of a gateway', { provider_metadata: gateway }, 4_500],
@@ -124,6 +130,9 @@ describe('what is no cost in USD', () => {
     ['text that is no number', { cost: 'free' }],
     ['another currency', { cost: { total: 5, currency: 'EUR' } }],
     ['another currency beside it', { cost: 5, currency: 'CNY' }],
+    ['credits', { cost: 5, cost_unit: 'credits' }],
+    ['credits in an object', { cost: { total: 5, currency: 'credits' } }],
+    ['what others would be paid', { upstream_inference_cost: 5, market_cost: 5 }],
     ['a boolean', { cost: true }],
     ['a list', { cost: [0.5] }],
     ['an empty object', { cost: {} }],

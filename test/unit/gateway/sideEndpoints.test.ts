@@ -72,6 +72,9 @@ describe('usage of the side endpoints', () => {
       { inputTokens: 5, outputTokens: 2, finishReason: 'stop', outputBytes: 3 },
     ],
     ['embeddings', { usage: { prompt_tokens: 8, cost: 0.00002 } }, { costUsd: '0.00002' }],
+    ['embeddings', { usage: { totalTokens: 8, estimated_cost: '2e-5' } }, { costUsd: '2e-5' }],
+    ['rerank', { cost: { total_cost: 0.002 } }, { costUsd: '0.002' }],
+    ['embeddings', { usage: { promptTokens: 8, cached_tokens: 3 } }, { cacheHitTokens: 3 }],
     ['images', { error: { type: 'server_error' } }, { error: 'server_error', usage: 'missing' }],
   ])('%s %j', (side, body, expected) => {
     expect(read(side, body)).toMatchObject(expected);

@@ -38,6 +38,106 @@ describe('cache reads', () => {
   });
 });
 
+describe('names in camel case', () => {
+  const camel = (name: string) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+
+  it.each([
+    ...COUNT_NAMES.cacheRead.map((name) => [camel(name), 'cacheHitTokens'] as const),
+    ...COUNT_NAMES.cacheWrite.map((name) => [camel(name), 'cacheWriteTokens'] as const),
+  ])('%s', (name, field) => {
+    for (const place of [null, 'promptTokensDetails', 'inputTokenDetails']) {
+      const usage = { promptTokens: 900, completionTokens: 7, totalTokens: 907 };
+      const body = chatAnswer({ ...usage, ...within(place, { [name]: 640 }) });
+      expect(readAnswer({ body })).toMatchObject({
+        inputTokens: 900,
+        outputTokens: 7,
+        [field]: 640,
+      });
+    }
+  });
+
+  it('and in snake case are one: the larger counts', () => {
+    const usage = { prompt_tokens: 900, promptTokens: 0, completion_tokens: 7 };
+    expect(readAnswer({ body: chatAnswer(usage) })).toMatchObject({ inputTokens: 900 });
+  });
+});
+
+describe('names of cache counts that are in no table', () => {
+  const read = (counts: object, place: string | null = null) => {
+    const usage = { prompt_tokens: 900, completion_tokens: 7, ...within(place, counts) };
+    const { cacheHitTokens, cacheWriteTokens } = readAnswer({ body: chatAnswer(usage) });
+    return [cacheHitTokens, cacheWriteTokens];
+  };
+
+  it.each([
+    [{ prompt_cache_read_tokens: 640, prompt_cache_write_tokens: 30 }, 640, 30],
+    [{ cached_creation_input_tokens: 30, cached_prefix_tokens: 640 }, 640, 30],
+    [{ context_cache_tokens: 640 }, 640, 0],
+    [{ cache_created_tokens: 30 }, 0, 30],
+    [{ tokens_from_cache: 640 }, 640, 0],
+  ])('are taken by the sound of them: %j', (counts, hits, writes) => {
+    for (const place of PLACES) expect(read(counts, place)).toEqual([hits, writes]);
+  });
+
+  it.each([
+    { prompt_cache_miss_tokens: 300 },
+    { uncached_tokens: 300 },
+    { non_cached_input_tokens: 300 },
+    { cache_read_tokens_cost: 300 },
+    { cache_discount_tokens: 300 },
+    { cache_storage_token_hours: 300 },
+    { cache_tokens_saved: 300 },
+    { cached: 300 },
+  ])('but not what is no count of them: %j', (counts) => {
+    for (const place of PLACES) expect(read(counts, place)).toEqual([0, 0]);
+  });
+
+  it('nor where the table knows one', () => {
+    expect(read({ cached_tokens: 5, cached_prefix_tokens: 640 })).toEqual([5, 0]);
+    expect(read({ cached_tokens: 0, cached_prefix_tokens: 640 })).toEqual([0, 0]);
+  });
+});
+
+describe('where usage stands', () => {
+  it.each<[string, object]>([
+    ['usage_metadata', { usage_metadata: { prompt_token_count: 20, candidates_token_count: 7 } }],
+    ['usageMetadata', { usageMetadata: { promptTokenCount: 20, candidatesTokenCount: 7 } }],
+    ['token_usage', { token_usage: { prompt_tokens: 20, completion_tokens: 7 } }],
+    ["Groq's", { x_groq: { usage: { prompt_tokens: 20, completion_tokens: 7 } } }],
+    ["Ollama's", { prompt_eval_count: 20, eval_count: 7 }],
+    [
+      "Cohere's: what it bills",
+      {
+        usage: {
+          billed_units: { input_tokens: 20, output_tokens: 7 },
+          tokens: { input_tokens: 90, output_tokens: 9 },
+        },
+      },
+    ],
+    [
+      'beside a usage of null',
+      { usage: null, usage_metadata: { prompt_tokens: 20, output_tokens: 7 } },
+    ],
+  ])('%s', (_name, members) => {
+    const said = { inputTokens: 20, outputTokens: 7, usage: 'final' };
+    const choices = [{ index: 0, delta: { content: 'a' }, message: { content: 'a' } }];
+    const body = { id: 'x', model: 'm', choices, ...members };
+    expect(readAnswer({ body })).toMatchObject(said);
+    expect(readAnswer({ events: [body, '[DONE]'] })).toMatchObject(said);
+  });
+
+  it('beside the response, in its last event', () => {
+    const response = { id: 'r', model: 'm', status: 'completed', output: [], usage: null };
+    const usage = { input_tokens: 20, output_tokens: 7 };
+    const events = [{ type: 'response.completed', response, usage }];
+    expect(readAnswer({ format: 'openai-responses', events })).toMatchObject({
+      inputTokens: 20,
+      outputTokens: 7,
+      usage: 'final',
+    });
+  });
+});
+
 describe('cache writes', () => {
   it.each(places(COUNT_NAMES.cacheWrite))('%s in %s', (name, _where, place) => {
     const usage = { prompt_tokens: 900, completion_tokens: 7, ...within(place, { [name]: 500 }) };

@@ -24,6 +24,8 @@ const LOOKS_UNTIL_GONE = 5;
 const MAX_AGE_MS = 24 * 3_600_000;
 /** For an estimate by time: what is looked at late did not work all the while. */
 const MAX_WORK_MS = 10 * 60_000;
+/** How long after its process died a stream is taken up by another; renewed while it goes on. */
+const STREAMING_LEASE_SECONDS = 120;
 const FORGET_EVERY_MS = 3_600_000;
 const MAX_KNOWN = 20_000;
 
@@ -45,6 +47,9 @@ export class Follower {
   /** Of this process's own requests: what the database does not keep. */
   readonly #exchanges = new TtlCache<MeteredExchange>(MAX_KNOWN);
   readonly #stopping = new AbortController();
+  /** Being streamed here: for others to follow only should this process die. */
+  readonly #streaming = new Set<string>();
+  #renewedAt = 0;
   #timer: NodeJS.Timeout | null = null;
   #round: Promise<void> | null = null;
   #forgottenAt = -FORGET_EVERY_MS;
@@ -61,9 +66,37 @@ export class Follower {
     this.#timer = setInterval(() => this.#look(), intervalMs).unref();
   }
 
+  /**
+   * A stream has named its response and goes on. Never throws: without it, what a crash leaves is an
+   * estimate.
+   */
+  async register(exchange: Exchange, responseId: string): Promise<void> {
+    const { id } = exchange;
+    if (!this.#following.isAvailable) return;
+    this.#streaming.add(id);
+    try {
+      await this.#following.follow(toFollowed(exchange, responseId), STREAMING_LEASE_SECONDS);
+    } catch (error) {
+      this.#streaming.delete(id);
+      this.#log.warn({ usageId: id, err: error }, 'a response in the background is not registered');
+    }
+  }
+
+  /** A stream that was registered has ended, and its usage is recorded. */
+  async finish(id: string): Promise<void> {
+    if (!this.#streaming.delete(id)) return;
+    // Should it fail, whoever looks at the response finds its usage.
+    await this.#following.markSettled(id).catch(() => {});
+  }
+
   /** Durable when it resolves. @throws LedgerError `unavailable` */
   async follow(exchange: Exchange, responseId: string): Promise<void> {
-    await this.#following.follow(toFollowed(exchange, responseId));
+    if (this.#streaming.delete(exchange.id)) {
+      // Should it fail, it is looked at when the lease ends.
+      await this.#following.postpone(exchange.id, 1).catch(() => {});
+    } else {
+      await this.#following.follow(toFollowed(exchange, responseId));
+    }
     const { id, api, payer, createdAt, arrivedAt, prepared, metadata } = exchange;
     const kept = { ...prepared, body: Buffer.alloc(0) };
     const exchangeOfRow = { id, api, payer, createdAt, arrivedAt, prepared: kept, metadata };
@@ -150,6 +183,7 @@ export class Follower {
   }
 
   async #lookAtDue(): Promise<void> {
+    await this.#renew();
     for (;;) {
       const due = await this.#following.claimDue();
       await Promise.all(due.map((response) => this.#lookAtOne(response)));
@@ -158,6 +192,13 @@ export class Follower {
     if (performance.now() - this.#forgottenAt < FORGET_EVERY_MS) return;
     this.#forgottenAt = performance.now();
     await this.#following.forgetOld();
+  }
+
+  async #renew(): Promise<void> {
+    const sinceMs = performance.now() - this.#renewedAt;
+    if (sinceMs < (STREAMING_LEASE_SECONDS * 1_000) / 4) return;
+    this.#renewedAt = performance.now();
+    for (const id of this.#streaming) await this.#following.postpone(id, STREAMING_LEASE_SECONDS);
   }
 
   async #lookAtOne(response: OpenResponse): Promise<void> {

@@ -15,7 +15,8 @@ export function toFollowed(exchange: Exchange, responseId: string): FollowedResp
     has_tools: prepared.hasTools,
     system_prompt_length: prepared.systemPromptLength,
   };
-  return { intent: toIntent(exchange), response_id: responseId, upstream: upstream.name, details };
+  const intent = { ...toIntent(exchange), api_kind: exchange.api.kind };
+  return { intent, response_id: responseId, upstream: upstream.name, details };
 }
 
 /** The exchange again, from what was kept of it: for the row of a response that has ended. */
