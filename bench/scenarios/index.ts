@@ -9,7 +9,6 @@ import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
 import { instructions } from './instructions.js';
 import { neighbours } from './neighbours.js';
-import { openSnapshot } from './openSnapshot.js';
 import { organization } from './organization.js';
 import { plans } from './plans.js';
 import { profilePage } from './profilePage.js';
