@@ -1,6 +1,7 @@
 import { LedgerError } from './errors.js';
 
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
+/** PostgreSQL has no year 0. */
+const DAY = /^(?!0000)\d{4}-\d{2}-\d{2}$/;
 const DAY_MS = 86_400_000;
 
 /** A UTC calendar day, YYYY-MM-DD, as epoch milliseconds; null when it is none. */

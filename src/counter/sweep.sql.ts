@@ -31,13 +31,15 @@ with page as materialized (
     least(m.oldest, x.oldest) as oldest
   from page as u
   cross join lateral (
-    select count(*) as depth, min(m.position) as lowest, min(m.created_at) filter (where isfinite(m.created_at)) as oldest
+    select count(*) as depth, min(m.position) as lowest,
+      min(m.created_at) filter (where isfinite(m.created_at)) as oldest
     from (
       ${unsettledRows(USAGE_LOG, scope, columns, 'u')}
     ) as m
   ) as m
   cross join lateral (
-    select count(*) as depth, min(m.position) as lowest, min(m.created_at) filter (where isfinite(m.created_at)) as oldest
+    select count(*) as depth, min(m.position) as lowest,
+      min(m.created_at) filter (where isfinite(m.created_at)) as oldest
     from (
       ${unsettledRows(EXA_LOG, scope, columns, 'u')}
     ) as m
