@@ -9,7 +9,7 @@ import {
   type PayerScope,
   USAGE_LOG,
   USER_SCOPE,
-  unsettledRows,
+  unsettledRowsInView,
 } from './unsettled.js';
 
 /** Unsettled rows of every payer of a scope; a filter on the payer reaches its row first. */
@@ -18,7 +18,7 @@ function unsettledOfAll(log: Log, scope: PayerScope, columns: string): string {
       ${scope.organizationOf('u')} as organization_id, ${columns}
     from ${scope.payers} as u
     cross join lateral (
-      ${unsettledRows(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u')}
+      ${unsettledRowsInView(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u')}
     ) as m`;
 }
 
@@ -87,7 +87,7 @@ export const exaMonthlyUsageExact = pgView('exa_monthly_usage_exact', {
 /** What Exa's unsettled rows of a payer add to what was charged. */
 function unsettledExaCharge(scope: PayerScope): string {
   return `case when exists (
-      ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
+      ${unsettledRowsInView(EXA_LOG, scope, 'm.cost', 'u')}
     ) then (
       select coalesce(sum(exact.total_charged_microdollars
         - coalesce(counter.total_charged_microdollars, 0)), 0)
@@ -107,7 +107,7 @@ function balances(scope: PayerScope, idName: string): string {
     u.microdollars_used + (
       select coalesce(sum(m.cost), 0)
       from (
-        ${unsettledRows(USAGE_LOG, scope, 'm.cost', 'u')}
+        ${unsettledRowsInView(USAGE_LOG, scope, 'm.cost', 'u')}
       ) as m
     ) + ${unsettledExaCharge(scope)} as microdollars_used
   from ${scope.payers} as u`;
