@@ -47,7 +47,10 @@ export interface SettlerOptions {
 export interface SettleReport {
   /** Rows settled. */
   settled: number;
-  /** Rows left: a counter row is held by someone else, or their transaction was open. */
+  /**
+   * Rows left: a counter row is held by someone else, or their transaction was open. Of a payer that
+   * could not be asked, because its statement failed, one: how many it has is not known.
+   */
   left: number;
 }
 
@@ -147,6 +150,7 @@ export class Settler {
   ): Promise<SettleReport> {
     const report = { settled: 0, left: 0 };
     const rows = await this.#isolated(scope, ids, (part) => this.#settleRows(scope, part, limits));
+    report.left += ids.length - rows.length;
     for (const row of rows) {
       report.settled += Number(row.settled);
       report.left += Number(row.depth) - Number(row.settled);
@@ -156,6 +160,7 @@ export class Settler {
       const exa = await this.#isolated(scope, withExa, (part) =>
         this.#settleExa(scope, part, limits),
       );
+      report.left += withExa.length - exa.length;
       for (const row of exa) {
         report.settled += Number(row.settled);
         report.left += Number(row.depth) - Number(row.settled);

@@ -15,17 +15,18 @@ export interface SweptPageRow {
   oldest_age_ms: string | null;
 }
 
-/** A page of payers, each asked for its tail by one descent of the index. */
-function pageText(scope: PayerScope): string {
+/**
+ * A page of payers, each asked for its tail by one descent of the index. The first page is a text of
+ * its own: `$ is null or id > $`, planned once for both, reads every page before it.
+ */
+function pageText(scope: PayerScope, isFirst: boolean): string {
   const columns = 'm.position, m.created_at';
   return `/* microdollar.sweep ${scope.name} */
 with page as materialized (
   select u.id, u.settled_below, u.settled_except, u.exa_settled_below, u.exa_settled_except
-  from ${scope.payers} as u
-  where $1::text is null
-    or u.id > $1::${scope.idType}
+  from ${scope.payers} as u${isFirst ? '' : `\n  where u.id > $2::${scope.idType}`}
   order by u.id
-  limit $2::integer
+  limit $1::integer
 ), tail as materialized (
   select u.id, m.depth + x.depth as depth, least(m.lowest, x.lowest) as lowest,
     least(m.oldest, x.oldest) as oldest
@@ -60,10 +61,11 @@ export function sweepPageStatement(
   afterId: string | null,
   limit: number,
 ): Statement {
+  const isFirst = afterId === null;
   return {
-    name: `microdollar_sweep_${scope.name}`,
-    text: pageText(scope),
-    values: [afterId, limit],
+    name: `microdollar_sweep_${scope.name}${isFirst ? '' : '_after'}`,
+    text: pageText(scope, isFirst),
+    values: isFirst ? [limit] : [limit, afterId],
   };
 }
 

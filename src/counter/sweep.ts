@@ -110,13 +110,12 @@ export class Sweep {
       const report = await this.#settler.settle(scope, page.ids, limits);
       swept.settled += report.settled;
       swept.left += report.left;
-      if (report.left === 0 && report.settled >= Number(page.depth)) continue;
+      if (report.left === 0) continue;
       // Held, or failed: what is below the lowest row of this page is settled all the same.
       const lowest = page.lowest === null ? null : BigInt(page.lowest);
       if (lowest !== null && swept.settledBelow !== null && lowest < swept.settledBelow) {
         swept.settledBelow = lowest;
       }
-      if (report.left === 0) swept.left += Number(page.depth) - report.settled;
     }
     if (swept.settledBelow !== null && endedBelow !== null) {
       await this.#query(noteSweepStatement(String(swept.settledBelow), endedBelow));

@@ -65,6 +65,11 @@ export function isStatementTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '57014';
 }
 
+/** A key was there already. */
+export function isUniqueViolation(error: unknown): boolean {
+  return sqlStateOf(error) === '23505';
+}
+
 /** Someone else held a lock for too long. */
 export function isLockTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '55P03';

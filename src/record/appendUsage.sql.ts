@@ -47,6 +47,9 @@ export const boundWait = (lockTimeoutMs: number): string =>
 /** How long one write on a host's executor waits for a twin of its id that is in flight. */
 export const TWIN_WAIT_MS = 5_000;
 
+/** Within the bound too: a correction waits for another of its number. */
+const METADATA_BOUNDED = '\nleft join metadata_written as m on true';
+
 /** Parameters of metadata follow those of the event, which end with its time where it has one. */
 export const metadataWritten = (hasTime: boolean): string => `, metadata_written as (
   insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
@@ -54,6 +57,7 @@ export const metadataWritten = (hasTime: boolean): string => `, metadata_written
     ${metadataParameters(hasTime ? USAGE_PARAMETERS + 1 : USAGE_PARAMETERS)}
   from usage_written as w
   where (select u.deleted_at from kilocode_users as u where u.id = $2::text) is null
+  returning id
 )`;
 
 /** Rows to insert: without a table where payer and user are known. */
@@ -112,7 +116,7 @@ ${
   isBounded
     ? `select ${answer('w.')}, set_config('lock_timeout', b.before, true) as restored
 from bounded as b
-left join usage_written as w on true`
+left join usage_written as w on true${hasMetadata ? METADATA_BOUNDED : ''}`
     : `select ${answer('w.')}
 from usage_written as w`
 }`;

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
+import { isUniqueViolation } from '../db/sqlstate.js';
 import type { LookupName } from '../schema/lookups.js';
 import type { ValidEvent } from './event.js';
 import { findLookupsStatement, resolveLookupsStatement } from './lookups.sql.js';
@@ -63,12 +64,19 @@ export class LookupCache {
     missing: Map<string, [string, string]>,
   ): Promise<Map<string, [string, string]>> {
     const entries = [...missing];
-    const rows = await query<{ place: number; id: number | null }>(
-      resolveLookupsStatement(
-        entries.map(([, [name]]) => name),
-        entries.map(([, [, value]]) => value),
-      ),
-    );
+    let rows: { place: number; id: number | null }[];
+    try {
+      rows = await query(
+        resolveLookupsStatement(
+          entries.map(([, [name]]) => name),
+          entries.map(([, [, value]]) => value),
+        ),
+      );
+    } catch (error) {
+      // Another value, created at this moment, was given the same id: whoever tries again sees that.
+      if (!isUniqueViolation(error)) throw error;
+      return missing;
+    }
     const left = new Map<string, [string, string]>();
     for (const row of rows) {
       const entry = entries[row.place - 1];

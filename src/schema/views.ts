@@ -18,7 +18,7 @@ function unsettledOfAll(log: Log, scope: PayerScope, columns: string): string {
       ${scope.organizationOf('u')} as organization_id, ${columns}
     from ${scope.payers} as u
     cross join lateral (
-      ${unsettledRows(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u')}
+      ${unsettledRows(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u', 'view')}
     ) as m`;
 }
 
@@ -87,7 +87,7 @@ export const exaMonthlyUsageExact = pgView('exa_monthly_usage_exact', {
 /** What Exa's unsettled rows of a payer add to what was charged. */
 function unsettledExaCharge(scope: PayerScope): string {
   return `case when exists (
-      ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}
+      ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u', 'view')}
     ) then (
       select coalesce(sum(exact.total_charged_microdollars
         - coalesce(counter.total_charged_microdollars, 0)), 0)
@@ -107,7 +107,7 @@ function balances(scope: PayerScope, idName: string): string {
     u.microdollars_used + (
       select coalesce(sum(m.cost), 0)
       from (
-        ${unsettledRows(USAGE_LOG, scope, 'm.cost', 'u')}
+        ${unsettledRows(USAGE_LOG, scope, 'm.cost', 'u', 'view')}
       ) as m
     ) + ${unsettledExaCharge(scope)} as microdollars_used
   from ${scope.payers} as u`;

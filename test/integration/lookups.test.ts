@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Query } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { validateEvent } from '../../src/record/event.js';
+import { LookupCache } from '../../src/record/lookups.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageMetadata } from '../../src/record/types.js';
 import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
-import { openSessions, type Session } from '../support/sessions.js';
+import { openSessions, type Session, untilBlocked } from '../support/sessions.js';
 import {
   createLedgerFixture,
   type LedgerFixture,
@@ -207,6 +210,34 @@ describe('lookup rows that are lost', () => {
 });
 
 describe('values that another session is inserting', () => {
+  it('with the same id get another one, and fail no event', async () => {
+    const [pair] = await fixture.rows<{ values: [string, string] }>(`
+      select array_agg(v) as values
+      from (select 'agent ' || i as v from generate_series(1, 200000) as i) as x
+      group by hashtextextended(v, 0) & 1073741823
+      having count(*) = 2
+      limit 1`);
+    const [first, second] = pair?.values ?? ['', ''];
+    await using sessions = await openSessions(fixture.database.url, 2);
+    const [holder, other] = sessions.all as [Session, Session];
+    await holder.run('begin');
+    await holder.run(`select microdollar_lookup_id('editor_name', $1)`, [first]);
+    const event = validateEvent(
+      { kilo_user_id: user, cost: 1, metadata: { editor_name: second } },
+      { nulBytesRemoved: 0 },
+    );
+    const query: Query = ({ text, values }) => other.run(text, values);
+    const resolved = new LookupCache().resolve(query, [event]);
+    await untilBlocked(fixture.database.pool, other, resolved);
+    await holder.run('commit');
+    expect(await resolved).toHaveLength(1);
+    const ids = await fixture.rows(
+      'select count(distinct editor_name_id)::integer as n from editor_name where editor_name = any ($1)',
+      [[first, second]],
+    );
+    expect(ids).toEqual([{ n: 2 }]);
+  });
+
   it.each(['commit', 'rollback'] as const)(
     'wait as text and get their id after its %s',
     async (end) => {

@@ -113,6 +113,14 @@ export class Steps implements AsyncDisposable {
     return { a, b, f, g, reader, keeper };
   }
 
+  /** One that a test may end. */
+  async extraSession(): Promise<AsyncDisposable & { session: Session }> {
+    const sessions = await openSessions(this.fixture.database.url, 1);
+    const [session] = sessions.all as [Session];
+    await session.run('set search_path = gate, pg_catalog, public');
+    return { session, [Symbol.asyncDispose]: () => sessions.close() };
+  }
+
   /** With the counter rows of the day and the month, unless the account is `fresh`. */
   async account(kind: Kind, how: { fresh?: boolean } = {}): Promise<Account> {
     const user = await this.fixture.addUser();
@@ -193,8 +201,13 @@ export class Steps implements AsyncDisposable {
     await session.run("set microdollar.generation = ''");
     const statement = start();
     await untilBlocked(this.fixture.database.pool, session, statement);
-    await work();
-    await keeper.run(`select pg_advisory_unlock(${GATE})`);
+    // Whoever ends the session in `work` is told by the statement, not by the process.
+    statement.catch(() => {});
+    try {
+      await work();
+    } finally {
+      await keeper.run(`select pg_advisory_unlock(${GATE})`);
+    }
     const result = await statement;
     await session.run("set test.gate = 'off'");
     return result;

@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
+import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
+import type { Statement } from '../../src/db/statement.js';
+import { PAYER_SCOPES, USER_SCOPE } from '../../src/schema/unsettled.js';
+import { openSessions } from '../support/sessions.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+/**
+ * Plans on a host's own connections, which have the server's defaults. Past `jit_above_cost` a
+ * server with LLVM compiles a plan, for seconds: what the planner expects of a settle must stay far
+ * below that, also before any ANALYZE.
+ */
+let fixture: LedgerFixture;
+const ROWS = 100_000;
+const PAYERS = 100;
+/** Of 100,000, the default: there is room for ten times the rows. */
+const DEAR = 40_000;
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  await fixture.rows(
+    `insert into kilocode_users (id) select 'user ' || i from generate_series(1, $1::integer) as i`,
+    [ROWS],
+  );
+  await fixture.rows(
+    `insert into microdollar_usage (id, kilo_user_id, cost, position)
+     select gen_random_uuid(), 'user ' || i, 5, microdollar_position()
+     from generate_series(1, $1::integer) as i`,
+    [ROWS],
+  );
+});
+afterAll(() => fixture.close());
+
+const ids = Array.from({ length: PAYERS }, (_, place) => `user ${place + 1}`);
+const STATEMENTS: [name: string, statement: Statement][] = [
+  [
+    'a settle',
+    settleStatement(
+      USER_SCOPE,
+      ids,
+      ids.map(() => true),
+      { youngXids: 0, rowsPerPayer: null },
+    ),
+  ],
+  ['balances', readBalancesStatement(USER_SCOPE, ids)],
+];
+
+describe.each(STATEMENTS)('%s of many payers', (_, { text, values }) => {
+  it.each(['before any ANALYZE', 'after it'])('%s: is not expected to be dear', async (when) => {
+    if (when === 'after it') await fixture.rows('analyze');
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const [row] =
+      (await sessions.all[0]?.run<{ 'QUERY PLAN': [{ Plan: { 'Total Cost': number } }] }>(
+        `explain (format json) ${text}`,
+        values,
+      )) ?? [];
+    const cost = row?.['QUERY PLAN'][0].Plan['Total Cost'] ?? Number.NaN;
+    expect(cost).toBeLessThan(DEAR);
+  });
+});
+
+it.each(PAYER_SCOPES)(
+  'a sweep begins each page of $payers at its place, by index',
+  async (scope) => {
+    const place = scope.name === 'user' ? 'user 7' : '77777777-7777-7777-7777-777777777777';
+    const { text } = sweepPageStatement(scope, place, 2_000);
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const [session] = sessions.all;
+    await session?.run('set plan_cache_mode = force_generic_plan; set enable_seqscan = off');
+    await session?.run(`prepare page as ${text}`);
+    const rows = await session?.run<{ 'QUERY PLAN': string }>(
+      `explain (costs off) execute page(2000, '${place}')`,
+    );
+    expect(rows?.map((row) => row['QUERY PLAN']).join('\n')).toMatch(
+      /Index Cond: \(u?\.?id > \$2\)/,
+    );
+  },
+);
