@@ -89,6 +89,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     search: 'case when bool_and(d.fits) then',
     replace: 'case when bool_or(d.fits) then',
     tests: ['integration/settleLimits'],
+    changesNothing: 'fits is of the payer, so the same for each of its days',
   },
   {
     name: 'settle: days of a payer whose other day is held',
