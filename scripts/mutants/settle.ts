@@ -147,7 +147,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: EXA,
     search: 'count(*) filter (where m.cost <> 0) as requests',
     replace: 'count(*) as requests',
-    tests: ['integration/exa', 'integration/settleLimits'],
+    tests: ['integration/foreignRows'],
   },
   {
     name: 'settler: missing counter rows are never opened',
