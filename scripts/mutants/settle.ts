@@ -161,7 +161,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: SETTLER,
     search: "const isOnesOwn = kind === 'data' || sqlStateOf(error) === '57014';",
     replace: "const isOnesOwn = kind === 'data' && sqlStateOf(error) === '57014';",
-    tests: ['integration/settleLimits', 'integration/fold'],
+    tests: ['integration/payerIsolation'],
   },
   {
     name: 'sweep: ends at the first page',

@@ -71,3 +71,32 @@ describe('a payer with a long tail that cannot be settled', () => {
     await fixture.expectExact();
   });
 });
+
+describe('a payer whose fold fails', () => {
+  it('is named and left, and its neighbours are settled', async () => {
+    const bad = await fixture.addUser(`bad ${randomUUID()}`);
+    const good = [await fixture.addUser(), await fixture.addUser()];
+    for (const user of [bad, ...good]) await appendMany(user, 2);
+    await fixture.rows(
+      `create function fail_for_bad() returns trigger language plpgsql as $$
+       begin
+         if new.id like 'bad %' then raise exception 'no' using errcode = '22003'; end if;
+         return new;
+       end $$`,
+    );
+    await fixture.rows(
+      `create trigger fail_for_bad before update on kilocode_users
+       for each row execute function fail_for_bad()`,
+    );
+    const failed: string[] = [];
+    const settler = new Settler({
+      query: queryOnPool(fixture.database.pool, false),
+      onError: (_error, payer) => failed.push(payer),
+    });
+    const report = await settler.settle(USER_SCOPE, [bad, ...good]);
+    expect(report).toMatchObject({ settled: 4 });
+    expect(failed).toEqual([`user:${bad}`]);
+    await fixture.rows('drop trigger fail_for_bad on kilocode_users');
+    await fixture.expectExact();
+  });
+});
