@@ -89,6 +89,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     search: 'case when bool_and(d.fits) then',
     replace: 'case when bool_or(d.fits) then',
     tests: ['integration/settleLimits'],
+    changesNothing: 'fits is of the payer, so the same for each of its days',
   },
   {
     name: 'settle: days of a payer whose other day is held',
@@ -146,7 +147,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: EXA,
     search: 'count(*) filter (where m.cost <> 0) as requests',
     replace: 'count(*) as requests',
-    tests: ['integration/exa', 'integration/settleLimits'],
+    tests: ['integration/foreignRows'],
   },
   {
     name: 'settler: missing counter rows are never opened',
@@ -160,7 +161,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: SETTLER,
     search: "const isOnesOwn = kind === 'data' || sqlStateOf(error) === '57014';",
     replace: "const isOnesOwn = kind === 'data' && sqlStateOf(error) === '57014';",
-    tests: ['integration/settleLimits', 'integration/fold'],
+    tests: ['integration/payerIsolation'],
   },
   {
     name: 'sweep: ends at the first page',

@@ -63,7 +63,7 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     file: BATCH,
     search: 'and m.id in (select w.id from usage_written as w)',
     replace: '',
-    tests: ['integration/exactlyOnce', 'integration/softDelete'],
+    tests: ['integration/exactlyOnce'],
   },
   {
     name: 'batch: metadata of a deleted user is written',

@@ -8,6 +8,7 @@ import {
   type PayerScope,
   USAGE_LOG,
 } from '../schema/unsettled.js';
+import { AnswerLanes, type Caller } from './answerLanes.js';
 import { KEYS_PER_STATEMENT, openCountersStatement } from './openCounters.sql.js';
 import { type Payer, payerId, scopeOf } from './payer.js';
 import {
@@ -22,9 +23,8 @@ import { Tails } from './tails.js';
 
 /** Callers that wait at once, up to which every payer is settled before they are answered. */
 const QUIET_CALLERS = 8;
-/** Payers of one settle: bounds its length and its locks. Answers alone lock nothing. */
+/** Payers of one settle: bounds its length and its locks. */
 const PAYERS_PER_STATEMENT = 100;
-const PAYERS_PER_ANSWER = 500;
 /**
  * Under load an open transaction that is younger may hold the mark, for it will end in a moment; an
  * older one becomes an exception (R3). Otherwise each does at once, so that base rows are current
@@ -54,13 +54,10 @@ export interface SettleReport {
   left: number;
 }
 
-interface Caller {
-  resolve: (balance: bigint | null) => void;
-}
-
 /**
  * Settles payers and answers their balances, many callers by one statement: one at a time for users
- * and one for organizations, each for every payer asked for since the last one began. A statement
+ * and one for organizations, each for every payer asked for since the last one began, and the same
+ * for payers whose tail is long, because it cannot be settled: nobody waits for these (I12). A statement
  * begins after the caller's commit, so its answer contains the caller's write and everything
  * committed before.
  *
@@ -71,12 +68,14 @@ interface Caller {
 export class Settler {
   readonly #options: SettlerOptions;
   readonly #tails = new Tails();
-  readonly #waiting = new Map<PayerScope, Map<string, Caller[]>>();
-  readonly #running = new Set<PayerScope>();
+  readonly #lanes: AnswerLanes;
 
   constructor(options: SettlerOptions) {
     this.#options = options;
-    for (const scope of PAYER_SCOPES) this.#waiting.set(scope, new Map());
+    this.#lanes = new AnswerLanes({
+      isLong: (scope, id) => this.#tails.isLong(scope, id),
+      answer: (scope, batch) => this.#answer(scope, batch),
+    });
   }
 
   /** Rows of this process that may be unsettled, and since when, ms. */
@@ -95,20 +94,14 @@ export class Settler {
    */
   balance(payer: Payer): Promise<bigint | null> {
     return new Promise((resolve) => {
-      const scope = scopeOf(payer);
-      const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
-      const id = payerId(payer);
-      const callers = waiting.get(id);
-      if (callers) callers.push({ resolve });
-      else waiting.set(id, [{ resolve }]);
-      if (!this.#running.has(scope)) void this.#run(scope);
+      this.#lanes.ask(scopeOf(payer), payerId(payer), { resolve });
     });
   }
 
   /** Settles what is due by now; the background's step. */
   async settleDue(): Promise<SettleReport> {
     const report = { settled: 0, left: 0 };
-    const isQuiet = this.#running.size === 0;
+    const { isQuiet } = this.#lanes;
     for (const scope of PAYER_SCOPES) {
       for (;;) {
         const ids = this.#tails.takeDue(scope, Date.now(), isQuiet, PAYERS_PER_STATEMENT);
@@ -169,18 +162,7 @@ export class Settler {
     return report;
   }
 
-  async #run(scope: PayerScope): Promise<void> {
-    this.#running.add(scope);
-    const waiting = this.#waiting.get(scope) as Map<string, Caller[]>;
-    while (waiting.size > 0) {
-      const batch = new Map([...waiting].slice(0, PAYERS_PER_ANSWER));
-      for (const id of batch.keys()) waiting.delete(id);
-      await this.#answer(scope, batch);
-    }
-    this.#running.delete(scope);
-  }
-
-  async #answer(scope: PayerScope, batch: Map<string, Caller[]>): Promise<void> {
+  async #answer(scope: PayerScope, batch: ReadonlyMap<string, Caller[]>): Promise<void> {
     let callers = 0;
     for (const each of batch.values()) callers += each.length;
     const nowMs = Date.now();

@@ -3,6 +3,7 @@ import type { SettledRow } from './settle.sql.js';
 
 /** Unsettled rows of a payer from which on a fold pays under load. */
 const DEEP_ROWS = 16;
+const LONG_ROWS = 8 * DEEP_ROWS;
 /** Under load a payer with fewer is left so long; when nobody waits, so long. */
 const LOADED_AGE_MS = 30_000;
 const QUIET_AGE_MS = 250;
@@ -19,6 +20,8 @@ const MAX_TAILS = 200_000;
 interface Tail {
   /** Rows that may be unsettled. */
   depth: number;
+  /** Of these, what was there when somebody looked last. */
+  left: number;
   /** Since when there are any, ms since the epoch. */
   sinceMs: number;
   folds: number;
@@ -79,6 +82,7 @@ export class Tails {
       if (!tail) continue;
       if (settled > 0 || tail.depth === 0) tail.sinceMs = nowMs;
       tail.depth = left;
+      tail.left = left;
       if (settled > 0 || left === 0) {
         tail.heldPauseMs = 0;
         tail.retryAtMs = 0;
@@ -98,7 +102,12 @@ export class Tails {
 
   /** Whether a tail is long though it was folded: an open transaction holds the mark, not a young one. */
   isHeld(scope: PayerScope, ids: readonly string[]): boolean {
-    return ids.some((id) => (this.#find(scope, id)?.depth ?? 0) > 8 * DEEP_ROWS);
+    return ids.some((id) => (this.#find(scope, id)?.depth ?? 0) > LONG_ROWS);
+  }
+
+  /** Whether the last look left a long tail: a counter row is held or full, or the mark is held. */
+  isLong(scope: PayerScope, id: string): boolean {
+    return (this.#find(scope, id)?.left ?? 0) > LONG_ROWS;
   }
 
   backlog(nowMs: number): { depth: number; oldestAgeMs: number } {
@@ -132,6 +141,7 @@ export class Tails {
       }
       tail = {
         depth: 0,
+        left: 0,
         sinceMs: nowMs,
         folds: FOLD_BURST,
         foldsAtMs: nowMs,

@@ -80,11 +80,6 @@ export function isLockConflict(error: unknown): boolean {
   return ['55P03', '40P01'].includes(sqlStateOf(error) ?? '');
 }
 
-/** A unique index has the value already. */
-export function isUniqueViolation(error: unknown): boolean {
-  return sqlStateOf(error) === '23505';
-}
-
 /** The role lacks a right. */
 export function isNotPermitted(error: unknown): boolean {
   return sqlStateOf(error) === '42501';

@@ -42,6 +42,8 @@ describe('the horizon', () => {
     }
     const accepted = { ...fresh, created_at: `${daysAgo(8)}T00:00:00Z` };
     expect(await fixture.ledger.recordUsage(accepted)).toMatchObject({ status: 'recorded' });
+    const both = await fixture.ledger.recordUsageBatch([fresh, accepted, { ...accepted }]);
+    expect(both.map((result) => result.status)).toEqual(['rejected', 'recorded', 'recorded']);
     await fixture.expectExact();
   });
 

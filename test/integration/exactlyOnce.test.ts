@@ -298,6 +298,18 @@ describe('batches', () => {
     await fixture.expectExact();
   });
 
+  it('replayed with metadata that the first ones did not have write none', async () => {
+    const user = await fixture.addUser();
+    const events = batchOf(user, 5);
+    await ledger.recordUsageBatch(events);
+    const fresh = { ...batchOf(user, 1)[0], id: randomUUID(), kilo_user_id: user, cost: 3 };
+    const replay = [...events, fresh].map((event) => ({ ...event, metadata: { latency: 5 } }));
+    const statuses = (await ledger.recordUsageBatch(replay)).map(({ status }) => status);
+    expect(statuses).toEqual([...events.map(() => 'duplicate'), 'recorded']);
+    expect(await countOf('microdollar_usage_metadata', user)).toBe(1);
+    await fixture.expectExact();
+  });
+
   it('that share ids in opposite orders, from several ledgers at once, never deadlock', async () => {
     const user = await fixture.addUser();
     const organization = await fixture.addOrganization();

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -105,6 +106,17 @@ describe('a fold', () => {
     );
     expect(await invariants()).toEqual([]);
     expect(await ledger.fold()).toEqual({ drained: 250 * 3 + 9000 + 250 * 12, remaining: 0 });
+    await fixture.expectExact();
+  });
+
+  it('finds a payer behind more of them than one look takes', async () => {
+    await fixture.rows(
+      `insert into kilocode_users (id) select 'many ' || i from generate_series(1, 2100) as i`,
+    );
+    const last = await fixture.addUser(`zzz ${randomUUID()}`);
+    await append(last, 3);
+    expect((await ledger.getPendingStatus()).depth).toBe(3);
+    expect(await ledger.fold()).toEqual({ drained: 3, remaining: 0 });
     await fixture.expectExact();
   });
 

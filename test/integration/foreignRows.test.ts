@@ -59,6 +59,31 @@ describe('usage rows of other programs', () => {
     expect(await checkInvariants(database.pool)).toEqual([]);
   });
 
+  it('without a cost settle and move nothing: no total, and no count of requests', async () => {
+    await createMigrated();
+    await migrate(database.url, { countForeignRows: true });
+    for (const cost of [0, 3_000_000]) {
+      await query(
+        `insert into exa_usage_log (id, kilo_user_id, cost, path)
+         select gen_random_uuid(), 'ada', $1::bigint, '/search' from generate_series(1, 2)`,
+        [cost],
+      );
+      await query(
+        `insert into microdollar_usage (id, kilo_user_id, cost)
+         values (gen_random_uuid(), 'ada', $1::bigint)`,
+        [cost],
+      );
+    }
+    const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+    expect(await ledger.fold()).toMatchObject({ drained: 6, remaining: 0 });
+    await ledger.close();
+    expect(await query('select request_count from exa_monthly_usage')).toEqual([
+      { request_count: 2 },
+    ]);
+    expect(await checkFolded(database.pool)).toEqual([]);
+    expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+
   it('are counted until it is turned off, and stay counted', async () => {
     await createMigrated();
     await migrate(database.url, { countForeignRows: true });

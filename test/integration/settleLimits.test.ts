@@ -289,6 +289,25 @@ describe('a counter of 64 bits that would overflow', () => {
     await steps.append(a, payer, 1_000);
     await steps.expectFolds(payer, 2);
   });
+
+  it('leaves the payer of such a day also where the balance has room', async () => {
+    const { a, f } = steps.sessions;
+    const payer = await steps.account(OF_USER);
+    await steps.fixture.rows(
+      `update microdollar_usage_daily
+       set total_cost_microdollars = $2, archived_cost_microdollars = $2 where kilo_user_id = $1`,
+      [payer.user, NEARLY],
+    );
+    await steps.fixture.rows(
+      'update kilocode_users set opening_microdollars_used = $2 where id = $1',
+      [payer.user, -NEARLY],
+    );
+    await steps.append(a, payer, 1_000);
+    expect((await steps.fold(f, payer, AROUND)).settled).toBe(0);
+    await steps.expectExact();
+    await steps.append(a, payer, -1_000);
+    await steps.expectFolds(payer, 2);
+  });
 });
 
 describe('a cluster that the ledger does not know (R6)', () => {

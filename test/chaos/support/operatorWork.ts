@@ -112,7 +112,7 @@ class Operator {
     } catch (error) {
       // Held, or open: what the command tells its operator, who runs it again.
       if (!(error instanceof LedgerError) || !/^(unproven|invalid_r)/.test(error.code)) throw error;
-      return book.done(`archive: ${error.code}`);
+      return book.done(`archive: ${error.code}${kindsOf(error)}`);
     }
     book.done('archive');
     if (this.#archiveUntil > 3) this.#archiveUntil--;
@@ -175,6 +175,14 @@ class Operator {
     );
     for (const { gid } of rows) await this.#ledger.pool.query(`rollback prepared '${gid}'`);
   }
+}
+
+/** What was in the way: most often days that the backfill's loop has made unbuilt since. */
+function kindsOf({ details }: LedgerError): string {
+  const blockers = (details.blockers ?? []) as readonly { kind: string }[];
+  const kinds = [...new Set(blockers.map(({ kind }) => kind))].sort();
+  if (kinds.length > 0) return ` (${kinds.join(', ')})`;
+  return details.drift_keys === undefined ? '' : ' (drift found by its own proof)';
 }
 
 function toText(value: object): string {
