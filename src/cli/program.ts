@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
@@ -75,6 +76,7 @@ export async function runCli(
 function createProgram(output: Output, run: Runner): Command {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
+    .version(readVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document on stdout and nothing else there')
     .addHelpText(
       'after',
@@ -93,6 +95,12 @@ function createProgram(output: Output, run: Runner): Command {
   for (const register of COMMANDS) register(program, run);
   for (const command of program.commands) inherit(program, command);
   return program;
+}
+
+/** Of the package, whether built or run from its sources. */
+function readVersion(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** Commands made by `.command()` copy these settings; groups and their parts must as well. */
