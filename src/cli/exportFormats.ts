@@ -73,6 +73,7 @@ function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {
   return Object.fromEntries(
     shape.columns.map((column) => {
       const value = row[column.name] ?? null;
+      if (column.isJson && typeof value === 'string') return [column.name, JSON.parse(value)];
       const isNumber = column.isNumber && typeof value === 'string';
       return [column.name, isNumber ? toJsonInteger(value) : value];
     }),

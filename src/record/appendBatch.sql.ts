@@ -6,6 +6,7 @@ import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
 import {
   METADATA_COLUMN_LIST,
+  METADATA_SELECTED,
   type MetadataRow,
   metadataArrayParameters,
   metadataArrays,
@@ -42,7 +43,7 @@ const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
 
 const METADATA_WRITTEN = `, metadata_written as (
   insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
-  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_COLUMN_LIST}
+  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_SELECTED}
   from unnest(
     $1::uuid[], $2::text[], $${USAGE_PARAMETERS}::timestamptz[], ${HAS_METADATA},
     ${metadataArrayParameters(USAGE_PARAMETERS + 3)}

@@ -18,6 +18,8 @@ export const microdollarUsage = pgTable(
     requested_model: text(),
     inference_provider: text(),
     project_id: text(),
+    /** Of `api_keys`: the key that paid. Null: the admin key, or not known. */
+    api_key_id: uuid(),
     cost: microdollars().notNull(),
     input_tokens: bigint({ mode: 'number' }).notNull().default(0),
     output_tokens: bigint({ mode: 'number' }).notNull().default(0),
