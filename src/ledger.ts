@@ -1,6 +1,7 @@
 import { finishScrubs } from './accounts/softDelete.js';
 import { type BackgroundTask, startTask } from './background.js';
 import { CONNECTION_USES, Connections } from './connections.js';
+import { DimensionFolder } from './counter/dimensionFolder.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { isKnownCluster } from './db/migrate/generation.js';
@@ -43,6 +44,9 @@ const UNKNOWN_CLUSTER =
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
+const ROLLUP_INTERVAL_MS = 2_000;
+/** Nothing reported waits for it. */
+const ROLLUP_SWEEP_INTERVAL_MS = 5 * 60_000;
 
 /**
  * Opens a ledger on a migrated database.
@@ -85,6 +89,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onError: (error, payer) => tell(error, 'settle', { payer }),
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const folder = new DimensionFolder({
+    query: queryOnPool(connections.pool('rollup'), named),
+    onError: (error, payer) => tell(error, 'rollup', { payer }),
+  });
   /** Behind a pooler connections carry no lock timeout, so the statements do. */
   const lane = (use: 'write' | 'aside' | 'exa', query: Query): Lane => ({
     query,
@@ -102,7 +110,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     twins,
     lookups,
     metrics,
-    onAppended: (payer) => settler.appended(payer),
+    onAppended: (event) => {
+      if (event.cost !== 0) settler.appended(event);
+      folder.appended(event);
+    },
   });
   const exa = {
     connections: lane('exa', queryOnPool(connections.pool('exa'), named)),
@@ -169,7 +180,20 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       onError,
       run: () => sweep.pass(),
     });
-    return [housekeeping, settling, sweeping];
+    const folding = startTask({
+      name: 'rollup',
+      intervalMs: ROLLUP_INTERVAL_MS,
+      errorIntervalMs: ROLLUP_INTERVAL_MS * 5,
+      onError,
+      run: (signal) => folder.foldDue(signal),
+    });
+    const sweepingTails = startTask({
+      name: 'rollup_sweep',
+      intervalMs: () => ROLLUP_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      onError,
+      run: (signal) => folder.foldAll(signal),
+    });
+    return [housekeeping, settling, sweeping, folding, sweepingTails];
   }
 
   const verifying = options.backgroundVerify
@@ -306,7 +330,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     async fold() {
       try {
         await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));
-        return await sweep.foldAll();
+        const report = await sweep.foldAll();
+        await folder.foldAll();
+        return report;
       } catch (error) {
         throw toLedgerError(error);
       }

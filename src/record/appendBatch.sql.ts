@@ -84,7 +84,7 @@ with ${bounded}here as materialized (
 ), usage_written as (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${SELECTED}, ${hasTime ? 'coalesce(e.created_at, now())' : 'now()'},
-    case when e.cost <> 0 then (select h.position from here as h) end
+    (select h.position from here as h) * case when e.cost <> 0 then 1 else -1 end
   from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})${filter}
   order by e.id
   on conflict (id) do nothing

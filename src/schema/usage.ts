@@ -18,8 +18,6 @@ export const microdollarUsage = pgTable(
     requested_model: text(),
     inference_provider: text(),
     project_id: text(),
-    /** Of `api_keys`: the key that paid. Null: the admin key, or not known. */
-    api_key_id: uuid(),
     cost: microdollars().notNull(),
     input_tokens: bigint({ mode: 'number' }).notNull().default(0),
     output_tokens: bigint({ mode: 'number' }).notNull().default(0),
@@ -27,6 +25,8 @@ export const microdollarUsage = pgTable(
     cache_hit_tokens: bigint({ mode: 'number' }).notNull().default(0),
     cache_discount: microdollars(),
     has_error: boolean().notNull().default(false),
+    /** Of `api_keys`: the key that paid. Null: the admin key, or not known. */
+    api_key_id: uuid(),
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
     /**
      * Null: in the counter rows, or from a program that knows no position. Else generation and
