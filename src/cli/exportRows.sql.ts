@@ -66,7 +66,8 @@ export function exportUsageStatement(filter: ExportFilter): Statement {
       select m.id,
         to_char(m.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
         m.kilo_user_id, m.organization_id, provider, model, requested_model, inference_provider,
-        project_id, api_key_id, d.end_user, d.session_id, to_json(d.tags)::text as tags, cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
+        project_id, api_key_id, d.end_user, d.session_id, to_json(d.tags)::text as tags,
+        cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
         cache_discount, has_error
       from microdollar_usage as m
       left join microdollar_usage_metadata as d on d.id = m.id

@@ -4,6 +4,7 @@ import {
   type DimensionRollup,
   keyAndSums,
   keyColumns,
+  labelOf,
   lockedMarks,
   METRIC_NAMES,
   payersWithMarks,
@@ -20,7 +21,7 @@ import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
  */
 export function startRollupStatement(rollup: DimensionRollup): Statement {
   return {
-    name: `microdollar_start_${rollup.name}`,
+    name: `microdollar_start_${labelOf(rollup)}`,
     text: `/* microdollar.startRollup */
 insert into rollup_starts (rollup, position, started_at)
 select '${rollup.name}', b.base + txid_snapshot_xmin(txid_current_snapshot()), now()
@@ -39,7 +40,7 @@ export function openMarksStatement(
   ids: readonly string[],
 ): Statement {
   return {
-    name: `microdollar_open_marks_${rollup.name}_${scope.name}`,
+    name: `microdollar_open_marks_${labelOf(rollup)}_${scope.name}`,
     text: `/* microdollar.openMarks */
 with opened as (
   insert into rollup_marks (rollup, payer_scope, payer_id, settled_below)
@@ -83,7 +84,7 @@ export function foldStatement(
 ): Statement {
   const columns = [...keyColumns(rollup), ...METRIC_NAMES];
   return {
-    name: `microdollar_fold_${rollup.name}_${scope.name}`,
+    name: `microdollar_fold_${labelOf(rollup)}_${scope.name}`,
     text: `/* microdollar.foldRollup ${scope.name} */
 with s as materialized (
   select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
@@ -177,7 +178,7 @@ export function sweepTailsStatement(
   limit: number,
 ): Statement {
   return {
-    name: `microdollar_sweep_${rollup.name}_${scope.name}`,
+    name: `microdollar_sweep_${labelOf(rollup)}_${scope.name}`,
     text: `/* microdollar.sweepRollup ${scope.name} */
 with page as materialized (
   ${payersWithMarks(rollup, scope)}

@@ -55,6 +55,11 @@ export function keyColumns({ dimensions }: DimensionRollup): string[] {
   return ['kilo_user_id', 'organization_id', 'period_start', ...dimensions];
 }
 
+/** In names of statements, which the server cuts at 63 characters. */
+export function labelOf({ name }: DimensionRollup): string {
+  return name.replace(/^microdollar_/, '').slice(0, 30);
+}
+
 /** Start of the period of an instant. */
 export function periodStartOf({ minutes }: DimensionRollup, instant: string): string {
   return `date_bin('${minutes} minutes', ${instant}, timestamptz '2000-01-01 00:00:00+00')`;
@@ -157,23 +162,60 @@ export function tailRows(scope: PayerScope, columns: string, payer: string): str
         and m.position > -${payer}.below`;
 }
 
-/** Whether log row `row` is in the counter rows, or is to be by whoever builds them. */
-export function isCounted(rollup: DimensionRollup, row: string): string {
+/** Whether log row `m` is in the counter rows of payer `payer`, or is to be by whoever builds them. */
+export function isCounted(payer: string): string {
+  return `(m.position is null
+      or (abs(m.position) < ${payer}.below and abs(m.position) <> all (${payer}.except)))`;
+}
+
+/** The same of one log row, whoever pays. */
+export function isRowCounted(rollup: DimensionRollup, row: string): string {
   return `(${row}.position is null or (
       select abs(${row}.position) < k.below and abs(${row}.position) <> all (k.except)
       from (
-        select ${markColumns('k', startOf(rollup))}
+        select ${markColumns('mark', startOf(rollup))}
         from (select) as one
-        left join rollup_marks as k
-          on k.rollup = '${rollup.name}'
-          and k.payer_scope = case when ${row}.organization_id is null then '${USER}'
-            else '${ORGANIZATION}' end
-          and k.payer_id = coalesce(${row}.organization_id::text, ${row}.kilo_user_id)
+        left join rollup_marks as mark
+          on mark.rollup = '${rollup.name}'
+          and mark.payer_scope = case when ${row}.organization_id is null then 'user'
+            else 'organization' end
+          and mark.payer_id = coalesce(${row}.organization_id::text, ${row}.kilo_user_id)
       ) as k
     ))`;
 }
 
-const [USER, ORGANIZATION] = PAYER_SCOPES.map((scope) => scope.name);
+/** Log rows `m` for which `condition` holds and that are counted, whoever pays: to be summed. */
+export function countedRows(rollup: DimensionRollup, condition: string): string {
+  return `microdollar_usage as m
+    left join rollup_marks as mark
+      on mark.rollup = '${rollup.name}'
+      and mark.payer_scope = case when m.organization_id is null then 'user'
+        else 'organization' end
+      and mark.payer_id = coalesce(m.organization_id::text, m.kilo_user_id)
+    cross join lateral (
+      select coalesce(mark.settled_below, ${startOf(rollup)}) as below,
+        coalesce(mark.settled_except, '{}') as except
+    ) as k
+    where ${condition}
+      and ${isCounted('k')}`;
+}
+
+/** Payers `u` of a scope by their ids as text, $1, with their marks; whether they exist or not. */
+export function markedPayers(rollup: DimensionRollup, scope: PayerScope): string {
+  return `select t.id::${scope.idType} as id, ${markColumns('k', startOf(rollup))}
+    from unnest($1::text[]) as t(id)
+    left join rollup_marks as k
+      on k.rollup = '${rollup.name}'
+      and k.payer_scope = '${scope.name}'
+      and k.payer_id = t.id`;
+}
+
+/** Whether row `row`, of the log or of a counter table, is of payer `payer`: by its index on time. */
+export function isOfPayer(scope: PayerScope, row: string, payer: string): string {
+  return scope.name === 'user'
+    ? `${row}.kilo_user_id = ${payer} and ${row}.organization_id is null`
+    : `${row}.organization_id = ${payer}`;
+}
 
 /** Counter rows and tails of every payer, as rows of the counter table without ids. */
 export function exactRows(rollup: DimensionRollup): string {

@@ -30,7 +30,8 @@ export const microdollarUsage = pgTable(
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
     /**
      * Null: in the counter rows, or from a program that knows no position. Else generation and
-     * transaction id of the writer; see unsettled.ts. No default (R7).
+     * transaction id of the writer, negative where it is in the base counters from the start; see
+     * unsettled.ts. No default (R7).
      */
     position: bigint({ mode: 'bigint' }),
   },

@@ -9,16 +9,17 @@ import type { Step } from './step.js';
 const PAYERS_PER_TRANSACTION = 1_000;
 export const ROWS_PER_TRANSACTION = 5_000;
 
-const unknownRows = (log: Log, scope: PayerScope, isUnknown: string): string => `select m.id
+const unknownRows = (log: Log, scope: PayerScope, is: string) => `select m.id
     from ${log.table} as m
     where ${payerKeySql('m')} = ${scope.keyOf('u')}
       and ${scope.owns('m', 'u')}
       and m.position is not null
-      and m.position ${isUnknown}`;
+      and m.position ${is}`;
 
 /**
  * Rows with a position above every mark get one of this transaction: for a settle they are as if
- * appended by it; one that is counted in the base keeps its sign. Reaches them payer by payer, through the index of unsettled rows.
+ * appended by it; one that is counted in the base keeps its sign. Reaches them payer by payer,
+ * through the index of unsettled rows.
  */
 const restampText = (log: Log, scope: PayerScope) => `
 with block as materialized (
