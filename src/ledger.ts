@@ -29,6 +29,7 @@ import type {
 } from './record/types.js';
 import { Reports } from './report/report.js';
 import { ShadowReads } from './report/shadow.js';
+import { UsageReports } from './report/usage/usageReport.js';
 import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
 
@@ -138,6 +139,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     (mode, range) => shadow.sample(mode, range),
     metrics,
   );
+  const usageReports = new UsageReports(queryOnPool(readPool, named, onWait), metrics);
   try {
     await assertMigrated(pool);
     if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
@@ -323,6 +325,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
     getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,
     getDailyUsageWithSource: (query) => reports.getDailyUsage(query),
+    getUsageReport: (query) => usageReports.report(query),
     getReadMode: () => modes.status(),
     getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
     getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),

@@ -120,10 +120,10 @@ async function backfill(
 
 /** Of a rollup by dimension: a day is looked at, and set right where it is wrong. */
 async function buildReport(options: ProveOptions): Promise<BackfillReport> {
-  const { found, changed, left } = await buildDimensions(options);
+  const { found, wrongDays, changed, left } = await buildDimensions(options);
   return {
-    periods: found.periods,
-    checked: 0,
+    periods: wrongDays,
+    checked: found.periods - wrongDays,
     rows: found.rows,
     keys: found.keys,
     created: changed,

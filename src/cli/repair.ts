@@ -51,10 +51,10 @@ async function repair(
       );
     }
     for (const rollup of DIMENSION_ROLLUPS) {
-      const { changed, ...rest } = await repairDimensions(
+      const { changed, found, locked, left } = await repairDimensions(
         proveOptions(context, url, rollup, options),
       );
-      reports.push({ ...rest, repaired: changed });
+      reports.push({ found, locked, left, repaired: changed });
     }
     const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
     const left = reports.reduce((sum, report) => sum + (report.left?.driftKeys ?? 0), 0);

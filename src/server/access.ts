@@ -92,7 +92,7 @@ export async function createEventAccess(
   };
 }
 
-function checkServiceOrganization(
+export function checkServiceOrganization(
   principal: Principal,
   organizationId: string | null,
   field = 'organizationId',

@@ -40,6 +40,8 @@ export interface ProveOptions extends RollupDatabaseOptions {
 export interface ProveReport {
   /** What was found at first. */
   found: VerifyReport;
+  /** Days that something was wrong of. */
+  wrongDays: number;
   /** Counter rows written or deleted. */
   changed: number;
   /** Payers whose rows another session holds; run it again. */
@@ -78,7 +80,7 @@ async function run(options: ProveOptions, cause: string | null): Promise<ProveRe
     const startedAt = performance.now();
     const found = emptyReport(options.rollup);
     const left = emptyReport(options.rollup);
-    const report: ProveReport = { found, changed: 0, locked: 0, left: null };
+    const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
     const queue = await listDays(database, options);
     const total = queue.length;
     const end = new JobEnd(options.signal);
@@ -92,6 +94,7 @@ async function run(options: ProveOptions, cause: string | null): Promise<ProveRe
           const proven = await patiently(() => proveDay(database, options.rollup, at, { cause }));
           note(found, at, proven.found, options.kiloUserId);
           note(left, at, proven.left, options.kiloUserId);
+          if (proven.found.wrong > 0) report.wrongDays++;
           report.changed += proven.changed;
           report.locked += proven.locked;
         } catch (error) {
