@@ -20,6 +20,7 @@ import { Output, type Streams, toCommandError } from './output.js';
 import { registerPriceUnpriced } from './priceUnpriced.js';
 import { registerReadMode } from './readMode.js';
 import { registerRepair } from './repair.js';
+import { registerReport } from './report.js';
 import { registerStart } from './start.js';
 import { registerStatus } from './status.js';
 import { registerUser } from './user.js';
@@ -35,6 +36,7 @@ const COMMANDS: readonly Register[] = [
   registerAdjust,
   registerImport,
   registerExport,
+  registerReport,
   registerFold,
   registerBackfill,
   registerVerify,

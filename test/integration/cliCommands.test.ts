@@ -97,7 +97,7 @@ describe('export', () => {
     expect(lines.slice(1, 5).filter((line) => line.includes(",'=cmd(),"))).toHaveLength(2);
     expect(lines.slice(1, 5).filter((line) => line.includes(",'-gpt,"))).toHaveLength(2);
     expect(lines.slice(1, 5).filter((line) => line.includes(',-250000,'))).toHaveLength(2);
-    expect(lines[5]).toMatch(/^total,{9}1500000,+$/);
+    expect(lines[5]).toMatch(/^total,{13}1500000,+$/);
   });
 
   it('as JSONL and as one document agrees', async () => {
