@@ -1,4 +1,6 @@
+import { isDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
+import { isUuid } from '../../ids.js';
 
 export const GRAINS = ['hour', 'day', 'week', 'month'] as const;
 export type Grain = (typeof GRAINS)[number];
@@ -57,7 +59,6 @@ export interface ValidReportQuery {
   compare: boolean;
 }
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const DAY_MS = 86_400_000;
 /** No usage is older, and no offset of a zone was finer than a quarter of an hour since. */
 const FIRST_DAY = '2015-01-01';
@@ -154,10 +155,7 @@ export function readZone(value: string): string {
 }
 
 function readDay(field: string, value: string): string {
-  const at = /^\d{4}-\d{2}-\d{2}$/.test(value) ? Date.parse(`${value}T00:00:00Z`) : Number.NaN;
-  if (Number.isNaN(at) || new Date(at).toISOString().slice(0, 10) !== value) {
-    throw invalid(field, 'must be a day like 2026-11-22');
-  }
+  if (!isDay(value)) throw invalid(field, 'must be a day like 2026-11-22');
   if (value < FIRST_DAY) throw invalid(field, `must be ${FIRST_DAY} or later`);
   return value;
 }
@@ -168,7 +166,7 @@ function readText(field: string, value: string): string {
 }
 
 function readUuid(field: string, value: string): string {
-  if (typeof value === 'string' && UUID.test(value)) return value.toLowerCase();
+  if (isUuid(value)) return value.toLowerCase();
   throw invalid(field, 'must be a UUID');
 }
 
