@@ -1,5 +1,5 @@
 import type { Query } from '../../db/query.js';
-import { sqlStateOf, toLedgerError } from '../../db/sqlstate.js';
+import { isInvalidParameter, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
 import { toExactInteger } from '../../money.js';
 import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
@@ -45,8 +45,6 @@ export interface UsageReport {
 }
 
 const DAY_MS = 86_400_000;
-/** A zone that the server does not know. */
-const INVALID_PARAMETER = '22023';
 
 /** Usage of one payer by period and dimension, exact at every instant. */
 export class UsageReports {
@@ -72,7 +70,7 @@ export class UsageReports {
         stop();
       }
     } catch (error) {
-      if (sqlStateOf(error) === INVALID_PARAMETER) {
+      if (isInvalidParameter(error)) {
         throw invalid('zone', 'is not known to the database');
       }
       throw toLedgerError(error);
