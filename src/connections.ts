@@ -19,6 +19,12 @@ export const CONNECTION_USES = {
   },
   /** The sweep. */
   sweep: { size: 1, settings: [...READ_SETTINGS, 'enable_hashjoin=off'] },
+  /** Folds of rollups by dimension: behind everything else. */
+  rollup: {
+    size: 1,
+    lockTimeoutMs: 250,
+    settings: [...READ_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
+  },
   /** Lookups left as text, and soft deletes that waited for writes in flight. */
   housekeeping: { size: 1, settings: READ_SETTINGS },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */

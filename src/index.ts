@@ -20,6 +20,10 @@ export type {
   ReadMode,
   ReadModeGate,
   ReadModeStatus,
+  UsageReport,
+  UsageReportQuery,
+  UsageReportRow,
+  UsageSums,
   WithoutBalance,
 } from './ledgerTypes.js';
 export { formatUsd, fromMicrodollars, toMicrodollars } from './money.js';

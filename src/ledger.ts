@@ -1,6 +1,7 @@
 import { finishScrubs } from './accounts/softDelete.js';
 import { type BackgroundTask, startTask } from './background.js';
 import { CONNECTION_USES, Connections } from './connections.js';
+import { DimensionFolder } from './counter/dimensionFolder.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
@@ -28,6 +29,7 @@ import type {
 } from './record/types.js';
 import { Reports } from './report/report.js';
 import { ShadowReads } from './report/shadow.js';
+import { UsageReports } from './report/usage/usageReport.js';
 import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
 
@@ -40,6 +42,9 @@ const HOUSEKEEPING_INTERVAL_MS = 5_000;
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
+const ROLLUP_INTERVAL_MS = 2_000;
+/** Nothing reported waits for it. */
+const ROLLUP_SWEEP_INTERVAL_MS = 5 * 60_000;
 
 /**
  * Opens a ledger on a migrated database.
@@ -82,6 +87,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onError: (error, payer) => tell(error, 'settle', { payer }),
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const folder = new DimensionFolder({
+    query: queryOnPool(connections.pool('rollup'), named),
+    onError: (error, payer) => tell(error, 'rollup', { payer }),
+  });
   /** Behind a pooler connections carry no lock timeout, so the statements do. */
   const lane = (use: 'write' | 'aside' | 'exa', query: Query): Lane => ({
     query,
@@ -99,7 +108,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     twins,
     lookups,
     metrics,
-    onAppended: (payer) => settler.appended(payer),
+    onAppended: (event) => {
+      if (event.cost !== 0) settler.appended(event);
+      folder.appended(event);
+    },
   });
   const exa = {
     connections: lane('exa', queryOnPool(connections.pool('exa'), named)),
@@ -124,6 +136,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     (mode, range) => shadow.sample(mode, range),
     metrics,
   );
+  const usageReports = new UsageReports(queryOnPool(readPool, named, onWait), metrics);
   try {
     await assertMigrated(pool);
     if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
@@ -166,7 +179,20 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       onError,
       run: () => sweep.pass(),
     });
-    return [housekeeping, settling, sweeping];
+    const folding = startTask({
+      name: 'rollup',
+      intervalMs: ROLLUP_INTERVAL_MS,
+      errorIntervalMs: ROLLUP_INTERVAL_MS * 5,
+      onError,
+      run: (signal) => folder.foldDue(signal),
+    });
+    const sweepingTails = startTask({
+      name: 'rollup_sweep',
+      intervalMs: () => ROLLUP_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      onError,
+      run: (signal) => folder.foldAll(signal),
+    });
+    return [housekeeping, settling, sweeping, folding, sweepingTails];
   }
 
   const verifying = options.backgroundVerify
@@ -297,6 +323,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
     getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,
     getDailyUsageWithSource: (query) => reports.getDailyUsage(query),
+    getUsageReport: (query) => usageReports.report(query),
     getReadMode: () => modes.status(),
     getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
     getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
@@ -304,7 +331,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     async fold() {
       try {
         await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));
-        return await sweep.foldAll();
+        const report = await sweep.foldAll();
+        await folder.foldAll();
+        return report;
       } catch (error) {
         throw toLedgerError(error);
       }

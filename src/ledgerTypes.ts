@@ -10,11 +10,15 @@ import type {
   UsageEvent,
 } from './record/types.js';
 import type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
+import type { UsageReportQuery } from './report/usage/query.js';
+import type { UsageReport } from './report/usage/usageReport.js';
 import type { ReadModeStatus } from './rollup/readMode.js';
 
 export type { FoldReport, PendingStatus } from './counter/sweep.js';
 export type { Log } from './log.js';
 export type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
+export type { UsageReportQuery } from './report/usage/query.js';
+export type { UsageReport, UsageReportRow, UsageSums } from './report/usage/usageReport.js';
 export type { ReadModeGate, ReadModeStatus } from './rollup/readMode.js';
 export type { ReadMode } from './schema/settings.js';
 
@@ -76,6 +80,11 @@ export interface PublicLedger {
   getDailyUsageWithSource(
     query: DailyUsageQuery,
   ): Promise<{ days: DailyUsage[]; source: AnswerSource }>;
+  /**
+   * Usage of one payer by period and up to two of model, provider, key, project and member; exact.
+   * @throws LedgerError `invalid_request` naming the field and what is allowed
+   */
+  getUsageReport(query: UsageReportQuery): Promise<UsageReport>;
   /** What reads use, and what is still unproven; null before the first poll. */
   getReadMode(): ReadModeStatus | null;
   /** Exact balance in microdollars used, a bigint past 2^53; null when there is no such payer. */

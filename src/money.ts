@@ -81,3 +81,14 @@ export function toJsonInteger(value: bigint | number | string): number | string 
 export function exactIntegers(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
+
+/** What JSON makes of a value: an integer past 2^53 is its decimal text. */
+export type Json<T> = T extends bigint
+  ? string
+  : T extends object
+    ? { [Name in keyof T]: Json<T[Name]> }
+    : T;
+
+export function toJson<T>(value: T): Json<T> {
+  return JSON.parse(JSON.stringify(value, exactIntegers)) as Json<T>;
+}

@@ -49,7 +49,8 @@ function toAdjustment(
   { original }: CorrectedUsage,
   adjustment: { id: string; cost: number; correctionNumber: number | null },
 ): UsageEvent {
-  const { provider, model, requested_model, inference_provider, project_id } = original;
+  const { provider, model, requested_model, inference_provider } = original;
+  const { project_id, api_key_id } = original;
   return {
     id: adjustment.id,
     kilo_user_id: original.kilo_user_id,
@@ -60,6 +61,7 @@ function toAdjustment(
     requested_model,
     inference_provider,
     project_id,
+    api_key_id,
     metadata: {
       adjusts_usage_id: original.id,
       correction_number: adjustment.correctionNumber,

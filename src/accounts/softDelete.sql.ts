@@ -18,6 +18,7 @@ const PERSONAL_COLUMNS = [
   'ja4_digest_id',
   'machine_id',
   'session_id',
+  'end_user',
   'lookup_values',
 ] as const;
 

@@ -20,8 +20,8 @@ export const registerArchive: Register = (program, run) => {
   program
     .command('archive')
     .description('write raw usage of proven days to files, then delete it; totals stay the same')
-    .requiredOption('--until <day>', 'last UTC day to archive, inclusive')
-    .requiredOption('--out <dir>', 'directory of the files, the same one every time')
+    .requiredOption('--until <day>', 'last UTC day to archive, inclusive (required)')
+    .requiredOption('--out <dir>', 'directory of the files, the same one every time (required)')
     .option('--dry-run', 'say what there is to do and what is in the way, and do nothing')
     .option('--with-personal-data', 'keep personal metadata in the files; see below')
     .addOption(

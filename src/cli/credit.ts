@@ -1,5 +1,6 @@
 import { addCredit } from '../accounts/credits.js';
 import { LedgerError } from '../errors.js';
+import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 
@@ -8,9 +9,9 @@ export const registerCredit: Register = (program, run) => {
     .command('credit')
     .description('top up a user or an organization')
     .command('add <usd>')
-    .description('add credit, in USD')
-    .option('--user <id>')
-    .option('--org <id>')
+    .description('add credit, in USD; a negative amount takes back')
+    .option('--user <id>', 'this user')
+    .option('--org <id>', 'or this organization')
     .action((usd: string, options: { user?: string; org?: string }) =>
       run((context) => {
         const { user, org } = options;
@@ -20,7 +21,13 @@ export const registerCredit: Register = (program, run) => {
         return withDatabase(context, async (database) => {
           const payer = user === undefined ? { organization_id: org } : { kilo_user_id: user };
           const credit = await addCredit(database.pool(), { ...payer, usd });
-          context.output.answer(credit, `added ${usd} USD to ${user ?? org}`);
+          // What was added: the argument may have been rounded.
+          const amount = formatUsd(credit.amount_microdollars);
+          const total = formatUsd(credit.total_microdollars_acquired);
+          context.output.answer(
+            credit,
+            `added ${amount} USD to ${user ?? org}; ${total} USD in all`,
+          );
           return 0;
         });
       }),

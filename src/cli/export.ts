@@ -43,8 +43,8 @@ export const registerExport: Register = (program, run) => {
   program
     .command('export')
     .description('usage rows or daily totals from one snapshot, with a total')
-    .requiredOption('--from <day>', 'first UTC day')
-    .requiredOption('--until <day>', 'last UTC day, inclusive')
+    .requiredOption('--from <day>', 'first UTC day (required)')
+    .requiredOption('--until <day>', 'last UTC day, inclusive (required)')
     .addOption(new Option('--format <format>').choices(['csv', 'jsonl']).default('csv'))
     .option('--daily', 'daily totals by user and organization')
     .option('--user <id>', 'this user only')

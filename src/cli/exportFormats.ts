@@ -1,5 +1,6 @@
 import { stringify } from 'csv-stringify/sync';
 import { toJsonInteger } from '../money.js';
+import { guardText } from '../report/usage/reportCsv.js';
 import type { ExportColumn, ExportShape } from './exportRows.sql.js';
 
 /** A row as the database sends it: 64-bit integers as text. */
@@ -36,13 +37,10 @@ export function csvFormat(shape: ExportShape): ExportFormat {
   };
 }
 
-/** Spreadsheets run text that begins like this as a formula (OWASP, CSV injection). */
-const FORMULA_START = /^[=+\-@\t\r]/;
-
 function csvCell(value: string | boolean | null | undefined, column: ExportColumn): string {
   if (value === null || value === undefined) return '';
   const text = String(value);
-  return column.isText && FORMULA_START.test(text) ? `'${text}` : text;
+  return column.isText ? guardText(text) : text;
 }
 
 /** One JSON object a row, and a last one with the total. */
@@ -73,6 +71,7 @@ function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {
   return Object.fromEntries(
     shape.columns.map((column) => {
       const value = row[column.name] ?? null;
+      if (column.isJson && typeof value === 'string') return [column.name, JSON.parse(value)];
       const isNumber = column.isNumber && typeof value === 'string';
       return [column.name, isNumber ? toJsonInteger(value) : value];
     }),

@@ -14,6 +14,7 @@ export interface ExportColumn {
   isText?: true;
   isNumber?: true;
   isBoolean?: true;
+  isJson?: true;
 }
 
 /** What is exported, in order; the sum of `costColumn` is the total. */
@@ -33,6 +34,10 @@ export const USAGE_SHAPE: ExportShape = {
     { name: 'requested_model', isText: true },
     { name: 'inference_provider', isText: true },
     { name: 'project_id', isText: true },
+    { name: 'api_key_id' },
+    { name: 'end_user', isText: true },
+    { name: 'session_id', isText: true },
+    { name: 'tags', isJson: true },
     { name: 'cost', isNumber: true },
     { name: 'input_tokens', isNumber: true },
     { name: 'output_tokens', isNumber: true },
@@ -59,12 +64,14 @@ export function exportUsageStatement(filter: ExportFilter): Statement {
   return {
     name: 'export_usage',
     text: `
-      select id,
-        ${instantText('created_at')} as created_at,
-        kilo_user_id, organization_id, provider, model, requested_model, inference_provider,
-        project_id, cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
+      select m.id,
+        ${instantText('m.created_at')} as created_at,
+        m.kilo_user_id, m.organization_id, provider, model, requested_model, inference_provider,
+        project_id, api_key_id, d.end_user, d.session_id, to_json(d.tags)::text as tags,
+        cost, input_tokens, output_tokens, cache_write_tokens, cache_hit_tokens,
         cache_discount, has_error
       from microdollar_usage as m
+      left join microdollar_usage_metadata as d on d.id = m.id
       where m.created_at >= $1::date::timestamp at time zone 'UTC'
         and m.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
         ${filter.kiloUserId === null ? '' : 'and m.kilo_user_id = $3::text'}

@@ -70,7 +70,7 @@ export function alignTable(rows: readonly (readonly string[])[], right: readonly
 }
 
 /** 12345 -> 12,345 */
-export function formatCount(count: number): string {
+export function formatCount(count: number | bigint): string {
   return count.toLocaleString('en-US');
 }
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
@@ -19,6 +20,7 @@ import { Output, type Streams, toCommandError } from './output.js';
 import { registerPriceUnpriced } from './priceUnpriced.js';
 import { registerReadMode } from './readMode.js';
 import { registerRepair } from './repair.js';
+import { registerReport } from './report.js';
 import { registerStart } from './start.js';
 import { registerStatus } from './status.js';
 import { registerUser } from './user.js';
@@ -34,6 +36,7 @@ const COMMANDS: readonly Register[] = [
   registerAdjust,
   registerImport,
   registerExport,
+  registerReport,
   registerFold,
   registerBackfill,
   registerVerify,
@@ -75,6 +78,7 @@ export async function runCli(
 function createProgram(output: Output, run: Runner): Command {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
+    .version(readVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document on stdout and nothing else there')
     .addHelpText(
       'after',
@@ -93,6 +97,12 @@ function createProgram(output: Output, run: Runner): Command {
   for (const register of COMMANDS) register(program, run);
   for (const command of program.commands) inherit(program, command);
   return program;
+}
+
+/** Of the package, whether built or run from its sources. */
+function readVersion(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** Commands made by `.command()` copy these settings; groups and their parts must as well. */

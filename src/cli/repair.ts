@@ -1,8 +1,10 @@
+import { repairDimensions } from '../rollup/dimensions/prove.js';
 import { type RepairReport, repairRollup } from '../rollup/repair.js';
+import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { formatCount } from './output.js';
-import { addRangeOptions, CHECKED_ROLLUPS, rangeOf } from './rollupOptions.js';
+import { addRangeOptions, CHECKED_ROLLUPS, proveOptions, rangeOf } from './rollupOptions.js';
 import {
   checkBalances,
   describeVerify,
@@ -48,6 +50,12 @@ async function repair(
           onNotice: (message) => context.output.note(message),
         }),
       );
+    }
+    for (const rollup of DIMENSION_ROLLUPS) {
+      const { changed, found, locked, left } = await repairDimensions(
+        proveOptions(context, { url, viaPooler }, rollup, options),
+      );
+      reports.push({ found, locked, left, repaired: changed });
     }
     const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
     const left = reports.reduce((sum, report) => sum + (report.left?.driftKeys ?? 0), 0);

@@ -1,6 +1,10 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { readDay } from '../days.js';
+import type { ProveOptions } from '../rollup/dimensions/prove.js';
+import type { DimensionRollup } from '../schema/dimensionRollups.js';
 import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../schema/rollups.js';
+import type { CommandContext } from './context.js';
+import type { CommandDatabase } from './database.js';
 
 /** Options that the commands on a rollup share. */
 export interface RollupOptions {
@@ -25,6 +29,24 @@ export function rangeOf({ from, until }: RollupOptions): { from?: string; until?
   return {
     ...(from === undefined ? {} : { from }),
     ...(until === undefined ? {} : { until }),
+  };
+}
+
+/** For work on a rollup by dimension. */
+export function proveOptions(
+  context: CommandContext,
+  { url, viaPooler }: Pick<CommandDatabase, 'url' | 'viaPooler'>,
+  rollup: DimensionRollup,
+  options: RollupOptions,
+): ProveOptions {
+  return {
+    url,
+    viaPooler,
+    rollup,
+    workers: options.workers,
+    ...rangeOf(options),
+    kiloUserId: options.user,
+    onNotice: (message) => context.output.note(message),
   };
 }
 

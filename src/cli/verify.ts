@@ -1,11 +1,19 @@
 import { toJsonInteger } from '../money.js';
 import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
+import { verifyDimensions } from '../rollup/dimensions/prove.js';
 import { type Drift, type VerifyReport, verifyRollup } from '../rollup/verify.js';
+import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { type CommandDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { startProgress } from './progress.js';
-import { addRangeOptions, CHECKED_ROLLUPS, type RollupOptions, rangeOf } from './rollupOptions.js';
+import {
+  addRangeOptions,
+  CHECKED_ROLLUPS,
+  proveOptions,
+  type RollupOptions,
+  rangeOf,
+} from './rollupOptions.js';
 
 export interface VerifyCommandOptions extends RollupOptions {
   balances?: true;
@@ -40,6 +48,9 @@ export async function verify(
     const reports: VerifyReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       reports.push(await verifyOne(context, database, rollup, options));
+    }
+    for (const rollup of DIMENSION_ROLLUPS) {
+      reports.push(await verifyDimensions(proveOptions(context, database, rollup, options)));
     }
     const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
     const failures = reports.flatMap((report) => report.failures);

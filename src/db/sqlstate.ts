@@ -80,6 +80,11 @@ export function isLockConflict(error: unknown): boolean {
   return ['55P03', '40P01'].includes(sqlStateOf(error) ?? '');
 }
 
+/** A parameter has a value that the server does not know, such as the name of a time zone. */
+export function isInvalidParameter(error: unknown): boolean {
+  return sqlStateOf(error) === '22023';
+}
+
 /** The role lacks a right. */
 export function isNotPermitted(error: unknown): boolean {
   return sqlStateOf(error) === '42501';

@@ -6,7 +6,7 @@ import { microdollarUsageMetadata } from '../schema/usageMetadata.js';
 import { readCsvRecords } from './csvRecords.js';
 import type { ImportedLine, Line } from './types.js';
 
-type CellKind = 'text' | 'integer' | 'number' | 'boolean';
+type CellKind = 'text' | 'integer' | 'number' | 'boolean' | 'texts';
 
 interface CsvColumn {
   /** Column of the event, or of its metadata. */
@@ -80,7 +80,8 @@ function findColumn(name: string): CsvColumn | null {
     return { field, inMetadata: true, kind: METADATA_KINDS.get(field) ?? 'text' };
   }
   if (name === 'metadata' || !EVENT_FIELDS.includes(name)) return null;
-  return { field: name, inMetadata: false, kind: EVENT_KINDS.get(name) ?? 'text' };
+  const kind = EVENT_KINDS.get(name) ?? METADATA_KINDS.get(name) ?? 'text';
+  return { field: name, inMetadata: false, kind };
 }
 
 function toEvent(columns: readonly CsvColumn[], cells: readonly string[]): UsageEvent {
@@ -99,12 +100,24 @@ function readCell(cell: string, kind: CellKind): unknown {
   switch (kind) {
     case 'text':
       return cell;
+    case 'texts':
+      return readTexts(cell);
     case 'integer':
       return WHOLE_NUMBER.test(cell.trim()) ? Number(cell) : cell;
     case 'number':
       return NUMBER.test(cell.trim()) ? Number(cell) : cell;
     case 'boolean':
       return BOOLEANS.get(cell.trim().toLowerCase()) ?? cell;
+  }
+}
+
+/** As `export` writes them, a JSON array; or with commas between. */
+function readTexts(cell: string): unknown {
+  if (!cell.trimStart().startsWith('[')) return cell.split(',').map((text) => text.trim());
+  try {
+    return JSON.parse(cell);
+  } catch {
+    return cell;
   }
 }
 
@@ -121,6 +134,7 @@ const KIND_BY_COLUMN_TYPE: Readonly<Record<string, CellKind>> = {
   PgInteger: 'integer',
   PgDoublePrecision: 'number',
   PgBoolean: 'boolean',
+  PgArray: 'texts',
 };
 
 /** What each column holds, from the schema. */

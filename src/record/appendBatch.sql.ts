@@ -6,6 +6,7 @@ import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
 import {
   METADATA_COLUMN_LIST,
+  METADATA_SELECTED,
   type MetadataRow,
   metadataArrayParameters,
   metadataArrays,
@@ -42,7 +43,7 @@ const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
 
 const METADATA_WRITTEN = `, metadata_written as (
   insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
-  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_COLUMN_LIST}
+  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_SELECTED}
   from unnest(
     $1::uuid[], $2::text[], $${USAGE_PARAMETERS}::timestamptz[], ${HAS_METADATA},
     ${metadataArrayParameters(USAGE_PARAMETERS + 3)}
@@ -83,7 +84,7 @@ with ${bounded}here as materialized (
 ), usage_written as (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${SELECTED}, ${hasTime ? 'coalesce(e.created_at, now())' : 'now()'},
-    case when e.cost <> 0 then (select h.position from here as h) end
+    (select h.position from here as h) * case when e.cost <> 0 then 1 else -1 end
   from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})${filter}
   order by e.id
   on conflict (id) do nothing

@@ -23,7 +23,7 @@ with corrected as materialized (
 )
 select u.id, u.kilo_user_id, u.organization_id, u.cost, u.input_tokens, u.output_tokens,
   u.cache_write_tokens, u.cache_hit_tokens, u.provider, u.model, u.requested_model,
-  u.inference_provider, u.project_id,
+  u.inference_provider, u.project_id, u.api_key_id,
   to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   m.estimated, m.unpriced, m.price_source, m.correction_number,
   m.usage_details ? 'late_usage' as is_late_usage,

@@ -33,6 +33,7 @@ export interface UsageRow {
   requested_model: string | null;
   inference_provider: string | null;
   project_id: string | null;
+  api_key_id: string | null;
   /** ISO 8601 UTC to the microsecond. */
   created_at: string;
   estimated: string | null;

@@ -1,4 +1,5 @@
 import { v7 as uuidv7 } from 'uuid';
+import { textArray } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
@@ -22,6 +23,7 @@ export interface ValidEvent {
   requested_model: string | null;
   inference_provider: string | null;
   project_id: string | null;
+  api_key_id: string | null;
   cost: number;
   input_tokens: number;
   output_tokens: number;
@@ -41,6 +43,7 @@ type FieldRule =
   | { kind: 'number' }
   | { kind: 'boolean' }
   | { kind: 'uuid' }
+  | { kind: 'tags' }
   | { kind: 'json'; maxLength: number };
 
 const MAX_SAFE = Number.MAX_SAFE_INTEGER;
@@ -65,6 +68,7 @@ const CORE_RULES = {
   requested_model: text(512),
   inference_provider: text(512),
   project_id: text(512),
+  api_key_id: { kind: 'uuid' },
   cache_discount: { kind: 'integer', min: -MAX_SAFE, max: MAX_SAFE },
   has_error: boolean,
 } as const satisfies Record<string, FieldRule>;
@@ -73,6 +77,8 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   message_id: text(1024),
   upstream_id: text(1024),
   session_id: text(1024),
+  end_user: text(256),
+  tags: { kind: 'tags' },
   machine_id: text(1024),
   user_prompt_prefix: text(1024),
   system_prompt_length: int4,
@@ -102,6 +108,13 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   vercel_ip_longitude: number,
 };
 
+/** For whom a request was: stored with the metadata, and fields of the event as well. */
+const ATTRIBUTION_RULES = {
+  end_user: { kind: 'text', maxLength: 256, minLength: 1 },
+  session_id: { kind: 'text', maxLength: 256, minLength: 1 },
+  tags: { kind: 'tags' },
+} as const satisfies Record<string, FieldRule>;
+
 const LOOKUP_NAME_SET: ReadonlySet<string> = new Set(LOOKUP_NAMES);
 /** A lookup value is unique by a btree index, whose entries are bounded. */
 const LOOKUP_RULE: FieldRule = text(512);
@@ -109,6 +122,7 @@ const LOOKUP_RULE: FieldRule = text(512);
 /** Field names of an event, for importers and documentation. */
 export const EVENT_FIELDS: readonly string[] = [
   ...Object.keys(CORE_RULES),
+  ...Object.keys(ATTRIBUTION_RULES),
   'created_at',
   'metadata',
 ];
@@ -145,6 +159,7 @@ export function validateEvent(
     requested_model: read<string>('requested_model'),
     inference_provider: read<string>('inference_provider'),
     project_id: read<string>('project_id'),
+    api_key_id: read<string>('api_key_id'),
     cost,
     input_tokens: read<number>('input_tokens') ?? 0,
     output_tokens: read<number>('output_tokens') ?? 0,
@@ -153,7 +168,7 @@ export function validateEvent(
     cache_discount: read<number>('cache_discount'),
     has_error: read<boolean>('has_error') ?? false,
     created_at: readCreatedAt(event.created_at, nowMs),
-    ...readMetadata(event.metadata, cleaning),
+    ...withAttribution(event, readMetadata(event.metadata, cleaning), cleaning),
   };
 }
 
@@ -176,10 +191,26 @@ export function readCreatedAt(value: unknown, nowMs: number): string | null {
   return instant.text;
 }
 
-function readMetadata(
-  metadata: UsageEvent['metadata'],
+type StoredMetadata = Pick<ValidEvent, 'metadata' | 'lookups'>;
+
+/** Adds what the event itself says to its metadata; there is one value of each. */
+function withAttribution(
+  event: UsageEvent,
+  stored: StoredMetadata,
   cleaning: Cleaning,
-): Pick<ValidEvent, 'metadata' | 'lookups'> {
+): StoredMetadata {
+  let { metadata } = stored;
+  for (const [field, rule] of Object.entries(ATTRIBUTION_RULES)) {
+    const value = readField(field, event[field as keyof UsageEvent], rule, cleaning);
+    if (value === null) continue;
+    const other = metadata?.[field] ?? value;
+    if (other !== value) throw invalid(field, `differs from metadata.${field}: give one of them`);
+    metadata = { ...metadata, [field]: value };
+  }
+  return { ...stored, metadata };
+}
+
+function readMetadata(metadata: UsageEvent['metadata'], cleaning: Cleaning): StoredMetadata {
   if (metadata === undefined || metadata === null) return { metadata: null, lookups: {} };
   requireObject(metadata, 'metadata');
   const columns: Record<string, string | number | boolean> = {};
@@ -229,9 +260,24 @@ function readField(
     case 'uuid':
       if (!isUuid(value)) throw invalid(field, 'must be a UUID');
       return value.toLowerCase();
+    case 'tags':
+      return readTags(field, value, cleaning);
     case 'json':
       return readJson(field, value, rule.maxLength, cleaning);
   }
+}
+
+const MAX_TAGS = 16;
+const TAG_RULE = { maxLength: 64, minLength: 1 };
+
+/** As an array literal: sorted, without repeats. None: null. */
+function readTags(field: string, value: unknown, cleaning: Cleaning): string | null {
+  if (!Array.isArray(value)) throw invalid(field, 'must be an array of texts');
+  if (value.length > MAX_TAGS) {
+    throw invalid(field, `must hold at most ${MAX_TAGS} texts, holds ${value.length}`);
+  }
+  const tags = value.map((tag, index) => readText(`${field}.${index}`, tag, TAG_RULE, cleaning));
+  return tags.length === 0 ? null : textArray([...new Set(tags)].sort());
 }
 
 /** As text; a `jsonb` takes neither NUL nor half of a surrogate pair. */

@@ -36,7 +36,7 @@ const DAY = (hasTime: boolean): string =>
  *
  *   bounded  the wait for a twin of the same id, within this statement
  *   locked   payer and daily row, where both exist and are free
- *   usage_written   the row; without a position when its effect goes in place
+ *   usage_written   the row; with a negative position when its effect goes in place
  *   daily_updated, payer_updated   the effect, only for a row that was really inserted (I3)
  *
  * Its balance adds the rows past the payer's mark alone. What is rare, exceptions and Exa, would cost
@@ -66,8 +66,8 @@ with ${boundWait(LOCKED_WAIT_MS)}, locked as materialized (
 ), usage_written as (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${GIVEN_PARAMETERS}, ${hasTime ? usageParameter('created_at') : 'now()'},
-    case when ${cost} <> 0 and (select l.counter_id from locked as l) is null
-      then ${POSITION} end${source}
+    (${POSITION}) * case when ${cost} <> 0 and (select l.counter_id from locked as l) is null
+      then 1 else -1 end${source}
   on conflict (id) do nothing
   returning created_at
 )${hasMetadata ? metadataWritten(hasTime) : ''}, daily_updated as (

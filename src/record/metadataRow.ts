@@ -15,9 +15,15 @@ const COLUMNS = Object.values(getTableColumns(microdollarUsageMetadata))
   .filter(({ name }) => !['id', 'kilo_user_id', 'created_at'].includes(name));
 const PLACES = new Map(COLUMNS.map(({ name }, place) => [name, place]));
 const LOOKUP_VALUES = PLACES.get('lookup_values') as number;
-const QUOTED = new Set(['text', 'jsonb']);
+const QUOTED = new Set(['text', 'jsonb', 'text[]']);
+/** Of many rows, an array of each is sent as its literal: `unnest` would take them apart. */
+const isArray = (type: string): boolean => type.endsWith('[]');
 
 export const METADATA_COLUMN_LIST = COLUMNS.map(({ name }) => name).join(', ');
+/** Of the rows `m` that `metadataArrayParameters` make. */
+export const METADATA_SELECTED = COLUMNS.map(({ name, type }) =>
+  isArray(type) ? `m.${name}::${type}` : `m.${name}`,
+).join(', ');
 
 /** Parameters of one row, the first of them `$first`. */
 export function metadataParameters(first: number): string {
@@ -26,7 +32,9 @@ export function metadataParameters(first: number): string {
 
 /** Parameters of many rows: one array a column. */
 export function metadataArrayParameters(first: number): string {
-  return COLUMNS.map(({ type }, place) => `$${first + place}::${type}[]`).join(', ');
+  return COLUMNS.map(
+    ({ type }, place) => `$${first + place}::${isArray(type) ? 'text' : type}[]`,
+  ).join(', ');
 }
 
 /** Ids of lookup values where `findId` knows them, else the values, for the fold to resolve. */

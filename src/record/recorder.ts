@@ -1,4 +1,3 @@
-import type { Payer } from '../counter/payer.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { classifyFailure, STATEMENT_STATES, toLedgerError } from '../db/sqlstate.js';
@@ -36,7 +35,7 @@ export interface RecorderOptions {
   lookups: LookupCache;
   metrics: Metrics;
   /** A payer has a new row in the log. */
-  onAppended: (payer: Payer) => void;
+  onAppended: (event: ValidEvent) => void;
 }
 
 /** Parts of a batch that met a twin: small enough that finding it is quick, few enough to be few. */
@@ -238,7 +237,7 @@ export class Recorder {
 
   #note(event: ValidEvent): void {
     this.#known.add(event);
-    if (event.cost !== 0) this.#options.onAppended(event);
+    this.#options.onAppended(event);
   }
 
   #withRetry<T>(send: () => Promise<T>): Promise<T> {

@@ -19,6 +19,13 @@ export interface UsageEvent {
   requested_model?: string | null;
   inference_provider?: string | null;
   project_id?: string | null;
+  /** UUID of the key that paid. */
+  api_key_id?: string | null;
+  /** The application's own user and session, 1-256 characters; scrubbed by soft deletion. */
+  end_user?: string | null;
+  session_id?: string | null;
+  /** Up to 16 texts of 1-64 characters; stored sorted, without repeats. */
+  tags?: readonly string[] | null;
   cache_discount?: number | null;
   has_error?: boolean | null;
   metadata?: UsageMetadata | null;
@@ -29,6 +36,8 @@ export type UsageMetadata = { [Name in LookupName]?: string | null } & {
   message_id?: string | null;
   upstream_id?: string | null;
   session_id?: string | null;
+  end_user?: string | null;
+  tags?: readonly string[] | null;
   machine_id?: string | null;
   user_prompt_prefix?: string | null;
   system_prompt_length?: number | null;

@@ -1,8 +1,12 @@
 import { type BackgroundTask, startTask } from '../background.js';
 import type { Metrics } from '../metrics.js';
+import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
 import { ROLLUPS, type Rollup } from '../schema/rollups.js';
 import { driftStatement, nextToVerifyStatement } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase } from './database.js';
+import { nextDayStatement } from './dimensions/days.sql.js';
+import { proveDay, provenOf } from './dimensions/prove.js';
+import { isOfPeriod } from './periodFailure.js';
 import { verifyOn } from './verify.js';
 
 /** Between looks for a period that is due. */
@@ -32,6 +36,7 @@ export interface BackgroundVerifyOptions {
 export function startBackgroundVerify(options: BackgroundVerifyOptions): BackgroundTask {
   const database = openRollupDatabase(options.url, 1, options);
   const verifiers = ROLLUPS.map((rollup) => new DuePeriods(database, rollup, options));
+  const provers = DIMENSION_ROLLUPS.map((rollup) => new DueDays(database, rollup, options));
   let restMs = IDLE_INTERVAL_MS;
   const task = startTask({
     name: 'verify',
@@ -40,7 +45,7 @@ export function startBackgroundVerify(options: BackgroundVerifyOptions): Backgro
     onError: options.onError,
     run: async (signal) => {
       restMs = IDLE_INTERVAL_MS;
-      for (const verifier of verifiers) {
+      for (const verifier of [...verifiers, ...provers]) {
         if (signal.aborted) return;
         const workMs = await verifier.verifyNext(signal);
         if (workMs !== null) restMs = Math.max(MIN_REST_MS, workMs * REST_RATIO);
@@ -104,5 +109,47 @@ class DuePeriods {
       if (untilMs <= performance.now()) this.#failed.delete(period);
     }
     return [...this.#failed.keys()];
+  }
+}
+
+/** Days of one rollup by dimension, as they fall due. */
+class DueDays {
+  readonly #database: RollupDatabase;
+  readonly #rollup: DimensionRollup;
+  readonly #options: BackgroundVerifyOptions;
+  readonly #failed = new Map<string, number>();
+
+  constructor(database: RollupDatabase, rollup: DimensionRollup, options: BackgroundVerifyOptions) {
+    this.#database = database;
+    this.#rollup = rollup;
+    this.#options = options;
+  }
+
+  /** Verifies the day that is due; its duration in ms, or null when none is. */
+  async verifyNext(_signal: AbortSignal): Promise<number | null> {
+    const { metrics, onError } = this.#options;
+    const rollup = this.#rollup;
+    for (const [day, untilMs] of this.#failed) {
+      if (untilMs <= performance.now()) this.#failed.delete(day);
+    }
+    const [next] = await this.#database.query<{ day: string }>(
+      nextDayStatement(rollup, [...this.#failed.keys()]),
+    );
+    if (!next) return null;
+    const startedAt = performance.now();
+    try {
+      const { found } = await proveDay(this.#database, rollup, next.day, { cause: null });
+      metrics.verifiedRows.inc(found.rawRows);
+    } catch (error) {
+      if (!isOfPeriod(error)) throw error;
+      this.#failed.set(next.day, performance.now() + FAILED_REST_MS);
+      onError(error, 'verify', { rollup: rollup.name, period: next.day });
+    }
+    const [drift] = await this.#database.query<{ keys: string; microdollars: string }>(
+      driftStatement(provenOf(rollup)),
+    );
+    metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
+    metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
+    return performance.now() - startedAt;
   }
 }

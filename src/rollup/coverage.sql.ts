@@ -1,5 +1,5 @@
 import { plainArray, type Statement } from '../db/statement.js';
-import { type Rollup, threeMonthWindow } from '../schema/rollups.js';
+import { type ProvenRollup, type Rollup, threeMonthWindow } from '../schema/rollups.js';
 import { periodsCtes } from './periods.sql.js';
 
 export type CoverageState = 'unbuilt' | 'building' | 'built' | 'verified' | 'archived';
@@ -240,7 +240,7 @@ export interface Began {
 }
 
 /** Before the first snapshot of a verification: it proves nothing of what is committed later. */
-export function beginVerifyStatement(rollup: Rollup, period: string): Statement {
+export function beginVerifyStatement(rollup: ProvenRollup, period: string): Statement {
   return {
     name: 'microdollar_begin_verify',
     text: `/* microdollar.beginVerify */
@@ -253,7 +253,7 @@ select now()::text as began_at,
 
 /** What a verification found of a whole period. An unbuilt period stays unbuilt. */
 export function saveVerifiedStatement(
-  rollup: Rollup,
+  rollup: ProvenRollup,
   result: {
     period: string;
     rawRows: number;
@@ -370,7 +370,7 @@ limit 1`,
 }
 
 /** Drift that the last checks found, over all periods. */
-export function driftStatement(rollup: Rollup): Statement {
+export function driftStatement(rollup: ProvenRollup): Statement {
   return {
     name: 'microdollar_known_drift',
     text: `/* microdollar.knownDrift */

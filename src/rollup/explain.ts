@@ -9,7 +9,7 @@ export type DriftKind = 'wrong' | 'missing' | 'orphan';
 /** A key whose reported total is not what its sources say. Amounts are bigints past 2^53. */
 export interface Drift {
   kind: DriftKind;
-  rollup: Rollup['name'];
+  rollup: string;
   /** First UTC day. */
   period: string;
   kiloUserId: string;

@@ -48,7 +48,8 @@ export interface VerifyOptions extends RollupDatabaseOptions {
 }
 
 export interface VerifyReport {
-  rollup: Rollup['name'];
+  /** Counter table. */
+  rollup: string;
   periods: number;
   rows: number;
   keys: number;
@@ -115,7 +116,10 @@ export async function verifyOn(
 }
 
 /** @throws LedgerError `unknown_user`: a typing error must not look like a clean proof */
-async function requireUser(database: RollupDatabase, kiloUserId: string): Promise<void> {
+export async function requireUser(
+  database: Pick<RollupDatabase, 'query'>,
+  kiloUserId: string,
+): Promise<void> {
   const [user] = await database.query<{ exists: boolean }>(userExistsStatement(kiloUserId));
   if (user?.exists) return;
   throw new LedgerError('unknown_user', 'there is no user with this id', {
@@ -260,7 +264,7 @@ class PeriodVerifier {
 }
 
 /** Verification may run on a replica or as a reader: then nothing is noted. */
-async function unlessReadOnly(run: () => Promise<unknown>): Promise<void> {
+export async function unlessReadOnly(run: () => Promise<unknown>): Promise<void> {
   try {
     await run();
   } catch (error) {

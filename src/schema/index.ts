@@ -10,5 +10,6 @@ export * from './settings.js';
 export * from './usage.js';
 export * from './usageDaily.js';
 export * from './usageMetadata.js';
+export * from './usageQuarterHourly.js';
 export * from './users.js';
 export * from './views.js';

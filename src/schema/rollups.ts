@@ -1,11 +1,17 @@
 import { EXA_LOG, type Log, USAGE_LOG } from './unsettled.js';
 
+/** What coverage is noted of: a counter table, by periods. */
+export interface ProvenRollup {
+  name: string;
+  grain: 'day' | 'month';
+}
+
 /**
  * A rollup: a counter table that must equal the sum of a log by (user, organization, period).
  * Declared once: reads, backfill, verify, repair and archive are built from this. The functions of
  * drizzle/ spell the period out; test/integration/rollups.test.ts holds them to it.
  */
-export interface Rollup {
+export interface Rollup extends ProvenRollup {
   /** Counter table. */
   name: 'microdollar_usage_daily' | 'exa_monthly_usage';
   /** Raw rows: kilo_user_id, organization_id, cost, created_at, position. */

@@ -1,10 +1,12 @@
 /**
  * The one declaration of what is unsettled (src/counter/README.md). A usage row is its own delta:
- * its `position` is null when its effect is in the counter rows, else generation and top-level
- * transaction id of its writer. A payer carries a mark for each log; a row is unsettled iff
+ * its `position` is null or negative when its effect is in the counter rows, else generation and
+ * top-level transaction id of its writer. A payer carries a mark for each log; a row is unsettled iff
  *
  *   position >= below  or  position = any(except)
  *
+ * A negative position is the same of a row whose effect is there from the start, written in place or
+ * without a cost: rollups by dimension, which have marks of their own, order it by |position|.
  * Views, settle, reads, verification and archive are built from these fragments.
  */
 export interface Log {

@@ -25,10 +25,13 @@ export const microdollarUsage = pgTable(
     cache_hit_tokens: bigint({ mode: 'number' }).notNull().default(0),
     cache_discount: microdollars(),
     has_error: boolean().notNull().default(false),
+    /** Of `api_keys`: the key that paid. Null: the admin key, or not known. */
+    api_key_id: uuid(),
     created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
     /**
      * Null: in the counter rows, or from a program that knows no position. Else generation and
-     * transaction id of the writer; see unsettled.ts. No default (R7).
+     * transaction id of the writer, negative where it is in the base counters from the start; see
+     * unsettled.ts. No default (R7).
      */
     position: bigint({ mode: 'bigint' }),
   },

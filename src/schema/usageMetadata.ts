@@ -24,6 +24,10 @@ export const microdollarUsageMetadata = pgTable(
     message_id: text(),
     upstream_id: text(),
     session_id: text(),
+    /** The application's own user. */
+    end_user: text(),
+    /** Sorted, without repeats. */
+    tags: text().array(),
     machine_id: text(),
     user_prompt_prefix: text(),
     system_prompt_length: integer(),

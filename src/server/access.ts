@@ -79,13 +79,21 @@ export async function createEventAccess(
         details: { field: 'kilo_user_id' },
       });
     }
+    const eventKey = fieldOf(event, 'api_key_id') ?? null;
+    if (typeof eventKey === 'string' && eventKey.toLowerCase() !== principal.keyId) {
+      return new LedgerError(
+        'forbidden',
+        'api_key_id must be the key in use, or absent; a service key may name another',
+        { details: { field: 'api_key_id' } },
+      );
+    }
     const organizationId = organizationOf(event);
     const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
     return isStranger ? notMember('organization_id') : null;
   };
 }
 
-function checkServiceOrganization(
+export function checkServiceOrganization(
   principal: Principal,
   organizationId: string | null,
   field = 'organizationId',

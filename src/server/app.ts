@@ -23,6 +23,7 @@ import type { ServerServices } from './plugins.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
 import { accountRoutes } from './routes/accounts.js';
 import { healthRoutes } from './routes/health.js';
+import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';
 import { createContextFactory } from './trpc/context.js';
@@ -77,7 +78,13 @@ export function createServer(options: ServerOptions): Server {
   addRequestGuard(app, limits, services.isShuttingDown);
   addJsonParser(app, limits.jsonDepth);
   addUnmatchedHandler(app, shapes);
-  for (const plugin of [healthRoutes, usageRoutes, accountRoutes, ...(options.plugins ?? [])]) {
+  for (const plugin of [
+    healthRoutes,
+    usageRoutes,
+    reportRoutes,
+    accountRoutes,
+    ...(options.plugins ?? []),
+  ]) {
     app.register(async (scope) => plugin(scope, services));
   }
   app.register(fastifyTRPCPlugin, {

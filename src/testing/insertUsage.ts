@@ -1,6 +1,7 @@
 import { is } from 'drizzle-orm';
 import { PgTransaction } from 'drizzle-orm/pg-core';
 import type pg from 'pg';
+import { POSITION } from '../counter/position.sql.js';
 import { LedgerError } from '../errors.js';
 import { validateEvent } from '../record/event.js';
 import { formatMicros, microsOf } from '../record/instants.sql.js';
@@ -61,12 +62,12 @@ async function insertAll(
   }));
 }
 
-/** Without a position: their effect is in the counter rows when the transaction commits. */
+/** With a negative position: their effect is in the base counters when the transaction commits. */
 const INSERT = `
-insert into microdollar_usage (${USAGE_COLUMN_LIST})
+insert into microdollar_usage (${USAGE_COLUMN_LIST}, position)
 select ${USAGE_COLUMN_LIST.split(', ')
   .map((name) => (name === 'created_at' ? 'coalesce(e.created_at, now())' : `e.${name}`))
-  .join(', ')}
+  .join(', ')}, -(${POSITION})
 from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})
 join kilocode_users as u on u.id = e.kilo_user_id
 where e.organization_id is null

@@ -2,6 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense } from 'react';
 import { Navigate, Route, Routes } from 'react-router';
 import { toFailure } from './api.js';
+import { ErrorBoundary } from './components/ErrorBoundary.js';
 import { Layout } from './components/Layout.js';
 import { ErrorNotice, Loading } from './components/Notice.js';
 import { type Identity, useSession } from './session.js';
@@ -51,14 +52,16 @@ function SignedIn({ identity }: { identity: Identity }) {
   const home = identity.kiloUserId === null && isOperator ? '/operations' : '/profile';
   return (
     <Layout identity={identity}>
-      <Suspense fallback={<Loading what="the view" />}>
-        <Routes>
-          <Route path="/profile" element={<ProfilePage identity={identity} />} />
-          <Route path="/operations" element={<OperationsPage identity={identity} />} />
-          <Route path="/start" element={<GettingStarted />} />
-          <Route path="*" element={<Navigate to={home} replace />} />
-        </Routes>
-      </Suspense>
+      <ErrorBoundary>
+        <Suspense fallback={<Loading what="the view" />}>
+          <Routes>
+            <Route path="/profile" element={<ProfilePage identity={identity} />} />
+            <Route path="/operations" element={<OperationsPage identity={identity} />} />
+            <Route path="/start" element={<GettingStarted />} />
+            <Route path="*" element={<Navigate to={home} replace />} />
+          </Routes>
+        </Suspense>
+      </ErrorBoundary>
     </Layout>
   );
 }

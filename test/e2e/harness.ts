@@ -27,6 +27,8 @@ export interface PageService extends TestServer {
     key?: string;
     path?: string;
     timezone?: string;
+    /** What the browser says that its language is. */
+    language?: string;
   }): Promise<View>;
 }
 
@@ -70,6 +72,11 @@ async function open(
   context.setDefaultTimeout(45_000);
   const page = await context.newPage();
   const problems = watch(context, page, url);
+  if (options.language !== undefined) {
+    await page.addInitScript((language) => {
+      Object.defineProperty(Navigator.prototype, 'language', { get: () => language });
+    }, options.language);
+  }
   if (options.key !== undefined) {
     // Once: a sign-out must last over a reload.
     await page.addInitScript((key) => {

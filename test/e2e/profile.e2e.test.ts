@@ -255,6 +255,31 @@ describe('the profile', () => {
     }
   });
 
+  it('opens on a machine without a language, where the browser names one that is none', async () => {
+    for (const path of ['/profile', '/operations']) {
+      const key = path === '/profile' ? user.key : ADMIN_KEY;
+      const { page, problems, close } = await service.open({ key, path, language: 'en-US@posix' });
+      await untilLoaded(page);
+      await page.locator('.uplot').first().waitFor();
+      expect(problems).toEqual([]);
+      await close();
+    }
+  });
+
+  it('says that a view could not be loaded, and opens it on another try', async () => {
+    const { page, close } = await service.open({ path: '/start' });
+    const program = '**/assets/ProfilePage-*.js';
+    await page.route(program, (route) => route.abort());
+    await page.evaluate((key) => sessionStorage.setItem('microdollar.key', key), user.key);
+    await page.goto(`${service.url}/profile`);
+    await page.getByText('This view could not be shown').waitFor();
+    await page.unroute(program);
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await untilLoaded(page);
+    await page.locator('.uplot').first().waitFor();
+    await close();
+  });
+
   it('tells an operator without a user whose profile to name', async () => {
     const { page, close } = await service.open({ key: ADMIN_KEY, path: '/profile' });
     await page.getByLabel('User id').fill(other.id);

@@ -42,6 +42,15 @@ describe('accounts', () => {
     expect(unknown).toMatchObject({ status: 1, document: { error: { code: 'unknown_user' } } });
   });
 
+  it('say the amount that was added, not the one that was asked for', async () => {
+    expect((await cli.run('user', 'create', 'penny')).status).toBe(0);
+    const add = async (usd: string) =>
+      (await cli.run('credit', 'add', '--user', 'penny', usd)).stdout;
+    expect(await add('0.0000014')).toBe('added 0.000001 USD to penny; 0.000001 USD in all\n');
+    expect(await add('1e3')).toBe('added 1000.000000 USD to penny; 1000.000001 USD in all\n');
+    expect(await add('-5')).toBe('added -5.000000 USD to penny; 995.000001 USD in all\n');
+  });
+
   it.each([
     [['key', 'create']],
     [['key', 'create', '--user', 'ada', '--service']],
@@ -64,6 +73,16 @@ it('adjust refunds a request by a signed row that names it', async () => {
   expect(status).toBe(0);
   expect(document).toMatchObject({ cost: -250_000, adjusts_usage_id: rows[0].id });
   await cli.database.pool.query('delete from microdollar_usage where id = $1', [document.id]);
+
+  const rounded = await cli.run('adjust', rows[1].id, '-0.0000015');
+  const match = /^recorded (\S+): -0\.000002 USD on (\S+)\n$/.exec(rounded.stdout);
+  expect(match?.[2]).toBe(rows[1].id);
+  await cli.database.pool.query('delete from microdollar_usage where id = $1', [match?.[1]]);
+});
+
+it('tells its version', async () => {
+  const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
+  expect(await cli.run('--version')).toMatchObject({ status: 0, stdout: `${version}\n` });
 });
 
 describe('export', () => {
@@ -78,7 +97,7 @@ describe('export', () => {
     expect(lines.slice(1, 5).filter((line) => line.includes(",'=cmd(),"))).toHaveLength(2);
     expect(lines.slice(1, 5).filter((line) => line.includes(",'-gpt,"))).toHaveLength(2);
     expect(lines.slice(1, 5).filter((line) => line.includes(',-250000,'))).toHaveLength(2);
-    expect(lines[5]).toMatch(/^total,{9}1500000,+$/);
+    expect(lines[5]).toMatch(/^total,{13}1500000,+$/);
   });
 
   it('as JSONL and as one document agrees', async () => {

@@ -53,9 +53,13 @@ describe('an adopted history, from import to the switch', () => {
     expect(plan.document).toMatchObject({ dry_run: true });
     expect(plan.document.rollups[0].unbuilt_periods).toBe(40);
     const built = await cli.ask('backfill');
-    expect(built).toMatchObject({ status: 0, document: { rollups: [{ raw_rows: 400 }, {}] } });
+    expect(built).toMatchObject({
+      status: 0,
+      document: { rollups: [{ raw_rows: 400 }, {}, { raw_rows: 400 }] },
+    });
     const again = await cli.ask('backfill');
     expect(again.document.rollups[0]).toMatchObject({ periods: 0 });
+    expect(again.document.rollups[2]).toMatchObject({ periods: 0, created: 0, left: 0 });
   });
 
   it('shows progress as lines of JSON on stderr, one document on stdout', async () => {
@@ -68,7 +72,7 @@ describe('an adopted history, from import to the switch', () => {
       rows_per_second: expect.any(Number),
       is_paused: false,
     });
-    expect(JSON.parse(run.stdout).rollups).toHaveLength(2);
+    expect(JSON.parse(run.stdout).rollups).toHaveLength(3);
   });
 
   it('proof, shadow and switch', async () => {

@@ -179,6 +179,7 @@ const USAGE = `
     u.inference_provider, u.cost::int8::int4 as cost, u.input_tokens::int4 as input_tokens,
     u.output_tokens::int4 as output_tokens, u.cache_write_tokens::int4 as cache_write_tokens,
     u.cache_hit_tokens::int4 as cache_hit_tokens, u.has_error, u.created_at as usage_created_at,
+    u.project_id, u.api_key_id,
     http_user_agent, http_ip, feature, mode, finish_reason, api_kind, system_prompt_prefix
   from microdollar_usage as u
   left join microdollar_usage_metadata as m on m.id = u.id

@@ -179,6 +179,57 @@ describe('to the ledger', () => {
     });
   });
 
+  it.each(WIRE_APIS)('%s: which key paid, and for whom: headers before the body', async (api) => {
+    const { usage } = await ask(
+      api,
+      {
+        ...bearer(),
+        'x-microdollar-end-user': 'customer-7',
+        'x-microdollar-session': 'session-2',
+        'x-microdollar-project': 'website',
+        'x-microdollar-tags': 'red, blue,,red',
+      },
+      { model: 'any-model', user: 'of-the-body' },
+    );
+    expect(usage).toMatchObject({
+      api_key_id: user.keyId,
+      end_user: 'customer-7',
+      session_id: 'session-2',
+      project_id: 'website',
+      tags: ['blue', 'red'],
+    });
+    expect(lastRequest().rawHeaders.join().toLowerCase()).not.toContain('x-microdollar');
+  });
+
+  it.each([
+    [{ user: 'u-1' }, 'u-1'],
+    [{ safety_identifier: 's-1', user: 'u-1' }, 's-1'],
+    [{ metadata: { user_id: 'm-1' } }, 'm-1'],
+    [{ user: 'x'.repeat(300) }, 'x'.repeat(256)],
+    [{ user: 7, metadata: { user_id: null } }, null],
+  ])('whom the body %j names', async (fields, endUser) => {
+    const { usage } = await ask('openai-chat', bearer(), { model: 'any-model', ...fields });
+    expect(usage.end_user).toBe(endUser);
+  });
+
+  it.each([
+    ['x-microdollar-tags', Array.from({ length: 17 }, (_, index) => `t${index}`).join()],
+    ['x-microdollar-tags', 't'.repeat(65)],
+    ['x-microdollar-end-user', 'u'.repeat(257)],
+    ['x-microdollar-session', 's'.repeat(257)],
+    ['x-microdollar-project', 'p'.repeat(513)],
+  ])('a %s that is too long is refused before the provider is called', async (name, value) => {
+    const calls = gateway.upstream.requests.length;
+    const response = await fetch(gateway.url + WIRE_PATHS['openai-chat'], {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...bearer(), [name]: value },
+      body: '{"model":"any-model"}',
+    });
+    expect(response.status).toBe(400);
+    expect(await response.text()).toMatch(new RegExp(`${name} must h`));
+    expect(gateway.upstream.requests).toHaveLength(calls);
+  });
+
   it('an address from a stranger’s x-forwarded-for is not believed', async () => {
     const plain = await startTestGateway();
     try {

@@ -32,6 +32,13 @@ describe('one gateway before several providers', () => {
       upstreams: [
         { name: 'maker', api: 'openai', url: maker.url, key: 'key-of-maker', models: ['gpt-*'] },
         {
+          name: 'proxy',
+          api: 'openai',
+          url: maker.url,
+          models: ['proxied/*'],
+          cost_header: 'X-LiteLLM-Response-Cost',
+        },
+        {
           name: 'router',
           api: ['openai', 'anthropic'],
           url: `${router.url}/api/v1`,
@@ -119,6 +126,52 @@ describe('one gateway before several providers', () => {
     expect(String(maker.requests.at(-1)?.body)).toContain('include_usage');
   });
 
+  describe('a cost in a header', () => {
+    const usage = { prompt_tokens: 1000, completion_tokens: 100 };
+    const answers = (model: string, cost: string, more: object = {}, streamed = false) => {
+      maker.scriptPath(/^POST .*completions$/, (response) => {
+        const type = streamed ? 'text/event-stream' : 'application/json';
+        response.writeHead(200, { 'content-type': type, 'x-litellm-response-cost': cost });
+        const chunk = { id: 'c', model, choices: [], usage: { ...usage, ...more } };
+        const text = JSON.stringify(chunk);
+        response.end(streamed ? `data: ${text}\n\ndata: [DONE]\n\n` : text);
+      });
+      return post('/v1/chat/completions', { model, ...(streamed ? { stream: true } : {}) });
+    };
+    const rowOf = async (answer: ReturnType<typeof answers>) =>
+      gateway.usage((await answer).id ?? '');
+
+    it('is the cost where the upstream is said to report so', async () => {
+      expect(await rowOf(answers('proxied/gpt-4o', '0.0123'))).toMatchObject({
+        provider: 'proxy',
+        cost: 12_300,
+        price_source: 'upstream',
+        reported_cost: '12300',
+      });
+    });
+
+    it('of two reports the larger counts', async () => {
+      const both = await rowOf(answers('proxied/gpt-4o', '0.0123', { cost: 0.02 }));
+      expect(both).toMatchObject({ cost: 20_000 });
+    });
+
+    it.each(['0', '0.0', 'None', '-1', ''])('%j is no report', async (cost) => {
+      const row = await rowOf(answers('proxied/gpt-4o', cost));
+      expect(row).toMatchObject({ reported_cost: null });
+      expect(row.price_source).not.toBe('upstream');
+    });
+
+    it('of a stream says nothing yet', async () => {
+      const row = await rowOf(answers('proxied/gpt-4o', '0.0123', {}, true));
+      expect(row).toMatchObject({ reported_cost: null });
+    });
+
+    it('is nothing to other upstreams', async () => {
+      const row = await rowOf(answers('gpt-4o', '0.0123'));
+      expect(row).toMatchObject({ provider: 'maker', cost: 3_500, reported_cost: null });
+    });
+  });
+
   it('refuses a model that none of them has, by name', async () => {
     const calls = maker.calls + router.calls;
     for (const body of [{ model: 'mistral-large' }, { model: 5 }, {}]) {
@@ -176,6 +229,12 @@ describe('the file', () => {
     ['no URL', { upstreams: [{ ...entry, url: 'sk-secret' }] }, /upstreams\[0\]\.url/],
     ['no API', { upstreams: [{ ...entry, api: 'gemini' }] }, /upstreams\[0\]\.api/],
     ['an unknown field', { upstreams: [{ ...entry, retries: 3 }] }, /retries/],
+    ['no header', { upstreams: [{ ...entry, cost_header: 'a b' }] }, /\.cost_header must be/],
+    [
+      'a cost that is not to be believed',
+      { upstreams: [{ ...entry, cost_header: 'x-cost', reported_cost: false }] },
+      /\.cost_header names a cost/,
+    ],
     ['an empty pattern', { upstreams: [{ ...entry, models: [''] }] }, /models\[0\]/],
     ['two keys', { upstreams: [{ ...entry, key: 'sk-secret', key_env: 'B' }] }, /\.key /],
     ['a variable that is not set', { upstreams: [{ ...entry, key_env: 'NOT_SET' }] }, /NOT_SET/],

@@ -13,7 +13,7 @@ afterAll(() => steps[Symbol.asyncDispose]());
 
 const positionsOf = ({ user }: Account) =>
   steps.fixture.rows(
-    `select cost::integer, position is null as is_counted from microdollar_usage
+    `select cost::integer, position < 0 as is_counted from microdollar_usage
      where kilo_user_id = $1 order by cost`,
     [user],
   );

@@ -186,7 +186,9 @@ describe('the lists of fields', () => {
     );
     // Where a row stands in the log is the ledger's to say.
     const core = Object.keys(getTableColumns(microdollarUsage)).filter((it) => it !== 'position');
-    expect(EVENT_FIELDS.toSorted()).toEqual([...core, 'metadata'].toSorted());
+    const alsoMetadata = ['end_user', 'session_id', 'tags'];
+    expect(EVENT_FIELDS.toSorted()).toEqual([...core, ...alsoMetadata, 'metadata'].toSorted());
+    expect(METADATA_FIELDS).toEqual(expect.arrayContaining(alsoMetadata));
     const derived = ['id', 'kilo_user_id', 'created_at', 'lookup_values'];
     const columns = Object.keys(getTableColumns(microdollarUsageMetadata));
     const stored = METADATA_FIELDS.map((field) =>

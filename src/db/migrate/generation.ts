@@ -72,7 +72,8 @@ select s.system_identifier as known, s.generation::text as generation,
         or (u.scrub_after_xid > now.xid and u.scrub_after_xid <> '${NO_BARRIER}'))
     or exists (
       select from organizations as o
-      where greatest(o.settled_below, o.exa_settled_below) > now.position) as "isAhead"
+      where greatest(o.settled_below, o.exa_settled_below) > now.position)
+    or exists (select from rollup_marks as k where k.settled_below > now.position) as "isAhead"
 from ledger_settings as s
 cross join lateral (
   select pg_snapshot_xmax(pg_current_snapshot()) as xid,
@@ -149,7 +150,8 @@ function raiseGeneration(from: string, identifier: string | null): Step {
     statements: [
       `with next as materialized (
         select 1 + greatest(s.generation, s.position_seen >> 44,
-          ${mark('kilocode_users')} >> 44, ${mark('organizations')} >> 44) as generation
+          ${mark('kilocode_users')} >> 44, ${mark('organizations')} >> 44,
+          (select coalesce(max(k.settled_below), 0) from rollup_marks as k) >> 44) as generation
         from ledger_settings as s
         where s.id = 1
       )

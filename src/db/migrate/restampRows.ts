@@ -9,9 +9,17 @@ import type { Step } from './step.js';
 const PAYERS_PER_TRANSACTION = 1_000;
 export const ROWS_PER_TRANSACTION = 5_000;
 
+const unknownRows = (log: Log, scope: PayerScope, is: string) => `select m.id
+    from ${log.table} as m
+    where ${payerKeySql('m')} = ${scope.keyOf('u')}
+      and ${scope.owns('m', 'u')}
+      and m.position is not null
+      and m.position ${is}`;
+
 /**
  * Rows with a position above every mark get one of this transaction: for a settle they are as if
- * appended by it. Reaches them payer by payer, through the index of unsettled rows.
+ * appended by it; one that is counted in the base keeps its sign. Reaches them payer by payer,
+ * through the index of unsettled rows.
  */
 const restampText = (log: Log, scope: PayerScope) => `
 with block as materialized (
@@ -24,19 +32,16 @@ with block as materialized (
   select m.id
   from block as u
   cross join lateral (
-    select m.id
-    from ${log.table} as m
-    where ${payerKeySql('m')} = ${scope.keyOf('u')}
-      and ${scope.owns('m', 'u')}
-      and m.position is not null
-      and m.position >= ${UNKNOWN_GENERATION}
+    ${unknownRows(log, scope, `>= ${UNKNOWN_GENERATION}`)}
+    union all
+    ${unknownRows(log, scope, `<= -${UNKNOWN_GENERATION}`)}
   ) as m
   limit ${ROWS_PER_TRANSACTION}
 ), restamped as (
   update ${log.table} as m
-  set position = microdollar_position()
+  set position = microdollar_position() * sign(m.position)::integer
   where m.id = any (array(select r.id from unknown as r))
-    and m.position >= ${UNKNOWN_GENERATION}
+    and abs(m.position) >= ${UNKNOWN_GENERATION}
 )
 select (select count(*)::integer from unknown) as rows,
   (select u.id::text from block as u order by u.id desc limit 1) as last`;

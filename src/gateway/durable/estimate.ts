@@ -10,7 +10,7 @@ import { findIntentsStatement, type IntentRow } from './intents.sql.js';
 import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import type { DatedUsage } from './records.js';
-import type { Intent } from './types.js';
+import { type Intent, toApiKeyId } from './types.js';
 
 /** What an intent without usage is taken to have cost. */
 export interface IntentPrice {
@@ -46,6 +46,7 @@ export function estimateOf(intent: Intent, price: IntentPrice | null): DatedUsag
     id: intent.id,
     kilo_user_id: intent.kilo_user_id,
     organization_id: intent.organization_id,
+    api_key_id: toApiKeyId(intent.api_key_id),
     cost: price?.cost ?? 0,
     input_tokens: intent.input_tokens_estimate,
     output_tokens: price?.output_tokens ?? assumedOutputTokens(intent),

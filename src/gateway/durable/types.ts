@@ -1,6 +1,11 @@
 import type { Scope } from '../../accounts/scopes.js';
 import type { RecordResult, UsageEvent, UsageMetadata } from '../../record/types.js';
 
+/** A key's id as usage rows have it; the admin key has none. */
+export function toApiKeyId(keyId: string | null): string | null {
+  return keyId === 'admin' ? null : keyId;
+}
+
 /** What is known of a request before its upstream is called. Durable before that call (I9). */
 export interface Intent {
   /** UUID v7; becomes the id of the usage row. */

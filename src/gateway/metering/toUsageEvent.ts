@@ -40,6 +40,7 @@ export function toUsageEvent(
     kilo_user_id: call.kiloUserId,
     organization_id: call.organizationId,
     project_id: call.projectId ?? null,
+    api_key_id: call.apiKeyId ?? null,
     created_at: start.at.toISOString(),
     cost: price?.cost ?? 0,
     input_tokens: used?.inputTokens ?? 0,
@@ -74,6 +75,7 @@ function describeRequest({ apiKind, organizationId, request }: MeteredCall, end:
   const isPersonal = organizationId === null;
   return {
     api_kind: apiKind,
+    end_user: request.endUser,
     streamed: end.streamed,
     has_tools: request.hasTools,
     max_tokens: request.maxTokens,

@@ -8,6 +8,7 @@ export interface MeteredCall {
   kiloUserId: string;
   organizationId: string | null;
   projectId?: string | null;
+  apiKeyId?: string | null;
   /** By the wall clock of that moment. */
   startedAt: Date;
   format: WireFormat;

@@ -11,6 +11,7 @@ export interface UnpricedRow {
   requested_model: string | null;
   inference_provider: string | null;
   project_id: string | null;
+  api_key_id: string | null;
   input_tokens: string;
   output_tokens: string;
   cache_write_tokens: string;
@@ -55,7 +56,7 @@ with page as materialized (
 select u.id,
   to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   u.kilo_user_id, u.organization_id, u.provider, u.model, u.requested_model,
-  u.inference_provider, u.project_id,
+  u.inference_provider, u.project_id, u.api_key_id,
   u.input_tokens, u.output_tokens, u.cache_write_tokens, u.cache_hit_tokens,
   page.reasoning_tokens, page.usage_details, page.original_id,
   coalesce(k.api_kind, page.pending_api_kind) as api_kind,

@@ -24,7 +24,12 @@ export class OwnPricesFile {
     try {
       text = readFileSync(path, 'utf8');
     } catch (error) {
-      throw new LedgerError('invalid_request', 'the prices file cannot be read', { cause: error });
+      const { code } = error as NodeJS.ErrnoException;
+      throw new LedgerError(
+        'invalid_request',
+        `MICRODOLLAR_PRICES_FILE: the file cannot be read (${code})`,
+        { cause: error },
+      );
     }
     this.current = parseOwnPrices(text);
     this.#timer = setInterval(() => {

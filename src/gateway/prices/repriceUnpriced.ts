@@ -16,6 +16,7 @@ export interface UnpricedUsage {
   requested_model: string | null;
   inference_provider: string | null;
   project_id: string | null;
+  api_key_id?: string | null;
   input_tokens: number;
   output_tokens: number;
   cache_write_tokens: number;
@@ -70,6 +71,7 @@ export function repriceUnpriced(
     requested_model: usage.requested_model,
     inference_provider: usage.inference_provider,
     project_id: usage.project_id,
+    api_key_id: usage.api_key_id ?? null,
     metadata: {
       adjusts_usage_id: originalId,
       correction_number: number,

@@ -3,6 +3,7 @@ export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js
 export { PayloadReader } from './payloadReader.js';
 export { prepareRequest } from './prepareRequest.js';
 export { createUsageReader } from './reader.js';
+export { readCostHeader } from './reportedCost.js';
 export {
   createSideGate,
   createSideReader,

@@ -41,7 +41,7 @@ function interpret(draft: Draft, usage: JsonObject): void {
   const reasoning = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
   const searches = asCount(usage.num_search_queries) ?? asCount(usage.citation_tokens);
   const { input, output, doubts } = addUp({
-    prompt: countIn([usage], COUNT_NAMES.prompt),
+    prompt: promptOf(usage),
     completion: countIn([usage], COUNT_NAMES.completion),
     // Perplexity's leaves reasoning out, though its completion does so too.
     total: searches === null ? total : null,
@@ -64,6 +64,11 @@ function interpret(draft: Draft, usage: JsonObject): void {
   readModalities(draft, usage);
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
+}
+
+function promptOf(usage: JsonObject): number | null {
+  const prompt = countIn([usage], COUNT_NAMES.prompt);
+  return prompt === null ? null : prompt + (countIn([usage], COUNT_NAMES.toolPrompt) ?? 0);
 }
 
 /** Tokens read from a cache, by every name for them. */

@@ -7,6 +7,7 @@ import type { PreparedRequest, WireFormat } from './types.js';
 
 const PREFIX_CHARACTERS = 100;
 const MAX_MODEL_CHARACTERS = 512;
+const MAX_END_USER_CHARACTERS = 256;
 const INT4_MAX = 2_147_483_647;
 const MAX_CHOICES = 1_000;
 
@@ -32,6 +33,7 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     choices: Math.min(Math.max(1, asCount(request.n) ?? 1), MAX_CHOICES),
     reasons: mayReason(request),
     inputTokensEstimate: estimateInputTokens(request),
+    endUser: readEndUser(request),
     userPromptPrefix: toPrefix(prompt.user),
     systemPromptPrefix: toPrefix(prompt.system),
     systemPromptLength: prompt.system === null ? null : prompt.system.length,
@@ -86,6 +88,17 @@ function textOf(content: unknown): string | null {
   if (typeof content === 'string') return asText(content);
   const texts = objectsIn(content).flatMap((part) => asText(part.text) ?? []);
   return texts.length === 0 ? null : texts.join('\n');
+}
+
+/** The application's own user, by which name the provider asks for it. */
+function readEndUser(request: JsonObject): string | null {
+  const user =
+    asText(request.safety_identifier) ??
+    asText(request.user) ??
+    asText(asObject(request.metadata)?.user_id);
+  return user === null || user === ''
+    ? null
+    : user.slice(0, MAX_END_USER_CHARACTERS).toWellFormed();
 }
 
 /** Never ends amid a surrogate pair. */

@@ -11,6 +11,10 @@ const COST_NAMES: readonly (readonly [name: string, exponent: number])[] = [
   ['cost_usd', 0],
   ['cost_in_usd', 0],
   ['total_cost_usd', 0],
+  // LLM Gateway.
+  ['cost_usd_total', 0],
+  // UiPath: in a frame of its own after the end.
+  ['associated_dollar_cost', 0],
   // xAI: ticks of 10^-10 USD.
   ['cost_in_usd_ticks', -10],
   ['cost_usd_ticks', -10],
@@ -78,6 +82,12 @@ export function readReportedCost(
     zero ??= sum;
   }
   return zero;
+}
+
+/** USD as decimal text, of a header; null for none, and for 0: LiteLLM sends that where it knows none. */
+export function readCostHeader(value: string | string[] | undefined): string | null {
+  const usd = typeof value === 'string' ? decimalText('', '', value) : null;
+  return usd !== null && Number(usd) > 0 ? usd : null;
 }
 
 function placesOf(payload: JsonObject, usage: JsonObject | null): JsonObject[] {

@@ -115,6 +115,8 @@ export interface PreparedRequest {
   reasons: boolean;
   /** From bytes of text; exact counts come with the answer. */
   inputTokensEstimate: number;
+  /** The application's own user, for whom it asks. */
+  endUser: string | null;
   /** First characters of the last user message. Never store it for an organization. */
   userPromptPrefix: string | null;
   systemPromptPrefix: string | null;

@@ -7,6 +7,8 @@ import { asCount, asObject, type JsonObject, objectsIn } from './json.js';
  */
 export const COUNT_NAMES = {
   prompt: ['prompt_tokens', 'input_tokens', 'prompt_token_count', 'prompt_eval_count'],
+  /** Beside the prompt: what tools of the provider put into it (Gemini). */
+  toolPrompt: ['tool_use_prompt_token_count', 'tool_use_prompt_tokens'],
   completion: ['completion_tokens', 'output_tokens', 'candidates_token_count', 'eval_count'],
   total: ['total_tokens', 'total_token_count'],
   cacheRead: [

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
-import type { GatewayPrincipal, Intent, Payer } from '../durable/types.js';
+import { type GatewayPrincipal, type Intent, type Payer, toApiKeyId } from '../durable/types.js';
 import {
   BACKGROUND_INTENT,
   type PreparedRequest,
@@ -10,7 +10,7 @@ import {
 import { readGatewayKey } from './admission.js';
 import type { ReadClientAddress } from './clientAddress.js';
 import type { MeteredEndpoint } from './endpoints.js';
-import { readRequestMetadata } from './requestMetadata.js';
+import { readProject, readRequestMetadata } from './requestMetadata.js';
 import type { Target } from './target.js';
 import type { Upstream, Upstreams } from './upstreams.js';
 import type { MeteredExchange } from './usageEvent.js';
@@ -69,6 +69,8 @@ export async function openExchange(
     arrivedAt,
     prepared,
     metadata: readRequestMetadata(request.raw, readClientAddress),
+    projectId: readProject(request.headers),
+    apiKeyId: toApiKeyId(call.principal.keyId),
     isBackground: endpoint.path === '/v1/responses' && asksForBackground(body),
     token: readGatewayKey(request.headers) ?? '',
     ownHeaders: { ...sharedHeaders, 'x-microdollar-usage-id': id },

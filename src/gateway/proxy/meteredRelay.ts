@@ -76,7 +76,12 @@ export class MeteredRelay implements RelayHooks {
     if (this.#isSecondTry && statusCode < 400) {
       this.#context.streamOptions.noteRefused(upstream, prepared.requestedModel);
     }
-    const format = { prepared, side: endpoint.side ?? null, onNamed: this.#toRegister() };
+    const format = {
+      prepared,
+      side: endpoint.side ?? null,
+      costHeader: upstream.costHeader,
+      onNamed: this.#toRegister(),
+    };
     this.#answer = openAnswer(format, statusCode, headers);
     return this.#answer;
   }

@@ -5,6 +5,7 @@ import {
   createStreamGate,
   createUsageReader,
   type PreparedRequest,
+  readCostHeader,
   type SideFormat,
   type StreamGate,
   type UsageReader,
@@ -35,13 +36,15 @@ export interface MeteredAnswer extends Filter {
 export interface AnswerFormat {
   prepared: PreparedRequest;
   side: SideFormat | null;
+  /** Header in which the provider says what a whole answer cost; null = none. */
+  costHeader?: string | null;
   /** Told once what the provider calls a streamed answer. */
   onNamed?: ((messageId: string) => void) | undefined;
 }
 
 /** The provider's answer begins. Errors are passed on unread. */
 export function openAnswer(
-  { prepared, side, onNamed }: AnswerFormat,
+  { prepared, side, costHeader = null, onNamed }: AnswerFormat,
   statusCode: number,
   headers: IncomingHttpHeaders,
 ): MeteredAnswer {
@@ -63,7 +66,11 @@ export function openAnswer(
     reader,
     isEvents ? new HeldStream(gate) : new HoldEnd(),
     upstreamId,
-    onNamed,
+    {
+      // A stream's headers leave before anybody knows.
+      costUsd: costHeader === null || streamed ? null : readCostHeader(headers[costHeader]),
+      onNamed,
+    },
   );
   if (codings.length === 0) return answer;
   return isEvents ? new DecodedAnswer(answer, codings) : new CopiedAnswer(answer, codings);
@@ -100,15 +107,17 @@ export class ReadAnswer implements MeteredAnswer {
   firstTokenAt: number | null = null;
   readonly filter: Filter;
   readonly #reader: UsageReader;
+  readonly #costUsd: string | null;
   #onNamed: AnswerFormat['onNamed'];
 
   constructor(
     reader: UsageReader,
     filter: Filter,
     upstreamId: string | null,
-    onNamed: AnswerFormat['onNamed'],
+    { costUsd, onNamed }: { costUsd: string | null } & Pick<AnswerFormat, 'onNamed'>,
   ) {
     this.#reader = reader;
+    this.#costUsd = costUsd;
     this.#onNamed = onNamed;
     this.filter = filter;
     this.changesLength = filter.changesLength;
@@ -145,8 +154,12 @@ export class ReadAnswer implements MeteredAnswer {
     return this.filter.end();
   }
 
+  /** Of two reports of a cost the larger counts. */
   read(): UsageReading {
-    return this.#reader.end();
+    const reading = this.#reader.end();
+    const costUsd = this.#costUsd;
+    if (costUsd === null || Number(reading.costUsd ?? 0) >= Number(costUsd)) return reading;
+    return { ...reading, costUsd };
   }
 }
 

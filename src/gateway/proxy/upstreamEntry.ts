@@ -25,6 +25,8 @@ export interface UpstreamEntry extends UpstreamSettings {
   onAbort?: OnAbort;
   /** False: what it reports as cost is not believed. Default true. */
   reportedCost?: boolean;
+  /** Header in which it says what a whole answer cost, USD. */
+  costHeader?: string;
   /** Added to every request, in place of the client's. */
   headers?: Readonly<Record<string, string>>;
   /** The variables that it comes from; absent = the file. */
@@ -48,7 +50,15 @@ const FILE = z.strictObject({
           stream_options: z.boolean().optional(),
           on_abort: z.enum(['stop', 'drain']).optional(),
           reported_cost: z.boolean().optional(),
+          cost_header: z
+            .string()
+            .regex(/^[\w-]{1,128}$/, 'must be the name of a header, like x-litellm-response-cost')
+            .optional(),
           headers: headers.optional(),
+        })
+        .refine((entry) => entry.cost_header === undefined || entry.reported_cost !== false, {
+          path: ['cost_header'],
+          message: 'names a cost that reported_cost: false says not to believe; give one of them',
         })
         .refine((entry) => entry.key === undefined || entry.key_env === undefined, {
           path: ['key'],
@@ -84,6 +94,7 @@ export function readUpstreamsFile(path: string, env: NodeJS.ProcessEnv): Upstrea
       ...(entry.stream_options === undefined ? {} : { streamOptions: entry.stream_options }),
       ...(entry.on_abort === undefined ? {} : { onAbort: entry.on_abort }),
       ...(entry.reported_cost === undefined ? {} : { reportedCost: entry.reported_cost }),
+      ...(entry.cost_header === undefined ? {} : { costHeader: entry.cost_header }),
       ...(entry.headers === undefined ? {} : { headers: lowerCased(entry.headers) }),
     };
     return [...new Set([api].flat())].map((each) => ({ ...common, api: each }));

@@ -30,6 +30,8 @@ export interface Upstream {
   onAbort: OnAbort | null;
   /** The cost that it reports counts; else the price list's. */
   reportsCost: boolean;
+  /** In which it says what a whole answer cost, in lower case. */
+  costHeader: string | null;
   /** @throws Refusal `upstream_not_configured` naming the variable, never its value */
   requireConfigured(): void;
 }
@@ -156,6 +158,7 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
     takesStreamOptions: entry.streamOptions ?? null,
     onAbort: entry.onAbort ?? null,
     reportsCost: entry.reportedCost ?? true,
+    costHeader: entry.costHeader?.toLowerCase() ?? null,
     requireConfigured() {
       if (key !== null || !isPublic) return;
       const remedy = settingsOf === undefined ? `give ${name} a key` : `set ${settingsOf}_KEY`;

@@ -31,6 +31,9 @@ export interface MeteredExchange {
   prepared: PreparedRequest;
   /** From the headers. */
   metadata: UsageMetadata;
+  projectId: string | null;
+  /** The key that pays; null = the admin key. */
+  apiKeyId: string | null;
 }
 
 /** The row of an exchange (src/gateway/metering). */
@@ -48,6 +51,8 @@ export function toUsageEvent(
       id,
       kiloUserId: payer.kilo_user_id,
       organizationId: payer.organization_id,
+      projectId: exchange.projectId,
+      apiKeyId: exchange.apiKeyId,
       startedAt: exchange.createdAt,
       format: api.format,
       apiKind: api.kind,

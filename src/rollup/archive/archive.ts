@@ -1,7 +1,9 @@
 import type pg from 'pg';
+import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { Settler } from '../../counter/settler.js';
 import { isDay, readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
+import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
 import {
@@ -11,6 +13,7 @@ import {
   tellWaiting,
   whileAway,
 } from '../database.js';
+import { freezeDay } from '../dimensions/prove.js';
 import { describeFailure, isOfPeriod } from '../periodFailure.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
@@ -59,6 +62,7 @@ class Archive {
   readonly #fileSystem: ArchiveFileSystem;
   readonly #waitMs: number;
   readonly #settler: Settler;
+  readonly #folder: DimensionFolder;
   readonly #counts: DayCounts = {
     files: 0,
     filesTakenUp: 0,
@@ -78,6 +82,7 @@ class Archive {
     this.#fileSystem = options.fileSystem ?? nodeArchiveFileSystem;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#settler = new Settler({ query: database.query });
+    this.#folder = new DimensionFolder({ query: database.query });
   }
 
   async run(): Promise<ArchiveReport> {
@@ -249,7 +254,10 @@ class Archive {
     );
     const [failure] = report.failures;
     if (failure) throw dayFailure('unproven_window', day, failure.message);
-    if (report.driftKeys === 0) return;
+    if (report.driftKeys === 0) {
+      for (const rollup of DIMENSION_ROLLUPS) await freezeDay(this.#database, rollup, day);
+      return;
+    }
     throw dayFailure(
       'unproven_window',
       day,
@@ -270,6 +278,8 @@ class Archive {
     if (ids.organizations.length > 0) {
       await this.#settler.settle(ORGANIZATION_SCOPE, ids.organizations);
     }
+    await this.#folder.fold(USER_SCOPE, ids.users);
+    await this.#folder.fold(ORGANIZATION_SCOPE, ids.organizations);
   }
 }
 

@@ -25,6 +25,7 @@ const PERSONAL_FIELDS: ReadonlySet<string> = new Set([
   'vercel_ip_longitude',
   'machine_id',
   'session_id',
+  'end_user',
   ...PERSONAL_LOOKUP_NAMES,
 ]);
 

@@ -30,7 +30,7 @@ export interface ArchivedRow {
 
 /** An event as it was recorded; fields that were null are absent. Lookups of metadata by value. */
 export type ArchivedEvent = ArchivedRow & {
-  metadata?: Record<string, string | number | boolean>;
+  metadata?: Record<string, string | number | boolean | readonly string[]>;
 } & Record<string, unknown>;
 
 /** What a file was found to hold; every line was read, and the digest is right. */

@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { HTTP_STATUS, LedgerError } from '../../errors.js';
+import { isUuid } from '../../ids.js';
 import type { BatchResult, RecordResult, UsageEvent } from '../../record/types.js';
 import { createEventAccess } from '../access.js';
 import type { Principal } from '../auth.js';
@@ -54,7 +55,7 @@ async function record(
   for (const [index, event] of events.entries()) {
     const refusal = refuse(event);
     if (refusal === null) {
-      allowed.push({ event: withId(event), index });
+      allowed.push({ event: withOwn(event, principal), index });
       continue;
     }
     services.ledger.metrics.events.inc({ kind: 'usage', outcome: 'rejected' });
@@ -78,11 +79,16 @@ async function record(
   return results;
 }
 
-/** Whatever else it is, the ledger validates it. */
-function withId(event: unknown): UsageEvent {
+/** With an id, and the key in use as the one that paid. The ledger validates whatever it is. */
+function withOwn(event: unknown, { keyId }: Principal): UsageEvent {
   const isObject = typeof event === 'object' && event !== null && !Array.isArray(event);
-  if (!isObject || ((event as UsageEvent).id ?? null) !== null) return event as UsageEvent;
-  return { ...(event as UsageEvent), id: uuidv7() };
+  if (!isObject) return event as unknown as UsageEvent;
+  const { id, api_key_id } = event as UsageEvent;
+  return {
+    ...(event as UsageEvent),
+    id: id ?? uuidv7(),
+    api_key_id: api_key_id ?? (isUuid(keyId) ? keyId : null),
+  };
 }
 
 /**

@@ -21,6 +21,7 @@ const IN_USAGE: [string, object, number][] = [
   ['an object of parts alone', { cost: PARTS }, 5_150],
   ['an object with the fee alone', { cost: { request_cost: 0.005 } }, 5_000],
   ['total_cost', { total_cost: 0.01 }, 10_000],
+  ['cost_usd_total', { cost_usd_total: 0.01, cost_usd_input: 0.002 }, 10_000],
   ['cost_usd', { cost_usd: '0.01' }, 10_000],
   ['ticks', { cost_in_usd_ticks: 37_756_000 }, 3_776],
   ['ticks as text', { cost_in_usd_ticks: '37756000' }, 3_776],
@@ -52,6 +53,7 @@ const BESIDE_USAGE: [string, object, number][] = [
     { choices: [{ index: 0, message: { content: 'Hi.', provider_metadata: gateway } }] },
     4_500,
   ],
+  ['in a member of its own', { associated_dollar_cost: 0.0045 }, 4_500],
 ];
 
 describe('a cost that the provider reports wins over the list', () => {
@@ -96,6 +98,13 @@ describe('a cost that the provider reports wins over the list', () => {
     const content = [{ type: 'text', text: 'ha' }];
     const body = { type: 'message', id: 'm', model: 'claude-sonnet-4-5', content, usage: counts };
     expect(meterCall({ format: 'anthropic-messages', body })).toMatchObject({ cost });
+  });
+
+  it('in a frame of its own after the end', () => {
+    const choice = { index: 0, delta: { content: 'Hi.' }, finish_reason: 'stop' };
+    const chunk = { model: 'gpt-4o', choices: [choice], usage: COUNTS };
+    const events = [chunk, '[DONE]', { associated_dollar_cost: 0.0123 }];
+    expect(meterCall({ events })).toMatchObject({ cost: 12_300, metadata: { estimated: null } });
   });
 
   it('is taken in the digits of its sender', () => {

@@ -103,6 +103,18 @@ describe('where usage stands', () => {
     ['usage_metadata', { usage_metadata: { prompt_token_count: 20, candidates_token_count: 7 } }],
     ['usageMetadata', { usageMetadata: { promptTokenCount: 20, candidatesTokenCount: 7 } }],
     ['token_usage', { token_usage: { prompt_tokens: 20, completion_tokens: 7 } }],
+    [
+      "Gemini's, with what its tools put into the prompt",
+      {
+        usageMetadata: {
+          promptTokenCount: 15,
+          toolUsePromptTokenCount: 5,
+          candidatesTokenCount: 4,
+          thoughtsTokenCount: 3,
+          totalTokenCount: 27,
+        },
+      },
+    ],
     ["Groq's", { x_groq: { usage: { prompt_tokens: 20, completion_tokens: 7 } } }],
     ["Ollama's", { prompt_eval_count: 20, eval_count: 7 }],
     [

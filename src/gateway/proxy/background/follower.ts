@@ -97,10 +97,10 @@ export class Follower {
     } else {
       await this.#following.follow(toFollowed(exchange, responseId));
     }
-    const { id, api, payer, createdAt, arrivedAt, prepared, metadata } = exchange;
-    const kept = { ...prepared, body: Buffer.alloc(0) };
-    const exchangeOfRow = { id, api, payer, createdAt, arrivedAt, prepared: kept, metadata };
-    this.#exchanges.set(id, exchangeOfRow, MAX_AGE_MS);
+    const { id, api, payer, createdAt, arrivedAt, metadata, projectId, apiKeyId } = exchange;
+    const prepared = { ...exchange.prepared, body: Buffer.alloc(0) };
+    const kept = { id, api, payer, createdAt, arrivedAt, prepared, metadata, projectId, apiKeyId };
+    this.#exchanges.set(id, kept, MAX_AGE_MS);
   }
 
   /** @throws LedgerError `unavailable` */

@@ -1,5 +1,5 @@
 import type { UsageMetadata } from '../../../record/types.js';
-import type { FollowedResponse, OpenResponse } from '../../durable/types.js';
+import { type FollowedResponse, type OpenResponse, toApiKeyId } from '../../durable/types.js';
 import { prepareRequest } from '../../processUsage/index.js';
 import type { Api } from '../apis.js';
 import { ENDPOINTS, type MeteredEndpoint } from '../endpoints.js';
@@ -12,6 +12,7 @@ export function toFollowed(exchange: Exchange, responseId: string): FollowedResp
   const details: UsageMetadata = {
     feature: metadata.feature ?? null,
     mode: metadata.mode ?? null,
+    ...(metadata.tags ? { tags: metadata.tags } : {}),
     has_tools: prepared.hasTools,
     system_prompt_length: prepared.systemPromptLength,
   };
@@ -44,5 +45,8 @@ export function toExchange({ intent, upstream, details }: OpenResponse): Metered
       systemPromptLength: systemPromptLength ?? null,
     },
     metadata,
+    // Nowhere kept: known again only to the process that let the request through.
+    projectId: null,
+    apiKeyId: toApiKeyId(intent.api_key_id),
   };
 }

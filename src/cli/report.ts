@@ -1,0 +1,144 @@
+import { Option } from 'commander';
+import { readUuid } from '../accounts/fields.js';
+import { LedgerError } from '../errors.js';
+import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
+import { toJson } from '../money.js';
+import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
+import { toCsv } from '../report/usage/reportCsv.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { withDatabase } from './database.js';
+import { alignTable, formatAmount, formatCount } from './output.js';
+
+interface ReportOptions {
+  from?: string;
+  until?: string;
+  zone: string;
+  grain: UsageReportQuery['grain'];
+  by?: string;
+  user?: string;
+  org?: string;
+  member?: string;
+  key?: string;
+  top: string;
+  metric: UsageReportQuery['metric'];
+  compare?: true;
+  format: 'table' | 'csv';
+}
+
+const DEFAULT_DAYS = 30;
+const DAY_MS = 86_400_000;
+
+export const registerReport: Register = (program, run) => {
+  program
+    .command('report')
+    .description('spend by period and dimension: of a user, an organization, a member or a key')
+    .option('--from <day>', 'first day of the zone (default: 30 days)')
+    .option('--until <day>', 'last day of the zone, inclusive (default: today)')
+    .option('--zone <zone>', 'IANA time zone', 'UTC')
+    .addOption(new Option('--grain <grain>').choices(GRAINS).default('day'))
+    .option('--by <groups>', `up to two of ${Object.keys(GROUPS).join(', ')}, with a comma`)
+    .option('--user <id>', 'personal usage of this user')
+    .option('--org <id>', 'usage of this organization')
+    .option('--member <id>', 'with --org: of this member alone')
+    .option('--key <id>', 'what this key paid for alone')
+    .option('--top <n>', `groups told apart, up to ${MAX_TOP}`, '10')
+    .addOption(
+      new Option('--metric <metric>', 'what the largest are by')
+        .choices(TOP_METRICS)
+        .default('cost'),
+    )
+    .option('--compare', 'the total of as many days before')
+    .addOption(new Option('--format <format>').choices(['table', 'csv']).default('table'))
+    .action((options: ReportOptions) => run((context) => report(context, options)));
+};
+
+async function report(context: CommandContext, options: ReportOptions): Promise<CommandStatus> {
+  return withDatabase(context, async (database) => {
+    const ledger = await database.ledger();
+    const until = options.until ?? todayIn(readZone(options.zone));
+    const payer = { kilo_user_id: options.user, organization_id: options.org };
+    const answer = await ledger.getUsageReport({
+      ...(options.key !== undefined && !options.user && !options.org
+        ? await payerOfKey(ledger.pool, options.key)
+        : omitAbsent(payer)),
+      ...omitAbsent({ member: options.member, api_key_id: options.key }),
+      from: options.from ?? daysBefore(until, DEFAULT_DAYS - 1),
+      until,
+      zone: options.zone,
+      grain: options.grain ?? 'day',
+      by: (options.by?.split(',') ?? []) as NonNullable<UsageReportQuery['by']>,
+      top: Number(options.top),
+      metric: options.metric ?? 'cost',
+      compare: options.compare ?? false,
+    });
+    const { output } = context;
+    if (options.format === 'csv' && !output.json) output.streams.stdout.write(toCsv(answer));
+    else output.answer(toJson(answer), describe(answer));
+    return 0;
+  });
+}
+
+/** @throws LedgerError `invalid_request` */
+async function payerOfKey(
+  pool: { query(text: string, values: unknown[]): Promise<{ rows: unknown[] }> },
+  keyId: string,
+): Promise<Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id'>> {
+  const { rows } = await pool.query(
+    'select kilo_user_id, organization_id from api_keys where id = $1::uuid',
+    [readUuid('key', keyId)],
+  );
+  const key = rows[0] as Record<'kilo_user_id' | 'organization_id', string | null> | undefined;
+  if (key?.organization_id) return { organization_id: key.organization_id };
+  if (key?.kilo_user_id) return { kilo_user_id: key.kilo_user_id };
+  throw new LedgerError(
+    'invalid_request',
+    '--key names no key with a payer of its own; say --user or --org beside it',
+    { details: { field: 'key' } },
+  );
+}
+
+function omitAbsent(fields: Record<string, string | undefined>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(fields).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+}
+
+function todayIn(zone: string): string {
+  return new Intl.DateTimeFormat('sv-SE', { timeZone: zone }).format(new Date());
+}
+
+function daysBefore(day: string, days: number): string {
+  const at = Date.parse(day);
+  return Number.isNaN(at) ? day : new Date(at - days * DAY_MS).toISOString().slice(0, 10);
+}
+
+function describe(report: UsageReport): string {
+  const columns = report.by.map((group) => GROUPS[group]);
+  const name = (row: UsageReportRow, index: number) => {
+    if (row.other) return index === 0 ? 'other' : '';
+    return row[columns[index] as (typeof columns)[number]] ?? '-';
+  };
+  const sums = (row: UsageReport['total']) => [
+    formatAmount(row.cost_microdollars),
+    formatCount(row.requests),
+    formatCount(row.errors),
+    formatCount(row.input_tokens),
+    formatCount(row.output_tokens),
+  ];
+  const blanks = columns.map(() => '');
+  const table = alignTable(
+    [
+      ['start', ...report.by, 'cost', 'requests', 'errors', 'input tokens', 'output tokens'],
+      ...report.rows.map((row) => [
+        row.start,
+        ...columns.map((_, index) => name(row, index)),
+        ...sums(row),
+      ]),
+      ['total', ...blanks, ...sums(report.total)],
+      ...(report.previous ? [['before', ...blanks, ...sums(report.previous.total)]] : []),
+    ],
+    [1, 2, 3, 4, 5].map((index) => index + columns.length),
+  );
+  const { from, until, zone, source } = report;
+  return `${table}\n${from} to ${until}, ${zone}; from ${source.mode} as of ${source.asOf}`;
+}

@@ -1,0 +1,166 @@
+import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
+import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
+import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
+import {
+  type FoldedRow,
+  foldStatement,
+  openMarksStatement,
+  type SweptTailsRow,
+  startRollupStatement,
+  sweepTailsStatement,
+} from './foldDimensions.sql.js';
+import { type Payer, payerId, scopeOf } from './payer.js';
+
+const PAYERS_PER_STATEMENT = 100;
+const PAYERS_PER_PAGE = 2_000;
+/** Bounds the length of a statement; a payer with more is folded again at once. */
+const ROWS_PER_PAYER = 20_000;
+/** A tail is folded when it has so many rows, or is so old: reads sum it until then. */
+const DEEP_ROWS = 256;
+const MAX_AGE_MS = 60_000;
+const MAX_TAILS = 200_000;
+
+export interface DimensionFolderOptions {
+  query: Query;
+  /** Default: all that are declared. */
+  rollups?: readonly DimensionRollup[];
+  /** A payer could not be folded; the others were. */
+  onError?: (error: unknown, payer: string) => void;
+}
+
+interface Tail {
+  rows: number;
+  sinceMs: number;
+}
+
+/**
+ * Folds the log into the rollups by dimension, in the background: nothing that is reported waits for it.
+ * What this process wrote is folded when it is worth it; a sweep finds what others left.
+ */
+export class DimensionFolder {
+  readonly #options: DimensionFolderOptions;
+  readonly #rollups: readonly DimensionRollup[];
+  readonly #tails = new Map<PayerScope, Map<string, Tail>>();
+  readonly #started = new Set<DimensionRollup>();
+
+  constructor(options: DimensionFolderOptions) {
+    this.#options = options;
+    this.#rollups = options.rollups ?? DIMENSION_ROLLUPS;
+    for (const scope of PAYER_SCOPES) this.#tails.set(scope, new Map());
+  }
+
+  /** A row of the payer was written. A hint: forgetting it costs time and no exactness. */
+  appended(payer: Payer): void {
+    const tails = this.#tails.get(scopeOf(payer)) as Map<string, Tail>;
+    const tail = tails.get(payerId(payer));
+    if (tail) tail.rows++;
+    else if (tails.size < MAX_TAILS) tails.set(payerId(payer), { rows: 1, sinceMs: Date.now() });
+  }
+
+  /** Folds what is worth it by now; the background's step. */
+  async foldDue(signal?: AbortSignal): Promise<void> {
+    for (const scope of PAYER_SCOPES) {
+      const tails = this.#tails.get(scope) as Map<string, Tail>;
+      const before = Date.now() - MAX_AGE_MS;
+      const due = [...tails]
+        .filter(([, { rows, sinceMs }]) => rows >= DEEP_ROWS || sinceMs <= before)
+        .map(([id]) => id);
+      for (const id of due) tails.delete(id);
+      await this.fold(scope, due, signal);
+    }
+  }
+
+  /** Folds everybody's tail, once. @returns rows of the log counted, over all rollups */
+  async foldAll(signal?: AbortSignal): Promise<number> {
+    let folded = 0;
+    for (const rollup of this.#rollups) {
+      for (const scope of PAYER_SCOPES) {
+        for (let afterId: string | null = null; !signal?.aborted; ) {
+          const [page]: SweptTailsRow[] = await this.#options.query<SweptTailsRow>(
+            sweepTailsStatement(rollup, scope, afterId, PAYERS_PER_PAGE),
+          );
+          if (!page) break;
+          folded += await this.#foldRollup(rollup, scope, page.ids, signal);
+          if (page.payers < PAYERS_PER_PAGE) break;
+          afterId = page.last_id;
+        }
+      }
+    }
+    return folded;
+  }
+
+  /** Folds payers, in every rollup. @returns rows of the log counted, over all rollups */
+  async fold(scope: PayerScope, ids: readonly string[], signal?: AbortSignal): Promise<number> {
+    let folded = 0;
+    for (const rollup of this.#rollups) {
+      folded += await this.#foldRollup(rollup, scope, ids, signal);
+    }
+    return folded;
+  }
+
+  async #foldRollup(
+    rollup: DimensionRollup,
+    scope: PayerScope,
+    ids: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<number> {
+    let folded = 0;
+    for (let from = 0; from < ids.length && !signal?.aborted; from += PAYERS_PER_STATEMENT) {
+      if (!this.#started.has(rollup)) await this.#start(rollup);
+      const payers = ids.slice(from, from + PAYERS_PER_STATEMENT);
+      folded += await this.#foldPart(rollup, scope, payers, signal);
+    }
+    return folded;
+  }
+
+  async #start(rollup: DimensionRollup): Promise<void> {
+    await this.#options.query(startRollupStatement(rollup));
+    this.#started.add(rollup);
+  }
+
+  /** Where one payer makes the statement fail, it is split until that one stands alone (I12). */
+  async #foldPart(
+    rollup: DimensionRollup,
+    scope: PayerScope,
+    ids: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<number> {
+    try {
+      return await this.#foldTogether(rollup, scope, ids, signal);
+    } catch (error) {
+      if (ids.length === 1) {
+        this.#options.onError?.(error, `${scope.name}:${ids[0]}`);
+        return 0;
+      }
+      const half = Math.ceil(ids.length / 2);
+      const first = await this.#foldPart(rollup, scope, ids.slice(0, half), signal);
+      return first + (await this.#foldPart(rollup, scope, ids.slice(half), signal));
+    }
+  }
+
+  async #foldTogether(
+    rollup: DimensionRollup,
+    scope: PayerScope,
+    ids: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<number> {
+    let folded = 0;
+    let hasOpened = false;
+    for (let left = ids; left.length > 0 && !signal?.aborted; ) {
+      const rows = await withRetry(() =>
+        this.#options.query<FoldedRow>(foldStatement(rollup, scope, left, ROWS_PER_PAYER)),
+      );
+      folded += rows.reduce((sum, row) => sum + Number(row.folded), 0);
+      const seen = new Set(rows.map((row) => row.id));
+      const more = rows.filter((row) => row.has_more).map((row) => row.id);
+      const without = hasOpened ? [] : left.filter((id) => !seen.has(id));
+      if (without.length > 0) {
+        hasOpened = true;
+        await this.#options.query(openMarksStatement(rollup, scope, without));
+      }
+      left = [...more, ...without];
+    }
+    return folded;
+  }
+}

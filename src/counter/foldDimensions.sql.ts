@@ -1,0 +1,201 @@
+import { type Statement, textArray } from '../db/statement.js';
+import {
+  counterId,
+  type DimensionRollup,
+  keyAndSums,
+  keyColumns,
+  labelOf,
+  lockedMarks,
+  METRIC_NAMES,
+  payersWithMarks,
+  sourceColumns,
+  startOf,
+  tailRows,
+} from '../schema/dimensionRollups.js';
+import type { PayerScope } from '../schema/unsettled.js';
+import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
+
+/**
+ * Starts a rollup, once: what had ended is history, the rest is folded from the log. Not in a cluster
+ * that the ledger does not know (R6), for its positions lie above every later mark.
+ */
+export function startRollupStatement(rollup: DimensionRollup): Statement {
+  return {
+    name: `microdollar_start_${labelOf(rollup)}`,
+    text: `/* microdollar.startRollup */
+insert into rollup_starts (rollup, position, started_at)
+select '${rollup.name}', b.base + txid_snapshot_xmin(txid_current_snapshot()), now()
+from (select ${GENERATION} as base offset 0) as b
+where b.base < ${UNKNOWN_GENERATION}
+  and not exists (select from rollup_starts as r where r.rollup = '${rollup.name}')
+on conflict do nothing`,
+    values: [],
+  };
+}
+
+/** Marks for payers that have none, at the rollup's start. One row: `opened`. */
+export function openMarksStatement(
+  rollup: DimensionRollup,
+  scope: PayerScope,
+  ids: readonly string[],
+): Statement {
+  return {
+    name: `microdollar_open_marks_${labelOf(rollup)}_${scope.name}`,
+    text: `/* microdollar.openMarks */
+with opened as (
+  insert into rollup_marks (rollup, payer_scope, payer_id, settled_below)
+  select '${rollup.name}', '${scope.name}', t.id, ${startOf(rollup)}
+  from unnest($1::text[]) as t(id)
+  where exists (select from rollup_starts as r where r.rollup = '${rollup.name}')
+  order by t.id
+  on conflict do nothing
+  returning payer_id
+)
+select count(*)::integer as opened from opened`,
+    values: [textArray(ids)],
+  };
+}
+
+export interface FoldedRow {
+  id: string;
+  /** Rows of the log counted by this statement. */
+  folded: string;
+  /** The mark stopped before the end: there may be more. */
+  has_more: boolean;
+}
+
+/**
+ * Folds the tails of payers into the counter rows of a rollup and raises their marks, in one
+ * statement. The payer's mark is the lock of all its counter rows: whoever writes them holds it, so
+ * the upsert waits for nobody but a foreign lock, and then fails as a whole: the tails stay (R4).
+ * $1 payers, $2 most rows to fold of a payer.
+ *
+ *   s        the end of the snapshot, and what was open in it, as positions (R1)
+ *   locked   marks that were free, of the locked version
+ *   payer    the same with their new mark and exceptions; every open transaction below is one (R3)
+ *   part     what had ended, summed by key (R2)
+ *   written, marked   counter rows, then marks
+ */
+export function foldStatement(
+  rollup: DimensionRollup,
+  scope: PayerScope,
+  ids: readonly string[],
+  rowsPerPayer: number,
+): Statement {
+  const columns = [...keyColumns(rollup), ...METRIC_NAMES];
+  return {
+    name: `microdollar_fold_${labelOf(rollup)}_${scope.name}`,
+    text: `/* microdollar.foldRollup ${scope.name} */
+with s as materialized (
+  select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
+    array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
+  from (select ${GENERATION} as base offset 0) as b
+), locked as materialized (
+  select u.*
+  from (
+    ${lockedMarks(rollup, scope)}
+  ) as u
+  where (select s.base from s) < ${UNKNOWN_GENERATION}
+), payer as materialized (
+  select u.*, b.mark < (select s.ended_below from s) as has_more,
+    greatest(u.below, b.mark) as new_below,
+    array(
+      select e
+      from unnest(u.except) as e
+      where e >= (select s.ended_below from s)
+        or e = any ((select s.running from s)::bigint[])
+      union all
+      select r
+      from unnest((select s.running from s)::bigint[]) as r
+      where r >= u.below
+        and r < b.mark
+    ) as new_except
+  from locked as u
+  cross join lateral (
+    select least((select s.ended_below from s), (
+      select greatest(m.position, m.first + 1)
+      from (
+        select abs(m.position) as position, min(abs(m.position)) over () as first
+        from (
+          ${tailRows(scope, 'm.position', 'u')}
+        ) as m
+      ) as m
+      order by m.position
+      offset $2::integer
+      limit 1
+    )) as mark
+  ) as b
+), part as materialized (
+  select u.id as payer, ${keyAndSums(rollup)}
+  from payer as u
+  cross join lateral (
+    select m.*
+    from (
+      ${tailRows(scope, sourceColumns(rollup), 'u')}
+    ) as m
+    where abs(m.position) < u.new_below
+      and abs(m.position) <> all (u.new_except)
+  ) as m
+  group by u.id, ${keyColumns(rollup)
+    .map((_, index) => index + 2)
+    .join(', ')}
+), written as (
+  insert into ${rollup.name} as t (id, ${columns.join(', ')})
+  select ${counterId(rollup, 'p')}, ${columns.map((name) => `p.${name}`).join(', ')}
+  from part as p
+  order by 1
+  on conflict (id) do update
+  set ${METRIC_NAMES.map((name) => `${name} = t.${name} + excluded.${name}`).join(',\n    ')}
+), marked as (
+  update rollup_marks as k
+  set settled_below = u.new_below,
+    settled_except = u.new_except
+  from payer as u
+  where k.rollup = '${rollup.name}'
+    and k.payer_scope = '${scope.name}'
+    and k.payer_id = u.payer_id
+)
+select u.payer_id as id, u.has_more,
+  coalesce((select sum(p.requests) from part as p where p.payer = u.id), 0) as folded
+from payer as u`,
+    values: [textArray(ids), rowsPerPayer],
+  };
+}
+
+export interface SweptTailsRow {
+  /** Last payer of the page; null when there are no more. */
+  last_id: string | null;
+  payers: number;
+  /** Those with a tail. */
+  ids: string[];
+}
+
+/** A page of payers, and which of them have rows that are not counted yet. */
+export function sweepTailsStatement(
+  rollup: DimensionRollup,
+  scope: PayerScope,
+  afterId: string | null,
+  limit: number,
+): Statement {
+  return {
+    name: `microdollar_sweep_${labelOf(rollup)}_${scope.name}`,
+    text: `/* microdollar.sweepRollup ${scope.name} */
+with page as materialized (
+  ${payersWithMarks(rollup, scope)}
+  where $1::text is null
+    or u.id > $1::${scope.idType}
+  order by u.id
+  limit $2::integer
+)
+select (select u.id::text from page as u order by u.id desc limit 1) as last_id,
+  (select count(*)::integer from page) as payers,
+  array(
+    select u.id::text
+    from page as u
+    where exists (
+      ${tailRows(scope, '1', 'u')}
+    )
+  ) as ids`,
+    values: [afterId, limit],
+  };
+}

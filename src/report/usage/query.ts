@@ -1,0 +1,175 @@
+import { isDay } from '../../days.js';
+import { LedgerError } from '../../errors.js';
+import { isUuid } from '../../ids.js';
+
+export const GRAINS = ['hour', 'day', 'week', 'month'] as const;
+export type Grain = (typeof GRAINS)[number];
+
+/** What a report may be grouped by, and the column that it is. */
+export const GROUPS = {
+  model: 'model',
+  provider: 'provider',
+  key: 'api_key_id',
+  project: 'project_id',
+  member: 'kilo_user_id',
+} as const;
+export type Group = keyof typeof GROUPS;
+
+export const TOP_METRICS = ['cost', 'requests', 'tokens'] as const;
+export type TopMetric = (typeof TOP_METRICS)[number];
+
+/** Whose usage, and how it is summed. One payer: the user's own usage, or an organization's. */
+export interface UsageReportQuery {
+  /** Personal usage of this user; or an organization's. */
+  kilo_user_id?: string | null;
+  organization_id?: string | null;
+  /** Of an organization: this user's part alone. */
+  member?: string | null;
+  /** What this key paid for alone. */
+  api_key_id?: string | null;
+  /** Days of the time zone, YYYY-MM-DD, both inclusive. */
+  from: string;
+  until: string;
+  /** IANA name; default UTC. */
+  zone?: string | null;
+  /** Default `day`. Weeks begin on Monday. */
+  grain?: Grain | null;
+  /** Up to two. */
+  by?: readonly Group[] | null;
+  /** Groups that are told apart, the largest by `metric`; the rest is `other`. Default 10. */
+  top?: number | null;
+  /** Default `cost`; `tokens`: input and output. */
+  metric?: TopMetric | null;
+  /** Sums also as many days before `from`. */
+  compare?: boolean | null;
+}
+
+export interface ValidReportQuery {
+  payer: { kind: 'user' | 'organization'; id: string };
+  member: string | null;
+  apiKeyId: string | null;
+  from: string;
+  until: string;
+  days: number;
+  zone: string;
+  grain: Grain;
+  by: Group[];
+  top: number;
+  metric: TopMetric;
+  compare: boolean;
+}
+
+const DAY_MS = 86_400_000;
+/** No usage is older, and no offset of a zone was finer than a quarter of an hour since. */
+const FIRST_DAY = '2015-01-01';
+export const MAX_DAYS: Record<Grain, number> = { hour: 93, day: 1_100, week: 3_700, month: 3_700 };
+export const MAX_TOP = 50;
+/** Periods times groups: bounds what one answer holds. */
+const MAX_ROWS = 25_000;
+const PERIODS_A_DAY: Record<Grain, number> = { hour: 24, day: 1, week: 1 / 7, month: 1 / 28 };
+
+/** @throws LedgerError `invalid_request` naming the field and what is allowed */
+export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
+  const from = readDay('from', query.from);
+  const until = readDay('until', query.until);
+  const grain = readChoice('grain', query.grain ?? 'day', GRAINS);
+  const top = query.top ?? 10;
+  const days = (Date.parse(until) - Date.parse(from)) / DAY_MS + 1;
+  if (days < 1) throw invalid('from', 'lies after until; swap them');
+  if (days > MAX_DAYS[grain]) {
+    throw invalid(
+      'until',
+      `is ${days} days from the first one; by ${grain} at most ${MAX_DAYS[grain]} days are allowed`,
+    );
+  }
+  if (!Number.isInteger(top) || top < 1 || top > MAX_TOP) {
+    throw invalid('top', `must be a whole number from 1 to ${MAX_TOP}`);
+  }
+  const payer = readPayer(query);
+  const by = readGroups(query.by ?? [], payer.kind);
+  const groups = by.length === 0 ? 1 : top + 1;
+  const periods = Math.ceil(days * PERIODS_A_DAY[grain]) + 1;
+  if (periods * groups > MAX_ROWS) {
+    const allowed = Math.max(1, Math.floor(MAX_ROWS / periods) - 1);
+    throw invalid('top', `must be at most ${allowed} for so many periods, or the range shorter`);
+  }
+  const member = query.member ?? null;
+  if (member !== null && payer.kind === 'user') {
+    throw invalid('member', 'goes with organization_id: whose part of its usage');
+  }
+  return {
+    payer,
+    member: member === null ? null : readText('member', member),
+    apiKeyId: query.api_key_id == null ? null : readUuid('api_key_id', query.api_key_id),
+    from,
+    until,
+    days,
+    zone: readZone(query.zone ?? 'UTC'),
+    grain,
+    by,
+    top,
+    metric: readChoice('metric', query.metric ?? 'cost', TOP_METRICS),
+    compare: query.compare ?? false,
+  };
+}
+
+function readPayer({ kilo_user_id, organization_id }: UsageReportQuery): ValidReportQuery['payer'] {
+  if (organization_id != null) {
+    if (kilo_user_id != null) {
+      throw invalid('kilo_user_id', 'is for personal usage; of an organization, name a member');
+    }
+    return { kind: 'organization', id: readUuid('organization_id', organization_id) };
+  }
+  if (kilo_user_id == null) throw invalid('kilo_user_id', 'or organization_id is required');
+  return { kind: 'user', id: readText('kilo_user_id', kilo_user_id) };
+}
+
+function readGroups(by: readonly string[], payer: 'user' | 'organization'): Group[] {
+  if (!Array.isArray(by)) throw invalid('by', 'must be a list');
+  const names = Object.keys(GROUPS) as Group[];
+  const groups = by.map((name) => readChoice('by', name, names));
+  if (groups.length > 2) throw invalid('by', 'must name at most two groups');
+  if (new Set(groups).size < groups.length) throw invalid('by', 'names the same group twice');
+  if (payer === 'user' && groups.includes('member')) {
+    throw invalid('by', 'may be member only for an organization');
+  }
+  return groups;
+}
+
+function readChoice<T extends string>(field: string, value: string, allowed: readonly T[]): T {
+  if (allowed.includes(value as T)) return value as T;
+  throw invalid(field, `must be one of ${allowed.join(', ')}`);
+}
+
+/** IANA names alone: in others, like `+02`, PostgreSQL and the rest of the world mean opposites. */
+export function readZone(value: string): string {
+  try {
+    if (typeof value === 'string' && /^[A-Za-z][A-Za-z0-9_+\-/]{0,63}$/.test(value)) {
+      new Intl.DateTimeFormat('en', { timeZone: value });
+      return value;
+    }
+  } catch {
+    // Not known here.
+  }
+  throw invalid('zone', 'must be an IANA time zone like Europe/Berlin or UTC');
+}
+
+function readDay(field: string, value: string): string {
+  if (!isDay(value)) throw invalid(field, 'must be a day like 2026-11-22');
+  if (value < FIRST_DAY) throw invalid(field, `must be ${FIRST_DAY} or later`);
+  return value;
+}
+
+function readText(field: string, value: string): string {
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value;
+  throw invalid(field, 'must be a non-empty string');
+}
+
+function readUuid(field: string, value: string): string {
+  if (isUuid(value)) return value.toLowerCase();
+  throw invalid(field, 'must be a UUID');
+}
+
+export function invalid(field: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
+}

@@ -1,0 +1,115 @@
+import { plainArray, type Statement } from '../../db/statement.js';
+import { type DimensionRollup, labelOf } from '../../schema/dimensionRollups.js';
+import { DAILY_ROLLUP } from '../../schema/rollups.js';
+import { periodsCtes } from '../periods.sql.js';
+
+/** Days below are archived, or being so: their raw rows are gone, and their counter rows stay. */
+const ARCHIVED_BELOW = `(select coalesce((s.archive_horizon at time zone 'UTC')::date, '-infinity')
+    from ledger_settings as s)`;
+
+/** Whether the day may be compared with raw rows. */
+export function isComparableStatement(rollup: DimensionRollup, day: string): Statement {
+  return {
+    name: 'microdollar_is_day_comparable',
+    text: `/* microdollar.isDayComparable */
+select $2::date >= ${ARCHIVED_BELOW}
+  and not exists (
+    select from rollup_coverage as c
+    where c.rollup = $1::text and c.period = $2::date and c.state = 'archived'
+  ) as comparable`,
+    values: [rollup.name, day],
+  };
+}
+
+/** UTC days that have raw rows, daily rows or counter rows, and those of the window; oldest first. */
+export function listDaysStatement(
+  rollup: DimensionRollup,
+  from: string | null,
+  until: string | null,
+): Statement {
+  return {
+    name: `microdollar_list_days_${labelOf(rollup)}`,
+    text: `/* microdollar.listDays */
+with recursive ${periodsCtes(DAILY_ROLLUP)}, counter_day as (
+  select (
+    select (c.period_start at time zone 'UTC')::date from ${rollup.name} as c
+    order by c.period_start limit 1
+  ) as day
+  union all
+  select (
+    select (c.period_start at time zone 'UTC')::date from ${rollup.name} as c
+    where c.period_start >= (d.day + 1)::timestamp at time zone 'UTC'
+    order by c.period_start limit 1
+  )
+  from counter_day as d
+  where isfinite(d.day)
+)
+select p.period::text as day
+from (
+  select period from periods
+  union
+  select d.day from counter_day as d, bounds as b where d.day between b.first and b.last
+) as p
+where p.period >= ${ARCHIVED_BELOW}
+order by p.period`,
+    values: [from, until],
+  };
+}
+
+/** How old the verification of today and yesterday may grow: well within the lease. */
+const RENEW_SECONDS = 150;
+
+/**
+ * The day that the background should verify next, if any: today and yesterday while their lease is
+ * old; then days that were built or verified, or that the rollup was folded from the log for from
+ * their beginning, and were not looked at after their end; then any not looked at for a day.
+ */
+export function nextDayStatement(rollup: DimensionRollup, except: readonly string[]): Statement {
+  return {
+    name: `microdollar_next_day_${labelOf(rollup)}`,
+    text: `/* microdollar.nextDay */
+with today as (
+  select (now() at time zone 'UTC')::date as day
+), known as (
+  select coalesce(c.period, p::date) as day, c.state, c.verified_at, coalesce(c.drift_keys, 0) as drift
+  from today as t
+  cross join generate_series((t.day - interval '3 months'), t.day::timestamp, interval '1 day') as p
+  full join (
+    select * from rollup_coverage where rollup = '${rollup.name}'
+  ) as c on c.period = p::date
+)
+select k.day::text as day
+from known as k, today as t, ledger_settings as s, rollup_starts as r
+where r.rollup = '${rollup.name}'
+  and k.drift = 0
+  and k.day between ${ARCHIVED_BELOW} and t.day
+  and k.day <> all ($1::date[])
+  and (k.state in ('built', 'verified')
+    or (k.state is null or k.state = 'unbuilt')
+      and s.installed_empty
+      and k.day::timestamp at time zone 'UTC' > r.started_at)
+  and (k.verified_at is null
+    or k.verified_at < (k.day + 1)::timestamp at time zone 'UTC' and k.day < t.day - 1
+    or k.verified_at < now() - interval '${RENEW_SECONDS} seconds' and k.day >= t.day - 1
+    or k.verified_at < now() - interval '1 day')
+order by k.day >= t.day - 1 desc, k.verified_at nulls first, k.day desc
+limit 1`,
+    values: [plainArray(except)],
+  };
+}
+
+/** A day whose raw rows are about to be deleted: from here on its counter rows are the truth. */
+export function freezeDayStatement(rollup: DimensionRollup, day: string): Statement {
+  return {
+    name: 'microdollar_freeze_day',
+    text: `/* microdollar.freezeDay */
+update rollup_coverage
+set state = 'archived'
+where rollup = $1::text
+  and period = $2::date
+  and state in ('verified', 'archived')
+  and drift_keys = 0
+returning period`,
+    values: [rollup.name, day],
+  };
+}

@@ -1,0 +1,280 @@
+import { LedgerError } from '../../errors.js';
+import { toExactInteger } from '../../money.js';
+import type { DimensionRollup } from '../../schema/dimensionRollups.js';
+import { type Began, beginVerifyStatement, saveVerifiedStatement } from '../coverage.sql.js';
+import {
+  openRollupDatabase,
+  pause,
+  type RollupDatabase,
+  type RollupDatabaseOptions,
+  requireWritable,
+  tellWaiting,
+  whileAway,
+} from '../database.js';
+import { readRange } from '../dayRange.js';
+import type { Drift } from '../explain.js';
+import { describeFailure, isOfPeriod } from '../periodFailure.js';
+import { todayStatement } from '../periods.sql.js';
+import { JobEnd, runWorkers } from '../runWorkers.js';
+import { MAX_DRIFTS, requireUser, unlessReadOnly, type VerifyReport } from '../verify.js';
+import { type ComparedDay, compareDay } from './compareDay.js';
+import type { SliceFinding } from './compareSlice.sql.js';
+import { freezeDayStatement, isComparableStatement, listDaysStatement } from './days.sql.js';
+import { rebuildSlice } from './rebuildSlice.js';
+
+export interface ProveOptions extends RollupDatabaseOptions {
+  url: string;
+  rollup: DimensionRollup;
+  /** UTC days, inclusive. Default: every day that has anything. */
+  from?: string | undefined;
+  until?: string | undefined;
+  /** Only drifts of this user are told; whole days are compared all the same. */
+  kiloUserId?: string | undefined;
+  /** Default 2. */
+  workers?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onPeriod?: ((day: string, done: number, total: number) => void) | undefined;
+  onNotice?: ((message: string) => void) | undefined;
+}
+
+export interface ProveReport {
+  /** What was found at first. */
+  found: VerifyReport;
+  /** Days that something was wrong of. */
+  wrongDays: number;
+  /** Counter rows written or deleted. */
+  changed: number;
+  /** Payers whose rows another session holds; run it again. */
+  locked: number;
+  /** What is wrong still; null where nothing was wrong. */
+  left: VerifyReport | null;
+}
+
+/** Rounds of compare and rebuild of one day: others may hold a payer, or write without a position. */
+const MAX_ROUNDS = 5;
+
+export const provenOf = ({ name }: DimensionRollup) => ({ name, grain: 'day' as const });
+
+/** Compares, by day; changes nothing but what is known of the days. */
+export async function verifyDimensions(options: ProveOptions): Promise<VerifyReport> {
+  return (await run(options, null)).found;
+}
+
+/** Fixes what a comparison finds, and keeps every correction in `rollup_repairs`. Idempotent. */
+export async function repairDimensions(options: ProveOptions): Promise<ProveReport> {
+  return await run(options, 'repair: counter rows differed from raw usage');
+}
+
+/** The same for history, where there is nothing yet to correct. */
+export async function buildDimensions(options: ProveOptions): Promise<ProveReport> {
+  return await run(options, '');
+}
+
+/** `cause`: null = change nothing; empty = keep no record of corrections. */
+async function run(options: ProveOptions, cause: string | null): Promise<ProveReport> {
+  const workers = options.workers ?? 2;
+  const database = openRollupDatabase(options.url, workers, options);
+  try {
+    if (cause !== null) await requireWritable(database.query);
+    if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
+    const startedAt = performance.now();
+    const found = emptyReport(options.rollup);
+    const left = emptyReport(options.rollup);
+    const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
+    const queue = await listDays(database, options);
+    const total = queue.length;
+    const end = new JobEnd(options.signal);
+    await runWorkers(workers, end, async () => {
+      // The newest first: it is what reads need.
+      for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
+        const at = day;
+        const patiently = <T>(work: () => Promise<T>) =>
+          whileAway(work, tellWaiting(options.onNotice), end.signal);
+        try {
+          const proven = await patiently(() => proveDay(database, options.rollup, at, { cause }));
+          note(found, at, proven.found, options.kiloUserId);
+          note(left, at, proven.left, options.kiloUserId);
+          if (proven.found.wrong > 0) report.wrongDays++;
+          report.changed += proven.changed;
+          report.locked += proven.locked;
+        } catch (error) {
+          if (!isOfPeriod(error)) throw error;
+          found.failures.push(describeFailure(at, error));
+          left.failures.push(describeFailure(at, error));
+        }
+        options.onPeriod?.(at, found.periods + found.failures.length, total);
+      }
+    });
+    found.durationMs = left.durationMs = performance.now() - startedAt;
+    return found.driftKeys > 0 ? { ...report, left } : report;
+  } finally {
+    await database.close();
+  }
+}
+
+async function listDays(database: RollupDatabase, options: ProveOptions): Promise<string[]> {
+  const [row] = await database.query<{ today: string }>(todayStatement());
+  const { from, until } = readRange(options.from, options.until, row?.today ?? '');
+  const rows = await database.query<{ day: string }>(
+    listDaysStatement(options.rollup, from, until),
+  );
+  return rows.map(({ day }) => day);
+}
+
+interface ProvenDay {
+  found: ComparedDay;
+  left: ComparedDay;
+  changed: number;
+  locked: number;
+}
+
+/**
+ * Compares a day and, with a cause, sets right what is wrong until nothing is; notes the result. A day
+ * that is archived has no raw rows to compare with: it is left as it was proven before.
+ */
+export async function proveDay(
+  database: Pick<RollupDatabase, 'query' | 'transaction'>,
+  rollup: DimensionRollup,
+  day: string,
+  { cause, evenBelowHorizon = false }: { cause: string | null; evenBelowHorizon?: boolean },
+): Promise<ProvenDay> {
+  const [state] = await database.query<{ comparable: boolean }>(isComparableStatement(rollup, day));
+  if (!evenBelowHorizon && !state?.comparable) {
+    const nothing = { rawRows: 0, rawCost: 0n, keys: 0, wrong: 0, wrongCost: 0n };
+    const none: ComparedDay = { ...nothing, findings: [], wrongSlices: [] };
+    return { found: none, left: none, changed: 0, locked: 0 };
+  }
+  let first: ComparedDay | null = null;
+  const rebuilt = { changed: 0, locked: 0 };
+  for (let round = 1; ; round++) {
+    const [began] = await database.query<Began>(beginVerifyStatement(provenOf(rollup), day));
+    const compared = await compareDay(database, rollup, day);
+    first ??= compared;
+    if (compared.wrong === 0 || cause === null || round > MAX_ROUNDS) {
+      await save(database, rollup, day, compared, began);
+      return { found: first, left: compared, ...rebuilt };
+    }
+    if (round > 1) await pause(50 * round);
+    rebuilt.locked = 0;
+    for (const wrong of compared.wrongSlices) {
+      const part = await rebuildSlice(database, rollup, wrong, cause || null);
+      rebuilt.changed += part.changed;
+      rebuilt.locked += part.locked;
+    }
+  }
+}
+
+/**
+ * Before raw rows of the day are deleted: proven, set right if need be, and kept as it is from then on.
+ * @throws LedgerError `unavailable` where it stays wrong
+ */
+export async function freezeDay(
+  database: Pick<RollupDatabase, 'query' | 'transaction'>,
+  rollup: DimensionRollup,
+  day: string,
+): Promise<void> {
+  const isFrozen = async () => (await database.query(freezeDayStatement(rollup, day))).length > 0;
+  const [state] = await database.query<{ state: string }>({
+    name: 'microdollar_day_state',
+    text: `select state from rollup_coverage where rollup = $1::text and period = $2::date`,
+    values: [rollup.name, day],
+  });
+  if (state?.state === 'archived') return;
+  const { left } = await proveDay(database, rollup, day, { cause: '', evenBelowHorizon: true });
+  if (left.wrong === 0 && (await isFrozen())) return;
+  throw new LedgerError(
+    'unavailable',
+    `${left.wrong} rows of ${rollup.name} are wrong on ${day}, or held by other sessions; run ` +
+      '`repair`, then archive again',
+    { details: { day } },
+  );
+}
+
+async function save(
+  database: Pick<RollupDatabase, 'query'>,
+  rollup: DimensionRollup,
+  day: string,
+  compared: ComparedDay,
+  began: Began | undefined,
+): Promise<void> {
+  await unlessReadOnly(() =>
+    database.query(
+      saveVerifiedStatement(provenOf(rollup), {
+        period: day,
+        rawRows: compared.rawRows,
+        rawCost: String(compared.rawCost),
+        driftKeys: compared.wrong,
+        drift: String(compared.wrongCost),
+        began,
+      }),
+    ),
+  );
+}
+
+export function emptyReport(rollup: DimensionRollup): VerifyReport {
+  return {
+    rollup: rollup.name,
+    periods: 0,
+    rows: 0,
+    keys: 0,
+    driftKeys: 0,
+    driftMicrodollars: 0n,
+    drifts: [],
+    failures: [],
+    durationMs: 0,
+  };
+}
+
+function note(
+  report: VerifyReport,
+  day: string,
+  compared: ComparedDay,
+  kiloUserId: string | undefined,
+): void {
+  const isWanted = (finding: SliceFinding) =>
+    kiloUserId === undefined || finding.kilo_user_id === kiloUserId;
+  const findings = compared.findings.filter(isWanted);
+  report.periods++;
+  report.rows += compared.rawRows;
+  report.keys += compared.keys;
+  report.driftKeys += kiloUserId === undefined ? compared.wrong : findings.length;
+  report.driftMicrodollars += compared.wrongCost;
+  for (const finding of findings) {
+    if (report.drifts.length >= MAX_DRIFTS) return;
+    report.drifts.push(toDrift(report.rollup, day, finding));
+  }
+}
+
+function toDrift(rollup: string, _day: string, finding: SliceFinding): Drift {
+  const reported = BigInt(finding.reported_cost);
+  const truth = BigInt(finding.true_cost);
+  const key = Object.entries(finding.dimensions)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ');
+  return {
+    kind: finding.kind,
+    rollup,
+    period: finding.period_start,
+    kiloUserId: finding.kilo_user_id,
+    organizationId: finding.organization_id,
+    reportedMicrodollars: toExactInteger(reported),
+    trueMicrodollars: toExactInteger(truth),
+    driftMicrodollars: toExactInteger(reported - truth),
+    requestDrift: Number(finding.request_drift),
+    likelyCause: `${causeOf(finding)}${key === '' ? '' : ` (${key})`}`,
+    counterId: finding.counter_id,
+    fits: true,
+    isLarge: false,
+  };
+}
+
+function causeOf(finding: SliceFinding): string {
+  if (finding.is_misfiled) return 'columns of the row are not those of its key';
+  if (finding.kind === 'orphan')
+    return 'counter row without raw rows: planted, or they were deleted';
+  if (finding.kind === 'missing') {
+    return 'no counter row: raw rows of another program, never built, or the row deleted';
+  }
+  return 'sums changed, raw rows of another program or deleted, or a mark moved';
+}

@@ -1,0 +1,95 @@
+import { sql } from 'drizzle-orm';
+import {
+  bigint,
+  index,
+  numeric,
+  pgTable,
+  pgView,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
+import { microdollarSum } from './columns.js';
+import { exactRows, QUARTER_HOURLY } from './dimensionRollups.js';
+
+const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+
+/** Sums have no width that bounds them. */
+const sum = () => numeric().notNull();
+
+/**
+ * Usage by payer, user, quarter of an hour, provider, model, key and project (dimensionRollups.ts).
+ * `id` follows from the key.
+ */
+export const microdollarUsageQuarterHourly = pgTable(
+  'microdollar_usage_quarter_hourly',
+  {
+    id: uuid().primaryKey(),
+    kilo_user_id: text().notNull(),
+    organization_id: uuid(),
+    period_start: instant().notNull(),
+    provider: text(),
+    model: text(),
+    api_key_id: uuid(),
+    project_id: text(),
+    cost_microdollars: sum(),
+    /** Usage rows, so corrections and refunds too. */
+    requests: sum(),
+    errors: sum(),
+    input_tokens: sum(),
+    output_tokens: sum(),
+    cache_hit_tokens: sum(),
+    cache_write_tokens: sum(),
+  },
+  (t) => [
+    index('idx_microdollar_usage_quarter_hourly_personal')
+      .on(t.kilo_user_id, t.period_start)
+      .where(sql`${t.organization_id} is null`),
+    index('idx_microdollar_usage_quarter_hourly_organization')
+      .on(t.organization_id, t.period_start)
+      .where(sql`${t.organization_id} is not null`),
+    // A day at a time: verification, and the days that there are.
+    index('idx_microdollar_usage_quarter_hourly_period_start').on(t.period_start),
+  ],
+);
+
+/** Reported sums (I2): counter rows and tails, in one statement, so in one snapshot. */
+export const microdollarUsageQuarterHourlyExact = pgView('microdollar_usage_quarter_hourly_exact', {
+  kilo_user_id: text(),
+  organization_id: uuid(),
+  period_start: instant(),
+  provider: text(),
+  model: text(),
+  api_key_id: uuid(),
+  project_id: text(),
+  cost_microdollars: microdollarSum(),
+  requests: microdollarSum(),
+  errors: microdollarSum(),
+  input_tokens: microdollarSum(),
+  output_tokens: microdollarSum(),
+  cache_hit_tokens: microdollarSum(),
+  cache_write_tokens: microdollarSum(),
+}).as(sql.raw(`\n  ${exactRows(QUARTER_HOURLY)}`));
+
+/** How far a payer's rows are in the counter rows of a rollup; the lock of all of them. */
+export const rollupMarks = pgTable(
+  'rollup_marks',
+  {
+    rollup: text().notNull(),
+    /** `user` or `organization`. */
+    payer_scope: text().notNull(),
+    payer_id: text().notNull(),
+    settled_below: bigint({ mode: 'bigint' }).notNull(),
+    settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
+  },
+  (t) => [primaryKey({ columns: [t.rollup, t.payer_scope, t.payer_id] })],
+);
+
+/** From which position on a rollup is folded from the log; what is older is built. */
+export const rollupStarts = pgTable('rollup_starts', {
+  rollup: text().primaryKey(),
+  position: bigint({ mode: 'bigint' }).notNull(),
+  /** Before its first usage: `-infinity`. */
+  started_at: instant().notNull(),
+});

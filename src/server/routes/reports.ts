@@ -1,0 +1,27 @@
+import { toCsv } from '../../report/usage/reportCsv.js';
+import type { Principal } from '../auth.js';
+import type { ServerPlugin } from '../plugins.js';
+import { resolveReportScope } from '../reportAccess.js';
+import { readReportSearch } from '../reportInput.js';
+
+/** `GET /api/reports/usage`: JSON, or CSV by `Accept: text/csv` or `format=csv`. */
+export const reportRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
+  app.get(
+    '/api/reports/usage',
+    { onRequest: requireScope('usage:read') },
+    async (request, reply) => {
+      const { query, format } = readReportSearch(request.query);
+      const scope = await resolveReportScope(ledger.pool, request.principal as Principal, query);
+      const report = await ledger.getUsageReport({ ...query, ...scope });
+      const isCsv =
+        format === 'csv' || (format === null && /\btext\/csv\b/.test(request.headers.accept ?? ''));
+      if (!isCsv) return report;
+      reply.header('content-type', 'text/csv; charset=utf-8');
+      reply.header(
+        'content-disposition',
+        `attachment; filename="usage-${report.from}-${report.until}.csv"`,
+      );
+      return reply.send(toCsv(report));
+    },
+  );
+};

@@ -1,0 +1,217 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { openRollupDatabase } from '../../src/rollup/database.js';
+import { compareDay } from '../../src/rollup/dimensions/compareDay.js';
+import {
+  buildDimensions,
+  freezeDay,
+  repairDimensions,
+  verifyDimensions,
+} from '../../src/rollup/dimensions/prove.js';
+import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
+import { findDifferences } from '../support/dimensionTruth.js';
+import { writeRawHistory } from '../support/rawUsage.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+const TABLE = QUARTER_HOURLY.name;
+const DAY = '2026-10-05';
+let fixture: LedgerFixture;
+let ledger: Ledger;
+
+const pool = () => fixture.database.pool;
+const everything = () => ({ url: fixture.database.url, rollup: QUARTER_HOURLY });
+const options = () => ({ ...everything(), from: '2026-10-01', until: '2026-10-10' });
+const counters = () => findDifferences(pool(), QUARTER_HOURLY, 'counters');
+const foldAll = () =>
+  new DimensionFolder({
+    query: async ({ text, values }) => (await pool().query(text, values)).rows,
+  }).foldAll();
+
+beforeEach(async () => {
+  fixture = await createLedgerFixture();
+  ledger = await fixture.open();
+});
+afterEach(() => fixture.close());
+
+async function recordSome(): Promise<string> {
+  const user = await fixture.addUser();
+  const organization_id = await fixture.addOrganization();
+  const events = Array.from({ length: 60 }, (_, index) => ({
+    kilo_user_id: user,
+    organization_id: index % 4 === 3 ? organization_id : null,
+    cost: 100,
+    model: `m${index % 2}`,
+    created_at: new Date(Date.parse(`${DAY}T00:00:00Z`) + index * 20 * 60_000),
+  }));
+  await ledger.recordUsageBatch(events);
+  return user;
+}
+
+describe('damage', () => {
+  const planted: [string, string, { kinds: string[]; drift?: number }][] = [
+    [
+      'a sum was changed',
+      `update ${TABLE} set cost_microdollars = 93 where id = $1`,
+      { kinds: ['wrong'], drift: 7 },
+    ],
+    [
+      'tokens were changed',
+      `update ${TABLE} set cache_hit_tokens = 1 where id = $1`,
+      { kinds: ['wrong'] },
+    ],
+    ['a row was deleted', `delete from ${TABLE} where id = $1`, { kinds: ['missing'], drift: 100 }],
+    [
+      'a row was planted',
+      `insert into ${TABLE} select gen_random_uuid(), 'nobody', organization_id, period_start,
+        provider, model, api_key_id, project_id, 50, 1, 0, 0, 0, 0, 0 from ${TABLE} where id = $1`,
+      { kinds: ['orphan'], drift: 50 },
+    ],
+    [
+      'a model was changed',
+      `update ${TABLE} set model = 'other' where id = $1`,
+      { kinds: ['wrong'] },
+    ],
+    [
+      'an id was changed',
+      `update ${TABLE} set id = gen_random_uuid() where id = $1`,
+      { kinds: ['missing', 'orphan'], drift: 200 },
+    ],
+    [
+      'a row was moved to another day',
+      `update ${TABLE} set period_start = period_start - interval '2 days' where id = $1`,
+      { kinds: ['missing', 'orphan'], drift: 200 },
+    ],
+    [
+      'a raw row was deleted',
+      `delete from microdollar_usage where id = (select m.id from microdollar_usage as m
+        join ${TABLE} as c on c.id = $1 and c.kilo_user_id = m.kilo_user_id
+        and m.organization_id is not distinct from c.organization_id and m.model = c.model
+        and m.created_at >= c.period_start
+        and m.created_at < c.period_start + interval '15 minutes')`,
+      { kinds: ['orphan'], drift: 100 },
+    ],
+    [
+      'a raw row came without a position',
+      `insert into microdollar_usage (id, kilo_user_id, organization_id, model, cost, created_at)
+        select gen_random_uuid(), kilo_user_id, organization_id, 'foreign', 11, period_start
+        from ${TABLE} where id = $1`,
+      { kinds: ['missing'], drift: 11 },
+    ],
+    [
+      'a mark was lowered',
+      `update rollup_marks set settled_below = 0 where payer_scope = 'user'
+        and payer_id = (select kilo_user_id from ${TABLE} where id = $1)`,
+      { kinds: ['orphan'] },
+    ],
+  ];
+  it.each(planted)('%s: found, repaired, found no more', async (_, damage, { kinds, drift }) => {
+    await recordSome();
+    await foldAll();
+    expect(await verifyDimensions(options())).toMatchObject({ driftKeys: 0, rows: 60 });
+    const [row] = await fixture.rows<{ id: string }>(
+      `select id from ${TABLE} where organization_id is null and period_start::date = $1::date
+       order by period_start offset 3 limit 1`,
+      [DAY],
+    );
+    await fixture.rows(damage, [row?.id]);
+    const found = await verifyDimensions(options());
+    expect(new Set(found.drifts.map(({ kind }) => kind))).toEqual(new Set(kinds));
+    if (drift !== undefined) expect(found.driftMicrodollars).toBe(BigInt(drift));
+    const repaired = await repairDimensions(options());
+    // The newest day first: a row that was moved comes back from the other.
+    expect(repaired.found.driftKeys).toBeGreaterThan(0);
+    expect(repaired.left?.driftKeys).toBe(0);
+    expect((await verifyDimensions(options())).driftKeys).toBe(0);
+    await foldAll();
+    expect(await counters()).toEqual([]);
+    expect(await fixture.rows('select from rollup_repairs')).not.toHaveLength(0);
+  });
+
+  it('a mark that was raised is found once its row should be counted', async () => {
+    const user = await recordSome();
+    await fixture.rows(`insert into rollup_marks values ($1, 'user', $2, $3, '{}')`, [
+      TABLE,
+      user,
+      String(2n ** 62n),
+    ]);
+    const found = await verifyDimensions(options());
+    expect(found.drifts.every(({ kind }) => kind === 'missing')).toBe(true);
+    expect(found.driftKeys).toBe(45);
+    await repairDimensions(options());
+    expect((await verifyDimensions(options())).driftKeys).toBe(0);
+  });
+});
+
+it('is clean beside writers and folds', async () => {
+  const user = await recordSome();
+  let running = true;
+  const writing = (async () => {
+    while (running) {
+      await Promise.all(
+        Array.from({ length: 20 }, (_, index) =>
+          ledger.recordUsage({ kilo_user_id: user, cost: index, created_at: `${DAY}T01:00:00Z` }),
+        ),
+      );
+      await foldAll();
+    }
+  })();
+  for (let round = 0; round < 5; round++) {
+    expect((await verifyDimensions(options())).driftKeys).toBe(0);
+    expect((await repairDimensions(options())).changed).toBe(0);
+  }
+  running = false;
+  await writing;
+});
+
+it('history that was there before is built beside writers, and then all is exact', async () => {
+  await fixture.rows('delete from rollup_starts');
+  await writeRawHistory(pool(), { rows: 3_000, days: 5, users: 20 });
+  const writing = Promise.all(
+    Array.from({ length: 100 }, (_, index) =>
+      ledger.recordUsage({ kilo_user_id: `user-${1 + (index % 20)}`, cost: index, model: 'new' }),
+    ),
+  );
+  const built = await buildDimensions(everything());
+  await writing;
+  expect(built.left?.driftKeys).toBe(0);
+  expect(await findDifferences(pool(), QUARTER_HOURLY, 'reported')).toEqual([]);
+  await foldAll();
+  expect(await counters()).toEqual([]);
+  expect((await buildDimensions(everything())).changed).toBe(0);
+});
+
+it('a large day is compared in parts, each on its own', async () => {
+  await recordSome();
+  await foldAll();
+  const database = openRollupDatabase(fixture.database.url, 1);
+  try {
+    let cut = 0;
+    const slow: typeof database.transaction = (run, settings) =>
+      cut++ < 5
+        ? Promise.reject(Object.assign(new Error('canceling statement'), { code: '57014' }))
+        : database.transaction(run, settings);
+    const compared = await compareDay({ transaction: slow }, QUARTER_HOURLY, DAY);
+    expect(compared).toMatchObject({ rawRows: 60, wrong: 0 });
+    expect(cut).toBeGreaterThan(5);
+  } finally {
+    await database.close();
+  }
+});
+
+it('a day whose raw rows are archived stays as it was proven', async () => {
+  await recordSome();
+  const database = openRollupDatabase(fixture.database.url, 1);
+  try {
+    await fixture.rows(`update ledger_settings set archive_horizon = $1::date + 1`, [DAY]);
+    await foldAll();
+    await freezeDay(database, QUARTER_HOURLY, DAY);
+    await fixture.rows('delete from microdollar_usage');
+    const before = await fixture.rows(`select * from ${TABLE} order by id`);
+    expect(before).not.toHaveLength(0);
+    expect((await repairDimensions(options())).changed).toBe(0);
+    expect(await fixture.rows(`select * from ${TABLE} order by id`)).toEqual(before);
+  } finally {
+    await database.close();
+  }
+});
