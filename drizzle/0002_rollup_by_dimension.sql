@@ -142,9 +142,9 @@ CREATE VIEW "public"."microdollar_usage_quarter_hourly_exact" AS (
   ) as parts
   group by 1, 2, 3, 4, 5, 6, 7);--> statement-breakpoint
 -- Counter rows are updated in place: leave room for HOT updates.
-ALTER TABLE "microdollar_usage_quarter_hourly" SET (fillfactor = 80);
+ALTER TABLE "microdollar_usage_quarter_hourly" SET (fillfactor = 80, vacuum_truncate = off);
 --> statement-breakpoint
-ALTER TABLE "rollup_marks" SET (fillfactor = 70);
+ALTER TABLE "rollup_marks" SET (fillfactor = 70, vacuum_truncate = off);
 --> statement-breakpoint
 -- Where there is no usage yet, the log is all there is to fold. Elsewhere the rollup starts with the
 -- first fold, at what is committed by then, and history is built by the backfill.

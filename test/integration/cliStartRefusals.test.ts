@@ -151,7 +151,7 @@ describe('a start that fails after its admin key was made', () => {
       const env = { DATABASE_URL: database.url, MICRODOLLAR_PRICES_FILE: path.join(dir, 'none') };
       const service = launchService(['start'], { env: { MICRODOLLAR_DATA_DIR: dataDir, ...env } });
       expect(await service.ended).not.toBe(0);
-      expect(service.output.stderr).toContain('prices file');
+      expect(service.output.stderr).toContain('MICRODOLLAR_PRICES_FILE');
     } finally {
       await database.drop();
     }

@@ -69,6 +69,7 @@ it('usage in and out', async () => {
   await ask('fold');
   const range = ['--from', '2026-01-01', '--until', '2026-01-05'];
   expect(await ask('export', ...range)).toMatchObject({ rows: 40 });
+  expect(await ask('report', '--user', 'ada', ...range)).toMatchObject({ total: { requests: 40 } });
   const { rows: usage } = await database.pool.query('select id from microdollar_usage limit 1');
   await ask('adjust', usage[0].id, '0.000005');
   await ask('price-unpriced');

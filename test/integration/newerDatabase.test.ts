@@ -21,6 +21,7 @@ const COMMANDS = [
   'adjust 11111111-1111-1111-1111-111111111111 1',
   'import FILE',
   'export --from 2026-01-01 --until 2026-01-02',
+  'report --user u',
   'fold',
   'backfill',
   'verify',

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
 import { markDeletedStatement } from '../../src/accounts/softDelete.sql.js';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { queryOnPool } from '../../src/db/query.js';
 import { moveChunk } from '../../src/rollup/archive/moveRows.js';
 import type { ArchivedRow } from '../../src/rollup/archive/readFile.js';
 import { lockCountersStatement, rebuildCountersStatement } from '../../src/rollup/rebuild.sql.js';
@@ -42,6 +44,7 @@ async function rebuild(payer: Account, by: Session): Promise<void> {
 
 /** Every row of the day: those that are settled go, the others stay. */
 async function archive({ user }: Account): Promise<void> {
+  await new DimensionFolder({ query: queryOnPool(steps.fixture.database.pool, false) }).foldAll();
   const rows = await steps.fixture.rows<ArchivedRow>(
     `select id, kilo_user_id, organization_id, cost::text,
        to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at

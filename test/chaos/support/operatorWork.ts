@@ -62,13 +62,16 @@ class Operator {
   }
 
   async backfill(): Promise<void> {
+    const { random, url, book } = this.#work;
+    // Days that are unbuilt keep the archive from all others, rightly: most times its own are spared.
     await this.#ledger.pool.query(
       `update rollup_coverage
       set state = 'unbuilt', done_until_user = null
       where state in ('built', 'verified')
-        and random() < 0.4`,
+        and random() < 0.4
+        and ($1::date is null or period > $1)`,
+      [random.next() < 0.8 ? this.#archiveDay() : null],
     );
-    const { random, url, book } = this.#work;
     const report = await runBackfill({ url, rollup: random.pick(ROLLUPS), workers: 2 });
     for (const failure of report.failures) book.problem(`backfill: ${JSON.stringify(failure)}`);
     book.done('backfill');
@@ -95,11 +98,16 @@ class Operator {
     await sleep(random.between(200, 1_500));
   }
 
+  /** The last day that is to be archived next. */
+  #archiveDay(): string {
+    return utcDay(this.#work.startMs - this.#archiveUntil * DAY_MS);
+  }
+
   /** A day more each time, the oldest first; what was written to it meanwhile is refused or in it. */
   async archive(): Promise<void> {
-    const { random, startMs, url, dir, book } = this.#work;
+    const { random, url, dir, book } = this.#work;
     await sleep(random.between(1_000, 5_000));
-    const until = utcDay(startMs - this.#archiveUntil * DAY_MS);
+    const until = this.#archiveDay();
     await verifyRollup({ url, rollup: DAILY_ROLLUP, until });
     try {
       await archiveUsage({
