@@ -24,7 +24,12 @@ export class OwnPricesFile {
     try {
       text = readFileSync(path, 'utf8');
     } catch (error) {
-      throw new LedgerError('invalid_request', 'the prices file cannot be read', { cause: error });
+      const { code } = error as NodeJS.ErrnoException;
+      throw new LedgerError(
+        'invalid_request',
+        `the prices file cannot be read (${code}); check MICRODOLLAR_PRICES_FILE`,
+        { cause: error },
+      );
     }
     this.current = parseOwnPrices(text);
     this.#timer = setInterval(() => {

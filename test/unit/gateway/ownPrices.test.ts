@@ -163,7 +163,7 @@ describe('the file', () => {
 
   it('that is missing is refused at the start', () => {
     expect(() => createPricer({ ownPricesFile: path.join(dir, 'none.json') })).toThrow(
-      /^the prices file cannot be read$/,
+      /^the prices file cannot be read \(ENOENT\); check MICRODOLLAR_PRICES_FILE$/,
     );
   });
 
