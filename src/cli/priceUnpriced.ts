@@ -4,12 +4,18 @@ import { withMigratedDatabase } from './database.js';
 import { formatAmount, formatCount } from './output.js';
 
 const MAX_ROWS = 10_000_000;
+/** Of a kind that no index has: each page reads the table. */
+const INCOMPLETE_PAGE = 5_000;
 
 export const registerPriceUnpriced: Register = (program, run) => {
   program
     .command('price-unpriced')
     .description('price usage that had no price when it came; a second run prices nothing twice')
-    .action(() =>
+    .option(
+      '--incomplete',
+      'instead: usage that was charged without a part that had no price; reads the whole table',
+    )
+    .action((options: { incomplete?: true }) =>
       run((context) =>
         withMigratedDatabase(context, async (database) => {
           const { createPricer, priceUnpriced } = await import('../gateway/prices/index.js');
@@ -17,7 +23,14 @@ export const registerPriceUnpriced: Register = (program, run) => {
           try {
             const ledger = await database.ledger();
             const query = queryOnPool(database.pool(), false);
-            const report = await priceUnpriced({ query, ledger, pricer, maxRows: MAX_ROWS });
+            const report = await priceUnpriced({
+              query,
+              ledger,
+              pricer,
+              maxRows: MAX_ROWS,
+              kind: options.incomplete ? 'incomplete' : 'unpriced',
+              ...(options.incomplete ? { pageSize: INCOMPLETE_PAGE } : {}),
+            });
             await ledger.fold();
             context.output.answer(
               {

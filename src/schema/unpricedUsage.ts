@@ -10,6 +10,19 @@ export const closesUnpriced = (later: string, unpriced: string) =>
     and coalesce(${later}.correction_number, 1) > coalesce(${unpriced}.correction_number, 0)
     and (${later}.price_source is not null or ${later}.unpriced)`;
 
+/**
+ * Usage that was charged without a part that had no price, and that says what one depends on. No index
+ * has it: whoever looks reads the table.
+ */
+export const isOpenIncomplete = (row: string) => `${row}.estimated = 'incomplete'
+    and ${row}.unpriced is not true
+    and ${row}.adjusts_usage_id is null
+    and ${row}.usage_details ? 'price'
+    and not exists (
+      select from microdollar_usage_metadata as later
+      where ${closesUnpriced('later', row)}
+    )`;
+
 export const isOpenUnpriced = (row: string) => `${row}.unpriced
     and not exists (
       select from microdollar_usage_metadata as later

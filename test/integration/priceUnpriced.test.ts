@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { adjustUsage } from '../../src/accounts/adjust.js';
 import { queryOnPool } from '../../src/db/query.js';
 import { LedgerError } from '../../src/errors.js';
 import {
@@ -14,6 +15,7 @@ import {
 } from '../../src/gateway/prices/index.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { meterCall } from '../unit/gateway/meterCall.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 /** Usage that had no price is priced later: exactly once, at its own time, for its own payer. */
@@ -218,5 +220,82 @@ describe('pricing what had no price', () => {
       price_source: 'genai-prices',
       price_version: expect.stringContaining('anthropic/claude-sonnet-4-5'),
     });
+  });
+});
+
+describe('pricing what had no price of a part', () => {
+  const CALLS = 2;
+  const BODY = {
+    type: 'message',
+    id: 'm',
+    model: 'claude-sonnet-4-5',
+    content: [{ type: 'text', text: 'ha' }],
+    usage: {
+      input_tokens: 1_000,
+      output_tokens: 100,
+      server_tool_use: { code_execution_requests: CALLS },
+    },
+  };
+  const at = new Date(AT);
+  const answer = (by: Pricer) => ({
+    ...meterCall({ format: 'anthropic-messages', body: BODY, pricer: by, startedAt: at, now: at }),
+    id: uuidv7(),
+    kilo_user_id: user,
+  });
+  /** As the operator prices it, once he does. */
+  const pricerWith = (price: Record<string, string>, file = `${uuidv7()}.json`) => {
+    const own = path.join(dir, file);
+    writeFileSync(own, JSON.stringify({ version: 'v2', prices: [{ model: 'claude-*', price }] }));
+    const made = createPricer({ ownPricesFile: own });
+    made.close();
+    return made;
+  };
+  const TOKENS = { input_mtok: '3', output_mtok: '15' };
+  const sum = async () => {
+    const [row] = await fixture.rows<{ sum: string }>('select sum(cost) from microdollar_usage');
+    return Number(row?.sum);
+  };
+  const late = (by: Pricer, target: Pick<Ledger, 'recordUsageBatch'> = ledger) =>
+    priceUnpriced({
+      query: queryOnPool(fixture.database.pool, false),
+      ledger: target,
+      pricer: by,
+      kind: 'incomplete',
+    });
+
+  it('makes it cost what it would have cost at once, and once', async () => {
+    const event = answer(listPricer);
+    expect(event.metadata).toMatchObject({
+      estimated: 'incomplete',
+      usage_details: { doubts: ['charge:code_executions'] },
+    });
+    await ledger.recordUsage(event);
+    const known = pricerWith({ ...TOKENS, code_executions_kcount: '50' });
+    const atOnce = answer(known);
+    // 4,500 of tokens and two calls at 50 USD a thousand.
+    expect([event.cost, atOnce.cost]).toEqual([4_500, 104_500]);
+    expect(await run({})).toEqual(recorded({}));
+    const both = await Promise.all([late(known), late(known)]);
+    expect(both.map(({ priced }) => priced).sort()).toEqual([0, 1]);
+    expect(await sum()).toBe(atOnce.cost);
+    expect(await late(known)).toEqual(recorded({}));
+    const dearer = pricerWith({ ...TOKENS, code_executions_kcount: '90' });
+    expect(await late(dearer)).toEqual(recorded({}));
+    expect(await ledger.getUserBalance(user)).toBe(atOnce.cost);
+  });
+
+  it('waits until every part has a price', async () => {
+    await ledger.recordUsage(answer(listPricer));
+    expect(await late(listPricer)).toEqual(recorded({ seen: 1, stillUnpriced: 1 }));
+    expect(await late(pricerWith(TOKENS))).toEqual(recorded({ seen: 1, stillUnpriced: 1 }));
+    expect(await sum()).toBe(4_500);
+  });
+
+  it('beside a refund: what was charged, less what was given back', async () => {
+    const event = answer(listPricer);
+    await ledger.recordUsage(event);
+    await adjustUsage(ledger, event.id, '-0.0005');
+    await late(pricerWith({ ...TOKENS, code_executions_kcount: '50' }));
+    expect(await sum()).toBe(104_500 - 500);
   });
 });

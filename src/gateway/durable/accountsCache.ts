@@ -70,7 +70,10 @@ export class Accounts implements AccountsCache {
         const identity = await authenticateApiKey(ledger.pool, key);
         if (identity === null) {
           forget(this.#keys, hash);
-          throw new LedgerError('unauthorized', 'the key is wrong or was revoked');
+          throw new LedgerError(
+            'unauthorized',
+            'the key is wrong or was revoked; send a key of this gateway, not one of a provider',
+          );
         }
         const principal: GatewayPrincipal = {
           keyId: identity.id,

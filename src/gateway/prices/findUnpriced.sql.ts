@@ -1,5 +1,5 @@
 import type { Statement } from '../../db/statement.js';
-import { isOpenUnpriced } from '../../schema/unpricedUsage.js';
+import { isOpenIncomplete, isOpenUnpriced } from '../../schema/unpricedUsage.js';
 
 export interface UnpricedRow {
   id: string;
@@ -27,28 +27,37 @@ export interface UnpricedRow {
   charged: string;
 }
 
+/** `unpriced`: charged nothing yet. `incomplete`: charged without a part that had no price. */
+export type LateKind = 'unpriced' | 'incomplete';
+
+const IS_OPEN = { unpriced: isOpenUnpriced, incomplete: isOpenIncomplete } as const;
+
 export interface UnpricedPosition {
   created_at: string;
   id: string;
 }
 
 /**
- * A page of usage without a price that no later row has priced, oldest first, after a position; by
- * the partial index on `unpriced`.
+ * A page of usage without a price, or without one of a part, that no later row has priced, oldest
+ * first, after a position; `unpriced` by its partial index.
  *
  * page: metadata of the rows, by (created_at, id)
  * corrected: what was corrected of each already; a refund takes a number, and is no charge
  */
-export function findUnpricedStatement(after: UnpricedPosition, limit: number): Statement {
+export function findUnpricedStatement(
+  kind: LateKind,
+  after: UnpricedPosition,
+  limit: number,
+): Statement {
   return {
-    name: 'gateway.findUnpriced',
+    name: `gateway.findUnpriced.${kind}`,
     text: `/* gateway.findUnpriced */
 with page as materialized (
   select m.id, m.created_at, m.reasoning_tokens, m.api_kind_id, m.usage_details,
     m.lookup_values ->> 'api_kind' as pending_api_kind,
     coalesce(m.adjusts_usage_id, m.id) as original_id
   from microdollar_usage_metadata as m
-  where ${isOpenUnpriced('m')}
+  where ${IS_OPEN[kind]('m')}
     and (m.created_at, m.id) > ($1::timestamptz, $2::uuid)
   order by m.created_at, m.id
   limit $3::integer

@@ -10,9 +10,15 @@ export interface PriceFields {
   metadata: Pick<UsageMetadata, 'price_source' | 'price_version' | 'market_cost' | 'reported_cost'>;
   /** Why the cost is not all of it, or not sure. */
   doubts: readonly string[];
-  /** Where there is no price: what one will depend on, so that it comes out as it would have now. */
+  /**
+   * Where there is no price, or none of a part: what one will depend on, so that it comes out as it
+   * would have now.
+   */
   basis: UsageDetails | null;
 }
+
+/** No price that comes later changes them. */
+const UNPRICEABLE: ReadonlySet<string> = new Set(['cost', 'reported_cost']);
 
 /** Prices a reading for its row. */
 export function priceFields(
@@ -22,10 +28,11 @@ export function priceFields(
 ): PriceFields {
   const fields = toPriceFields(pricer.price(reading, context));
   const reported = reportedMicrodollars(reading);
+  const isOpen = fields.cost === null || fields.doubts.some((doubt) => !UNPRICEABLE.has(doubt));
   return {
     ...fields,
     metadata: { ...fields.metadata, ...(reported === null ? {} : { reported_cost: reported }) },
-    basis: fields.cost === null ? toBasis(reading, context) : null,
+    basis: isOpen ? toBasis(reading, context) : null,
   };
 }
 

@@ -9,6 +9,7 @@ import { toWireFormat } from '../processUsage/apiKinds.js';
 import type { WireFormat } from '../processUsage/types.js';
 import {
   findUnpricedStatement,
+  type LateKind,
   type UnpricedPosition,
   type UnpricedRow,
 } from './findUnpriced.sql.js';
@@ -19,6 +20,8 @@ export interface PriceUnpricedOptions {
   query: Query;
   ledger: Pick<Ledger, 'recordUsageBatch'>;
   pricer: Pricer;
+  /** Default `unpriced`. `incomplete` reads the whole table of metadata for each page. */
+  kind?: LateKind;
   /** Host of the provider that answers a format. Default: unknown. */
   upstreamHost?: (format: WireFormat) => string | null;
   /** Rows of one statement, and of one batch. Default 200. */
@@ -33,7 +36,7 @@ export interface PriceUnpricedReport {
   priced: number;
   /** Recorded meanwhile by someone else. */
   alreadyPriced: number;
-  /** Still without a price. */
+  /** Still without a price, or without one of every part. */
   stillUnpriced: number;
   /** Refused for good: archived period, unknown user, ... */
   rejected: number;
@@ -71,9 +74,10 @@ export async function priceUnpriced(options: PriceUnpricedOptions): Promise<Pric
   let after = START;
   while (report.seen < maxRows) {
     const limit = Math.min(pageSize, maxRows - report.seen);
-    const rows = await readPage(options.query, after, limit);
+    const from = after;
+    const rows = await readPage(options, from, limit);
     report.seen += rows.length;
-    await recordPage(options, rows, report, (lost) => readAgain(options.query, after, limit, lost));
+    await recordPage(options, rows, report, (lost) => readAgain(options, from, limit, lost));
     const last = rows.at(-1);
     if (last === undefined || rows.length < limit) return report;
     after = last;
@@ -83,12 +87,12 @@ export async function priceUnpriced(options: PriceUnpricedOptions): Promise<Pric
 }
 
 async function readPage(
-  query: Query,
+  { query, kind = 'unpriced' }: PriceUnpricedOptions,
   after: UnpricedPosition,
   limit: number,
 ): Promise<UnpricedRow[]> {
   try {
-    return await query<UnpricedRow>(findUnpricedStatement(after, limit));
+    return await query<UnpricedRow>(findUnpricedStatement(kind, after, limit));
   } catch (error) {
     throw toLedgerError(error);
   }
@@ -96,12 +100,12 @@ async function readPage(
 
 /** Those of a page that are still open, as they are now. */
 async function readAgain(
-  query: Query,
+  options: PriceUnpricedOptions,
   after: UnpricedPosition,
   limit: number,
   lost: ReadonlySet<string>,
 ): Promise<UnpricedRow[]> {
-  return (await readPage(query, after, limit)).filter((row) => lost.has(row.id));
+  return (await readPage(options, after, limit)).filter((row) => lost.has(row.id));
 }
 
 async function recordPage(
@@ -121,7 +125,7 @@ async function recordPage(
 
 /** @returns the rows of which another correction, such as a refund, took the number */
 async function recordRows(
-  { ledger, pricer, upstreamHost }: PriceUnpricedOptions,
+  { ledger, pricer, upstreamHost, kind = 'unpriced' }: PriceUnpricedOptions,
   rows: readonly UnpricedRow[],
   report: PriceUnpricedReport,
 ): Promise<Set<string>> {
@@ -131,7 +135,7 @@ async function recordRows(
     const format = toWireFormat(row.api_kind) ?? DEFAULT_FORMAT;
     const context = { format, upstreamHost: upstreamHost?.(format) ?? null };
     const event = repriceUnpriced(pricer, toUsage(row), context);
-    if ('unpriced' in event) report.stillUnpriced++;
+    if ('unpriced' in event || isStillIncomplete(kind, event)) report.stillUnpriced++;
     else events.push({ usageId: row.id, originalId: row.original_id, event });
   }
   if (events.length === 0) return lost;
@@ -154,6 +158,11 @@ async function recordRows(
     }
   }
   return lost;
+}
+
+/** Priced again only once every part has a price: so it is priced once. */
+function isStillIncomplete(kind: LateKind, { metadata }: UsageEvent): boolean {
+  return kind === 'incomplete' && metadata?.estimated === 'incomplete';
 }
 
 function taken(): LedgerError {

@@ -26,7 +26,10 @@ export async function authenticate(
   }
   const principal = await accounts.authenticate(key);
   if (!principal.scopes.has('gateway')) {
-    throw new Refusal('forbidden', 'this key lacks the scope gateway');
+    throw new Refusal(
+      'forbidden',
+      'this key lacks the scope gateway; make one that has it (key create --scope gateway)',
+    );
   }
   return principal;
 }
@@ -47,10 +50,15 @@ export async function resolvePayer(
   const organizationId = readOrganizationId(headers) ?? principal.organizationId;
   if (organizationId === null) return { kilo_user_id: kiloUserId, organization_id: null };
   if (principal.organizationId !== null && principal.organizationId !== organizationId) {
-    throw forbiddenOrganization('this key is limited to another organization');
+    throw forbiddenOrganization(
+      'this key is limited to another organization; use a key of this one',
+    );
   }
   if (!(await accounts.isMember(organizationId, kiloUserId))) {
-    throw forbiddenOrganization('the user of this key is not a member of the organization');
+    throw forbiddenOrganization(
+      'the user of this key is not a member of the organization; add the user to it, or leave ' +
+        'the header out',
+    );
   }
   return { kilo_user_id: kiloUserId, organization_id: organizationId };
 }

@@ -14,9 +14,17 @@ export function toUpstreamRefusal(error: Error | null): Refusal {
   const cause = { cause: error };
   if (error instanceof OwnEnd) return new Refusal('unavailable', error.message, cause);
   if (TIMEOUT_CODES.has(errorCode(error) ?? '')) {
-    return new Refusal('upstream_timeout', 'the provider took too long to answer', cause);
+    return new Refusal(
+      'upstream_timeout',
+      'the provider took too long to answer; send the request again',
+      cause,
+    );
   }
-  return new Refusal('upstream_unreachable', 'the provider could not be reached', cause);
+  return new Refusal(
+    'upstream_unreachable',
+    'the provider could not be reached; send the request again, or ask the operator of this gateway',
+    cause,
+  );
 }
 
 /** For logs and metrics; messages of system errors name addresses, never keys. */
