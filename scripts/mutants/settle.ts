@@ -203,7 +203,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: UNSETTLED,
     search: 'or (${row}.position < ${payer}.${log.below}',
     replace: 'or (${row}.position <= ${payer}.${log.below}',
-    tests: ['integration/settleSteps', 'integration/settleLimits'],
+    tests: ['integration/settleLimits'],
   },
   {
     name: 'functions: opening a day waits for a rival',

@@ -5,6 +5,9 @@ import { settleStatement } from '../../src/counter/settle.sql.js';
 import { Settler } from '../../src/counter/settler.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Statement } from '../../src/db/statement.js';
+import { runBackfill } from '../../src/rollup/backfill.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { EXA_LOG, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { type Account, AROUND, AT, BEHIND, DAY, KINDS, type Kind, Steps } from './settleHarness.js';
 
@@ -148,6 +151,19 @@ describe('a bounded fold', () => {
       await steps.expectExact();
     }
     await steps.expectFolds(payer, 0);
+  });
+
+  it('leaves what a verification finds right, and a backfill has nothing to correct in', async () => {
+    const { a, f } = steps.sessions;
+    const payer = await steps.account(OF_USER);
+    for (let cost = 1; cost <= 4; cost++) await steps.append(a, payer, cost);
+    // The mark is the position of the next row, exactly.
+    expect((await steps.fold(f, payer, upTo(2))).settled).toBe(2);
+    const of = { url: steps.fixture.database.url, rollup: DAILY_ROLLUP, from: DAY, until: DAY };
+    expect(await verifyRollup(of)).toMatchObject({ driftKeys: 0, failures: [] });
+    expect(await runBackfill(of)).toMatchObject({ corrected: 0, left: 0 });
+    await steps.expectExact();
+    await steps.expectFolds(payer, 2);
   });
 
   it('settles a transaction with more rows than that at once, and goes on', async () => {
