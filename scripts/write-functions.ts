@@ -11,6 +11,7 @@ const FILES = [
   'microdollar_open_daily',
   'microdollar_open_exa_month',
   'microdollar_lookup_id',
+  'microdollar_note_new_payers',
 ] as const;
 
 const root = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url));

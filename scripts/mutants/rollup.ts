@@ -72,9 +72,9 @@ export const ROLLUP_MUTANTS: readonly Mutant[] = [
   {
     name: 'settled: rows of a payer that does not exist are in counters',
     file: SETTLED,
-    search: '), false)`,',
-    replace: '), true)`,',
-    tests: ['integration/verifyRepair', 'integration/rollupSlices'],
+    search: '), exists (',
+    replace: '), true or exists (',
+    tests: ['integration/latePayers'],
   },
   {
     name: 'settled: an organization of zeros is none',

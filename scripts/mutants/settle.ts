@@ -185,6 +185,20 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     tests: ['integration/fold'],
   },
   {
+    name: 'sweep: notes what open transactions may bring payers of',
+    file: SWEEP,
+    search: 'if (now.endedBelow < reading.begunBelow) return 0n;',
+    replace: '',
+    tests: ['integration/latePayers'],
+  },
+  {
+    name: 'sweep: notes though payers came behind its back',
+    file: 'src/counter/sweep.sql.ts',
+    search: '::bigint = $3::bigint',
+    replace: '::bigint >= $3::bigint',
+    tests: ['integration/latePayers'],
+  },
+  {
     name: 'unsettled: a row at the mark is settled',
     file: UNSETTLED,
     search: 'and m.position >= ${payer}.${log.below}',

@@ -69,37 +69,58 @@ export function sweepPageStatement(
   };
 }
 
-/** Both null in an unknown cluster (R6). */
+/** Ends of transactions at one moment; both null in an unknown cluster (R6). */
 export interface EndedRow {
   /** Every transaction below had ended. */
   position: string | null;
   /** None had begun from here on. */
   begun: string | null;
+  /** When the settings were last changed, other than by a sweep; µs since the epoch. */
+  changed_at: string;
 }
 
+/**
+ * `begun` is an id of this statement's own, given after its snapshot was taken: the end of a snapshot
+ * lies behind the youngest transaction that has ended, and younger ones may be open.
+ */
 export const ENDED_STATEMENT: Statement = {
   name: 'microdollar_ended_below',
   text: `/* microdollar.endedBelow */
 select case when b.base < ${UNKNOWN_GENERATION}
   then b.base + txid_snapshot_xmin(txid_current_snapshot()) end as position,
   case when b.base < ${UNKNOWN_GENERATION}
-  then b.base + txid_snapshot_xmax(txid_current_snapshot()) end as begun
+  then b.base + txid_current() end as begun,
+  (
+    select (extract(epoch from s.updated_at) * 1000000)::bigint
+    from ledger_settings as s
+    where s.id = 1
+  ) as changed_at
 from (select ${GENERATION} as base offset 0) as b`,
   values: [],
 };
 
-/** Notes what a whole sweep proved. Only ever rises, but for `migrate`, which may set it to 0. */
-export function noteSweepStatement(settledBelow: string, endedBelow: string): Statement {
+/**
+ * Notes what a whole sweep proved, unless the settings were changed since it began: payers may have
+ * come that it did not see (functions/microdollar_note_new_payers.sql). Raises only.
+ */
+export function noteSweepStatement(
+  settledBelow: string,
+  endedBelow: string,
+  changedAt: string,
+): Statement {
   return {
     name: 'microdollar_note_sweep',
     text: `/* microdollar.noteSweep */
 update ledger_settings as s
-set settled_everywhere_below = greatest(s.settled_everywhere_below, $1::bigint),
+set settled_everywhere_below = case
+    when (extract(epoch from s.updated_at) * 1000000)::bigint = $3::bigint
+    then greatest(s.settled_everywhere_below, $1::bigint)
+    else s.settled_everywhere_below end,
   position_seen = greatest(s.position_seen, $2::bigint),
   swept_at = now()
 where s.id = (
   select l.id from ledger_settings as l where l.id = 1 for no key update skip locked
 )`,
-    values: [settledBelow, endedBelow],
+    values: [settledBelow, endedBelow, changedAt],
   };
 }

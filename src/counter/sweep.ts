@@ -39,14 +39,23 @@ interface Swept {
   begunBelow: bigint | null;
 }
 
+const isSameGeneration = (a: bigint, b: bigint): boolean => a >> 44n === b >> 44n;
+
 /**
  * Looks at every payer, page by page, and settles what is found: rows that a process left behind when
  * it ended, or that a host wrote on a pool of its own. What it proves is noted, so that a
  * verification need not ask for the marks of history.
+ *
+ * Proven is what had ended before a reading that nothing in progress then outlived: payers that
+ * come behind the sweep's back were then created by transactions younger than those rows, which
+ * see them (functions/microdollar_note_new_payers.sql). Where nothing is in progress, the reading
+ * that a sweep begins with is such a one; else it is that of an earlier sweep.
  */
 export class Sweep {
   readonly #query: Query;
   readonly #settler: Settler;
+  /** Waits until everything that was in progress then has ended. */
+  #reading: { endedBelow: bigint; begunBelow: bigint } | null = null;
 
   constructor(query: Query, settler: Settler) {
     this.#query = query;
@@ -98,6 +107,7 @@ export class Sweep {
 
   async #sweep(limits: Partial<SettleLimits> = {}): Promise<Swept> {
     const [ended] = await this.#query<EndedRow>(ENDED_STATEMENT);
+    const provableBelow = this.#provableBelow(ended);
     const endedBelow = ended?.position ?? null;
     const swept: Swept = {
       settled: 0,
@@ -117,10 +127,29 @@ export class Sweep {
         swept.settledBelow = lowest;
       }
     }
-    if (swept.settledBelow !== null && endedBelow !== null) {
-      await this.#query(noteSweepStatement(String(swept.settledBelow), endedBelow));
+    if (ended && endedBelow !== null && swept.settledBelow !== null) {
+      const proven = swept.settledBelow < provableBelow ? swept.settledBelow : provableBelow;
+      await this.#query(noteSweepStatement(String(proven), endedBelow, ended.changed_at));
     }
     return swept;
+  }
+
+  /** What a sweep that begins with this reading can prove at best; 0 = nothing new. */
+  #provableBelow(ended: EndedRow | undefined): bigint {
+    if (!ended?.position || !ended.begun) {
+      this.#reading = null;
+      return 0n;
+    }
+    const now = { endedBelow: BigInt(ended.position), begunBelow: BigInt(ended.begun) };
+    const isIdle = now.endedBelow === now.begunBelow;
+    const reading = this.#reading;
+    if (isIdle || reading === null || !isSameGeneration(reading.endedBelow, now.endedBelow)) {
+      this.#reading = now;
+      return isIdle ? now.endedBelow : 0n;
+    }
+    if (now.endedBelow < reading.begunBelow) return 0n;
+    this.#reading = now;
+    return reading.endedBelow;
   }
 
   async *#pages() {

@@ -210,9 +210,9 @@ function blockCtes(rollup: Rollup): string {
 )`;
 }
 
-/** Rows below the low-water mark are one part of their key, the others one a position. */
-export const POSITION = `case when s.position >= (select w.position from low_water as w)
-      then s.position end`;
+/** Rows below the low-water mark are one part of their key, the others one a position, or none. */
+export const POSITION = `case when s.position < (select w.position from low_water as w)
+      then -1 else s.position end`;
 export const SUMS = `sum(s.cost) as cost, count(*) as row_count,
     count(*) filter (where s.cost <> 0) as requests`;
 const OVERSIZED = `select p.kilo_user_id
