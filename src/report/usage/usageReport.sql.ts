@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import {
   isOfPayer,
@@ -156,8 +157,7 @@ with ${BOUNDS}, source as (
   group by 1, 2, 3, 4
 )
 select r.*, pg_is_in_recovery() as is_replica,
-  to_char(coalesce(pg_last_xact_replay_timestamp(), now()) at time zone 'UTC',
-    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as as_of
+  ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of
 from (
   select 'row' as kind, to_char(p.start at time zone $4::text, 'YYYY-MM-DD"T"HH24:MI:SS') as local_start,
     (extract(epoch from (p.start at time zone $4::text) - (p.start at time zone 'UTC')) / 60)::integer
