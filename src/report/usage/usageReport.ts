@@ -45,7 +45,6 @@ export interface UsageReport {
   source: AnswerSource;
 }
 
-
 /** Usage of one payer by period and dimension, exact at every instant. */
 export class UsageReports {
   readonly #query: Query;
