@@ -56,6 +56,10 @@ select count(*)::integer as opened from opened`,
   };
 }
 
+const ofPayer = (name: string): string =>
+  `((select x.${name} from new_mark as x))[
+      array_position((select x.ids from new_mark as x), k.payer_id)]`;
+
 export interface FoldedRow {
   id: string;
   /** Rows of the log counted by this statement. */
@@ -74,7 +78,8 @@ export interface FoldedRow {
  *   locked   marks that were free, of the locked version
  *   payer    the same with their new mark and exceptions; every open transaction below is one (R3)
  *   part     what had ended, summed by key (R2)
- *   written, marked   counter rows, then marks
+ *   written, marked   counter rows, then marks; these by arrays of their keys, and by nothing else, so
+ *            that no statistics can make it a join that reads the table
  */
 export function foldStatement(
   rollup: DimensionRollup,
@@ -124,6 +129,7 @@ with s as materialized (
       offset $2::integer
       limit 1
     )) as mark
+    offset 0
   ) as b
 ), part as materialized (
   select u.id as payer, ${keyAndSums(rollup)}
@@ -146,14 +152,17 @@ with s as materialized (
   order by 1
   on conflict (id) do update
   set ${METRIC_NAMES.map((name) => `${name} = t.${name} + excluded.${name}`).join(',\n    ')}
+), new_mark as materialized (
+  select array_agg(u.payer_id) as ids, array_agg(u.new_below) as belows,
+    array_agg(u.new_except::text) as excepts
+  from payer as u
 ), marked as (
   update rollup_marks as k
-  set settled_below = u.new_below,
-    settled_except = u.new_except
-  from payer as u
+  set settled_below = ${ofPayer('belows')},
+    settled_except = ${ofPayer('excepts')}::bigint[]
   where k.rollup = '${rollup.name}'
     and k.payer_scope = '${scope.name}'
-    and k.payer_id = u.payer_id
+    and k.payer_id = any ((select x.ids from new_mark as x)::text[])
 )
 select u.payer_id as id, u.has_more,
   coalesce((select sum(p.requests) from part as p where p.payer = u.id), 0) as folded

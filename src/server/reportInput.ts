@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { addDays, isDay } from '../days.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
 import { parseInput } from './validation.js';
 
@@ -53,7 +54,6 @@ const DEFAULT_DAYS = 30;
 /** Without a range: the last 30 days, by the clock of UTC. */
 function withDays(input: Partial<Record<keyof UsageReportQuery, unknown>>): UsageReportQuery {
   const until = (input.until ?? new Date().toISOString().slice(0, 10)) as string;
-  const at = Date.parse(until) - (DEFAULT_DAYS - 1) * 86_400_000;
-  const from = input.from ?? (Number.isNaN(at) ? until : new Date(at).toISOString().slice(0, 10));
+  const from = input.from ?? (isDay(until) ? addDays(until, 1 - DEFAULT_DAYS) : until);
   return { ...input, from, until } as UsageReportQuery;
 }

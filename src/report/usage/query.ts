@@ -1,4 +1,4 @@
-import { isDay } from '../../days.js';
+import { daysBetween, isDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
 
@@ -59,7 +59,6 @@ export interface ValidReportQuery {
   compare: boolean;
 }
 
-const DAY_MS = 86_400_000;
 /** No usage is older, and no offset of a zone was finer than a quarter of an hour since. */
 const FIRST_DAY = '2015-01-01';
 export const MAX_DAYS: Record<Grain, number> = { hour: 93, day: 1_100, week: 3_700, month: 3_700 };
@@ -74,7 +73,7 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
   const until = readDay('until', query.until);
   const grain = readChoice('grain', query.grain ?? 'day', GRAINS);
   const top = query.top ?? 10;
-  const days = (Date.parse(until) - Date.parse(from)) / DAY_MS + 1;
+  const days = daysBetween(from, until) + 1;
   if (days < 1) throw invalid('from', 'lies after until; swap them');
   if (days > MAX_DAYS[grain]) {
     throw invalid(

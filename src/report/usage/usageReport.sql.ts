@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import {
   isOfPayer,
@@ -58,7 +59,8 @@ const LOG = (scope: PayerScope, groups: string, condition: string) => `select ${
 
 /**
  * Counter rows of the payer and the tail behind them, in one snapshot; or raw usage, and counter rows
- * only of what is archived.
+ * only of what is archived. The tail is fetched before its time is looked at: else statistics could
+ * reach it by the index on time, through everybody's usage.
  */
 function sourceRows(scope: PayerScope, mode: 'rollup' | 'raw', columns: readonly string[]): string {
   const groups = (row: string) => columns.map((name) => `${row}.${name}, `).join('');
@@ -88,7 +90,11 @@ function sourceRows(scope: PayerScope, mode: 'rollup' | 'raw', columns: readonly
       where u.id = $1::${scope.idType}
     ) as u
     cross join lateral (
-      ${tailRows(scope, sourceColumns(ROLLUP), 'u')}
+      select m.*
+      from (
+        ${tailRows(scope, sourceColumns(ROLLUP), 'u')}
+      ) as m
+      offset 0
     ) as m
     where ${within('m.created_at')}
       and ${filters('m')}`;
@@ -151,8 +157,7 @@ with ${BOUNDS}, source as (
   group by 1, 2, 3, 4
 )
 select r.*, pg_is_in_recovery() as is_replica,
-  to_char(coalesce(pg_last_xact_replay_timestamp(), now()) at time zone 'UTC',
-    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as as_of
+  ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of
 from (
   select 'row' as kind, to_char(p.start at time zone $4::text, 'YYYY-MM-DD"T"HH24:MI:SS') as local_start,
     (extract(epoch from (p.start at time zone $4::text) - (p.start at time zone 'UTC')) / 60)::integer

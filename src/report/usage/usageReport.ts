@@ -1,3 +1,4 @@
+import { addDays } from '../../days.js';
 import type { Query } from '../../db/query.js';
 import { isInvalidParameter, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
@@ -43,8 +44,6 @@ export interface UsageReport {
   previous?: { from: string; until: string; total: UsageSums };
   source: AnswerSource;
 }
-
-const DAY_MS = 86_400_000;
 
 /** Usage of one payer by period and dimension, exact at every instant. */
 export class UsageReports {
@@ -100,8 +99,8 @@ function toReport(
     ...(query.compare
       ? {
           previous: {
-            from: dayBefore(from, query.days),
-            until: dayBefore(from, 1),
+            from: addDays(from, -query.days),
+            until: addDays(from, -1),
             total: sumsOf('previous'),
           },
         }
@@ -135,8 +134,4 @@ function formatOffset(minutes: number): string {
   const size = Math.abs(minutes);
   const two = (value: number) => String(value).padStart(2, '0');
   return `${minutes < 0 ? '-' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`;
-}
-
-function dayBefore(day: string, days: number): string {
-  return new Date(Date.parse(day) - days * DAY_MS).toISOString().slice(0, 10);
 }
