@@ -44,7 +44,7 @@ const SETTLE_INTERVAL_MS = 50;
 const SWEEP_INTERVAL_MS = 60_000;
 const ROLLUP_INTERVAL_MS = 2_000;
 /** Nothing reported waits for it. */
-const ROLLUP_SWEEP_INTERVAL_MS = 5 * 60_000;
+const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
 
 /**
  * Opens a ledger on a migrated database.

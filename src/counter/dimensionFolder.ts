@@ -18,7 +18,7 @@ const PAYERS_PER_PAGE = 2_000;
 const ROWS_PER_PAYER = 20_000;
 /** A tail is folded when it has so many rows, or is so old: reads sum it until then. */
 const DEEP_ROWS = 256;
-const MAX_AGE_MS = 60_000;
+const MAX_AGE_MS = 600_000;
 const MAX_TAILS = 200_000;
 
 export interface DimensionFolderOptions {
