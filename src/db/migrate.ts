@@ -4,7 +4,7 @@ import { adopt, findOnlineWork, type OnlineWork } from './migrate/adopt.js';
 import { applyMigrations } from './migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
-import { planGeneration } from './migrate/generation.js';
+import { isKnownCluster, planGeneration } from './migrate/generation.js';
 import { assertNotNewer, findUnapplied, type Queryable } from './migrate/journal.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import {
@@ -154,7 +154,9 @@ async function knowCluster(client: pg.Client, url: string, options: MigrateOptio
       await locked(client, options, async () => {
         const steps = await planGeneration(client, warnings);
         await runSteps(client, steps, await runOnline(client, url, options));
-        isRaised = steps.some((step) => step.kind === 'raise_generation');
+        // Not where sessions from before are left: then steps do nothing.
+        isRaised =
+          steps.some((step) => step.kind === 'raise_generation') && (await isKnownCluster(client));
       });
     }
   } catch (error) {

@@ -2,7 +2,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
 import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
 import type { Statement } from '../../src/db/statement.js';
-import { PAYER_SCOPES, USER_SCOPE } from '../../src/schema/unsettled.js';
+import {
+  EXA_LOG,
+  type Log,
+  PAYER_SCOPES,
+  payerKeySql,
+  USAGE_LOG,
+  USER_SCOPE,
+} from '../../src/schema/unsettled.js';
 import { openSessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
@@ -58,6 +65,27 @@ describe.each(STATEMENTS)('%s of many payers', (_, { text, values }) => {
     const cost = row?.['QUERY PLAN'][0].Plan['Total Cost'] ?? Number.NaN;
     expect(cost).toBeLessThan(DEAR);
   });
+});
+
+/** Total cost that the planner expects of a look at one payer's unsettled rows. */
+async function costOfProbe(log: Log): Promise<number> {
+  const [row] = await fixture.rows<{ 'QUERY PLAN': [{ Plan: { 'Total Cost': number } }] }>(
+    `explain (format json)
+     select from ${log.table} as m
+     where ${payerKeySql('m')} = hashtextextended('user 7', 0) and m.position is not null`,
+  );
+  return row?.['QUERY PLAN'][0].Plan['Total Cost'] ?? Number.NaN;
+}
+
+it('after ANALYZE the planner knows how few unsettled rows a payer has', async () => {
+  await fixture.rows(
+    `insert into exa_usage_log (id, kilo_user_id, cost, path, position)
+     select gen_random_uuid(), 'user ' || i, 5, '/search', microdollar_position()
+     from generate_series(1, $1::integer) as i`,
+    [ROWS],
+  );
+  await fixture.rows('analyze');
+  for (const log of [USAGE_LOG, EXA_LOG]) expect(await costOfProbe(log)).toBeLessThan(20);
 });
 
 it.each(PAYER_SCOPES)(

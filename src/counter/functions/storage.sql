@@ -27,6 +27,18 @@ ALTER TABLE gateway_intents SET (vacuum_truncate = off);
 --> statement-breakpoint
 ALTER TABLE gateway_responses SET (vacuum_truncate = off);
 --> statement-breakpoint
+-- How many unsettled rows a payer has, for the planner, by ANALYZE: of the partial index on the
+-- same expression (schema/unsettled.ts) it reads no statistics, and holds every payer for one of 200.
+CREATE STATISTICS microdollar_usage_payer ON (
+  case when organization_id is null then hashtextextended(kilo_user_id, 0)
+    else uuid_hash_extended(organization_id, 0) end
+) FROM microdollar_usage;
+--> statement-breakpoint
+CREATE STATISTICS exa_usage_log_payer ON (
+  case when organization_id is null then hashtextextended(kilo_user_id, 0)
+    else uuid_hash_extended(organization_id, 0) end
+) FROM exa_usage_log;
+--> statement-breakpoint
 -- The settings' one row. Where the ledger is installed into a database without usage, every day is
 -- right by construction, and reads start in `rollup`.
 INSERT INTO ledger_settings (id, installed_empty)

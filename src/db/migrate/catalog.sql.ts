@@ -93,6 +93,13 @@ where c.relnamespace = 'public'::regnamespace
   and not t.tgisinternal
 order by c.relname collate "C", t.tgname collate "C"`;
 
+export const STATISTICS = `
+select c.relname as "table", s.stxname as name, pg_get_statisticsobjdef(s.oid) as definition
+from pg_statistic_ext as s
+join pg_class as c on c.oid = s.stxrelid
+where c.relnamespace = 'public'::regnamespace
+order by c.relname collate "C", s.stxname collate "C"`;
+
 export const VIEWS = `
 select c.relname as name, pg_get_viewdef(c.oid) as definition
 from pg_class as c

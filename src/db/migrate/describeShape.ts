@@ -16,6 +16,7 @@ function describeTable(table: TableShape): string {
     ...table.constraints.map((each) => `constraint ${each.name} ${each.definition}`),
     ...table.indexes.filter((each) => !each.isOfConstraint).map((each) => each.definition),
     ...table.triggers.map((each) => each.definition),
+    ...table.statistics.map((each) => each.definition),
     ...table.options.map((option) => `with ${option}`),
   ];
   return [`table ${table.name}`, ...lines.map((line) => `  ${line}`)].join('\n');

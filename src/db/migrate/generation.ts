@@ -2,6 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { EXA_LOG, PAYER_SCOPES, UNKNOWN_GENERATION, USAGE_LOG } from '../../schema/unsettled.js';
 import { isNotPermitted } from '../sqlstate.js';
 import type { Queryable } from './journal.js';
+import {
+  holdPositions,
+  type OlderSessions,
+  onceTheyHaveLeft,
+  waitForOlderSessions,
+} from './olderSessions.js';
 import { restamp } from './restampRows.js';
 import type { Step } from './step.js';
 
@@ -20,7 +26,8 @@ import type { Step } from './step.js';
  *   and ids of one moment. Nothing to do.
  *
  * Until `migrate` raises the generation, `microdollar_generation()` gives positions above every
- * mark: what is written is reported exactly, and not settled.
+ * mark: what is written is reported exactly, and not settled. Where the identifier is the same, or
+ * is not told, sessions may have asked it before; they must leave first (olderSessions.ts).
  *
  * Marks, exceptions and rows of older generations stay as they are: every position of a new
  * generation lies above all of them, so a row from before is settled or not as it was where it came
@@ -57,6 +64,8 @@ interface ClusterState {
   known: string | null;
   generation: string;
   isElsewhere: boolean;
+  /** By its identifier: then no session has cached a base of its positions. */
+  isOther: boolean;
   /** A raise that was ended midway, or that older transactions have outlived. */
   isUnfinished: boolean;
 }
@@ -84,9 +93,9 @@ where s.id = 1`;
 async function readState(database: Queryable): Promise<ClusterState> {
   const present = await readIdentifier(database);
   const result = await database.query(STATE);
-  const row = result.rows[0] as Omit<ClusterState, 'present'> & { isAhead: boolean };
+  const row = result.rows[0] as Omit<ClusterState, 'present' | 'isOther'> & { isAhead: boolean };
   const isOther = present !== null && row.known !== null && present !== row.known;
-  return { ...row, present, isElsewhere: isOther || row.isAhead };
+  return { ...row, present, isOther, isElsewhere: isOther || row.isAhead };
 }
 
 async function readIdentifier(database: Queryable): Promise<string | null> {
@@ -106,16 +115,24 @@ export async function planGeneration(
   database: Queryable,
   warnings: string[] = [],
 ): Promise<Step[]> {
-  const { present, known, generation, isElsewhere, isUnfinished } = await readState(database);
+  const { present, known, generation, isOther, isElsewhere, isUnfinished } =
+    await readState(database);
   if (!isElsewhere && !isUnfinished) {
     return present === null || present === known ? [] : [noteCluster(present)];
   }
   const older: Older = { haveEnded: false };
-  return [
+  const steps = [
     ...(isElsewhere ? [raiseGeneration(generation, present)] : []),
     waitForOlder(older, warnings),
     ...[USAGE_LOG, EXA_LOG].flatMap((log) => PAYER_SCOPES.map((scope) => restamp(log, scope))),
     finishRaise(older),
+  ];
+  if (isOther || !isElsewhere) return steps;
+  const sessions: OlderSessions = { haveLeft: false };
+  return [
+    holdPositions(),
+    waitForOlderSessions(sessions, warnings),
+    ...steps.map((step) => onceTheyHaveLeft(sessions, step)),
   ];
 }
 

@@ -87,6 +87,7 @@ function planExistingTable(
 ): void {
   planColumns(present, wanted, draft);
   planIndexes(present, wanted, draft);
+  planStatistics(present, wanted, draft);
   planConstraints(present, wanted, draft);
   planForeignKeys(present, wanted, existing, draft);
   const options = wanted.options.filter(
@@ -111,6 +112,22 @@ function planExistingTable(
     }
   }
   draft.triggers.push(...createTriggers(wanted, present.triggers));
+}
+
+/** For the planner alone: one of the same name is left as it is. */
+function planStatistics(present: TableShape, wanted: TableShape, draft: Draft): void {
+  const missing = wanted.statistics.filter(
+    ({ name }) => !present.statistics.some((each) => each.name === name),
+  );
+  if (missing.length === 0) return;
+  draft.indexes.push({
+    kind: 'create_statistics',
+    subject: missing.map(({ name }) => name).join(', '),
+    tables: [wanted.name],
+    lock: 'SHARE UPDATE EXCLUSIVE',
+    duration: 'quick',
+    statements: missing.map(({ definition }) => definition),
+  });
 }
 
 function inCreationOrder(tables: readonly TableShape[]): TableShape[] {

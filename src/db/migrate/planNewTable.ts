@@ -14,6 +14,7 @@ export function createTable(table: TableShape, isAdopted: boolean): Step {
   const statements = [
     `create table ${quote(table.name)} (${parts.join(', ')})${options}`,
     ...table.indexes.filter((each) => !each.isOfConstraint).map((each) => each.definition),
+    ...table.statistics.map((each) => each.definition),
   ];
   if (table.name === 'ledger_settings') statements.push(settingsRow(isAdopted));
   return {

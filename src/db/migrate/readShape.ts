@@ -4,6 +4,7 @@ import {
   CONSTRAINTS,
   FUNCTIONS,
   INDEXES,
+  STATISTICS,
   TABLES,
   TRIGGERS,
   VIEWS,
@@ -14,6 +15,7 @@ import type { ColumnShape, ConstraintShape, IndexShape, SchemaShape, TableShape 
 const MIGRATIONS_TABLE = 'microdollar_migrations';
 
 type Of<Row> = Row & { table: string };
+type Named = { name: string; definition: string };
 interface ConstraintRow extends Omit<ConstraintShape, 'references'> {
   referencedTable: string | null;
   referencedColumns: string[];
@@ -26,7 +28,8 @@ export async function readShape(client: pg.Client): Promise<SchemaShape> {
   const columns = groupByTable(await read<Of<ColumnShape>>(COLUMNS));
   const constraints = groupByTable(await read<Of<ConstraintRow>>(CONSTRAINTS));
   const indexes = groupByTable(await read<Of<IndexShape>>(INDEXES));
-  const triggers = groupByTable(await read<Of<{ name: string; definition: string }>>(TRIGGERS));
+  const triggers = groupByTable(await read<Of<Named>>(TRIGGERS));
+  const statistics = groupByTable(await read<Of<Named>>(STATISTICS));
   return {
     tables: tables
       .filter((table) => table.name !== MIGRATIONS_TABLE)
@@ -36,6 +39,7 @@ export async function readShape(client: pg.Client): Promise<SchemaShape> {
         constraints: (constraints.get(table.name) ?? []).map(toConstraint),
         indexes: indexes.get(table.name) ?? [],
         triggers: triggers.get(table.name) ?? [],
+        statistics: statistics.get(table.name) ?? [],
       })),
     views: await read(VIEWS),
     functions: await read(FUNCTIONS),

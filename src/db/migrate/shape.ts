@@ -16,6 +16,8 @@ export interface TableShape {
   /** Those behind constraints too. */
   indexes: IndexShape[];
   triggers: { name: string; definition: string }[];
+  /** Extended statistics, as `pg_get_statisticsobjdef` prints them. */
+  statistics: { name: string; definition: string }[];
 }
 
 export interface ColumnShape {
