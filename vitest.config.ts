@@ -33,9 +33,6 @@ export default defineConfig({
     teardownTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
     pool: 'forks',
-    // Modules are loaded once a worker, not once a file: that was a sixth of the run. What a file
-    // changes in its process, it sets back.
-    isolate: false,
     // One more than cores in CI: tests often wait, for a process or for a lock.
     maxWorkers: 3,
   },
