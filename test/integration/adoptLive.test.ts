@@ -149,6 +149,7 @@ describe('adopting beside live writers', () => {
       'check',
       'create_function',
       'create_index',
+      'create_statistics',
       'create_table',
       'create_trigger',
       'create_view',
