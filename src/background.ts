@@ -14,6 +14,8 @@ export interface TaskOptions {
   run: (signal: AbortSignal) => Promise<unknown>;
   /** From the end of a round to the next, ms; a function decides anew each time. */
   intervalMs: number | (() => number);
+  /** Nothing is done before the first interval is over, or the task is woken. Default false. */
+  restsFirst?: boolean;
   /** After a round that failed; default `intervalMs`. */
   errorIntervalMs?: number;
   /** Every failure is told: counted by task, and logged (I9). */
@@ -30,7 +32,10 @@ export function startTask(options: TaskOptions): BackgroundTask {
   const rest = async (ms: number) => {
     await sleep(ms, undefined, { signal: waking.signal, ref: false }).catch(() => {});
   };
+  const { intervalMs, errorIntervalMs } = options;
+  const restMs = () => (typeof intervalMs === 'number' ? intervalMs : intervalMs());
   const loop = async () => {
+    if (options.restsFirst) await rest(restMs());
     while (!stopping.signal.aborted) {
       waking = new AbortController();
       let hasFailed = false;
@@ -40,9 +45,7 @@ export function startTask(options: TaskOptions): BackgroundTask {
         hasFailed = true;
         options.onError(error, options.name);
       }
-      const { intervalMs, errorIntervalMs } = options;
-      const restMs = typeof intervalMs === 'number' ? intervalMs : intervalMs();
-      await rest(hasFailed ? (errorIntervalMs ?? restMs) : restMs);
+      await rest(hasFailed ? (errorIntervalMs ?? restMs()) : restMs());
     }
   };
   const ended = loop();

@@ -38,7 +38,6 @@ const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_00
 const MAX_BATCH = 500;
 const MAX_QUEUE = 100_000;
 const HOUSEKEEPING_INTERVAL_MS = 5_000;
-/** A restored dump, or a logical replica made primary (R6). */
 const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
@@ -189,6 +188,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     const sweepingTails = startTask({
       name: 'rollup_sweep',
       intervalMs: () => ROLLUP_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      // It looks at every payer: no start of a process has to pay for that.
+      restsFirst: true,
       onError,
       run: (signal) => folder.foldAll(signal),
     });

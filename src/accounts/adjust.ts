@@ -1,9 +1,10 @@
 import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { type CorrectedUsage, recordCorrection } from '../record/corrections.js';
 import type { RecordResult, UsageEvent } from '../record/types.js';
-import { readUsd, readUuid } from './fields.js';
+import { readUsd } from './fields.js';
 
 export interface Adjustment extends RecordResult {
   adjusts_usage_id: string;

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import { forgetApiKey, hashApiKey } from './authenticate.js';
-import { invalidField, readText, readUuid, unknownOrganization, unknownUser } from './fields.js';
+import { invalidField, readText, unknownOrganization, unknownUser } from './fields.js';
 import { runStatement } from './runStatement.js';
 import { readScopes, type Scope } from './scopes.js';
 

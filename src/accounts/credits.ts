@@ -1,12 +1,12 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
 import {
   invalidField,
   readOptionalText,
   readText,
   readUsd,
-  readUuid,
   unknownOrganization,
   unknownUser,
 } from './fields.js';

@@ -1,12 +1,5 @@
 import { LedgerError } from '../errors.js';
-import { isUuid } from '../ids.js';
 import { toMicrodollars } from '../money.js';
-
-/** @throws LedgerError `invalid_request` naming the field */
-export function readUuid(field: string, value: string): string {
-  if (!isUuid(value)) throw invalidField(field, 'must be a UUID');
-  return value.toLowerCase();
-}
 
 /**
  * Text that PostgreSQL stores as it is: no NUL, no lone surrogate. Identifiers are refused, not

@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
-import { readText, readUuid, unknownOrganization, unknownUser } from './fields.js';
+import { readText, unknownOrganization, unknownUser } from './fields.js';
 import { runStatement } from './runStatement.js';
 
 export interface Organization {

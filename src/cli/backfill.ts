@@ -11,7 +11,7 @@ import { startProgress } from './progress.js';
 import {
   addRangeOptions,
   CHECKED_ROLLUPS,
-  proveOptions,
+  jobOptions,
   type RollupOptions,
   rangeOf,
 } from './rollupOptions.js';
@@ -51,19 +51,14 @@ async function backfill(
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
   const { output } = context;
-  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
+  return withMigratedDatabase(context, async (database) => {
     const reports: (BackfillReport & { rollup: string })[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
       const show = showProgress(context, rollup.name, options.progress);
       try {
         const report = await runBackfill({
-          url,
-          viaPooler,
-          rollup,
-          workers: options.workers,
-          ...rangeOf(options),
+          ...jobOptions(context, database, rollup, options),
           onProgress: show.update,
-          onNotice: (message) => output.note(message),
         });
         reports.push({ rollup: rollup.name, ...report });
       } finally {
@@ -73,7 +68,7 @@ async function backfill(
     for (const rollup of DIMENSION_ROLLUPS) {
       reports.push({
         rollup: rollup.name,
-        ...(await buildReport(proveOptions(context, { url, viaPooler }, rollup, options))),
+        ...(await buildReport(jobOptions(context, database, rollup, options))),
       });
     }
     const left = reports.reduce((sum, report) => sum + report.left, 0);

@@ -61,6 +61,7 @@ export async function openMeteringGateway(
       if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
     },
     intervalMs: LATE_PRICING_INTERVAL_MS,
+    restsFirst: true,
     onError: (error) => {
       log.warn({ reason: (error as Error).message }, 'late pricing failed');
     },

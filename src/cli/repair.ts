@@ -4,7 +4,7 @@ import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { formatCount } from './output.js';
-import { addRangeOptions, CHECKED_ROLLUPS, proveOptions, rangeOf } from './rollupOptions.js';
+import { addRangeOptions, CHECKED_ROLLUPS, jobOptions } from './rollupOptions.js';
 import {
   checkBalances,
   describeVerify,
@@ -36,24 +36,14 @@ async function repair(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
-  return withMigratedDatabase(context, async ({ url, viaPooler }) => {
+  return withMigratedDatabase(context, async (database) => {
     const reports: RepairReport[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
-      reports.push(
-        await repairRollup({
-          url,
-          viaPooler,
-          rollup,
-          workers: options.workers,
-          ...rangeOf(options),
-          kiloUserId: options.user,
-          onNotice: (message) => context.output.note(message),
-        }),
-      );
+      reports.push(await repairRollup(jobOptions(context, database, rollup, options)));
     }
     for (const rollup of DIMENSION_ROLLUPS) {
       const { changed, found, locked, left } = await repairDimensions(
-        proveOptions(context, { url, viaPooler }, rollup, options),
+        jobOptions(context, database, rollup, options),
       );
       reports.push({ found, locked, left, repaired: changed });
     }

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
-import { readUuid } from '../accounts/fields.js';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
 import { toJson } from '../money.js';
 import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';

@@ -1,7 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { readDay } from '../days.js';
-import type { ProveOptions } from '../rollup/dimensions/prove.js';
-import type { DimensionRollup } from '../schema/dimensionRollups.js';
 import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../schema/rollups.js';
 import type { CommandContext } from './context.js';
 import type { CommandDatabase } from './database.js';
@@ -32,13 +30,13 @@ export function rangeOf({ from, until }: RollupOptions): { from?: string; until?
   };
 }
 
-/** For work on a rollup by dimension. */
-export function proveOptions(
+/** For a job on a rollup. */
+export function jobOptions<R>(
   context: CommandContext,
   { url, viaPooler }: Pick<CommandDatabase, 'url' | 'viaPooler'>,
-  rollup: DimensionRollup,
+  rollup: R,
   options: RollupOptions,
-): ProveOptions {
+) {
   return {
     url,
     viaPooler,
@@ -46,7 +44,7 @@ export function proveOptions(
     workers: options.workers,
     ...rangeOf(options),
     kiloUserId: options.user,
-    onNotice: (message) => context.output.note(message),
+    onNotice: (message: string) => context.output.note(message),
   };
 }
 

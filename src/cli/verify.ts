@@ -10,9 +10,8 @@ import { startProgress } from './progress.js';
 import {
   addRangeOptions,
   CHECKED_ROLLUPS,
-  proveOptions,
+  jobOptions,
   type RollupOptions,
-  rangeOf,
 } from './rollupOptions.js';
 
 export interface VerifyCommandOptions extends RollupOptions {
@@ -50,7 +49,7 @@ export async function verify(
       reports.push(await verifyOne(context, database, rollup, options));
     }
     for (const rollup of DIMENSION_ROLLUPS) {
-      reports.push(await verifyDimensions(proveOptions(context, database, rollup, options)));
+      reports.push(await verifyDimensions(jobOptions(context, database, rollup, options)));
     }
     const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
     const failures = reports.flatMap((report) => report.failures);
@@ -68,24 +67,18 @@ export async function verify(
 
 async function verifyOne(
   context: CommandContext,
-  { url, viaPooler }: CommandDatabase,
+  database: CommandDatabase,
   rollup: (typeof CHECKED_ROLLUPS)[number],
   options: VerifyCommandOptions,
 ): Promise<VerifyReport> {
   let bar: ReturnType<typeof startProgress> | null = null;
   try {
     return await verifyRollup({
-      url,
-      viaPooler,
-      rollup,
-      workers: options.workers,
-      ...rangeOf(options),
-      kiloUserId: options.user,
+      ...jobOptions(context, database, rollup, options),
       onPeriod: (_period, done, total) => {
         bar ??= startProgress(context.output, `verify ${rollup.name}`, total, 'periods');
         bar.update(done);
       },
-      onNotice: (message) => context.output.note(message),
     });
   } finally {
     (bar as ReturnType<typeof startProgress> | null)?.stop();

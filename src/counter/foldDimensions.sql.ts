@@ -13,6 +13,7 @@ import {
   tailRows,
 } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
+import { exceptionsOf, positionAfter, SNAPSHOT } from './marks.sql.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /**
@@ -92,9 +93,7 @@ export function foldStatement(
     name: `microdollar_fold_${labelOf(rollup)}_${scope.name}`,
     text: `/* microdollar.foldRollup ${scope.name} */
 with s as materialized (
-  select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
-    array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
-  from (select ${GENERATION} as base offset 0) as b
+  ${SNAPSHOT}
 ), locked as materialized (
   select u.*
   from (
@@ -104,31 +103,11 @@ with s as materialized (
 ), payer as materialized (
   select u.*, b.mark < (select s.ended_below from s) as has_more,
     greatest(u.below, b.mark) as new_below,
-    array(
-      select e
-      from unnest(u.except) as e
-      where e >= (select s.ended_below from s)
-        or e = any ((select s.running from s)::bigint[])
-      union all
-      select r
-      from unnest((select s.running from s)::bigint[]) as r
-      where r >= u.below
-        and r < b.mark
-    ) as new_except
+    ${exceptionsOf('(select s.running from s)::bigint[]')} as new_except
   from locked as u
   cross join lateral (
-    select least((select s.ended_below from s), (
-      select greatest(m.position, m.first + 1)
-      from (
-        select abs(m.position) as position, min(abs(m.position)) over () as first
-        from (
-          ${tailRows(scope, 'm.position', 'u')}
-        ) as m
-      ) as m
-      order by m.position
-      offset $2::integer
-      limit 1
-    )) as mark
+    select least((select s.ended_below from s),
+      ${positionAfter(tailRows(scope, 'm.position', 'u'), '$2::integer', 'abs(m.position)')}) as mark
     offset 0
   ) as b
 ), part as materialized (

@@ -6,6 +6,46 @@ const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settle
       u.settled_except, u.exa_settled_below, u.exa_settled_except, u.${log.below} as below,
       u.${log.except} as except`;
 
+/** The session's base, the end of snapshot S, and what was open in it, as positions (R1). */
+export const SNAPSHOT = `select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
+      array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
+    from (select ${GENERATION} as base offset 0) as b`;
+
+/**
+ * Exceptions of payer `u` under its new mark `b.mark` (R2, R3), given CTE `s` of the snapshot. One is
+ * kept until it had ended in S. A transaction that was open in S is a new one only at or above the
+ * locked mark: below it, a later snapshot than S saw it end.
+ * @param open positions that were open in S, of which those below the new mark count
+ */
+export const exceptionsOf = (open: string): string => `array(
+        select e
+        from unnest(u.except) as e
+        where e >= (select s.ended_below from s)
+          or e = any ((select s.running from s)::bigint[])
+        union all
+        select r
+        from unnest(${open}) as r
+        where r >= u.below
+          and r < b.mark
+      )`;
+
+/**
+ * The position of the row after the first `limit` of `rows`; null where there are no more. Rows of
+ * one transaction stay together, though they be more.
+ */
+export const positionAfter = (rows: string, limit: string, position = 'm.position'): string => `(
+        select greatest(m.position, m.first + 1)
+        from (
+          select ${position} as position, min(${position}) over () as first
+          from (
+            ${rows}
+          ) as m
+        ) as m
+        order by m.position
+        offset ${limit}
+        limit 1
+      )`;
+
 /**
  * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).
  * $1 payers, $2 whether to fold each, $3 how young an open transaction may be and hold the mark,
@@ -18,9 +58,7 @@ const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settle
  *            which may be newer than S
  *   payer    the same with their new mark and exceptions, and the others as S shows them
  *
- * An exception is kept until it had ended in S. A transaction that was open in S is a new exception
- * only at or above the locked mark: below it, a later snapshot than S saw it end. No fold in a
- * cluster that the ledger does not know (R6).
+ * No fold in a cluster that the ledger does not know (R6).
  */
 export function payerMarks(log: Log, scope: PayerScope): string {
   return `s as materialized (
@@ -28,9 +66,7 @@ export function payerMarks(log: Log, scope: PayerScope): string {
     coalesce((select min(r) from unnest(x.running) as r where r >= x.ended_below - $3::bigint),
       x.ended_below) as mark
   from (
-    select b.base, b.base + txid_snapshot_xmax(txid_current_snapshot()) as ended_below,
-      array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
-    from (select ${GENERATION} as base offset 0) as b
+    ${SNAPSHOT}
     offset 0
   ) as x
 ), older as materialized (
@@ -49,32 +85,12 @@ export function payerMarks(log: Log, scope: PayerScope): string {
 ), payer as materialized (
   select u.*, greatest(u.below, b.mark) as new_below,
     case when u.except = '{}' and (select o.running from older as o) = '{}' then '{}'
-      else array(
-        select e
-        from unnest(u.except) as e
-        where e >= (select s.ended_below from s)
-          or e = any ((select s.running from s)::bigint[])
-        union all
-        select r
-        from unnest((select o.running from older as o)::bigint[]) as r
-        where r >= u.below
-          and r < b.mark
-      ) end as new_except
+      else ${exceptionsOf('(select o.running from older as o)::bigint[]')} end as new_except
   from locked as u
   cross join lateral (
     select case when $4::integer is null then (select s.mark from s)
-      else least((select s.mark from s), (
-        select greatest(m.position, m.first + 1)
-        from (
-          select m.position, min(m.position) over () as first
-          from (
-            ${unsettledRows(log, scope, 'm.position', 'u')}
-          ) as m
-        ) as m
-        order by m.position
-        offset $4::integer
-        limit 1
-      )) end as mark
+      else least((select s.mark from s),
+        ${positionAfter(unsettledRows(log, scope, 'm.position', 'u'), '$4::integer')}) end as mark
   ) as b
   union all
   select u.*, 0, '{}'

@@ -25,7 +25,7 @@ export interface SettledRow {
  * Whether payer `u` has Exa requests that its counter does not know yet; asked of the payer only if
  * anybody has any.
  */
-export const hasExa = (
+const hasExa = (
   scope: PayerScope,
 ): string => `(select exists (select from exa_usage_log)) and exists (
       ${unsettledRows(EXA_LOG, scope, 'm.cost', 'u')}

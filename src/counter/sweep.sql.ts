@@ -1,5 +1,11 @@
 import type { Statement } from '../db/statement.js';
-import { EXA_LOG, type PayerScope, USAGE_LOG, unsettledRows } from '../schema/unsettled.js';
+import {
+  EXA_LOG,
+  type Log,
+  type PayerScope,
+  USAGE_LOG,
+  unsettledRows,
+} from '../schema/unsettled.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 export interface SweptPageRow {
@@ -15,12 +21,17 @@ export interface SweptPageRow {
   oldest_age_ms: string | null;
 }
 
+const tailOf = (log: Log, scope: PayerScope): string => `select count(*) as depth,
+      min(m.position) as lowest, min(m.created_at) filter (where isfinite(m.created_at)) as oldest
+    from (
+      ${unsettledRows(log, scope, 'm.position, m.created_at', 'u')}
+    ) as m`;
+
 /**
  * A page of payers, each asked for its tail by one descent of the index. The first page is a text of
  * its own: `$ is null or id > $`, planned once for both, reads every page before it.
  */
 function pageText(scope: PayerScope, isFirst: boolean): string {
-  const columns = 'm.position, m.created_at';
   return `/* microdollar.sweep ${scope.name} */
 with page as materialized (
   select u.id, u.settled_below, u.settled_except, u.exa_settled_below, u.exa_settled_except
@@ -32,18 +43,10 @@ with page as materialized (
     least(m.oldest, x.oldest) as oldest
   from page as u
   cross join lateral (
-    select count(*) as depth, min(m.position) as lowest,
-      min(m.created_at) filter (where isfinite(m.created_at)) as oldest
-    from (
-      ${unsettledRows(USAGE_LOG, scope, columns, 'u')}
-    ) as m
+    ${tailOf(USAGE_LOG, scope)}
   ) as m
   cross join lateral (
-    select count(*) as depth, min(m.position) as lowest,
-      min(m.created_at) filter (where isfinite(m.created_at)) as oldest
-    from (
-      ${unsettledRows(EXA_LOG, scope, columns, 'u')}
-    ) as m
+    ${tailOf(EXA_LOG, scope)}
   ) as x
   where m.depth + x.depth > 0
 )

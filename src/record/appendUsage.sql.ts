@@ -35,7 +35,7 @@ export const NOT_ARCHIVED = `${usageParameter('created_at')} >= coalesce(
  * A cost moves the base counters: its row is unsettled there. Zero moves nothing (I6), so its position is
  * negative: counted in the base, and for rollups by dimension yet to be folded.
  */
-export const EVENT_POSITION = `(${POSITION}) * case when ${usageParameter('cost')} <> 0 then 1 else -1 end`;
+const EVENT_POSITION = `(${POSITION}) * case when ${usageParameter('cost')} <> 0 then 1 else -1 end`;
 
 /** The insert is to depend on it. */
 export const IS_BOUNDED = '(select b.lock_timeout from bounded as b) is not null';

@@ -61,13 +61,41 @@ export function startBackgroundVerify(options: BackgroundVerifyOptions): Backgro
   };
 }
 
+/** Periods that failed are left alone for a while, so that none starves the others (I12). */
+class FailedPeriods {
+  readonly #untilMs = new Map<string, number>();
+
+  add(period: string): void {
+    this.#untilMs.set(period, performance.now() + FAILED_REST_MS);
+  }
+
+  leftAlone(): string[] {
+    for (const [period, untilMs] of this.#untilMs) {
+      if (untilMs <= performance.now()) this.#untilMs.delete(period);
+    }
+    return [...this.#untilMs.keys()];
+  }
+}
+
+/** `rollup`: as coverage names it. */
+async function showDrift(
+  database: RollupDatabase,
+  rollup: Parameters<typeof driftStatement>[0],
+  metrics: Metrics,
+): Promise<void> {
+  const [drift] = await database.query<{ keys: string; microdollars: string }>(
+    driftStatement(rollup),
+  );
+  metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
+  metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
+}
+
 /** Periods of one rollup, as they fall due. */
 class DuePeriods {
   readonly #database: RollupDatabase;
   readonly #rollup: Rollup;
   readonly #options: BackgroundVerifyOptions;
-  /** Until when a period that failed is left alone. */
-  readonly #failed = new Map<string, number>();
+  readonly #failed = new FailedPeriods();
 
   constructor(database: RollupDatabase, rollup: Rollup, options: BackgroundVerifyOptions) {
     this.#database = database;
@@ -80,7 +108,7 @@ class DuePeriods {
     const { metrics } = this.#options;
     const rollup = this.#rollup;
     const [next] = await this.#database.query<{ period: string }>(
-      nextToVerifyStatement(rollup, this.#leftAlone()),
+      nextToVerifyStatement(rollup, this.#failed.leftAlone()),
     );
     let workMs: number | null = null;
     if (next) {
@@ -91,24 +119,13 @@ class DuePeriods {
       );
       metrics.verifiedRows.inc(report.rows);
       for (const { period, message } of report.failures) {
-        this.#failed.set(period, performance.now() + FAILED_REST_MS);
+        this.#failed.add(period);
         this.#options.onError(new Error(message), 'verify', { rollup: rollup.name, period });
       }
       workMs = report.durationMs;
     }
-    const [drift] = await this.#database.query<{ keys: string; microdollars: string }>(
-      driftStatement(rollup),
-    );
-    metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
-    metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
+    await showDrift(this.#database, rollup, metrics);
     return workMs;
-  }
-
-  #leftAlone(): string[] {
-    for (const [period, untilMs] of this.#failed) {
-      if (untilMs <= performance.now()) this.#failed.delete(period);
-    }
-    return [...this.#failed.keys()];
   }
 }
 
@@ -117,7 +134,7 @@ class DueDays {
   readonly #database: RollupDatabase;
   readonly #rollup: DimensionRollup;
   readonly #options: BackgroundVerifyOptions;
-  readonly #failed = new Map<string, number>();
+  readonly #failed = new FailedPeriods();
 
   constructor(database: RollupDatabase, rollup: DimensionRollup, options: BackgroundVerifyOptions) {
     this.#database = database;
@@ -129,11 +146,8 @@ class DueDays {
   async verifyNext(_signal: AbortSignal): Promise<number | null> {
     const { metrics, onError } = this.#options;
     const rollup = this.#rollup;
-    for (const [day, untilMs] of this.#failed) {
-      if (untilMs <= performance.now()) this.#failed.delete(day);
-    }
     const [next] = await this.#database.query<{ day: string }>(
-      nextDayStatement(rollup, [...this.#failed.keys()]),
+      nextDayStatement(rollup, this.#failed.leftAlone()),
     );
     if (!next) return null;
     const startedAt = performance.now();
@@ -142,14 +156,10 @@ class DueDays {
       metrics.verifiedRows.inc(found.rawRows);
     } catch (error) {
       if (!isOfPeriod(error)) throw error;
-      this.#failed.set(next.day, performance.now() + FAILED_REST_MS);
+      this.#failed.add(next.day);
       onError(error, 'verify', { rollup: rollup.name, period: next.day });
     }
-    const [drift] = await this.#database.query<{ keys: string; microdollars: string }>(
-      driftStatement(provenOf(rollup)),
-    );
-    metrics.driftKeys.set({ rollup: rollup.name }, Number(drift?.keys ?? 0));
-    metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
+    await showDrift(this.#database, provenOf(rollup), metrics);
     return performance.now() - startedAt;
   }
 }

@@ -57,6 +57,7 @@ export class ReadModeFollower {
       name: 'read_mode',
       run: () => this.poll(),
       intervalMs: POLL_INTERVAL_MS,
+      restsFirst: true,
       onError: () => {
         this.#metrics.readModePollErrors.inc();
         this.#show();

@@ -1,7 +1,7 @@
 import type pg from 'pg';
-import { readUuid } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
 import type { Principal } from './auth.js';

@@ -29,6 +29,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'gateway -> server': 'the plugin interface it implements; types only',
   'money -> errors': 'what is not money is refused',
   'days -> errors': 'what is no day is refused',
+  'ids -> errors': 'what is no id is refused',
   'accounts -> ledgerTypes': 'an adjustment is recorded through the ledger; types only',
   'accounts -> record': 'an adjustment is a usage event, and a correction of one',
 };

@@ -1,6 +1,6 @@
 import { daysBetween, isDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
-import { isUuid } from '../../ids.js';
+import { readUuid } from '../../ids.js';
 
 export const GRAINS = ['hour', 'day', 'week', 'month'] as const;
 export type Grain = (typeof GRAINS)[number];
@@ -162,11 +162,6 @@ function readDay(field: string, value: string): string {
 function readText(field: string, value: string): string {
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value;
   throw invalid(field, 'must be a non-empty string');
-}
-
-function readUuid(field: string, value: string): string {
-  if (isUuid(value)) return value.toLowerCase();
-  throw invalid(field, 'must be a UUID');
 }
 
 export function invalid(field: string, problem: string): LedgerError {

@@ -45,7 +45,7 @@ export interface ComparedSlice {
   organizations: string[];
 }
 
-export const FINDINGS_PER_SLICE = 500;
+const FINDINGS_PER_SLICE = 500;
 
 /** First and last instant of the slice; of `infinity` too, which is a day of its own. */
 export const SLICE_FROM = `(($2::date::timestamp + $3::integer * interval '1 minute')

@@ -211,7 +211,7 @@ async function save(
   );
 }
 
-export function emptyReport(rollup: DimensionRollup): VerifyReport {
+function emptyReport(rollup: DimensionRollup): VerifyReport {
   return {
     rollup: rollup.name,
     periods: 0,
