@@ -12,22 +12,9 @@ import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ARCHIVE_MUTANTS } from './mutants/archive.js';
-import { JOURNAL_MUTANTS } from './mutants/journal.js';
+import { MUTANTS } from './mutants/all.js';
 import type { Mutant } from './mutants/mutant.js';
-import { READ_MUTANTS } from './mutants/read.js';
-import { ROLLUP_MUTANTS } from './mutants/rollup.js';
-import { SETTLE_MUTANTS } from './mutants/settle.js';
-import { WRITE_MUTANTS } from './mutants/write.js';
 
-const MUTANTS: readonly Mutant[] = [
-  ...WRITE_MUTANTS,
-  ...SETTLE_MUTANTS,
-  ...READ_MUTANTS,
-  ...ROLLUP_MUTANTS,
-  ...ARCHIVE_MUTANTS,
-  ...JOURNAL_MUTANTS,
-];
 const ROOT = resolve(import.meta.dirname, '..');
 const COPIED = ['src', 'test', 'drizzle', 'scripts', 'package.json', 'tsconfig.json'];
 /** A mutant under which a test waits for ever is caught as well. */

@@ -159,8 +159,8 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   {
     name: 'settler: one payer fails for all',
     file: SETTLER,
-    search: "const isOnesOwn = kind === 'data' || sqlStateOf(error) === '57014';",
-    replace: "const isOnesOwn = kind === 'data' && sqlStateOf(error) === '57014';",
+    search: "const isOnesOwn = kind === 'data' || isStatementTimeout(error);",
+    replace: "const isOnesOwn = kind === 'data' && isStatementTimeout(error);",
     tests: ['integration/payerIsolation'],
   },
   {

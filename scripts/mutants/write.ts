@@ -38,10 +38,10 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     tests: ['integration/record', 'integration/exactlyOnce'],
   },
   {
-    name: 'append: a negative cost has no position',
+    name: 'append: a negative cost counts as settled',
     file: APPEND,
-    search: "${usageParameter('cost')} <> 0 then ${POSITION}",
-    replace: "${usageParameter('cost')} > 0 then ${POSITION}",
+    search: "${usageParameter('cost')} <> 0 then 1 else -1",
+    replace: "${usageParameter('cost')} > 0 then 1 else -1",
     tests: ['integration/seedChecks', 'integration/record'],
   },
   {
@@ -101,10 +101,10 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     tests: ['integration/lookups', 'faults/replica'],
   },
   {
-    name: 'recorder: settles only what raises a total',
-    file: RECORDER,
-    search: 'if (event.cost !== 0) this.#options.onAppended(event);',
-    replace: 'if (event.cost > 0) this.#options.onAppended(event);',
+    name: 'ledger: settles only what raises a total',
+    file: 'src/ledger.ts',
+    search: 'if (event.cost !== 0) settler.appended(event);',
+    replace: 'if (event.cost > 0) settler.appended(event);',
     tests: ['integration/record', 'integration/seedChecks'],
   },
   {
