@@ -117,7 +117,11 @@ async function resolveRange(
   return readRange(from, until, row?.today ?? '');
 }
 
-async function startJob(database: RollupDatabase, options: BackfillOptions): Promise<BackfillJob> {
+/** Notes that a run begins, and what it has to do. */
+export async function startJob(
+  database: RollupDatabase,
+  options: BackfillOptions,
+): Promise<BackfillJob> {
   const { rollup } = options;
   const range = await resolveRange(database, options);
   await database.query(addPeriodsStatement(rollup, range.from, range.until));

@@ -76,12 +76,16 @@ export class BackfillWorker {
 
   async #claim(): Promise<ClaimedRow | undefined> {
     const { rollup } = this.#options;
-    const [row] = await this.#patiently(() =>
-      this.#database.query<ClaimedRow>(
-        claimPeriodStatement(rollup, this.#id, this.#job, [...this.#job.givenUp]),
-      ),
-    );
-    return row;
+    for (;;) {
+      const [row] = await this.#patiently(() =>
+        this.#database.query<ClaimedRow>(
+          claimPeriodStatement(rollup, this.#id, this.#job, [...this.#job.givenUp]),
+        ),
+      );
+      if (!row || !this.#job.givenUp.has(row.period)) return row;
+      // Given up while this statement was under way: it would be done, and counted, twice.
+      await this.#release(row, true);
+    }
   }
 
   async #countLeft(): Promise<number> {
@@ -241,7 +245,7 @@ export class BackfillWorker {
     return done;
   }
 
-  async #release(at: Place, keepsProgress: boolean): Promise<void> {
+  async #release(at: Pick<Place, 'period'>, keepsProgress: boolean): Promise<void> {
     const { rollup } = this.#options;
     await this.#patiently(() =>
       this.#database.query(releasePeriodStatement(rollup, this.#id, at.period, keepsProgress)),
