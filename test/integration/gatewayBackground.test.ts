@@ -287,6 +287,28 @@ describe('/v1/responses/{id}', () => {
     expect((await call('GET', '/v1/responses/resp_unknown')).status).toBe(404);
   });
 
+  it('is gone on from by its user, and no other', async () => {
+    const other = await gateway.newUser();
+    const second = await gateway.newKey(user.id, null);
+    await begin();
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x' });
+    for (const id of ['resp_1', 'resp_2']) {
+      const body = { model: 'gpt-5', input: 'y', previous_response_id: id };
+      const calls = gateway.upstream.calls;
+      for (const path of ['/v1/responses', '/v1/responses/compact']) {
+        const refused = await call('POST', path, other.key, body);
+        expect([refused.status, refused.json.error.param]).toEqual([404, 'previous_response_id']);
+      }
+      expect(gateway.upstream.calls).toBe(calls);
+      for (const key of [user.key, second]) {
+        expect((await call('POST', '/v1/responses', key, body)).status).toBe(200);
+      }
+    }
+    // Of which nothing is known here.
+    const body = { model: 'gpt-5', input: 'y', previous_response_id: 'resp_unknown' };
+    expect((await call('POST', '/v1/responses', other.key, body)).status).toBe(200);
+  });
+
   it('cancelled: what was made until then is billed', async () => {
     const begun = await begin({ max_output_tokens: 4_000 });
     expect((await call('POST', '/v1/responses/resp_1/cancel')).json.status).toBe('cancelled');
