@@ -112,6 +112,22 @@ describe('a response in the background', () => {
     expect(asked[0]?.headers.authorization).toBe(`Bearer ${UPSTREAM_KEYS.openai}`);
   });
 
+  it.each(['true', '"true"', '1'])('is one however its request says so: %s', async (yes) => {
+    const body = `{"model":"gpt-5","input":"x","b\\u0061ckground":${yes}}`;
+    gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
+      responses.set('resp_1', { ...QUEUED, id: 'resp_1', model: 'gpt-5', status: 'queued' });
+      sendJson(response, responses.get('resp_1') ?? {});
+    });
+    const answer = await fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body,
+    });
+    expect(answer.status).toBe(200);
+    expect(await openResponses()).toHaveLength(1);
+    expect(await recorded()).toEqual([]);
+  });
+
   it('that failed costs nothing; one without usage is estimated', async () => {
     const failed = await begin();
     responses.set('resp_1', { ...responses.get('resp_1'), status: 'failed', error: { code: 'x' } });

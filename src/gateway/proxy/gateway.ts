@@ -96,7 +96,7 @@ export class Gateway {
       try {
         const call = { endpoint, target, principal, payer, request, reply, body };
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
-        if (endpoint.format === 'openai-responses') owners.requireContinuable(body, principal);
+        owners.requireContinuable(exchange.prepared.previousResponseId, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });

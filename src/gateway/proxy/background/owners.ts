@@ -22,10 +22,8 @@ export class ResponseOwners {
    * An answer that goes on from a response repeats what was said in it, to whoever knows its id.
    * @throws Refusal `not_found` where another user made it, as far as is known
    */
-  requireContinuable(body: Buffer, { kiloUserId }: Maker): void {
-    if (!body.includes('"previous_response_id"')) return;
-    const { previous_response_id: id } = JSON.parse(body.toString()) as Record<string, unknown>;
-    const made = typeof id === 'string' ? this.#made.get(id) : undefined;
+  requireContinuable(id: string | null, { kiloUserId }: Maker): void {
+    const made = id === null ? undefined : this.#made.get(id);
     if (made === undefined || made.kiloUserId === kiloUserId) return;
     const message = `the user of this key made no response ${id} to go on from`;
     throw new Refusal('not_found', message, { param: 'previous_response_id' });
