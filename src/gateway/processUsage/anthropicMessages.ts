@@ -138,10 +138,13 @@ function readTokens(reported: JsonObject): TokenCounts {
   const usage = mergeUsage({}, reported);
   const cacheHitTokens = readCacheHits(usage);
   const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
-  const outputTokens = countIn([usage], COUNT_NAMES.completion) ?? 0;
+  const output = countIn([usage], COUNT_NAMES.completion) ?? 0;
+  const inputTokens = readInput(usage, cacheHitTokens + cacheWriteTokens, output);
+  // What a total has beyond both was generated, unseen (addUp.ts).
+  const surplus = (countIn([usage], COUNT_NAMES.total) ?? 0) - inputTokens - output;
   return {
-    inputTokens: readInput(usage, cacheHitTokens + cacheWriteTokens, outputTokens),
-    outputTokens,
+    inputTokens,
+    outputTokens: output + Math.max(0, surplus),
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens),

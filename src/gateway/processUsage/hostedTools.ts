@@ -63,7 +63,7 @@ export class HostedTools {
     readToolCounts(this.#reported, (name, count) => {
       charges[name] = count;
     });
-    const doubts: string[] = [];
+    const doubts = items.flatMap(nameUnknown);
     const otherModels = this.#readModels(items, doubts);
     return { charges, otherModels, doubts };
   }
@@ -96,6 +96,29 @@ export class HostedTools {
     });
     return Math.max(DEFAULT_CONTAINER_GB, ...sizes);
   }
+}
+
+/** Calls of tools that are read here, or that the client runs, or that cost nothing by number. */
+const KNOWN_CALLS: ReadonlySet<string> = new Set([
+  'function_call',
+  'custom_tool_call',
+  'computer_call',
+  'local_shell_call',
+  'shell_call',
+  'apply_patch_call',
+  'mcp_call',
+  'tool_search_call',
+  'web_search_call',
+  'file_search_call',
+  'code_interpreter_call',
+  'image_generation_call',
+]);
+
+/** The doubt about a call of a tool that nobody knows here. */
+function nameUnknown({ type }: JsonObject): string[] {
+  const name = asText(type) ?? '';
+  if (!/^[a-z0-9_]+_call$/.test(name) || KNOWN_CALLS.has(name)) return [];
+  return [`charge:${name.replace(/_call$/, '').slice(0, 48)}`];
 }
 
 /** Opening a page that was found, or searching within it, is not charged as a search. */

@@ -77,7 +77,9 @@ export class OpenAiChatReader implements FormatReader {
       readCost(draft, null, text, payload);
       return false;
     }
-    if (!readOpenAiUsage(draft, usage, text, payload)) return false;
+    const { tool_usage = null } = payload;
+    const all = tool_usage === null ? usage : { tool_usage, ...usage };
+    if (!readOpenAiUsage(draft, all, text, payload)) return false;
     if (draft.usage === 'missing') draft.usage = 'partial';
     return true;
   }

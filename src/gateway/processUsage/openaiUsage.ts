@@ -3,7 +3,7 @@ import { type Draft, raiseCharge } from './draft.js';
 import { asCount, asObject, asText, decimalText, type JsonObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readReportedCost } from './reportedCost.js';
-import { readServerTools } from './serverTools.js';
+import { readServerTools, toolsByTokens } from './serverTools.js';
 import type { TokenCounts } from './types.js';
 import {
   COUNT_NAMES,
@@ -30,8 +30,23 @@ export function readOpenAiUsage(
   const isCount = countIn([mergeUsage({}, usage)], [...prompt, ...completion, ...total]) !== null;
   if (!isCount && !isCost) return false;
   draft.reported = mergeUsage(draft.reported, usage);
+  addTotals(draft, mergeUsage({}, usage));
   interpret(draft, draft.reported);
   return true;
+}
+
+/**
+ * Where a stream tells of the prompt in one chunk and of the completion in another, each with a
+ * total of its own, the total of both is the sum.
+ */
+function addTotals(draft: Draft, own: JsonObject): void {
+  const { prompt, completion, total } = COUNT_NAMES;
+  const sumOf = (usage: JsonObject) =>
+    (countIn([usage], prompt) ?? 0) + (countIn([usage], completion) ?? 0);
+  const all = countIn([draft.reported], total);
+  const sum = sumOf(draft.reported);
+  if (all === null || all >= sum || countIn([own], total) !== sumOf(own)) return;
+  draft.reported = mergeUsage(draft.reported, { [total[0]]: sum });
 }
 
 function interpret(draft: Draft, usage: JsonObject): void {
@@ -66,6 +81,7 @@ function interpret(draft: Draft, usage: JsonObject): void {
   readModalities(draft, usage);
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
+  for (const name of toolsByTokens(usage)) draft.doubts.add(`charge:${name}`);
   raiseCharge(draft, 'audio_seconds', audioSeconds ?? 0);
 }
 
@@ -122,7 +138,7 @@ export function readToolTokens(reported: JsonObject): TokenCounts {
 
 /** What the answer says of how it was made, as far as that has a price. */
 export function readModifiers(draft: Draft, place: JsonObject): void {
-  const tier = asText(place.service_tier) ?? readTrafficType(place);
+  const tier = asText(place.service_tier) ?? asText(place.serviceTier) ?? readTrafficType(place);
   draft.serviceTier = tier?.slice(0, 64) ?? draft.serviceTier;
   draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
   draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;

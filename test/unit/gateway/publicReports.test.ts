@@ -277,3 +277,77 @@ describe('messages of translators', () => {
     }
   });
 });
+
+describe('calls of tools, wherever they are counted', () => {
+  it.each<[string, object]>([
+    ['search_queries', { search_queries: 2 }],
+    ['web_search_requests', { web_search_requests: 2 }],
+    ['num_web_searches', { num_web_searches: 2 }],
+    ['an object for tools', { server_tool_usage: { web_search: 2 } }],
+    ['another', { hosted_tools: { web_search: { calls: 2 } } }],
+  ])('%s', (_name, more) => {
+    expect(readAnswer({ body: chatAnswer({ ...COUNTS, ...more }) }).webSearches).toBe(2);
+  });
+
+  it('a tool of which only its tokens are told is flagged', () => {
+    const tool_usage = { image_gen: { input_tokens: 50, output_tokens: 7_024 } };
+    for (const body of [
+      chatAnswer({ ...COUNTS, tool_usage }),
+      chatAnswer(COUNTS, { tool_usage }),
+    ]) {
+      const { metadata } = meterCall({ body });
+      expect(metadata).toMatchObject({ estimated: 'incomplete' });
+      expect(JSON.stringify(metadata?.usage_details)).toContain('charge:image_gen');
+    }
+  });
+
+  it('a call of a response that nobody knows is flagged, and no other', () => {
+    const read = (type: string) =>
+      readAnswer({
+        format: 'openai-responses',
+        body: {
+          id: 'r',
+          model: 'gpt-5',
+          status: 'completed',
+          output: [{ type, id: 'a' }],
+          usage: { input_tokens: 9, output_tokens: 9 },
+        },
+      }).doubts;
+    expect(read('video_generation_call')).toEqual(['charge:video_generation']);
+    for (const type of ['function_call', 'mcp_call', 'shell_call', 'reasoning', 'message']) {
+      expect(read(type)).toEqual([]);
+    }
+  });
+
+  it('tokens, costs and times of tools are no calls', () => {
+    const tools = { tool_usage: { search_tokens: 900, search_cost: 3, search_seconds: 7 } };
+    const body = chatAnswer({ ...COUNTS, ...tools });
+    expect(readAnswer({ body })).toMatchObject({ webSearches: 0, charges: {} });
+  });
+});
+
+describe('totals', () => {
+  const chunk = (usage: object) => ({
+    model: 'gpt-4o',
+    choices: [{ index: 0, delta: { content: 'x' }, finish_reason: 'stop' }],
+    usage,
+  });
+
+  it('of the prompt and of the completion apart are added', () => {
+    const events = [
+      chunk({ prompt_tokens: 1_000, completion_tokens: 0, total_tokens: 1_000 }),
+      chunk({ prompt_tokens: 0, completion_tokens: 100, total_tokens: 100 }),
+    ];
+    const reading = readAnswer({ events });
+    expect(reading).toMatchObject({ inputTokens: 1_000, outputTokens: 100, doubts: [] });
+  });
+
+  it('beyond the parts of a message are output', () => {
+    const usage = { input_tokens: 20, output_tokens: 198, total_tokens: 623 };
+    const body = { type: 'message', id: 'm', model: 'x', content: [], usage };
+    expect(readAnswer({ format: 'anthropic-messages', body })).toMatchObject({
+      inputTokens: 20,
+      outputTokens: 603,
+    });
+  });
+});
