@@ -72,6 +72,13 @@ it('adjust refunds a request by a signed row that names it', async () => {
   const { status, document } = await cli.ask('adjust', rows[0].id, '-0.25');
   expect(status).toBe(0);
   expect(document).toMatchObject({ cost: -250_000, adjusts_usage_id: rows[0].id });
+  const again = await cli.run('adjust', rows[0].id, '-0.25');
+  expect(again.stdout).toMatch(/^recorded before as \S+: -0\.250000 USD .* needs --id\n$/);
+  expect((await cli.run('adjust', rows[0].id, '-0.25', '--id', 'x')).status).toBe(2);
+  expect(await cli.ask('adjust', rows[0].id, '-10')).toMatchObject({
+    status: 1,
+    document: { error: { code: 'refund_exceeds_cost' } },
+  });
   await cli.database.pool.query('delete from microdollar_usage where id = $1', [document.id]);
 
   const rounded = await cli.run('adjust', rows[1].id, '-0.0000015');
