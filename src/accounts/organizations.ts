@@ -102,3 +102,40 @@ export async function addOrganizationMember(
   }
   return { organization_id: row.organization_id, kilo_user_id: row.kilo_user_id, role: row.role };
 }
+
+/**
+ * Takes a user out of an organization, and the user's keys that pay with it; a process may still
+ * take them for a member for two seconds. What was used stays.
+ * @throws LedgerError `unknown_organization`, `not_found`: no member of it
+ */
+export async function removeOrganizationMember(
+  pool: pg.Pool,
+  organizationId: string,
+  kiloUserId: string,
+): Promise<void> {
+  const [row] = await runStatement<{ is_organization: boolean; was_member: boolean }>(
+    pool,
+    `/* accounts.removeOrganizationMember */
+     with removed as (
+       delete from organization_memberships
+       where organization_id = $1::uuid
+         and kilo_user_id = $2::text
+       returning kilo_user_id
+     ), revoked as (
+       update api_keys
+       set revoked_at = now()
+       where organization_id = $1::uuid
+         and kilo_user_id = $2::text
+         and revoked_at is null
+     )
+     select exists (select from organizations where id = $1) as is_organization,
+       exists (select from removed) as was_member`,
+    [readUuid('organization_id', organizationId), readText('kilo_user_id', kiloUserId)],
+  );
+  if (!row?.is_organization) throw unknownOrganization();
+  if (!row.was_member) {
+    throw new LedgerError('not_found', 'the user is no member of this organization', {
+      details: { field: 'kilo_user_id' },
+    });
+  }
+}

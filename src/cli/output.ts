@@ -69,6 +69,26 @@ export function alignTable(rows: readonly (readonly string[])[], right: readonly
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
+/** How rows of a list are shown to a person. */
+export interface ListColumns<Row> {
+  head: readonly string[];
+  cells(row: Row): string[];
+  /** Columns that are aligned to the right, by index. */
+  right?: readonly number[];
+}
+
+/** A page of a list: a document under `name`, or a table; a longer list says how to go on. */
+export function answerList<Row>(
+  output: Output,
+  name: string,
+  { rows, has_more }: { rows: readonly Row[]; has_more: boolean },
+  { head, cells, right = [] }: ListColumns<Row>,
+): void {
+  const table = alignTable([head, ...rows.map(cells)], right);
+  output.answer({ [name]: rows, has_more }, rows.length === 0 ? `no ${name}` : table);
+  if (has_more) output.note(`the first ${rows.length} ${name}; there are more`);
+}
+
 /** 12345 -> 12,345 */
 export function formatCount(count: number | bigint): string {
   return count.toLocaleString('en-US');
