@@ -48,12 +48,16 @@ export function toCommandError(error: unknown): LedgerError {
   return new LedgerError('internal', message, { cause: error });
 }
 
+/** Of the driver, which gives them no code. */
+const LOST_CONNECTION =
+  /^Connection terminated|not queryable$|^Query read timeout|^timeout exceeded when trying to connect/;
+
 /** System errors of a socket; of a file they are the command's own affair. */
 function isConnectionFailure(error: unknown): boolean {
   const { syscall, message } = (error ?? {}) as { syscall?: unknown; message?: unknown };
   if (['connect', 'getaddrinfo', 'read', 'write'].includes(String(syscall))) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionFailure);
-  return /^Connection terminated|^timeout exceeded when trying to connect/.test(String(message));
+  return LOST_CONNECTION.test(String(message));
 }
 
 /** Columns padded to equal width; the `right` ones (by index) aligned to the right. */

@@ -107,6 +107,16 @@ it('a refused connection is unavailable; a bug is internal', () => {
   expect(toCommandError(new TypeError('x is not a function')).code).toBe('internal');
 });
 
+it.each([
+  'Connection terminated unexpectedly',
+  'Client has encountered a connection error and is not queryable',
+  'Client was closed and is not queryable',
+  'Query read timeout',
+  'timeout exceeded when trying to connect',
+])('a lost connection is an outage, as the driver tells it: %s', (message) => {
+  expect(toCommandError(new Error(message))).toMatchObject({ code: 'unavailable' });
+});
+
 it('tables are aligned without trailing space', () => {
   expect(
     alignTable(
