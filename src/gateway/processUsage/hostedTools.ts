@@ -58,7 +58,11 @@ export class HostedTools {
     raise('web_searches', items.filter(isWebSearch).length);
     raise('file_searches', items.filter(({ type }) => type === 'file_search_call').length);
     raise('code_sessions', countContainers(items) * this.#containerGigabytes());
-    readToolCounts(this.#reported, (name, count) => raise(name, count));
+    // What the provider counted itself takes the place of what is counted here: it may charge for
+    // some calls only.
+    readToolCounts(this.#reported, (name, count) => {
+      charges[name] = count;
+    });
     const doubts: string[] = [];
     const otherModels = this.#readModels(items, doubts);
     return { charges, otherModels, doubts };

@@ -107,12 +107,12 @@ export class OpenAiChatReader implements FormatReader {
   /** Moonshot, at the end of each choice. The prompt is one, the completions are many. */
   #readUsageByChoice(choices: readonly JsonObject[]): JsonObject | null {
     for (const choice of choices) {
-      const usage = asObject(choice.usage);
+      const usage = usageOfChoice(choice);
       const index = Math.min(asCount(choice.index) ?? 0, MAX_CHOICES);
       if (usage === null) continue;
       this.#byChoice.set(index, mergeUsage(this.#byChoice.get(index) ?? {}, usage));
     }
-    if (!choices.some((choice) => asObject(choice.usage) !== null)) return null;
+    if (!choices.some((choice) => usageOfChoice(choice) !== null)) return null;
     let all: JsonObject = {};
     const sums: Record<string, number> = {};
     for (const usage of this.#byChoice.values()) {
@@ -151,4 +151,8 @@ export class OpenAiChatReader implements FormatReader {
     this.sawFirstToken = true;
     this.#sawUsageOnly = false;
   }
+}
+
+function usageOfChoice({ usage, message, delta }: JsonObject): JsonObject | null {
+  return asObject(usage) ?? asObject(asObject(message)?.usage) ?? asObject(asObject(delta)?.usage);
 }

@@ -40,11 +40,13 @@ function interpret(draft: Draft, usage: JsonObject): void {
   const total = countIn([usage], COUNT_NAMES.total);
   const reasoning = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
   const searches = asCount(usage.num_search_queries) ?? asCount(usage.citation_tokens);
+  // Of speech, which is paid by the second; its tokens are in the total alone (Mistral).
+  const audioSeconds = asCount(usage.prompt_audio_seconds);
   const { input, output, doubts } = addUp({
     prompt: promptOf(usage),
     completion: countIn([usage], COUNT_NAMES.completion),
     // Perplexity's leaves reasoning out, though its completion does so too.
-    total: searches === null ? total : null,
+    total: searches === null && audioSeconds === null ? total : null,
     cacheRead,
     cacheWrite,
     reasoning,
@@ -64,6 +66,7 @@ function interpret(draft: Draft, usage: JsonObject): void {
   readModalities(draft, usage);
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
+  raiseCharge(draft, 'audio_seconds', audioSeconds ?? 0);
 }
 
 function promptOf(usage: JsonObject): number | null {
@@ -119,10 +122,18 @@ export function readToolTokens(reported: JsonObject): TokenCounts {
 
 /** What the answer says of how it was made, as far as that has a price. */
 export function readModifiers(draft: Draft, place: JsonObject): void {
-  draft.serviceTier = asText(place.service_tier)?.slice(0, 64) ?? draft.serviceTier;
+  const tier = asText(place.service_tier) ?? readTrafficType(place);
+  draft.serviceTier = tier?.slice(0, 64) ?? draft.serviceTier;
   draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
   draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;
   draft.searchContext = asText(place.search_context_size)?.slice(0, 64) ?? draft.searchContext;
+}
+
+/** Google's name for the tier, as Vertex tells it: `ON_DEMAND_FLEX`. */
+function readTrafficType(place: JsonObject): string | null {
+  const { google } = asObject(place.extra_properties) ?? {};
+  const type = asText(place.traffic_type) ?? asText(asObject(google)?.traffic_type);
+  return type === null ? null : type.toLowerCase().replace(/^on_demand_/, '');
 }
 
 /** True when the provider says what the request cost. Of several reports the largest counts. */
@@ -134,7 +145,7 @@ export function readCost(
 ): boolean {
   if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
   // Most chunks tell of no cost. Without the text nobody knows.
-  if (text !== '' && !/cost/i.test(text)) return false;
+  if (text !== '' && !/cost|total_price|usd_spent/i.test(text)) return false;
   const cost = readReportedCost(payload, usage, text);
   if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
   if (usage === null) return cost !== null;
