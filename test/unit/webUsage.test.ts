@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { chooseTier, describeShare } from '../../src/web/profile/tiers.js';
 import { daysOfBalance, forecastMonth, forecastRange } from '../../src/web/usage/forecast.js';
 import { toLayers } from '../../src/web/usage/layers.js';
 import { metricOf } from '../../src/web/usage/metrics.js';
@@ -280,5 +281,33 @@ describe('the forecast of a month', () => {
     expect(daysOfBalance(1_000n, 300n)).toBe(3);
     expect([daysOfBalance(1_000n, 0n), daysOfBalance(1_000n, -5n)]).toEqual([null, null]);
     expect(daysOfBalance(-1n, 5n)).toBeNull();
+  });
+});
+
+describe('tiers', () => {
+  const tiers = [19, 49, 199];
+  const choose = (average: number) => chooseTier(average, tiers);
+
+  it('are chosen by what covers the average, and say so truly', () => {
+    expect([0.01, 19, 19.01, 49, 49.01, 199].map((average) => choose(average).tierUsd)).toEqual([
+      19, 19, 49, 49, 199, 199,
+    ]);
+    expect(choose(199.01)).toEqual({ tierUsd: 199, fit: 'above' });
+    expect(choose(3e9)).toEqual({ tierUsd: 199, fit: 'above' });
+    expect(choose(0)).toEqual({ tierUsd: 49, fit: 'start' });
+    expect(choose(-1.67)).toEqual({ tierUsd: null, fit: 'none' });
+    expect(chooseTier(7, [5])).toEqual({ tierUsd: 5, fit: 'above' });
+  });
+
+  it('tell how much of each the average takes', () => {
+    const share = (average: number) => describeShare(average, 49, (usd) => `$${usd}`);
+    expect([-3, 0, 0.01, 24.5, 49, 50].map(share)).toEqual([
+      'none of it',
+      'none of it',
+      'less than 1% of it',
+      '50% of it',
+      '100% of it',
+      '$1 over',
+    ]);
   });
 });

@@ -28,6 +28,7 @@ export default function ProfilePage({ identity }: { identity: Identity }) {
       key={kiloUserId}
       kiloUserId={kiloUserId}
       isOwn={kiloUserId === identity.kiloUserId}
+      identity={identity}
     />
   );
 }

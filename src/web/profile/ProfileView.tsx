@@ -4,19 +4,28 @@ import { type Failure, toFailure } from '../api.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
-import { useSession } from '../session.js';
+import { type Identity, useSession } from '../session.js';
 import { Steps } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
 import { createNameOf } from '../usage/names.js';
 import { UsageCard } from '../usage/UsageCard.js';
 import { useUsageState } from '../usage/useUsageState.js';
 import { BalanceCard } from './BalanceCard.js';
+import { KiloPassCard } from './KiloPassCard.js';
 
 /**
  * Opened with four statements: the key's look-up, the account, and a report with its proof. What is
  * below the screen is asked for when it comes near.
  */
-export function ProfileView({ kiloUserId, isOwn }: { kiloUserId: string; isOwn: boolean }) {
+export function ProfileView({
+  kiloUserId,
+  isOwn,
+  identity,
+}: {
+  kiloUserId: string;
+  isOwn: boolean;
+  identity: Identity;
+}) {
   useTitle(isOwn ? 'Usage' : `Usage of ${kiloUserId}`);
   const { api } = useSession();
   const of = isOwn ? {} : { kiloUserId };
@@ -73,11 +82,16 @@ export function ProfileView({ kiloUserId, isOwn }: { kiloUserId: string; isOwn: 
         organizations={organizations}
         nameOf={nameOf}
       />
-      {account.data === undefined ? (
-        <Loading what="the balance" />
-      ) : (
-        <BalanceCard balance={account.data.balance} />
-      )}
+      <div className={identity.tiersUsd.length > 0 ? 'profile-pair' : 'profile-single'}>
+        {account.data === undefined ? (
+          <Loading what="the balance" />
+        ) : (
+          <BalanceCard balance={account.data.balance} />
+        )}
+        {identity.tiersUsd.length > 0 && (
+          <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
+        )}
+      </div>
       <RequestsCard
         state={state}
         kiloUserId={kiloUserId}
