@@ -27,7 +27,7 @@ export const registerOrg: Register = (program, run) => {
   org
     .command('add-member <org> <user>')
     .description('add a user to an organization')
-    .option('--role <role>', 'role in the organization', 'member')
+    .option('--role <role>', 'owner or member; an owner reads what all members spend', 'member')
     .action((organizationId: string, userId: string, options: { role: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {

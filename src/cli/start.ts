@@ -148,6 +148,7 @@ async function serve(
     host,
     port,
     logLevel,
+    tiersUsd: environment.tiersUsd,
     limits: { shutdownTimeoutMs: timeToEndMs(environment.shutdownMs) },
     plugins: [gateway.plugin, pagePlugin()],
     statusParts: { journal: gateway.journalStatus },
