@@ -1,9 +1,6 @@
 import { getOrganization, listMembers, listOrganizations } from '../accounts/listAccounts.js';
-import {
-  addOrganizationMember,
-  createOrganization,
-  removeOrganizationMember,
-} from '../accounts/organizations.js';
+import { removeOrganizationMember } from '../accounts/memberships.js';
+import { addOrganizationMember, createOrganization } from '../accounts/organizations.js';
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';

@@ -82,6 +82,7 @@ describe('the environment', () => {
       trustedProxies: [],
       gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
       shutdownMs: 25_000,
+      tiersUsd: [],
     });
   });
 
