@@ -9,8 +9,11 @@ import { readScopes, type Scope } from './scopes.js';
 
 const PREFIX_LENGTH = 11;
 const MAX_LISTED = 10_000;
+const MAX_NAME_LENGTH = 100;
 
 export interface NewApiKey {
+  /** What its maker calls it, at most 100 characters. */
+  name?: string | null | undefined;
   /** Absent: a service key. */
   kilo_user_id?: string | null | undefined;
   /**
@@ -25,20 +28,25 @@ export interface ApiKey {
   id: string;
   /** First characters of the key, to recognize it. */
   key_prefix: string;
+  name: string | null;
   kilo_user_id: string | null;
   organization_id: string | null;
   scopes: Scope[];
   /** ISO 8601. */
   created_at: string;
+  /** To about a minute; null = never, or before this was kept. */
+  last_used_at: string | null;
   revoked_at: string | null;
 }
 
-interface ApiKeyRow extends Omit<ApiKey, 'created_at' | 'revoked_at'> {
+interface ApiKeyRow extends Omit<ApiKey, 'created_at' | 'last_used_at' | 'revoked_at'> {
   created_at: Date;
+  last_used_at: Date | null;
   revoked_at: Date | null;
 }
 
-const COLUMNS = 'id, key_prefix, kilo_user_id, organization_id, scopes, created_at, revoked_at';
+const COLUMNS = `id, key_prefix, name, kilo_user_id, organization_id, scopes, created_at,
+       last_used_at, revoked_at`;
 
 /**
  * Makes a key. The answer is the only place where the key itself is ever seen.
@@ -71,8 +79,8 @@ export async function createApiKey(
            select from organization_memberships
            where organization_id = $4 and kilo_user_id = $3) as is_member
      ), created as (
-       insert into api_keys (key_hash, key_prefix, kilo_user_id, organization_id, scopes)
-       select $1::text, $2::text, $3, $4, $5::text[]
+       insert into api_keys (key_hash, key_prefix, kilo_user_id, organization_id, scopes, name)
+       select $1::text, $2::text, $3, $4, $5::text[], $6::text
        from found
        where is_user
          and is_organization
@@ -88,6 +96,7 @@ export async function createApiKey(
       userId,
       organizationId === null ? null : readUuid('organization_id', organizationId),
       scopes,
+      readName(wanted.name),
     ],
   );
   if (row === undefined) throw new LedgerError('internal', 'the new key was not returned');
@@ -117,6 +126,62 @@ export async function listApiKeys(pool: pg.Pool): Promise<ApiKey[]> {
   return rows.map(toApiKey);
 }
 
+/** Keys of a user, or those that pay for an organization; usable ones first, then the newest. */
+export async function listKeysOf(
+  pool: pg.Pool,
+  of: { kiloUserId: string } | { organizationId: string },
+  limit: number,
+): Promise<ApiKey[]> {
+  const [column, type, id] =
+    'kiloUserId' in of
+      ? ['kilo_user_id', 'text', of.kiloUserId]
+      : ['organization_id', 'uuid', readUuid('organization_id', of.organizationId)];
+  const rows = await runStatement<ApiKeyRow>(
+    pool,
+    `/* accounts.listKeysOf */
+     select ${COLUMNS}
+     from api_keys
+     where ${column} = $1::${type}
+     order by revoked_at is not null, created_at desc, id
+     limit $2::integer`,
+    [id, limit],
+  );
+  return rows.map(toApiKey);
+}
+
+/** @throws LedgerError `invalid_request`, `not_found` */
+export async function findApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
+  const [row] = await runStatement<ApiKeyRow>(
+    pool,
+    `/* accounts.findApiKey */
+     select ${COLUMNS}
+     from api_keys
+     where id = $1::uuid`,
+    [readUuid('id', id)],
+  );
+  if (row === undefined) throw unknownKey();
+  return toApiKey(row);
+}
+
+/** @throws LedgerError `invalid_request`, `not_found` */
+export async function renameApiKey(
+  pool: pg.Pool,
+  id: string,
+  name: string | null,
+): Promise<ApiKey> {
+  const [row] = await runStatement<ApiKeyRow>(
+    pool,
+    `/* accounts.renameApiKey */
+     update api_keys
+     set name = $2::text
+     where id = $1::uuid
+     returning ${COLUMNS}`,
+    [readUuid('id', id), readName(name)],
+  );
+  if (row === undefined) throw unknownKey();
+  return toApiKey(row);
+}
+
 /** For good; again is fine. @throws LedgerError `invalid_request`, `not_found` */
 export async function revokeApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
   const [row] = await runStatement<ApiKeyRow>(
@@ -128,19 +193,29 @@ export async function revokeApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
      returning ${COLUMNS}`,
     [readUuid('id', id)],
   );
-  if (row === undefined) throw new LedgerError('not_found', 'there is no key with this id');
+  if (row === undefined) throw unknownKey();
   forgetApiKey(pool, row.id);
   return toApiKey(row);
+}
+
+function readName(name: string | null | undefined): string | null {
+  return name ? readText('name', name, MAX_NAME_LENGTH) : null;
+}
+
+export function unknownKey(): LedgerError {
+  return new LedgerError('not_found', 'there is no key with this id', { details: { field: 'id' } });
 }
 
 function toApiKey(row: ApiKeyRow): ApiKey {
   return {
     id: row.id,
     key_prefix: row.key_prefix,
+    name: row.name,
     kilo_user_id: row.kilo_user_id,
     organization_id: row.organization_id,
     scopes: row.scopes,
     created_at: row.created_at.toISOString(),
+    last_used_at: row.last_used_at?.toISOString() ?? null,
     revoked_at: row.revoked_at?.toISOString() ?? null,
   };
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import { noteKeyUse } from './keyUse.js';
 import { runStatement } from './runStatement.js';
 import { SCOPES, type Scope } from './scopes.js';
 import { TtlCache } from './ttlCache.js';
@@ -46,6 +47,16 @@ export async function authenticateApiKey(
   if (!KEY_FORMAT.test(key)) return null;
   const cache = cacheOf(pool);
   const keyHash = hashApiKey(key);
+  const identity = await identify(pool, keyHash, cache);
+  if (identity !== null) noteKeyUse(pool, identity.id);
+  return identity;
+}
+
+function identify(
+  pool: pg.Pool,
+  keyHash: string,
+  cache: KeyCache,
+): ApiKeyIdentity | null | Promise<ApiKeyIdentity | null> {
   const known = cache.known.get(keyHash);
   if (known !== undefined) return known;
   if (cache.unknown.get(keyHash)) return null;

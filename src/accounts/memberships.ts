@@ -1,5 +1,7 @@
 import type pg from 'pg';
-import { isUuid } from '../ids.js';
+import { LedgerError } from '../errors.js';
+import { isUuid, readUuid } from '../ids.js';
+import { invalidField } from './fields.js';
 import { runStatement } from './runStatement.js';
 import { TtlCache } from './ttlCache.js';
 
@@ -54,6 +56,94 @@ export async function isOrganizationMember(
 ): Promise<boolean> {
   const memberships = await findMemberships(pool, kiloUserId, [organizationId]);
   return memberships.get(organizationId.toLowerCase()) === 'member';
+}
+
+/** What a member may: an owner also reads what the other members and their keys spend. */
+export const ROLES = ['owner', 'member'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** @throws LedgerError `invalid_request` */
+export function readRoleName(value: string): Role {
+  const role = ROLES.find((each) => each === value);
+  if (role !== undefined) return role;
+  throw invalidField('role', `must be one of ${ROLES.join(', ')}`);
+}
+
+/** The user's role in the organization, null for none. Asked anew each time. */
+export async function readRole(
+  pool: pg.Pool,
+  organizationId: string,
+  kiloUserId: string,
+): Promise<string | null> {
+  const [row] = await runStatement<{ role: string }>(
+    pool,
+    `/* accounts.readRole */
+     select role from organization_memberships
+     where organization_id = $1::uuid and kilo_user_id = $2::text`,
+    [readUuid('organization_id', organizationId), kiloUserId],
+  );
+  return row?.role ?? null;
+}
+
+/** Every organization of a user. Asked anew each time. */
+export function listMemberships(
+  pool: pg.Pool,
+  kiloUserId: string,
+): Promise<{ organization_id: string; role: string }[]> {
+  return runStatement(
+    pool,
+    `/* accounts.listMemberships */
+     select organization_id, role from organization_memberships where kilo_user_id = $1::text`,
+    [kiloUserId],
+  );
+}
+
+/** @throws LedgerError `invalid_request`, `not_found` */
+export async function setMemberRole(
+  pool: pg.Pool,
+  organizationId: string,
+  kiloUserId: string,
+  role: string,
+): Promise<{ organization_id: string; kilo_user_id: string; role: string }> {
+  const [row] = await runStatement<{ organization_id: string; kilo_user_id: string; role: string }>(
+    pool,
+    `/* accounts.setMemberRole */
+     update organization_memberships
+     set role = $3::text
+     where organization_id = $1::uuid and kilo_user_id = $2::text
+     returning organization_id, kilo_user_id, role`,
+    [readUuid('organization_id', organizationId), kiloUserId, readRoleName(role)],
+  );
+  if (row === undefined) throw noMember();
+  return row;
+}
+
+/**
+ * Reports refuse at once; writes within `MEMBER_TTL_MS`, in this process at once. What was used stays
+ * the organization's. @throws LedgerError `invalid_request`, `not_found`
+ */
+export async function removeOrganizationMember(
+  pool: pg.Pool,
+  organizationId: string,
+  kiloUserId: string,
+): Promise<void> {
+  const rows = await runStatement(
+    pool,
+    `/* accounts.removeOrganizationMember */
+     delete from organization_memberships
+     where organization_id = $1::uuid and kilo_user_id = $2::text
+     returning kilo_user_id`,
+    [readUuid('organization_id', organizationId), kiloUserId],
+  );
+  const removed = `${organizationId.toLowerCase()}|${kiloUserId}`;
+  caches.get(pool)?.deleteWhere((_value, key) => key === removed);
+  if (rows.length === 0) throw noMember();
+}
+
+function noMember(): LedgerError {
+  return new LedgerError('not_found', 'the user is not a member of this organization', {
+    details: { field: 'kilo_user_id' },
+  });
 }
 
 function cacheOf(pool: pg.Pool): TtlCache<true> {

@@ -3,6 +3,7 @@ import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
 import { readText, unknownOrganization, unknownUser } from './fields.js';
+import { readRoleName } from './memberships.js';
 import { runStatement } from './runStatement.js';
 
 export interface Organization {
@@ -56,7 +57,7 @@ export interface OrganizationMember {
 
 /**
  * @throws LedgerError `unknown_user` (also for a soft-deleted one), `unknown_organization`,
- *   `already_exists`
+ *   `already_exists`, `invalid_request` for a role that is none
  */
 export async function addOrganizationMember(
   pool: pg.Pool,
@@ -91,7 +92,7 @@ export async function addOrganizationMember(
     [
       readUuid('organization_id', organizationId),
       readText('kilo_user_id', kiloUserId),
-      readText('role', role, 64),
+      readRoleName(role),
     ],
   );
   const [row] = rows;

@@ -20,6 +20,8 @@ export interface Environment {
   /** Addresses and ranges whose `x-forwarded-for` is believed. */
   trustedProxies: string[];
   gateway: GatewayEnvironment;
+  /** Monthly tiers in USD, ascending, shown on the profile; empty = none. */
+  tiersUsd: number[];
   /** Of a graceful stop, from the signal to the end of the process, ms. */
   shutdownMs: number;
 }
@@ -38,6 +40,7 @@ export interface GatewayEnvironment {
 const DEFAULT_MAX_IN_FLIGHT = 64;
 const DEFAULT_SHUTDOWN_MS = 25_000;
 const MAX_SHUTDOWN_MS = 3_600_000;
+const MAX_TIERS = 6;
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -66,6 +69,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       onAbort: readOnAbort(env),
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
     },
+    tiersUsd: readTiers(env),
     shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
   };
 }
@@ -79,6 +83,16 @@ function readPooler(env: NodeJS.ProcessEnv): 'transaction' | null {
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {
   const values = (read(env, name) ?? '').split(',').map((value) => value.trim());
   return values.filter((value) => value !== '');
+}
+
+function readTiers(env: NodeJS.ProcessEnv): number[] {
+  const tiers = readList(env, 'MICRODOLLAR_TIERS').map((text) =>
+    /^\d{1,7}(\.\d{1,2})?$/.test(text) ? Number(text) : 0,
+  );
+  if (tiers.length > MAX_TIERS || tiers.some((tier) => tier <= 0)) {
+    throw invalid('MICRODOLLAR_TIERS', `must be up to ${MAX_TIERS} amounts in USD like 19,49,199`);
+  }
+  return [...new Set(tiers)].sort((a, b) => a - b);
 }
 
 function readCount(env: NodeJS.ProcessEnv, name: string, otherwise: number, max: number): number {

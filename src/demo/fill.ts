@@ -87,7 +87,7 @@ async function createPeople(pool: pg.Pool, users: readonly DemoUser[]): Promise<
     await credit(pool, user.id, { kilo_user_id: user.id, usd: user.creditUsd });
     const { organizationId } = user;
     if (organizationId !== null) {
-      await once(() => addOrganizationMember(pool, organizationId, user.id));
+      await once(() => addOrganizationMember(pool, organizationId, user.id, user.role));
     }
   }
 }

@@ -92,6 +92,8 @@ export interface DemoUser {
   creditUsd: number;
   /** Null: on their own. */
   organizationId: string | null;
+  /** Of the organization: the first of its users. */
+  role: 'owner' | 'member';
   /** Requests on an ordinary working day. */
   requestsPerDay: number;
   /** Hour of the day around which they work, UTC. */
@@ -120,6 +122,7 @@ export function demoUsers(count: number): DemoUser[] {
       email: `${name}@demo.example`,
       creditUsd: 250 + place * 50,
       organizationId: organization?.id ?? null,
+      role: index < DEMO_ORGANIZATIONS.length ? 'owner' : 'member',
       requestsPerDay: Math.max(2, Math.round((RATES[place] ?? 10) / (1 + round * 0.6))),
       middayUtc: MIDDAYS[place] ?? 12,
       organizationShare: organization === undefined ? 0 : 0.45,

@@ -10,9 +10,13 @@ export const apiKeys = pgTable('api_keys', {
   key_hash: text().notNull().unique(),
   /** First characters of the key, to recognize it in a list. */
   key_prefix: text().notNull(),
+  /** What its maker calls it. */
+  name: text(),
   kilo_user_id: text(),
   organization_id: uuid(),
   scopes: text().array().notNull().default(sql`'{}'::text[]`),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+  /** Of the last request with it, to about a minute; null = never, or before this was kept. */
+  last_used_at: timestamp({ withTimezone: true, mode: 'string' }),
   revoked_at: timestamp({ withTimezone: true, mode: 'string' }),
 });

@@ -98,6 +98,7 @@ export function createServer(options: ServerOptions): Server {
         ledger: options.ledger,
         authenticate,
         operations,
+        tiersUsd: options.tiersUsd ?? [],
         readStatus: createStatus(options, limits.readinessTimeoutMs, services.isShuttingDown),
       }),
       // The adapter answers with a Response, whose status the onSend hook does not see yet.

@@ -60,6 +60,8 @@ export interface ServerOptions {
   version?: string | undefined;
   /** The gateway, the page: each gets an encapsulated Fastify instance. */
   plugins?: readonly ServerPlugin[] | undefined;
+  /** Monthly tiers in USD, ascending, that the page compares a user's average with. Default: none. */
+  tiersUsd?: readonly number[] | undefined;
   /** More parts of `operations.status`, by name; a part that fails shows its error. */
   statusParts?: Readonly<Record<string, () => Promise<unknown>>> | undefined;
 }

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerPlugin } from './plugins.js';
 
-/** Paths that the page routes by itself; nothing else falls back to it. */
+/** Paths that the page routes by itself. */
 export const PAGE_ROUTES = ['/', '/profile', '/operations', '/start'] as const;
 
 /** `npm run build` writes it there; the package ships it. Same from src/server and dist/server. */
@@ -68,7 +68,24 @@ export function pagePlugin(options: { directory?: string } = {}): ServerPlugin {
     for (const [path, file] of files) {
       app.get(path, (request, reply) => sendFile(request, reply, file));
     }
+    // A browser that looks for a page gets one, which says that there is none.
+    app.get('/*', (request, reply) => {
+      const path = request.url.split('?', 1)[0] ?? '';
+      const isRoute = isPageRoute(path.replace(/\/+$/, ''));
+      if (!isRoute && !isNavigation(request, path)) return reply.callNotFound();
+      return sendIndex(reply.code(isRoute ? 200 : 404), index);
+    });
   };
+}
+
+function isPageRoute(path: string): boolean {
+  return (PAGE_ROUTES as readonly string[]).includes(path);
+}
+
+/** Somebody's typing or an old link: not of the API, not a file. */
+function isNavigation(request: FastifyRequest, path: string): boolean {
+  if (!/\btext\/html\b/.test(request.headers.accept ?? '')) return false;
+  return !/^\/(api|v1|assets)(\/|$)/.test(path);
 }
 
 /** A checkout that was never built builds its page now; it takes some seconds, once. */

@@ -1,12 +1,52 @@
 import type pg from 'pg';
+import { listMemberships, readRole } from '../accounts/memberships.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
+import type { ReportRequest } from './reportInput.js';
 
 type Scope = Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member' | 'api_key_id'>;
+
+/**
+ * The report that was asked for, of whom the asker may see.
+ * @throws LedgerError `forbidden`, `invalid_request`
+ */
+export async function resolveReport(
+  pool: pg.Pool,
+  principal: Principal,
+  { query, isAllScopes }: ReportRequest,
+): Promise<UsageReportQuery> {
+  return { ...query, ...(await resolveScope(pool, principal, query, isAllScopes)) };
+}
+
+/**
+ * Whose usage the asker may see of what was asked for; with `isAllScopes` every scope of a user, as
+ * far as they are a member now.
+ * @throws LedgerError `forbidden`, `invalid_request`
+ */
+export async function resolveScope(
+  pool: pg.Pool,
+  principal: Principal,
+  asked: Scope,
+  isAllScopes: boolean,
+): Promise<Scope & Pick<UsageReportQuery, 'organization_ids'>> {
+  if (!isAllScopes) return resolveReportScope(pool, principal, asked);
+  if ((asked.organization_id ?? asked.member ?? null) !== null) {
+    throw new LedgerError(
+      'invalid_request',
+      'all_scopes is every scope of a user; leave out organization_id and member',
+      { details: { field: 'all_scopes' } },
+    );
+  }
+  checkServiceOrganization(principal, null, 'all_scopes');
+  const kiloUserId = resolveUser(principal, asked.kilo_user_id ?? undefined);
+  const memberships = await listMemberships(pool, kiloUserId);
+  const organizationIds = memberships.map((each) => each.organization_id);
+  return { ...asked, kilo_user_id: kiloUserId, organization_ids: organizationIds };
+}
 
 /**
  * Whose usage a report may be about, from what was asked for. A user's key reads the user's own usage,
@@ -15,7 +55,7 @@ type Scope = Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member
  * owner any more, reads nothing.
  * @throws LedgerError `forbidden`, `invalid_request`
  */
-export async function resolveReportScope(
+async function resolveReportScope(
   pool: pg.Pool,
   principal: Principal,
   asked: Scope,
@@ -35,7 +75,7 @@ export async function resolveReportScope(
       kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined),
     };
   }
-  const role = await roleIn(pool, organizationId, principal.kiloUserId);
+  const role = await readRole(pool, organizationId, principal.kiloUserId);
   if (role === 'owner') return scope;
   if (role === null) {
     throw forbidden('organization_id', 'the user is not a member of this organization');
@@ -71,7 +111,7 @@ async function payerOfKey(pool: pg.Pool, principal: Principal, asked: Scope): Pr
   const isOwn = key !== undefined && key.kilo_user_id === principal.kiloUserId;
   if (principal.kiloUserId !== null && !principal.scopes.has('admin') && !isOwn) {
     const role = key?.organization_id
-      ? await roleIn(pool, key.organization_id, principal.kiloUserId)
+      ? await readRole(pool, key.organization_id, principal.kiloUserId)
       : null;
     if (role !== 'owner') {
       throw forbidden('api_key_id', 'names no key of yours, nor of an organization you own');
@@ -91,21 +131,6 @@ async function payerOfKey(pool: pg.Pool, principal: Principal, asked: Scope): Pr
     'api_key_id names no key with a payer of its own; name kilo_user_id or organization_id beside it',
     { details: { field: 'api_key_id' } },
   );
-}
-
-async function roleIn(
-  pool: pg.Pool,
-  organizationId: string,
-  kiloUserId: string,
-): Promise<string | null> {
-  const [row] = await runStatement<{ role: string }>(
-    pool,
-    `/* reports.role */
-     select role from organization_memberships
-     where organization_id = $1::uuid and kilo_user_id = $2::text`,
-    [readUuid('organization_id', organizationId), kiloUserId],
-  );
-  return row?.role ?? null;
 }
 
 function forbidden(field: string, problem: string): LedgerError {

@@ -16,6 +16,8 @@ const reportInput = z.strictObject({
   organization_id: optional,
   member: optional,
   api_key_id: optional,
+  /** A user's usage in every scope: personal, and their part of each organization they are in. */
+  all_scopes: z.boolean().nullish(),
   top: z.number().nullish(),
   metric: optional,
   compare: z.boolean().nullish(),
@@ -25,28 +27,40 @@ const searchInput = z.strictObject({
   ...reportInput.shape,
   by: optional,
   top: optional,
+  all_scopes: z.enum(['true', 'false'], 'must be true or false').nullish(),
   compare: z.enum(['true', 'false', 'previous'], 'must be previous, true or false').nullish(),
   format: z.enum(['json', 'csv'], 'must be json or csv').nullish(),
 });
 
-/** Of a tRPC call. @throws LedgerError `invalid_request` */
-export function readReportInput(value: unknown): UsageReportQuery {
-  return withDays(parseInput(reportInput, value ?? {}));
+export interface ReportRequest {
+  query: UsageReportQuery;
+  isAllScopes: boolean;
+}
+
+/** Input of a tRPC call. @throws LedgerError `invalid_request` */
+export function readReportInput(value: unknown): z.output<typeof reportInput> {
+  return parseInput(reportInput, value ?? {});
+}
+
+export function toReportRequest({
+  all_scopes,
+  ...query
+}: z.output<typeof reportInput>): ReportRequest {
+  return { query: withDays(query), isAllScopes: all_scopes ?? false };
 }
 
 /** Of a URL; `format` null = by the header. @throws LedgerError `invalid_request` */
-export function readReportSearch(value: unknown): {
-  query: UsageReportQuery;
-  format: 'json' | 'csv' | null;
-} {
-  const { format, by, top, compare, ...rest } = parseInput(searchInput, value);
+export function readReportSearch(
+  value: unknown,
+): ReportRequest & { format: 'json' | 'csv' | null } {
+  const { format, by, top, compare, all_scopes, ...rest } = parseInput(searchInput, value);
   const query = withDays({
     ...rest,
     by: by === undefined || by === null || by === '' ? [] : by.split(','),
     ...(top === undefined || top === null ? {} : { top: top === '' ? Number.NaN : Number(top) }),
     compare: compare === 'true' || compare === 'previous',
   });
-  return { query, format: format ?? null };
+  return { query, isAllScopes: all_scopes === 'true', format: format ?? null };
 }
 
 const DEFAULT_DAYS = 30;

@@ -2,11 +2,13 @@ import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense } from 'react';
 import { Navigate, Route, Routes } from 'react-router';
 import { toFailure } from './api.js';
+import { ClockProvider } from './clock.js';
 import { ErrorBoundary } from './components/ErrorBoundary.js';
 import { Layout } from './components/Layout.js';
 import { ErrorNotice, Loading } from './components/Notice.js';
 import { type Identity, useSession } from './session.js';
 import { GettingStarted } from './start/GettingStarted.js';
+import { NotFound } from './start/NotFound.js';
 import { SignIn } from './start/SignIn.js';
 
 const ProfilePage = lazy(() => import('./profile/ProfilePage.js'));
@@ -26,7 +28,10 @@ export function App() {
       <Layout identity={null}>
         <Routes>
           <Route path="/start" element={<GettingStarted />} />
-          <Route path="*" element={<SignIn />} />
+          {['/', '/profile', '/operations'].map((path) => (
+            <Route key={path} path={path} element={<SignIn />} />
+          ))}
+          <Route path="*" element={<NotFound />} />
         </Routes>
       </Layout>
     );
@@ -53,14 +58,17 @@ function SignedIn({ identity }: { identity: Identity }) {
   return (
     <Layout identity={identity}>
       <ErrorBoundary>
-        <Suspense fallback={<Loading what="the view" />}>
-          <Routes>
-            <Route path="/profile" element={<ProfilePage identity={identity} />} />
-            <Route path="/operations" element={<OperationsPage identity={identity} />} />
-            <Route path="/start" element={<GettingStarted />} />
-            <Route path="*" element={<Navigate to={home} replace />} />
-          </Routes>
-        </Suspense>
+        <ClockProvider serverTime={identity.serverTime}>
+          <Suspense fallback={<Loading what="the view" />}>
+            <Routes>
+              <Route path="/profile" element={<ProfilePage identity={identity} />} />
+              <Route path="/operations" element={<OperationsPage identity={identity} />} />
+              <Route path="/start" element={<GettingStarted />} />
+              <Route path="/" element={<Navigate to={home} replace />} />
+              <Route path="*" element={<NotFound />} />
+            </Routes>
+          </Suspense>
+        </ClockProvider>
       </ErrorBoundary>
     </Layout>
   );

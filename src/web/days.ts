@@ -1,16 +1,18 @@
 import {
   addDays,
+  addMonths,
   differenceInCalendarDays,
   eachDayOfInterval,
   format,
   isValid,
   parse,
+  startOfISOWeek,
   subMonths,
 } from 'date-fns';
 
 /**
- * UTC days as `YYYY-MM-DD`. date-fns reckons in local time, so a day is handed to it as its local
- * calendar date and taken back the same way: the zone of the browser cancels out.
+ * Calendar days as `YYYY-MM-DD`. date-fns reckons in local time, so a day is handed to it as its
+ * local calendar date and taken back the same way: the zone of the browser cancels out.
  */
 const ISO_DAY = 'yyyy-MM-dd';
 
@@ -22,11 +24,6 @@ function fromDate(date: Date): string {
   return format(date, ISO_DAY);
 }
 
-/** The UTC day of an instant. */
-export function utcDayOf(instant: string): string {
-  return new Date(instant).toISOString().slice(0, 10);
-}
-
 export function isDay(text: string): boolean {
   return /^\d{4}-\d{2}-\d{2}$/.test(text) && isValid(toDate(text));
 }
@@ -35,9 +32,14 @@ export function shiftDays(day: string, days: number): string {
   return fromDate(addDays(toDate(day), days));
 }
 
-/** Three calendar months back, as the average's window begins: 31 May -> 28 or 29 February. */
-export function threeMonthsBefore(day: string): string {
-  return fromDate(subMonths(toDate(day), 3));
+/** Calendar months back; 31 May less three is 28 or 29 February. */
+export function monthsBefore(day: string, months: number): string {
+  return fromDate(subMonths(toDate(day), months));
+}
+
+/** Days from one to another, both inclusive. */
+export function countDays(from: string, until: string): number {
+  return differenceInCalendarDays(toDate(until), toDate(from)) + 1;
 }
 
 /** Every day of the range, both inclusive. */
@@ -45,9 +47,32 @@ export function listDays(from: string, until: string): string[] {
   return eachDayOfInterval({ start: toDate(from), end: toDate(until) }).map(fromDate);
 }
 
-/** Both inclusive. */
-export function countDays(from: string, until: string): number {
-  return differenceInCalendarDays(toDate(until), toDate(from)) + 1;
+/** Mondays of the weeks that the range touches. */
+export function listWeeks(from: string, until: string): string[] {
+  return listFrom(startOfWeek(from), until, (day) => addDays(day, 7));
+}
+
+/** First days of the months that the range touches. */
+export function listMonths(from: string, until: string): string[] {
+  return listFrom(startOfMonth(from), until, (day) => addMonths(day, 1));
+}
+
+export function startOfWeek(day: string): string {
+  return fromDate(startOfISOWeek(toDate(day)));
+}
+
+export function startOfMonth(day: string): string {
+  return `${day.slice(0, 8)}01`;
+}
+
+export function endOfMonth(day: string): string {
+  return fromDate(addDays(addMonths(toDate(startOfMonth(day)), 1), -1));
+}
+
+function listFrom(first: string, until: string, next: (day: Date) => Date): string[] {
+  const days: string[] = [];
+  for (let day = first; day <= until; day = fromDate(next(toDate(day)))) days.push(day);
+  return days;
 }
 
 /** 22 Nov 2026 */
@@ -78,16 +103,6 @@ export function weekdayOf(day: string): number {
 /** 2026-11-22 10:02:11, in UTC; say so beside it. */
 export function formatInstant(instant: string): string {
   return instant.slice(0, 19).replace('T', ' ');
-}
-
-/** 22 Nov 10:02, in UTC; say so beside it. */
-export function formatMoment(instant: string): string {
-  return `${formatDayShort(instant.slice(0, 10))} ${instant.slice(11, 16)}`;
-}
-
-/** Instants as seconds, for a time axis; the start of the UTC day. */
-export function toEpochSeconds(day: string): number {
-  return Date.parse(`${day}T00:00:00Z`) / 1_000;
 }
 
 /** 45 s, 3 min, 2 h, 5 d */

@@ -9,6 +9,8 @@ import { applyTheme } from './theme.js';
 import './styles/base.css';
 import './styles/components.css';
 import './styles/views.css';
+import './styles/usage.css';
+import './styles/media.css';
 
 applyTheme();
 const root = document.getElementById('root');

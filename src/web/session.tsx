@@ -1,6 +1,6 @@
 import { QueryCache, QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { createContext, type ReactNode, use, useMemo, useState } from 'react';
-import { type AnswerSource, type Api, createApi, type Outputs, toFailure } from './api.js';
+import { type Api, createApi, type Outputs, toFailure } from './api.js';
 
 export type Identity = Outputs['session']['current'];
 
@@ -12,8 +12,6 @@ interface Session {
   /** Null: signed out. */
   key: string | null;
   reason: SignOutReason;
-  /** Of the last average. */
-  source: AnswerSource | null;
   signIn(key: string): void;
   signOut(reason: SignOutReason): void;
 }
@@ -31,11 +29,10 @@ export function useSession(): Session {
 export function SessionProvider({ children }: { children: ReactNode }) {
   const [key, setKey] = useState(() => sessionStorage.getItem(STORAGE));
   const [reason, setReason] = useState<SignOutReason>(null);
-  const [source, setSource] = useState<AnswerSource | null>(null);
 
   const { api, queryClient, signIn, signOut } = useMemo(() => {
     const getKey = () => sessionStorage.getItem(STORAGE);
-    const api = createApi({ getKey, onSource: setSource });
+    const api = createApi({ getKey });
     const queryClient = new QueryClient({
       queryCache: new QueryCache({
         onError(error) {
@@ -46,9 +43,11 @@ export function SessionProvider({ children }: { children: ReactNode }) {
       defaultOptions: {
         queries: {
           staleTime: 5_000,
+          // Without a network a call fails and says so; paused, it would leave a view as it was.
+          networkMode: 'always',
           retry: (failures, error) => toFailure(error).code === 'unavailable' && failures < 2,
         },
-        mutations: { retry: false },
+        mutations: { retry: false, networkMode: 'always' },
       },
     });
     function signIn(next: string) {
@@ -61,15 +60,14 @@ export function SessionProvider({ children }: { children: ReactNode }) {
       sessionStorage.removeItem(STORAGE);
       setReason(why);
       setKey(null);
-      setSource(null);
       queryClient.clear();
     }
     return { api, queryClient, signIn, signOut };
   }, []);
 
   const session = useMemo(
-    () => ({ api, key, reason, source, signIn, signOut }),
-    [api, key, reason, source, signIn, signOut],
+    () => ({ api, key, reason, signIn, signOut }),
+    [api, key, reason, signIn, signOut],
   );
   return (
     <SessionContext value={session}>

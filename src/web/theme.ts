@@ -28,34 +28,7 @@ export function useTheme(): Theme {
   return useSyncExternalStore(subscribe, readTheme);
 }
 
-/** Changes whenever colours do, by choice or by the device; charts are drawn anew. */
-export function useColorKey(): string {
-  return useSyncExternalStore(subscribe, () => {
-    const theme = readTheme();
-    return theme === 'system' ? (darkDevice().matches ? 'dark' : 'light') : theme;
-  });
-}
-
-/** A colour of the style sheet, as the canvas needs it. */
-export function resolveColor(element: HTMLElement, name: string): string {
-  const probe = document.createElement('span');
-  probe.style.color = `var(${name})`;
-  element.append(probe);
-  const color = getComputedStyle(probe).color;
-  probe.remove();
-  return color;
-}
-
-function darkDevice(): MediaQueryList {
-  return matchMedia('(prefers-color-scheme: dark)');
-}
-
 function subscribe(listener: () => void): () => void {
   listeners.add(listener);
-  const device = darkDevice();
-  device.addEventListener('change', listener);
-  return () => {
-    listeners.delete(listener);
-    device.removeEventListener('change', listener);
-  };
+  return () => void listeners.delete(listener);
 }

@@ -56,6 +56,7 @@ describe('the page', () => {
       '/index.html',
       '/profile/deeper',
       '/api/nothing',
+      '/v1/nothing',
       '/assets/none.js',
       '/assets/%2e%2e/index.html',
       '/..%2fpackage.json',
@@ -67,6 +68,27 @@ describe('the page', () => {
     }
     expect((await get('/', {}, 'POST')).status).toBe(405);
     expect((await get('/', {}, 'HEAD')).status).toBe(200);
+  });
+
+  it('answers a browser that looks for a page with its own 404, and a slash too much with the view', async () => {
+    const accept = 'text/html,application/xhtml+xml';
+    for (const path of ['/nothing', '/profile/deeper']) {
+      const response = await get(path, { accept });
+      expect([path, response.status]).toEqual([path, 404]);
+      expect(response.headers.get('content-security-policy')).toContain("default-src 'none'");
+      expect(await response.text()).toContain('id="root"');
+    }
+    for (const path of ['/profile/', '/operations/?day=2026-11-22']) {
+      expect([path, (await get(path, { accept })).status]).toEqual([path, 200]);
+    }
+    for (const path of ['/api/nothing', '/api', '/v1/nothing', '/assets/none.js']) {
+      const response = await get(path, { accept });
+      expect([path, response.headers.get('content-type')]).toEqual([
+        path,
+        'application/json; charset=utf-8',
+      ]);
+    }
+    expect((await get('/api/usage', { accept })).status).toBe(405);
   });
 
   it('serves files from memory: compressed, immutable by name, not sent twice', async () => {
@@ -104,6 +126,7 @@ describe('session.current', () => {
       keyId: user.keyId,
       kiloUserId: user.id,
       scopes: ['gateway'],
+      tiersUsd: [],
     });
     expect((await service.query('session.current', undefined, 'wrong')).status).toBe(401);
     expect((await service.query('session.current', undefined, null)).status).toBe(401);
@@ -149,17 +172,18 @@ describe('opening a profile', () => {
         created_at: new Date(Date.now() - index * 1_000_000).toISOString(),
       })),
     );
+    await service.ledger.fold();
     // As autovacuum does after so many rows.
     await service.ledger.pool.query('analyze microdollar_usage');
     const asked = await statementsDuring(service.ledger.pool, async () => {
-      await openProfile(user.key);
+      await openProfile(user.key, user.id);
     });
-    // The key's look-up, the average, the days and the account.
-    expect(asked.map(({ text }) => /\/\* (\S+) \*\//.exec(text)?.[1]).sort()).toEqual([
+    // The key's look-up, the account, and the report with its proof.
+    const names = asked.map(({ text }) => /\/\* (.+?) \*\//.exec(text)?.[1] ?? text);
+    expect(names.length).toBeLessThanOrEqual(4);
+    expect(names.filter((name) => !name.startsWith('usage.report')).sort()).toEqual([
       'accounts.authenticateApiKey',
-      'kiloPass.getAverageMonthlyUsageLast3Months',
       'profile.account',
-      'usage.daily',
     ]);
     let rawRows = 0;
     for (const statement of asked) rawRows += await rawRowsRead(service.ledger.pool, statement);
@@ -175,16 +199,20 @@ describe('opening a profile', () => {
     expect(read).toBeGreaterThanOrEqual(RAW_ROWS);
   });
 
-  /** What the page asks at once when it is opened. */
-  async function openProfile(key: string): Promise<void> {
+  /** What the page asks at once when it is opened; test/e2e holds the page to it. */
+  async function openProfile(key: string, kiloUserId: string): Promise<void> {
     const until = new Date().toISOString().slice(0, 10);
-    const from = new Date(Date.now() - 92 * 86_400_000).toISOString().slice(0, 10);
-    const calls = 'kiloPass.getAverageMonthlyUsageLast3Months,profile.account,usage.daily';
-    const input = encodeURIComponent(
-      JSON.stringify({ 0: {}, 1: {}, 2: { from, until, organizationId: null } }),
-    );
-    const answer = await service.get(`/api/trpc/${calls}?batch=1&input=${input}`, key);
-    expect(answer.status).toBe(200);
+    const from = new Date(Date.now() - 30 * 86_400_000).toISOString().slice(0, 10);
+    const report = { from, until, grain: 'day', zone: 'UTC', by: ['model'], metric: 'cost' };
+    const [account, answer] = await Promise.all([
+      service.query('profile.account', { limit: 1 }, key),
+      service.query(
+        'usage.report',
+        { ...report, top: 10, compare: true, kilo_user_id: kiloUserId },
+        key,
+      ),
+    ]);
+    expect([account.status, answer.status]).toEqual([200, 200]);
     expect(answer.headers.get('x-microdollar-source')).toMatch(/^rollup;/);
   }
 });

@@ -82,6 +82,7 @@ describe('the environment', () => {
       trustedProxies: [],
       gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
       shutdownMs: 25_000,
+      tiersUsd: [],
     });
   });
 
@@ -105,6 +106,16 @@ it('a refused connection is unavailable; a bug is internal', () => {
   const refused = Object.assign(new Error('connect'), { code: 'ECONNREFUSED', syscall: 'connect' });
   expect(toCommandError(refused).code).toBe('unavailable');
   expect(toCommandError(new TypeError('x is not a function')).code).toBe('internal');
+});
+
+it.each([
+  'Connection terminated unexpectedly',
+  'Client has encountered a connection error and is not queryable',
+  'Client was closed and is not queryable',
+  'Query read timeout',
+  'timeout exceeded when trying to connect',
+])('a lost connection is an outage, as the driver tells it: %s', (message) => {
+  expect(toCommandError(new Error(message))).toMatchObject({ code: 'unavailable' });
 });
 
 it('tables are aligned without trailing space', () => {

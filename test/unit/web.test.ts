@@ -2,53 +2,121 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { percentileMs } from '../../src/server/operations/liveSampler.js';
 import { RowRate } from '../../src/server/operations/rowRate.js';
-import { formatCents, formatCount, formatExact, sumMicrodollars } from '../../src/web/amounts.js';
-import { textCell, toCsv } from '../../src/web/csv.js';
-import { toDailySeries } from '../../src/web/dailySeries.js';
-import { isDay, listDays, shiftDays, threeMonthsBefore, weekdayOf } from '../../src/web/days.js';
-import { chooseTier } from '../../src/web/kiloPass.js';
+import {
+  describeChange,
+  formatAmount,
+  formatAxisAmount,
+  formatCount,
+  formatExact,
+  sumMicrodollars,
+} from '../../src/web/amounts.js';
+import { labelStep, niceTicks } from '../../src/web/charts/ticks.js';
+import {
+  countDays,
+  isDay,
+  listDays,
+  listMonths,
+  listWeeks,
+  monthsBefore,
+  shiftDays,
+  weekdayOf,
+} from '../../src/web/days.js';
 import { toStretches, toWeeks } from '../../src/web/operations/coverageCalendar.js';
-import { presetRange, rangeProblem } from '../../src/web/profile/range.js';
-
-describe('chooseTier', () => {
-  it('takes the smallest that covers the average, 49 without usage, 199 above all', () => {
-    const tiers = [0, 0.01, -3, 19, 19.01, 49, 49.01, 199, 199.01, 5_000].map(
-      (average) => chooseTier(average).tierUsd,
-    );
-    expect(tiers).toEqual([49, 19, 19, 19, 49, 49, 199, 199, 199, 199]);
-    expect(chooseTier(199.01).isAbove).toBe(true);
-    expect(chooseTier(199)).toEqual({ tierUsd: 199, isAbove: false, hasUsage: true });
-    expect(chooseTier(0).hasUsage).toBe(false);
-  });
-});
 
 describe('amounts', () => {
-  it('are printed from integers, half away from zero, never as a zero that is none', () => {
-    expect(formatCents(1_234_565_000)).toBe('$1,234.57');
-    expect(formatCents(-1_234_565_000)).toBe('-$1,234.57');
-    expect(formatCents(4_999)).toBe('< $0.01');
-    expect(formatCents(-1)).toBe('> -$0.01');
-    expect(formatCents(0)).toBe('$0.00');
+  it('have cents from ten cents up, three significant digits below, and zero only for zero', () => {
+    const shown = [
+      [1_234_565_000, '$1,234.57'],
+      [-1_234_565_000, '-$1,234.57'],
+      [104_999, '$0.10'],
+      [99_999, '$0.10'],
+      [12_345, '$0.0123'],
+      [4_999, '$0.005'],
+      [1_250, '$0.00125'],
+      [12, '$0.000012'],
+      [-1, '-$0.000001'],
+      [0, '$0.00'],
+      ['0', '$0.00'],
+      ['9007199254740993000', '$9,007,199,254,740.99'],
+    ] as const;
+    for (const [amount, text] of shown) expect(formatAmount(amount)).toBe(text);
+    expect(formatAmount(0n)).toBe('$0.00');
     expect(formatExact(-1)).toBe('-$0.000001');
     expect(formatCount('9007199254740993')).toBe('9,007,199,254,740,993');
     expect(formatExact(9_007_199_254_740_993n)).toBe('$9,007,199,254.740993');
+  });
+
+  it('never look like zero when they are none, whatever their size', () => {
+    fc.assert(
+      fc.property(fc.bigInt({ min: -(10n ** 15n), max: 10n ** 15n }), (amount) => {
+        const isZero = /^-?\$0(\.0*)?$/.test(formatAmount(amount));
+        expect(isZero).toBe(amount === 0n);
+      }),
+    );
+  });
+
+  it('are told apart on an axis, whatever its step', () => {
+    for (const high of [3, 900, 12_000, 450_000, 7_000_000, 123_000_000, 9e15, 3e18]) {
+      const { values, step } = niceTicks(0, high, 4);
+      const labels = values.map((value) => formatAxisAmount(value, step));
+      expect(new Set(labels).size).toBe(values.length);
+      expect(Math.max(...labels.map(({ length }) => length))).toBeLessThan(12);
+    }
+    expect(formatAxisAmount(0, 1_000_000)).toBe('$0');
+    expect(formatAxisAmount(250_000, 250_000)).toBe('$0.25');
+    expect(formatAxisAmount(20, 10)).toBe('$0.00002');
   });
 
   it('sum exactly past 2^53', () => {
     const amount = Number.MAX_SAFE_INTEGER;
     expect(sumMicrodollars([amount, amount, 1])).toBe(2n * BigInt(amount) + 1n);
   });
+
+  it('are compared with what came before, where that says something', () => {
+    expect(describeChange(150n, 100n)).toBe('50% more than');
+    expect(describeChange(1n, 3n)).toBe('67% less than');
+    expect(describeChange(1_001n, 1_000n)).toBe('0.1% more than');
+    expect(describeChange(100n, 100n)).toBe('the same as');
+    expect([describeChange(5n, 0n), describeChange(5n, -1n)]).toEqual([null, null]);
+  });
+});
+
+describe('ticks', () => {
+  it('span what they are for, with zero among them where it lies within', () => {
+    const { values, low, high } = niceTicks(-30, 100, 4);
+    expect(low).toBeLessThanOrEqual(-30);
+    expect(high).toBeGreaterThanOrEqual(100);
+    expect(values).toContain(0);
+    expect(niceTicks(0, 0, 4).values).toEqual([0, 1]);
+    expect(niceTicks(0, 3, 4).step).toBe(1);
+  });
+
+  it('are labelled as often as there is room', () => {
+    expect(labelStep([1, 2, 7, 14], 10, 60)).toBe(7);
+    expect(labelStep([1, 2, 7, 14], 1, 60)).toBe(14);
+  });
 });
 
 describe('days', () => {
   it('count as the calendar does, over leap years and month ends', () => {
-    expect(threeMonthsBefore('2027-05-31')).toBe('2027-02-28');
-    expect(threeMonthsBefore('2028-05-31')).toBe('2028-02-29');
+    expect(monthsBefore('2027-05-31', 3)).toBe('2027-02-28');
+    expect(monthsBefore('2028-05-31', 3)).toBe('2028-02-29');
     expect(shiftDays('2026-03-01', -1)).toBe('2026-02-28');
+    expect(countDays('2026-02-28', '2026-03-01')).toBe(2);
     expect(listDays('2026-10-24', '2026-10-26')).toEqual([
       '2026-10-24',
       '2026-10-25',
       '2026-10-26',
+    ]);
+    expect(listWeeks('2026-11-25', '2026-12-07')).toEqual([
+      '2026-11-23',
+      '2026-11-30',
+      '2026-12-07',
+    ]);
+    expect(listMonths('2026-11-25', '2027-01-01')).toEqual([
+      '2026-11-01',
+      '2026-12-01',
+      '2027-01-01',
     ]);
     expect(weekdayOf('2026-11-22')).toBe(6);
     expect([isDay('2026-02-30'), isDay('2026-2-3'), isDay('')]).toEqual([false, false, false]);
@@ -67,47 +135,6 @@ describe('days', () => {
         },
       ),
     );
-  });
-});
-
-describe('ranges', () => {
-  it('are inclusive, and judged before they are asked', () => {
-    expect(presetRange('7d', '2026-11-22')).toEqual({ from: '2026-11-16', until: '2026-11-22' });
-    expect(presetRange('3m', '2026-05-31').from).toBe('2026-02-28');
-    expect(rangeProblem({ from: '2026-01-02', until: '2026-01-01' })).toMatch(/swap/);
-    expect(rangeProblem({ from: '', until: '2026-01-01' })).toMatch(/both/);
-    expect(rangeProblem({ from: '2020-01-01', until: '2026-01-01' })).toMatch(/three years/);
-    expect(rangeProblem({ from: '2026-01-01', until: '2026-01-01' })).toBeNull();
-  });
-});
-
-describe('the CSV', () => {
-  const series = toDailySeries({ from: '2026-11-20', until: '2026-11-22' }, [
-    { usage_date: '2026-11-20', total_cost_microdollars: 1_500_001 },
-    { usage_date: '2026-11-22', total_cost_microdollars: -1 },
-  ]);
-
-  it("has every day of the chart and ends in the chart's total", () => {
-    expect(toCsv(series, 'Personal')).toBe(
-      [
-        'date_utc,scope,cost_microdollars,cost_usd',
-        '2026-11-20,Personal,1500001,1.500001',
-        '2026-11-21,Personal,0,0.000000',
-        '2026-11-22,Personal,-1,-0.000001',
-        'total,Personal,1500000,1.500000',
-        '',
-      ].join('\r\n'),
-    );
-    expect(series.totalMicrodollars).toBe(1_500_000n);
-  });
-
-  it('cannot carry a formula into a spreadsheet', () => {
-    for (const text of ['=cmd|x', '+1', '-1', '@sum', '\t=1', '\r=1']) {
-      expect(textCell(text).replace(/^"/, '').startsWith("'")).toBe(true);
-    }
-    expect(textCell('a "b", c')).toBe('"a ""b"", c"');
-    expect(textCell('Acme')).toBe('Acme');
-    expect(toCsv(series, '=HYPERLINK("x","y")')).toContain(`,"'=HYPERLINK(""x"",""y"")",`);
   });
 });
 

@@ -23,6 +23,8 @@ export interface UsageReportQuery {
   /** Personal usage of this user; or an organization's. */
   kilo_user_id?: string | null;
   organization_id?: string | null;
+  /** With `kilo_user_id`: also this user's part of the usage of these organizations. */
+  organization_ids?: readonly string[] | null;
   /** Of an organization: this user's part alone. */
   member?: string | null;
   /** What this key paid for alone. */
@@ -46,6 +48,8 @@ export interface UsageReportQuery {
 
 export interface ValidReportQuery {
   payer: { kind: 'user' | 'organization'; id: string };
+  /** Of a user: organizations whose usage by this user counts too. */
+  organizationIds: string[];
   member: string | null;
   apiKeyId: string | null;
   from: string;
@@ -85,6 +89,7 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
     throw invalid('top', `must be a whole number from 1 to ${MAX_TOP}`);
   }
   const payer = readPayer(query);
+  const organizationIds = readOrganizations(query.organization_ids ?? [], payer.kind);
   const by = readGroups(query.by ?? [], payer.kind);
   const groups = by.length === 0 ? 1 : top + 1;
   const periods = Math.ceil(days * PERIODS_A_DAY[grain]) + 1;
@@ -98,6 +103,7 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
   }
   return {
     payer,
+    organizationIds,
     member: member === null ? null : readText('member', member),
     apiKeyId: query.api_key_id == null ? null : readUuid('api_key_id', query.api_key_id),
     from,
@@ -121,6 +127,13 @@ function readPayer({ kilo_user_id, organization_id }: UsageReportQuery): ValidRe
   }
   if (kilo_user_id == null) throw invalid('kilo_user_id', 'or organization_id is required');
   return { kind: 'user', id: readText('kilo_user_id', kilo_user_id) };
+}
+
+function readOrganizations(ids: readonly string[], payer: 'user' | 'organization'): string[] {
+  if (ids.length > 0 && payer === 'organization') {
+    throw invalid('organization_ids', 'goes with kilo_user_id; of one, name organization_id');
+  }
+  return ids.map((id) => readUuid('organization_ids', id));
 }
 
 function readGroups(by: readonly string[], payer: 'user' | 'organization'): Group[] {

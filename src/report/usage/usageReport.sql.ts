@@ -31,8 +31,20 @@ export type ReportedRow = Record<(typeof METRIC_NAMES)[number], string> & {
   is_replica: boolean;
 };
 
-const scopeOf = ({ payer }: ValidReportQuery): PayerScope =>
-  payer.kind === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
+/** Payers of one scope: what `=` compares their ids with. */
+interface Payers {
+  scope: PayerScope;
+  ids: string;
+}
+
+const payersOf = ({ payer, organizationIds }: ValidReportQuery): Payers[] => [
+  payer.kind === 'user'
+    ? { scope: USER_SCOPE, ids: '$1::text' }
+    : { scope: ORGANIZATION_SCOPE, ids: '$1::uuid' },
+  ...(organizationIds.length === 0
+    ? []
+    : [{ scope: ORGANIZATION_SCOPE, ids: 'any ($10::uuid[])' }]),
+];
 
 /** $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too. */
 const BOUNDS = `bounds as materialized (
@@ -51,9 +63,11 @@ const filters = (row: string) => `($6::text is null or ${row}.kilo_user_id = $6:
 const asCounted = (groups: string) => `${periodStartOf(ROLLUP, 'm.created_at')} as period_start,
     ${groups}${METRICS.map(({ name, of }) => `${of} as ${name}`).join(', ')}`;
 
-const LOG = (scope: PayerScope, groups: string, condition: string) => `select ${asCounted(groups)}
+const LOG = ({ scope, ids }: Payers, groups: string, condition: string) => `select ${asCounted(
+  groups,
+)}
     from microdollar_usage as m
-    where ${isOfPayer(scope, 'm', `$1::${scope.idType}`)}
+    where ${isOfPayer(scope, 'm', ids)}
       and ${condition}
       and ${filters('m')}`;
 
@@ -62,18 +76,19 @@ const LOG = (scope: PayerScope, groups: string, condition: string) => `select ${
  * only of what is archived. The tail is fetched before its time is looked at: else statistics could
  * reach it by the index on time, through everybody's usage.
  */
-function sourceRows(scope: PayerScope, mode: 'rollup' | 'raw', columns: readonly string[]): string {
+function sourceRows(payers: Payers, mode: 'rollup' | 'raw', columns: readonly string[]): string {
+  const { scope, ids } = payers;
   const groups = (row: string) => columns.map((name) => `${row}.${name}, `).join('');
   const counters = (condition: string) => `select c.period_start, ${groups('c')}
     ${METRIC_NAMES.map((name) => `c.${name}`).join(', ')}
     from ${ROLLUP.name} as c
-    where ${isOfPayer(scope, 'c', `$1::${scope.idType}`)}
+    where ${isOfPayer(scope, 'c', ids)}
       and ${condition}
       and ${filters('c')}`;
   if (mode === 'raw') {
     const horizon = `(select coalesce(s.archive_horizon, '-infinity') from ledger_settings as s)`;
     return `${LOG(
-      scope,
+      payers,
       groups('m'),
       `${within('m.created_at')}
       and m.created_at >= ${horizon}`,
@@ -87,7 +102,7 @@ function sourceRows(scope: PayerScope, mode: 'rollup' | 'raw', columns: readonly
     select ${asCounted(groups('m'))}
     from (
       ${payersWithMarks(ROLLUP, scope)}
-      where u.id = $1::${scope.idType}
+      where u.id = ${ids}
     ) as u
     cross join lateral (
       select m.*
@@ -132,7 +147,9 @@ export function usageReportStatement(query: ValidReportQuery, mode: 'rollup' | '
   };
   const text = `/* usage.report */
 with ${BOUNDS}, source as (
-  ${sourceRows(scopeOf(query), mode, columns)}
+  ${payersOf(query)
+    .map((payers) => sourceRows(payers, mode, columns))
+    .join('\n    union all\n  ')}
 ), bucket as materialized (
   select s.period_start < (select b.first from bounds as b) as is_previous,
     date_trunc($8::text, s.period_start, $4::text) as start,
@@ -183,10 +200,11 @@ order by r.kind, r.start, r.is_other, r.group_1 nulls last, r.group_2 nulls last
       query.until,
       query.zone,
       query.compare ? query.days : 0,
-      query.member,
+      query.organizationIds.length === 0 ? query.member : query.payer.id,
       query.apiKeyId,
       query.grain,
       query.top,
+      ...(query.organizationIds.length === 0 ? [] : [query.organizationIds]),
     ],
   };
 }
@@ -197,12 +215,14 @@ order by r.kind, r.start, r.is_other, r.group_1 nulls last, r.group_2 nulls last
  * where all usage is the ledger's own, folded from the log from its beginning. None with known drift.
  */
 export function isProvenStatement(query: ValidReportQuery): Statement {
-  const scope = scopeOf(query);
-  const own = (row: string, instant: string) => `${isOfPayer(scope, row, `$1::${scope.idType}`)}
+  const payers = payersOf(query);
+  const own = (row: string, instant: string) => `(${payers
+    .map(({ scope, ids }) => isOfPayer(scope, row, ids.replace('$10', '$6')))
+    .join(' or ')})
         and ${row}.${instant} >= d.day::timestamp at time zone 'UTC'
         and ${row}.${instant} < (d.day + 1)::timestamp at time zone 'UTC'`;
   return {
-    name: `microdollar_report_proof_${scope.name}`,
+    name: `microdollar_report_proof_${query.payer.kind}${query.organizationIds.length > 0 ? '_all' : ''}`,
     text: `/* usage.report proof */
 with ${BOUNDS}, day as (
   select d::date as day, (now() at time zone 'UTC')::date as today, c.state, c.verified_at,
@@ -230,6 +250,13 @@ select not exists (
     and (exists (select from microdollar_usage as m where ${own('m', 'created_at')})
       or exists (select from ${ROLLUP.name} as c where ${own('c', 'period_start')}))
 ) as is_proven`,
-    values: [query.payer.id, query.from, query.until, query.zone, query.compare ? query.days : 0],
+    values: [
+      query.payer.id,
+      query.from,
+      query.until,
+      query.zone,
+      query.compare ? query.days : 0,
+      ...(query.organizationIds.length === 0 ? [] : [query.organizationIds]),
+    ],
   };
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { adjustUsage } from '../../accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../accounts/apiKeys.js';
 import { addCredit } from '../../accounts/credits.js';
+import { removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../accounts/organizations.js';
 import { createUser } from '../../accounts/users.js';
 import type { ServerPlugin } from '../plugins.js';
@@ -18,7 +19,9 @@ const newUser = z.strictObject({
 });
 const newOrganization = z.strictObject({ name: z.string(), id: optionalText });
 const newMember = z.strictObject({ kilo_user_id: z.string(), role: z.string().optional() });
+const newRole = z.strictObject({ role: z.string() });
 const newKey = z.strictObject({
+  name: optionalText,
   kilo_user_id: optionalText,
   organization_id: optionalText,
   scopes: z.array(z.string()),
@@ -30,8 +33,14 @@ const newCredit = z.strictObject({
   usd,
   description: optionalText,
 });
-const newAdjustment = z.strictObject({ usage_id: z.string(), usd, id: z.string().optional() });
+const newAdjustment = z.strictObject({
+  usage_id: z.string(),
+  usd,
+  id: z.string().optional(),
+  force: z.boolean().optional(),
+});
 const idParam = z.object({ id: z.string() });
+const memberParams = z.object({ id: z.string(), user: z.string() });
 
 /** Users, organizations, keys, credits, adjustments. All need `admin`. */
 export const accountRoutes: ServerPlugin = (app, services) => {
@@ -52,6 +61,15 @@ export const accountRoutes: ServerPlugin = (app, services) => {
     reply.code(201);
     return addOrganizationMember(ledger.pool, id, member.kilo_user_id, member.role);
   });
+  app.patch('/api/organizations/:id/members/:user', async (request) => {
+    const { id, user } = parseInput(memberParams, request.params);
+    return setMemberRole(ledger.pool, id, user, parseInput(newRole, request.body).role);
+  });
+  app.delete('/api/organizations/:id/members/:user', async (request) => {
+    const { id, user } = parseInput(memberParams, request.params);
+    await removeOrganizationMember(ledger.pool, id, user);
+    return { organization_id: id, kilo_user_id: user, removed: true };
+  });
   app.get('/api/keys', async () => ({ keys: await listApiKeys(ledger.pool) }));
   app.post('/api/keys', async (request, reply) => {
     reply.code(201);
@@ -65,8 +83,8 @@ export const accountRoutes: ServerPlugin = (app, services) => {
     return addCredit(ledger.pool, parseInput(newCredit, request.body));
   });
   app.post('/api/adjustments', async (request, reply) => {
-    const { usage_id, usd: amount, id } = parseInput(newAdjustment, request.body);
+    const { usage_id, usd: amount, ...options } = parseInput(newAdjustment, request.body);
     reply.code(201);
-    return adjustUsage(ledger, usage_id, amount, { id });
+    return adjustUsage(ledger, usage_id, amount, options);
   });
 };

@@ -1,7 +1,7 @@
 import { toCsv } from '../../report/usage/reportCsv.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { resolveReportScope } from '../reportAccess.js';
+import { resolveReport } from '../reportAccess.js';
 import { readReportSearch } from '../reportInput.js';
 
 /** `GET /api/reports/usage`: JSON, or CSV by `Accept: text/csv` or `format=csv`. */
@@ -10,9 +10,9 @@ export const reportRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
     '/api/reports/usage',
     { onRequest: requireScope('usage:read') },
     async (request, reply) => {
-      const { query, format } = readReportSearch(request.query);
-      const scope = await resolveReportScope(ledger.pool, request.principal as Principal, query);
-      const report = await ledger.getUsageReport({ ...query, ...scope });
+      const { format, ...asked } = readReportSearch(request.query);
+      const query = await resolveReport(ledger.pool, request.principal as Principal, asked);
+      const report = await ledger.getUsageReport(query);
       const isCsv =
         format === 'csv' || (format === null && /\btext\/csv\b/.test(request.headers.accept ?? ''));
       if (!isCsv) return report;

@@ -9,6 +9,8 @@ export interface TrpcServices {
   authenticate: Authenticate;
   readStatus(): Promise<OperationsStatus>;
   operations: Operations;
+  /** Ascending; empty = none are configured. */
+  tiersUsd: readonly number[];
 }
 
 export interface TrpcContext extends TrpcServices {

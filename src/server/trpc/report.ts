@@ -1,6 +1,6 @@
 import { toJson } from '../../money.js';
-import { resolveReportScope } from '../reportAccess.js';
-import { readReportInput } from '../reportInput.js';
+import { resolveReport } from '../reportAccess.js';
+import { readReportInput, toReportRequest } from '../reportInput.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
@@ -8,8 +8,8 @@ import { procedureFor } from './procedure.js';
 export const readReport = procedureFor('usage:read')
   .input((value: unknown) => readReportInput(value))
   .query(async ({ ctx, input }) => {
-    const scope = await resolveReportScope(ctx.ledger.pool, ctx.principal, input);
-    const report = await ctx.ledger.getUsageReport({ ...input, ...scope });
+    const query = await resolveReport(ctx.ledger.pool, ctx.principal, toReportRequest(input));
+    const report = await ctx.ledger.getUsageReport(query);
     setAnswerSource(ctx, report.source);
     return toJson(report);
   });

@@ -12,6 +12,8 @@ export const readSession = authenticated
     /** Null: a service key. */
     kiloUserId: ctx.principal.kiloUserId,
     scopes: [...ctx.principal.scopes],
+    /** Monthly tiers in USD, ascending; none where the operator configured none. */
+    tiersUsd: [...ctx.tiersUsd],
     /** ISO 8601; "today" is the server's, not the browser's. */
     serverTime: new Date().toISOString(),
   }));

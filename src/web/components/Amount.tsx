@@ -1,14 +1,14 @@
 import { Button, Tooltip, TooltipTrigger } from 'react-aria-components';
-import { formatCents, formatExact, type Microdollars } from '../amounts.js';
+import { formatAmount, formatExact, type Microdollars } from '../amounts.js';
 import { useExactAmounts } from '../exactAmounts.js';
 
-/** USD with two decimals; to the microdollar on hover, and everywhere by the header's switch. */
+/** USD by the one rule (amounts.ts); to the microdollar on hover, and everywhere by the header's switch. */
 export function Amount({ microdollars }: { microdollars: Microdollars }) {
   const { isExact } = useExactAmounts();
   const exact = formatExact(microdollars);
   return (
     <data className="amount" value={String(microdollars)} title={exact}>
-      {isExact ? exact : formatCents(microdollars)}
+      {isExact ? exact : formatAmount(microdollars)}
     </data>
   );
 }
@@ -21,7 +21,7 @@ export function FocusableAmount({ microdollars }: { microdollars: Microdollars }
     <TooltipTrigger delay={100} closeDelay={100}>
       <Button className="amount-button">
         <data className="amount" value={String(microdollars)}>
-          {isExact ? exact : formatCents(microdollars)}
+          {isExact ? exact : formatAmount(microdollars)}
         </data>
       </Button>
       <Tooltip className="tooltip" offset={6}>

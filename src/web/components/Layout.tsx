@@ -3,6 +3,7 @@ import { Button, Switch } from 'react-aria-components';
 import { Link, NavLink } from 'react-router';
 import { useExactAmounts } from '../exactAmounts.js';
 import { type Identity, useSession } from '../session.js';
+import { Offline } from './Offline.js';
 import { ThemeChoice } from './ThemeChoice.js';
 
 /** Header, navigation and the view. */
@@ -27,6 +28,7 @@ export function Layout({ identity, children }: { identity: Identity | null; chil
         </div>
       </header>
       <main id="view" className="view" tabIndex={-1}>
+        <Offline />
         {children}
       </main>
     </>
@@ -67,7 +69,7 @@ function Leave({ identity }: { identity: Identity }) {
   return (
     <div className="who">
       <span className="who-name" title={who}>
-        {who}
+        <bdi>{who}</bdi>
       </span>
       <Button className="button quiet" onPress={() => signOut('left')}>
         Sign out

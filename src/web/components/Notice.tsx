@@ -36,6 +36,15 @@ export function ErrorNotice({
   );
 }
 
+/** What is shown is of an earlier look, for the last one failed. */
+export function NotRenewed({ failure }: { failure: Failure }) {
+  return (
+    <p className="notice warning" role="status">
+      Not up to date: {failure.message}. What you see is from the last look.
+    </p>
+  );
+}
+
 export function Empty({ title, children }: { title: string; children?: ReactNode }) {
   return (
     <div className="empty">

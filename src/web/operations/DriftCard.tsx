@@ -7,7 +7,7 @@ import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
-import { formatDay, formatInstant, shiftDays, threeMonthsBefore } from '../days.js';
+import { formatDay, formatInstant, monthsBefore } from '../days.js';
 import { usePolled, useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
 import { DriftTable } from './DriftTable.js';
@@ -25,7 +25,7 @@ export function DriftCard() {
   const { api } = useSession();
   const queryClient = useQueryClient();
   const today = new Date().toISOString().slice(0, 10);
-  const [range, setRange] = useState<Range>({ from: threeMonthsBefore(today), until: today });
+  const [range, setRange] = useState<Range>({ from: monthsBefore(today, 3), until: today });
   const [repairing, setRepairing] = useState<Range | null>(null);
   const drift = usePolled(
     'operations.drift',
@@ -72,7 +72,7 @@ export function DriftCard() {
               type="date"
               value={range.until}
               min={range.from}
-              max={shiftDays(today, 0)}
+              max={today}
               onChange={(event) => setRange({ ...range, until: event.target.value })}
             />
           </label>

@@ -3,6 +3,7 @@ import { AsOf } from '../components/AsOf.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { usePolled } from '../polling.js';
 import { type Identity, useSession } from '../session.js';
+import { useTitle } from '../title.js';
 import { BackfillCard } from './BackfillCard.js';
 import { CoverageCard } from './CoverageCard.js';
 import { DriftCard } from './DriftCard.js';
@@ -15,6 +16,7 @@ const LIVE_EVERY_MS = 2_000;
 
 /** The operator's console. Every part polls by itself and says how old it is. */
 export default function OperationsPage({ identity }: { identity: Identity }) {
+  useTitle('Operations');
   if (!identity.scopes.includes('admin')) {
     return (
       <Empty title="This key may not see operations">

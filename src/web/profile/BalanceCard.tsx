@@ -1,8 +1,16 @@
+import { useState } from 'react';
+import { Button } from 'react-aria-components';
+import { formatCount } from '../amounts.js';
 import type { Outputs } from '../api.js';
 import { Amount, FocusableAmount } from '../components/Amount.js';
 import { Card } from '../components/Card.js';
+import { Name } from '../components/Name.js';
+import { sortByName } from '../usage/scopes.js';
 
 type Balance = Outputs['profile']['account']['balance'];
+
+/** Organizations at first, and at each further look. */
+const PAGE = 6;
 
 /** What is left, of the user and of their organizations. */
 export function BalanceCard({ balance }: { balance: Balance }) {
@@ -27,23 +35,52 @@ export function BalanceCard({ balance }: { balance: Balance }) {
           </dd>
         </div>
       </dl>
-      {balance.organizations.length > 0 && (
-        <>
-          <h3 className="card-subhead">Organizations</h3>
-          <dl className="pairs">
-            {balance.organizations.map((organization) => (
-              <div key={organization.organization_id}>
-                <dt>
-                  {organization.name} <span className="chip">{organization.role}</span>
-                </dt>
-                <dd>
-                  <Amount microdollars={organization.remaining_microdollars} /> left
-                </dd>
-              </div>
-            ))}
-          </dl>
-        </>
-      )}
+      {balance.organizations.length > 0 && <Organizations all={balance.organizations} />}
     </Card>
+  );
+}
+
+function Organizations({ all }: { all: Balance['organizations'] }) {
+  const [shown, setShown] = useState(PAGE);
+  const [search, setSearch] = useState('');
+  const wanted = search.trim().toLowerCase();
+  const found = sortByName(all.map((each) => ({ ...each, id: each.organization_id }))).filter(
+    ({ name }) => name.toLowerCase().includes(wanted),
+  );
+  return (
+    <>
+      <div className="section-head">
+        <h3 className="card-subhead">Organizations</h3>
+        {all.length > PAGE && (
+          <input
+            type="search"
+            aria-label="Search balances"
+            placeholder={`Search ${all.length}`}
+            value={search}
+            onChange={(event) => setSearch(event.target.value)}
+          />
+        )}
+      </div>
+      <dl className="pairs">
+        {found.slice(0, shown).map((organization) => (
+          <div key={organization.id}>
+            <dt>
+              <Name text={organization.name} />{' '}
+              <span className="chip">
+                <bdi>{organization.role}</bdi>
+              </span>
+            </dt>
+            <dd>
+              <Amount microdollars={organization.remaining_microdollars} /> left
+            </dd>
+          </div>
+        ))}
+      </dl>
+      {found.length > shown && (
+        <Button className="button small" onPress={() => setShown(shown + PAGE * 4)}>
+          Show more of {formatCount(found.length - shown)}
+        </Button>
+      )}
+    </>
   );
 }

@@ -1,31 +1,59 @@
+import { useQuery } from '@tanstack/react-query';
+import { useRef } from 'react';
 import { formatRoundedUsd } from '../amounts.js';
-import type { Failure } from '../api.js';
+import { toFailure } from '../api.js';
 import { Card } from '../components/Card.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
-import { chooseTier, TIERS_USD, type TierChoice } from '../kiloPass.js';
+import { useNearViewport } from '../nearViewport.js';
+import { useSession } from '../session.js';
+import { chooseTier, describeShare, type TierChoice } from './tiers.js';
 
-/** The average of the last three months against the Kilo Pass tiers. */
+const CHIPS: Record<TierChoice['fit'], string> = {
+  fits: 'fits',
+  start: 'start here',
+  above: 'largest',
+  none: '',
+};
+
+/** The average of the last three months against the tiers that the operator configured. */
 export function KiloPassCard({
-  averageUsd,
-  failure,
+  kiloUserId,
+  isOwn,
+  tiersUsd,
 }: {
-  averageUsd: number | null;
-  failure: Failure | null;
+  kiloUserId: string;
+  isOwn: boolean;
+  tiersUsd: readonly number[];
 }) {
+  const { api } = useSession();
+  const card = useRef<HTMLDivElement>(null);
+  const isNear = useNearViewport(card);
+  const average = useQuery({
+    queryKey: ['kiloPass', kiloUserId],
+    queryFn: ({ signal }) =>
+      api.kiloPass.getAverageMonthlyUsageLast3Months.query(isOwn ? {} : { kiloUserId }, { signal }),
+    enabled: isNear,
+  });
   return (
-    <Card title="Average monthly usage" note="Personal, last three calendar months to today (UTC)">
-      {averageUsd !== null ? (
-        <Tiers averageUsd={averageUsd} choice={chooseTier(averageUsd)} />
-      ) : failure !== null ? (
-        <ErrorNotice failure={failure} what="The average is not available" />
-      ) : (
-        <Loading what="the average" />
-      )}
-    </Card>
+    <div ref={card} className="card-place">
+      <Card
+        title="Average monthly usage"
+        note="Personal, last three calendar months to today (UTC)"
+      >
+        {average.data !== undefined ? (
+          <Tiers averageUsd={average.data.averageMonthlyUsageUsd} tiersUsd={tiersUsd} />
+        ) : average.error !== null ? (
+          <ErrorNotice failure={toFailure(average.error)} what="The average is not available" />
+        ) : (
+          isNear && <Loading what="the average" />
+        )}
+      </Card>
+    </div>
   );
 }
 
-function Tiers({ averageUsd, choice }: { averageUsd: number; choice: TierChoice }) {
+function Tiers({ averageUsd, tiersUsd }: { averageUsd: number; tiersUsd: readonly number[] }) {
+  const choice = chooseTier(averageUsd, tiersUsd);
   return (
     <>
       <p className="figure">
@@ -36,27 +64,22 @@ function Tiers({ averageUsd, choice }: { averageUsd: number; choice: TierChoice 
       </p>
       <p className="tier-verdict">{describeChoice(choice)}</p>
       <ul className="tiers">
-        {TIERS_USD.map((tier) => {
+        {tiersUsd.map((tier) => {
           const isChosen = tier === choice.tierUsd;
-          const share = Math.max(0, Math.min(1, averageUsd / tier));
           return (
             <li key={tier} className={isChosen ? 'tier chosen' : 'tier'}>
               <span className="tier-name">
                 Kilo Pass ${tier}
-                {isChosen && (
-                  <span className="chip">{choice.hasUsage ? 'fits' : 'start here'}</span>
-                )}
+                {isChosen && <span className="chip">{CHIPS[choice.fit]}</span>}
               </span>
               <progress
                 className="tier-bar"
                 max={1}
-                value={share}
+                value={Math.max(0, Math.min(1, averageUsd / tier))}
                 aria-label={`Average as a part of $${tier}`}
               />
               <span className="tier-share">
-                {averageUsd > tier
-                  ? `${formatRoundedUsd(averageUsd - tier)} over`
-                  : `${Math.floor(share * 100)}% of it`}
+                {describeShare(averageUsd, tier, formatRoundedUsd)}
               </span>
             </li>
           );
@@ -66,10 +89,12 @@ function Tiers({ averageUsd, choice }: { averageUsd: number; choice: TierChoice 
   );
 }
 
-function describeChoice({ tierUsd, isAbove, hasUsage }: TierChoice): string {
-  if (!hasUsage)
-    return `No personal usage in the last three months: Kilo Pass $${tierUsd} to begin with.`;
-  if (isAbove) {
+function describeChoice({ tierUsd, fit }: TierChoice): string {
+  if (fit === 'none') return 'Refunds exceed usage: no tier is needed.';
+  if (fit === 'start') {
+    return `The average is $0.00, rounded to cents: Kilo Pass $${tierUsd} to begin with.`;
+  }
+  if (fit === 'above') {
     return `Above every tier: Kilo Pass $${tierUsd} covers the most of it, the rest is paid as used.`;
   }
   return `Kilo Pass $${tierUsd} is the smallest that covers it.`;

@@ -28,7 +28,7 @@ export default function ProfilePage({ identity }: { identity: Identity }) {
       key={kiloUserId}
       kiloUserId={kiloUserId}
       isOwn={kiloUserId === identity.kiloUserId}
-      today={identity.serverTime.slice(0, 10)}
+      identity={identity}
     />
   );
 }

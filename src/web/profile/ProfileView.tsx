@@ -1,34 +1,49 @@
 import { useQuery } from '@tanstack/react-query';
+import { useMemo } from 'react';
 import { type Failure, toFailure } from '../api.js';
-import { ErrorNotice, Loading } from '../components/Notice.js';
-import { formatInstant } from '../days.js';
-import { useSession } from '../session.js';
+import { Name } from '../components/Name.js';
+import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
+import { RequestsCard } from '../requests/RequestsCard.js';
+import { type Identity, useSession } from '../session.js';
 import { Steps } from '../start/GettingStarted.js';
+import { useTitle } from '../title.js';
+import { createNameOf } from '../usage/names.js';
+import { UsageCard } from '../usage/UsageCard.js';
+import { useUsageState } from '../usage/useUsageState.js';
 import { BalanceCard } from './BalanceCard.js';
-import { DailySpend } from './DailySpend.js';
 import { KiloPassCard } from './KiloPassCard.js';
-import { RecentRequests } from './RecentRequests.js';
 
-/** Opened with three statements and the key's look-up: average, account, and the days of the chart. */
+/**
+ * Opened with four statements: the key's look-up, the account, and a report with its proof. What is
+ * below the screen is asked for when it comes near.
+ */
 export function ProfileView({
   kiloUserId,
   isOwn,
-  today,
+  identity,
 }: {
   kiloUserId: string;
   isOwn: boolean;
-  today: string;
+  identity: Identity;
 }) {
-  const { api, source } = useSession();
+  useTitle(isOwn ? 'Usage' : `Usage of ${kiloUserId}`);
+  const { api } = useSession();
   const of = isOwn ? {} : { kiloUserId };
-  const average = useQuery({
-    queryKey: ['kiloPass', kiloUserId],
-    queryFn: ({ signal }) => api.kiloPass.getAverageMonthlyUsageLast3Months.query(of, { signal }),
-  });
+  const [state, change] = useUsageState();
   const account = useQuery({
     queryKey: ['profile.account', kiloUserId],
-    queryFn: ({ signal }) => api.profile.account.query(of, { signal }),
+    queryFn: ({ signal }) => api.profile.account.query({ ...of, limit: 1 }, { signal }),
   });
+  const organizations = useMemo(
+    () =>
+      account.data?.balance.organizations.map(({ organization_id, name, role }) => ({
+        id: organization_id,
+        name,
+        role,
+      })) ?? null,
+    [account.data],
+  );
+  const nameOf = useMemo(() => createNameOf(new Map()), []);
 
   const failure = account.error === null ? null : toFailure(account.error);
   if (failure !== null && account.data === undefined) {
@@ -40,35 +55,19 @@ export function ProfileView({
       />
     );
   }
-  const isNew = account.data?.recent.length === 0 && account.data.balance.microdollars_used === 0;
+  const isNew =
+    account.data?.recent.length === 0 && BigInt(account.data.balance.microdollars_used) === 0n;
   return (
     <>
       <div className="view-head">
         <div>
           <h1>Usage</h1>
           <p className="view-note">
-            {kiloUserId} · days and times in UTC
-            {source !== null &&
-              ` · answered from ${source.mode === 'rollup' ? 'the rollup' : 'raw usage'} on the ${source.server}, as of ${formatInstant(source.asOf)}`}
+            <Name text={kiloUserId} />
           </p>
         </div>
       </div>
-      {failure !== null && (
-        <p className="notice warning" role="status">
-          Not up to date: {failure.message}. What you see is from the last look.
-        </p>
-      )}
-      <div className="profile-top">
-        <KiloPassCard
-          averageUsd={average.data?.averageMonthlyUsageUsd ?? null}
-          failure={average.error === null ? null : toFailure(average.error)}
-        />
-        {account.data === undefined ? (
-          <Loading what="the balance" />
-        ) : (
-          <BalanceCard balance={account.data.balance} />
-        )}
-      </div>
+      {failure !== null && <NotRenewed failure={failure} />}
       {isNew && (
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
@@ -76,13 +75,29 @@ export function ProfileView({
           <Steps userId={kiloUserId} />
         </section>
       )}
-      <DailySpend
+      <UsageCard
+        state={state}
+        onChange={change}
         kiloUserId={kiloUserId}
-        of={of}
-        today={today}
-        organizations={account.data?.balance.organizations ?? []}
+        organizations={organizations}
+        nameOf={nameOf}
       />
-      <RecentRequests account={account.data} />
+      <div className={identity.tiersUsd.length > 0 ? 'profile-pair' : 'profile-single'}>
+        {account.data === undefined ? (
+          <Loading what="the balance" />
+        ) : (
+          <BalanceCard balance={account.data.balance} />
+        )}
+        {identity.tiersUsd.length > 0 && (
+          <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
+        )}
+      </div>
+      <RequestsCard
+        state={state}
+        kiloUserId={kiloUserId}
+        organizations={organizations ?? []}
+        nameOf={nameOf}
+      />
     </>
   );
 }

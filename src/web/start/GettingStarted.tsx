@@ -1,7 +1,9 @@
 import { CopyCommand } from '../components/CopyCommand.js';
+import { useTitle } from '../title.js';
 
 /** From nothing to a figure on the profile, with this server's own URL. */
 export function GettingStarted() {
+  useTitle('First steps');
   return (
     <div className="steps-view">
       <h1>First steps</h1>

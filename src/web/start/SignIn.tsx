@@ -3,9 +3,11 @@ import { Button, Input, Label, TextField } from 'react-aria-components';
 import { Link } from 'react-router';
 import { createApi, type Failure, toFailure } from '../api.js';
 import { useSession } from '../session.js';
+import { useTitle } from '../title.js';
 
 /** A key is the whole of an account here. */
 export function SignIn() {
+  useTitle('Sign in');
   const { reason, signIn } = useSession();
   const [key, setKey] = useState('');
   const [isChecking, setChecking] = useState(false);

@@ -1,0 +1,147 @@
+import { z } from 'zod';
+import {
+  type ApiKey,
+  createApiKey,
+  findApiKey,
+  listKeysOf,
+  renameApiKey,
+  revokeApiKey,
+  unknownKey,
+} from '../../accounts/apiKeys.js';
+import { readRole } from '../../accounts/memberships.js';
+import { SCOPES, type Scope } from '../../accounts/scopes.js';
+import { LedgerError } from '../../errors.js';
+import { checkServiceOrganization, resolveUser } from '../access.js';
+import type { Principal } from '../auth.js';
+import { parseInput, uuid } from '../validation.js';
+import type { TrpcContext } from './context.js';
+import { procedureFor, router } from './procedure.js';
+
+/** Of one list; of more, the newest usable ones. */
+const MAX_KEYS = 500;
+const name = z.string().max(100).nullish();
+
+const listInput = z.strictObject({
+  kilo_user_id: z.string().nullish(),
+  /** Instead: keys that pay for it. For its owners. */
+  organization_id: uuid.nullish(),
+});
+
+/** Keys of a user, or of an organization for its owner; never the secrets. */
+const listKeys = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(listInput, value ?? {}))
+  .query(async ({ ctx, input }) => {
+    const { pool } = ctx.ledger;
+    if (input.organization_id == null) {
+      checkServiceOrganization(ctx.principal, null);
+      const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined);
+      return { keys: await listKeysOf(pool, { kiloUserId }, MAX_KEYS) };
+    }
+    await checkOwner(ctx, ctx.principal, input.organization_id);
+    return { keys: await listKeysOf(pool, { organizationId: input.organization_id }, MAX_KEYS) };
+  });
+
+const createInput = z.strictObject({
+  kilo_user_id: z.string().nullish(),
+  /** Pays for what the gateway passes; the user must be its member. */
+  organization_id: uuid.nullish(),
+  name,
+  scopes: z.array(z.enum(SCOPES)).min(1),
+});
+
+/**
+ * A key for the own user, with no more scopes than the one in use. The answer is the only place where the
+ * key itself is ever seen.
+ */
+const createKey = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(createInput, value))
+  .mutation(async ({ ctx, input }) => {
+    const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined);
+    checkServiceOrganization(ctx.principal, input.organization_id ?? null);
+    checkNoMore(ctx.principal, input.scopes);
+    const created = await createApiKey(ctx.ledger.pool, {
+      kilo_user_id: kiloUserId,
+      organization_id: input.organization_id ?? null,
+      name: input.name?.trim() || null,
+      scopes: input.scopes,
+    });
+    ctx.request.log.info({ keyId: ctx.principal.keyId, createdKeyId: created.id }, 'key created');
+    return created;
+  });
+
+const renameInput = z.strictObject({ id: uuid, name });
+const revokeInput = z.strictObject({ id: uuid });
+
+const renameKey = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(renameInput, value))
+  .mutation(async ({ ctx, input }) => {
+    await findOwn(ctx, ctx.principal, input.id);
+    return renameApiKey(ctx.ledger.pool, input.id, input.name?.trim() || null);
+  });
+
+/** For good; again is fine. */
+const revokeKey = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(revokeInput, value))
+  .mutation(async ({ ctx, input }) => {
+    await findOwn(ctx, ctx.principal, input.id);
+    const revoked = await revokeApiKey(ctx.ledger.pool, input.id);
+    ctx.request.log.info({ keyId: ctx.principal.keyId, revokedKeyId: revoked.id }, 'key revoked');
+    return revoked;
+  });
+
+/**
+ * A key that the asker may change: of the own user, or one that pays for an organization they own; not
+ * one that may do more than the key in use.
+ * @throws LedgerError `not_found`, also for keys of others; `forbidden`
+ */
+async function findOwn(ctx: TrpcContext, principal: Principal, id: string): Promise<ApiKey> {
+  const key = await findApiKey(ctx.ledger.pool, id);
+  if (!(await isOwn(ctx, principal, key))) throw unknownKey();
+  checkNoMore(principal, key.scopes);
+  return key;
+}
+
+async function isOwn(ctx: TrpcContext, principal: Principal, key: ApiKey): Promise<boolean> {
+  if (principal.scopes.has('admin')) return true;
+  if (principal.kiloUserId === null) return false;
+  if (key.kilo_user_id === principal.kiloUserId) return true;
+  if (key.organization_id === null) return false;
+  return (await readRole(ctx.ledger.pool, key.organization_id, principal.kiloUserId)) === 'owner';
+}
+
+async function checkOwner(
+  ctx: TrpcContext,
+  principal: Principal,
+  organizationId: string,
+): Promise<void> {
+  if (principal.kiloUserId === null) {
+    checkServiceOrganization(principal, organizationId);
+    return;
+  }
+  if (principal.scopes.has('admin')) return;
+  const role = await readRole(ctx.ledger.pool, organizationId, principal.kiloUserId);
+  if (role === 'owner') return;
+  throw new LedgerError('forbidden', 'only an owner of the organization reads its keys', {
+    details: { field: 'organization_id' },
+  });
+}
+
+/** `admin` is given and taken by service keys and commands alone. */
+function checkNoMore(principal: Principal, scopes: readonly Scope[]): void {
+  if (principal.kiloUserId === null && principal.scopes.has('admin')) return;
+  const beyond = scopes.find((scope) => scope === 'admin' || !principal.scopes.has(scope));
+  if (beyond === undefined) return;
+  throw new LedgerError(
+    'forbidden',
+    `the key in use cannot give or take the scope ${beyond}; sign in with one that has it`,
+    { details: { field: 'scopes', scope: beyond } },
+  );
+}
+
+/** For the page: keys are made, named, limited in scope and revoked there. */
+export const keysRouter = router({
+  list: listKeys,
+  create: createKey,
+  rename: renameKey,
+  revoke: revokeKey,
+});

@@ -1,0 +1,186 @@
+import { z } from 'zod';
+import { isOrganizationMember, readRole } from '../../accounts/memberships.js';
+import { LedgerError } from '../../errors.js';
+import { isUuid } from '../../ids.js';
+import { toJsonInteger } from '../../money.js';
+import type { Principal } from '../auth.js';
+import { type RequestDetailRow, requestStatement } from '../queries/request.sql.js';
+import {
+  MAX_SCANNED,
+  type RequestFilters,
+  type RequestRow,
+  requestsStatement,
+} from '../queries/requests.sql.js';
+import { readRows } from '../queries/rows.js';
+import { resolveScope } from '../reportAccess.js';
+import { instant, parseInput, uuid } from '../validation.js';
+import type { TrpcContext } from './context.js';
+import { procedureFor } from './procedure.js';
+
+const MAX_PAGE = 100;
+const DEFAULT_PAGE = 25;
+/** A user's requests in other scopes that one page may pass. */
+const OTHER_SCOPES = 1_000;
+/** As an event's cost is bounded. */
+const MAX_COST = 1_000_000_000_000;
+const cost = z.int().min(-MAX_COST).max(MAX_COST).nullish();
+
+const listInput = z.strictObject({
+  kilo_user_id: z.string().nullish(),
+  organization_id: uuid.nullish(),
+  member: z.string().nullish(),
+  all_scopes: z.boolean().nullish(),
+  api_key_id: uuid.nullish(),
+  /** Instants; `from` inclusive. */
+  from: instant.nullish(),
+  until: instant.nullish(),
+  model: z.string().max(512).nullish(),
+  status: z.enum(['ok', 'error', 'refund']).nullish(),
+  /** Microdollars, inclusive. */
+  min_cost: cost,
+  max_cost: cost,
+  /** `next` of the page before. */
+  cursor: z.string().max(100).nullish(),
+  limit: z.int().min(1).max(MAX_PAGE).nullish(),
+});
+
+/**
+ * Requests of a scope, newest first, by pages. A page looks through a bounded number of requests: one
+ * that ends with fewer than asked for says how far it went, and `next` goes on from there.
+ */
+export const readRequests = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(listInput, value ?? {}))
+  .query(async ({ ctx, input }) => {
+    const filters = await resolveFilters(ctx, ctx.principal, input);
+    const limit = input.limit ?? DEFAULT_PAGE;
+    const scanned = scannedBy(filters, limit);
+    const rows = await readRows<RequestRow>(
+      ctx.ledger.readPool,
+      requestsStatement(filters, limit + 1, scanned),
+    );
+    const [look] = rows;
+    const found = rows.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]));
+    const last = found[limit - 1];
+    const isStopped = found.length <= limit && Number(look?.scanned ?? 0) === scanned;
+    const next =
+      found.length > limit && last !== undefined
+        ? `${last.created_at}/${last.id}`
+        : isStopped
+          ? `${look?.last_created_at}/${look?.last_id}`
+          : null;
+    return {
+      requests: found.slice(0, limit).map(toRequest),
+      next,
+      /** ISO 8601: the look ended here, for it is bounded; null = it saw all, or filled the page. */
+      lookedUntil: isStopped ? (look?.last_created_at ?? null) : null,
+      /** ISO 8601: older requests are in archive files; their sums are in the reports. */
+      archivedBefore: look?.archived_before ?? null,
+    };
+  });
+
+async function resolveFilters(
+  ctx: TrpcContext,
+  principal: Principal,
+  input: z.output<typeof listInput>,
+): Promise<RequestFilters> {
+  const { all_scopes, api_key_id, kilo_user_id, organization_id, member } = input;
+  const scope = await resolveScope(
+    ctx.ledger.pool,
+    principal,
+    {
+      kilo_user_id: kilo_user_id ?? null,
+      organization_id: organization_id ?? null,
+      member: member ?? null,
+      api_key_id: api_key_id ?? null,
+    },
+    all_scopes ?? false,
+  );
+  return {
+    kiloUserId: scope.kilo_user_id ?? scope.member ?? null,
+    organizationId: scope.organization_id ?? null,
+    organizationIds: scope.organization_id == null ? (scope.organization_ids ?? []) : null,
+    from: input.from ?? null,
+    until: input.until ?? null,
+    model: input.model || null,
+    apiKeyId: scope.api_key_id ?? null,
+    status: input.status ?? null,
+    minCostMicrodollars: input.min_cost ?? null,
+    maxCostMicrodollars: input.max_cost ?? null,
+    after: readCursor(input.cursor ?? null),
+  };
+}
+
+/** Requests that one page looks through: more than it shows where some may be looked at in vain. */
+function scannedBy(filters: RequestFilters, limit: number): number {
+  const { kiloUserId, model, apiKeyId, status, minCostMicrodollars, maxCostMicrodollars } = filters;
+  const chosen = [model, apiKeyId, status, minCostMicrodollars, maxCostMicrodollars];
+  if (chosen.some((filter) => filter !== null)) return MAX_SCANNED;
+  return kiloUserId === null ? limit + 1 : OTHER_SCOPES + limit + 1;
+}
+
+function readCursor(cursor: string | null): RequestFilters['after'] {
+  if (cursor === null) return null;
+  const [createdAt = '', id = ''] = cursor.split('/');
+  if (instant.safeParse(createdAt).success && isUuid(id)) return { createdAt, id };
+  throw new LedgerError('invalid_request', 'cursor must be the `next` of an answer before', {
+    details: { field: 'cursor' },
+  });
+}
+
+function toRequest(row: RequestRow & { id: string }) {
+  const { scanned, last_created_at, last_id, archived_before, ...request } = row;
+  return {
+    ...request,
+    cost: toJsonInteger(row.cost),
+    input_tokens: toJsonInteger(row.input_tokens),
+    output_tokens: toJsonInteger(row.output_tokens),
+    cache_write_tokens: toJsonInteger(row.cache_write_tokens),
+    cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
+  };
+}
+
+const detailInput = z.strictObject({ id: uuid });
+
+/**
+ * One request: tokens, cost and where its price comes from, attribution, corrections. For the user who
+ * made it, while they are in its organization; for an owner of the organization; for service keys.
+ * @throws LedgerError `not_found`, also for what is not the asker's to see
+ */
+export const readRequest = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(detailInput, value))
+  .query(async ({ ctx, input }) => {
+    const [row] = await readRows<RequestDetailRow>(ctx.ledger.readPool, requestStatement(input.id));
+    if (row === undefined || !(await mayRead(ctx, ctx.principal, row))) {
+      throw new LedgerError('not_found', 'there is no request with this id', {
+        details: { field: 'id' },
+      });
+    }
+    const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
+    return {
+      ...row,
+      cost: toJsonInteger(row.cost),
+      input_tokens: toJsonInteger(row.input_tokens),
+      output_tokens: toJsonInteger(row.output_tokens),
+      cache_write_tokens: toJsonInteger(row.cache_write_tokens),
+      cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
+      market_cost: optional(row.market_cost),
+      reported_cost: optional(row.reported_cost),
+      doubts: Array.isArray(row.doubts) ? row.doubts.map(String) : [],
+      corrections: row.corrections.map((each) => ({ ...each, cost: toJsonInteger(each.cost) })),
+    };
+  });
+
+async function mayRead(
+  { ledger }: TrpcContext,
+  principal: Principal,
+  row: RequestDetailRow,
+): Promise<boolean> {
+  const { kiloUserId, organizationId } = principal;
+  if (kiloUserId === null) return organizationId === null || organizationId === row.organization_id;
+  if (principal.scopes.has('admin')) return true;
+  if (row.organization_id === null) return row.kilo_user_id === kiloUserId;
+  if (row.kilo_user_id === kiloUserId) {
+    return isOrganizationMember(ledger.pool, row.organization_id, kiloUserId);
+  }
+  return (await readRole(ledger.pool, row.organization_id, kiloUserId)) === 'owner';
+}

@@ -1,0 +1,73 @@
+import { useCallback, useMemo } from 'react';
+import { useSearchParams } from 'react-router';
+import { toMicrodollars } from '../../money.js';
+
+export const STATUSES = ['ok', 'error', 'refund'] as const;
+export type Status = (typeof STATUSES)[number];
+
+/** Filters of the list and what is open, in the URL beside the usage report's state. */
+export interface RequestState {
+  model: string;
+  status: Status | null;
+  /** USD as typed. */
+  min: string;
+  max: string;
+  /** Where the page begins: `next` of the one before. */
+  after: string | null;
+  /** Id of the request that is told in detail. */
+  open: string | null;
+}
+
+const NAMES: Record<keyof RequestState, string> = {
+  model: 'rmodel',
+  status: 'rstatus',
+  min: 'rmin',
+  max: 'rmax',
+  after: 'rafter',
+  open: 'request',
+};
+
+export function readRequestState(search: URLSearchParams): RequestState {
+  const text = (name: keyof RequestState) => search.get(NAMES[name]);
+  return {
+    model: text('model') ?? '',
+    status: STATUSES.find((status) => status === text('status')) ?? null,
+    min: text('min') ?? '',
+    max: text('max') ?? '',
+    after: text('after'),
+    open: text('open'),
+  };
+}
+
+export function writeRequestState(
+  search: URLSearchParams,
+  change: Partial<RequestState>,
+): URLSearchParams {
+  const next = new URLSearchParams(search);
+  for (const [name, value] of Object.entries(change)) {
+    const parameter = NAMES[name as keyof RequestState];
+    if (value === null || value === '') next.delete(parameter);
+    else next.set(parameter, value);
+  }
+  return next;
+}
+
+export function useRequestState(): [RequestState, (change: Partial<RequestState>) => void] {
+  const [search, setSearch] = useSearchParams();
+  const state = useMemo(() => readRequestState(search), [search]);
+  const change = useCallback(
+    (changed: Partial<RequestState>) =>
+      setSearch((before) => writeRequestState(before, changed), { preventScrollReset: true }),
+    [setSearch],
+  );
+  return [state, change];
+}
+
+/** Microdollars of an amount as typed; null = none given, undefined = not an amount. */
+export function readAmount(text: string): number | null | undefined {
+  const trimmed = text.trim().replace(/^\$/, '');
+  if (trimmed === '') return null;
+  if (!/^-?\d{0,9}(\.\d{0,6})?$/.test(trimmed) || !/\d/.test(trimmed)) return undefined;
+  const amount = toMicrodollars(trimmed);
+  return Math.abs(amount) <= 1_000_000_000_000 ? amount : undefined;
+}

@@ -1,0 +1,105 @@
+import { useRef } from 'react';
+import { toFailure } from '../api.js';
+import { useNowMs } from '../clock.js';
+import { Card } from '../components/Card.js';
+import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
+import { formatDay } from '../days.js';
+import { dayIn, describeZone } from '../zones.js';
+import { ActiveFilters } from './ActiveFilters.js';
+import { ForecastPanel } from './ForecastPanel.js';
+import { METRIC_CHOICES } from './metrics.js';
+import type { NameOf } from './names.js';
+import { rangeProblem } from './ranges.js';
+import { SeriesView } from './SeriesView.js';
+import { type Organization, scopeName } from './scopes.js';
+import { Toolbar } from './Toolbar.js';
+import type { UsageState } from './usageState.js';
+import { rangeOf } from './usageState.js';
+import { useUsageReport } from './useUsageReport.js';
+
+/** Usage by period and group: the view's state decides whose, of what, and when. */
+export function UsageCard({
+  state,
+  onChange,
+  kiloUserId,
+  organizations,
+  nameOf,
+}: {
+  state: UsageState;
+  onChange(change: Partial<UsageState>): void;
+  kiloUserId: string;
+  /** Null: not known yet. */
+  organizations: readonly Organization[] | null;
+  nameOf: NameOf;
+}) {
+  const nowMs = useNowMs();
+  const today = dayIn(nowMs, state.zone);
+  const range = rangeOf(state, today);
+  const problem = rangeProblem(range);
+  const isShared = state.scope !== 'personal' && state.scope !== 'all';
+  const isOwner = organizations?.find(({ id }) => id === state.scope)?.role === 'owner';
+  const { report, series } = useUsageReport(state, range, {
+    kiloUserId,
+    isOwner,
+    // Whether one is its owner decides what to ask for.
+    isEnabled: problem === null && (!isShared || organizations !== null),
+  });
+  const heading = useRef<HTMLDivElement>(null);
+  const metric = METRIC_CHOICES.find(({ id }) => id === state.metric)?.text ?? '';
+  const scope = scopeName(state.scope, organizations ?? []);
+  return (
+    <Card
+      title={metric}
+      note={
+        problem === null ? (
+          <>
+            {formatDay(range.from)} to {formatDay(range.until)} · {describeZone(state.zone, nowMs)}{' '}
+            · <bdi>{scope}</bdi>
+          </>
+        ) : (
+          problem
+        )
+      }
+      className="usage"
+    >
+      <Toolbar
+        state={state}
+        range={range}
+        organizations={organizations ?? []}
+        isOwner={isOwner}
+        onChange={onChange}
+      />
+      <ActiveFilters state={state} nameOf={nameOf} onChange={onChange} />
+      <div className="usage-body" ref={heading} aria-busy={report.isFetching}>
+        {problem !== null ? null : series !== null ? (
+          <>
+            {report.error !== null && <NotRenewed failure={toFailure(report.error)} />}
+            <SeriesView
+              key={series.by}
+              series={series}
+              state={state}
+              scopeName={scope}
+              nameOf={nameOf}
+              onChange={onChange}
+            />
+            <ForecastPanel
+              series={series}
+              state={state}
+              kiloUserId={kiloUserId}
+              isOwner={isOwner}
+              today={today}
+            />
+          </>
+        ) : report.error !== null ? (
+          <ErrorNotice
+            failure={toFailure(report.error)}
+            what="Usage is not available"
+            onRetry={() => report.refetch()}
+          />
+        ) : (
+          <Loading what="usage" />
+        )}
+      </div>
+    </Card>
+  );
+}

@@ -1,0 +1,102 @@
+const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+
+/** Of the browser; UTC where it does not tell. */
+export function localZone(): string {
+  const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
+  return isZone(timeZone) ? timeZone : 'UTC';
+}
+
+/** An IANA name that this browser knows. */
+export function isZone(name: string | undefined): name is string {
+  if (name === undefined || !/^[A-Za-z]/.test(name)) return false;
+  try {
+    formatterOf(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `2026-11-22T10:02:11` in the zone. */
+export function localTime(instantMs: number, zone: string): string {
+  const parts = new Map(
+    formatterOf(zone)
+      .formatToParts(instantMs)
+      .map(({ type, value }) => [type, value]),
+  );
+  const part = (name: Intl.DateTimeFormatPartTypes) => parts.get(name) ?? '';
+  const year = part('year').padStart(4, '0');
+  return `${year}-${part('month')}-${part('day')}T${part('hour')}:${part('minute')}:${part('second')}`;
+}
+
+export function dayIn(instantMs: number, zone: string): string {
+  return localTime(instantMs, zone).slice(0, 10);
+}
+
+/** Minutes that the zone is ahead of UTC at the instant. */
+export function offsetMinutes(instantMs: number, zone: string): number {
+  const whole = Math.floor(instantMs / 1_000) * 1_000;
+  return Math.round((Date.parse(`${localTime(whole, zone)}Z`) - whole) / MINUTE_MS);
+}
+
+/** The instant at which a day of the zone begins. */
+export function startOfDayMs(day: string, zone: string): number {
+  const midnight = Date.parse(`${day}T00:00:00Z`);
+  const guess = midnight - offsetMinutes(midnight, zone) * MINUTE_MS;
+  const exact = midnight - offsetMinutes(guess, zone) * MINUTE_MS;
+  // A midnight that clocks skip: the instant at which they do.
+  return dayIn(exact, zone) < day ? exact + HOUR_MS : exact;
+}
+
+/** `2026-11-22T10:00:00+01:00`: the hour of the zone that holds the instant, as reports name it. */
+export function hourOf(instantMs: number, zone: string): string {
+  const hour = localTime(instantMs, zone).slice(0, 13);
+  return `${hour}:00:00${formatOffset(offsetMinutes(instantMs, zone))}`;
+}
+
+/** Every hour of days of the zone, both inclusive; clock changes leave one out, or have one twice. */
+export function listHours(from: string, until: string, zone: string): string[] {
+  const hours: string[] = [];
+  const endMs = Date.parse(`${until}T00:00:00Z`) + 40 * HOUR_MS;
+  let atMs = startOfDayMs(from, zone);
+  while (atMs < endMs) {
+    const hour = hourOf(atMs, zone);
+    if (hour.slice(0, 10) > until) break;
+    if (hour !== hours.at(-1)) hours.push(hour);
+    atMs += HOUR_MS;
+  }
+  return hours;
+}
+
+/** "UTC", or "Europe/Berlin (UTC+01:00)". */
+export function describeZone(zone: string, instantMs: number): string {
+  if (zone === 'UTC') return zone;
+  return `${zone} (UTC${formatOffset(offsetMinutes(instantMs, zone))})`;
+}
+
+function formatOffset(minutes: number): string {
+  const size = Math.abs(minutes);
+  const two = (value: number) => String(value).padStart(2, '0');
+  return `${minutes < 0 ? '-' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`;
+}
+
+const formatters = new Map<string, Intl.DateTimeFormat>();
+
+function formatterOf(zone: string): Intl.DateTimeFormat {
+  let formatter = formatters.get(zone);
+  if (formatter === undefined) {
+    formatter = new Intl.DateTimeFormat('en-US', {
+      timeZone: zone,
+      hourCycle: 'h23',
+      year: 'numeric',
+      month: '2-digit',
+      day: '2-digit',
+      hour: '2-digit',
+      minute: '2-digit',
+      second: '2-digit',
+    });
+    formatters.set(zone, formatter);
+  }
+  return formatter;
+}

@@ -1,0 +1,303 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
+
+const DAY_MS = 86_400_000;
+const MODELS = ['gpt-5', 'claude-sonnet-4-5', 'gpt-5-mini', null];
+
+let service: PageService;
+let user: { id: string; key: string; keyId: string };
+let organization: string;
+const today = new Date().toISOString().slice(0, 10);
+
+beforeAll(async () => {
+  service = await startPage();
+  user = await service.newUser();
+  organization = await service.newOrganization(user.id);
+  const events = Array.from({ length: 120 }, (_, index) => ({
+    id: randomUUID(),
+    kilo_user_id: user.id,
+    organization_id: index % 5 === 0 ? organization : null,
+    created_at: new Date(Date.now() - Math.floor(index / 3) * 3 * DAY_MS - 60_000).toISOString(),
+    model: MODELS[index % 4] ?? null,
+    api_key_id: index % 2 === 0 ? user.keyId : null,
+    input_tokens: 1_000 + index,
+    output_tokens: 10 + index,
+    cost: index === 7 ? -1_234_567 : index === 9 ? 0 : 1_000_001 + index * 777_777,
+    has_error: index === 9,
+  }));
+  const results = await service.ledger.recordUsageBatch(events);
+  expect(results.every(({ status }) => status === 'recorded')).toBe(true);
+});
+afterAll(() => service?.stop());
+
+interface Row {
+  start: string;
+  cost_microdollars: number;
+  requests: number;
+  input_tokens: number;
+  output_tokens: number;
+  model?: string | null;
+}
+
+async function reportOf(query: object): Promise<{ rows: Row[]; total: Row }> {
+  const answer = await service.query('usage.report', query, user.key);
+  expect([answer.status, answer.body.error]).toEqual([200, undefined]);
+  return answer.body.result.data;
+}
+
+const dayBefore = (days: number) =>
+  new Date(Date.parse(today) - days * DAY_MS).toISOString().slice(0, 10);
+
+const costsBy = (rows: readonly Row[]) => {
+  const costs = new Map<string, number>();
+  for (const row of rows) costs.set(row.start, (costs.get(row.start) ?? 0) + row.cost_microdollars);
+  return [...costs].filter(([, cost]) => cost !== 0);
+};
+
+async function shownTotal(page: Page): Promise<string | null> {
+  await untilLoaded(page);
+  return page.locator('.spend-total data').getAttribute('value');
+}
+
+/** Every period of the chart as the arrow keys read it. */
+async function readChart(page: Page): Promise<[string, number][]> {
+  const chart = page.getByRole('slider');
+  await chart.focus();
+  const last = Number(await chart.getAttribute('aria-valuemax'));
+  const read: [string, number][] = [];
+  await page.keyboard.press('Home');
+  for (let index = 0; index <= last; index++) {
+    const amount = page.locator('.readout-amount');
+    read.push([
+      (await amount.getAttribute('data-start')) ?? '',
+      Number(await amount.getAttribute('value')),
+    ]);
+    await page.keyboard.press('ArrowRight');
+  }
+  return read;
+}
+
+const open = (path: string, options: { timezone?: string } = {}) =>
+  service.open({ key: user.key, path, ...options });
+
+describe('the usage report', () => {
+  it('shows chart, lists and CSV equal to the API to the microdollar', async () => {
+    const { page, problems, close } = await open('/profile?range=3m');
+    await untilLoaded(page);
+    const read = await readChart(page);
+    const [from = '', until = ''] = [read[0]?.[0], read.at(-1)?.[0]];
+    expect(until).toBe(today);
+    const report = await reportOf({ from, until, by: ['model'] });
+    expect(report.total.requests).toBeGreaterThan(60);
+    expect(read.filter(([, cost]) => cost !== 0)).toEqual(costsBy(report.rows));
+    expect(await shownTotal(page)).toBe(String(report.total.cost_microdollars));
+    await page.getByText('not over yet').first().waitFor();
+
+    const listed = await page
+      .locator('section[aria-label="Largest groups"] tbody tr')
+      .evaluateAll((rows) =>
+        rows.map((row) => [
+          row.getAttribute('data-group'),
+          Number(row.querySelector('data')?.getAttribute('value')),
+        ]),
+      );
+    for (const [model, cost] of listed) {
+      const rows = report.rows.filter((row) => (row.model ?? '') === model);
+      expect(cost).toBe(rows.reduce((sum, row) => sum + row.cost_microdollars, 0));
+    }
+    expect(listed).toHaveLength(MODELS.length);
+
+    const waiting = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Download CSV' }).click();
+    const download = await waiting;
+    expect(download.suggestedFilename()).toBe(`microdollar-usage_${from}_${until}_day_model.csv`);
+    const lines = (await readFile(await download.path(), 'utf8')).trimEnd().split('\r\n');
+    const cells = lines.slice(1, -1).map((line) => line.split(','));
+    const exported = new Map<string, number>();
+    for (const [start = '', , , cost] of cells)
+      exported.set(start, (exported.get(start) ?? 0) + Number(cost));
+    expect([...exported]).toEqual(read);
+    expect(lines.at(-1)?.split(',')[3]).toBe(String(report.total.cost_microdollars));
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('adds every scope together, to the sum of each', async () => {
+    const { page, close } = await open('/profile?range=3m');
+    await untilLoaded(page);
+    const totals: bigint[] = [];
+    for (const scope of ['Personal', '\u2068Acme\u2069', 'All scopes']) {
+      await page.getByLabel('Scope').selectOption(scope);
+      totals.push(BigInt((await shownTotal(page)) ?? ''));
+    }
+    const [personal = 0n, shared = 0n, all] = totals;
+    expect(shared).toBeGreaterThan(0n);
+    expect(all).toBe(personal + shared);
+    await close();
+  });
+
+  it('follows metric, grouping, grain and range; the URL has it all', async () => {
+    const { page, close } = await open('/profile');
+    await untilLoaded(page);
+    await page.getByRole('radio', { name: '3 months' }).click();
+    await page.getByRole('radio', { name: 'Tokens' }).click();
+    await page.getByLabel('Per', { exact: true }).selectOption('Week');
+    await page.getByLabel('Group by').selectOption('Key');
+    await page.getByRole('radio', { name: 'Table' }).click();
+    await untilLoaded(page);
+    const rows = await page
+      .locator('tr[data-start]')
+      .evaluateAll((all) => all.map((row) => row.getAttribute('data-start')));
+    const report = await reportOf({
+      from: rows.at(-1) ?? '',
+      until: today,
+      grain: 'week',
+      by: ['key'],
+    });
+    expect(rows.every((start) => new Date(`${start}`).getUTCDay() === 1)).toBe(true);
+    const shown = await shownTotal(page);
+    expect(Number(shown)).toBeLessThanOrEqual(
+      report.total.input_tokens + report.total.output_tokens,
+    );
+
+    // Reload, and another tab with the same link.
+    await page.reload();
+    expect(await shownTotal(page)).toBe(shown);
+    const link = new URL(page.url());
+    const second = await open(link.pathname + link.search);
+    expect(await shownTotal(second.page)).toBe(shown);
+    expect(await second.page.locator('tr[data-start]').count()).toBe(rows.length);
+    await second.close();
+
+    // Back, step by step.
+    await page.goBack();
+    await page.getByRole('slider').waitFor();
+    await page.goBack();
+    expect(await page.getByLabel('Group by').inputValue()).toBe('model');
+    await page.goBack();
+    expect(await page.getByLabel('Per', { exact: true }).inputValue()).toBe('day');
+    await close();
+  });
+
+  it('takes any two days, and says what is wrong with others', async () => {
+    const { page, close } = await open('/profile');
+    await page.getByRole('radio', { name: 'Custom' }).click();
+    await page.getByLabel('From', { exact: true }).fill(dayBefore(10));
+    await page.getByLabel('to', { exact: true }).fill(dayBefore(2));
+    await page.getByText('of 9 days with usage').waitFor();
+    const { total } = await reportOf({ from: dayBefore(10), until: dayBefore(2) });
+    expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
+    await page.getByLabel('From', { exact: true }).fill(dayBefore(1));
+    await page.getByText('lies after the last').first().waitFor();
+    expect(await page.locator('.spend-total').count()).toBe(0);
+    await close();
+  });
+
+  it('compares with as many days before', async () => {
+    const { page, close } = await open('/profile?range=7d');
+    await untilLoaded(page);
+    const { total } = await reportOf({ from: dayBefore(13), until: dayBefore(7) });
+    const before = page.getByTestId('previous').locator('data');
+    expect(await before.getAttribute('value')).toBe(String(total.cost_microdollars));
+    await page.getByLabel('Compare with the period before').click();
+    await untilLoaded(page);
+    expect(await page.getByTestId('previous').count()).toBe(0);
+    await close();
+  });
+
+  it('reckons in local time or UTC, and says which, wherever the browser is', async () => {
+    for (const timezone of ['Pacific/Kiritimati', 'America/Los_Angeles']) {
+      const { page, close } = await open('/profile?range=7d', { timezone });
+      await untilLoaded(page);
+      await page.locator('.usage .card-note', { hasText: '· UTC ·' }).first().waitFor();
+      const read = await readChart(page);
+      const days = Array.from({ length: 7 }, (_, index) => dayBefore(6 - index));
+      expect(read.map(([start]) => start)).toEqual(days);
+
+      await page.getByLabel('Time').selectOption(`Local: ${timezone}`);
+      await page.locator('.usage .card-note', { hasText: timezone }).first().waitFor();
+      await untilLoaded(page);
+      expect(new URL(page.url()).searchParams.get('zone')).toBe(timezone);
+      const local = await readChart(page);
+      const { rows, total } = await reportOf({
+        from: local[0]?.[0] ?? '',
+        until: local.at(-1)?.[0] ?? '',
+        zone: timezone,
+      });
+      expect(local.filter(([, cost]) => cost !== 0)).toEqual(costsBy(rows));
+      expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
+      await close();
+    }
+  });
+
+  it('tells a period in detail; Escape and Close go back to where one was', async () => {
+    const { page, close } = await open('/profile?range=7d');
+    await untilLoaded(page);
+    for (const leave of ['Escape', 'Close']) {
+      await page.getByRole('slider').focus();
+      await page.keyboard.press('End');
+      const shown = await page.locator('.readout-amount').getAttribute('value');
+      await page.keyboard.press('Enter');
+      const total = page.locator('.period-detail tfoot data');
+      await total.waitFor();
+      expect(await total.getAttribute('value')).toBe(shown);
+      await page.reload();
+      await total.waitFor();
+      await page.getByRole('button', { name: 'Close' }).focus();
+      if (leave === 'Escape') await page.keyboard.press('Escape');
+      else await page.getByRole('button', { name: 'Close' }).click();
+      await page.waitForFunction(() => document.activeElement?.getAttribute('role') === 'slider');
+      expect(await page.locator('.period-detail').count()).toBe(0);
+    }
+    await close();
+  });
+
+  it('shows one key alone, and the way out of it', async () => {
+    const { page, close } = await open('/profile?range=3m&by=key');
+    await untilLoaded(page);
+    await page.getByRole('button', { name: /^Only key/ }).click();
+    await untilLoaded(page);
+    const { total } = await reportOf({
+      kilo_user_id: user.id,
+      from: new URL(page.url()).searchParams.get('from') ?? dayBefore(89),
+      until: today,
+      api_key_id: user.keyId,
+    });
+    expect(total.cost_microdollars).toBeGreaterThan(0);
+    await page.getByRole('button', { name: 'Show every key' }).click();
+    await untilLoaded(page);
+    expect(new URL(page.url()).searchParams.get('key')).toBeNull();
+    await close();
+  });
+
+  it('leaves no old figure under a new heading when the network is gone', async () => {
+    const { page, close } = await open('/profile');
+    await untilLoaded(page);
+    await page.context().setOffline(true);
+    await page.getByText('This device is offline').waitFor();
+    await page.getByRole('radio', { name: '7 days', exact: true }).click();
+    await page.getByText('Usage is not available').waitFor();
+    expect(await page.locator('.spend-total').count()).toBe(0);
+    expect(await page.getByRole('slider').count()).toBe(0);
+    await page.context().setOffline(false);
+    await page.getByRole('button', { name: 'Try again' }).first().click();
+    await page.getByText('of 7 days with usage').waitFor();
+    expect(await page.getByText('This device is offline').count()).toBe(0);
+    await close();
+  });
+
+  it('has no serious barrier as chart, as table, in detail', async () => {
+    for (const path of [
+      `/profile?range=7d&at=${today}`,
+      '/profile?form=table&by=key&scope=all&zone=Asia/Kathmandu',
+    ]) {
+      const { page, problems, close } = await open(path);
+      await untilLoaded(page);
+      expect([path, ...(await findFaults(page)), ...problems]).toEqual([path]);
+      await close();
+    }
+  });
+});
