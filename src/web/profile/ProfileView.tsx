@@ -3,7 +3,10 @@ import { useMemo } from 'react';
 import { type Failure, toFailure } from '../api.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
+import { KeysCard } from '../keys/KeysCard.js';
+import { useKeys } from '../keys/useKeys.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
+import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
 import { Steps } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
@@ -43,7 +46,16 @@ export function ProfileView({
       })) ?? null,
     [account.data],
   );
-  const nameOf = useMemo(() => createNameOf(new Map()), []);
+  const [below, isSeen] = useSeen();
+  const owned =
+    organizations?.find(({ id, role }) => id === state.scope && role === 'owner') ?? null;
+  const keys = useKeys({
+    kiloUserId,
+    isOwn,
+    ownedOrganizationId: owned?.id ?? null,
+    isEnabled: isSeen || state.by === 'key' || state.key !== null,
+  });
+  const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
 
   const failure = account.error === null ? null : toFailure(account.error);
   if (failure !== null && account.data === undefined) {
@@ -72,7 +84,7 @@ export function ProfileView({
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
           <p className="card-note">Send the first event, and it is here at the next look.</p>
-          <Steps userId={kiloUserId} />
+          <Steps userId={kiloUserId} level="h3" />
         </section>
       )}
       <UsageCard
@@ -98,6 +110,19 @@ export function ProfileView({
         organizations={organizations ?? []}
         nameOf={nameOf}
       />
+      <div ref={below}>
+        <KeysCard
+          identity={identity}
+          kiloUserId={kiloUserId}
+          organizations={organizations ?? []}
+          owned={owned}
+          keys={keys}
+          onShow={(shown) => {
+            change(shown);
+            scrollTo({ top: 0 });
+          }}
+        />
+      </div>
     </>
   );
 }
