@@ -21,7 +21,10 @@ let many: { id: string; key: string };
 beforeAll(async () => {
   service = await startPage();
   const { ledger } = service;
-  [tiny, zero, giant, many] = await Promise.all([1, 2, 3, 4].map(() => service.newUser()));
+  tiny = await service.newUser();
+  zero = await service.newUser();
+  giant = await service.newUser();
+  many = await service.newUser();
   const at = (days: number) => new Date(Date.now() - days * DAY_MS - 60_000).toISOString();
   await ledger.recordUsageBatch([
     { kilo_user_id: tiny.id, cost: 12, model: LONG, created_at: at(1) },

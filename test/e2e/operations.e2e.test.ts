@@ -58,7 +58,7 @@ const stateIs = (page: Page, state: string) =>
 async function verify(page: Page): Promise<string> {
   const proof = page.getByTestId('proof');
   const before = (await proof.count()) === 0 ? null : await proof.getAttribute('data-run');
-  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.getByRole('button', { name: 'Verify', exact: true }).click();
   await page.waitForFunction((run) => {
     const shown = document.querySelector('[data-testid=proof]');
     return shown !== null && shown.getAttribute('data-run') !== run;

@@ -129,7 +129,7 @@ function Calendar({
                             type="button"
                             className={`cell ${cellStateOf(day)}`}
                             tabIndex={day.day === tabbed ? 0 : -1}
-                            aria-label={`${describeCell(day)}. Verify it`}
+                            aria-label={describeCell(day)}
                             title={describeCell(day)}
                             data-day={day.day}
                             data-state={cellStateOf(day)}

@@ -46,6 +46,17 @@ export function ProfileView({
       })) ?? null,
     [account.data],
   );
+  const balances = useMemo(() => {
+    const balance = account.data?.balance;
+    if (balance === undefined) return new Map<string, bigint>();
+    return new Map([
+      ['personal', BigInt(balance.remaining_microdollars)],
+      ...balance.organizations.map((each): [string, bigint] => [
+        each.organization_id,
+        BigInt(each.remaining_microdollars),
+      ]),
+    ]);
+  }, [account.data]);
   const [below, isSeen] = useSeen();
   const owned =
     organizations?.find(({ id, role }) => id === state.scope && role === 'owner') ?? null;
@@ -92,6 +103,7 @@ export function ProfileView({
         onChange={change}
         kiloUserId={kiloUserId}
         organizations={organizations}
+        balances={balances}
         nameOf={nameOf}
       />
       <div className={identity.tiersUsd.length > 0 ? 'profile-pair' : 'profile-single'}>
