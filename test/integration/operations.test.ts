@@ -79,8 +79,9 @@ describe('operations', () => {
     expect(plan.periods).toBeGreaterThanOrEqual(DAYS);
     expect(plan.until).toBe(today());
     const before = data(await service.query('operations.coverage'));
-    // The calendar has the days that a backfill counts.
-    expect(before.days).toHaveLength(plan.periods);
+    expect(before.days).toHaveLength(DAYS);
+    const idle = data(await service.query('operations.backfill'));
+    expect(idle.days).toMatchObject({ unbuilt: DAYS, built: 0 });
     expect(new Set(before.days.map(({ state }: { state: string }) => state))).toEqual(
       new Set(['unbuilt']),
     );

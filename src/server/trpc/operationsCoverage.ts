@@ -1,8 +1,9 @@
 import { z } from 'zod';
 import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { type CoverageRow, coverageStatement } from '../../rollup/coverage.sql.js';
-import { listPeriodsStatement, todayStatement } from '../../rollup/periods.sql.js';
+import { todayStatement } from '../../rollup/periods.sql.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
+import { countedPeriodsStatement } from '../queries/countedPeriods.sql.js';
 import { readRows } from '../queries/rows.js';
 import { checkDayRange, day, MAX_DAYS, parseInput } from '../validation.js';
 import { procedureFor } from './procedure.js';
@@ -18,15 +19,15 @@ const input = z
 const DAY_MS = 86_400_000;
 
 /**
- * What is known of each UTC day of the daily rollup, oldest first; `empty`: it has no usage, and reads
- * do not need it.
+ * What is known of each UTC day of the daily rollup, oldest first; `empty`: it has no usage, and was
+ * not built.
  */
 export const readCoverage = procedureFor('admin')
   .input((value: unknown) => parseInput(input, value))
   .query(async ({ ctx, input: query }) => {
     const { pool } = ctx.ledger;
     const [periods, [now]] = await Promise.all([
-      readRows<{ period: string }>(pool, listPeriodsStatement(DAILY_ROLLUP, null, null)),
+      readRows<{ period: string }>(pool, countedPeriodsStatement(DAILY_ROLLUP)),
       readRows<{ today: string }>(pool, todayStatement()),
     ]);
     const today = now?.today ?? new Date().toISOString().slice(0, 10);
@@ -35,7 +36,6 @@ export const readCoverage = procedureFor('admin')
       .toISOString()
       .slice(0, 10);
     const first = periods[0]?.period ?? today;
-    // What a backfill has to do with; other days have nothing.
     const known = new Set(periods.map(({ period }) => period));
     const from = query?.from ?? [earliest, [first, until].sort()[0] ?? until].sort()[1] ?? until;
     checkDayRange(from, until);

@@ -72,7 +72,7 @@ export function KeyTable({
                 <td>{key.scopes.join(', ')}</td>
                 <td className="time">{formatDay(key.created_at.slice(0, 10))}</td>
                 <td className="time">
-                  <LastUse at={key.last_used_at} />
+                  {key.id === keyInUse ? 'just now' : <LastUse at={key.last_used_at} />}
                 </td>
                 <td>
                   <span className="row-actions">
