@@ -94,7 +94,9 @@ export function ForecastPanel({
         {balanceDays !== null && (
           <div>
             <dt>Balance lasts</dt>
-            <dd>{balanceDays > 999 ? 'years' : `about ${formatPlural(balanceDays, 'day')}`}</dd>
+            <dd>
+              {balanceDays > 730 ? 'over two years' : `about ${formatPlural(balanceDays, 'day')}`}
+            </dd>
           </div>
         )}
       </dl>
