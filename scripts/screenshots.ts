@@ -125,7 +125,7 @@ async function openDay(page: Page): Promise<void> {
     break;
   }
   await page.locator('.period-detail table').waitFor();
-  await page.evaluate(() => scrollTo({ top: 0 }));
+  await page.evaluate('scrollTo({ top: 0 })');
 }
 
 /** Bursts that contend for one user's rows now and then. */

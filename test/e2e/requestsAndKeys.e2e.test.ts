@@ -95,6 +95,9 @@ describe('the list of requests', () => {
       expect(await page.locator(`${rows} .chip`).textContent()).toBe(chip);
     }
     await page.getByLabel('Status').selectOption('');
+    await page.getByLabel('Key', { exact: true }).selectOption({ index: 1 });
+    await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 25);
+    expect(new URL(page.url()).searchParams.get('rkey')).toBe(owner.keyId);
     await page.getByLabel('Cost from, $').fill('0.001');
     await page.getByLabel('to, $').fill('0.01');
     await page.keyboard.press('Enter');

@@ -116,13 +116,14 @@ export function ProfileView({
           <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
         )}
       </div>
-      <RequestsCard
-        state={state}
-        kiloUserId={kiloUserId}
-        organizations={organizations ?? []}
-        nameOf={nameOf}
-      />
-      <div ref={below}>
+      <div ref={below} className="below">
+        <RequestsCard
+          state={state}
+          kiloUserId={kiloUserId}
+          organizations={organizations ?? []}
+          keys={keys.names}
+          nameOf={nameOf}
+        />
         <KeysCard
           identity={identity}
           kiloUserId={kiloUserId}

@@ -23,11 +23,14 @@ export function RequestsCard({
   state,
   kiloUserId,
   organizations,
+  keys,
   nameOf,
 }: {
   state: UsageState;
   kiloUserId: string;
   organizations: readonly Organization[];
+  /** Names of keys by id. */
+  keys: ReadonlyMap<string, string>;
   nameOf: NameOf;
 }) {
   const { api } = useSession();
@@ -43,7 +46,7 @@ export function RequestsCard({
   const max = readAmount(filters.max);
   const input = {
     ...toScope(state, kiloUserId, isOwner),
-    api_key_id: state.key,
+    api_key_id: state.key ?? filters.key,
     ...(period === null ? {} : toInstants(period)),
     model: filters.model || null,
     status: filters.status,
@@ -72,6 +75,8 @@ export function RequestsCard({
       >
         <RequestFilters
           filters={filters}
+          keys={keys}
+          viewKey={state.key}
           isAmount={{ min: min !== undefined, max: max !== undefined }}
           onChange={change}
         />
