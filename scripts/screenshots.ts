@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import type { Browser, Page } from 'playwright-core';
 import { createApiKey } from '../src/accounts/apiKeys.js';
 import { fillDemo } from '../src/demo/fill.js';
+import { DEMO_ORGANIZATIONS } from '../src/demo/people.js';
 import { createLedger } from '../src/ledger.js';
 import type { Ledger } from '../src/ledgerTypes.js';
 import { verifyRollup } from '../src/rollup/verify.js';
@@ -36,8 +37,9 @@ const { from, until } = await fillDemo(ledger, { days: 92, users: 24 });
 await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from, until });
 const { key } = await createApiKey(ledger.pool, {
   kilo_user_id: 'demo-ada',
-  scopes: ['usage:read'],
+  scopes: ['usage:read', 'gateway'],
 });
+const organization = DEMO_ORGANIZATIONS[0]?.id;
 const server = createServer({
   ledger,
   adminKey: ADMIN_KEY,
@@ -55,7 +57,12 @@ try {
     for (const scheme of SCHEMES) {
       const name = (view: string) => `${values.out}/${view}-${width}-${scheme}.png`;
       await takeView(browser, { width, scheme, key: null, path: '/' }, name('sign-in'));
-      await takeView(browser, { width, scheme, key, path: '/profile' }, name('profile'), hoverDay);
+      await takeView(browser, { width, scheme, key, path: '/profile' }, name('profile'), openDay);
+      await takeView(
+        browser,
+        { width, scheme, key, path: `/profile?scope=${organization}&by=member&range=3m` },
+        name('organization'),
+      );
       await takeView(
         browser,
         { width, scheme, key: ADMIN_KEY, path: '/operations' },
@@ -104,11 +111,11 @@ async function untilLoaded(page: Page): Promise<void> {
   while ((await page.locator('.loading').count()) > 0) await page.waitForTimeout(50);
 }
 
-async function hoverDay(page: Page): Promise<void> {
+/** A bar from three quarters on, read and told in detail. */
+async function openDay(page: Page): Promise<void> {
   const chart = page.getByRole('slider');
   const box = await chart.boundingBox();
   if (box === null) throw new Error('no chart');
-  // The first day with usage from three quarters on.
   const y = box.height * 0.6;
   for (let x = box.width * 0.75; x < box.width; x += 4) {
     await chart.hover({ position: { x, y } });
@@ -117,7 +124,8 @@ async function hoverDay(page: Page): Promise<void> {
     await chart.click({ position: { x, y } });
     break;
   }
-  await page.locator('.by-model table').waitFor();
+  await page.locator('.period-detail table').waitFor();
+  await page.evaluate('scrollTo({ top: 0 })');
 }
 
 /** Bursts that contend for one user's rows now and then. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { build } from 'vite';
+import type { ServerOptions } from '../../src/server/index.js';
 import { pagePlugin } from '../../src/server/page.js';
 import { startTestServer, type TestServer } from '../integration/serverHarness.js';
 import { launchChromium } from './chromium.js';
@@ -33,7 +34,9 @@ export interface PageService extends TestServer {
 }
 
 /** The built page on a server over a database of its own, and a real browser. */
-export async function startPage(): Promise<PageService> {
+export async function startPage(
+  options: Pick<ServerOptions, 'tiersUsd'> = {},
+): Promise<PageService> {
   // Vitest's own NODE_ENV would build React for developers.
   process.env.NODE_ENV = 'production';
   const directory = await mkdtemp(join(tmpdir(), 'microdollar-page-'));
@@ -43,7 +46,11 @@ export async function startPage(): Promise<PageService> {
     build: { outDir: directory, emptyOutDir: true },
   });
   const browser = await launchChromium();
-  const service = await startTestServer({ plugins: [pagePlugin({ directory })], logLevel: 'warn' });
+  const service = await startTestServer({
+    ...options,
+    plugins: [pagePlugin({ directory })],
+    logLevel: 'warn',
+  });
   return {
     ...service,
     browser,

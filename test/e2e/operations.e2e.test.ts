@@ -58,7 +58,7 @@ const stateIs = (page: Page, state: string) =>
 async function verify(page: Page): Promise<string> {
   const proof = page.getByTestId('proof');
   const before = (await proof.count()) === 0 ? null : await proof.getAttribute('data-run');
-  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.getByRole('button', { name: 'Verify', exact: true }).click();
   await page.waitForFunction((run) => {
     const shown = document.querySelector('[data-testid=proof]');
     return shown !== null && shown.getAttribute('data-run') !== run;
@@ -145,6 +145,39 @@ describe('the operations console', () => {
     expect(await verify(page)).toMatch(/no drift/);
     const audit = await service.database.pool.query('select cause from rollup_repairs');
     expect(audit.rows).toHaveLength(1);
+    await close();
+  });
+
+  it('leads from a day of the calendar to its verification, by pointer and by keyboard', async () => {
+    const { page, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
+    await untilLoaded(page);
+    const cells = page.locator('button[data-day]');
+    const days = await cells.evaluateAll((all) => all.map((cell) => cell.getAttribute('data-day')));
+    const last = days.toSorted().at(-1) ?? '';
+    await page.locator(`button[data-day="${last}"]`).focus();
+    await page.keyboard.press('ArrowUp');
+    await page.keyboard.press('Enter');
+    const day = new Date(Date.parse(last) - 86_400_000).toISOString().slice(0, 10);
+    await page.waitForFunction(
+      (chosen) => document.querySelector<HTMLInputElement>('.actions input')?.value === chosen,
+      day,
+    );
+    expect(new URL(page.url()).searchParams.get('day')).toBe(day);
+    expect(await verify(page)).toMatch(/no drift/);
+    await cells.first().click();
+    await page.waitForFunction(() => document.activeElement?.textContent === 'Verify');
+    await close();
+  });
+
+  it('counts the days of the calendar as the backfill does', async () => {
+    const { page, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
+    await untilLoaded(page);
+    const legend = await page.locator('.legend li').allTextContents();
+    const count = (state: string) =>
+      Number(/[\d,]+/.exec(legend.find((text) => text.startsWith(state)) ?? '')?.[0] ?? 0);
+    const built = count('built') + count('verified') + count('archived');
+    const all = built + count('unbuilt') + count('building') + count('drift');
+    await page.getByText(`${built + count('drift')} of ${all} days built`).waitFor();
     await close();
   });
 

@@ -80,6 +80,8 @@ describe('operations', () => {
     expect(plan.until).toBe(today());
     const before = data(await service.query('operations.coverage'));
     expect(before.days).toHaveLength(DAYS);
+    const idle = data(await service.query('operations.backfill'));
+    expect(idle.days).toMatchObject({ unbuilt: DAYS, built: 0 });
     expect(new Set(before.days.map(({ state }: { state: string }) => state))).toEqual(
       new Set(['unbuilt']),
     );

@@ -81,9 +81,13 @@ describe('the environment', () => {
       pricesFile: null,
       trustedProxies: [],
       gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
+      tiersUsd: [],
       shutdownMs: 25_000,
       tiersUsd: [],
     });
+    expect(readEnvironment({ MICRODOLLAR_TIERS: '199, 19,49.50,19' }).tiersUsd).toEqual([
+      19, 49.5, 199,
+    ]);
   });
 
   it.each([
@@ -93,6 +97,8 @@ describe('the environment', () => {
     [{ DATABASE_URL: 'mysql://u:secret@h/d' }, 'DATABASE_URL'],
     [{ MICRODOLLAR_MAX_IN_FLIGHT: '0' }, 'MICRODOLLAR_MAX_IN_FLIGHT'],
     [{ MICRODOLLAR_SHUTDOWN_MS: '25s' }, 'MICRODOLLAR_SHUTDOWN_MS'],
+    [{ MICRODOLLAR_TIERS: '19,-1' }, 'MICRODOLLAR_TIERS'],
+    [{ MICRODOLLAR_TIERS: '1,2,3,4,5,6,7' }, 'MICRODOLLAR_TIERS'],
     [{ MICRODOLLAR_POOLER: 'session' }, 'MICRODOLLAR_POOLER'],
     [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
     [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],

@@ -1,6 +1,6 @@
 import type { Statement } from '../../db/statement.js';
-import { periodsCtes } from '../../rollup/periods.sql.js';
 import type { Rollup } from '../../schema/rollups.js';
+import { countedPeriodsCtes } from './countedPeriods.sql.js';
 
 export interface BackfillStateRow {
   is_paused: boolean;
@@ -23,15 +23,15 @@ export interface BackfillStateRow {
 const ISO = `'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'`;
 
 /**
- * One row, also before the first backfill: the switch, the pulse, and by state the days that have
- * anything and those of the three-month window. A day without a coverage row is unbuilt.
+ * One row, also before the first backfill: the switch, the pulse, and by state the days that count
+ * (countedPeriods.sql.ts). A day without a coverage row is unbuilt.
  */
 export function backfillStateStatement(rollup: Rollup): Statement {
   const count = (state: string) => `count(*) filter (where c.state = '${state}') as ${state}`;
   return {
     name: 'operations.backfill',
     text: `/* operations.backfill */
-with recursive ${periodsCtes(rollup)}
+with recursive ${countedPeriodsCtes(rollup)}
 select coalesce(b.is_paused, false) as is_paused,
   to_char(b.paused_at at time zone 'UTC', ${ISO}) as paused_at,
   to_char(b.started_at at time zone 'UTC', ${ISO}) as started_at,
@@ -45,7 +45,7 @@ from (
   select count(*) filter (where coalesce(c.state, 'unbuilt') = 'unbuilt') as unbuilt,
     ${['building', 'built', 'verified', 'archived'].map(count).join(',\n    ')},
     count(*) filter (where c.claimed_until > now()) as claimed
-  from periods as p
+  from counted as p
   left join rollup_coverage as c
     on c.rollup = '${rollup.name}'
     and c.period = p.period

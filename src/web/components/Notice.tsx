@@ -40,7 +40,7 @@ export function ErrorNotice({
 export function NotRenewed({ failure }: { failure: Failure }) {
   return (
     <p className="notice warning" role="status">
-      Not up to date: {failure.message}. What you see is from the last look.
+      {sentence(`not up to date: ${failure.message}`)} What you see is from the last look.
     </p>
   );
 }
@@ -55,7 +55,7 @@ export function Empty({ title, children }: { title: string; children?: ReactNode
 }
 
 /** The server's messages begin in lower case and end without a stop. */
-function sentence(text: string): string {
+export function sentence(text: string): string {
   const upper = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(upper) ? upper : `${upper}.`;
 }

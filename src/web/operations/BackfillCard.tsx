@@ -6,7 +6,7 @@ import { type Outputs, toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
-import { ErrorNotice, Loading } from '../components/Notice.js';
+import { ErrorNotice, Loading, sentence } from '../components/Notice.js';
 import { formatInstant, formatSpan } from '../days.js';
 import { usePolled, useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
@@ -92,7 +92,9 @@ export function BackfillCard() {
             <ErrorNotice failure={toFailure(actionError)} what="That did not work" />
           )}
           {state.job.error !== null && (
-            <p className="notice danger">The last backfill ended: {state.job.error.message}.</p>
+            <p className="notice danger">
+              The last backfill ended: {sentence(state.job.error.message)}
+            </p>
           )}
         </>
       )}
@@ -180,7 +182,11 @@ function describe(state: Backfill): string {
     return `${who}${since}; it stays so until somebody resumes.`;
   }
   if (state.isRunning) return state.job.notice ?? `${state.claimedDays} days in work.`;
-  if (state.startedAt === null) return 'New installations need none.';
+  if (state.startedAt === null) {
+    return state.days.unbuilt + state.days.building === 0
+      ? 'Nothing to build.'
+      : 'Usage from before the ledger, or dated back, is to be built.';
+  }
   if (state.finishedAt !== null) return `at ${formatInstant(state.finishedAt)} UTC.`;
   return 'No worker has been heard of; start it to go on where it stopped.';
 }

@@ -1,4 +1,4 @@
-import { useMemo } from 'react';
+import { type KeyboardEvent, useMemo, useRef, useState } from 'react';
 import { formatCount } from '../amounts.js';
 import { toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
@@ -22,8 +22,8 @@ const EVERY_MS = 5_000;
 const SHOWN_STRETCHES = 8;
 const WEEKDAYS = ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'];
 
-/** What is known of every UTC day, as a calendar. */
-export function CoverageCard() {
+/** What is known of every UTC day, as a calendar whose days lead to their verification. */
+export function CoverageCard({ onVerify }: { onVerify(day: string): void }) {
   const { api } = useSession();
   const coverage = usePolled('operations.coverage', EVERY_MS, (signal) =>
     api.operations.coverage.query(undefined, { signal }),
@@ -48,13 +48,43 @@ export function CoverageCard() {
           <ErrorNotice failure={failure} what="The coverage is not available" />
         )
       ) : (
-        <Calendar days={data.days} />
+        <Calendar days={data.days} onVerify={onVerify} />
       )}
     </Card>
   );
 }
 
-function Calendar({ days }: { days: readonly CoverageDay[] }) {
+/** Days that the arrow keys reach from one. */
+const STEPS: Record<string, number> = {
+  ArrowUp: -1,
+  ArrowDown: 1,
+  ArrowLeft: -7,
+  ArrowRight: 7,
+};
+
+function Calendar({
+  days,
+  onVerify,
+}: {
+  days: readonly CoverageDay[];
+  onVerify(day: string): void;
+}) {
+  const table = useRef<HTMLTableElement>(null);
+  // One of them is in the order of Tab; the arrow keys go on from there.
+  const [current, setCurrent] = useState(days.at(-1)?.day ?? '');
+  const tabbed = days.some(({ day }) => day === current) ? current : days.at(-1)?.day;
+
+  function onKeyDown(event: KeyboardEvent): void {
+    const step = STEPS[event.key];
+    if (step === undefined) return;
+    const at = days.findIndex(({ day }) => day === tabbed);
+    const next = days[Math.min(days.length - 1, Math.max(0, at + step))]?.day;
+    if (next === undefined) return;
+    event.preventDefault();
+    setCurrent(next);
+    table.current?.querySelector<HTMLElement>(`[data-day="${next}"]`)?.focus();
+  }
+
   const weeks = useMemo(() => toWeeks(days), [days]);
   const stretches = useMemo(() => toStretches(days), [days]);
   const counts = new Map<string, number>();
@@ -71,7 +101,11 @@ function Calendar({ days }: { days: readonly CoverageDay[] }) {
       </ul>
       <div className="coverage">
         <ScrollRegion label="Coverage calendar" className="calendar-scroll" startAtEnd>
-          <table className={`calendar ${calendarSize(weeks.length)}`}>
+          <table
+            ref={table}
+            className={`calendar ${calendarSize(weeks.length)}`}
+            onKeyDown={onKeyDown}
+          >
             <thead>
               <tr>
                 <td />
@@ -91,13 +125,16 @@ function Calendar({ days }: { days: readonly CoverageDay[] }) {
                     return (
                       <td key={weekKey(week)}>
                         {day && (
-                          <span
+                          <button
+                            type="button"
                             className={`cell ${cellStateOf(day)}`}
-                            role="img"
+                            tabIndex={day.day === tabbed ? 0 : -1}
                             aria-label={describeCell(day)}
                             title={describeCell(day)}
                             data-day={day.day}
                             data-state={cellStateOf(day)}
+                            onFocus={() => setCurrent(day.day)}
+                            onClick={() => onVerify(day.day)}
                           />
                         )}
                       </td>
@@ -110,6 +147,7 @@ function Calendar({ days }: { days: readonly CoverageDay[] }) {
         </ScrollRegion>
         <div className="stretches">
           <h3>In words</h3>
+          <p className="muted">A day leads to its verification.</p>
           <ul>
             {stretches.slice(-SHOWN_STRETCHES).map(({ state, from, until, days: count }) => (
               <li key={from}>

@@ -1,12 +1,12 @@
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { Button } from 'react-aria-components';
 import { formatCount, formatExact, formatPlural } from '../amounts.js';
 import { type Outputs, toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
-import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
+import { Empty, ErrorNotice, Loading, sentence } from '../components/Notice.js';
 import { formatDay, formatInstant, monthsBefore } from '../days.js';
 import { usePolled, useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
@@ -20,12 +20,23 @@ const BUSY_EVERY_MS = 700;
 /** What a verification or a repair changes. */
 const CHANGED = ['operations.drift', 'operations.coverage', 'operations.readMode'] as const;
 
-/** Reported totals against raw usage: verify a range, see what is wrong, repair it. */
-export function DriftCard() {
+/**
+ * Reported totals against raw usage: verify a range, see what is wrong, repair it. `day`: the one that
+ * was chosen elsewhere; it is brought here, and ready to be verified.
+ */
+export function DriftCard({ day }: { day: string | null }) {
   const { api } = useSession();
   const queryClient = useQueryClient();
   const today = new Date().toISOString().slice(0, 10);
-  const [range, setRange] = useState<Range>({ from: monthsBefore(today, 3), until: today });
+  const [range, setRange] = useState<Range>(
+    day === null ? { from: monthsBefore(today, 3), until: today } : { from: day, until: day },
+  );
+  const verifyButton = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (day === null) return;
+    verifyButton.current?.scrollIntoView({ block: 'center' });
+    verifyButton.current?.focus();
+  }, [day]);
   const [repairing, setRepairing] = useState<Range | null>(null);
   const drift = usePolled(
     'operations.drift',
@@ -78,6 +89,7 @@ export function DriftCard() {
           </label>
         </div>
         <Button
+          ref={verifyButton}
           className="button"
           isDisabled={isBusy || range.from === '' || range.until === ''}
           onPress={() => verify.mutate(range)}
@@ -102,7 +114,10 @@ export function DriftCard() {
           <ErrorNotice failure={failure} what="The findings are not available" />
         )
       ) : (
-        <Findings state={state} />
+        <Findings
+          state={state}
+          onVerify={isBusy ? null : (of) => verify.mutate({ from: of, until: of })}
+        />
       )}
       <Confirm
         isOpen={repairing !== null}
@@ -131,7 +146,14 @@ function wrongRange(state: Drift): Range | null {
   return from === undefined || until === undefined ? null : { from, until };
 }
 
-function Findings({ state }: { state: Drift }) {
+function Findings({
+  state,
+  onVerify,
+}: {
+  state: Drift;
+  /** Null: something runs. */
+  onVerify: ((day: string) => void) | null;
+}) {
   const { job } = state;
   return (
     <>
@@ -143,7 +165,15 @@ function Findings({ state }: { state: Drift }) {
           {state.days.map(({ day, driftKeys, driftMicrodollars }) => (
             <li key={day}>
               {formatDay(day)}: {formatPlural(driftKeys, 'total')} wrong by{' '}
-              {formatExact(driftMicrodollars)} in all. Verify the day to see which.
+              {formatExact(driftMicrodollars)} in all.{' '}
+              <Button
+                className="link-button"
+                isDisabled={onVerify === null}
+                onPress={() => onVerify?.(day)}
+              >
+                Verify the day
+              </Button>{' '}
+              to see which.
             </li>
           ))}
         </ul>
@@ -158,7 +188,8 @@ function Findings({ state }: { state: Drift }) {
           <ul>
             {state.repairs.map((each) => (
               <li key={each.id}>
-                {formatInstant(each.repairedAt)} UTC: {each.kiloUserId ?? each.organizationId}
+                {formatInstant(each.repairedAt)} UTC:{' '}
+                <bdi>{each.kiloUserId ?? each.organizationId}</bdi>
                 {each.day === null ? '' : ` on ${formatDay(each.day)}`} from{' '}
                 {formatExact(each.beforeMicrodollars)} to {formatExact(each.afterMicrodollars)} (
                 {each.cause})
@@ -176,7 +207,7 @@ function Job({ job }: { job: NonNullable<Drift['job']> }) {
   if (job.error !== null) {
     return (
       <p className="notice danger" role="alert">
-        The {job.kind} of {of} ended: {job.error.message}.
+        The {job.kind} of {of} ended: {sentence(job.error.message)}
       </p>
     );
   }

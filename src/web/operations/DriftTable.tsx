@@ -1,5 +1,6 @@
 import { formatExact } from '../amounts.js';
 import type { Outputs } from '../api.js';
+import { Name } from '../components/Name.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { formatDay } from '../days.js';
 
@@ -33,7 +34,7 @@ export function DriftTable({ findings }: { findings: readonly Finding[] }) {
             <tr key={`${finding.period} ${finding.kiloUserId} ${finding.organizationId}`}>
               <td className="time">{formatDay(finding.period)}</td>
               <th scope="row">
-                {finding.kiloUserId}
+                <Name text={finding.kiloUserId} />
                 {finding.organizationId !== null && (
                   <span className="muted"> in {finding.organizationId}</span>
                 )}

@@ -42,7 +42,7 @@ export function LiveTiles({ live }: { live: Live }) {
         label="Connections"
         value={`${live.pool.total - live.pool.idle} busy`}
         note={`${live.pool.idle} idle · ${live.pool.waiting} callers waiting`}
-        tone={live.pool.waiting > 0 ? 'warning' : undefined}
+        tone={live.pool.waiting > live.pool.total ? 'warning' : undefined}
       />
       <Tile label="Local journal" {...describeJournal(live.journal)} />
     </dl>

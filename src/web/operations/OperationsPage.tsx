@@ -1,6 +1,8 @@
+import { useSearchParams } from 'react-router';
 import { toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
+import { isDay } from '../days.js';
 import { usePolled } from '../polling.js';
 import { type Identity, useSession } from '../session.js';
 import { useTitle } from '../title.js';
@@ -29,6 +31,9 @@ export default function OperationsPage({ identity }: { identity: Identity }) {
 
 function Console() {
   const { api } = useSession();
+  const [search, setSearch] = useSearchParams();
+  const asked = search.get('day');
+  const day = asked !== null && isDay(asked) ? asked : null;
   const live = usePolled('operations.live', LIVE_EVERY_MS, (signal) =>
     api.operations.live.query(undefined, { signal }),
   );
@@ -66,9 +71,9 @@ function Console() {
         <ReadModeCard />
         <BackfillCard />
       </div>
-      <CoverageCard />
+      <CoverageCard onVerify={(day) => setSearch({ day }, { preventScrollReset: true })} />
       {live.data !== undefined && <LiveCharts live={live.data} />}
-      <DriftCard />
+      <DriftCard key={day} day={day} />
       <UnpricedCard />
     </>
   );

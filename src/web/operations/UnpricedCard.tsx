@@ -2,6 +2,7 @@ import { formatCount } from '../amounts.js';
 import { toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
+import { Name } from '../components/Name.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { formatInstant } from '../days.js';
@@ -11,7 +12,7 @@ import { useSession } from '../session.js';
 const EVERY_MS = 10_000;
 const SHOWN = 10;
 
-/** Usage without a price: recorded at zero until somebody adjusts it. */
+/** Usage without a price: recorded at zero until `price-unpriced` finds one. */
 export function UnpricedCard() {
   const { api } = useSession();
   const unpriced = usePolled('operations.unpriced', EVERY_MS, (signal) =>
@@ -27,7 +28,8 @@ export function UnpricedCard() {
           <>
             {data.isAtLeast && 'At least '}
             {formatCount(data.total)} requests recorded at $0 for want of a price;{' '}
-            <code>microdollar adjust</code> prices them. The newest:
+            <code>microdollar price-unpriced</code> prices them once their prices are known. The
+            newest:
           </>
         )
       }
@@ -65,9 +67,13 @@ export function UnpricedCard() {
                 <tr key={row.id}>
                   <td className="time">{formatInstant(row.createdAt)}</td>
                   <th scope="row">
-                    {[row.provider, row.model].filter(Boolean).join('/') || 'no model named'}
+                    <Name
+                      text={[row.provider, row.model].filter(Boolean).join('/') || 'no model named'}
+                    />
                   </th>
-                  <td>{row.kiloUserId}</td>
+                  <td>
+                    <Name text={row.kiloUserId} />
+                  </td>
                   <td className="number">{formatCount(row.inputTokens)}</td>
                   <td className="number">{formatCount(row.outputTokens)}</td>
                   <td>

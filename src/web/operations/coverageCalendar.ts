@@ -2,7 +2,8 @@ import { formatDay, formatMonth, weekdayOf } from '../days.js';
 
 export interface CoverageDay {
   day: string;
-  state: 'unbuilt' | 'building' | 'built' | 'verified' | 'archived';
+  /** `empty`: no usage, and nothing to build. */
+  state: 'empty' | 'unbuilt' | 'building' | 'built' | 'verified' | 'archived';
   rawRows: number | null;
   driftKeys: number;
 }
@@ -17,6 +18,7 @@ export const CELL_STATES: readonly CellState[] = [
   'verified',
   'archived',
   'drift',
+  'empty',
 ];
 
 export interface Week<Day> {
@@ -65,6 +67,7 @@ export function toStretches(
 }
 
 export function describeCell(day: CoverageDay): string {
+  if (day.state === 'empty') return `${formatDay(day.day)}: no usage`;
   const rows = day.rawRows === null ? 'never counted' : `${day.rawRows} rows`;
   const drift = day.driftKeys > 0 ? `, drift in ${day.driftKeys} totals` : '';
   return `${formatDay(day.day)}: ${day.state}, ${rows}${drift}`;

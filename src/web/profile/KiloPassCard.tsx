@@ -1,10 +1,9 @@
 import { useQuery } from '@tanstack/react-query';
-import { useRef } from 'react';
 import { formatRoundedUsd } from '../amounts.js';
 import { toFailure } from '../api.js';
 import { Card } from '../components/Card.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
-import { useNearViewport } from '../nearViewport.js';
+import { useSeen } from '../seen.js';
 import { useSession } from '../session.js';
 import { chooseTier, describeShare, type TierChoice } from './tiers.js';
 
@@ -26,13 +25,12 @@ export function KiloPassCard({
   tiersUsd: readonly number[];
 }) {
   const { api } = useSession();
-  const card = useRef<HTMLDivElement>(null);
-  const isNear = useNearViewport(card);
+  const [card, isSeen] = useSeen();
   const average = useQuery({
     queryKey: ['kiloPass', kiloUserId],
     queryFn: ({ signal }) =>
       api.kiloPass.getAverageMonthlyUsageLast3Months.query(isOwn ? {} : { kiloUserId }, { signal }),
-    enabled: isNear,
+    enabled: isSeen,
   });
   return (
     <div ref={card} className="card-place">
@@ -45,7 +43,7 @@ export function KiloPassCard({
         ) : average.error !== null ? (
           <ErrorNotice failure={toFailure(average.error)} what="The average is not available" />
         ) : (
-          isNear && <Loading what="the average" />
+          isSeen && <Loading what="the average" />
         )}
       </Card>
     </div>

@@ -3,7 +3,10 @@ import { useMemo } from 'react';
 import { type Failure, toFailure } from '../api.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
+import { KeysCard } from '../keys/KeysCard.js';
+import { useKeys } from '../keys/useKeys.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
+import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
 import { Steps } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
@@ -43,7 +46,27 @@ export function ProfileView({
       })) ?? null,
     [account.data],
   );
-  const nameOf = useMemo(() => createNameOf(new Map()), []);
+  const balances = useMemo(() => {
+    const balance = account.data?.balance;
+    if (balance === undefined) return new Map<string, bigint>();
+    return new Map([
+      ['personal', BigInt(balance.remaining_microdollars)],
+      ...balance.organizations.map((each): [string, bigint] => [
+        each.organization_id,
+        BigInt(each.remaining_microdollars),
+      ]),
+    ]);
+  }, [account.data]);
+  const [below, isSeen] = useSeen();
+  const owned =
+    organizations?.find(({ id, role }) => id === state.scope && role === 'owner') ?? null;
+  const keys = useKeys({
+    kiloUserId,
+    isOwn,
+    ownedOrganizationId: owned?.id ?? null,
+    isEnabled: isSeen || state.by === 'key' || state.key !== null,
+  });
+  const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
 
   const failure = account.error === null ? null : toFailure(account.error);
   if (failure !== null && account.data === undefined) {
@@ -72,7 +95,7 @@ export function ProfileView({
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
           <p className="card-note">Send the first event, and it is here at the next look.</p>
-          <Steps userId={kiloUserId} />
+          <Steps userId={kiloUserId} level="h3" />
         </section>
       )}
       <UsageCard
@@ -80,6 +103,7 @@ export function ProfileView({
         onChange={change}
         kiloUserId={kiloUserId}
         organizations={organizations}
+        balances={balances}
         nameOf={nameOf}
       />
       <div className={identity.tiersUsd.length > 0 ? 'profile-pair' : 'profile-single'}>
@@ -92,12 +116,26 @@ export function ProfileView({
           <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
         )}
       </div>
-      <RequestsCard
-        state={state}
-        kiloUserId={kiloUserId}
-        organizations={organizations ?? []}
-        nameOf={nameOf}
-      />
+      <div ref={below} className="below">
+        <RequestsCard
+          state={state}
+          kiloUserId={kiloUserId}
+          organizations={organizations ?? []}
+          keys={keys.names}
+          nameOf={nameOf}
+        />
+        <KeysCard
+          identity={identity}
+          kiloUserId={kiloUserId}
+          organizations={organizations ?? []}
+          owned={owned}
+          keys={keys}
+          onShow={(shown) => {
+            change(shown);
+            scrollTo({ top: 0 });
+          }}
+        />
+      </div>
     </>
   );
 }

@@ -1,16 +1,23 @@
 import { type FormEvent, useEffect, useState } from 'react';
 import { Button } from 'react-aria-components';
+import { isolate } from '../components/Name.js';
 import { type RequestState, STATUSES, type Status } from './requestState.js';
 
 const STATUS_TEXT: Record<Status, string> = { ok: 'OK', error: 'Error', refund: 'Refund' };
 
-/** Model, status and cost; the key is chosen in the report above. */
+/** Model, key, status and cost. A view of one key has no other. */
 export function RequestFilters({
   filters,
   isAmount,
+  keys,
+  viewKey,
   onChange,
 }: {
   filters: RequestState;
+  /** Names of keys by id. */
+  keys: ReadonlyMap<string, string>;
+  /** The one that the whole view is narrowed to. */
+  viewKey: string | null;
   isAmount: { min: boolean; max: boolean };
   onChange(change: Partial<RequestState>): void;
 }) {
@@ -25,7 +32,11 @@ export function RequestFilters({
   }
 
   const isNarrowed =
-    filters.model !== '' || filters.status !== null || filters.min !== '' || filters.max !== '';
+    filters.model !== '' ||
+    filters.key !== null ||
+    filters.status !== null ||
+    filters.min !== '' ||
+    filters.max !== '';
   return (
     <form className="request-filters" onSubmit={submit} aria-label="Filter requests">
       <label>
@@ -36,6 +47,29 @@ export function RequestFilters({
           value={typed.model}
           onChange={(event) => setTyped({ ...typed, model: event.target.value })}
         />
+      </label>
+      <label>
+        Key
+        <select
+          aria-label="Key"
+          value={viewKey ?? filters.key ?? ''}
+          disabled={viewKey !== null}
+          onChange={(event) => onChange({ key: event.target.value || null, after: null })}
+        >
+          <option value="">Any</option>
+          {[viewKey ?? filters.key].map((id) =>
+            id === null || keys.has(id) ? null : (
+              <option key={id} value={id}>
+                {id}
+              </option>
+            ),
+          )}
+          {[...keys].map(([id, name]) => (
+            <option key={id} value={id}>
+              {isolate(name)}
+            </option>
+          ))}
+        </select>
       </label>
       <label>
         Status
@@ -71,7 +105,9 @@ export function RequestFilters({
       {isNarrowed && (
         <Button
           className="button quiet"
-          onPress={() => onChange({ model: '', status: null, min: '', max: '', after: null })}
+          onPress={() =>
+            onChange({ model: '', key: null, status: null, min: '', max: '', after: null })
+          }
         >
           Clear
         </Button>

@@ -1,12 +1,11 @@
 import { useQuery } from '@tanstack/react-query';
-import { useRef } from 'react';
 import { Button } from 'react-aria-components';
 import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { Card } from '../components/Card.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { formatInstant, shiftDays } from '../days.js';
-import { useNearViewport } from '../nearViewport.js';
+import { useSeen } from '../seen.js';
 import { useSession } from '../session.js';
 import type { NameOf } from '../usage/names.js';
 import { boundsOf, describePeriod } from '../usage/periods.js';
@@ -24,18 +23,20 @@ export function RequestsCard({
   state,
   kiloUserId,
   organizations,
+  keys,
   nameOf,
 }: {
   state: UsageState;
   kiloUserId: string;
   organizations: readonly Organization[];
+  /** Names of keys by id. */
+  keys: ReadonlyMap<string, string>;
   nameOf: NameOf;
 }) {
   const { api } = useSession();
   const nowMs = useNowMs();
   const [filters, change] = useRequestState();
-  const card = useRef<HTMLDivElement>(null);
-  const isNear = useNearViewport(card);
+  const [card, isSeen] = useSeen();
   const today = dayIn(nowMs, state.zone);
   const range = rangeOf(state, today);
   const isAskable = rangeProblem(range) === null;
@@ -45,7 +46,7 @@ export function RequestsCard({
   const max = readAmount(filters.max);
   const input = {
     ...toScope(state, kiloUserId, isOwner),
-    api_key_id: state.key,
+    api_key_id: state.key ?? filters.key,
     ...(period === null ? {} : toInstants(period)),
     model: filters.model || null,
     status: filters.status,
@@ -56,7 +57,7 @@ export function RequestsCard({
   const page = useQuery({
     queryKey: ['usage.requests', input],
     queryFn: ({ signal }) => api.usage.requests.query(input, { signal }),
-    enabled: isNear && isAskable && min !== undefined && max !== undefined,
+    enabled: isSeen && isAskable && min !== undefined && max !== undefined,
   });
   const when =
     state.at === null || period === null
@@ -74,6 +75,8 @@ export function RequestsCard({
       >
         <RequestFilters
           filters={filters}
+          keys={keys}
+          viewKey={state.key}
           isAmount={{ min: min !== undefined, max: max !== undefined }}
           onChange={change}
         />
@@ -84,7 +87,7 @@ export function RequestsCard({
             onRetry={() => page.refetch()}
           />
         ) : page.data === undefined ? (
-          isNear && page.isFetching && <Loading what="requests" />
+          isSeen && page.isFetching && <Loading what="requests" />
         ) : (
           <>
             {page.data.requests.length === 0 ? (

@@ -8,6 +8,8 @@ export type Status = (typeof STATUSES)[number];
 /** Filters of the list and what is open, in the URL beside the usage report's state. */
 export interface RequestState {
   model: string;
+  /** What this key paid for; the whole view may be narrowed to one besides. */
+  key: string | null;
   status: Status | null;
   /** USD as typed. */
   min: string;
@@ -20,6 +22,7 @@ export interface RequestState {
 
 const NAMES: Record<keyof RequestState, string> = {
   model: 'rmodel',
+  key: 'rkey',
   status: 'rstatus',
   min: 'rmin',
   max: 'rmax',
@@ -27,10 +30,11 @@ const NAMES: Record<keyof RequestState, string> = {
   open: 'request',
 };
 
-export function readRequestState(search: URLSearchParams): RequestState {
+function readRequestState(search: URLSearchParams): RequestState {
   const text = (name: keyof RequestState) => search.get(NAMES[name]);
   return {
     model: text('model') ?? '',
+    key: text('key'),
     status: STATUSES.find((status) => status === text('status')) ?? null,
     min: text('min') ?? '',
     max: text('max') ?? '',
@@ -39,7 +43,7 @@ export function readRequestState(search: URLSearchParams): RequestState {
   };
 }
 
-export function writeRequestState(
+function writeRequestState(
   search: URLSearchParams,
   change: Partial<RequestState>,
 ): URLSearchParams {

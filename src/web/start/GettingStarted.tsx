@@ -8,22 +8,28 @@ export function GettingStarted() {
     <div className="steps-view">
       <h1>First steps</h1>
       <p className="lead">
-        Four commands from an empty ledger to a figure on the profile. They run in the directory
-        where <code>microdollar start</code> was started.
+        Four steps from an empty ledger to a figure on the profile. They run in the directory where{' '}
+        <code>microdollar start</code> was started.
       </p>
       <Steps />
       <h2>Only looking?</h2>
       <p>
-        Three months of made-up traffic, and the keys to look at it with. Stop this server first, or
-        name another <code>MICRODOLLAR_DATA_DIR</code>.
+        Three months of made-up traffic beside what is there, and the keys to look at it with. This
+        server may go on.
       </p>
-      <CopyCommand label="Fill with demo traffic" command="npm run -s microdollar -- demo" />
+      <CopyCommand label="Fill with demo traffic" command="npm run -s microdollar -- demo --yes" />
     </div>
   );
 }
 
 /** The commands alone; also shown where a view is still empty. */
-export function Steps({ userId = 'ada' }: { userId?: string }) {
+export function Steps({
+  userId = 'ada',
+  level: Step = 'h2',
+}: {
+  userId?: string;
+  level?: 'h2' | 'h3';
+}) {
   const url = window.location.origin;
   // Inside of the shell's single quotes.
   const user = JSON.stringify(userId).replaceAll("'", "'\\''");
@@ -33,7 +39,7 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
   return (
     <ol className="steps">
       <li>
-        <h3>Take the admin key</h3>
+        <Step>Take the admin key</Step>
         <p>It was printed once at the first start, and is kept in the data directory.</p>
         <CopyCommand
           label="Read the admin key"
@@ -41,14 +47,14 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
         />
       </li>
       <li>
-        <h3>Create a user</h3>
+        <Step>Create a user</Step>
         <CopyCommand
           label="Create a user"
           command={lines(`curl -s ${url}/api/users`, asAdmin, json, `-d '{"id":${user}}'`)}
         />
       </li>
       <li>
-        <h3>Create a key for the user</h3>
+        <Step>Create a key for the user</Step>
         <p>The answer shows it this once. It is what one signs in with, and what sends events.</p>
         <CopyCommand
           label="Create a key"
@@ -61,7 +67,7 @@ export function Steps({ userId = 'ada' }: { userId?: string }) {
         />
       </li>
       <li>
-        <h3>Send the first event</h3>
+        <Step>Send the first event</Step>
         <p>
           <code>cost</code> is in microdollars: 1,250 is $0.001250. Sending the same <code>id</code>{' '}
           again changes nothing.

@@ -2,6 +2,7 @@ import { type FormEvent, useState } from 'react';
 import { Button, Input, Label, TextField } from 'react-aria-components';
 import { Link } from 'react-router';
 import { createApi, type Failure, toFailure } from '../api.js';
+import { sentence } from '../components/Notice.js';
 import { useSession } from '../session.js';
 import { useTitle } from '../title.js';
 
@@ -69,7 +70,7 @@ export function SignIn() {
         <p className="notice danger" role="alert">
           {failure.code === 'unauthorized'
             ? 'This key is wrong or was revoked. Nothing was stored.'
-            : `The key could not be checked: ${failure.message}.`}
+            : `The key could not be checked: ${sentence(failure.message)}`}
         </p>
       )}
       <p className="sign-in-more">

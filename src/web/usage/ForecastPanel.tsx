@@ -6,7 +6,7 @@ import { Amount } from '../components/Amount.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
 import { formatMonth } from '../days.js';
 import { useSession } from '../session.js';
-import { BURN_DAYS, forecastMonth, forecastRange } from './forecast.js';
+import { BURN_DAYS, daysOfBalance, forecastMonth, forecastRange } from './forecast.js';
 import type { UsageSeries } from './series.js';
 import { toScope, type UsageState } from './usageState.js';
 
@@ -17,12 +17,15 @@ export function ForecastPanel({
   kiloUserId,
   isOwner,
   today,
+  balanceMicrodollars,
 }: {
   series: UsageSeries;
   state: UsageState;
   kiloUserId: string;
   isOwner: boolean;
   today: string;
+  /** What is left of whoever pays, where one payer is shown. */
+  balanceMicrodollars: bigint | null;
 }) {
   const { api } = useSession();
   const range = forecastRange(today);
@@ -62,6 +65,10 @@ export function ForecastPanel({
       <ErrorNotice failure={toFailure(asked.error)} what="The month's forecast is not available" />
     );
   }
+  const balanceDays =
+    balanceMicrodollars === null
+      ? null
+      : daysOfBalance(balanceMicrodollars, forecast.burnMicrodollarsPerDay);
   return (
     <section className="forecast" aria-label="Forecast of the month">
       <h3>{formatMonth(forecast.month.from)}</h3>
@@ -84,6 +91,14 @@ export function ForecastPanel({
             <Amount microdollars={forecast.expectedMicrodollars} />
           </dd>
         </div>
+        {balanceDays !== null && (
+          <div>
+            <dt>Balance lasts</dt>
+            <dd>
+              {balanceDays > 730 ? 'over two years' : `about ${formatPlural(balanceDays, 'day')}`}
+            </dd>
+          </div>
+        )}
       </dl>
       <p className="card-note">
         Method: spent before today, plus the mean of the last {BURN_DAYS} whole days for today (or

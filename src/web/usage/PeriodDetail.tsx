@@ -2,7 +2,7 @@ import { useEffect, useRef } from 'react';
 import { Button } from 'react-aria-components';
 import { Empty } from '../components/Notice.js';
 import { type GroupRow, GroupTable } from './GroupTable.js';
-import { hasUsage } from './metrics.js';
+import { hasUsage, type Metric } from './metrics.js';
 import { describePeriod } from './periods.js';
 import type { Group, Period, UsageSeries } from './series.js';
 
@@ -10,11 +10,13 @@ import type { Group, Period, UsageSeries } from './series.js';
 export function PeriodDetail({
   series,
   period,
+  metric,
   nameOf,
   onClose,
 }: {
   series: UsageSeries;
   period: Period;
+  metric: Metric;
   nameOf(group: Group): string;
   onClose(): void;
 }) {
@@ -42,7 +44,7 @@ export function PeriodDetail({
           by={series.by ?? 'model'}
           rows={series.by === null ? [] : rows}
           total={period.sums}
-          metric="cost"
+          metric={metric}
           nameOf={nameOf}
         />
       ) : (

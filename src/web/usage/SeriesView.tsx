@@ -117,7 +117,13 @@ export function SeriesView({
         </Empty>
       )}
       {period !== undefined && (
-        <PeriodDetail series={series} period={period} nameOf={name} onClose={close} />
+        <PeriodDetail
+          series={series}
+          period={period}
+          metric={state.metric}
+          nameOf={name}
+          onClose={close}
+        />
       )}
       {series.by !== null && series.groups.length > 0 && (
         <section aria-label="Largest">

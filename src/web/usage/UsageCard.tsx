@@ -1,4 +1,3 @@
-import { useRef } from 'react';
 import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { Card } from '../components/Card.js';
@@ -23,6 +22,7 @@ export function UsageCard({
   onChange,
   kiloUserId,
   organizations,
+  balances,
   nameOf,
 }: {
   state: UsageState;
@@ -30,6 +30,8 @@ export function UsageCard({
   kiloUserId: string;
   /** Null: not known yet. */
   organizations: readonly Organization[] | null;
+  /** What is left, by scope; microdollars. */
+  balances: ReadonlyMap<string, bigint>;
   nameOf: NameOf;
 }) {
   const nowMs = useNowMs();
@@ -44,7 +46,6 @@ export function UsageCard({
     // Whether one is its owner decides what to ask for.
     isEnabled: problem === null && (!isShared || organizations !== null),
   });
-  const heading = useRef<HTMLDivElement>(null);
   const metric = METRIC_CHOICES.find(({ id }) => id === state.metric)?.text ?? '';
   const scope = scopeName(state.scope, organizations ?? []);
   return (
@@ -70,7 +71,7 @@ export function UsageCard({
         onChange={onChange}
       />
       <ActiveFilters state={state} nameOf={nameOf} onChange={onChange} />
-      <div className="usage-body" ref={heading} aria-busy={report.isFetching}>
+      <div className="usage-body" aria-busy={report.isFetching}>
         {problem !== null ? null : series !== null ? (
           <>
             {report.error !== null && <NotRenewed failure={toFailure(report.error)} />}
@@ -88,6 +89,11 @@ export function UsageCard({
               kiloUserId={kiloUserId}
               isOwner={isOwner}
               today={today}
+              balanceMicrodollars={
+                state.key === null && state.member === null && (!isShared || isOwner)
+                  ? (balances.get(state.scope) ?? null)
+                  : null
+              }
             />
           </>
         ) : report.error !== null ? (

@@ -1,4 +1,3 @@
-import { isDay } from '../days.js';
 import { isZone } from '../zones.js';
 import { METRICS, type Metric } from './metrics.js';
 import {
@@ -13,7 +12,7 @@ import {
   TOPS,
 } from './ranges.js';
 
-export const GROUPINGS = ['none', 'model', 'provider', 'key', 'project', 'member'] as const;
+const GROUPINGS = ['none', 'model', 'provider', 'key', 'project', 'member'] as const;
 export type Grouping = (typeof GROUPINGS)[number];
 export type Form = 'chart' | 'table';
 
@@ -145,11 +144,6 @@ export function toScope(state: UsageState, kiloUserId: string, isOwner: boolean)
     // All of it is for owners.
     ...(state.member !== null ? { member: state.member } : isOwner ? {} : { member: kiloUserId }),
   };
-}
-
-/** Days of a custom range that begins as what is shown. */
-export function isAskable({ from, until }: DayRange): boolean {
-  return isDay(from) && isDay(until);
 }
 
 function choice<T extends string>(value: string | null, choices: readonly T[]): T | null {

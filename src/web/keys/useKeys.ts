@@ -1,0 +1,45 @@
+import { useQuery } from '@tanstack/react-query';
+import { useMemo } from 'react';
+import type { Outputs } from '../api.js';
+import { useSession } from '../session.js';
+
+export type Key = Outputs['keys']['list']['keys'][number];
+
+/** The user's keys and, for an organization that they own, those that pay for it. */
+export function useKeys(of: {
+  kiloUserId: string;
+  isOwn: boolean;
+  ownedOrganizationId: string | null;
+  isEnabled: boolean;
+}) {
+  const { api } = useSession();
+  const { kiloUserId, ownedOrganizationId } = of;
+  const own = useQuery({
+    queryKey: ['keys.list', kiloUserId],
+    queryFn: ({ signal }) =>
+      api.keys.list.query(of.isOwn ? {} : { kilo_user_id: kiloUserId }, { signal }),
+    enabled: of.isEnabled,
+  });
+  const shared = useQuery({
+    queryKey: ['keys.list', 'organization', ownedOrganizationId],
+    queryFn: ({ signal }) =>
+      api.keys.list.query({ organization_id: ownedOrganizationId }, { signal }),
+    enabled: of.isEnabled && ownedOrganizationId !== null,
+  });
+  const names = useMemo(
+    () =>
+      new Map(
+        [...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])].map((key) => [
+          key.id,
+          nameOfKey(key),
+        ]),
+      ),
+    [own.data, shared.data],
+  );
+  return { own, shared, names };
+}
+
+/** Its name, else how it begins. */
+export function nameOfKey({ name, key_prefix }: Pick<Key, 'name' | 'key_prefix'>): string {
+  return name ?? `${key_prefix}…`;
+}

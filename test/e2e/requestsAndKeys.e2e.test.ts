@@ -1,0 +1,275 @@
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addCredit } from '../../src/accounts/credits.js';
+import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
+
+type Person = { id: string; key: string; keyId: string };
+
+let service: PageService;
+let owner: Person;
+let member: Person;
+let organization: string;
+const needle = randomUUID();
+
+beforeAll(async () => {
+  service = await startPage({ tiersUsd: [19, 49, 199] });
+  const scopes = ['usage:write', 'usage:read', 'gateway'] as const;
+  [owner, member] = [await service.newUser([...scopes]), await service.newUser([...scopes])];
+  organization = await service.newOrganization(member.id);
+  await addOrganizationMember(service.ledger.pool, organization, owner.id, 'owner');
+  await addCredit(service.ledger.pool, { kilo_user_id: owner.id, usd: '250.000001' });
+  const events = Array.from({ length: 70 }, (_, index) => ({
+    id: index === 40 ? needle : randomUUID(),
+    kilo_user_id: owner.id,
+    cost: index === 40 ? 1_250 : index === 41 ? -2_000 : 10_000 * (index + 1),
+    model: index === 40 ? 'needle-1' : `hay-${index % 3}`,
+    has_error: index === 42,
+    input_tokens: 1_234,
+    output_tokens: 56,
+    api_key_id: owner.keyId,
+    created_at: new Date(Date.now() - index * 60_000).toISOString(),
+    ...(index === 40
+      ? {
+          end_user: 'eve',
+          session_id: 'session-1',
+          project_id: 'project-x',
+          tags: ['nightly'],
+          metadata: { price_source: 'list', price_version: '2026-11', latency: 231 },
+        }
+      : {}),
+  }));
+  await service.ledger.recordUsageBatch(events);
+  await service.ledger.recordUsageBatch(
+    [3, 4].map((cost) => ({
+      kilo_user_id: member.id,
+      organization_id: organization,
+      cost: cost * 1_000_000,
+      model: 'shared',
+    })),
+  );
+});
+afterAll(() => service?.stop());
+
+const rows = 'tr[data-request]';
+
+describe('the list of requests', () => {
+  it('is paged and filtered, and the URL has it all', async () => {
+    const { page, problems, close } = await service.open({
+      key: owner.key,
+      path: '/profile?range=7d',
+    });
+    await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
+    await page.locator(rows).first().waitFor();
+    expect(await page.locator(rows).count()).toBe(25);
+    const first = await page.locator(rows).first().getAttribute('data-request');
+    await page.getByRole('button', { name: 'Older' }).click();
+    await page.waitForFunction(
+      (id) => document.querySelector('tr[data-request]')?.getAttribute('data-request') !== id,
+      first,
+    );
+    await page.getByRole('button', { name: 'Older' }).click();
+    await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 20);
+    await page.goBack();
+    await page.goBack();
+    await page.locator(`tr[data-request="${first}"]`).waitFor();
+
+    await page.getByRole('searchbox', { name: 'Model' }).fill('NEEDLE');
+    await page.keyboard.press('Enter');
+    await page.locator(`tr[data-request="${needle}"]`).waitFor();
+    expect(await page.locator(rows).count()).toBe(1);
+    expect(await page.locator(`${rows} data`).textContent()).toBe('$0.00125');
+    await page.reload();
+    await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
+    await page.locator(`tr[data-request="${needle}"]`).waitFor();
+    await page.getByRole('button', { name: 'Clear' }).click();
+    await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 25);
+
+    for (const [status, chip] of [
+      ['error', 'Error'],
+      ['refund', 'Refund'],
+    ] as const) {
+      await page.getByLabel('Status').selectOption(status);
+      await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 1);
+      expect(await page.locator(`${rows} .chip`).textContent()).toBe(chip);
+    }
+    await page.getByLabel('Status').selectOption('');
+    await page.getByLabel('Key', { exact: true }).selectOption({ index: 1 });
+    await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 25);
+    expect(new URL(page.url()).searchParams.get('rkey')).toBe(owner.keyId);
+    await page.getByLabel('Cost from, $').fill('0.001');
+    await page.getByLabel('to, $').fill('0.01');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 2);
+    await page.getByLabel('to, $').fill('much');
+    await page.keyboard.press('Enter');
+    await page.getByText('an amount in USD').waitFor();
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('tells one in detail, and leads back to it', async () => {
+    const { page, close } = await service.open({
+      key: owner.key,
+      path: '/profile?range=7d&rmodel=needle',
+    });
+    await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
+    const open = page.locator(`tr[data-request="${needle}"]`).getByRole('button');
+    await open.click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('session-1').waitFor();
+    const text = (await dialog.textContent()) ?? '';
+    for (const part of [
+      needle,
+      '1,234',
+      '$0.001250',
+      'list',
+      '2026-11',
+      '231 ms',
+      'eve',
+      'project-x',
+      'nightly',
+    ]) {
+      expect([part, text.includes(part)]).toEqual([part, true]);
+    }
+    expect(await findFaults(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+    expect(await open.evaluate((button) => document.activeElement === button)).toBe(true);
+    await close();
+  });
+});
+
+describe('keys', () => {
+  it('are made, named, limited in scope, shown once, and revoked', async () => {
+    const { page, problems, close } = await service.open({ key: owner.key });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Keys', exact: true }).scrollIntoViewIfNeeded();
+    const form = page.getByRole('form', { name: 'New key' });
+    await form.getByLabel('Name').fill('laptop');
+    await form.getByLabel(/^usage:read/).check();
+    await form.getByLabel(/^gateway/).uncheck();
+    await form.getByRole('button', { name: 'Make a key' }).click();
+    await form.getByText('Shown this once').waitFor();
+    const made = (await form.locator('code').textContent()) ?? '';
+    expect(made).toMatch(/^md_/);
+    const session = await service.query('session.current', undefined, made);
+    expect(session.body.result.data.scopes).toEqual(['usage:read']);
+
+    const row = page.locator('tr[data-key]', { hasText: 'laptop' });
+    await row.waitFor();
+    expect(await row.textContent()).not.toContain(made);
+    await row.getByRole('button', { name: 'Rename laptop' }).click();
+    await page.getByLabel('New name').fill('desk');
+    await page.keyboard.press('Enter');
+    await page.locator('tr[data-key]', { hasText: 'desk' }).waitFor();
+    await page.getByRole('button', { name: 'Revoke desk' }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Revoke' }).click();
+    await page.locator('tr[data-key]', { hasText: 'desk' }).getByText('revoked').waitFor();
+    expect((await service.query('session.current', undefined, made)).status).toBe(401);
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('offer no scope that the key in use has not', async () => {
+    const reader = await service.newUser(['usage:read']);
+    const { page, close } = await service.open({ key: reader.key });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Keys', exact: true }).scrollIntoViewIfNeeded();
+    expect(await page.getByRole('form', { name: 'New key' }).getByRole('checkbox').count()).toBe(1);
+    await page.getByText('never seen').or(page.getByText('just now')).first().waitFor();
+    await close();
+  });
+
+  it('show what they paid for', async () => {
+    const { page, close } = await service.open({ key: owner.key, path: '/profile?range=7d' });
+    await untilLoaded(page);
+    const whole = await page.locator('.spend-total data').getAttribute('value');
+    await page.getByRole('heading', { name: 'Keys', exact: true }).scrollIntoViewIfNeeded();
+    await page
+      .locator(`tr[data-key="${owner.keyId}"]`)
+      .getByRole('button', { name: /^What/ })
+      .click();
+    await page.getByText('Only key').waitFor();
+    await untilLoaded(page);
+    expect(await page.locator('.spend-total data').getAttribute('value')).toBe(whole);
+    await close();
+  });
+});
+
+describe('an organization', () => {
+  it('shows its owner every member, and a member themselves alone', async () => {
+    const path = `/profile?range=7d&scope=${organization}&by=member`;
+    const asOwner = await service.open({ key: owner.key, path });
+    await untilLoaded(asOwner.page);
+    const total = asOwner.page.locator('.spend-total data');
+    expect(await total.getAttribute('value')).toBe('7000000');
+    await asOwner.page.getByRole('button', { name: `Only member ${member.id}` }).click();
+    await untilLoaded(asOwner.page);
+    expect(await total.getAttribute('value')).toBe('7000000');
+    await asOwner.page
+      .getByRole('heading', { name: 'Requests', exact: true })
+      .scrollIntoViewIfNeeded();
+    await asOwner.page.locator(rows).first().waitFor();
+    expect(await asOwner.page.locator(rows).count()).toBe(2);
+    await asOwner.close();
+
+    const asMember = await service.open({ key: member.key, path: path.replace('member', 'model') });
+    await untilLoaded(asMember.page);
+    expect(await asMember.page.locator('.spend-total data').getAttribute('value')).toBe('7000000');
+    const choices = await asMember.page.getByLabel('Group by').locator('option').allTextContents();
+    expect(choices).not.toContain('Member');
+    await asMember.close();
+    // Whoever writes the URL by hand is refused by the server.
+    const peeking = await service.open({ key: member.key, path: `${path}&member=${owner.id}` });
+    await peeking.page.getByText('Usage is not available').waitFor();
+    await peeking.close();
+  });
+});
+
+describe('opening the profile', () => {
+  it('asks the database at most four times', async () => {
+    const fresh = await service.newUser();
+    const asked: string[] = [];
+    const { pool } = service.ledger;
+    const query = pool.query;
+    pool.query = function listen(this: pg.Pool, ...args: unknown[]) {
+      const [first] = args as [string | { text: string }];
+      const text = typeof first === 'string' ? first : first.text;
+      if (!text.includes('/* microdollar.')) asked.push(text);
+      return Reflect.apply(query, this, args);
+    } as typeof pool.query;
+    try {
+      const { page, close } = await service.open({ key: fresh.key, path: '/profile' });
+      await untilLoaded(page);
+      await page.getByText('No usage in this range').waitFor();
+      await close();
+    } finally {
+      pool.query = query;
+    }
+    expect(asked.length).toBeGreaterThan(2);
+    expect(asked.map((text) => text.slice(0, 60)).slice(4)).toEqual([]);
+  });
+});
+
+describe('tiers', () => {
+  it('are shown where they are configured, with the average as the API has it', async () => {
+    const { page, close } = await service.open({ key: owner.key });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Average monthly usage' }).scrollIntoViewIfNeeded();
+    const average = await service.query(
+      'kiloPass.getAverageMonthlyUsageLast3Months',
+      {},
+      owner.key,
+    );
+    expect(await page.getByTestId('average').getAttribute('value')).toBe(
+      String(average.body.result.data.averageMonthlyUsageUsd),
+    );
+    const balance = await service.query('balance.current', undefined, owner.key);
+    expect(await page.locator('.figure data.amount').first().getAttribute('value')).toBe(
+      String(balance.body.result.data.remaining_microdollars),
+    );
+    await close();
+  });
+});
