@@ -32,7 +32,7 @@ export interface ComparedDay {
   wrongSlices: WrongSlice[];
 }
 
-/** Compares a day in slices, each in one snapshot, smaller ones where the day is large. */
+/** Compares a day in slices of whole periods, each in one snapshot, smaller ones where it is large. */
 export async function compareDay(
   database: Pick<RollupDatabase, 'transaction'>,
   rollup: DimensionRollup,
@@ -47,7 +47,7 @@ export async function compareDay(
     findings: [],
     wrongSlices: [],
   };
-  const sizes = [1_440, 360, 60, rollup.minutes];
+  const sizes = [1_440, 360, 60, 15].filter((minutes) => minutes >= rollup.minutes);
   const queue: Slice[] = [{ day, offset: 0, minutes: 1_440 }];
   for (let slice = queue.shift(); slice !== undefined; slice = queue.shift()) {
     const smaller = sizes.find((minutes) => minutes < (slice as Slice).minutes);

@@ -1,0 +1,42 @@
+import { type DimensionRollup, isOfPayer } from '../../schema/dimensionRollups.js';
+import type { PayerScope } from '../../schema/unsettled.js';
+
+/** Today and yesterday count as proven while their last verification is younger. */
+const LEASE_MINUTES = 10;
+
+/**
+ * Whether counter rows and tail of a rollup are proven for every UTC day of the range that has anything of the
+ * payer (I10). A day is: frozen by the archive; verified after its end, today and yesterday by a lease; or,
+ * where all usage is the ledger's own, folded from the log from its beginning. None with known drift.
+ */
+export function isProven(rollup: DimensionRollup, scope: PayerScope): string {
+  const own = (row: string, instant: string) => `${isOfPayer(scope, row, `$1::${scope.idType}`)}
+        and ${row}.${instant} >= d.at
+        and ${row}.${instant} < d.at + interval '24 hours'`;
+  return `not exists (
+  select
+  from (
+    select g as at, (g at time zone 'UTC')::date as day
+    from bounds as b
+    cross join generate_series(
+      date_bin('24 hours', b.previous, timestamptz '2000-01-01 00:00:00+00'),
+      b.last - interval '1 microsecond', interval '24 hours') as g
+  ) as d
+  cross join (select (now() at time zone 'UTC')::date as today) as t
+  cross join ledger_settings as s
+  left join rollup_starts as r on r.rollup = '${rollup.name}'
+  left join rollup_coverage as c
+    on c.rollup = '${rollup.name}'
+    and c.period = d.day
+  where (coalesce(c.drift_keys, 0) = 0 and (
+      c.state = 'archived'
+      or (s.installed_empty and d.at > r.started_at)
+      or (c.state = 'verified' and d.day < t.today - 1
+        and c.verified_at >= d.at + interval '24 hours')
+      or (c.state = 'verified' and d.day >= t.today - 1
+        and c.verified_at >= now() - interval '${LEASE_MINUTES} minutes'))
+    ) is not true
+    and (exists (select from microdollar_usage as m where ${own('m', 'created_at')})
+      or exists (select from ${rollup.name} as c where ${own('c', 'period_start')}))
+)`;
+}
