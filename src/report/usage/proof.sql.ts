@@ -5,16 +5,18 @@ import type { PayerScope } from '../../schema/unsettled.js';
 const LEASE_MINUTES = 10;
 
 /**
- * Whether counter rows and tail of a rollup are proven for every UTC day of the range that has anything of the
- * payer (I10). A day is: frozen by the archive; verified after its end, today and yesterday by a lease; or,
- * where all usage is the ledger's own, folded from the log from its beginning. None with known drift.
+ * `days`: a common table expression of the UTC days of the range for which counter rows and tail of a rollup are
+ * not proven (I10); `isEmpty`: whether none of these has anything of the payer. A day is proven when it is frozen
+ * by the archive; verified after its end, today and yesterday by a lease; or, where all usage is the ledger's
+ * own, folded from the log from its beginning; and no drift is known. In two steps, so that usage is looked for
+ * only on days that are not proven.
  */
-export function isProven(rollup: DimensionRollup, scope: PayerScope): string {
+export function proofOf(rollup: DimensionRollup, scope: PayerScope, name: string) {
   const own = (row: string, instant: string) => `${isOfPayer(scope, row, `$1::${scope.idType}`)}
-        and ${row}.${instant} >= d.at
-        and ${row}.${instant} < d.at + interval '24 hours'`;
-  return `not exists (
-  select
+      and ${row}.${instant} >= d.at
+      and ${row}.${instant} < d.at + interval '24 hours'`;
+  const days = `${name} as materialized (
+  select d.at
   from (
     select g as at, (g at time zone 'UTC')::date as day
     from bounds as b
@@ -36,7 +38,12 @@ export function isProven(rollup: DimensionRollup, scope: PayerScope): string {
       or (c.state = 'verified' and d.day >= t.today - 1
         and c.verified_at >= now() - interval '${LEASE_MINUTES} minutes'))
     ) is not true
-    and (exists (select from microdollar_usage as m where ${own('m', 'created_at')})
-      or exists (select from ${rollup.name} as c where ${own('c', 'period_start')}))
 )`;
+  const isEmpty = `not exists (
+    select
+    from ${name} as d
+    where exists (select from microdollar_usage as m where ${own('m', 'created_at')})
+      or exists (select from ${rollup.name} as c where ${own('c', 'period_start')})
+  )`;
+  return { days, isEmpty };
 }

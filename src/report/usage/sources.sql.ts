@@ -106,12 +106,12 @@ export function sourceRows(
   query: ValidReportQuery,
   source: ReportSource,
   columns: readonly string[],
-): { before: string; rows: string } {
+): { before: string[]; rows: string } {
   const shape = { scope: scopeOf(query), columns };
-  if (source === 'quarters') return { before: '', rows: quarters(shape) };
-  if (source === 'raw') return { before: '', rows: raw(shape) };
-  if (isUtc(query)) return { before: '', rows: days(shape) };
-  return { before: PIECES, rows: `${days(shape)}\n    union all\n    ${edges(shape)}` };
+  if (source === 'quarters') return { before: [], rows: quarters(shape) };
+  if (source === 'raw') return { before: [], rows: raw(shape) };
+  if (isUtc(query)) return { before: [], rows: days(shape) };
+  return { before: [PIECES], rows: `${days(shape)}\n    union all\n    ${edges(shape)}` };
 }
 
 /** Counter rows and the tail behind them, in one snapshot. */
@@ -185,7 +185,7 @@ const PIECES = `piece as materialized (
     l.next - interval '1 microsecond', interval '24 hours') as d(at)
   cross join lateral (select ${placeOf(noonOf('d.at'))}) as n
   where (l.start, l.is_previous) is distinct from (n.start, n.is_previous)
-), `;
+)`;
 
 /** What the days have in the wrong period: added where it belongs, and taken off where it was. */
 function edges(shape: Shape): string {

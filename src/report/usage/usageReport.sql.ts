@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { METRIC_NAMES } from '../../schema/dimensionRollups.js';
-import { isProven } from './proof.sql.js';
+import { proofOf } from './proof.sql.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
 import { BOUNDS, type ReportSource, rollupsOf, scopeOf, sourceRows } from './sources.sql.js';
 
@@ -78,10 +78,12 @@ export function usageReportStatement(query: ValidReportQuery, source: ReportSour
     source,
     query.by.map((group) => GROUPS[group]),
   );
-  const proofs = rollupsOf(query, source).map((rollup) => isProven(rollup, scopeOf(query)));
+  const proofs = rollupsOf(query, source).map((rollup, index) =>
+    proofOf(rollup, scopeOf(query), `unproven_${index + 1}`),
+  );
   const text = `/* usage.report ${source} */
-with ${BOUNDS}, ${before}proof as materialized (
-  select ${proofs.length === 0 ? 'true' : proofs.join('\n  and ')} as is_proven
+with ${BOUNDS}, ${[...before, ...proofs.map(({ days }) => days)].map((cte) => `${cte}, `).join('')}proof as materialized (
+  select ${['true', ...proofs.map(({ isEmpty }) => isEmpty)].join('\n  and ')} as is_proven
 ), source as ${query.by.length === 0 ? '' : 'materialized '}(
   select x.*
   from (
