@@ -55,10 +55,9 @@ const RANKED = (order: string) => `ranked as materialized (
 )`;
 
 const UNGROUPED = `period as materialized (
-  select x.start, false as is_other, null::text as group_1, null::text as group_2, ${SUMS}
+  select x.start, false as is_other, null::text collate "C" as group_1, null::text collate "C" as group_2, ${SUMS}
   from source as x
   where not x.is_previous
-    and $9::integer > 0
   group by x.start
   having sum(x.requests) <> 0
 )`;
