@@ -56,6 +56,19 @@ export const SDKS: Readonly<Record<string, Sdk>> = {
     return { text: message.content ?? '', tools };
   },
 
+  'openai, responses': async ({ url, key }, { say, signal }) => {
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key });
+    const stream = client.responses.stream(
+      { model: MODEL, input: say, tools: [{ type: 'function', strict: false, ...FUNCTION }] },
+      signal ? { signal } : {},
+    );
+    const { output, output_text: text } = await stream.finalResponse();
+    const tools = output.flatMap((item) =>
+      item.type === 'function_call' ? [{ name: item.name, input: JSON.parse(item.arguments) }] : [],
+    );
+    return { text, tools };
+  },
+
   '@anthropic-ai/sdk': async ({ url, key }, { say, signal }) => {
     const client = new Anthropic({ baseURL: url, apiKey: key });
     const stream = client.messages.stream(

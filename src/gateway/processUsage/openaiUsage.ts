@@ -27,10 +27,12 @@ export function readOpenAiUsage(
 ): boolean {
   const isCost = readCost(draft, usage, text, payload);
   const { prompt, completion, total } = COUNT_NAMES;
-  const isCount = countIn([mergeUsage({}, usage)], [...prompt, ...completion, ...total]) !== null;
+  const own = mergeUsage({}, usage);
+  const isCount = countIn([own], [...prompt, ...completion, ...total]) !== null;
   if (!isCount && !isCost) return false;
-  draft.reported = mergeUsage(draft.reported, usage);
-  addTotals(draft, mergeUsage({}, usage));
+  const isFirst = Object.keys(draft.reported).length === 0;
+  draft.reported = isFirst ? own : mergeUsage(draft.reported, usage);
+  if (!isFirst) addTotals(draft, own);
   interpret(draft, draft.reported);
   return true;
 }

@@ -37,14 +37,14 @@ const FREE: ReadonlySet<string> = new Set([
 ]);
 
 /** Objects of a usage whose members count calls. */
-const PLACES = [
+const PLACES: ReadonlySet<string> = new Set([
   'server_tool_use',
   'server_side_tool_usage',
   'server_side_tool_usage_details',
   'plugins',
   'connectors',
   'tool_usage',
-] as const;
+]);
 /** Where a member is an object, the members of it that count calls. */
 const COUNTS = ['num_requests', 'count', 'requests', 'calls', 'num_calls'] as const;
 /** Objects like these under another name; what is counted in tokens is read elsewhere. */
@@ -75,9 +75,14 @@ export function readServerTools(
 }
 
 function placesOf(usage: JsonObject): JsonObject[] {
-  const isLike = (name: string) => LIKE_TOOLS.test(name) && !UNLIKE_CALLS.test(name);
-  const names = new Set([...PLACES, ...Object.keys(usage).filter(isLike)]);
-  return [...names].map((name) => asObject(usage[name])).filter((each) => each !== null);
+  const places: JsonObject[] = [];
+  for (const [name, value] of Object.entries(usage)) {
+    const object = asObject(value);
+    if (object === null) continue;
+    const isPlace = PLACES.has(name) || (LIKE_TOOLS.test(name) && !UNLIKE_CALLS.test(name));
+    if (isPlace) places.push(object);
+  }
+  return places;
 }
 
 /** Tools that used another model, of which only the tokens are told. */
