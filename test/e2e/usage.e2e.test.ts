@@ -172,6 +172,16 @@ describe('the usage report', () => {
     expect(await second.page.locator('tr[data-start]').count()).toBe(rows.length);
     await second.close();
 
+    // A link that is copied keeps to its days.
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.getByRole('button', { name: 'Copy link' }).click();
+    await page.getByRole('button', { name: 'Copied' }).waitFor();
+    const copied = new URL(await page.evaluate(() => navigator.clipboard.readText()));
+    expect(copied.searchParams.get('until')).toBe(today);
+    const third = await open(copied.pathname + copied.search);
+    expect(await shownTotal(third.page)).toBe(shown);
+    await third.close();
+
     // Back, step by step.
     await page.goBack();
     await page.getByRole('slider').waitFor();
