@@ -1,10 +1,11 @@
 /**
  * Plants one defect after the other in a copy of the sources and runs the tests that must see it:
  *
- *   npm run test:mutants -- [--only <part of a name>] [--baseline]
+ *   npm run test:mutants -- [--only <part of a name>] [--baseline] [--tests property/ledgerModel]
  *
  * One line a mutant: caught, and by which test; or survived. `--baseline` runs the named tests on
- * the sources as they are. Exit status 1 when one survived that is not known to change nothing.
+ * the sources as they are; `--tests` runs one file in place of those named. Exit status 1 when one
+ * survived that is not known to change nothing.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -30,7 +31,11 @@ interface Report {
 type Verdict = { outcome: 'caught' | 'survived' | 'broken'; by: string };
 
 const { values } = parseArgs({
-  options: { only: { type: 'string', default: '' }, baseline: { type: 'boolean' } },
+  options: {
+    only: { type: 'string', default: '' },
+    baseline: { type: 'boolean' },
+    tests: { type: 'string' },
+  },
 });
 const copy = await mkdtemp(join(tmpdir(), 'microdollar-mutants-'));
 try {
@@ -67,7 +72,7 @@ async function tryMutant(mutant: Mutant): Promise<Verdict> {
   }
   await writeFile(path, parts.join(mutant.replace));
   try {
-    return await runTests(mutant.tests);
+    return await runTests(values.tests === undefined ? mutant.tests : [values.tests]);
   } finally {
     await writeFile(path, source);
   }

@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'already_exists'
   | 'idempotency_conflict'
   | 'archived_period'
+  | 'refund_exceeds_cost'
   | 'insufficient_balance'
   | 'unauthorized'
   | 'forbidden'
@@ -28,6 +29,7 @@ export const HTTP_STATUS = {
   already_exists: 409,
   idempotency_conflict: 409,
   archived_period: 410,
+  refund_exceeds_cost: 409,
   insufficient_balance: 402,
   unauthorized: 401,
   forbidden: 403,
@@ -49,6 +51,7 @@ export const EXIT_STATUS = {
   already_exists: 1,
   idempotency_conflict: 1,
   archived_period: 1,
+  refund_exceeds_cost: 1,
   insufficient_balance: 1,
   unauthorized: 1,
   forbidden: 1,

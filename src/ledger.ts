@@ -288,13 +288,15 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     });
   }
 
+  const ledgerQuery = queryOnPool(pool, named);
   async function readBalance(view: string, idName: string, id: string) {
     try {
-      const { rows } = await pool.query<{ balance: string }>(
-        `/* balance */ select b.microdollars_used as balance from ${view} as b where b.${idName} = $1`,
-        [id],
-      );
-      return rows[0] ? toExactInteger(rows[0].balance) : null;
+      const [row] = await ledgerQuery<{ balance: string }>({
+        name: `microdollar_balance_${idName}`,
+        text: `/* balance */ select b.microdollars_used as balance from ${view} as b where b.${idName} = $1`,
+        values: [id],
+      });
+      return row ? toExactInteger(row.balance) : null;
     } catch (error) {
       throw toLedgerError(error);
     }

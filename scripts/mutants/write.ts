@@ -98,7 +98,7 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     file: RECORDER,
     search: 'if (!STATEMENT_STATES.has(cause)) this.forget();',
     replace: '',
-    tests: ['integration/lookups', 'faults/replica'],
+    tests: ['unit/recorder', 'integration/lookups', 'faults/replica'],
   },
   {
     name: 'ledger: settles only what raises a total',
@@ -119,21 +119,21 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     file: TWINS,
     search: 'const TRIES_AT_ONCE = 2;',
     replace: 'const TRIES_AT_ONCE = 1_000;',
-    tests: ['integration/twins'],
+    tests: ['unit/twins', 'integration/twins'],
   },
   {
     name: 'twins: an id that is held enters the next batch again',
     file: TWINS,
     search: 'return (this.#heldUntilMs.get(id) ?? 0) > Date.now();',
     replace: 'return false;',
-    tests: ['integration/twins'],
+    tests: ['unit/twins', 'integration/twins'],
   },
   {
     name: 'twins: a locked table is taken for a twin',
     file: TWINS,
     search: 'if (!(await isLocked())) {',
     replace: 'await isLocked();\n      {',
-    tests: ['integration/twins', 'integration/relationLocks'],
+    tests: ['unit/twins', 'integration/twins', 'integration/relationLocks'],
   },
   {
     name: 'group commit: a second event of one id in the same statement',
@@ -193,6 +193,7 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     replace:
       'if (entry && row.id !== null) {\n          found.set(entry[0], row.id);\n' +
       '          this.#remember(entry[0], row.id);\n        }',
+    changesNothing: 'the one caller asks with a cache of its own, for one event',
     tests: ['integration/lookups'],
   },
   {

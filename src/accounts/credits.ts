@@ -13,7 +13,7 @@ import {
 import { runStatement } from './runStatement.js';
 
 export interface NewCredit {
-  /** Makes a retry safe: the second one is `already_exists` and moves nothing. */
+  /** Makes a retry safe: the same again is a `duplicate` and moves nothing. */
   id?: string | null | undefined;
   /** Exactly one of user, organization. */
   kilo_user_id?: string | null | undefined;
@@ -25,13 +25,14 @@ export interface NewCredit {
 
 export interface Credit {
   id: string;
+  status: 'recorded' | 'duplicate';
   kilo_user_id: string | null;
   organization_id: string | null;
   amount_microdollars: number;
   description: string | null;
-  /** ISO 8601. */
+  /** ISO 8601; of a duplicate the first one's. */
   created_at: string;
-  /** Of the payer, after this credit. */
+  /** Of the payer, now. */
   total_microdollars_acquired: number;
 }
 
@@ -75,9 +76,9 @@ const CREDIT_ORGANIZATION = creditText(
 );
 
 /**
- * Top-up of a user or an organization.
+ * Top-up of a user or an organization. The same id with the same payer and amount again adds nothing.
  * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`,
- *   `already_exists`, `out_of_range`
+ *   `idempotency_conflict`, `out_of_range`
  */
 export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credit> {
   const kiloUserId = credit.kilo_user_id ?? null;
@@ -87,17 +88,23 @@ export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credi
   }
   const amountMicrodollars = readUsd(credit.usd);
   const description = readOptionalText('description', credit.description);
-  const id = credit.id ?? null;
+  const id = credit.id == null ? null : readUuid('id', credit.id);
   const payer =
     organizationId === null
       ? readText('kilo_user_id', kiloUserId ?? '')
       : readUuid('organization_id', organizationId);
-  const [row] = await runStatement<CreditRow>(
-    pool,
-    organizationId === null ? CREDIT_USER : CREDIT_ORGANIZATION,
-    [id === null ? null : readUuid('id', id), payer, amountMicrodollars, description],
-    'a credit with this id exists; it was applied once',
-  );
+  let row: CreditRow | undefined;
+  try {
+    [row] = await runStatement<CreditRow>(
+      pool,
+      organizationId === null ? CREDIT_USER : CREDIT_ORGANIZATION,
+      [id, payer, amountMicrodollars, description],
+      'a credit with this id exists',
+    );
+  } catch (error) {
+    if (!(error instanceof LedgerError) || error.code !== 'already_exists') throw error;
+    return await readDuplicate(pool, id as string, payer, amountMicrodollars);
+  }
   if (!row?.is_payer) {
     if (organizationId === null) throw unknownUser();
     throw unknownOrganization();
@@ -107,10 +114,60 @@ export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credi
   }
   return {
     id: row.id,
+    status: 'recorded',
     kilo_user_id: kiloUserId,
     organization_id: organizationId?.toLowerCase() ?? null,
     amount_microdollars: amountMicrodollars,
     description,
+    created_at: row.created_at.toISOString(),
+    total_microdollars_acquired: toSafeInteger(row.total_microdollars_acquired),
+  };
+}
+
+interface StoredCreditRow {
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  amount_microdollars: string;
+  description: string | null;
+  created_at: Date;
+  total_microdollars_acquired: string;
+}
+
+/** The credit that has this id. @throws LedgerError `idempotency_conflict`: it is another one */
+async function readDuplicate(
+  pool: pg.Pool,
+  id: string,
+  payer: string,
+  amountMicrodollars: number,
+): Promise<Credit> {
+  const [row] = await runStatement<StoredCreditRow>(
+    pool,
+    `/* accounts.readCredit */
+    select c.kilo_user_id, c.organization_id, c.amount_microdollars, c.description, c.created_at,
+      coalesce(u.total_microdollars_acquired, o.total_microdollars_acquired, 0)
+        as total_microdollars_acquired
+    from credit_transactions as c
+    left join kilocode_users as u on u.id = c.kilo_user_id
+    left join organizations as o on o.id = c.organization_id
+    where c.id = $1::uuid`,
+    [id],
+  );
+  const isSame =
+    row !== undefined &&
+    (row.organization_id ?? row.kilo_user_id) === payer &&
+    Number(row.amount_microdollars) === amountMicrodollars;
+  if (!isSame) {
+    throw new LedgerError('idempotency_conflict', 'id names a credit of another payer or amount', {
+      details: { field: 'id' },
+    });
+  }
+  return {
+    id,
+    status: 'duplicate',
+    kilo_user_id: row.kilo_user_id,
+    organization_id: row.organization_id,
+    amount_microdollars: amountMicrodollars,
+    description: row.description,
     created_at: row.created_at.toISOString(),
     total_microdollars_acquired: toSafeInteger(row.total_microdollars_acquired),
   };

@@ -1,4 +1,4 @@
-import { adjustUsage } from '../accounts/adjust.js';
+import { type AdjustmentOptions, adjustUsage } from '../accounts/adjust.js';
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
@@ -8,13 +8,20 @@ export const registerAdjust: Register = (program, run) => {
     .command('adjust <usage-id> <usd>')
     .description('refund (negative) or correct a request by a signed usage row that names it')
     .addHelpText('after', '\nExample, a refund of 25 cents: microdollar adjust <usage-id> -0.25')
-    .action((usageId: string, usd: string) =>
+    .option('--id <uuid>', 'name this adjustment: the same id again is a duplicate')
+    .option('--force', 'refund more than the request cost')
+    .action((usageId: string, usd: string, options: AdjustmentOptions) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          const result = await adjustUsage(await database.ledger(), usageId, usd);
+          const result = await adjustUsage(await database.ledger(), usageId, usd, options);
           // What was recorded: the argument may have been rounded.
           const amount = formatUsd(result.cost);
-          context.output.answer(result, `recorded ${result.id}: ${amount} USD on ${usageId}`);
+          const what = `${result.id}: ${amount} USD on ${usageId}`;
+          const told =
+            result.status === 'duplicate'
+              ? `recorded before as ${what}; another one of this amount needs --id`
+              : `recorded ${what}`;
+          context.output.answer(result, told);
           return 0;
         }),
       ),

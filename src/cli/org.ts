@@ -1,6 +1,10 @@
+import { getOrganization, listMembers, listOrganizations } from '../accounts/listAccounts.js';
+import { removeOrganizationMember } from '../accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../accounts/organizations.js';
+import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
+import { answerList, formatAmount } from './output.js';
 
 export const registerOrg: Register = (program, run) => {
   const org = program.command('org').description('create organizations, add members');
@@ -28,6 +32,77 @@ export const registerOrg: Register = (program, run) => {
           context.output.answer(
             { organization_id: organizationId, kilo_user_id: userId, role: options.role },
             `${userId} is a member of ${organizationId}`,
+          );
+          return 0;
+        }),
+      ),
+    );
+  org
+    .command('list')
+    .description('organizations by id, with what they used and acquired, in USD')
+    .option('--after <id>', 'those after this id')
+    .action((options: { after?: string }) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const page = await listOrganizations(database.pool(), options.after);
+          answerList(context.output, 'organizations', page, {
+            head: ['id', 'name', 'members', 'used', 'acquired'],
+            right: [2, 3, 4],
+            cells: (row) => [
+              row.id,
+              row.name,
+              String(row.members),
+              formatUsd(row.microdollars_used),
+              formatUsd(row.total_microdollars_acquired),
+            ],
+          });
+          return 0;
+        }),
+      ),
+    );
+  org
+    .command('show <org>')
+    .description('one organization: balance, and how many members')
+    .action((organizationId: string) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const row = await getOrganization(database.pool(), organizationId);
+          const used = formatAmount(row.microdollars_used);
+          const acquired = formatAmount(row.total_microdollars_acquired);
+          context.output.answer(
+            row,
+            `${row.name}: ${used} used of ${acquired} acquired; members: ${row.members}`,
+          );
+          return 0;
+        }),
+      ),
+    );
+  org
+    .command('members <org>')
+    .description('members of an organization, with their roles')
+    .option('--after <user>', 'those after this id')
+    .action((organizationId: string, options: { after?: string }) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const page = await listMembers(database.pool(), organizationId, options.after);
+          answerList(context.output, 'members', page, {
+            head: ['user', 'name', 'role', 'since'],
+            cells: (row) => [row.kilo_user_id, row.name ?? '', row.role, row.created_at],
+          });
+          return 0;
+        }),
+      ),
+    );
+  org
+    .command('remove-member <org> <user>')
+    .description('take a user out of an organization; usage and totals stay')
+    .action((organizationId: string, userId: string) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          await removeOrganizationMember(database.pool(), organizationId, userId);
+          context.output.answer(
+            { organization_id: organizationId, kilo_user_id: userId, removed: true },
+            `${userId} is no member of ${organizationId} any more`,
           );
           return 0;
         }),

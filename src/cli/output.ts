@@ -48,12 +48,16 @@ export function toCommandError(error: unknown): LedgerError {
   return new LedgerError('internal', message, { cause: error });
 }
 
+/** Of the driver, which gives them no code. */
+const LOST_CONNECTION =
+  /^Connection terminated|not queryable$|^Query read timeout|^timeout exceeded when trying to connect/;
+
 /** System errors of a socket; of a file they are the command's own affair. */
 function isConnectionFailure(error: unknown): boolean {
   const { syscall, message } = (error ?? {}) as { syscall?: unknown; message?: unknown };
   if (['connect', 'getaddrinfo', 'read', 'write'].includes(String(syscall))) return true;
   if (error instanceof AggregateError) return error.errors.some(isConnectionFailure);
-  return /^Connection terminated|^timeout exceeded when trying to connect/.test(String(message));
+  return LOST_CONNECTION.test(String(message));
 }
 
 /** Columns padded to equal width; the `right` ones (by index) aligned to the right. */
@@ -67,6 +71,26 @@ export function alignTable(rows: readonly (readonly string[])[], right: readonly
   const pad = (cell: string, index: number) =>
     right.includes(index) ? cell.padStart(widths[index] ?? 0) : cell.padEnd(widths[index] ?? 0);
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+}
+
+/** How rows of a list are shown to a person. */
+export interface ListColumns<Row> {
+  head: readonly string[];
+  cells(row: Row): string[];
+  /** Columns that are aligned to the right, by index. */
+  right?: readonly number[];
+}
+
+/** A page of a list: a document under `name`, or a table; a longer list says how to go on. */
+export function answerList<Row>(
+  output: Output,
+  name: string,
+  { rows, has_more }: { rows: readonly Row[]; has_more: boolean },
+  { head, cells, right = [] }: ListColumns<Row>,
+): void {
+  const table = alignTable([head, ...rows.map(cells)], right);
+  output.answer({ [name]: rows, has_more }, rows.length === 0 ? `no ${name}` : table);
+  if (has_more) output.note(`the first ${rows.length} ${name}; there are more`);
 }
 
 /** 12345 -> 12,345 */

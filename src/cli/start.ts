@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
+import { isStarting } from '../db/embedded/failures.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
@@ -86,7 +87,7 @@ async function openDatabase(
     log.error({ reason }, 'the embedded PostgreSQL ended; starting it again');
     await gone.stop().catch(() => {});
     // The same port: pools find it again by themselves.
-    server = await startEmbeddedPostgres({ dataDir, port: gone.port });
+    server = await startAgain(dataDir, gone.port, log);
     log.info('the embedded PostgreSQL is back');
     return restart(server);
   };
@@ -95,6 +96,18 @@ async function openDatabase(
     process.kill(process.pid, 'SIGTERM');
   });
   return server.url;
+}
+
+/** However long it replays what it wrote: the service stores and forwards meanwhile. */
+async function startAgain(dataDir: string, port: number, log: Logger): Promise<EmbeddedPostgres> {
+  for (;;) {
+    try {
+      return await startEmbeddedPostgres({ dataDir, port });
+    } catch (error) {
+      if (!isStarting(error)) throw error;
+      log.warn('the embedded PostgreSQL is still recovering; waiting for it');
+    }
+  }
 }
 
 interface Serving {

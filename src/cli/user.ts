@@ -1,10 +1,13 @@
+import { getUser, listUsers } from '../accounts/listAccounts.js';
 import { softDeleteUser } from '../accounts/softDelete.js';
 import { createUser } from '../accounts/users.js';
+import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
+import { answerList, formatAmount } from './output.js';
 
 export const registerUser: Register = (program, run) => {
-  const user = program.command('user').description('create and delete users');
+  const user = program.command('user').description('create, list and delete users');
   user
     .command('create <id>')
     .description('create a user')
@@ -30,6 +33,44 @@ export const registerUser: Register = (program, run) => {
             { id, deleted: true, ...(result ?? {}) },
             `deleted user ${id}: personal data scrubbed, keys revoked, usage kept`,
           );
+          return 0;
+        }),
+      ),
+    );
+  user
+    .command('list')
+    .description('users by id, with what they used and acquired, in USD')
+    .option('--after <id>', 'those after this id')
+    .action((options: { after?: string }) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const page = await listUsers(database.pool(), options.after);
+          answerList(context.output, 'users', page, {
+            head: ['id', 'name', 'used', 'acquired', 'state'],
+            right: [2, 3],
+            cells: (row) => [
+              row.id,
+              row.name ?? '',
+              formatUsd(row.microdollars_used),
+              formatUsd(row.total_microdollars_acquired),
+              row.deleted_at === null ? '' : 'deleted',
+            ],
+          });
+          return 0;
+        }),
+      ),
+    );
+  user
+    .command('show <id>')
+    .description('one user: balance, and whether deleted')
+    .action((id: string) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const row = await getUser(database.pool(), id);
+          const used = formatAmount(row.microdollars_used);
+          const acquired = formatAmount(row.total_microdollars_acquired);
+          const state = row.deleted_at === null ? '' : `; deleted ${row.deleted_at}`;
+          context.output.answer(row, `${row.id}: ${used} used of ${acquired} acquired${state}`);
           return 0;
         }),
       ),

@@ -27,10 +27,12 @@ select u.id, u.kilo_user_id, u.organization_id, u.cost, u.input_tokens, u.output
   to_char(u.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   m.estimated, m.unpriced, m.price_source, m.correction_number,
   m.usage_details ? 'late_usage' as is_late_usage,
-  m.usage_details ->> 'stated_created_at' as stated_created_at
+  m.usage_details ->> 'stated_created_at' as stated_created_at,
+  m.adjusts_usage_id, k.deleted_at is not null as is_of_deleted_user
 from corrected as c
 join microdollar_usage as u on u.id = c.id
 left join microdollar_usage_metadata as m on m.id = u.id
+left join kilocode_users as k on k.id = u.kilo_user_id
 order by c.place, u.id`,
     values: [usageId, plainArray(ownIds)],
   };

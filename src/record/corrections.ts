@@ -43,6 +43,10 @@ export interface UsageRow {
   is_late_usage: boolean;
   /** Its time by a clock that was wrong. */
   stated_created_at: string | null;
+  /** What it corrects itself. */
+  adjusts_usage_id: string | null;
+  /** Rows of such a user are stored without metadata: no correction since can be known by it. */
+  is_of_deleted_user: boolean;
 }
 
 /** What corrections need of a ledger. */

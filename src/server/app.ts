@@ -12,6 +12,7 @@ import { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
 import { exactIntegers } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
+import { trackConnections } from './connections.js';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
 import { toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
@@ -52,6 +53,7 @@ export function createServer(options: ServerOptions): Server {
   const shapes: AnswerInShape[] = [];
   const beforeClose: (() => Promise<void>)[] = [];
   const app = createApp(options, limits, shapes);
+  const connections = trackConnections(app.server);
   const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
   const operations = createOperations(options.ledger);
   app.addHook('onClose', () => operations.close());
@@ -120,10 +122,13 @@ export function createServer(options: ServerOptions): Server {
       },
       Math.max(leftMs, LAST_BYTES_MS),
     );
+    // What is on its way here still gets its answer, that we are stopping.
+    const unused = setTimeout(() => connections.closeUnused(), LAST_BYTES_MS);
     try {
       await app.close();
     } finally {
       clearTimeout(timer);
+      clearTimeout(unused);
     }
   }
 

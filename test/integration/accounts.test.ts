@@ -163,7 +163,15 @@ describe('credits', () => {
     const { id: user } = await createUser(database.pool, { id: newId() });
     const credit = { id: randomUUID(), kilo_user_id: user, usd: 1 };
     await addCredit(database.pool, credit);
-    await expect(addCredit(database.pool, credit)).rejects.toEqual(code('already_exists'));
+    const again = await Promise.all([1, 2, 3].map(() => addCredit(database.pool, credit)));
+    expect(again.map(({ status }) => status)).toEqual(['duplicate', 'duplicate', 'duplicate']);
+    expect(again[0]).toMatchObject({ id: credit.id, total_microdollars_acquired: 1_000_000 });
+    const { id: other } = await createUser(database.pool, { id: newId() });
+    for (const change of [{ usd: 2 }, { kilo_user_id: other }]) {
+      await expect(addCredit(database.pool, { ...credit, ...change })).rejects.toEqual(
+        code('idempotency_conflict'),
+      );
+    }
     const row = await database.pool.query(
       'select total_microdollars_acquired from kilocode_users where id = $1',
       [user],

@@ -51,6 +51,52 @@ describe('accounts', () => {
     expect(await add('-5')).toBe('added -5.000000 USD to penny; 995.000001 USD in all\n');
   });
 
+  it('are listed and shown, with what they used', async () => {
+    const org = await cli.ask('org', 'create', 'listed');
+    await cli.ask('org', 'add-member', org.document.id, 'ada', '--role', 'owner');
+    const users = await cli.ask('user', 'list');
+    expect(users.document).toMatchObject({ has_more: false });
+    expect(users.document.users).toContainEqual(
+      expect.objectContaining({ id: 'ada', microdollars_used: 3_000_000, deleted_at: null }),
+    );
+    const after = await cli.ask('user', 'list', '--after', 'ada');
+    expect(after.document.users.map(({ id }: { id: string }) => id)).not.toContain('ada');
+    expect((await cli.run('user', 'show', 'ada')).stdout).toMatch(
+      /^ada: 3\.000000 USD used of [0-9.]+ USD acquired\n$/,
+    );
+    expect((await cli.run('org', 'list')).stdout).toMatch(/listed +1 +0\.000000 +0\.000000/);
+    expect((await cli.run('org', 'show', org.document.id)).stdout).toBe(
+      'listed: 0.000000 USD used of 0.000000 USD acquired; members: 1\n',
+    );
+    const members = await cli.ask('org', 'members', org.document.id);
+    expect(members.document.members).toMatchObject([{ kilo_user_id: 'ada', role: 'owner' }]);
+    expect((await cli.ask('org', 'remove-member', org.document.id, 'ada')).status).toBe(0);
+    expect((await cli.ask('org', 'members', org.document.id)).document.members).toEqual([]);
+  });
+
+  it('take a credit once, and list it', async () => {
+    const add = ['credit', 'add', '--user', 'ada', '3', '--note', 'May'];
+    const id = 'c0ffee00-0000-4000-8000-000000000001';
+    expect((await cli.run(...add, '--id', id)).stdout).toMatch(/^added 3\.000000 USD to ada; /);
+    expect((await cli.run(...add, '--id', id)).stdout).toMatch(/^added before: 3\.000000 USD/);
+    const listed = await cli.ask('credit', 'list', '--user', 'ada');
+    expect(listed.document.credits.filter((one: { id: string }) => one.id === id)).toMatchObject([
+      { amount_microdollars: 3_000_000, description: 'May', kilo_user_id: 'ada' },
+    ]);
+  });
+
+  it.each([
+    ['user', 'show', 'nobody'],
+    ['org', 'show', '00000000-0000-4000-8000-000000000000'],
+    ['org', 'members', '00000000-0000-4000-8000-000000000000'],
+    ['credit', 'list', '--user', 'nobody'],
+    ['org', 'remove-member', '00000000-0000-4000-8000-000000000000', 'ada'],
+  ])('that do not exist are errors: %s %s %s', async (...argv) => {
+    const { status, document } = await cli.ask(...argv);
+    expect(status).toBe(1);
+    expect(document.error.code).toMatch(/^unknown_|^not_found$/);
+  });
+
   it.each([
     [['key', 'create']],
     [['key', 'create', '--user', 'ada', '--service']],
@@ -72,6 +118,13 @@ it('adjust refunds a request by a signed row that names it', async () => {
   const { status, document } = await cli.ask('adjust', rows[0].id, '-0.25');
   expect(status).toBe(0);
   expect(document).toMatchObject({ cost: -250_000, adjusts_usage_id: rows[0].id });
+  const again = await cli.run('adjust', rows[0].id, '-0.25');
+  expect(again.stdout).toMatch(/^recorded before as \S+: -0\.250000 USD .* needs --id\n$/);
+  expect((await cli.run('adjust', rows[0].id, '-0.25', '--id', 'x')).status).toBe(2);
+  expect(await cli.ask('adjust', rows[0].id, '-10')).toMatchObject({
+    status: 1,
+    document: { error: { code: 'refund_exceeds_cost' } },
+  });
   await cli.database.pool.query('delete from microdollar_usage where id = $1', [document.id]);
 
   const rounded = await cli.run('adjust', rows[1].id, '-0.0000015');

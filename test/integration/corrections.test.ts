@@ -232,14 +232,14 @@ describe('a late price and late usage', () => {
 describe('refunds among them', () => {
   it('is no price: the usage stays open, and both count', async () => {
     const { id } = await estimated();
-    await adjustUsage(ledger, id, '-0.0001');
+    await adjustUsage(ledger, id, '-0.0001', { force: true });
     expect(await price()).toMatchObject({ priced: 1 });
     await expectCharged(id, LATE_PRICE - 100);
   });
 
   it('between what a late price reads and writes', async () => {
     const { id } = await estimated();
-    const met = meeting(() => adjustUsage(other, id, '-0.0001'));
+    const met = meeting(() => adjustUsage(other, id, '-0.0001', { force: true }));
     expect(await price(met)).toMatchObject({ priced: 1, rejected: 0 });
     await expectCharged(id, LATE_PRICE - 100);
   });
@@ -276,7 +276,7 @@ describe('refunds among them', () => {
 
   it('never fail a neighbour of the same batch', async () => {
     const { id } = await estimated();
-    await adjustUsage(ledger, id, '-0.0001');
+    await adjustUsage(ledger, id, '-0.0001', { force: true });
     const neighbour = { kilo_user_id: user, cost: 5 };
     const metadata = { adjusts_usage_id: id, correction_number: 1 };
     const results = await ledger.recordUsageBatch([
@@ -286,6 +286,85 @@ describe('refunds among them', () => {
     ]);
     expect(results.map(({ status }) => status)).toEqual(['recorded', 'rejected', 'recorded']);
     expect(await ledger.getUserBalance(user)).toBe(10 - 100);
+  });
+});
+
+describe('refunds, and what they may come to', () => {
+  const refused = expect.objectContaining({ code: 'refund_exceeds_cost' });
+
+  it('the same again, at once or later, is a duplicate unless it has a name of its own', async () => {
+    const { id } = await estimated({ cost: 1_000 });
+    const both = [ledger, other].map((target) => adjustUsage(target, id, '-0.0003'));
+    const statuses = (await Promise.all(both)).map(({ status }) => status).sort();
+    expect(statuses).toEqual(['duplicate', 'recorded']);
+    expect(await adjustUsage(other, id, '-0.0003')).toMatchObject({ status: 'duplicate' });
+    await expectCharged(id, 700);
+    const another = await adjustUsage(other, id, '-0.0003', { id: uuidv7() });
+    expect(another).toMatchObject({ status: 'recorded' });
+    await expectCharged(id, 400);
+  });
+
+  it('never pass the cost, with all that corrected it, unless forced', async () => {
+    const { id, real } = await estimated({ cost: 1_000 });
+    await recordLate(ledger, real);
+    await expect(adjustUsage(ledger, id, '-0.000901')).rejects.toEqual(refused);
+    await adjustUsage(ledger, id, '-0.0009');
+    await expect(adjustUsage(ledger, id, '-0.000001')).rejects.toThrow(
+      'nothing of this request is left to refund',
+    );
+    expect(await adjustUsage(ledger, id, '-0.0009')).toMatchObject({ status: 'duplicate' });
+    await expectCharged(id, 0);
+    await adjustUsage(ledger, id, '-0.000001', { force: true });
+    await expectCharged(id, -1);
+    await adjustUsage(ledger, id, '0.5');
+    await expectCharged(id, 499_999);
+  });
+
+  it('never do by many at once either', async () => {
+    const refunds = fc.array(fc.integer({ min: 1, max: 600 }), { minLength: 2, maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(refunds, async (amounts) => {
+        user = await fixture.addUser();
+        const { id } = await estimated({ cost: 1_000 });
+        const settled = await Promise.allSettled(
+          amounts.map((amount, at) =>
+            adjustUsage(at % 2 ? ledger : other, id, -amount / 1e6, { id: uuidv7() }),
+          ),
+        );
+        const refunded = settled.reduce(
+          (sum, { status }, at) => sum + (status === 'fulfilled' ? (amounts[at] ?? 0) : 0),
+          0,
+        );
+        expect(refunded).toBeLessThanOrEqual(1_000);
+        for (const [at, outcome] of settled.entries()) {
+          if (outcome.status === 'fulfilled') continue;
+          expect(outcome.reason).toMatchObject({ code: 'refund_exceeds_cost' });
+          expect(refunded + (amounts[at] ?? 0)).toBeGreaterThan(1_000);
+        }
+        await expectCharged(id, 1_000 - refunded);
+      }),
+      { numRuns: 20 },
+    );
+    await fixture.expectExact();
+  });
+
+  it('are not adjusted themselves', async () => {
+    const { id } = await estimated({ cost: 1_000 });
+    const refund = await adjustUsage(ledger, id, '-0.0001');
+    await expect(adjustUsage(ledger, refund.id, '0.0001')).rejects.toThrow(
+      `usage_id is a correction of ${id}: adjust that one`,
+    );
+    await expectCharged(id, 900);
+  });
+
+  it('of a deleted user, whose earlier ones nobody knows, need force', async () => {
+    const { id } = await estimated({ cost: 1_000 });
+    await softDeleteUser(fixture.database.pool, user);
+    await expect(adjustUsage(ledger, id, '-0.0001')).rejects.toEqual(refused);
+    const forced = () => adjustUsage(ledger, id, '-0.0001', { force: true });
+    expect(await forced()).toMatchObject({ status: 'recorded' });
+    expect(await forced()).toMatchObject({ status: 'duplicate' });
+    expect(await ledger.getUserBalance(user)).toBe(900);
   });
 });
 
@@ -305,7 +384,7 @@ describe('all of them at once', () => {
           const target = at % 2 === 0 ? ledger : other;
           if (act === 'price') return price(target);
           if (act === 'usage') return recordLate(target, real);
-          return adjustUsage(target, id, '-0.00001');
+          return adjustUsage(target, id, '-0.00001', { id: uuidv7(), force: true });
         };
         await Promise.all(all.map(run));
         const refunds = all.filter((act) => act === 'refund').length;

@@ -15,6 +15,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { placesOf } from '../../src/db/embedded/cluster.js';
+import { isStarting } from '../../src/db/embedded/failures.js';
 import { StartLock } from '../../src/db/embedded/membership.js';
 import { findPostmaster, quitPostmaster, waitUntilGone } from '../../src/db/embedded/postmaster.js';
 import { currentIdentity, isRunning } from '../../src/db/embedded/processes.js';
@@ -259,6 +260,14 @@ describe('the server and the end of its process', () => {
     const server = await start();
     expect(server.joined).toBe(false);
     expect(await query(server.url, 'select one from kept')).toEqual([{ one: 1 }]);
+  });
+
+  it('that is slow to start goes on, and is waited for by whoever asks again', async () => {
+    reuseCluster();
+    await (await start()).stop();
+    await expect(start({ startTimeoutMs: 0 })).rejects.toSatisfy(isStarting);
+    const server = await start();
+    expect(await query(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
   });
 
   it('is seen to die in the background', async () => {

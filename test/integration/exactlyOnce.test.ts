@@ -310,6 +310,17 @@ describe('batches', () => {
     await fixture.expectExact();
   });
 
+  it('are inserted in the order of their ids (R11): two never wait for one another', async () => {
+    const user = await fixture.addUser();
+    const events = batchOf(user, 50).sort((a, b) => b.id.localeCompare(a.id));
+    await ledger.recordUsageBatch(events);
+    const rows = await fixture.rows<{ id: string }>(
+      'select id from microdollar_usage where kilo_user_id = $1 order by ctid',
+      [user],
+    );
+    expect(rows.map(({ id }) => id)).toEqual(events.map(({ id }) => id).toReversed());
+  });
+
   it('that share ids in opposite orders, from several ledgers at once, never deadlock', async () => {
     const user = await fixture.addUser();
     const organization = await fixture.addOrganization();

@@ -112,6 +112,22 @@ describe('a response in the background', () => {
     expect(asked[0]?.headers.authorization).toBe(`Bearer ${UPSTREAM_KEYS.openai}`);
   });
 
+  it.each(['true', '"true"', '1'])('is one however its request says so: %s', async (yes) => {
+    const body = `{"model":"gpt-5","input":"x","b\\u0061ckground":${yes}}`;
+    gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
+      responses.set('resp_1', { ...QUEUED, id: 'resp_1', model: 'gpt-5', status: 'queued' });
+      sendJson(response, responses.get('resp_1') ?? {});
+    });
+    const answer = await fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body,
+    });
+    expect(answer.status).toBe(200);
+    expect(await openResponses()).toHaveLength(1);
+    expect(await recorded()).toEqual([]);
+  });
+
   it('that failed costs nothing; one without usage is estimated', async () => {
     const failed = await begin();
     responses.set('resp_1', { ...responses.get('resp_1'), status: 'failed', error: { code: 'x' } });
@@ -285,6 +301,28 @@ describe('/v1/responses/{id}', () => {
       expect([calls > 0, now.length]).toEqual([true, 0]);
     }
     expect((await call('GET', '/v1/responses/resp_unknown')).status).toBe(404);
+  });
+
+  it('is gone on from by its user, and no other', async () => {
+    const other = await gateway.newUser();
+    const second = await gateway.newKey(user.id, null);
+    await begin();
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x' });
+    for (const id of ['resp_1', 'resp_2']) {
+      const body = { model: 'gpt-5', input: 'y', previous_response_id: id };
+      const calls = gateway.upstream.calls;
+      for (const path of ['/v1/responses', '/v1/responses/compact']) {
+        const refused = await call('POST', path, other.key, body);
+        expect([refused.status, refused.json.error.param]).toEqual([404, 'previous_response_id']);
+      }
+      expect(gateway.upstream.calls).toBe(calls);
+      for (const key of [user.key, second]) {
+        expect((await call('POST', '/v1/responses', key, body)).status).toBe(200);
+      }
+    }
+    // Of which nothing is known here.
+    const body = { model: 'gpt-5', input: 'y', previous_response_id: 'resp_unknown' };
+    expect((await call('POST', '/v1/responses', other.key, body)).status).toBe(200);
   });
 
   it('cancelled: what was made until then is billed', async () => {

@@ -30,11 +30,18 @@ const MESSAGE = JSON.stringify({
   usage: { input_tokens: 11, output_tokens: 7 },
 });
 
+/** Newer Node.js has it. */
+const { zstdCompressSync } = zlib as { zstdCompressSync?: (bytes: Buffer) => Buffer };
+
 const CODINGS: Record<string, (bytes: Buffer) => Buffer> = {
+  GZIP: zlib.gzipSync,
   gzip: zlib.gzipSync,
   'x-gzip': zlib.gzipSync,
   deflate: zlib.deflateSync,
   br: zlib.brotliCompressSync,
+  // Without zlib's header.
+  'deflate, identity': zlib.deflateRawSync,
+  ...(zstdCompressSync === undefined ? {} : { zstd: zstdCompressSync }),
   'gzip, br': (bytes) => zlib.brotliCompressSync(zlib.gzipSync(bytes)),
 };
 
@@ -103,9 +110,27 @@ describe.each(Object.entries(CODINGS))('%s, though identity was asked for', (cod
   });
 });
 
+it('asks for what it can always read, whatever the client takes', async () => {
+  const answer = await exchangeBytes(
+    gateway.url,
+    postBytes(
+      WIRE_PATHS['openai-chat'],
+      {
+        authorization: `Bearer ${user.key}`,
+        connection: 'close',
+        'accept-encoding': 'zstd, br, gzip',
+      },
+      JSON.stringify({ model: 'script:chat gzip' }),
+    ),
+  );
+  expect(answer.isComplete).toBe(true);
+  expect(gateway.upstream.requests.at(-1)?.headers['accept-encoding']).toBe('identity');
+});
+
 describe('what cannot be decoded', () => {
   it.each([
     ['an unknown coding', 'snappy', Buffer.from('no json at all')],
+    ['no bytes at all', 'deflate', Buffer.alloc(0)],
     ['bytes that are not of the coding', 'gzip', Buffer.from('this is not gzip at all')],
     ['a bomb', 'gzip', zlib.gzipSync(Buffer.alloc(300 << 20, ' '))],
   ])('%s passes as it came, and is flagged', async (name, coding, body) => {

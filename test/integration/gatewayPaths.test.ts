@@ -48,6 +48,14 @@ describe('the provider is never asked for another path than the table has', () =
     '/v1/models\\..\\files',
     '//v1/models',
     '/v1/../v1/files',
+    '/v1/models/..%c0%afbatches',
+    '/v1/models/%ef%bc%8e%ef%bc%8e/files',
+    '/v1/models/..%00/files',
+    '/v1/models/%0d%0aHost:%20evil',
+    '/v1/models;x/../files',
+    '/V1/models',
+    `/v1/models/${'a'.repeat(7_000)}`,
+    `/v1/models/${'a/'.repeat(8)}files`,
   ])('GET %s', async (target) => {
     for (const key of [user.key, poor.key]) {
       const calls = gateway.upstream.calls;
@@ -86,6 +94,28 @@ describe('the provider is never asked for another path than the table has', () =
       expect(headers.host).toBe(new URL(gateway.upstream.url).host);
     }
     expect(gateway.upstream.requests.length).toBeGreaterThan(seen);
+  });
+});
+
+describe('a request that can be read two ways', () => {
+  const body = '{"model":"gpt-4.1-nano","messages":[]}';
+  const hidden = 'GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n';
+  it.each([
+    [
+      'length and chunks',
+      `content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n${hidden}`,
+    ],
+    ['two lengths', `content-length: ${body.length}\r\ncontent-length: 5\r\n\r\n${body}`],
+    ['a negative length', `content-length: -5\r\n\r\n${body}`],
+    ['a name with a space', `transfer-encoding : chunked\r\n\r\n${body}`],
+    ['a folded header', `x-title: a\r\n b\r\ncontent-length: ${body.length}\r\n\r\n${body}`],
+    ['chunks that are none', 'transfer-encoding: chunked, identity\r\n\r\nxyz\r\n'],
+  ])('%s: refused', async (_name, rest) => {
+    const calls = gateway.upstream.calls;
+    const head = `host: g\r\nauthorization: Bearer ${user.key}\r\nconnection: close\r\n`;
+    const bytes = Buffer.from(`POST /v1/chat/completions HTTP/1.1\r\n${head}${rest}`);
+    expect(statusOf(await exchangeBytes(gateway.url, bytes))).toBe(400);
+    expect(gateway.upstream.calls).toBe(calls);
   });
 });
 

@@ -176,7 +176,10 @@ describe('refusals by the state of things', () => {
       while (opened.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
       const refused = await send(payer.key, 'script:held');
       expect(refused.status).toBe(429);
-      expect(refused.headers.get('retry-after')).toBe('1');
+      // Nothing has ended yet: a guess, less what has passed of it.
+      const retryAfterSeconds = Number(refused.headers.get('retry-after'));
+      expect(retryAfterSeconds).toBeGreaterThan(0);
+      expect(retryAfterSeconds).toBeLessThanOrEqual(10);
       expect(await refused.json()).toMatchObject({ error: { code: 'too_many_requests' } });
       expect((await send(other.key, 'gpt-4.1-nano')).status).toBe(200);
       for (const open of opened) open();

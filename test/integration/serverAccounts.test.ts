@@ -52,7 +52,13 @@ describe('account routes', () => {
       amount_microdollars: 1_500_000,
       total_microdollars_acquired: 1_500_000,
     });
-    expect((await service.post('/api/credits', credit)).status).toBe(409);
+    const again = await service.post('/api/credits', credit);
+    expect(again).toMatchObject({
+      status: 201,
+      body: { status: 'duplicate', total_microdollars_acquired: 1_500_000 },
+    });
+    const other = await service.post('/api/credits', { ...credit, usd: '2' });
+    expect(other).toMatchObject({ status: 409, body: { error: { code: 'idempotency_conflict' } } });
   });
 
   it.each([

@@ -258,6 +258,29 @@ describe('shutdown and slow clients', () => {
     await service.stop();
   });
 
+  it('does not wait for connections that never sent a whole request', async () => {
+    // Its time limits are longer than the test may take.
+    const service = await startTestServer({
+      limits: { shutdownTimeoutMs: 600_000, headersTimeoutMs: 240_000 },
+    });
+    const { port } = service.server.app.server.address() as AddressInfo;
+    const begun = ['', 'POST /api/usage HT', 'POST /api/usage HTTP/1.1\r\nHost: x\r\n'];
+    const sockets = await Promise.all(
+      begun.map(async (bytes) => {
+        const socket = net.connect(port, '127.0.0.1');
+        await once(socket, 'connect');
+        socket.write(bytes);
+        return { socket, closed: once(socket, 'close') };
+      }),
+    );
+    // Kept alive after an answer.
+    await service.get('/healthz', null);
+    for (const { socket } of sockets) socket.on('error', () => {});
+    await service.server.close();
+    await Promise.all(sockets.map(({ closed }) => closed));
+    await service.stop();
+  });
+
   it('does not wait for headers for ever', async () => {
     const service = await startTestServer({ limits: { headersTimeoutMs: 200 } });
     const { port } = service.server.app.server.address() as AddressInfo;

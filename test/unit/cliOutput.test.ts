@@ -83,6 +83,7 @@ describe('the environment', () => {
       gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
       tiersUsd: [],
       shutdownMs: 25_000,
+      tiersUsd: [],
     });
     expect(readEnvironment({ MICRODOLLAR_TIERS: '199, 19,49.50,19' }).tiersUsd).toEqual([
       19, 49.5, 199,
@@ -111,6 +112,16 @@ it('a refused connection is unavailable; a bug is internal', () => {
   const refused = Object.assign(new Error('connect'), { code: 'ECONNREFUSED', syscall: 'connect' });
   expect(toCommandError(refused).code).toBe('unavailable');
   expect(toCommandError(new TypeError('x is not a function')).code).toBe('internal');
+});
+
+it.each([
+  'Connection terminated unexpectedly',
+  'Client has encountered a connection error and is not queryable',
+  'Client was closed and is not queryable',
+  'Query read timeout',
+  'timeout exceeded when trying to connect',
+])('a lost connection is an outage, as the driver tells it: %s', (message) => {
+  expect(toCommandError(new Error(message))).toMatchObject({ code: 'unavailable' });
 });
 
 it('tables are aligned without trailing space', () => {

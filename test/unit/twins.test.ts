@@ -66,6 +66,43 @@ describe('redeliveries of one id that is held', () => {
   });
 });
 
+describe('many ids that are held', () => {
+  it('take turns, two at a time: connections are left for whoever is not held', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    const { state, attempt } = holdable();
+    const waiting = Array.from({ length: 20 }, (_, at) => twins.wait(`id ${at}`, attempt));
+    await untilTries(state, 20);
+    expect(state.mostAtOnce).toBe(2);
+    state.isHeld = false;
+    await Promise.all(waiting);
+  });
+});
+
+describe('a statement that met a lock of the table', () => {
+  const lockTimeout = Object.assign(new Error('lock timeout'), { code: '55P03' });
+
+  it('is sent again until the table is free', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    let asked = 0;
+    const attempt = () => (asked < 3 ? held() : Promise.resolve('written'));
+    const isLocked = async () => {
+      asked++;
+      return true;
+    };
+    expect(await twins.waitForTable(lockTimeout, isLocked, attempt)).toBe('written');
+    expect(asked).toBe(3);
+  });
+
+  it('is not sent again where it was another lock', async () => {
+    const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });
+    const { state, attempt } = holdable();
+    await expect(twins.waitForTable(lockTimeout, async () => false, attempt)).rejects.toBe(
+      lockTimeout,
+    );
+    expect(state.tries).toBe(0);
+  });
+});
+
 describe('ids of a statement that met a lock', () => {
   it('stay out of other statements until it is known which of them is held', async () => {
     const twins = new Twins({ waitMs: 600_000, onHeld: () => {} });

@@ -58,11 +58,19 @@ export function failedProgram(
   return refusal(places, parts.filter((part) => part).join('; '), cause);
 }
 
+/** After a crash a server first replays what it wrote, however long that takes. */
 export function recovering(places: Places): LedgerError {
   return refusal(
     places,
     `embedded PostgreSQL in ${places.root}: not ready yet; it goes on starting, try again`,
+    undefined,
+    { is_starting: true },
   );
+}
+
+/** Whether the server was left starting: whoever asks again, waits for the same one. */
+export function isStarting(error: unknown): boolean {
+  return error instanceof LedgerError && error.details.is_starting === true;
 }
 
 /** Files of the directory could not be read or written. Other errors are handed back. */

@@ -2,15 +2,23 @@ import type { InFlightLimit, Payer } from './types.js';
 
 export const DEFAULT_MAX_IN_FLIGHT = 64;
 
+/** Of a request, where none has ended yet that would tell: as long as an answer often takes. */
+const FIRST_GUESS_MS = 10_000;
+
 /** Weight of the newest duration in the mean. */
 const NEWEST = 0.2;
-const MAX_RETRY_SECONDS = 60;
+/** What is older than so many means is of another kind than what ended. */
+const DISPROVED = 2;
+/** What is a minute or more the official clients do not heed. */
+const MAX_RETRY_SECONDS = 59;
 
 interface Places {
   /** When each request began, in order: ms of the clock. */
   startedAt: Set<{ atMs: number }>;
   /** Mean duration of this payer's requests, ms; null = none has ended. */
   meanMs: number | null;
+  /** When those that were refused were told to come again: ms of the clock. */
+  toldAtMs: number[];
 }
 
 export function payerKey({ kilo_user_id, organization_id }: Payer): string {
@@ -23,19 +31,32 @@ export function payerKey({ kilo_user_id, organization_id }: Payer): string {
  * that, at most (gateway processes) x (cap) x (cost of the dearest request), and with several
  * processes what the others record while a balance is cached (`balanceFreshMs`).
  *
+ * `retryAfterSeconds` is when a place is likely free for the one that asks: the first that is
+ * refused is told of the place that ends first, the next of the next one. Told the same, all
+ * would come at once, and most be refused again; the official clients try twice.
+ *
  * @param clock monotonic, ms
+ * @param firstGuessMs how long a request is taken to need before any has ended
  */
 export function createInFlightLimit(
   maxPerPayer: number = DEFAULT_MAX_IN_FLIGHT,
   clock: () => number = () => performance.now(),
+  firstGuessMs: number = FIRST_GUESS_MS,
 ): InFlightLimit & { inFlight(payer: Payer): number } {
   const payers = new Map<string, Places>();
   /** Of every payer: what a new one is taken to need. */
   let meanMs: number | null = null;
+
+  /** How much longer a request takes that has taken `ageMs`. */
+  function remainingMs(ageMs: number, expectedMs: number | null): number {
+    if (expectedMs !== null && ageMs <= DISPROVED * expectedMs) return Math.abs(expectedMs - ageMs);
+    return Math.max(firstGuessMs - ageMs, ageMs);
+  }
+
   return {
     tryAcquire(payer) {
       const key = payerKey(payer);
-      const places = payers.get(key) ?? { startedAt: new Set(), meanMs: null };
+      const places = payers.get(key) ?? { startedAt: new Set(), meanMs: null, toldAtMs: [] };
       if (places.startedAt.size >= maxPerPayer) return null;
       payers.set(key, places);
       const place = { atMs: clock() };
@@ -51,13 +72,18 @@ export function createInFlightLimit(
     inFlight: (payer) => payers.get(payerKey(payer))?.startedAt.size ?? 0,
     retryAfterSeconds(payer) {
       const places = payers.get(payerKey(payer));
-      const oldest = places?.startedAt.values().next().value;
-      if (places === undefined || oldest === undefined) return 1;
-      const ageMs = clock() - oldest.atMs;
-      // Nothing has ended yet: at least as long again as the oldest has taken.
-      const expectedMs = places.meanMs ?? meanMs ?? 2 * ageMs;
-      const untilNextMs = Math.max(expectedMs - ageMs, expectedMs / places.startedAt.size);
-      return Math.min(MAX_RETRY_SECONDS, Math.max(1, Math.ceil(untilNextMs / 1_000)));
+      if (places === undefined) return 1;
+      const nowMs = clock();
+      const expectedMs = places.meanMs ?? meanMs;
+      const untilFreeMs = [...places.startedAt]
+        .map(({ atMs }) => remainingMs(nowMs - atMs, expectedMs))
+        .sort((one, other) => one - other);
+      places.toldAtMs = places.toldAtMs.filter((atMs) => atMs > nowMs);
+      // Never beyond the places there are: one client may ask often.
+      const before = Math.min(places.toldAtMs.length, untilFreeMs.length - 1);
+      const waitMs = Math.max(1_000, untilFreeMs[before] ?? 0);
+      if (places.toldAtMs.length < maxPerPayer) places.toldAtMs.push(nowMs + waitMs);
+      return Math.min(MAX_RETRY_SECONDS, Math.ceil(waitMs / 1_000));
     },
   };
 }

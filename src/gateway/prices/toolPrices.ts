@@ -42,5 +42,12 @@ const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
 /** A model's prices with those of its provider's tools. */
 export function withToolPrices(provider: string, model: string, prices: ModelPrice): ModelPrice {
   const own = OWN_PRICES.find(({ models }) => models.test(model))?.prices;
-  return { ...TOOL_PRICES[provider], ...prices, ...own };
+  return { ...TOOL_PRICES[provider], ...toSeconds(prices), ...prices, ...own };
+}
+
+/** Speech is listed by the hour, and reported by the second. */
+function toSeconds(prices: ModelPrice): ModelPrice {
+  const hour = prices.input_audio_hours ?? prices.audio_hours;
+  if (hour === undefined || typeof hour === 'object' || !(Number(hour) >= 0)) return {};
+  return { audio_seconds_kcount: (Number(hour) / 3.6).toFixed(12) };
 }

@@ -6,6 +6,11 @@ import { readServerTools } from './serverTools.js';
 import type { OtherModelUsage, TokenCounts } from './types.js';
 import { COUNT_NAMES, completionDetails, countIn } from './usageNames.js';
 
+/** Bedrock puts counts of its own beside the last event. */
+const BEDROCK = 'amazon-bedrock-invocationMetrics';
+
+const OWN_INPUT = ['input_tokens', 'input_token_count'] as const;
+
 /**
  * `POST /v1/messages`: usage at the start and at the end. Its counts are cumulative. A repeated
  * `message_start` of the same message says the same again; that of another begins anew.
@@ -35,15 +40,11 @@ export class AnthropicMessagesReader implements FormatReader {
       case 'message_delta': {
         const stopReason = asText(asObject(payload.delta)?.stop_reason);
         draft.finishReason = stopReason ?? draft.finishReason;
-        const usage = asObject(payload.usage);
-        if (usage === null) break;
-        const isFinal =
-          draft.finishReason !== null &&
-          countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
-        this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
+        this.#readLateUsage(payload, text);
         break;
       }
       case 'message_stop':
+        this.#readLateUsage(payload, text);
         draft.complete = true;
         break;
       case 'error':
@@ -62,6 +63,19 @@ export class AnthropicMessagesReader implements FormatReader {
     this.#readMessage(payload);
     for (const block of objectsIn(payload.content)) this.#addBlock(block);
     this.#readUsage(asObject(payload.usage) ?? {}, text, payload, 'final');
+  }
+
+  /** In the last events, in one of the places that translators have for it. */
+  #readLateUsage(payload: JsonObject, text: string): void {
+    const { usage, delta, message } = payload;
+    const places = [usage, asObject(delta)?.usage, asObject(message)?.usage, payload[BEDROCK]];
+    for (const usage of places.map(asObject)) {
+      if (usage === null) continue;
+      const isFinal =
+        this.draft.finishReason !== null &&
+        countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
+      this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
+    }
   }
 
   #beginAnew(): void {
@@ -120,15 +134,17 @@ export class AnthropicMessagesReader implements FormatReader {
   }
 }
 
-/** Anthropic counts the cache's tokens apart from the input's. */
 function readTokens(reported: JsonObject): TokenCounts {
   const usage = mergeUsage({}, reported);
   const cacheHitTokens = readCacheHits(usage);
   const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
-  const fresh = countIn([usage], COUNT_NAMES.prompt) ?? 0;
+  const output = countIn([usage], COUNT_NAMES.completion) ?? 0;
+  const inputTokens = readInput(usage, cacheHitTokens + cacheWriteTokens, output);
+  // What a total has beyond both was generated, unseen (addUp.ts).
+  const surplus = (countIn([usage], COUNT_NAMES.total) ?? 0) - inputTokens - output;
   return {
-    inputTokens: fresh + cacheHitTokens + cacheWriteTokens,
-    outputTokens: countIn([usage], COUNT_NAMES.completion) ?? 0,
+    inputTokens,
+    outputTokens: output + Math.max(0, surplus),
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens),
@@ -137,6 +153,19 @@ function readTokens(reported: JsonObject): TokenCounts {
     outputAudioTokens: 0,
     outputImageTokens: 0,
   };
+}
+
+/**
+ * Anthropic counts the cache's tokens apart from the input's. A translator in front of another API
+ * may pass on counts in that one's terms, where the prompt has them in it: by their names, or by a
+ * total that leaves no room for them.
+ */
+function readInput(usage: JsonObject, cached: number, output: number): number {
+  const own = countIn([usage], OWN_INPUT);
+  const prompt = own ?? countIn([usage], COUNT_NAMES.prompt) ?? 0;
+  const isTotal = countIn([usage], COUNT_NAMES.total) === prompt + output;
+  const isWithin = cached <= prompt && (isTotal || own === null);
+  return isWithin ? prompt : prompt + cached;
 }
 
 function add(total: TokenCounts, more: TokenCounts): void {

@@ -58,8 +58,12 @@ export class HostedTools {
     raise('web_searches', items.filter(isWebSearch).length);
     raise('file_searches', items.filter(({ type }) => type === 'file_search_call').length);
     raise('code_sessions', countContainers(items) * this.#containerGigabytes());
-    readToolCounts(this.#reported, (name, count) => raise(name, count));
-    const doubts: string[] = [];
+    // What the provider counted itself takes the place of what is counted here: it may charge for
+    // some calls only.
+    readToolCounts(this.#reported, (name, count) => {
+      charges[name] = count;
+    });
+    const doubts = items.flatMap(nameUnknown);
     const otherModels = this.#readModels(items, doubts);
     return { charges, otherModels, doubts };
   }
@@ -92,6 +96,29 @@ export class HostedTools {
     });
     return Math.max(DEFAULT_CONTAINER_GB, ...sizes);
   }
+}
+
+/** Calls of tools that are read here, or that the client runs, or that cost nothing by number. */
+const KNOWN_CALLS: ReadonlySet<string> = new Set([
+  'function_call',
+  'custom_tool_call',
+  'computer_call',
+  'local_shell_call',
+  'shell_call',
+  'apply_patch_call',
+  'mcp_call',
+  'tool_search_call',
+  'web_search_call',
+  'file_search_call',
+  'code_interpreter_call',
+  'image_generation_call',
+]);
+
+/** The doubt about a call of a tool that nobody knows here. */
+function nameUnknown({ type }: JsonObject): string[] {
+  const name = asText(type) ?? '';
+  if (!/^[a-z0-9_]+_call$/.test(name) || KNOWN_CALLS.has(name)) return [];
+  return [`charge:${name.replace(/_call$/, '').slice(0, 48)}`];
 }
 
 /** Opening a page that was found, or searching within it, is not charged as a search. */

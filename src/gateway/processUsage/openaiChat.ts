@@ -77,7 +77,9 @@ export class OpenAiChatReader implements FormatReader {
       readCost(draft, null, text, payload);
       return false;
     }
-    if (!readOpenAiUsage(draft, usage, text, payload)) return false;
+    const { tool_usage = null } = payload;
+    const all = tool_usage === null ? usage : { tool_usage, ...usage };
+    if (!readOpenAiUsage(draft, all, text, payload)) return false;
     if (draft.usage === 'missing') draft.usage = 'partial';
     return true;
   }
@@ -107,12 +109,12 @@ export class OpenAiChatReader implements FormatReader {
   /** Moonshot, at the end of each choice. The prompt is one, the completions are many. */
   #readUsageByChoice(choices: readonly JsonObject[]): JsonObject | null {
     for (const choice of choices) {
-      const usage = asObject(choice.usage);
+      const usage = usageOfChoice(choice);
       const index = Math.min(asCount(choice.index) ?? 0, MAX_CHOICES);
       if (usage === null) continue;
       this.#byChoice.set(index, mergeUsage(this.#byChoice.get(index) ?? {}, usage));
     }
-    if (!choices.some((choice) => asObject(choice.usage) !== null)) return null;
+    if (!choices.some((choice) => usageOfChoice(choice) !== null)) return null;
     let all: JsonObject = {};
     const sums: Record<string, number> = {};
     for (const usage of this.#byChoice.values()) {
@@ -151,4 +153,8 @@ export class OpenAiChatReader implements FormatReader {
     this.sawFirstToken = true;
     this.#sawUsageOnly = false;
   }
+}
+
+function usageOfChoice({ usage, message, delta }: JsonObject): JsonObject | null {
+  return asObject(usage) ?? asObject(asObject(message)?.usage) ?? asObject(asObject(delta)?.usage);
 }

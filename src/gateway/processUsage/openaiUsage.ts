@@ -3,7 +3,7 @@ import { type Draft, raiseCharge } from './draft.js';
 import { asCount, asObject, asText, decimalText, type JsonObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readReportedCost } from './reportedCost.js';
-import { readServerTools } from './serverTools.js';
+import { readServerTools, toolsByTokens } from './serverTools.js';
 import type { TokenCounts } from './types.js';
 import {
   COUNT_NAMES,
@@ -30,8 +30,23 @@ export function readOpenAiUsage(
   const isCount = countIn([mergeUsage({}, usage)], [...prompt, ...completion, ...total]) !== null;
   if (!isCount && !isCost) return false;
   draft.reported = mergeUsage(draft.reported, usage);
+  addTotals(draft, mergeUsage({}, usage));
   interpret(draft, draft.reported);
   return true;
+}
+
+/**
+ * Where a stream tells of the prompt in one chunk and of the completion in another, each with a
+ * total of its own, the total of both is the sum.
+ */
+function addTotals(draft: Draft, own: JsonObject): void {
+  const { prompt, completion, total } = COUNT_NAMES;
+  const sumOf = (usage: JsonObject) =>
+    (countIn([usage], prompt) ?? 0) + (countIn([usage], completion) ?? 0);
+  const all = countIn([draft.reported], total);
+  const sum = sumOf(draft.reported);
+  if (all === null || all >= sum || countIn([own], total) !== sumOf(own)) return;
+  draft.reported = mergeUsage(draft.reported, { [total[0]]: sum });
 }
 
 function interpret(draft: Draft, usage: JsonObject): void {
@@ -40,11 +55,13 @@ function interpret(draft: Draft, usage: JsonObject): void {
   const total = countIn([usage], COUNT_NAMES.total);
   const reasoning = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
   const searches = asCount(usage.num_search_queries) ?? asCount(usage.citation_tokens);
+  // Of speech, which is paid by the second; its tokens are in the total alone (Mistral).
+  const audioSeconds = asCount(usage.prompt_audio_seconds);
   const { input, output, doubts } = addUp({
     prompt: promptOf(usage),
     completion: countIn([usage], COUNT_NAMES.completion),
     // Perplexity's leaves reasoning out, though its completion does so too.
-    total: searches === null ? total : null,
+    total: searches === null && audioSeconds === null ? total : null,
     cacheRead,
     cacheWrite,
     reasoning,
@@ -64,6 +81,8 @@ function interpret(draft: Draft, usage: JsonObject): void {
   readModalities(draft, usage);
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
+  for (const name of toolsByTokens(usage)) draft.doubts.add(`charge:${name}`);
+  raiseCharge(draft, 'audio_seconds', audioSeconds ?? 0);
 }
 
 function promptOf(usage: JsonObject): number | null {
@@ -119,10 +138,18 @@ export function readToolTokens(reported: JsonObject): TokenCounts {
 
 /** What the answer says of how it was made, as far as that has a price. */
 export function readModifiers(draft: Draft, place: JsonObject): void {
-  draft.serviceTier = asText(place.service_tier)?.slice(0, 64) ?? draft.serviceTier;
+  const tier = asText(place.service_tier) ?? asText(place.serviceTier) ?? readTrafficType(place);
+  draft.serviceTier = tier?.slice(0, 64) ?? draft.serviceTier;
   draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
   draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;
   draft.searchContext = asText(place.search_context_size)?.slice(0, 64) ?? draft.searchContext;
+}
+
+/** Google's name for the tier, as Vertex tells it: `ON_DEMAND_FLEX`. */
+function readTrafficType(place: JsonObject): string | null {
+  const { google } = asObject(place.extra_properties) ?? {};
+  const type = asText(place.traffic_type) ?? asText(asObject(google)?.traffic_type);
+  return type === null ? null : type.toLowerCase().replace(/^on_demand_/, '');
 }
 
 /** True when the provider says what the request cost. Of several reports the largest counts. */
@@ -134,7 +161,7 @@ export function readCost(
 ): boolean {
   if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
   // Most chunks tell of no cost. Without the text nobody knows.
-  if (text !== '' && !/cost/i.test(text)) return false;
+  if (text !== '' && !/cost|total_price|usd_spent/i.test(text)) return false;
   const cost = readReportedCost(payload, usage, text);
   if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
   if (usage === null) return cost !== null;

@@ -32,6 +32,8 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     hasTools: [request.tools, request.functions].some((each) => objectsIn(each).length > 0),
     choices: Math.min(Math.max(1, asCount(request.n) ?? 1), MAX_CHOICES),
     reasons: mayReason(request),
+    background: ![undefined, null, false].includes(request.background as null),
+    previousResponseId: asText(request.previous_response_id),
     inputTokensEstimate: estimateInputTokens(request),
     endUser: readEndUser(request),
     userPromptPrefix: toPrefix(prompt.user),

@@ -23,6 +23,13 @@ const COST_NAMES: readonly (readonly [name: string, exponent: number])[] = [
   ['cost_microdollars', -6],
   ['cost_in_micro_usd', -6],
   ['cost_in_usd_cents', -2],
+  ['cost_usd_cents', -2],
+  ['cost_in_cents', -2],
+  ['cost_cents', -2],
+  // Dify; it names the currency.
+  ['total_price', 0],
+  // AI/ML API.
+  ['usd_spent', 0],
   // DeepInfra.
   ['estimated_cost', 0],
   ['estimated_cost_usd', 0],
@@ -47,8 +54,13 @@ const DETAIL_NAMES = [
   '_hidden_params',
   'hidden_params',
 ];
+/** Beside an answer: an object whose `usage` may tell of the cost (AI/ML API). */
+const META = 'meta';
 /** Of a cost that is told in parts: those that every request has, by one name or another. */
 const MAIN_PARTS = /^(input|prompt|output|completion)(_tokens?)?_cost$/;
+/** The same within an object that is the cost: `{ "input": 0.001, "output": 0.002 }`. */
+const INNER_PARTS =
+  /^((input|prompt|output|completion|request|reasoning|search|tools?|images?|audio)|cache.*)$/i;
 /** No part of what is asked for: what others are paid, or would be. */
 const NO_PARTS = /^(upstream|market|list|original|base|estimated|total)_/;
 /** Members that tell what a cost is counted in. */
@@ -99,7 +111,8 @@ function placesOf(payload: JsonObject, usage: JsonObject | null): JsonObject[] {
   const gateways = [payload, ...choices, ...messages].flatMap((place) =>
     METADATA_NAMES.map((name) => asObject(place[name])?.gateway),
   );
-  return objectsIn([usage, ...gateways, ...details, payload]).filter(isInUsd);
+  const { usage: metered } = asObject(payload[META]) ?? {};
+  return objectsIn([usage, ...gateways, ...details, payload, metered]).filter(isInUsd);
 }
 
 function isInUsd(place: JsonObject): boolean {
@@ -114,13 +127,13 @@ function readAmount(value: unknown, name: string, exponent: number, text: string
     const usd = decimalText(text, total, object[total]);
     if (usd !== null) return scale(usd, exponent);
   }
-  return scale(sumOfParts(object), exponent);
+  return scale(sumOfParts(object) ?? sumOfParts(object, INNER_PARTS), exponent);
 }
 
 /** `input_tokens_cost`, `request_cost`, ...: all of them, where no total is given. */
-function sumOfParts(cost: JsonObject): string | null {
+function sumOfParts(cost: JsonObject, names = /_cost$/): string | null {
   const parts = Object.entries(cost)
-    .filter(([name]) => name.endsWith('_cost') && !NO_PARTS.test(name))
+    .filter(([name]) => names.test(name) && !NO_PARTS.test(name))
     .flatMap(([name, value]) => decimalText('', name, value) ?? []);
   if (parts.length === 0) return null;
   const sum = parts.reduce((total, part) => total + Number(part), 0);

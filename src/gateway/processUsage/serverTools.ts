@@ -1,4 +1,5 @@
 import { asCount, asObject, type JsonObject } from './json.js';
+import { COUNT_NAMES, countIn } from './usageNames.js';
 
 /**
  * Calls of tools that the provider runs itself and charges for by number. Its names for one thing
@@ -46,15 +47,48 @@ const PLACES = [
 ] as const;
 /** Where a member is an object, the members of it that count calls. */
 const COUNTS = ['num_requests', 'count', 'requests', 'calls', 'num_calls'] as const;
+/** Objects like these under another name; what is counted in tokens is read elsewhere. */
+const LIKE_TOOLS = /(^|_)tools?(_|$)/;
+const UNLIKE_CALLS = /token|cost|price|second|duration|latency|_ms$/;
+/** In a usage itself. */
+const SEARCHES = [
+  'num_search_queries',
+  'search_queries',
+  'web_search_requests',
+  'web_search_calls',
+  'web_search_count',
+  'web_search_queries',
+  'web_searches',
+  'num_web_searches',
+  'num_searches',
+  'search_count',
+] as const;
 const MAX_NAMES = 32;
 
 export function readServerTools(
   usage: JsonObject,
   charge: (name: string, count: number) => void,
 ): void {
-  charge('web_searches', asCount(usage.num_search_queries) ?? 0);
+  charge('web_searches', countIn([usage], SEARCHES) ?? 0);
   charge('search_sources', asCount(usage.num_sources_used) ?? 0);
-  for (const place of PLACES) readToolCounts(asObject(usage[place]), charge);
+  for (const tools of placesOf(usage)) readToolCounts(tools, charge);
+}
+
+function placesOf(usage: JsonObject): JsonObject[] {
+  const isLike = (name: string) => LIKE_TOOLS.test(name) && !UNLIKE_CALLS.test(name);
+  const names = new Set([...PLACES, ...Object.keys(usage).filter(isLike)]);
+  return [...names].map((name) => asObject(usage[name])).filter((each) => each !== null);
+}
+
+/** Tools that used another model, of which only the tokens are told. */
+export function toolsByTokens(usage: JsonObject): string[] {
+  const { prompt, completion } = COUNT_NAMES;
+  return placesOf(usage).flatMap((tools) =>
+    Object.entries(tools)
+      .slice(0, MAX_NAMES)
+      .filter(([, tool]) => (countIn([asObject(tool) ?? {}], [...prompt, ...completion]) ?? 0) > 0)
+      .flatMap(([name]) => nameCharge(name) ?? []),
+  );
 }
 
 /** Each member is a number of calls, or an object that holds one. */
@@ -63,6 +97,7 @@ export function readToolCounts(
   charge: (name: string, count: number) => void,
 ): void {
   for (const [name, value] of Object.entries(tools ?? {}).slice(0, MAX_NAMES)) {
+    if (UNLIKE_CALLS.test(name)) continue;
     const object = asObject(value);
     const count =
       object === null

@@ -1,6 +1,6 @@
 import { LedgerError } from '../../errors.js';
-import { type Draft, emptyDraft, type FormatReader } from './draft.js';
-import { asObject, asText, type JsonObject, parseObject } from './json.js';
+import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
+import { asCount, asObject, asText, type JsonObject, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
@@ -143,7 +143,10 @@ class SideReader implements FormatReader {
     const usage = draft.reported;
     const { prompt, completion, total } = COUNT_NAMES;
     const output = countIn([usage], completion);
-    const input = countIn([usage], prompt) ?? countIn([usage], total);
+    const seconds = readSeconds(usage, payload);
+    // Paid by the second, and by nothing else: it is all that such an answer tells.
+    if (seconds > 0) raiseCharge(draft, 'audio_seconds', seconds);
+    const input = countIn([usage], prompt) ?? countIn([usage], total) ?? (seconds > 0 ? 0 : null);
     if (input === null) return;
     const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
@@ -157,6 +160,14 @@ class SideReader implements FormatReader {
     draft.outputAudioTokens = countIn(outputs, ['audio_tokens']) ?? 0;
     draft.usage = 'final';
   }
+}
+
+/** Whole seconds of speech, where that is what is paid for; 0 = not said. */
+function readSeconds(usage: JsonObject, payload: JsonObject): number {
+  if (usage.type !== 'duration') return asCount(usage.prompt_audio_seconds) ?? 0;
+  const { seconds } = usage;
+  const all = typeof seconds === 'number' ? seconds : payload.duration;
+  return typeof all === 'number' ? (asCount(Math.ceil(all)) ?? 0) : 0;
 }
 
 /** Cohere's: tokens where it counts them; searches alone have no price here. */

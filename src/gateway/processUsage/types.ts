@@ -113,6 +113,10 @@ export interface PreparedRequest {
   choices: number;
   /** The model may think before it answers, unseen: the request, or its name, says so. */
   reasons: boolean;
+  /** Answered at once, and made then (Responses); whatever a provider may take for yes. */
+  background: boolean;
+  /** The response that it goes on from (Responses). */
+  previousResponseId: string | null;
   /** From bytes of text; exact counts come with the answer. */
   inputTokensEstimate: number;
   /** The application's own user, for whom it asks. */

@@ -6,10 +6,24 @@ import { asCount, asObject, type JsonObject, objectsIn } from './json.js';
  * several are there they say the same of one thing, and the largest counts.
  */
 export const COUNT_NAMES = {
-  prompt: ['prompt_tokens', 'input_tokens', 'prompt_token_count', 'prompt_eval_count'],
+  prompt: [
+    'prompt_tokens',
+    'input_tokens',
+    'prompt_token_count',
+    'prompt_eval_count',
+    // Bedrock.
+    'input_token_count',
+  ],
   /** Beside the prompt: what tools of the provider put into it (Gemini). */
   toolPrompt: ['tool_use_prompt_token_count', 'tool_use_prompt_tokens'],
-  completion: ['completion_tokens', 'output_tokens', 'candidates_token_count', 'eval_count'],
+  completion: [
+    'completion_tokens',
+    'output_tokens',
+    'candidates_token_count',
+    'eval_count',
+    // Bedrock.
+    'output_token_count',
+  ],
   total: ['total_tokens', 'total_token_count'],
   cacheRead: [
     // OpenAI and most others; at the top level Moonshot.
@@ -70,12 +84,26 @@ const COMPLETION_DETAILS = [
   'output_tokens_details',
   'completion_token_details',
   'output_token_details',
+  // Gemini.
+  'candidates_tokens_details',
 ] as const;
 /** Within the usage or the details of its prompt. */
 const SPLITS = ['cache_creation', 'cache_creation_token_details'] as const;
 
 /** Members of an answer, or of a chunk of it, that hold its usage. */
-const USAGE_MEMBERS = ['usage', 'usage_metadata', 'usageMetadata', 'token_usage'] as const;
+const USAGE_MEMBERS = [
+  'usage',
+  'usage_metadata',
+  'usageMetadata',
+  'token_usage',
+  'tokenUsage',
+  'usage_info',
+] as const;
+/**
+ * Members of an answer that may hold its usage where it has none itself: clouds and frameworks put
+ * the answer into an envelope. Not `metadata`, which is the client's own.
+ */
+const ENVELOPES = ['result', 'response', 'data', 'response_metadata', 'message', 'meta'] as const;
 /** Of a usage that holds no count itself: objects that do. Cohere bills the first of its two. */
 const INNER_USAGE = ['billed_units', 'tokens'] as const;
 
@@ -86,7 +114,8 @@ const INNER_USAGE = ['billed_units', 'tokens'] as const;
 export function findUsage(payload: JsonObject): JsonObject | null {
   // Groq.
   const groq = asObject(asObject(payload.x_groq)?.usage);
-  const [usage = groq] = objectsAt(payload, USAGE_MEMBERS);
+  const places = [payload, ...objectsAt(payload, ENVELOPES)];
+  const [usage = groq] = places.flatMap((place) => objectsAt(place, USAGE_MEMBERS));
   if (usage !== null) {
     const [inner] = objectsAt(usage, INNER_USAGE);
     return inner === undefined ? usage : { ...inner, ...usage };
@@ -102,11 +131,20 @@ function objectsAt(usage: JsonObject, names: readonly string[]): JsonObject[] {
 }
 
 export function promptDetails(usage: JsonObject): JsonObject[] {
-  return objectsAt(usage, PROMPT_DETAILS);
+  return [...objectsAt(usage, PROMPT_DETAILS), ...byModality(usage, PROMPT_DETAILS)];
 }
 
 export function completionDetails(usage: JsonObject): JsonObject[] {
-  return objectsAt(usage, COMPLETION_DETAILS);
+  return [...objectsAt(usage, COMPLETION_DETAILS), ...byModality(usage, COMPLETION_DETAILS)];
+}
+
+/** Gemini tells the parts in lists: `[{ "modality": "AUDIO", "tokenCount": 9 }]`. */
+function byModality(usage: JsonObject, names: readonly string[]): JsonObject[] {
+  return names.flatMap((name) =>
+    objectsIn(usage[name]).map(({ modality, tokenCount, token_count }) => ({
+      [`${String(modality).slice(0, 16).toLowerCase()}_tokens`]: tokenCount ?? token_count,
+    })),
+  );
 }
 
 /** What was written to the cache, by lifetime. */

@@ -1,4 +1,4 @@
-import type { Transform } from 'node:stream';
+import { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
 
 /** Of one answer; beyond it, what comes is a bomb or a film, and is not read. */
@@ -14,10 +14,32 @@ const { createZstdDecompress } = zlib as { createZstdDecompress?: () => Transfor
 const DECODERS: Readonly<Record<string, (() => Transform) | undefined>> = {
   gzip: () => zlib.createGunzip(GZIP),
   'x-gzip': () => zlib.createGunzip(GZIP),
-  deflate: () => zlib.createInflate(GZIP),
+  deflate: createEitherInflate,
   br: () => zlib.createBrotliDecompress(BROTLI),
   zstd: createZstdDecompress,
 };
+
+/** RFC 9110 means zlib's format; some servers send it without its header, and clients take both. */
+function createEitherInflate(): Transform {
+  let inflate: Transform | undefined;
+  const either = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      if (inflate === undefined) {
+        const hasHeader = ((chunk[0] ?? 0) & 0x0f) === 8;
+        inflate = hasHeader ? zlib.createInflate(GZIP) : zlib.createInflateRaw(GZIP);
+        inflate.on('data', (piece: Buffer) => either.push(piece));
+        inflate.on('error', (error) => either.destroy(error));
+      }
+      inflate.write(chunk, () => done());
+    },
+    flush(done) {
+      if (inflate === undefined) return done();
+      inflate.once('end', () => done());
+      inflate.end();
+    },
+  });
+  return either;
+}
 
 /** The codings of a `content-encoding`, outermost first; empty = none. */
 export function readCodings(contentEncoding: string | undefined): string[] {

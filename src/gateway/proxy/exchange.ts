@@ -71,7 +71,7 @@ export async function openExchange(
     metadata: readRequestMetadata(request.raw, readClientAddress),
     projectId: readProject(request.headers),
     apiKeyId: toApiKeyId(call.principal.keyId),
-    isBackground: endpoint.path === '/v1/responses' && asksForBackground(body),
+    isBackground: endpoint.path === '/v1/responses' && prepared.background,
     token: readGatewayKey(request.headers) ?? '',
     ownHeaders: { ...sharedHeaders, 'x-microdollar-usage-id': id },
   };
@@ -101,11 +101,4 @@ export function toIntent(exchange: Exchange): Intent {
     max_tokens: prepared.maxTokens,
     streamed: prepared.streamed,
   };
-}
-
-/** Parsed again only where it may be so. */
-function asksForBackground(body: Buffer): boolean {
-  if (!body.includes('"background"')) return false;
-  const { background } = JSON.parse(body.toString()) as { background?: unknown };
-  return background === true;
 }

@@ -10,6 +10,9 @@ import { OwnEnd } from './relayTypes.js';
 import type { Target } from './target.js';
 import type { Upstream } from './upstreams.js';
 
+/** Of a list of models, or a count of tokens, where none has ended yet. */
+const FIRST_GUESS_MS = 1_000;
+
 /** What costs nothing: passed on for every key. */
 export class FreeRoutes {
   readonly #context: GatewayContext;
@@ -20,7 +23,7 @@ export class FreeRoutes {
   constructor(context: GatewayContext, gateway: Gateway) {
     this.#context = context;
     this.#gateway = gateway;
-    this.#places = createInFlightLimit(context.limits.freePerUser);
+    this.#places = createInFlightLimit(context.limits.freePerUser, undefined, FIRST_GUESS_MS);
   }
 
   /** @throws Refusal before the provider is called */

@@ -83,7 +83,7 @@ export class Gateway {
     reply: FastifyReply,
     ownHeaders: Readonly<Record<string, string>>,
   ): Promise<void> {
-    const { accounts, inFlight, metrics, upstreams, readClientAddress } = this.#context;
+    const { accounts, inFlight, metrics, owners, upstreams, readClientAddress } = this.#context;
     const { endpoint } = target;
     const principal = request.principal as GatewayPrincipal;
     const body = readBody(request);
@@ -96,6 +96,7 @@ export class Gateway {
       try {
         const call = { endpoint, target, principal, payer, request, reply, body };
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
+        owners.requireContinuable(exchange.prepared.previousResponseId, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });

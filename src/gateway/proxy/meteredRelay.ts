@@ -128,7 +128,7 @@ export class MeteredRelay implements RelayHooks {
         countUsage(metrics, this.#exchange, event, outcome);
         const { message_id: responseId } = event.metadata ?? {};
         if (api.format === 'openai-responses') {
-          owners.remember(responseId, principal.keyId, upstream.name);
+          owners.remember(responseId, principal, upstream.name);
         }
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
@@ -185,7 +185,9 @@ export class MeteredRelay implements RelayHooks {
     const { isBackground } = this.#exchange;
     const reading = isBackground && follower !== null ? (this.#answer?.read() ?? null) : null;
     if (reading === null || reading.messageId === null || hasEnded(reading)) return false;
+    const { principal, upstream } = this.#exchange;
     await follower?.follow(this.#exchange, reading.messageId);
+    this.#context.owners.remember(reading.messageId, principal, upstream.name);
     return true;
   }
 

@@ -17,6 +17,8 @@ import { HoldEnd } from './holdEnd.js';
 import type { Filter } from './relayTypes.js';
 
 const EVENT_STREAM = /^text\/event-stream\b/i;
+/** In which Gemini says at which tier it answered. */
+const TIER_HEADER = 'x-gemini-service-tier';
 /** Of an error's body; a longer one passes as it comes. */
 const MAX_ERROR_BYTES = 64 * 1024;
 
@@ -69,6 +71,7 @@ export function openAnswer(
     {
       // A stream's headers leave before anybody knows.
       costUsd: costHeader === null || streamed ? null : readCostHeader(headers[costHeader]),
+      serviceTier: textOf(headers[TIER_HEADER]),
       onNamed,
     },
   );
@@ -99,6 +102,12 @@ class HeldStream implements Filter {
   }
 }
 
+/** What headers say of an answer; its body comes first. */
+interface SaidByHeaders {
+  costUsd: string | null;
+  serviceTier: string | null;
+}
+
 /** Read as it passes. */
 export class ReadAnswer implements MeteredAnswer {
   readonly upstreamId: string | null;
@@ -107,17 +116,17 @@ export class ReadAnswer implements MeteredAnswer {
   firstTokenAt: number | null = null;
   readonly filter: Filter;
   readonly #reader: UsageReader;
-  readonly #costUsd: string | null;
+  readonly #said: SaidByHeaders;
   #onNamed: AnswerFormat['onNamed'];
 
   constructor(
     reader: UsageReader,
     filter: Filter,
     upstreamId: string | null,
-    { costUsd, onNamed }: { costUsd: string | null } & Pick<AnswerFormat, 'onNamed'>,
+    { onNamed, ...said }: SaidByHeaders & Pick<AnswerFormat, 'onNamed'>,
   ) {
     this.#reader = reader;
-    this.#costUsd = costUsd;
+    this.#said = said;
     this.#onNamed = onNamed;
     this.filter = filter;
     this.changesLength = filter.changesLength;
@@ -157,9 +166,10 @@ export class ReadAnswer implements MeteredAnswer {
   /** Of two reports of a cost the larger counts. */
   read(): UsageReading {
     const reading = this.#reader.end();
-    const costUsd = this.#costUsd;
-    if (costUsd === null || Number(reading.costUsd ?? 0) >= Number(costUsd)) return reading;
-    return { ...reading, costUsd };
+    const serviceTier = reading.serviceTier ?? this.#said.serviceTier;
+    const { costUsd } = this.#said;
+    const isMore = costUsd !== null && Number(costUsd) > Number(reading.costUsd ?? 0);
+    return { ...reading, serviceTier, ...(isMore ? { costUsd } : {}) };
   }
 }
 

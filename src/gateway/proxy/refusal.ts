@@ -83,6 +83,7 @@ const REASON_OF_CODE = {
   already_exists: 'internal',
   idempotency_conflict: 'internal',
   archived_period: 'internal',
+  refund_exceeds_cost: 'internal',
   insufficient_balance: 'insufficient_balance',
   unauthorized: 'unauthorized',
   forbidden: 'forbidden',

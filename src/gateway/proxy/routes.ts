@@ -203,7 +203,7 @@ function isAnthropicClient({ headers }: Pick<FastifyRequest, 'headers'>): boolea
 
 /** Also `/chat/completions`, from a base URL that lacks `/v1`. */
 function isOurs(pathname: string): boolean {
-  if (/^\/+(api\/+)?v1(\/|$)/.test(pathname)) return true;
+  if (/^\/+(api\/+)?v1(\/|$)/i.test(pathname)) return true;
   return /^\/(chat\/completions|completions|responses|messages|embeddings|models)(\/|$)/.test(
     pathname,
   );

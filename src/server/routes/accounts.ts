@@ -33,7 +33,12 @@ const newCredit = z.strictObject({
   usd,
   description: optionalText,
 });
-const newAdjustment = z.strictObject({ usage_id: z.string(), usd, id: z.string().optional() });
+const newAdjustment = z.strictObject({
+  usage_id: z.string(),
+  usd,
+  id: z.string().optional(),
+  force: z.boolean().optional(),
+});
 const idParam = z.object({ id: z.string() });
 const memberParams = z.object({ id: z.string(), user: z.string() });
 
@@ -78,8 +83,8 @@ export const accountRoutes: ServerPlugin = (app, services) => {
     return addCredit(ledger.pool, parseInput(newCredit, request.body));
   });
   app.post('/api/adjustments', async (request, reply) => {
-    const { usage_id, usd: amount, id } = parseInput(newAdjustment, request.body);
+    const { usage_id, usd: amount, ...options } = parseInput(newAdjustment, request.body);
     reply.code(201);
-    return adjustUsage(ledger, usage_id, amount, { id });
+    return adjustUsage(ledger, usage_id, amount, options);
   });
 };

@@ -15,6 +15,7 @@ const TRPC_CODE = {
   already_exists: 'CONFLICT',
   idempotency_conflict: 'CONFLICT',
   archived_period: 'PRECONDITION_FAILED',
+  refund_exceeds_cost: 'CONFLICT',
   insufficient_balance: 'PAYMENT_REQUIRED',
   unauthorized: 'UNAUTHORIZED',
   forbidden: 'FORBIDDEN',

@@ -154,8 +154,8 @@ class Operator {
       this.#credited.push(id);
       book.done('credit');
     } catch (error) {
-      if (!isRepeat || (error as LedgerError).code !== 'already_exists') throw error;
-      book.done('credit: already_exists');
+      if (!isRepeat || (error as LedgerError).code !== 'idempotency_conflict') throw error;
+      book.done('credit: idempotency_conflict');
     }
     await sleep(random.between(10, 200));
   }

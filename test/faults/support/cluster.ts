@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { isStarting } from '../../../src/db/embedded/failures.js';
 import { isRunning } from '../../../src/db/embedded/processes.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
 import { migrate } from '../../../src/db/migrate.js';
@@ -85,7 +86,15 @@ export async function openCluster(
     async restart() {
       const gone = server;
       await gone.stop();
-      server = await startEmbeddedPostgres({ dataDir, settings, port: gone.port });
+      for (;;) {
+        try {
+          server = await startEmbeddedPostgres({ dataDir, settings, port: gone.port });
+          return;
+        } catch (error) {
+          // A busy machine: it goes on.
+          if (!isStarting(error)) throw error;
+        }
+      }
     },
     async stop() {
       await pool.end();

@@ -37,7 +37,7 @@ export class SettleAll implements Command {
       [USER_SCOPE, users],
       [ORGANIZATION_SCOPE, [organization]],
     ] as const) {
-      for (const { text, values } of [
+      for (const statement of [
         settleStatement(
           scope,
           ids,
@@ -46,7 +46,7 @@ export class SettleAll implements Command {
         ),
         settleExaStatement(scope, ids, this.limits),
       ]) {
-        await world.database.pool.query(text, values);
+        await world.pool.query(statement);
       }
     }
     await compareReports(program);

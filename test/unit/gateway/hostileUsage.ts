@@ -65,7 +65,20 @@ const NAMES = [
   'search_context_size',
   'audio_tokens',
   'image_tokens',
+  'candidates_tokens_details',
+  'modality',
+  'tokenCount',
+  'extra_properties',
+  'google',
+  'traffic_type',
+  'prompt_audio_seconds',
+  'seconds',
+  'usage',
   'cost',
+  'input',
+  'output',
+  'total_price',
+  'usd_spent',
   'total_cost',
   'cost_in_usd_ticks',
   'estimated_cost',
@@ -131,7 +144,8 @@ export const hostilePayloads: Readonly<Record<string, fc.Arbitrary<string>>> = {
     .map(
       ([name, usage, more, tier, text, reason]) =>
         `{"id":"c","model":${name},"service_tier":${tier},"usage":${usage},"cost":${more},` +
-        `"choices":[{"index":${more},"delta":{"content":"${text}"},"message":{"content":"${text}",` +
+        `"result":${usage},"meta":${more},"choices":[{"index":${more},` +
+        `"delta":{"content":"${text}"},"message":{"content":"${text}","usage":${usage},` +
         `"executed_tools":${more}},"usage":${tier},"finish_reason":${reason}}]}`,
     ),
   'openai-responses': fc
@@ -154,6 +168,7 @@ export const hostilePayloads: Readonly<Record<string, fc.Arbitrary<string>>> = {
       ([name, usage, block, type]) =>
         `{"type":"${type}","model":${name},"usage":${usage},"content":[${block}],"delta":{` +
         `"stop_reason":"end_turn","text":${block}},"content_block":${block},` +
+        `"amazon-bedrock-invocationMetrics":${block},` +
         `"message":{"id":"m","model":${name},"usage":${usage}}}`,
     ),
 };

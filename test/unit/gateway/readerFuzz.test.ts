@@ -20,6 +20,8 @@ import { NOW } from './meterCall.js';
  */
 const FORMATS = Object.keys(API_KINDS) as WireFormat[];
 const HOSTS = [null, 'api.openai.com', 'eu.api.openai.com', 'api.perplexity.ai', 'api.x.ai', ''];
+/** More of all runs, for a long one. */
+const TIMES = Number(process.env.MICRODOLLAR_FUZZ_TIMES ?? 1);
 const pricer = createPricer();
 
 const answer = fc.constantFrom(...FORMATS).chain((format) =>
@@ -91,7 +93,7 @@ const split = (bytes: Buffer, at: readonly number[]) => {
   return edges.slice(1).map((until, index) => bytes.subarray(edges[index], until));
 };
 
-describe('answers of any shape', () => {
+describe('answers of any shape', { timeout: 180_000 * TIMES }, () => {
   it('make rows that the ledger takes, and never bill less than nothing', () => {
     fc.assert(
       fc.property(answer, (each) => {
@@ -105,7 +107,7 @@ describe('answers of any shape', () => {
         expect(row.metadata?.reported_cost ?? 0).toBeGreaterThanOrEqual(0);
         expect(JSON.stringify(row.metadata?.usage_details ?? {}).length).toBeLessThan(8_192);
       }),
-      { numRuns: 3_000 },
+      { numRuns: 3_000 * TIMES },
     );
   });
 
@@ -115,7 +117,7 @@ describe('answers of any shape', () => {
         const bytes = bytesOf(each);
         expect(read(each, split(bytes, at))).toEqual(read(each, [bytes]));
       }),
-      { numRuns: 1_000 },
+      { numRuns: 1_000 * TIMES },
     );
   });
 
@@ -126,7 +128,7 @@ describe('answers of any shape', () => {
         const pieces = [...bytes].map((byte) => Uint8Array.of(byte));
         expect(read(each, pieces)).toEqual(read(each, [bytes]));
       }),
-      { numRuns: 100 },
+      { numRuns: 100 * TIMES },
     );
   });
 
@@ -143,12 +145,12 @@ describe('answers of any shape', () => {
         expect(row.cost).toBeGreaterThanOrEqual(0);
         validateEvent(row, { nulBytesRemoved: 0 }, NOW.getTime());
       }),
-      { numRuns: 20 },
+      { numRuns: 20 * TIMES },
     );
   });
 });
 
-describe('usage that has no price yet', () => {
+describe('usage that has no price yet', { timeout: 180_000 * TIMES }, () => {
   it('costs the same once it has, as if it had had one at first', () => {
     const file = { at: NOW };
     fc.assert(
@@ -193,7 +195,7 @@ describe('usage that has no price yet', () => {
         if ('unpriced' in first) expect(later).toEqual(first);
         else expect(later).toMatchObject({ cost: first.costMicrodollars });
       }),
-      { numRuns: 1_500 },
+      { numRuns: 1_500 * TIMES },
     );
   });
 });

@@ -52,8 +52,23 @@ describe('usage of the side endpoints', () => {
     ],
     [
       'audio',
-      { text: 'twelve bytes', usage: { type: 'duration', seconds: 3 } },
-      { usage: 'missing', inputTokens: null, outputBytes: 12 },
+      { text: 'twelve bytes', usage: { type: 'duration', seconds: 2.2 } },
+      { usage: 'final', inputTokens: 0, outputTokens: 0, charges: { audio_seconds: 3 } },
+    ],
+    [
+      'audio',
+      { text: 'hello', duration: 9.5, usage: { type: 'duration' } },
+      { usage: 'final', charges: { audio_seconds: 10 } },
+    ],
+    [
+      'audio',
+      { text: 'hello', usage: { prompt_audio_seconds: 7, prompt_tokens: 4 } },
+      { usage: 'final', inputTokens: 4, charges: { audio_seconds: 7 } },
+    ],
+    [
+      'audio',
+      { text: 'hello', usage: { type: 'duration', seconds: -1 } },
+      { usage: 'missing', inputTokens: null, outputBytes: 5 },
     ],
     ['rerank', { results: [], usage: { total_tokens: 99 } }, { inputTokens: 99, outputTokens: 0 }],
     [

@@ -1,4 +1,8 @@
 import { TtlCache } from '../../../accounts/ttlCache.js';
+import type { GatewayPrincipal } from '../../durable/types.js';
+import { Refusal } from '../refusal.js';
+
+type Maker = Pick<GatewayPrincipal, 'keyId' | 'kiloUserId'>;
 
 const REMEMBERED_MS = 3_600_000;
 const MAX_REMEMBERED = 50_000;
@@ -8,10 +12,21 @@ const MAX_REMEMBERED = 50_000;
  * process. All keys share one account with the provider, which would show each what others made.
  */
 export class ResponseOwners {
-  readonly #made = new TtlCache<{ keyId: string; upstream: string }>(MAX_REMEMBERED);
+  readonly #made = new TtlCache<Maker & { upstream: string }>(MAX_REMEMBERED);
 
-  remember(responseId: string | null | undefined, keyId: string, upstream: string): void {
-    if (responseId) this.#made.set(responseId, { keyId, upstream }, REMEMBERED_MS);
+  remember(responseId: string | null | undefined, { keyId, kiloUserId }: Maker, upstream: string) {
+    if (responseId) this.#made.set(responseId, { keyId, kiloUserId, upstream }, REMEMBERED_MS);
+  }
+
+  /**
+   * An answer that goes on from a response repeats what was said in it, to whoever knows its id.
+   * @throws Refusal `not_found` where another user made it, as far as is known
+   */
+  requireContinuable(id: string | null, { kiloUserId }: Maker): void {
+    const made = id === null ? undefined : this.#made.get(id);
+    if (made === undefined || made.kiloUserId === kiloUserId) return;
+    const message = `the user of this key made no response ${id} to go on from`;
+    throw new Refusal('not_found', message, { param: 'previous_response_id' });
   }
 
   /** Name of the upstream; null = that key did not make it, as far as is known. */

@@ -1,0 +1,217 @@
+import type pg from 'pg';
+import { readUuid } from '../ids.js';
+import { toExactInteger } from '../money.js';
+import { readText, unknownOrganization, unknownUser } from './fields.js';
+import { runStatement } from './runStatement.js';
+
+/** Most rows of a list; a longer one says so (`has_more`). */
+export const MAX_LISTED = 1_000;
+
+/** Microdollars, exact whatever its size: a bigint beyond 2^53. */
+type Amount = number | bigint;
+
+/** Exact at once (I5). */
+export interface Balance {
+  microdollars_used: Amount;
+  total_microdollars_acquired: Amount;
+}
+
+export interface ListedUser extends Balance {
+  id: string;
+  email: string | null;
+  name: string | null;
+  /** ISO 8601. */
+  created_at: string;
+  /** ISO 8601; null: not deleted. */
+  deleted_at: string | null;
+}
+
+export interface ListedOrganization extends Balance {
+  id: string;
+  name: string;
+  members: number;
+  /** ISO 8601. */
+  created_at: string;
+}
+
+export interface ListedMember {
+  kilo_user_id: string;
+  name: string | null;
+  role: string;
+  /** ISO 8601. */
+  created_at: string;
+}
+
+export interface ListedCredit {
+  id: string;
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  amount_microdollars: Amount;
+  description: string | null;
+  /** ISO 8601. */
+  created_at: string;
+}
+
+/** Rows of one page, and whether there are more after the last of them. */
+export interface Listed<Row> {
+  rows: Row[];
+  has_more: boolean;
+}
+
+type Stored<Row> = {
+  [Name in keyof Row]: bigint extends Row[Name]
+    ? string
+    : Name extends 'created_at' | 'deleted_at'
+      ? Date | Extract<Row[Name], null>
+      : Row[Name];
+};
+
+const USERS = `select u.id, u.email, u.name, u.created_at, u.deleted_at,
+      u.total_microdollars_acquired::text,
+      (select b.microdollars_used::text from kilocode_user_balances as b
+        where b.kilo_user_id = u.id) as microdollars_used
+    from kilocode_users as u`;
+
+const ORGANIZATIONS = `select o.id, o.name, o.created_at, o.total_microdollars_acquired::text,
+      (select b.microdollars_used::text from organization_balances as b
+        where b.organization_id = o.id) as microdollars_used,
+      (select count(*)::integer from organization_memberships as m
+        where m.organization_id = o.id) as members
+    from organizations as o`;
+
+/** In the order of their ids, after `after`. */
+export async function listUsers(pool: pg.Pool, after?: string): Promise<Listed<ListedUser>> {
+  return page(
+    await runStatement<Stored<ListedUser>>(
+      pool,
+      `/* accounts.listUsers */
+    ${USERS}
+    where $1::text is null
+      or u.id > $1
+    order by u.id
+    limit $2`,
+      [after ?? null, MAX_LISTED + 1],
+    ),
+    toUser,
+  );
+}
+
+/** @throws LedgerError `unknown_user` */
+export async function getUser(pool: pg.Pool, id: string): Promise<ListedUser> {
+  const [row] = await runStatement<Stored<ListedUser>>(
+    pool,
+    `/* accounts.getUser */
+    ${USERS}
+    where u.id = $1::text`,
+    [readText('id', id)],
+  );
+  if (row === undefined) throw unknownUser();
+  return toUser(row);
+}
+
+/** In the order of their ids, after `after`. */
+export async function listOrganizations(
+  pool: pg.Pool,
+  after?: string,
+): Promise<Listed<ListedOrganization>> {
+  return page(
+    await runStatement<Stored<ListedOrganization>>(
+      pool,
+      `/* accounts.listOrganizations */
+    ${ORGANIZATIONS}
+    where $1::uuid is null
+      or o.id > $1
+    order by o.id
+    limit $2`,
+      [after === undefined ? null : readUuid('after', after), MAX_LISTED + 1],
+    ),
+    toOrganization,
+  );
+}
+
+/** @throws LedgerError `unknown_organization` */
+export async function getOrganization(pool: pg.Pool, id: string): Promise<ListedOrganization> {
+  const [row] = await runStatement<Stored<ListedOrganization>>(
+    pool,
+    `/* accounts.getOrganization */
+    ${ORGANIZATIONS}
+    where o.id = $1::uuid`,
+    [readUuid('organization_id', id)],
+  );
+  if (row === undefined) throw unknownOrganization();
+  return toOrganization(row);
+}
+
+/** In the order of their ids, after `after`. @throws LedgerError `unknown_organization` */
+export async function listMembers(
+  pool: pg.Pool,
+  organizationId: string,
+  after?: string,
+): Promise<Listed<ListedMember>> {
+  const id = readUuid('organization_id', organizationId);
+  const rows = await runStatement<Stored<ListedMember>>(
+    pool,
+    `/* accounts.listMembers */
+    select m.kilo_user_id, u.name, m.role, m.created_at
+    from organization_memberships as m
+    join kilocode_users as u on u.id = m.kilo_user_id
+    where m.organization_id = $1::uuid
+      and ($2::text is null or m.kilo_user_id > $2)
+    order by m.kilo_user_id
+    limit $3`,
+    [id, after ?? null, MAX_LISTED + 1],
+  );
+  if (rows.length === 0) await getOrganization(pool, id);
+  return page(rows, (row) => ({ ...row, created_at: row.created_at.toISOString() }));
+}
+
+/** Newest first, of everybody or of one payer. */
+export async function listCredits(
+  pool: pg.Pool,
+  payer: { kilo_user_id?: string | undefined; organization_id?: string | undefined } = {},
+): Promise<Listed<ListedCredit>> {
+  const { kilo_user_id, organization_id } = payer;
+  if (kilo_user_id !== undefined) await getUser(pool, kilo_user_id);
+  if (organization_id !== undefined) await getOrganization(pool, organization_id);
+  const rows = await runStatement<Stored<ListedCredit>>(
+    pool,
+    `/* accounts.listCredits */
+    select c.id, c.kilo_user_id, c.organization_id, c.amount_microdollars::text, c.description,
+      c.created_at
+    from credit_transactions as c
+    where ($1::text is null or c.kilo_user_id = $1)
+      and ($2::uuid is null or c.organization_id = $2)
+    order by c.created_at desc, c.id
+    limit $3`,
+    [kilo_user_id ?? null, organization_id ?? null, MAX_LISTED + 1],
+  );
+  return page(rows, (row) => ({
+    ...row,
+    amount_microdollars: toExactInteger(row.amount_microdollars),
+    created_at: row.created_at.toISOString(),
+  }));
+}
+
+function page<StoredRow, Row>(rows: StoredRow[], to: (row: StoredRow) => Row): Listed<Row> {
+  return { rows: rows.slice(0, MAX_LISTED).map(to), has_more: rows.length > MAX_LISTED };
+}
+
+function toUser(row: Stored<ListedUser>): ListedUser {
+  return {
+    ...row,
+    ...toBalance(row),
+    created_at: row.created_at.toISOString(),
+    deleted_at: row.deleted_at?.toISOString() ?? null,
+  };
+}
+
+function toOrganization(row: Stored<ListedOrganization>): ListedOrganization {
+  return { ...row, ...toBalance(row), created_at: row.created_at.toISOString() };
+}
+
+function toBalance(row: Stored<Balance>): Balance {
+  return {
+    microdollars_used: toExactInteger(row.microdollars_used),
+    total_microdollars_acquired: toExactInteger(row.total_microdollars_acquired),
+  };
+}

@@ -1,0 +1,33 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+export interface Connections {
+  /** Cuts those on which no request is under way: idle, never used, or amid their headers. */
+  closeUnused(): void;
+}
+
+/**
+ * Node closes idle connections with its server, but not those that never sent a whole request, as
+ * browsers and pools open them ahead of time: each would hold a shutdown until its time is up.
+ */
+export function trackConnections(server: Server): Connections {
+  /** How many requests are under way on each. */
+  const requests = new Map<Socket, number>();
+  const add = (socket: Socket, count: number): void => {
+    const before = requests.get(socket);
+    if (before !== undefined) requests.set(socket, before + count);
+  };
+  server.on('connection', (socket: Socket) => {
+    requests.set(socket, 0);
+    socket.once('close', () => requests.delete(socket));
+  });
+  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+    add(socket, 1);
+    response.once('close', () => add(socket, -1));
+  });
+  return {
+    closeUnused() {
+      for (const [socket, count] of requests) if (count === 0) socket.destroy();
+    },
+  };
+}
