@@ -116,7 +116,7 @@ describe('soft-deleting a user', () => {
         `select email, name, deleted_at is not null as is_deleted,
            (select count(*)::integer from organization_memberships
            where kilo_user_id = u.id) as memberships,
-           (select bool_and(revoked_at is not null) from api_keys
+           (select bool_and(revoked_at is not null and name is null) from api_keys
            where kilo_user_id = u.id) as is_revoked
          from kilocode_users as u where id = $1`,
         [user],

@@ -83,7 +83,6 @@ describe('the environment', () => {
       gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
       tiersUsd: [],
       shutdownMs: 25_000,
-      tiersUsd: [],
     });
     expect(readEnvironment({ MICRODOLLAR_TIERS: '199, 19,49.50,19' }).tiersUsd).toEqual([
       19, 49.5, 199,
