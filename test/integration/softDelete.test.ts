@@ -81,7 +81,7 @@ describe('soft-deleting a user', () => {
       'a person',
     ]);
     await addOrganizationMember(pool(), organization, user);
-    await createApiKey(pool(), { kilo_user_id: user, scopes: ['usage:read'] });
+    await createApiKey(pool(), { kilo_user_id: user, name: 'of Ada', scopes: ['usage:read'] });
     const metadata = { ...PERSONAL, ...KEPT };
     const event = { kilo_user_id: user, cost: 70, created_at: AT, metadata };
     const { id } = await ledger.recordUsage(event);
