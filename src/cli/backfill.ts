@@ -2,7 +2,7 @@ import { Option } from 'commander';
 import { planBackfill, runBackfill, setBackfillPaused } from '../rollup/backfill.js';
 import type { BackfillProgress, BackfillReport } from '../rollup/backfillTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
-import { buildDimensions, type ProveOptions } from '../rollup/dimensions/prove.js';
+import { type BuildOptions, buildDimensions } from '../rollup/dimensions/build.js';
 import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
@@ -66,10 +66,16 @@ async function backfill(
       }
     }
     for (const rollup of DIMENSION_ROLLUPS) {
-      reports.push({
-        rollup: rollup.name,
-        ...(await buildReport(jobOptions(context, database, rollup, options))),
-      });
+      const show = showProgress(context, rollup.name, options.progress);
+      try {
+        const report = await buildReport({
+          ...jobOptions(context, database, rollup, options),
+          onProgress: show.update,
+        });
+        reports.push({ rollup: rollup.name, ...report });
+      } finally {
+        show.stop();
+      }
     }
     const left = reports.reduce((sum, report) => sum + report.left, 0);
     const failures = reports.flatMap((report) => report.failures);
@@ -115,8 +121,8 @@ async function backfill(
 }
 
 /** Of a rollup by dimension: a day is looked at, and set right where it is wrong. */
-async function buildReport(options: ProveOptions): Promise<BackfillReport> {
-  const { found, wrongDays, changed, left } = await buildDimensions(options);
+async function buildReport(options: BuildOptions): Promise<BackfillReport> {
+  const { found, wrongDays, changed, left, longestTransactionMs } = await buildDimensions(options);
   return {
     periods: wrongDays,
     checked: found.periods - wrongDays,
@@ -127,7 +133,7 @@ async function buildReport(options: ProveOptions): Promise<BackfillReport> {
     left: left?.driftKeys ?? 0,
     unfit: 0,
     failures: found.failures,
-    longestTransactionMs: 0,
+    longestTransactionMs,
     durationMs: found.durationMs,
   };
 }
@@ -224,7 +230,9 @@ async function setPaused(context: CommandContext, isPaused: boolean): Promise<Co
   return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const database = openRollupDatabase(url, 1, { viaPooler });
     try {
-      for (const rollup of CHECKED_ROLLUPS) await setBackfillPaused(database, rollup, isPaused);
+      for (const rollup of [...CHECKED_ROLLUPS, ...DIMENSION_ROLLUPS]) {
+        await setBackfillPaused(database, rollup, isPaused);
+      }
     } finally {
       await database.close();
     }

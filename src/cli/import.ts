@@ -4,22 +4,29 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Pool } from 'pg';
 import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import { ensureAzureAccounts } from '../importing/azureAccounts.js';
-import { importFiles } from '../importing/importFiles.js';
+import { dryRunSink } from '../importing/dryRun.js';
+import { type ImportFile, importFiles } from '../importing/importFiles.js';
 import type { ImportReport } from '../importing/importReport.js';
 import { findListPrice } from '../importing/listPrice.js';
-import { ledgerSink, rawSink } from '../importing/sinks.js';
+import { STDIN } from '../importing/openInput.js';
+import { creatingAccounts, type EventSink, ledgerSink, rawSink } from '../importing/sinks.js';
 import { IMPORT_FORMATS, type ImportFormat } from '../importing/types.js';
 import { noteForeignRowsStatement } from '../rollup/readMode.sql.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
-import { alignTable, formatAmount, formatCount } from './output.js';
+import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
+import { describeReport } from './importReport.js';
 import { startProgress } from './progress.js';
 
 const MAX_USERS = 1_000_000;
 
 interface ImportCommandOptions {
   format?: ImportFormat;
+  dryRun?: true;
+  user?: string;
+  org?: string;
+  createAccounts?: true;
   users: number;
   orgs: number;
   model: string;
@@ -30,29 +37,43 @@ interface ImportCommandOptions {
 export const registerImport: Register = (program, run) => {
   const command: Command = program
     .command('import <files...>')
-    .description('record usage from files; a second run records nothing')
+    .description('record usage from files; a second run, or a file that grew, records what is new')
     .addOption(
       new Option('--format <format>', 'default: from the extension').choices(IMPORT_FORMATS),
     )
+    .option('--dry-run', 'say what would be recorded, and write nothing')
+    .option('--user <id>', 'litellm: of rows that name no user; openrouter: of every row')
+    .option('--org <id>', "litellm, openrouter: every row is this organization's")
+    .option('--create-accounts', 'litellm, openrouter: create users and organizations named')
     .option('--users <n>', 'azure-llm: spread over this many users', count(1), 100)
     .option('--orgs <n>', 'azure-llm: and this many organizations', count(0), 0)
     .option('--model <model>', 'azure-llm: priced as this model, [provider/]model', 'gpt-4o')
     .option('--shift-to <day>', 'move the last day of the files to this UTC day, keeping times')
     .option('--raw', 'write usage rows only, no rollup and no balance');
-  command.addHelpText('after', AZURE_RULE);
+  command.addHelpText('after', FORMATS);
   command.action((files: string[], options: ImportCommandOptions) =>
     run((context) => importCommand(context, files, options)),
   );
 };
 
-const AZURE_RULE = `
-Formats: jsonl is one event a line; csv has a header of column names (and metadata.<field>).
-azure-llm (TIMESTAMP,ContextTokens,GeneratedTokens) names no users. The rule that gives it some:
-with h = SHA-256("<file digest>:<line>"), a request belongs to user number (h[16..21] mod users) + 1
+const FORMATS = `
+Files may be compressed with gzip; - is standard input, with --format.
+jsonl is one event a line; csv has a header of column names (and metadata.<field>).
+litellm: rows of LiteLLM_SpendLogs, CSV with a header or JSON Lines. user, api_key, team_id (as
+project), end_user, session_id and request_tags become attribution; startTime is the time.
+openrouter: the CSV of its activity, a row a generation (or a day and model). Say --user.
+Both tell which columns were left out, and every row whose cost could not be read.
+
+A row without an id gets one of its content and of its occurrence among rows of equal content: the
+order of rows and columns, line ends, quoting, 5 or 5.0 and the offset of a time do not count. Rows
+of litellm and openrouter are known by request_id and generation_id.
+
+azure-llm (TIMESTAMP,ContextTokens,GeneratedTokens) names no users. The rule that gives it some: with
+c = SHA-256("<TIMESTAMP>,<ContextTokens>,<GeneratedTokens>") in hex, the time without zeros at its
+end, and h = SHA-256("<c>:<occurrence>"), a request belongs to user number (h[16..21] mod users) + 1
 (azure-user-001, ...). User u is a member of organization (u mod orgs) + 1, and every fourth request
 (h[22..25] mod 4 = 0) is that organization's. Users and organizations are created. The cost is the
-list price of --model on the request's day.
-Ids come from the file's digest and the line number where a line has none.`;
+list price of --model on the request's day.`;
 
 async function importCommand(
   context: CommandContext,
@@ -60,17 +81,17 @@ async function importCommand(
   options: ImportCommandOptions,
 ): Promise<CommandStatus> {
   const files = paths.map((path) => ({ path, format: options.format ?? guessFormat(path) }));
+  requireFitting(files, options);
   const totalBytes = await requireFiles(paths);
   const shiftTo = options.shiftTo === undefined ? undefined : requireShift(options.shiftTo);
   const listPrice = findListPrice(options.model);
   const azure = { users: options.users, organizations: options.orgs, listPrice };
+  const isAzure = files.some((file) => file.format === 'azure-llm');
 
-  return withDatabase(context, async (database) => {
-    if (files.some((file) => file.format === 'azure-llm')) {
-      await ensureAzureAccounts(database.pool(), azure);
-    }
-    const ledger = options.raw ? null : await database.ledger({ backgroundFold: true });
-    const sink = ledger === null ? rawSink(database.pool()) : ledgerSink(ledger);
+  const withTarget = options.dryRun ? withMigratedDatabase : withDatabase;
+  return withTarget(context, async (database) => {
+    if (isAzure && !options.dryRun) await ensureAzureAccounts(database.pool(), azure);
+    const sink = await openSink(database, options, isAzure);
     const progress = startProgress(context.output, 'importing', totalBytes);
     let report: ImportReport;
     try {
@@ -78,18 +99,65 @@ async function importCommand(
         files,
         sink,
         azure,
+        payer: {
+          ...(options.user === undefined ? {} : { kiloUserId: options.user }),
+          ...(options.org === undefined ? {} : { organizationId: options.org }),
+        },
         ...(shiftTo === undefined ? {} : { shiftTo }),
         onProgress: (bytes) => progress.update(bytes),
       });
     } finally {
       progress.stop();
     }
-    if (options.raw && report.recorded > 0) await noteForeignRows(context, database.pool());
+    if (options.dryRun) report.dry_run = true;
+    else if (options.raw && report.recorded > 0) await noteForeignRows(context, database.pool());
     // Reports are exact either way; whoever looks at the base tables finds them so as well.
-    await ledger?.fold();
+    else if (!options.raw) await (await database.ledger()).fold();
     context.output.answer(report, describeReport(report));
     return report.rejected === 0 ? 0 : 1;
   });
+}
+
+async function openSink(
+  database: CommandDatabase,
+  options: ImportCommandOptions,
+  isAzure: boolean,
+): Promise<EventSink> {
+  const createsAccounts = options.createAccounts === true;
+  if (options.dryRun) {
+    return dryRunSink(database.pool(), { createsAccounts: createsAccounts || isAzure });
+  }
+  const sink = options.raw
+    ? rawSink(database.pool())
+    : ledgerSink(await database.ledger({ backgroundFold: true }));
+  return createsAccounts ? creatingAccounts(database.pool(), sink) : sink;
+}
+
+/** @throws LedgerError `invalid_request` for options that do not go with the files */
+function requireFitting(
+  files: readonly ImportFile[],
+  { user, org, createAccounts, shiftTo }: ImportCommandOptions,
+): void {
+  const refuse = (field: string, problem: string) => {
+    throw new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
+  };
+  const isOf = (...formats: ImportFormat[]) =>
+    files.every(({ format }) => formats.includes(format));
+  if (!isOf('litellm', 'openrouter')) {
+    const given = { '--user': user, '--org': org, '--create-accounts': createAccounts };
+    for (const [field, value] of Object.entries(given)) {
+      if (value !== undefined) refuse(field, 'goes with --format litellm and openrouter');
+    }
+  }
+  if (files.some(({ format }) => format === 'openrouter') && user === undefined) {
+    refuse('--user', 'is required: an OpenRouter export does not say whose it is');
+  }
+  if (org !== undefined) readUuid('--org', org);
+  const streams = files.filter(({ path }) => path === STDIN).length;
+  if (streams > 1) refuse(STDIN, 'is named twice; standard input can be read once');
+  if (streams > 0 && shiftTo !== undefined) {
+    refuse('--shift-to', 'reads the files twice, which standard input cannot be');
+  }
 }
 
 /** Raw rows are what no rollup knows: reads must not claim otherwise (I10). */
@@ -105,20 +173,22 @@ async function noteForeignRows(context: CommandContext, pool: Pool): Promise<voi
 }
 
 function guessFormat(path: string): ImportFormat {
-  const extension = extname(path).toLowerCase();
+  const extension = extname(path.replace(/\.gz$/i, '')).toLowerCase();
   if (extension === '.jsonl' || extension === '.ndjson') return 'jsonl';
   if (extension === '.csv') return 'csv';
+  const name = path === STDIN ? 'standard input' : path;
   throw new LedgerError(
     'invalid_request',
-    `the format of ${path} is not clear from its name; say --format ${IMPORT_FORMATS.join('|')}`,
+    `the format of ${name} is not clear from its name; say --format ${IMPORT_FORMATS.join('|')}`,
     { details: { file: path } },
   );
 }
 
-/** Total size in bytes. @throws LedgerError `invalid_request` when one is not a readable file */
+/** Total size in bytes; 0 with standard input. @throws LedgerError `invalid_request` when one is not a readable file */
 async function requireFiles(paths: readonly string[]): Promise<number> {
   let bytes = 0;
   for (const path of paths) {
+    if (path === STDIN) continue;
     const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
       throw new LedgerError('invalid_request', `cannot read ${path} (${error.code})`, {
         details: { file: path },
@@ -131,7 +201,7 @@ async function requireFiles(paths: readonly string[]): Promise<number> {
     }
     bytes += found.size;
   }
-  return bytes;
+  return paths.includes(STDIN) ? 0 : bytes;
 }
 
 function requireShift(day: string): string {
@@ -142,34 +212,6 @@ function requireShift(day: string): string {
     });
   }
   return day;
-}
-
-function describeReport(report: ImportReport): string {
-  const accepted =
-    BigInt(report.recorded_cost_microdollars) + BigInt(report.duplicate_cost_microdollars);
-  const table = alignTable(
-    [
-      ['lines', formatCount(report.lines)],
-      ['recorded', formatCount(report.recorded), formatAmount(report.recorded_cost_microdollars)],
-      [
-        'duplicates',
-        formatCount(report.duplicates),
-        formatAmount(report.duplicate_cost_microdollars),
-      ],
-      ['rejected', formatCount(report.rejected)],
-      ['cost', '', formatAmount(accepted)],
-    ],
-    [1, 2],
-  );
-  const remarks = report.rejections.map(
-    ({ file, line, code, reason }) => `${file}, line ${line}: ${reason} (${code})`,
-  );
-  const unlisted = report.rejected - report.rejections.length;
-  if (unlisted > 0) remarks.push(`and ${formatCount(unlisted)} more`);
-  if (report.nul_bytes_removed > 0) {
-    remarks.push(`${formatCount(report.nul_bytes_removed)} NUL bytes removed`);
-  }
-  return [table, ...remarks].join('\n');
 }
 
 /** A parser for a whole number of at least `least`. */

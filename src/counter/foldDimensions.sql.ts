@@ -73,7 +73,8 @@ export interface FoldedRow {
  * Folds the tails of payers into the counter rows of a rollup and raises their marks, in one
  * statement. The payer's mark is the lock of all its counter rows: whoever writes them holds it, so
  * the upsert waits for nobody but a foreign lock, and then fails as a whole: the tails stay (R4).
- * $1 payers, $2 most rows to fold of a payer.
+ * $1 payers, $2 most rows to fold of a payer. New rows of a payer lie side by side, in order of time, as
+ * reports read them; by id they would be on a page each.
  *
  *   s        the end of the snapshot, and what was open in it, as positions (R1)
  *   locked   marks that were free, of the locked version
@@ -128,7 +129,7 @@ with s as materialized (
   insert into ${rollup.name} as t (id, ${columns.join(', ')})
   select ${counterId(rollup, 'p')}, ${columns.map((name) => `p.${name}`).join(', ')}
   from part as p
-  order by 1
+  order by p.payer, p.kilo_user_id, p.period_start
   on conflict (id) do update
   set ${METRIC_NAMES.map((name) => `${name} = t.${name} + excluded.${name}`).join(',\n    ')}
 ), new_mark as materialized (

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import type { Pool } from 'pg';
-import { hashLine, uuidFromHash } from './lineIds.js';
+import { ensureAccounts } from './accounts.js';
+import { sha256, uuidFromHash } from './rowIds.js';
 
 /** Who a request of the Azure trace belongs to. */
 export interface AzurePayer {
@@ -13,17 +13,16 @@ const ORGANIZATION_SHARE = 4;
 
 /**
  * The trace names no users. The rule, which depends on nothing but the file's content:
- * - h = SHA-256("<file digest>:<line>");
+ * - h = SHA-256("<SHA-256 of the row, hex>:<occurrence>"), the row as "TIMESTAMP,ContextTokens,GeneratedTokens"
+ *   with its time cut after the last digit that is not 0;
  * - the user is number (h[16..21] mod users) + 1: `azure-user-001`, ...;
  * - user u is a member of organization number (u mod organizations) + 1, when there are any;
  * - the request is the organization's when h[22..25] mod 4 = 0, else personal.
  */
 export function assignPayer(
-  fileDigest: string,
-  line: number,
+  hash: Buffer,
   counts: { users: number; organizations: number },
 ): AzurePayer {
-  const hash = hashLine(fileDigest, line);
   const user = (hash.readUIntBE(16, 6) % counts.users) + 1;
   const isShared = counts.organizations > 0 && hash.readUInt32BE(22) % ORGANIZATION_SHARE === 0;
   return {
@@ -42,7 +41,7 @@ function azureOrganizationName(organization: number): string {
 
 /** The same number is the same organization, on every machine. */
 export function azureOrganizationId(organization: number): string {
-  return uuidFromHash(createHash('sha256').update(azureOrganizationName(organization)).digest());
+  return uuidFromHash(sha256(azureOrganizationName(organization)));
 }
 
 function organizationOf(user: number, organizations: number): string {
@@ -56,23 +55,18 @@ export async function ensureAzureAccounts(
 ): Promise<void> {
   const users = Array.from({ length: counts.users }, (_, index) => index + 1);
   const organizations = Array.from({ length: counts.organizations }, (_, index) => index + 1);
-  await pool.query(
-    `insert into kilocode_users (id)
-     select unnest($1::text[])
-     on conflict (id) do nothing`,
-    [users.map(azureUserId)],
-  );
-  if (counts.organizations === 0) return;
-  await pool.query(
-    `insert into organizations (id, name)
-     select * from unnest($1::uuid[], $2::text[])
-     on conflict (id) do nothing`,
-    [organizations.map(azureOrganizationId), organizations.map(azureOrganizationName)],
-  );
-  await pool.query(
-    `insert into organization_memberships (organization_id, kilo_user_id)
-     select * from unnest($1::uuid[], $2::text[])
-     on conflict do nothing`,
-    [users.map((user) => organizationOf(user, counts.organizations)), users.map(azureUserId)],
-  );
+  await ensureAccounts(pool, {
+    users: users.map(azureUserId),
+    organizations: organizations.map((number) => ({
+      id: azureOrganizationId(number),
+      name: azureOrganizationName(number),
+    })),
+    members:
+      counts.organizations === 0
+        ? []
+        : users.map((user) => ({
+            organization: organizationOf(user, counts.organizations),
+            user: azureUserId(user),
+          })),
+  });
 }

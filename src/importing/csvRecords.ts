@@ -7,10 +7,13 @@ export type CsvRecord = { line: number; cells: string[] } | { line: number; prob
 
 /** How many lines one quoted cell may span. */
 const MAX_RECORD_LINES = 1000;
+/** What spreadsheets put between cells, by country; the first where the header has one cell. */
+const DELIMITERS = [',', ';', '\t'] as const;
 
 /**
  * CSV records (RFC 4180) from lines; a quoted cell may hold line ends. Where a quote is never
  * closed, only the line it is on is rejected, and the lines after it are read on their own.
+ * What stands between cells (comma, semicolon or tab) is what the first line has most of.
  */
 export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerator<CsvRecord> {
   const source = lines[Symbol.asyncIterator]();
@@ -22,20 +25,22 @@ export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerato
     return result.done ? null : result.value;
   };
 
+  let delimiter: string | null = null;
   for (let first = await next(); first !== null; first = await next()) {
     if ('problem' in first) {
       yield first;
       continue;
     }
+    delimiter ??= findDelimiter(first.text);
     if (!hasOpenQuote(first.text)) {
-      yield parseRecord(first.line, first.text);
+      yield parseRecord(first.line, first.text, delimiter);
       continue;
     }
     const joined = await joinQuoted(first, next);
     const record: CsvRecord =
       joined.text === null
         ? { line: first.line, problem: 'has a quote that is never closed' }
-        : parseRecord(first.line, joined.text);
+        : parseRecord(first.line, joined.text, delimiter);
     if ('problem' in record) pushedBack.unshift(...joined.rest);
     yield record;
   }
@@ -69,10 +74,16 @@ function hasOpenQuote(text: string): boolean {
   return quotes % 2 === 1;
 }
 
-function parseRecord(line: number, text: string): CsvRecord {
-  if (!text.includes('"')) return { line, cells: text.split(',') };
+function findDelimiter(header: string): string {
+  const unquoted = header.replace(/"[^"]*"/g, '');
+  const countOf = (delimiter: string) => unquoted.split(delimiter).length;
+  return DELIMITERS.reduce((most, each) => (countOf(each) > countOf(most) ? each : most));
+}
+
+function parseRecord(line: number, text: string, delimiter: string): CsvRecord {
+  if (!text.includes('"')) return { line, cells: text.split(delimiter) };
   try {
-    const [cells] = parse(text, { relax_column_count: true }) as string[][];
+    const [cells] = parse(text, { relax_column_count: true, delimiter }) as string[][];
     return { line, cells: cells ?? [] };
   } catch {
     return { line, problem: 'is not CSV: a quote is out of place' };

@@ -1,4 +1,5 @@
 import { toExactInteger } from '../money.js';
+import type { ImportNotes, MappingReport } from './importNotes.js';
 import type { ImportFormat } from './types.js';
 
 /** How many rejected lines are told apart; all are counted. */
@@ -29,6 +30,10 @@ export interface ImportReport extends ImportCounts {
   nul_bytes_removed: number;
   /** The first of the rejected lines. */
   rejections: Rejection[];
+  /** Of another product's export: how it was read. */
+  mapping?: MappingReport;
+  /** Nothing was written: `recorded` is what would be. */
+  dry_run?: true;
 }
 
 /** Adds up what became of the lines. */
@@ -58,7 +63,7 @@ export class ImportTally {
     };
   }
 
-  report(): ImportReport {
+  report(notes: ImportNotes | null): ImportReport {
     const sum = (field: keyof ImportCounts) =>
       this.files.reduce((total, file) => total + file[field], 0);
     return {
@@ -71,6 +76,7 @@ export class ImportTally {
       nul_bytes_removed: this.nulBytesRemoved,
       files: this.files,
       rejections: this.rejections,
+      ...(notes === null ? {} : { mapping: notes.report() }),
     };
   }
 

@@ -3,6 +3,8 @@ import type { UsageEvent } from '../record/types.js';
 import type { AzurePayer } from './azureAccounts.js';
 import { readCsvRecords } from './csvRecords.js';
 import type { ListPrice } from './listPrice.js';
+import { Occurrences } from './occurrences.js';
+import { hashOccurrence, uuidFromHash } from './rowIds.js';
 import type { EventReader, ImportedLine } from './types.js';
 
 const HEADER = ['TIMESTAMP', 'ContextTokens', 'GeneratedTokens'];
@@ -10,7 +12,8 @@ const TIMESTAMP = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?)(?:Z|\+
 const TOKENS = /^\d{1,15}$/;
 
 export interface AzureReaderOptions {
-  assignPayer(line: number): AzurePayer;
+  /** By the hash of the row and its occurrence, of which its id is made too. */
+  assignPayer(hash: Buffer): AzurePayer;
   listPrice: ListPrice;
   /** Whole days by which the trace is moved: prices are those of the day it is moved to. */
   shiftByDays: number;
@@ -23,6 +26,7 @@ export interface AzureReaderOptions {
 export function createAzureReader(options: AzureReaderOptions): EventReader {
   return async function* readAzureLlm(lines) {
     let hasHeader = false;
+    const occurrences = new Occurrences();
     for await (const record of readCsvRecords(lines)) {
       if (!hasHeader) {
         const names = 'problem' in record ? [] : record.cells.map((cell) => cell.trim());
@@ -35,7 +39,7 @@ export function createAzureReader(options: AzureReaderOptions): EventReader {
       } else if ('problem' in record) {
         yield record;
       } else {
-        yield toImportedLine(record.line, record.cells, options);
+        yield toImportedLine(record.line, record.cells, occurrences, options);
       }
     }
     if (!hasHeader) {
@@ -47,6 +51,7 @@ export function createAzureReader(options: AzureReaderOptions): EventReader {
 function toImportedLine(
   line: number,
   cells: readonly string[],
+  occurrences: Occurrences,
   options: AzureReaderOptions,
 ): ImportedLine {
   if (cells.length !== HEADER.length) {
@@ -65,8 +70,11 @@ function toImportedLine(
   const inputTokens = Number(contextTokens);
   const outputTokens = Number(generatedTokens);
   const at = new Date(instant.epochMs + options.shiftByDays * 86_400_000);
+  const content = `${match?.[1]} ${trimZeros(match?.[2] ?? '')},${inputTokens},${outputTokens}`;
+  const hash = hashOccurrence(content, occurrences);
   const event: UsageEvent = {
-    ...options.assignPayer(line),
+    id: uuidFromHash(hash),
+    ...options.assignPayer(hash),
     provider: options.listPrice.provider,
     model: options.listPrice.model,
     requested_model: options.listPrice.model,
@@ -77,4 +85,9 @@ function toImportedLine(
     metadata: { price_source: 'genai-prices' },
   };
   return { line, event };
+}
+
+/** A time of day without the zeros that end its fraction: programs write different numbers of them. */
+function trimZeros(time: string): string {
+  return time.includes('.') ? time.replace(/\.?0+$/, '') : time;
 }

@@ -18,7 +18,8 @@ interface CsvColumn {
 /** First column of the Azure LLM trace, which is CSV as well. */
 const AZURE_COLUMN = 'TIMESTAMP';
 const METADATA_PREFIX = 'metadata.';
-const WHOLE_NUMBER = /^[+-]?\d+$/;
+/** Programs that keep numbers as floating point save 5 as 5.0. */
+const WHOLE_NUMBER = /^[+-]?\d+(\.0*)?$/;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /**

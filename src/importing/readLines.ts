@@ -4,10 +4,11 @@ import type { Line, LineCleaning } from './types.js';
 export const MAX_LINE_BYTES = 1024 * 1024;
 
 const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The non-blank lines of a file, numbered from 1. Takes LF and CRLF, a byte order mark, a last
+ * The non-blank lines of a file, numbered from 1. Takes LF, CRLF and CR, a byte order mark, a last
  * line without an end. NUL bytes are removed and counted: they carry nothing, and PostgreSQL
  * refuses them. A line that is not UTF-8 or too long is a problem of that line alone.
  */
@@ -35,12 +36,17 @@ export async function* readLines(
     return decodeLine(number, content ?? Buffer.alloc(0), cleaning);
   };
 
+  let afterReturn = false;
   for await (const chunk of chunks) {
     let start = 0;
-    for (;;) {
-      const end = chunk.indexOf(LINE_FEED, start);
+    while (start < chunk.length) {
+      // The second half of CRLF, maybe in another chunk than the first.
+      if (afterReturn && chunk[start] === LINE_FEED) start += 1;
+      afterReturn = false;
+      const end = findLineEnd(chunk, start);
       keep(chunk.subarray(start, end === -1 ? chunk.length : end));
       if (end === -1) break;
+      afterReturn = chunk[end] === CARRIAGE_RETURN;
       start = end + 1;
       const line = finish();
       if (line !== null) yield line;
@@ -52,6 +58,14 @@ export async function* readLines(
   }
 }
 
+/** Place of the next CR or LF; -1 when there is none. */
+function findLineEnd(chunk: Buffer, from: number): number {
+  const feed = chunk.indexOf(LINE_FEED, from);
+  const before = feed === -1 ? chunk : chunk.subarray(0, feed);
+  const carriageReturn = before.indexOf(CARRIAGE_RETURN, from);
+  return carriageReturn === -1 ? feed : carriageReturn;
+}
+
 /** Null for a blank line. */
 function decodeLine(line: number, content: Buffer, cleaning: LineCleaning): Line | null {
   let text: string;
@@ -60,7 +74,6 @@ function decodeLine(line: number, content: Buffer, cleaning: LineCleaning): Line
   } catch {
     return { line, problem: 'is not UTF-8 text' };
   }
-  if (text.endsWith('\r')) text = text.slice(0, -1);
   if (text.includes('\0')) {
     const clean = text.replaceAll('\0', '');
     cleaning.nulBytesRemoved += text.length - clean.length;

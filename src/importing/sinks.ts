@@ -4,6 +4,7 @@ import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { validateEvent } from '../record/event.js';
 import type { UsageEvent } from '../record/types.js';
+import { ensureAccounts } from './accounts.js';
 import { insertRawStatement } from './insertRaw.sql.js';
 
 /** What became of one event of a file. */
@@ -57,4 +58,41 @@ function toRejection(error: Error): LineOutcome {
   if (!(error instanceof LedgerError)) throw error;
   if (error.code === 'unavailable' || error.code === 'internal') throw error;
   return { status: 'rejected', code: error.code, reason: error.message };
+}
+
+/** Creates the users and organizations that events name, before `sink` has them. */
+export function creatingAccounts(pool: Pool, sink: EventSink): EventSink {
+  const seen = new Set<string>();
+  const unseen = (kind: string, ids: readonly (string | null | undefined)[]) => {
+    const fresh = new Set(ids.filter((id) => typeof id === 'string' && !seen.has(`${kind}:${id}`)));
+    return [...fresh] as string[];
+  };
+  return async (events) => {
+    const valid = events.filter(isValid);
+    const users = unseen(
+      'user',
+      valid.map((event) => event.kilo_user_id),
+    );
+    const organizations = unseen(
+      'organization',
+      valid.map((event) => event.organization_id?.toLowerCase()),
+    );
+    await ensureAccounts(pool, {
+      users,
+      organizations: organizations.map((id) => ({ id, name: id })),
+      members: [],
+    });
+    for (const id of users) seen.add(`user:${id}`);
+    for (const id of organizations) seen.add(`organization:${id}`);
+    return sink(events);
+  };
+}
+
+function isValid(event: UsageEvent): boolean {
+  try {
+    validateEvent(event, { nulBytesRemoved: 0 });
+    return true;
+  } catch {
+    return false;
+  }
 }

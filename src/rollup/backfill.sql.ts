@@ -1,9 +1,12 @@
 import type { Statement } from '../db/statement.js';
-import type { Rollup } from '../schema/rollups.js';
+import type { ProvenRollup, Rollup } from '../schema/rollups.js';
 import { periodsCtes } from './periods.sql.js';
 
 /** Begins a job, or goes on with one that was not finished; when this run began comes back. */
-export function startBackfillStatement(rollup: Rollup, rowsExpected: number): Statement {
+export function startBackfillStatement(
+  rollup: Pick<ProvenRollup, 'name'>,
+  rowsExpected: number,
+): Statement {
   return {
     name: 'microdollar_start_backfill',
     text: `/* microdollar.startBackfill */
@@ -20,7 +23,7 @@ returning now()::text as began`,
   };
 }
 
-export function finishBackfillStatement(rollup: Rollup): Statement {
+export function finishBackfillStatement(rollup: Pick<ProvenRollup, 'name'>): Statement {
   return {
     name: 'microdollar_finish_backfill',
     text: `/* microdollar.finishBackfill */
@@ -64,7 +67,7 @@ left join rollup_coverage as c
   };
 }
 
-export function isPausedStatement(rollup: Rollup): Statement {
+export function isPausedStatement(rollup: Pick<ProvenRollup, 'name'>): Statement {
   return {
     name: 'microdollar_is_paused',
     text: `/* microdollar.isBackfillPaused */
@@ -73,7 +76,10 @@ select is_paused from rollup_backfill where rollup = $1::text`,
   };
 }
 
-export function setPausedStatement(rollup: Rollup, isPaused: boolean): Statement {
+export function setPausedStatement(
+  rollup: Pick<ProvenRollup, 'name'>,
+  isPaused: boolean,
+): Statement {
   return {
     name: 'microdollar_set_backfill_paused',
     text: `/* microdollar.setBackfillPaused */

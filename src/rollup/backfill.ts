@@ -1,5 +1,5 @@
 import { LedgerError } from '../errors.js';
-import type { Rollup } from '../schema/rollups.js';
+import type { ProvenRollup } from '../schema/rollups.js';
 import {
   finishBackfillStatement,
   type PlanRow,
@@ -103,7 +103,7 @@ export async function planBackfill(
 /** Pauses or resumes every worker of a rollup, in any process, between two chunks. */
 export async function setBackfillPaused(
   database: Pick<RollupDatabase, 'query'>,
-  rollup: Rollup,
+  rollup: Pick<ProvenRollup, 'name'>,
   isPaused: boolean,
 ): Promise<void> {
   await database.query(setPausedStatement(rollup, isPaused));

@@ -9,6 +9,7 @@ export * from './rollup.js';
 export * from './settings.js';
 export * from './usage.js';
 export * from './usageDaily.js';
+export * from './usageDailyByDimension.js';
 export * from './usageMetadata.js';
 export * from './usageQuarterHourly.js';
 export * from './users.js';

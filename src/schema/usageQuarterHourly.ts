@@ -1,22 +1,9 @@
 import { sql } from 'drizzle-orm';
-import {
-  bigint,
-  index,
-  numeric,
-  pgTable,
-  pgView,
-  primaryKey,
-  text,
-  timestamp,
-  uuid,
-} from 'drizzle-orm/pg-core';
-import { microdollarSum } from './columns.js';
+import { bigint, index, pgTable, pgView, primaryKey, text, timestamp } from 'drizzle-orm/pg-core';
+import { dimensionCounterColumns, dimensionSumColumns } from './dimensionColumns.js';
 import { exactRows, QUARTER_HOURLY } from './dimensionRollups.js';
 
 const instant = () => timestamp({ withTimezone: true, mode: 'string' });
-
-/** Sums have no width that bounds them. */
-const sum = () => numeric().notNull();
 
 /**
  * Usage by payer, user, quarter of an hour, provider, model, key and project (dimensionRollups.ts).
@@ -24,24 +11,7 @@ const sum = () => numeric().notNull();
  */
 export const microdollarUsageQuarterHourly = pgTable(
   'microdollar_usage_quarter_hourly',
-  {
-    id: uuid().primaryKey(),
-    kilo_user_id: text().notNull(),
-    organization_id: uuid(),
-    period_start: instant().notNull(),
-    provider: text(),
-    model: text(),
-    api_key_id: uuid(),
-    project_id: text(),
-    cost_microdollars: sum(),
-    /** Usage rows, so corrections and refunds too. */
-    requests: sum(),
-    errors: sum(),
-    input_tokens: sum(),
-    output_tokens: sum(),
-    cache_hit_tokens: sum(),
-    cache_write_tokens: sum(),
-  },
+  dimensionCounterColumns(),
   (t) => [
     index('idx_microdollar_usage_quarter_hourly_personal')
       .on(t.kilo_user_id, t.period_start)
@@ -55,22 +25,10 @@ export const microdollarUsageQuarterHourly = pgTable(
 );
 
 /** Reported sums (I2): counter rows and tails, in one statement, so in one snapshot. */
-export const microdollarUsageQuarterHourlyExact = pgView('microdollar_usage_quarter_hourly_exact', {
-  kilo_user_id: text(),
-  organization_id: uuid(),
-  period_start: instant(),
-  provider: text(),
-  model: text(),
-  api_key_id: uuid(),
-  project_id: text(),
-  cost_microdollars: microdollarSum(),
-  requests: microdollarSum(),
-  errors: microdollarSum(),
-  input_tokens: microdollarSum(),
-  output_tokens: microdollarSum(),
-  cache_hit_tokens: microdollarSum(),
-  cache_write_tokens: microdollarSum(),
-}).as(sql.raw(`\n  ${exactRows(QUARTER_HOURLY)}`));
+export const microdollarUsageQuarterHourlyExact = pgView(
+  'microdollar_usage_quarter_hourly_exact',
+  dimensionSumColumns(),
+).as(sql.raw(`\n  ${exactRows(QUARTER_HOURLY)}`));
 
 /** How far a payer's rows are in the counter rows of a rollup; the lock of all of them. */
 export const rollupMarks = pgTable(

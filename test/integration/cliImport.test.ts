@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { useCli } from './cliHarness.js';
 
@@ -137,7 +140,7 @@ describe('importing CSV', () => {
     ['unknown.csv', 'kilo_user_id,cost,colour\nada,1,red\n', /"colour"/],
     ['azure.csv', 'TIMESTAMP,ContextTokens,GeneratedTokens\n', /--format azure-llm/],
     ['empty.csv', '', /is empty/],
-    ['gzip.csv', Buffer.from([0x1f, 0x8b, 0x08, 0x00, 0xff]), /not UTF-8/],
+    ['gzip.csv', Buffer.from([0x1f, 0x8b, 0x08, 0x00, 0xff]), /compressed.*damaged/],
   ])('rejects %s at line 1', async (name, content, reason) => {
     const { status, document } = await cli.ask('import', await cli.file(name, content));
     expect(status).toBe(1);
@@ -177,12 +180,104 @@ it('--raw writes usage rows only, once', async () => {
   expect(rows).toHaveLength(0);
 });
 
+describe('a month so far', () => {
+  const header = 'kilo_user_id,cost,created_at\n';
+  const rows = [100, 200, 300, 300].map(
+    (cost, at) => `month,${cost},2026-11-2${at > 1 ? 1 : 0}T10:00:00Z`,
+  );
+
+  it('that has grown, and was saved again, records only what is new', async () => {
+    await cli.database.pool.query(`insert into kilocode_users (id) values ('month')`);
+    const until20 = await cli.file('until-20.csv', `${header}${rows.slice(0, 2).join('\n')}\n`);
+    const until21 = await cli.file('until-21.csv', `${header}${rows.slice(0, 3).join('\n')}\n`);
+    const saved = `\uFEFF"created_at";"cost";"kilo_user_id"\r\n${rows
+      .map((row) => row.split(',').reverse())
+      .map(([time, cost, user]) => `${time?.replace('Z', '+00:00')};${cost}.0;"${user}"`)
+      .reverse()
+      .join('\r\n')}`;
+    const until22 = await cli.file('until-22.csv.gz', gzipSync(saved));
+    const counts = [];
+    for (const path of [until20, until21, until22, until22, until20]) {
+      const { status, document } = await cli.ask('import', path);
+      counts.push([status, document.recorded, document.duplicates]);
+    }
+    expect(counts).toEqual([
+      [0, 2, 0],
+      [0, 1, 2],
+      [0, 1, 3],
+      [0, 0, 4],
+      [0, 0, 2],
+    ]);
+    expect((await usageOf('month')).map((row) => [row.cost, row.balance])).toEqual(
+      ['100', '200', '300', '300'].map((cost) => [cost, '900']),
+    );
+  });
+
+  it('keeps what was whole of a compressed file that is cut off, and exits 1', async () => {
+    const lines = Array.from({ length: 5_000 }, (_, at) => `month,1,2026-11-22T10:00:00.${at}Z\n`);
+    const whole = gzipSync(header + lines.join(''));
+    const path = await cli.file('cut.csv.gz', whole.subarray(0, whole.length - 2_000));
+    const { status, document } = await cli.ask('import', path, '--dry-run');
+    expect(status).toBe(1);
+    expect(document).toMatchObject({ rejected: 1, dry_run: true });
+    expect(document.rejections).toMatchObject([
+      { line: document.lines + 1, reason: expect.stringMatching(/damaged or cut off/) },
+    ]);
+  });
+});
+
+it('reads standard input, compressed or not', async () => {
+  const event = '{"kilo_user_id":"old","cost":11,"created_at":"2026-11-01T00:00:00Z"}\n';
+  const statuses = [];
+  for (const input of [event, gzipSync(event)]) {
+    const child = spawn(
+      process.execPath,
+      ['--import', 'tsx', 'src/cli/main.ts', '--json', 'import', '-', '--format', 'jsonl'],
+      { env: { ...process.env, DATABASE_URL: cli.database.url }, stdio: 'pipe' },
+    );
+    child.stdin.end(input);
+    const document = JSON.parse(await text(child.stdout));
+    statuses.push([document.recorded, document.duplicates]);
+  }
+  expect(statuses).toEqual([
+    [1, 0],
+    [0, 1],
+  ]);
+});
+
+describe('a dry run', () => {
+  it('says what would become of the lines, and writes nothing', async () => {
+    const id = '6f6b1a52-57a4-4f1a-a2f0-8f0c2ad1c0aa';
+    const line = (cost: number, user = 'ada') =>
+      `{"id":"${id}","kilo_user_id":"${user}","cost":${cost}}`;
+    const path = await cli.file(
+      'dry.jsonl',
+      [line(3), line(3), line(4), '{"kilo_user_id":"nobody","cost":1}', '{"cost":1}', 'x'].join(
+        '\n',
+      ),
+    );
+    const dry = await cli.ask('import', path, '--dry-run');
+    const wet = await cli.ask('import', path);
+    expect(dry.status).toBe(1);
+    expect(dry.document).toEqual({ ...wet.document, dry_run: true });
+    expect(dry.document).toMatchObject({ recorded: 1, duplicates: 1, rejected: 4 });
+    const again = await cli.ask('import', path, '--dry-run');
+    expect(again.document).toMatchObject({ recorded: 0, duplicates: 2, rejected: 4 });
+  });
+});
+
 describe('usage errors', () => {
   it.each([
     [['import', 'no-such-file.jsonl'], /no-such-file.jsonl/],
     [['import', 'usage.parquet'], /--format/],
     [['import'], /files/],
-    [['import', 'x.csv', '--format', 'xml'], /jsonl, csv, azure-llm/],
+    [['import', 'x.csv', '--format', 'xml'], /jsonl, csv, azure-llm, litellm, openrouter/],
+    [['import', '-'], /standard input.*--format/],
+    [['import', '-', '-', '--format', 'csv'], /twice/],
+    [['import', '-', '--format', 'csv', '--shift-to', '2026-11-20'], /--shift-to/],
+    [['import', 'package.json', '--format', 'csv', '--user', 'ada'], /--user.*litellm/],
+    [['import', 'package.json', '--format', 'openrouter'], /--user is required/],
+    [['import', 'package.json', '--format', 'litellm', '--org', 'acme'], /--org/],
     [['import', 'x.csv', '--users', '0'], /--users/],
     [['import', '.', '--format', 'csv'], /not a file/],
     [['import', 'package.json', '--format', 'csv', '--model', 'no-such-model'], /--model/],

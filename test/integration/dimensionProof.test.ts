@@ -1,15 +1,22 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { setBackfillPaused } from '../../src/rollup/backfill.js';
+import type { BackfillProgress } from '../../src/rollup/backfillTypes.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
+import { buildDimensions } from '../../src/rollup/dimensions/build.js';
 import { compareDay } from '../../src/rollup/dimensions/compareDay.js';
+import { SliceSize } from '../../src/rollup/dimensions/pace.js';
 import {
-  buildDimensions,
   freezeDay,
   repairDimensions,
   verifyDimensions,
 } from '../../src/rollup/dimensions/prove.js';
-import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
+import {
+  DAILY_BY_DIMENSION,
+  DIMENSION_ROLLUPS,
+  QUARTER_HOURLY,
+} from '../../src/schema/dimensionRollups.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -143,6 +150,55 @@ describe('damage', () => {
   });
 });
 
+describe('damage of the daily rollup', () => {
+  const { name } = DAILY_BY_DIMENSION;
+  const daily = () => ({ ...options(), rollup: DAILY_BY_DIMENSION });
+  const planted: [string, string, string[]][] = [
+    ['a sum was changed', `update ${name} set cost_microdollars = 93 where id = $1`, ['wrong']],
+    ['requests were changed', `update ${name} set requests = 1 where id = $1`, ['wrong']],
+    ['a row was deleted', `delete from ${name} where id = $1`, ['missing']],
+    ['a model was changed', `update ${name} set model = 'other' where id = $1`, ['wrong']],
+    [
+      'an id was changed',
+      `update ${name} set id = gen_random_uuid() where id = $1`,
+      ['missing', 'orphan'],
+    ],
+    [
+      'a row was moved to another day',
+      `update ${name} set period_start = period_start - interval '2 days' where id = $1`,
+      ['missing', 'orphan'],
+    ],
+    [
+      'a raw row was deleted',
+      `delete from microdollar_usage where id = (select m.id from microdollar_usage as m
+        join ${name} as c on c.id = $1 and c.kilo_user_id = m.kilo_user_id
+        and m.organization_id is null and m.model = c.model limit 1)`,
+      ['wrong'],
+    ],
+    [
+      'a mark was lowered',
+      `update rollup_marks set settled_below = 0 where rollup = '${name}'
+        and payer_id = (select kilo_user_id from ${name} where id = $1)`,
+      ['orphan'],
+    ],
+  ];
+  it.each(planted)('%s: found, repaired, found no more', async (_, damage, kinds) => {
+    await recordSome();
+    await foldAll();
+    expect(await verifyDimensions(daily())).toMatchObject({ driftKeys: 0, rows: 60 });
+    const [row] = await fixture.rows<{ id: string }>(
+      `select id from ${name} where organization_id is null order by model offset 1 limit 1`,
+    );
+    await fixture.rows(damage, [row?.id]);
+    const found = await verifyDimensions(daily());
+    expect(new Set(found.drifts.map(({ kind }) => kind))).toEqual(new Set(kinds));
+    expect((await repairDimensions(daily())).left?.driftKeys).toBe(0);
+    expect((await verifyDimensions(daily())).driftKeys).toBe(0);
+    await foldAll();
+    expect(await findDifferences(pool(), DAILY_BY_DIMENSION, 'counters')).toEqual([]);
+  });
+});
+
 it('is clean beside writers and folds', async () => {
   const user = await recordSome();
   let running = true;
@@ -179,6 +235,86 @@ it('history that was there before is built beside writers, and then all is exact
   await foldAll();
   expect(await counters()).toEqual([]);
   expect((await buildDimensions(everything())).changed).toBe(0);
+});
+
+it('a rolling deploy ends exact: what old processes wrote is built when the last has ended', async () => {
+  const user = await fixture.addUser();
+  const model = (index: number) => `m${index % 3}`;
+  let running = true;
+  const old = (async () => {
+    for (let index = 0; running; index++) {
+      await fixture.rows(
+        `insert into microdollar_usage (id, kilo_user_id, cost, model, created_at)
+         values (gen_random_uuid(), $1, 7, $2, $3)`,
+        [user, model(index), `${DAY}T12:00:00Z`],
+      );
+    }
+  })();
+  for (let index = 0; index < 60; index++) {
+    const created_at = `${DAY}T12:${String(index).padStart(2, '0')}:00Z`;
+    await ledger.recordUsage({ kilo_user_id: user, cost: index, model: model(index), created_at });
+    if (index % 20 === 10) await foldAll();
+    if (index === 30) {
+      for (const rollup of DIMENSION_ROLLUPS) await buildDimensions({ ...everything(), rollup });
+    }
+  }
+  running = false;
+  await old;
+  for (const rollup of DIMENSION_ROLLUPS) {
+    const built = await buildDimensions({ ...everything(), rollup });
+    expect(built.left?.driftKeys ?? 0).toBe(0);
+    expect(await findDifferences(pool(), rollup, 'reported')).toEqual([]);
+    expect((await verifyDimensions({ ...everything(), rollup })).driftKeys).toBe(0);
+  }
+  await foldAll();
+  for (const rollup of DIMENSION_ROLLUPS) {
+    expect(await findDifferences(pool(), rollup, 'counters')).toEqual([]);
+  }
+});
+
+describe('a build', () => {
+  it('tells its progress, and stands still while it is paused', async () => {
+    await fixture.rows('delete from rollup_starts');
+    await writeRawHistory(pool(), { rows: 300, days: 3, users: 5 });
+    const database = openRollupDatabase(fixture.database.url, 1);
+    try {
+      await setBackfillPaused(database, DAILY_BY_DIMENSION, true);
+      const told: BackfillProgress[] = [];
+      const notices: string[] = [];
+      const building = buildDimensions({
+        ...everything(),
+        rollup: DAILY_BY_DIMENSION,
+        workers: 1,
+        onProgress: (progress) => told.push(progress),
+        onNotice: (notice) => notices.push(notice),
+      });
+      await vi.waitFor(() => expect(told.some(({ isPaused }) => isPaused)).toBe(true));
+      expect(await fixture.rows(`select from ${DAILY_BY_DIMENSION.name}`)).toEqual([]);
+      await setBackfillPaused(database, DAILY_BY_DIMENSION, false);
+      const report = await building;
+      expect(report.changed).toBeGreaterThan(0);
+      expect(notices).toEqual([expect.stringContaining('paused')]);
+      const days = told.filter(({ isPaused }) => !isPaused);
+      expect(days.at(-1)).toMatchObject({
+        periodsDone: days.length,
+        periodsTotal: days.length,
+        rowsDone: 300,
+        etaSeconds: 0,
+      });
+      expect(await findDifferences(pool(), DAILY_BY_DIMENSION, 'counters')).toEqual([]);
+    } finally {
+      await database.close();
+    }
+  });
+
+  it('compares in smaller parts where a part took too long', () => {
+    const slice = new SliceSize();
+    const sizes = [800, 3_000, 3_000, 100, 20, 20].map((durationMs) => {
+      slice.observe(slice.minutes, durationMs);
+      return slice.minutes;
+    });
+    expect(sizes).toEqual([1_440, 360, 60, 360, 1_440, 1_440]);
+  });
 });
 
 it('a large day is compared in parts, each on its own', async () => {

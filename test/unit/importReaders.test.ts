@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { assignPayer, azureOrganizationId } from '../../src/importing/azureAccounts.js';
 import { readCsvRecords } from '../../src/importing/csvRecords.js';
-import { lineId } from '../../src/importing/lineIds.js';
 import { findListPrice } from '../../src/importing/listPrice.js';
+import { Occurrences } from '../../src/importing/occurrences.js';
 import { createAzureReader } from '../../src/importing/readAzureLlm.js';
 import { readCsv } from '../../src/importing/readCsv.js';
 import { readJsonl } from '../../src/importing/readJsonl.js';
 import { readLines } from '../../src/importing/readLines.js';
+import { hashOccurrence, idOfKey, RowIds, sha256 } from '../../src/importing/rowIds.js';
 import { dayOfEvent, shiftEvent } from '../../src/importing/shiftDays.js';
+import type { UsageEvent } from '../../src/record/types.js';
 
 /** Bytes in chunks of `size`, so that lines and characters are cut anywhere. */
 async function* chunksOf(content: string | Buffer, size = 3): AsyncGenerator<Buffer> {
@@ -26,11 +28,19 @@ const linesOf = (content: string | Buffer, size = 3, maxBytes?: number) =>
 
 describe('lines', () => {
   it.each([1, 2, 3, 7, 1000])('are the same in chunks of %i bytes', async (size) => {
-    const text = '\uFEFFeins\r\n\r\nzwei ü 🙂\n   \nthree';
+    const text = '\uFEFFeins\r\n\rzwei ü 🙂\n   \nthree';
     expect(await collect(linesOf(text, size))).toEqual([
       { line: 1, text: 'eins' },
       { line: 3, text: 'zwei ü 🙂' },
       { line: 5, text: 'three' },
+    ]);
+  });
+
+  it.each(['\n', '\r\n', '\r'])('may end with %j', async (end) => {
+    const texts = ['one', '', 'three', ''].join(end);
+    expect(await collect(linesOf(texts, 4))).toEqual([
+      { line: 1, text: 'one' },
+      { line: 3, text: 'three' },
     ]);
   });
 
@@ -75,6 +85,14 @@ describe('CSV records', () => {
       { line: 1, cells: ['a', 'b,"c"', 'd'] },
       { line: 2, cells: ['x\n\ny', 'z'] },
       { line: 5, cells: ['last', '1'] },
+    ]);
+  });
+
+  it.each([';', '\t'])('may have %j between cells', async (delimiter) => {
+    const text = `"a,b"${delimiter}c${delimiter}d\n1${delimiter}"2${delimiter},"${delimiter}3,4`;
+    expect((await records(text)).map((each) => 'cells' in each && each.cells)).toEqual([
+      ['a,b', 'c', 'd'],
+      ['1', `2${delimiter},`, '3,4'],
     ]);
   });
 
@@ -191,19 +209,70 @@ describe('the Azure trace', () => {
   });
 });
 
-describe('derived ids and payers', () => {
-  const digest = 'a'.repeat(64);
+describe('ids of rows', () => {
+  const event = {
+    kilo_user_id: 'ada',
+    cost: 5,
+    created_at: '2026-11-01T10:00:00Z',
+    tags: ['b', 'a'],
+    metadata: { latency: 12.3456789, editor_name: 'vscode' },
+  };
+  const idOf = (...events: UsageEvent[]) => {
+    const ids = new RowIds();
+    return events.map((each) => ids.idOf(each)).at(-1);
+  };
 
-  it('depend on the file and the line alone', () => {
-    expect(lineId(digest, 2)).toBe(lineId(digest, 2));
-    expect(lineId(digest, 2)).not.toBe(lineId(digest, 3));
-    expect(lineId(digest, 2)).not.toBe(lineId('b'.repeat(64), 2));
-    expect(lineId(digest, 2)).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-/);
+  it('are those of the content, however it is written', () => {
+    const same: UsageEvent[] = [
+      { ...event, created_at: '2026-11-01T11:00:00.000+01:00' },
+      { ...event, created_at: '2026-11-01 10:00:00+00', model: null },
+      { ...event, tags: ['a', 'b', 'a'], input_tokens: 0, has_error: false },
+      { ...event, metadata: { editor_name: 'vscode', latency: 12.345679 } },
+    ];
+    for (const each of same) expect(idOf(each)).toBe(idOf(event));
+    expect(idOf(event)).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-/);
   });
+
+  it('differ where any of it differs', () => {
+    const others: UsageEvent[] = [
+      { ...event, cost: 6 },
+      { ...event, created_at: '2026-11-01T10:00:00.000001Z' },
+      { ...event, api_key_id: '6f6b1a52-57a4-4f1a-a2f0-8f0c2ad1c001' },
+      { ...event, tags: ['a'] },
+      { ...event, metadata: { latency: 12.3456789 } },
+    ];
+    expect(new Set([event, ...others].map((each) => idOf(each))).size).toBe(6);
+  });
+
+  it('number equal rows', () => {
+    expect(idOf(event, event)).not.toBe(idOf(event));
+    expect(idOf(event, { ...event, cost: 6 }, event)).toBe(idOf(event, event));
+  });
+
+  it('stay what they are', () => {
+    expect(idOf({ kilo_user_id: 'ada', cost: 5 })).toBe('2eb052b0-680b-8855-a908-aaa0a25f8dc1');
+    expect(idOfKey('litellm row', 'chatcmpl-1')).toBe('69138ca1-85ec-8c21-b055-110b944793ee');
+  });
+});
+
+it('occurrences are counted as a map would, while the table grows', () => {
+  const occurrences = new Occurrences();
+  const counts = new Map<number, number>();
+  for (let at = 0; at < 60_000; at += 1) {
+    const key = (at * 7_919) % 20_011;
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    expect(occurrences.count(sha256(String(key)))).toBe(count);
+  }
+});
+
+describe('payers of the Azure trace', () => {
+  const occurrences = new Occurrences();
+  const hashOf = (row: number) => hashOccurrence(`row ${row}`, occurrences);
 
   it('spread over all users, a quarter of the requests over the organizations', () => {
     const payers = Array.from({ length: 4000 }, (_, line) =>
-      assignPayer(digest, line, { users: 20, organizations: 2 }),
+      assignPayer(hashOf(line), { users: 20, organizations: 2 }),
     );
     expect(new Set(payers.map((payer) => payer.kilo_user_id)).size).toBe(20);
     const shared = payers.filter((payer) => payer.organization_id !== null);
@@ -219,7 +288,7 @@ describe('derived ids and payers', () => {
   });
 
   it('are personal when there are no organizations', () => {
-    const payer = assignPayer(digest, 5, { users: 1, organizations: 0 });
+    const payer = assignPayer(hashOf(5), { users: 1, organizations: 0 });
     expect(payer).toEqual({ kilo_user_id: 'azure-user-001', organization_id: null });
   });
 });

@@ -14,7 +14,8 @@ import {
   type UsageReportQuery,
   type ValidReportQuery,
 } from './query.js';
-import { isProvenStatement, type ReportedRow, usageReportStatement } from './usageReport.sql.js';
+import type { ReportSource } from './sources.sql.js';
+import { type ReportedRow, usageReportStatement } from './usageReport.sql.js';
 
 /** Exact: a bigint past 2^53. `requests` counts usage rows, so corrections too. */
 export type UsageSums = Record<MetricName, number | bigint>;
@@ -45,6 +46,14 @@ export interface UsageReport {
   source: AnswerSource;
 }
 
+/** What is asked, the cheapest first. */
+const SOURCES: Record<Grain, readonly ReportSource[]> = {
+  hour: ['quarters', 'raw'],
+  day: ['days', 'quarters', 'raw'],
+  week: ['days', 'quarters', 'raw'],
+  month: ['days', 'quarters', 'raw'],
+};
+
 /** Usage of one payer by period and dimension, exact at every instant. */
 export class UsageReports {
   readonly #query: Query;
@@ -59,15 +68,16 @@ export class UsageReports {
   async report(query: UsageReportQuery): Promise<UsageReport> {
     const valid = readReportQuery(query);
     try {
-      const [proof] = await this.#query<{ is_proven: boolean }>(isProvenStatement(valid));
-      const mode = proof?.is_proven ? 'rollup' : 'raw';
-      const stop = this.#metrics.readLatency.startTimer({ query: 'usageReport', source: mode });
-      try {
-        const rows = await this.#query<ReportedRow>(usageReportStatement(valid, mode));
-        return toReport(valid, mode, rows);
-      } finally {
-        stop();
+      // A rollup that does not answer for the range says so: then the next.
+      for (const source of SOURCES[valid.grain]) {
+        const mode = source === 'raw' ? 'raw' : 'rollup';
+        const stop = this.#metrics.readLatency.startTimer({ query: 'usageReport', source: mode });
+        const rows = await this.#query<ReportedRow>(usageReportStatement(valid, source)).finally(
+          () => stop(),
+        );
+        if (rows.every(({ kind }) => kind !== 'unproven')) return toReport(valid, mode, rows);
       }
+      throw new Error('raw usage needs no proof');
     } catch (error) {
       if (isInvalidParameter(error)) {
         throw invalid('zone', 'is not known to the database');

@@ -7,6 +7,7 @@ import {
   type Slice,
   type SliceFinding,
 } from './compareSlice.sql.js';
+import { AT_ONCE, type Pace } from './pace.js';
 
 /** Nobody waits for a comparison; a slice that takes longer is split. */
 const SLICE_TIMEOUT_MS = 20_000;
@@ -32,11 +33,12 @@ export interface ComparedDay {
   wrongSlices: WrongSlice[];
 }
 
-/** Compares a day in slices, each in one snapshot, smaller ones where the day is large. */
+/** Compares a day in slices of whole periods, each in one snapshot, smaller ones where it is large. */
 export async function compareDay(
   database: Pick<RollupDatabase, 'transaction'>,
   rollup: DimensionRollup,
   day: string,
+  pace: Pace = AT_ONCE,
 ): Promise<ComparedDay> {
   const compared: ComparedDay = {
     rawRows: 0,
@@ -47,22 +49,32 @@ export async function compareDay(
     findings: [],
     wrongSlices: [],
   };
-  const sizes = [1_440, 360, 60, rollup.minutes];
-  const queue: Slice[] = [{ day, offset: 0, minutes: 1_440 }];
+  const sizes = [1_440, 360, 60, 15].filter((minutes) => minutes >= rollup.minutes);
+  const first = sizes.find((minutes) => minutes <= pace.sliceMinutes) ?? sizes.at(-1) ?? 1_440;
+  const queue: Slice[] = slicesOf(day, 0, 1_440, first);
   for (let slice = queue.shift(); slice !== undefined; slice = queue.shift()) {
     const smaller = sizes.find((minutes) => minutes < (slice as Slice).minutes);
     try {
-      const row = await compareSlice(database, rollup, slice, smaller === undefined);
+      const at = slice;
+      const row = await pace.step(
+        () => compareSlice(database, rollup, at, smaller === undefined),
+        slice.minutes,
+      );
       add(compared, slice, row);
     } catch (error) {
       if (smaller === undefined || !isStatementTimeout(error)) throw error;
-      const { offset, minutes } = slice;
-      for (let at = offset; at < offset + minutes; at += smaller) {
-        queue.push({ day, offset: at, minutes: smaller });
-      }
+      queue.push(...slicesOf(day, slice.offset, slice.minutes, smaller));
     }
   }
   return compared;
+}
+
+function slicesOf(day: string, from: number, length: number, minutes: number): Slice[] {
+  return Array.from({ length: length / minutes }, (_, index) => ({
+    day,
+    offset: from + index * minutes,
+    minutes,
+  }));
 }
 
 async function compareSlice(

@@ -20,6 +20,7 @@ import { MAX_DRIFTS, requireUser, unlessReadOnly, type VerifyReport } from '../v
 import { type ComparedDay, compareDay } from './compareDay.js';
 import type { SliceFinding } from './compareSlice.sql.js';
 import { freezeDayStatement, isComparableStatement, listDaysStatement } from './days.sql.js';
+import { AT_ONCE, type Pace } from './pace.js';
 import { rebuildSlice } from './rebuildSlice.js';
 
 export interface ProveOptions extends RollupDatabaseOptions {
@@ -65,51 +66,65 @@ export async function repairDimensions(options: ProveOptions): Promise<ProveRepo
   return await run(options, 'repair: counter rows differed from raw usage');
 }
 
-/** The same for history, where there is nothing yet to correct. */
-export async function buildDimensions(options: ProveOptions): Promise<ProveReport> {
-  return await run(options, '');
+/** A job on an open database: what it waits for, and who is told of its progress. */
+export interface ProveJob {
+  database: RollupDatabase;
+  end: JobEnd;
+  pace: Pace;
+  onDay?: (day: string, report: VerifyReport, totalDays: number) => void;
 }
 
-/** `cause`: null = change nothing; empty = keep no record of corrections. */
 async function run(options: ProveOptions, cause: string | null): Promise<ProveReport> {
-  const workers = options.workers ?? 2;
-  const database = openRollupDatabase(options.url, workers, options);
+  const database = openRollupDatabase(options.url, options.workers ?? 2, options);
   try {
-    if (cause !== null) await requireWritable(database.query);
-    if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
-    const startedAt = performance.now();
-    const found = emptyReport(options.rollup);
-    const left = emptyReport(options.rollup);
-    const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
-    const queue = await listDays(database, options);
-    const total = queue.length;
     const end = new JobEnd(options.signal);
-    await runWorkers(workers, end, async () => {
-      // The newest first: it is what reads need.
-      for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
-        const at = day;
-        const patiently = <T>(work: () => Promise<T>) =>
-          whileAway(work, tellWaiting(options.onNotice), end.signal);
-        try {
-          const proven = await patiently(() => proveDay(database, options.rollup, at, { cause }));
-          note(found, at, proven.found, options.kiloUserId);
-          note(left, at, proven.left, options.kiloUserId);
-          if (proven.found.wrong > 0) report.wrongDays++;
-          report.changed += proven.changed;
-          report.locked += proven.locked;
-        } catch (error) {
-          if (!isOfPeriod(error)) throw error;
-          found.failures.push(describeFailure(at, error));
-          left.failures.push(describeFailure(at, error));
-        }
-        options.onPeriod?.(at, found.periods + found.failures.length, total);
-      }
-    });
-    found.durationMs = left.durationMs = performance.now() - startedAt;
-    return found.driftKeys > 0 ? { ...report, left } : report;
+    return await proveDays(options, cause, { database, end, pace: AT_ONCE });
   } finally {
     await database.close();
   }
+}
+
+/** `cause`: null = change nothing; empty = keep no record of corrections. */
+export async function proveDays(
+  options: ProveOptions,
+  cause: string | null,
+  { database, end, pace, onDay }: ProveJob,
+): Promise<ProveReport> {
+  const workers = options.workers ?? 2;
+  if (cause !== null) await requireWritable(database.query);
+  if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
+  const startedAt = performance.now();
+  const found = emptyReport(options.rollup);
+  const left = emptyReport(options.rollup);
+  const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
+  const queue = await listDays(database, options);
+  const total = queue.length;
+  await runWorkers(workers, end, async () => {
+    // The newest first: it is what reads need.
+    for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
+      const at = day;
+      const patiently = <T>(work: () => Promise<T>) =>
+        whileAway(work, tellWaiting(options.onNotice), end.signal);
+      try {
+        const proven = await pace.turn(() =>
+          patiently(() => proveDay(database, options.rollup, at, { cause, pace })),
+        );
+        note(found, at, proven.found, options.kiloUserId);
+        note(left, at, proven.left, options.kiloUserId);
+        if (proven.found.wrong > 0) report.wrongDays++;
+        report.changed += proven.changed;
+        report.locked += proven.locked;
+      } catch (error) {
+        if (!isOfPeriod(error)) throw error;
+        found.failures.push(describeFailure(at, error));
+        left.failures.push(describeFailure(at, error));
+      }
+      onDay?.(at, found, total);
+      options.onPeriod?.(at, found.periods + found.failures.length, total);
+    }
+  });
+  found.durationMs = left.durationMs = performance.now() - startedAt;
+  return found.driftKeys > 0 ? { ...report, left } : report;
 }
 
 async function listDays(database: RollupDatabase, options: ProveOptions): Promise<string[]> {
@@ -128,6 +143,12 @@ interface ProvenDay {
   locked: number;
 }
 
+interface ProveDayOptions {
+  cause: string | null;
+  evenBelowHorizon?: boolean;
+  pace?: Pace;
+}
+
 /**
  * Compares a day and, with a cause, sets right what is wrong until nothing is; notes the result. A day
  * that is archived has no raw rows to compare with: it is left as it was proven before.
@@ -136,7 +157,7 @@ export async function proveDay(
   database: Pick<RollupDatabase, 'query' | 'transaction'>,
   rollup: DimensionRollup,
   day: string,
-  { cause, evenBelowHorizon = false }: { cause: string | null; evenBelowHorizon?: boolean },
+  { cause, evenBelowHorizon = false, pace = AT_ONCE }: ProveDayOptions,
 ): Promise<ProvenDay> {
   const [state] = await database.query<{ comparable: boolean }>(isComparableStatement(rollup, day));
   if (!evenBelowHorizon && !state?.comparable) {
@@ -148,7 +169,7 @@ export async function proveDay(
   const rebuilt = { changed: 0, locked: 0 };
   for (let round = 1; ; round++) {
     const [began] = await database.query<Began>(beginVerifyStatement(provenOf(rollup), day));
-    const compared = await compareDay(database, rollup, day);
+    const compared = await compareDay(database, rollup, day, pace);
     first ??= compared;
     if (compared.wrong === 0 || cause === null || round > MAX_ROUNDS) {
       await save(database, rollup, day, compared, began);
@@ -157,7 +178,7 @@ export async function proveDay(
     if (round > 1) await pause(50 * round);
     rebuilt.locked = 0;
     for (const wrong of compared.wrongSlices) {
-      const part = await rebuildSlice(database, rollup, wrong, cause || null);
+      const part = await rebuildSlice(database, rollup, wrong, cause || null, pace);
       rebuilt.changed += part.changed;
       rebuilt.locked += part.locked;
     }

@@ -95,7 +95,7 @@ with payer as materialized (
   insert into ${rollup.name} as c (id, ${columns.join(', ')})
   select t.id, ${columns.map((name) => `t.${name}`).join(', ')}
   from truth as t
-  order by t.id
+  order by t.kilo_user_id, t.period_start
   on conflict (id) do update
   set ${columns.map((name) => `${name} = excluded.${name}`).join(',\n    ')}
   where (${columns.map((name) => `c.${name}`).join(', ')})

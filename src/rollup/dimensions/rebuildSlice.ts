@@ -4,6 +4,7 @@ import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../../schema/un
 import type { RollupDatabase } from '../database.js';
 import { auditStatement } from '../rebuild.sql.js';
 import type { WrongSlice } from './compareDay.js';
+import { AT_ONCE, type Pace } from './pace.js';
 import {
   lockMarksStatement,
   type RebuiltPayerRow,
@@ -30,6 +31,7 @@ export async function rebuildSlice(
   rollup: DimensionRollup,
   { slice, users, organizations }: WrongSlice,
   cause: string | null,
+  pace: Pace = AT_ONCE,
 ): Promise<RebuiltSlice> {
   const rebuilt: RebuiltSlice = { changed: 0, locked: 0 };
   await database.query(startRollupStatement(rollup));
@@ -41,21 +43,23 @@ export async function rebuildSlice(
     for (let from = 0; from < payers.length; from += PAYERS_PER_STEP) {
       const ids = payers.slice(from, from + PAYERS_PER_STEP);
       await database.query(openMarksStatement(rollup, scope, ids));
-      const part = await database.transaction(
-        async (query) => {
-          const locked = await query<{ id: string }>(lockMarksStatement(rollup, scope, ids));
-          const lockedIds = locked.map(({ id }) => id);
-          const rows = await query<RebuiltPayerRow>(
-            rebuildSliceStatement(rollup, scope, lockedIds, slice),
-          );
-          if (cause !== null && rows.length > 0) {
-            const causes = rows.map(() => cause);
-            await query(auditStatement(rollup.name, rows, causes));
-          }
-          const changed = rows.reduce((sum, row) => sum + Number(row.changed), 0);
-          return { changed, locked: ids.length - lockedIds.length };
-        },
-        { statementTimeoutMs: REBUILD_TIMEOUT_MS },
+      const part = await pace.step(() =>
+        database.transaction(
+          async (query) => {
+            const locked = await query<{ id: string }>(lockMarksStatement(rollup, scope, ids));
+            const lockedIds = locked.map(({ id }) => id);
+            const rows = await query<RebuiltPayerRow>(
+              rebuildSliceStatement(rollup, scope, lockedIds, slice),
+            );
+            if (cause !== null && rows.length > 0) {
+              const causes = rows.map(() => cause);
+              await query(auditStatement(rollup.name, rows, causes));
+            }
+            const changed = rows.reduce((sum, row) => sum + Number(row.changed), 0);
+            return { changed, locked: ids.length - lockedIds.length };
+          },
+          { statementTimeoutMs: REBUILD_TIMEOUT_MS },
+        ),
       );
       rebuilt.changed += part.changed;
       rebuilt.locked += part.locked;
