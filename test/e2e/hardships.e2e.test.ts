@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createOrganization } from '../../src/accounts/organizations.js';
 import { ADMIN_KEY } from '../integration/serverHarness.js';
-import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
+import { findCutLabels, findFaults, type PageService, startPage, untilLoaded } from './harness.js';
 
 /** What others choose, and what grows: long, hostile, many, tiny, enormous, old. */
 
@@ -108,16 +108,7 @@ describe('amounts', () => {
     for (const width of [1280, 375]) {
       await page.setViewportSize({ width, height: 860 });
       await page.waitForTimeout(100);
-      const cut = await page.evaluate(() => {
-        const svg = document.querySelector('.chart svg')?.getBoundingClientRect();
-        const labels = [...document.querySelectorAll('.chart text')];
-        return labels
-          .filter((label) => {
-            const box = label.getBoundingClientRect();
-            return svg === undefined || box.left < svg.left - 0.5 || box.right > svg.right + 0.5;
-          })
-          .map((label) => label.textContent);
-      });
+      const cut = await findCutLabels(page);
       expect([width, cut]).toEqual([width, []]);
       const months = await page.locator('.chart-axes > text').allTextContents();
       expect(months.length).toBeGreaterThan(1);
