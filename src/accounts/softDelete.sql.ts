@@ -41,9 +41,10 @@ with marked as (
   returning id
 ), revoked as (
   update api_keys
-  set revoked_at = now()
+  set revoked_at = coalesce(revoked_at, now()),
+    name = null
   where kilo_user_id = $1::text
-    and revoked_at is null
+    and (revoked_at is null or name is not null)
 ), left_organizations as (
   delete from organization_memberships
   where kilo_user_id = $1::text

@@ -11,6 +11,7 @@ const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
 interface CreateOptions {
   user?: string;
   service?: true;
+  name?: string;
   org?: string;
   scope?: string[];
 }
@@ -22,6 +23,7 @@ export const registerKey: Register = (program, run) => {
     .description('create a key; it is printed once')
     .option('--user <id>', 'the user it acts for')
     .option('--service', 'a service key, which acts for any user')
+    .option('--name <name>', 'what to call it')
     .option('--org <id>', 'organization that its gateway requests are billed to')
     .option(
       '--scope <scope>',
@@ -52,6 +54,7 @@ function createKey(context: CommandContext, options: CreateOptions): Promise<Com
     const created = await createApiKey(database.pool(), {
       ...(options.user === undefined ? {} : { kilo_user_id: options.user }),
       ...(options.org === undefined ? {} : { organization_id: options.org }),
+      ...(options.name === undefined ? {} : { name: options.name }),
       scopes: options.scope ?? DEFAULT_SCOPES,
     });
     context.output.answer(created, created.key);
@@ -74,8 +77,11 @@ function registerKeyList(key: Command, run: Runner): void {
             one.kilo_user_id ?? '(service)',
             one.scopes.join(','),
             one.revoked_at === null ? 'active' : 'revoked',
+            one.last_used_at?.slice(0, 16).replace('T', ' ') ?? 'never',
+            one.name ?? '',
           ]);
-          const table = alignTable([['id', 'key', 'user', 'scopes', 'state'], ...rows]);
+          const head = ['id', 'key', 'user', 'scopes', 'state', 'last used (UTC)', 'name'];
+          const table = alignTable([head, ...rows]);
           context.output.answer({ keys }, rows.length === 0 ? 'no keys' : table);
           return 0;
         }),

@@ -143,3 +143,18 @@ export async function findFaults(page: Page): Promise<string[]> {
   if (excess > 0) faults.push(`${excess} px too wide for ${NARROW} px`);
   return faults;
 }
+
+/** Labels of charts that reach beyond their picture. */
+export function findCutLabels(page: Page): Promise<(string | null)[]> {
+  return page.evaluate(() =>
+    [...document.querySelectorAll('.chart svg')].flatMap((svg) => {
+      const frame = svg.getBoundingClientRect();
+      return [...svg.querySelectorAll('text')]
+        .filter((label) => {
+          const box = label.getBoundingClientRect();
+          return box.left < frame.left - 0.5 || box.right > frame.right + 0.5;
+        })
+        .map((label) => label.textContent);
+    }),
+  );
+}

@@ -2,7 +2,7 @@ import pg from 'pg';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ADMIN_KEY } from '../integration/serverHarness.js';
-import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
+import { findCutLabels, findFaults, type PageService, startPage, untilLoaded } from './harness.js';
 
 const HISTORY_DAYS = 300;
 
@@ -190,6 +190,11 @@ describe('the operations console', () => {
       Array.from({ length: 20 }, () => ({ kilo_user_id: user.id, cost })),
     );
     await page.getByText('20 recorded, 0 rejected since start').waitFor();
+    for (const width of [1280, 375]) {
+      await page.setViewportSize({ width, height: 860 });
+      await page.locator('.chart-line').first().waitFor();
+      expect([width, await findCutLabels(page)]).toEqual([width, []]);
+    }
     await page.route('**/api/trpc/**', (route) => route.abort());
     await page
       .getByText(/Stale: as of .*the server does not answer; is it running\?\); trying/)

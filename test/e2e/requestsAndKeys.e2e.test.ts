@@ -91,8 +91,8 @@ describe('the list of requests', () => {
       ['refund', 'Refund'],
     ] as const) {
       await page.getByLabel('Status').selectOption(status);
-      await page.waitForFunction(() => document.querySelectorAll('tr[data-request]').length === 1);
-      expect(await page.locator(`${rows} .chip`).textContent()).toBe(chip);
+      await page.locator(`${rows} .chip`, { hasText: chip }).waitFor();
+      expect(await page.locator(rows).count()).toBe(1);
     }
     await page.getByLabel('Status').selectOption('');
     await page.getByLabel('Key', { exact: true }).selectOption({ index: 1 });

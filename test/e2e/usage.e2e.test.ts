@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { forecastMonth, forecastRange } from '../../src/web/usage/forecast.js';
 import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
 
 const DAY_MS = 86_400_000;
@@ -172,6 +173,16 @@ describe('the usage report', () => {
     expect(await second.page.locator('tr[data-start]').count()).toBe(rows.length);
     await second.close();
 
+    // A link that is copied keeps to its days.
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.getByRole('button', { name: 'Copy link' }).click();
+    await page.getByRole('button', { name: 'Copied' }).waitFor();
+    const copied = new URL(await page.evaluate(() => navigator.clipboard.readText()));
+    expect(copied.searchParams.get('until')).toBe(today);
+    const third = await open(copied.pathname + copied.search);
+    expect(await shownTotal(third.page)).toBe(shown);
+    await third.close();
+
     // Back, step by step.
     await page.goBack();
     await page.getByRole('slider').waitFor();
@@ -229,6 +240,45 @@ describe('the usage report', () => {
       });
       expect(local.filter(([, cost]) => cost !== 0)).toEqual(costsBy(rows));
       expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
+      await close();
+    }
+  });
+
+  it('shows hours of a zone with odd quarters, and marks the one that is not over', async () => {
+    const { page, close } = await open('/profile?range=day&zone=Asia/Kathmandu');
+    await untilLoaded(page);
+    const hours = await readChart(page);
+    expect(hours).toHaveLength(24);
+    expect(hours.every(([start]) => start.endsWith('+05:45'))).toBe(true);
+    const day = hours[0]?.[0].slice(0, 10) ?? '';
+    const { rows, total } = await reportOf({
+      from: day,
+      until: day,
+      grain: 'hour',
+      zone: 'Asia/Kathmandu',
+    });
+    expect(hours.filter(([, cost]) => cost !== 0)).toEqual(costsBy(rows));
+    expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
+    const now = hours.findIndex(
+      ([start]) => Date.parse(start) <= Date.now() && Date.now() < Date.parse(start) + 3_600_000,
+    );
+    await page.getByRole('slider').focus();
+    await page.keyboard.press('Home');
+    for (let step = 0; step < now; step++) await page.keyboard.press('ArrowRight');
+    await page.getByTestId('readout').getByText('not over yet').waitFor();
+    await close();
+  });
+
+  it('forecasts the month by the method that it names', async () => {
+    for (const path of ['/profile', '/profile?range=7d']) {
+      const { page, close } = await open(path);
+      await untilLoaded(page);
+      await page.getByText('the mean of the last 7 whole days').waitFor();
+      const { rows } = await reportOf({ ...forecastRange(today), grain: 'day' });
+      const costs = new Map(rows.map((row) => [row.start, BigInt(row.cost_microdollars)]));
+      expect(await page.getByTestId('forecast').locator('data').getAttribute('value')).toBe(
+        String(forecastMonth(costs, today).expectedMicrodollars),
+      );
       await close();
     }
   });

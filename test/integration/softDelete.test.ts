@@ -81,7 +81,7 @@ describe('soft-deleting a user', () => {
       'a person',
     ]);
     await addOrganizationMember(pool(), organization, user);
-    await createApiKey(pool(), { kilo_user_id: user, scopes: ['usage:read'] });
+    await createApiKey(pool(), { kilo_user_id: user, name: 'of Ada', scopes: ['usage:read'] });
     const metadata = { ...PERSONAL, ...KEPT };
     const event = { kilo_user_id: user, cost: 70, created_at: AT, metadata };
     const { id } = await ledger.recordUsage(event);
@@ -116,7 +116,7 @@ describe('soft-deleting a user', () => {
         `select email, name, deleted_at is not null as is_deleted,
            (select count(*)::integer from organization_memberships
            where kilo_user_id = u.id) as memberships,
-           (select bool_and(revoked_at is not null) from api_keys
+           (select bool_and(revoked_at is not null and name is null) from api_keys
            where kilo_user_id = u.id) as is_revoked
          from kilocode_users as u where id = $1`,
         [user],

@@ -66,7 +66,8 @@ with scanned as materialized (
   where u.${payer} between $1::${type} and $1::${type}
     and ($2::timestamptz is null or u.created_at >= $2::timestamptz)
     and ($3::timestamptz is null or u.created_at < $3::timestamptz)
-    and ($4::timestamptz is null or (u.created_at, u.id) < ($4::timestamptz, $5::uuid))
+    and ($4::timestamptz is null
+      or (u.created_at <= $4::timestamptz and (u.created_at, u.id) < ($4::timestamptz, $5::uuid)))
   order by u.${payer} desc, u.created_at desc, u.id desc
   limit $6::integer
 ), found as (

@@ -117,13 +117,16 @@ export function ProfileView({
         )}
       </div>
       <div ref={below} className="below">
-        <RequestsCard
-          state={state}
-          kiloUserId={kiloUserId}
-          organizations={organizations ?? []}
-          keys={keys.names}
-          nameOf={nameOf}
-        />
+        {/* Whether one owns the organization decides what to ask for. */}
+        {organizations !== null && (
+          <RequestsCard
+            state={state}
+            kiloUserId={kiloUserId}
+            organizations={organizations}
+            keys={keys.names}
+            nameOf={nameOf}
+          />
+        )}
         <KeysCard
           identity={identity}
           kiloUserId={kiloUserId}

@@ -7,6 +7,7 @@ import { Segments } from '../components/Segments.js';
 import { formatDay } from '../days.js';
 import { downloadText } from '../download.js';
 import { useExactAmounts } from '../exactAmounts.js';
+import { CopyLink } from './CopyLink.js';
 import { GroupTable } from './GroupTable.js';
 import { formatExactValue, formatValue, hasUsage, type Metric, metricOf } from './metrics.js';
 import type { NameOf } from './names.js';
@@ -88,6 +89,7 @@ export function SeriesView({
             chosen={state.form}
             onChoose={(form) => onChange({ form })}
           />
+          <CopyLink state={state} series={series} onChange={onChange} />
           <Button
             className="button"
             onPress={() =>
