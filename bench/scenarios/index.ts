@@ -1,5 +1,6 @@
 import type { Scenario } from '../lib/scenario.js';
 import { backfill } from './backfill.js';
+import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
 import { gatewayMemory } from './gatewayMemory.js';
@@ -36,6 +37,7 @@ export const SCENARIOS: readonly Scenario[] = [
   neighbours,
   resentCalls,
   fold,
+  dimensionRollups,
   gatewayFirstByte,
   gatewayThroughput,
   gatewayMemory,

@@ -1,0 +1,242 @@
+import { CONNECTION_USES } from '../../src/connections.js';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { POSITION } from '../../src/counter/position.sql.js';
+import { createPool, READ_SETTINGS } from '../../src/db/pool.js';
+import { queryOnPool } from '../../src/db/query.js';
+import { readReportQuery, type UsageReportQuery } from '../../src/report/usage/query.js';
+import type { ReportSource } from '../../src/report/usage/sources.sql.js';
+import { usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import {
+  DAILY_BY_DIMENSION,
+  DIMENSION_ROLLUPS,
+  type DimensionRollup,
+  QUARTER_HOURLY,
+} from '../../src/schema/dimensionRollups.js';
+import { findDifferences } from '../../test/support/dimensionTruth.js';
+import type { Bench, BenchDatabase } from '../lib/bench.js';
+import type { Check, Findings, Scenario } from '../lib/scenario.js';
+import { median, round } from '../lib/statistics.js';
+
+const REQUESTS = 200_000;
+const USERS = 100_000;
+const MEMBERS = 10_000;
+const ORGANIZATION = '0b5e7c1a-5f5e-4d6f-9a51-3f2f8c1d0e01';
+const ROUNDS = 21;
+
+export const dimensionRollups: Scenario = {
+  name: 'dimension-rollups',
+  title: 'Rollups by dimension: rows, fold, reports',
+  question:
+    'How many counter rows, what does the fold of a request cost, and how fast are reports?',
+  workload: `${REQUESTS.toLocaleString('en-US')} requests of 90 days, none beside another in time, so that
+counter rows hold as few as they ever do; ${USERS.toLocaleString('en-US')} users (Zipf, s = 1), five models, two
+keys a user, a tenth of them an organization's with ${MEMBERS.toLocaleString('en-US')} members. Folded by the
+background's own folder, one rollup after the other; then reports of 90 days, prepared, on one connection.
+CPU is that of the server's processes, whatever else the machine does.`,
+  baseline: 'The insert of the same rows in statements of 50,000; a round trip (`select 1`).',
+  run,
+};
+
+async function run(bench: Bench): Promise<Findings> {
+  const requests = bench.pick(REQUESTS, 20_000);
+  const database = await bench.createDatabase();
+  try {
+    const inserted = await measure(bench, () => insertRequests(database, requests));
+    const folds = [];
+    for (const rollup of DIMENSION_ROLLUPS) {
+      const cost = await measure(bench, () => fold(database, rollup));
+      folds.push({ rollup, cost, size: await readSize(database, rollup) });
+    }
+    await database.admin.query('vacuum (analyze)');
+    const perRow = (cost: Measured) => round((cost.cpuMs * 1_000) / requests, 1);
+    return {
+      tables: [
+        {
+          title: `Fold of ${requests.toLocaleString('en-US')} requests`,
+          columns: ['what', 'server CPU us a request', 'counter rows', 'MB with indexes'],
+          rows: [
+            ['insert of the raw rows', perRow(inserted), null, null],
+            ...folds.map(({ rollup, cost, size }): [string, number, number, number] => [
+              `fold into ${rollup.name}`,
+              perRow(cost),
+              size.rows,
+              round(size.bytes / 1e6, 1),
+            ]),
+          ],
+        },
+        {
+          title: 'Reports of 90 days',
+          columns: ['report', 'rows of the answer', 'server CPU ms', 'p50 ms', 'best ms'],
+          rows: await measureReports(bench, database),
+        },
+      ],
+      checks: await check(database),
+    };
+  } finally {
+    await database.drop();
+  }
+}
+
+interface Measured {
+  cpuMs: number;
+}
+
+async function measure(bench: Bench, work: () => Promise<unknown>): Promise<Measured> {
+  const before = await bench.meter.read();
+  await work();
+  const after = await bench.meter.read();
+  return { cpuMs: (after.serverCpuUs - before.serverCpuUs) / 1_000 };
+}
+
+async function insertRequests({ admin }: BenchDatabase, requests: number): Promise<void> {
+  await admin.query(
+    `insert into kilocode_users (id) select 'u' || g from generate_series(0, $1) as g`,
+    [USERS],
+  );
+  await admin.query('insert into organizations (id, name) values ($1, $2)', [
+    ORGANIZATION,
+    'bench',
+  ]);
+  const client = await admin.connect();
+  try {
+    await client.query('set synchronous_commit = off');
+    await client.query('select setseed(0.5)');
+    for (let left = requests; left > 0; left -= 50_000) {
+      await client.query(
+        `insert into microdollar_usage (id, kilo_user_id, organization_id, provider, model, cost,
+          input_tokens, output_tokens, cache_hit_tokens, has_error, api_key_id, created_at, position)
+        select gen_random_uuid(), 'u' || s.u,
+          case when s.share < 0.1 and s.u < ${MEMBERS} then '${ORGANIZATION}'::uuid end,
+          'openrouter', 'model-' || s.model, (random() * 20000)::bigint, (random() * 5000)::bigint,
+          (random() * 900)::bigint, (random() * 1000)::bigint, random() < 0.01,
+          ('00000000-0000-4000-8000-' || lpad((s.u * 2 + s.key)::text, 12, '0'))::uuid,
+          now() - random() * interval '89 days', ${POSITION}
+        from (
+          select floor(exp(random() * ln(${USERS})))::integer - 1 as u,
+            floor(random() * 5)::integer as model, (random() < 0.2)::integer as key, random() as share
+          from generate_series(1, $1::integer)
+          offset 0
+        ) as s`,
+        [Math.min(left, 50_000)],
+      );
+    }
+  } finally {
+    client.release();
+  }
+}
+
+async function fold({ url }: BenchDatabase, rollup: DimensionRollup): Promise<void> {
+  const { settings, lockTimeoutMs } = CONNECTION_USES.rollup;
+  const pool = createPool({
+    url,
+    size: 1,
+    applicationName: 'microdollar rollup',
+    lockTimeoutMs,
+    statementTimeoutMs: 600_000,
+    settings,
+  });
+  try {
+    const folder = new DimensionFolder({
+      query: queryOnPool(pool, true),
+      rollups: [rollup],
+      onError: (error) => {
+        throw error;
+      },
+    });
+    await folder.foldAll();
+  } finally {
+    await pool.end();
+  }
+}
+
+async function readSize({ admin }: BenchDatabase, { name }: DimensionRollup) {
+  const { rows } = await admin.query<{ rows: string; bytes: string }>(
+    `select (select count(*) from ${name}) as rows, pg_total_relation_size('${name}') as bytes`,
+  );
+  return { rows: Number(rows[0]?.rows), bytes: Number(rows[0]?.bytes) };
+}
+
+type Report = [label: string, source: ReportSource, query: Partial<UsageReportQuery>];
+
+/** The user at the head of the distribution, one in the middle of the busy ones, and the organization. */
+const REPORTS: readonly Report[] = [
+  ['first user, by day', 'days', { kilo_user_id: 'u0' }],
+  ['first user, by day, from quarters', 'quarters', { kilo_user_id: 'u0' }],
+  ['first user, by day in Berlin', 'days', { kilo_user_id: 'u0', zone: 'Europe/Berlin' }],
+  ['first user, by day in Kolkata', 'days', { kilo_user_id: 'u0', zone: 'Asia/Kolkata' }],
+  ['first user, by day and model', 'days', { kilo_user_id: 'u0', by: ['model'] }],
+  [
+    'first user, by hour and model',
+    'quarters',
+    { kilo_user_id: 'u0', grain: 'hour', by: ['model'] },
+  ],
+  ['50th user, by day', 'days', { kilo_user_id: 'u49' }],
+  [
+    '50th user, by hour and model',
+    'quarters',
+    { kilo_user_id: 'u49', grain: 'hour', by: ['model'] },
+  ],
+  ['organization, by day', 'days', { organization_id: ORGANIZATION }],
+  ['organization, by day and member', 'days', { organization_id: ORGANIZATION, by: ['member'] }],
+];
+
+async function measureReports(
+  bench: Bench,
+  { url, admin }: BenchDatabase,
+): Promise<(string | number | null)[][]> {
+  const pool = createPool({
+    url,
+    size: 1,
+    applicationName: 'microdollar read',
+    lockTimeoutMs: 1_000,
+    statementTimeoutMs: 60_000,
+    settings: READ_SETTINGS,
+  });
+  const time = async (label: string, run: () => Promise<number>) => {
+    let answered = await run();
+    for (let warm = 0; warm < 6; warm++) await run();
+    const times: number[] = [];
+    const { cpuMs } = await measure(bench, async () => {
+      for (let round = 0; round < ROUNDS; round++) {
+        const startedAt = performance.now();
+        answered = await run();
+        times.push(performance.now() - startedAt);
+      }
+    });
+    const figures = [cpuMs / ROUNDS, median(times), Math.min(...times)];
+    return [label, answered, ...figures.map((figure) => round(figure, 2))];
+  };
+  try {
+    const { rows } = await admin.query<{ from: string; until: string }>(
+      `select ((now() at time zone 'UTC')::date - 89)::text as from,
+        (now() at time zone 'UTC')::date::text as until`,
+    );
+    const query = queryOnPool(pool, true);
+    const table = [
+      await time('select 1', async () => {
+        return (await query({ name: 'bench_select_1', text: 'select 1', values: [] })).length;
+      }),
+    ];
+    for (const [label, source, asked] of REPORTS) {
+      const valid = readReportQuery({ ...(rows[0] as { from: string; until: string }), ...asked });
+      const statement = usageReportStatement(valid, source);
+      table.push(await time(label, async () => (await query(statement)).length));
+    }
+    return table;
+  } finally {
+    await pool.end();
+  }
+}
+
+async function check({ admin }: BenchDatabase): Promise<Check[]> {
+  const checks: Check[] = [];
+  for (const rollup of [QUARTER_HOURLY, DAILY_BY_DIMENSION]) {
+    const differences = await findDifferences(admin, rollup, 'counters');
+    checks.push({
+      name: `${rollup.name} equals the raw sums, key by key`,
+      ok: differences.length === 0,
+      detail: `${differences.length} differences`,
+    });
+  }
+  return checks;
+}
