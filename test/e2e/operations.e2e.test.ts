@@ -192,7 +192,7 @@ describe('the operations console', () => {
     await page.getByText('20 recorded, 0 rejected since start').waitFor();
     for (const width of [1280, 375]) {
       await page.setViewportSize({ width, height: 860 });
-      await page.locator('.chart-line').first().waitFor();
+      await page.locator('.chart-line').first().waitFor({ state: 'attached' });
       expect([width, await findCutLabels(page)]).toEqual([width, []]);
     }
     await page.route('**/api/trpc/**', (route) => route.abort());

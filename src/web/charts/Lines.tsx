@@ -64,7 +64,9 @@ function toPath(
   let isDown = false;
   for (const [index, value] of values.entries()) {
     if (value !== null) {
-      path += `${isDown ? 'L' : 'M'}${xOf(index).toFixed(1)} ${y(value).toFixed(1)}`;
+      const place = `${xOf(index).toFixed(1)} ${y(value).toFixed(1)}`;
+      // Of a moment between two gaps: a dot.
+      path += isDown ? `L${place}` : `M${place}h0`;
     }
     isDown = value !== null;
   }
