@@ -60,8 +60,10 @@ async function repair(
         unfit_keys: unfit.length,
         failures,
       },
-      `${describeVerify(reports.map((report) => report.found))}\n` +
-        `repaired ${formatCount(repaired)}${remark}`,
+      `${describeVerify(
+        reports.map((report) => report.found),
+        'drift found',
+      )}\n` + `repaired ${formatCount(repaired)}${remark}`,
     );
     return left === 0 && failures.length === 0 ? 0 : 1;
   });

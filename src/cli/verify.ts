@@ -114,7 +114,10 @@ function toDriftDocument(drift: Drift) {
   };
 }
 
-export function describeVerify(reports: readonly VerifyReport[]): string {
+export function describeVerify(
+  reports: readonly VerifyReport[],
+  found = 'drift found; `repair` fixes exactly these keys',
+): string {
   const table = alignTable(
     [
       ['rollup', 'periods', 'raw rows', 'keys', 'wrong', 'drift', 'seconds'],
@@ -145,7 +148,7 @@ export function describeVerify(reports: readonly VerifyReport[]): string {
     failures.map(({ period, message }) => `not verified: ${rollup}, ${period}: ${message}`),
   );
   const clean = failed.length === 0 ? 'no drift' : 'no drift in what could be verified';
-  const verdict = total === 0 ? clean : 'drift found; `repair` fixes exactly these keys';
+  const verdict = total === 0 ? clean : found;
   return [table, ...lines, ...failed, verdict].join('\n');
 }
 
@@ -210,7 +213,9 @@ function describeBalances(report: BalanceReport): string {
   if (report.opened > 0) lines.push(`${formatCount(report.opened)} opening balances derived`);
   const { checked, drifted, repaired } = report;
   const verdict = `${formatCount(checked)} payers checked, ${formatCount(drifted)} wrong`;
-  return [...lines, repaired > 0 ? `${verdict}, ${formatCount(repaired)} repaired` : verdict].join(
-    '\n',
-  );
+  const remedy = drifted === 0 ? '' : '; `repair --balances` fixes exactly these';
+  return [
+    ...lines,
+    repaired > 0 ? `${verdict}, ${formatCount(repaired)} repaired` : verdict + remedy,
+  ].join('\n');
 }

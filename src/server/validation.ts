@@ -12,9 +12,11 @@ export function parseInput<Schema extends z.ZodType>(
   schema: Schema,
   value: unknown,
 ): z.output<Schema> {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { error: describeType });
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
+  const { issues } = result.error;
+  // A misspelled field before the one that is then missing.
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   if (issue?.code === 'unrecognized_keys') {
     const field = String(issue.keys[0]).slice(0, 100);
     throw new LedgerError('invalid_request', `${field} is not a field${knownFields(schema)}`, {
@@ -26,6 +28,14 @@ export function parseInput<Schema extends z.ZodType>(
   throw new LedgerError('invalid_request', field === '' ? message : `${field}: ${message}`, {
     details: field === '' ? {} : { field },
   });
+}
+
+/** Where the schema has no words of its own; undefined leaves it to Zod. */
+function describeType({ code, input, expected }: z.core.$ZodRawIssue): string | undefined {
+  if (code !== 'invalid_type' && code !== 'invalid_union') return undefined;
+  if (input === undefined) return 'is required';
+  if (code === 'invalid_union') return 'has a type that is not allowed here';
+  return `must be ${/^[aeio]/.test(String(expected)) ? 'an' : 'a'} ${expected}`;
 }
 
 function knownFields(schema: z.ZodType): string {

@@ -149,6 +149,13 @@ describe('usage.daily', () => {
     expect(answer.status).toBe(200);
   });
 
+  it('names a field as it was sent', async () => {
+    const { body } = await service.query('usage.report', { kilo_user_id: user.id }, other.key);
+    expect(body.error.data.details).toEqual({ field: 'kilo_user_id' });
+    const keys = await service.query('keys.list', { kilo_user_id: user.id }, other.key);
+    expect(keys.body.error.data.details).toEqual({ field: 'kilo_user_id' });
+  });
+
   it("refuses another user's data and a foreign organization", async () => {
     const foreign = { ...march, kiloUserId: user.id };
     expect(failure(await service.query('usage.daily', foreign, other.key))).toEqual([

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { TtlCache } from '../../src/accounts/ttlCache.js';
 import { LedgerError } from '../../src/errors.js';
 import { readToken } from '../../src/server/auth.js';
 import { cached } from '../../src/server/cached.js';
 import { toErrorBody, toHttpFailure } from '../../src/server/errors.js';
 import { isDeeperThan } from '../../src/server/jsonParser.js';
-import { checkDayRange } from '../../src/server/validation.js';
+import { checkDayRange, parseInput } from '../../src/server/validation.js';
 
 describe('TtlCache', () => {
   it('forgets by age, and the oldest when it is full', () => {
@@ -84,5 +85,20 @@ describe('checkDayRange', () => {
     expect(() => checkDayRange('2026-01-02', '2026-01-01')).toThrow(/swap/);
     checkDayRange('2023-01-01', '2026-01-04');
     expect(() => checkDayRange('2023-01-01', '2026-01-05')).toThrow(/1101 days/);
+  });
+});
+
+describe('input of the wrong shape', () => {
+  const schema = z.strictObject({ id: z.string(), usd: z.union([z.string(), z.number()]) });
+
+  it.each([
+    [{ usd: 1 }, 'id: is required'],
+    [{ id: 'a' }, 'usd: is required'],
+    [{ id: ['a'], usd: 1 }, 'id: must be a string'],
+    [{ id: 'a', usd: {} }, 'usd: has a type that is not allowed here'],
+    [{ idd: 'a', usd: 1 }, 'idd is not a field; known: id, usd'],
+    [[], 'must be an object'],
+  ])('%j is refused with what would be right', (value, message) => {
+    expect(() => parseInput(schema, value)).toThrow(message);
   });
 });
