@@ -5,13 +5,7 @@ import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
 import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
-import {
-  GIVEN_COLUMN_LIST,
-  USAGE_ARRAY_PARAMETERS,
-  USAGE_COLUMN_LIST,
-  USAGE_PARAMETERS,
-  usageArrays,
-} from './usageColumns.js';
+import { GIVEN_COLUMN_LIST, USAGE_PARAMETERS, USAGE_ROWS, usageArrays } from './usageColumns.js';
 
 /** One row for the whole batch. */
 export interface AppendedBatchRow {
@@ -35,15 +29,17 @@ const ARE_KNOWN = `e.kilo_user_id in (
 const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
       (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
 
+/** `is true`: by a table of the ids alone. A join would make one of the rows. */
 const metadataWritten = (shape: MetadataShape): string => `, metadata_written as (
   insert into microdollar_usage_metadata (id, kilo_user_id, created_at${shape.columnList})
   select m.id, m.kilo_user_id, coalesce(m.created_at, now())${shape.selected}
-  from unnest(
-    $1::uuid[], $2::text[], $${USAGE_PARAMETERS}::timestamptz[],
-    ${HAS_METADATA}${shape.arrayParameters(USAGE_PARAMETERS + 3)}
-  ) as m(id, kilo_user_id, created_at, has_metadata${shape.columnList})
+  from (
+    select unnest($1::uuid[]) as id, unnest($2::text[]) as kilo_user_id,
+      unnest($${USAGE_PARAMETERS}::timestamptz[]) as created_at,
+      unnest(${HAS_METADATA}) as has_metadata${shape.arrayParameters(USAGE_PARAMETERS + 3)}
+  ) as m
   where m.has_metadata
-    and m.id in (select w.id from usage_written as w)
+    and m.id in (select w.id from usage_written as w) is true
     and m.kilo_user_id not in (
       select u.id
       from kilocode_users as u
@@ -60,7 +56,8 @@ const IN_ORDER = '\n  order by e.id';
 
 /**
  * Appends N events in one statement: usage rows, in the order of their ids (R11: two batches that
- * share ids would else deadlock), which is that of the arrays, and metadata. One row answers for all, with ids only where some were not new.
+ * share ids would else deadlock), which is that of the arrays, and metadata. One row answers for all,
+ * with ids only where some were not new.
  */
 function batchText(
   isKnown: boolean,
@@ -82,7 +79,7 @@ with ${bounded}here as materialized (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${SELECTED}, ${hasTime ? 'coalesce(e.created_at, now())' : 'now()'},
     (select h.position from here as h) * case when e.cost <> 0 then 1 else -1 end
-  from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})${filter}${isKnown ? '' : IN_ORDER}
+  from ${USAGE_ROWS}${filter}${isKnown ? '' : IN_ORDER}
   on conflict (id) do nothing
   returning id
 )${shape ? metadataWritten(shape) : ''}

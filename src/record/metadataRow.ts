@@ -52,10 +52,12 @@ export class MetadataShape {
     return this.#columns.map(({ type }, index) => `, $${first + index}::${type}`).join('');
   }
 
-  /** Parameters of many rows: one array a column. */
+  /** Columns of many rows, of one array each. */
   arrayParameters(first: number): string {
     return this.#columns
-      .map(({ type }, index) => `, $${first + index}::${isArray(type) ? 'text' : type}[]`)
+      .map(({ name, type }, index) => {
+        return `, unnest($${first + index}::${isArray(type) ? 'text' : type}[]) as ${name}`;
+      })
       .join('');
   }
 
