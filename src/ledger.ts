@@ -78,8 +78,11 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const readPool = connections.pool('read');
   const onWait = () => metrics.poolWaits.inc();
   const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
+  /** Calls that have no answer yet. */
+  let inFlight = 0;
   const settler = new Settler({
     query: queryOnPool(connections.pool('settle'), named),
+    inFlight: () => inFlight,
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
     onRetry: (cause) => onRetry(cause),
@@ -206,16 +209,15 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     : null;
 
   let closing: Promise<void> | null = null;
-  const inFlight = new Set<Promise<unknown>>();
+  let onIdle: (() => void) | null = null;
 
   /** Counts an outcome and keeps `close` from overtaking it. */
   async function track<T extends { status: string }>(kind: string, run: () => Promise<T>) {
     if (closing) throw new LedgerError('unavailable', 'the ledger is closing');
-    const stop = metrics.recordLatency.startTimer();
-    const work = run();
-    inFlight.add(work);
+    const startedAt = performance.now();
+    inFlight++;
     try {
-      const result = await work;
+      const result = await run();
       metrics.events.inc({ kind, outcome: result.status });
       return result;
     } catch (error) {
@@ -224,8 +226,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       metrics.rejections.inc({ code: ledgerError.code });
       throw ledgerError;
     } finally {
-      inFlight.delete(work);
-      stop();
+      inFlight--;
+      metrics.recordLatency.observe((performance.now() - startedAt) / 1_000);
+      if (inFlight === 0) onIdle?.();
     }
   }
 
@@ -253,13 +256,14 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   function recordUsage(event: UsageEvent, how?: WithoutBalance): Promise<RecordedEvent> {
     return track('usage', async () => {
       const valid = clean((cleaning) => validateEvent(event, cleaning));
-      const recorded = await record(valid);
-      return how?.balance === false ? recorded : withBalance(recorded, valid);
+      const recorded = await (recorder.standsAside(valid)
+        ? recordAside(valid)
+        : queue.record(valid));
+      return how?.balance === false ? recorded : await withBalance(recorded, valid);
     });
   }
 
-  async function record(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    if (!recorder.standsAside(valid)) return queue.record(valid);
+  async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
     const outcome = await recorder.writeAside(valid);
     if ('error' in outcome) throw outcome.error;
     return outcome.result;
@@ -303,7 +307,11 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   async function close(): Promise<void> {
-    while (inFlight.size > 0) await Promise.allSettled([...inFlight]);
+    if (inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        onIdle = resolve;
+      });
+    }
     await queue.drain();
     if (options.backgroundFold ?? true) await settler.flush().catch(() => {});
     await Promise.all([...tasks, verifying, shadow, modes].map((each) => each?.stop()));
