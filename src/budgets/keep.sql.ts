@@ -1,0 +1,98 @@
+import { plainArray, type Statement } from '../db/statement.js';
+import { BUDGETS_MARK } from '../schema/budgets.js';
+
+/** Shows that a process lives, as gateways do (schema/gatewayIntents.ts). */
+export function beatStatement(owner: string, host: string, pid: number): Statement {
+  return {
+    name: 'microdollar_hold_beat',
+    text: `/* microdollar.holdBeat */
+insert into gateway_instances (owner, host, pid)
+values ($1::uuid, $2::text, $3::integer)
+on conflict (owner) do update
+set beat = gateway_instances.beat + 1,
+  seen_at = now()`,
+    values: [owner, host, pid],
+  };
+}
+
+/** Owners of holds that are not released, with their heartbeats. */
+export const HOLD_OWNERS_STATEMENT: Statement = {
+  name: 'microdollar_hold_owners',
+  text: `/* microdollar.holdOwners */
+select o.owner, g.beat
+from (
+  select distinct h.owner
+  from usage_holds as h
+  where h.owner is not null
+    and h.released_at is null
+) as o
+left join gateway_instances as g on g.owner = o.owner`,
+  values: [],
+};
+
+export interface ReleasedPayerRow {
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+  holds: string;
+}
+
+/**
+ * Releases holds of owners that are dead, and those without an owner whose time is over; not those
+ * whose usage is recorded: the fold takes them. Waits for nobody. One row a payer.
+ */
+export function releaseExpiredStatement(dead: readonly string[], limit: number): Statement {
+  return {
+    name: 'microdollar_release_expired',
+    text: `/* microdollar.releaseExpired */
+with expired as materialized (
+  select h.id
+  from usage_holds as h
+  where h.released_at is null
+    and (h.owner = any ($1::uuid[]) or (h.owner is null and h.expires_at < now()))
+    and not exists (select from microdollar_usage as m where m.id = h.id)
+  limit $2::integer
+  for no key update of h skip locked
+), released as (
+  update usage_holds as h
+  set released_at = now()
+  where h.id = any (array(select e.id from expired as e))
+  returning h.payer_scope, h.payer_id
+)
+select r.payer_scope, r.payer_id, count(*) as holds
+from released as r
+group by r.payer_scope, r.payer_id`,
+    values: [plainArray(dead), limit],
+  };
+}
+
+/** Forgets instances that hold nothing any more; a gateway's with intents stays. */
+export function forgetInstancesStatement(owners: readonly string[]): Statement {
+  return {
+    name: 'microdollar_forget_instances',
+    text: `/* microdollar.forgetInstances */
+delete from gateway_instances as g
+where g.owner = any ($1::uuid[])
+  and not exists (select from gateway_intents as i where i.owner = g.owner)
+  and not exists (
+    select from usage_holds as h where h.owner = g.owner and h.released_at is null)`,
+    values: [plainArray(owners)],
+  };
+}
+
+/** A page of payers that have budgets, after the given one. */
+export function budgetPayersStatement(
+  after: { payer_scope: string; payer_id: string } | null,
+  limit: number,
+): Statement {
+  return {
+    name: 'microdollar_budget_payers',
+    text: `/* microdollar.budgetPayers */
+select k.payer_scope, k.payer_id
+from rollup_marks as k
+where k.rollup = '${BUDGETS_MARK}'
+  and (k.payer_scope, k.payer_id) > ($1::text, $2::text)
+order by k.payer_scope, k.payer_id
+limit $3::integer`,
+    values: [after?.payer_scope ?? '', after?.payer_id ?? '', limit],
+  };
+}
