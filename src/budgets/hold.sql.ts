@@ -89,7 +89,7 @@ export interface ExtendedRow {
  *
  *   open    the hold, of its locked version: a fold that takes it away is over, or skips it
  *   need    its windows, and what is asked of each
- *   slot    one locked slot a window
+ *   slot    one locked slot a window, and what the hold leaves in it (see reserve.sql.ts)
  */
 export function extendHoldStatement(id: string, amount: number, slot: number): Statement {
   return {
@@ -109,10 +109,10 @@ with open as materialized (
   join headroom as h on h.window_id = n.window_id
   group by n.window_id, n.carry, n.amount
 ), slot as materialized (
-  select n.window_id, n.amount, h.slot
+  select n.window_id, h.slot, h.remaining - n.amount as remaining
   from need as n
   cross join lateral (
-    select h.slot
+    select h.slot, h.remaining_microdollars as remaining
     from headroom as h
     where h.window_id = n.window_id
       and h.remaining_microdollars >= n.amount
@@ -126,7 +126,7 @@ with open as materialized (
     and (select count(*) from need) = (select count(*) from slot) as is_whole
 ), taken as (
   update headroom as h
-  set remaining_microdollars = h.remaining_microdollars - s.amount
+  set remaining_microdollars = s.remaining
   from slot as s
   where h.window_id = s.window_id
     and h.slot = s.slot

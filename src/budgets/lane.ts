@@ -10,6 +10,7 @@ import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
 import type { FoldedWindowRow } from './fold.sql.js';
 import type { BudgetFolder } from './folder.js';
+import { type BudgetStateRow, readBudgetsStatement } from './read.sql.js';
 import { type ReservedRow, type ReserveRequest, reserveStatement } from './reserve.sql.js';
 import type { HoldResult } from './types.js';
 
@@ -114,8 +115,9 @@ export class PayerLane {
       } else if (!open.some(({ row }) => row.status === 'short')) continue;
       const asked = Math.max(...left.map(({ request }) => request.amount));
       const folded = await this.#options.folder.foldFor(this.#scope, this.#id, asked);
-      const windows = new Map((folded ?? []).map((row) => [row.window_id, row]));
       const isLast = partialFolds >= MAX_PARTIAL_FOLDS;
+      const known = folded ?? (isLast ? await this.#readWindows() : []);
+      const windows = new Map(known.map((row) => [row.window_id, row]));
       const verdicts = open.map(({ waiting, row }) => ({
         waiting,
         verdict: row.status === 'short' ? judge(waiting.request.amount, row, windows) : null,
@@ -129,11 +131,23 @@ export class PayerLane {
           return false;
         })
         .map(({ waiting }) => waiting);
-      if (folded === null && isLast) {
-        for (const { reject } of left) reject(contended());
-        return;
-      }
     }
+  }
+
+  /**
+   * What is left, without a lock: where someone else keeps the mark. Exact in its snapshot, so that a
+   * refusal is true; what it finds may still have to be folded.
+   */
+  async #readWindows(): Promise<FoldedWindowRow[]> {
+    const rows = await this.#options.query<BudgetStateRow>(
+      readBudgetsStatement(this.#scope, this.#id),
+    );
+    return rows.flatMap((row) => {
+      if (row.window_id === null || !row.is_hard) return [];
+      const left = BigInt(row.limit_microdollars) - BigInt(row.spent) - BigInt(row.held);
+      const whole = { slots: SLOTS, is_open: true, has_more: false };
+      return { ...row, ...whole, window_id: row.window_id, pool: String(left) };
+    });
   }
 
   /** One id that is in flight elsewhere must not hold up the others: then one by one. */

@@ -51,7 +51,10 @@ export interface ReservedRow {
  *   room      what the slots of a window have, as this snapshot shows them
  *   slot      one locked slot a window, of its locked version
  *   verdict   a request fits if every one of its windows has its running sum
- *   taken, held   slots by key, from the newest version (never by ctid, R13), and the holds
+ *   taken, held   slots by key (never by ctid, R13), and the holds. A slot is set to what its locked
+ *                 version leaves. Taking off from the row that the update finds is the same, but the
+ *                 server checks constraints of the version in the snapshot first: one that had less
+ *                 before a fold filled it fails `remaining >= 0`, though what is written would not
  *
  * A plain insert: an id that another transaction brought in meanwhile fails the statement, so
  * nothing is taken for it.
@@ -142,14 +145,14 @@ with request as materialized (
   left join slot as s on s.window_id = d.window_id
   group by d.n
 ), taking as materialized (
-  select d.window_id, s.slot, sum(d.amount)::bigint as amount
+  select d.window_id, s.slot, (min(s.remaining) - sum(d.amount))::bigint as remaining
   from demand as d
   join verdict as v on v.n = d.n and v.fits
   join slot as s on s.window_id = d.window_id
   group by d.window_id, s.slot
 ), taken as (
   update headroom as h
-  set remaining_microdollars = h.remaining_microdollars - t.amount
+  set remaining_microdollars = t.remaining
   from taking as t
   where h.window_id = t.window_id
     and h.slot = t.slot
