@@ -33,7 +33,7 @@ export const CONNECTION_USES = {
    */
   budget: {
     size: 2,
-    lockTimeoutMs: 250,
+    lockTimeoutMs: 50,
     settings: [...WRITE_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
   },
   /** Lookups left as text, and soft deletes that waited for writes in flight. */
