@@ -400,6 +400,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     extend: (holdId, amount) => track('extend', () => holds.extend(holdId, amount)),
     release: (holdId) => track('release', () => holds.release(holdId)),
     budgetFolder,
+    findHolder: (holdId) => holds.findHolder(holdId),
     async keepBudgets() {
       await keeper.foldDue(undefined, true);
       await keeper.releaseDead();

@@ -144,6 +144,10 @@ export interface Ledger extends PublicLedger {
   readonly budgetFolder: BudgetFolder;
   /** A hold without an owner, which expires by its time: for callers that may not come back. */
   holdForClient(hold: HoldRequest): Promise<HoldResult>;
+  /** Who holds by this id; null: nobody does any more. */
+  findHolder(
+    holdId: string,
+  ): Promise<{ kilo_user_id: string; organization_id: string | null } | null>;
   /** What is known to be due, and who is dead: what the background does in rounds. */
   keepBudgets(): Promise<void>;
   /** Settles what this process wrote, once; rows that others hold are left. */

@@ -115,6 +115,12 @@ export class Holds {
     };
   }
 
+  /** Who holds by this id; null: nobody does any more. */
+  async findHolder(holdId: string): Promise<Payer | null> {
+    const row = await this.#findRow(readUuid('hold_id', holdId));
+    return row === null ? null : payerOf(row);
+  }
+
   async #findRow(id: string): Promise<HoldRow | null> {
     const rows = await withRetry(() => this.#options.query<HoldRow>(findHoldStatement(id)));
     return rows[0] ?? null;
