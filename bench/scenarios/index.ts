@@ -4,6 +4,7 @@ import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
 import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
+import { holds } from './holds.js';
 import { hostPoolAlone } from './hostPool.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
@@ -36,6 +37,7 @@ export const SCENARIOS: readonly Scenario[] = [
   neighbours,
   resentCalls,
   fold,
+  holds,
   gatewayFirstByte,
   gatewayThroughput,
   gatewayMemory,
