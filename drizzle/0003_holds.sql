@@ -59,4 +59,4 @@ CREATE TABLE "usage_holds" (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX "uq_budgets_in_force" ON "budgets" USING btree ("payer_scope","payer_id","scope","period","is_balance",coalesce(kilo_user_id, ''),coalesce(api_key_id::text, ''),coalesce(project_id, '')) WHERE "budgets"."removed_at" is null;--> statement-breakpoint
-CREATE INDEX "idx_usage_holds_payer" ON "usage_holds" USING btree ("payer_scope","payer_id");
+CREATE INDEX "idx_usage_holds_payer" ON "usage_holds" USING btree ("payer_scope","payer_id") WHERE "usage_holds"."window_ids" <> '{}';

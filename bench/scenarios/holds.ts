@@ -1,6 +1,10 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { USER_SCOPE } from '../../src/schema/unsettled.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Comparison, Findings, Scenario } from '../lib/scenario.js';
 import { median, round } from '../lib/statistics.js';
@@ -67,20 +71,29 @@ async function run(bench: Bench): Promise<Findings> {
   const workers = await Promise.all(Array.from({ length: PROCESSES }, () => startWorker(database)));
   const ms = bench.pick(SLICE_MS, 400);
   const rates = new Map<Approach, number[]>(APPROACHES.map((name) => [name, []]));
+  const folding = await createLedger({ databaseUrl: database.url, backgroundFold: false });
   try {
     for (let n = 0; n < bench.pick(ROUNDS, 1); n++) {
       for (const approach of APPROACHES) {
         const granted = await Promise.all(workers.map((worker) => worker.run(approach, ms)));
         const rate = granted.reduce((sum, each) => sum + each, 0) / (ms / 1_000);
         rates.get(approach)?.push(Math.round(rate));
+        await giveBack(database, folding);
         bench.log(`  ${approach}: ${Math.round(rate)} holds/s`);
       }
     }
   } finally {
     for (const worker of workers) worker.end();
+    await folding.close();
   }
   const findings = { comparisons: [compare(rates, 'slots', 10), compare(rates, 'slots-settled')] };
   return { ...findings, tables: [tableOf(rates)], checks: [await checkIdentity(database)] };
+}
+
+/** What was only held is over before the next slice, as requests are. */
+async function giveBack({ admin }: BenchDatabase, ledger: Ledger): Promise<void> {
+  await admin.query('update usage_holds set released_at = now() where released_at is null');
+  while ((await ledger.budgetFolder.foldFor(USER_SCOPE, PAYER, 0)) === null) await sleep(20);
 }
 
 const LABELS: Record<Approach, string> = {

@@ -4,7 +4,7 @@ import type { Statement } from '../db/statement.js';
 import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope } from '../schema/budgets.js';
 import { isCounted, tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isOfPayer, markOf } from './matching.sql.js';
+import { counts, isHolding, isOfPayer, markOf } from './matching.sql.js';
 
 /** A window as the fold left it. */
 export interface FoldedWindowRow {
@@ -30,7 +30,6 @@ export interface FoldedWindowRow {
 const ASKS_PER_SLOT = 4;
 /** Of one slot: 64 bits hold it, whatever is added. */
 const MOST_OF_A_SLOT = '1000000000000000000';
-const TOMBSTONES = `interval '1 day'`;
 
 /** Columns of the log that budgets look at. */
 const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cost, m.position';
@@ -110,9 +109,9 @@ with s as materialized (
   group by w.id
 ), closed as materialized (
   select h.id, h.amount_microdollars as amount, h.window_ids,
-    h.window_ids = '{}' or exists (select from microdollar_usage as m where m.id = h.id) as is_over
+    exists (select from microdollar_usage as m where m.id = h.id) as is_over
   from usage_holds as h
-  where ${isOfPayer(scope, 'h')}
+  where ${isHolding(scope, 'h')}
     and (
       exists (
         select
@@ -121,7 +120,6 @@ with s as materialized (
         join microdollar_usage as m on m.id = h.id and ${isCounted('k')}
       )
       or (h.released_at is not null
-        and (h.window_ids <> '{}' or h.released_at < now() - ${TOMBSTONES})
         and not exists (select from microdollar_usage as m where m.id = h.id))
     )
   for update of h skip locked
@@ -134,13 +132,14 @@ with s as materialized (
   select x.window_id, max(h.amount_microdollars) as largest
   from usage_holds as h
   cross join unnest(h.window_ids) as x(window_id)
-  where ${isOfPayer(scope, 'h')}
+  where ${isHolding(scope, 'h')}
   group by x.window_id
 ), touched as materialized (
-  select w.id, w.budget_id, b.scope, b.period, b.is_balance, w.window_end, w.carry_microdollars as carry, w.spent_microdollars as spent,
-    w.limit_microdollars as limit_before,
-    b.is_in_force and b.is_hard as is_open,
-    case when b.is_in_force and w.window_end > now() then b.limit_now else w.limit_microdollars end as limit_now,
+  select w.id, w.budget_id, b.scope, b.period, b.is_balance, w.window_end,
+    w.carry_microdollars as carry, w.spent_microdollars as spent,
+    w.limit_microdollars as limit_before, b.is_in_force and b.is_hard as is_open,
+    case when b.is_in_force and w.window_end > now() then b.limit_now
+      else w.limit_microdollars end as limit_now,
     case when b.is_balance
       then coalesce((${balanceOf(scope)})
         - (select coalesce(sum(m.cost) filter (where not m.counts), 0) from tail as m)

@@ -65,6 +65,16 @@ group by r.payer_scope, r.payer_id`,
   };
 }
 
+/** Holds that were given back a day ago: usage that comes later names no hold any more. */
+export const FORGET_RELEASED_STATEMENT: Statement = {
+  name: 'microdollar_forget_released',
+  text: `/* microdollar.forgetReleased */
+delete from usage_holds as h
+where h.window_ids = '{}'
+  and h.released_at < now() - interval '1 day'`,
+  values: [],
+};
+
 /** Forgets instances that hold nothing any more; a gateway's with intents stays. */
 export function forgetInstancesStatement(owners: readonly string[]): Statement {
   return {

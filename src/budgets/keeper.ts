@@ -8,6 +8,7 @@ import type { BudgetFolder } from './folder.js';
 import {
   beatStatement,
   budgetPayersStatement,
+  FORGET_RELEASED_STATEMENT,
   forgetInstancesStatement,
   HOLD_OWNERS_STATEMENT,
   type ReleasedPayerRow,
@@ -95,6 +96,7 @@ export class BudgetKeeper {
   async sweep(signal?: AbortSignal): Promise<void> {
     if (this.hasHolds) await this.beat();
     await this.releaseDead();
+    await this.#options.query(FORGET_RELEASED_STATEMENT);
     for (let after: ReleasedPayerRow | null = null; !signal?.aborted; ) {
       const page: ReleasedPayerRow[] = await this.#options.query<ReleasedPayerRow>(
         budgetPayersStatement(after, PAYERS_PER_PAGE),

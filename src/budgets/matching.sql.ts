@@ -13,6 +13,11 @@ export const isOfPayer = (scope: PayerScope, row: string): string =>
   `${row}.payer_scope = '${scope.name}'
     and ${row}.payer_id = $1::text`;
 
+/** Holds `row` of payer $1 that have not given back what they took: by the index that has only these. */
+export const isHolding = (scope: PayerScope, row: string): string =>
+  `${isOfPayer(scope, row)}
+    and ${row}.window_ids <> '{}'`;
+
 /** Whether `now()` lies in window `row`. */
 export const isCurrent = (row: string): string =>
   `${row}.window_start <= now()

@@ -58,12 +58,13 @@ for no key update of k skip locked`;
 /** Bounds of the window of now: of three in a row, for a local midnight may come twice. */
 const BOUNDS = `select x.window_start, x.window_end
     from (
-      select
-        (date_trunc(nullif(b.period, 'total'), now() at time zone b.time_zone) + k * ('1 ' || nullif(b.period, 'total'))::interval)
-          at time zone b.time_zone as window_start,
-        (date_trunc(nullif(b.period, 'total'), now() at time zone b.time_zone) + (k + 1) * ('1 ' || nullif(b.period, 'total'))::interval)
-          at time zone b.time_zone as window_end
-      from generate_series(-1, 1) as k
+      select (l.start + k * l.length) at time zone b.time_zone as window_start,
+        (l.start + (k + 1) * l.length) at time zone b.time_zone as window_end
+      from (
+        select date_trunc(nullif(b.period, 'total'), now() at time zone b.time_zone) as start,
+          ('1 ' || nullif(b.period, 'total'))::interval as length
+      ) as l
+      cross join generate_series(-1, 1) as k
       where b.period <> 'total'
     ) as x
     where x.window_start <= now()

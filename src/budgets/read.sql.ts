@@ -2,7 +2,7 @@ import type { Statement } from '../db/statement.js';
 import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
 import { tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer, markOf } from './matching.sql.js';
+import { counts, isCurrent, isHolding, isOfPayer, markOf } from './matching.sql.js';
 
 /** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
 export interface BudgetStateRow {
@@ -51,7 +51,7 @@ with mark as materialized (
 ), open as materialized (
   select h.window_ids, h.amount_microdollars as amount
   from usage_holds as h
-  where ${isOfPayer(scope, 'h')}
+  where ${isHolding(scope, 'h')}
     and h.released_at is null
     and not exists (select from microdollar_usage as m where m.id = h.id)
 )

@@ -63,7 +63,8 @@ function reserveText(scope: PayerScope): string {
   return `/* microdollar.reserve ${scope.name} */
 with request as materialized (
   select r.n, r.id, r.kilo_user_id, r.api_key_id, r.project_id, r.amount, r.owner, r.expires_in_ms,
-    h.amount_microdollars as held, h.created_at as held_at,
+    case when h.released_at is null then h.amount_microdollars else 0 end as held,
+    h.created_at as held_at,
     case
       when h.id is not null then case
         when ${isOfPayer(scope, 'h')}

@@ -135,7 +135,7 @@ export const usageHolds = pgTable(
     api_key_id: uuid(),
     project_id: text(),
     amount_microdollars: microdollars().notNull(),
-    /** What it was taken from; empty once it was given back. */
+    /** What it was taken from; empty once it was given back, and kept a day for late usage. */
     window_ids: bigint({ mode: 'number' }).array().notNull(),
     /** Of `gateway_instances`: while it lives the hold does not expire. Null: held over HTTP. */
     owner: uuid(),
@@ -145,7 +145,9 @@ export const usageHolds = pgTable(
     created_at: instant().notNull().defaultNow(),
   },
   (t) => [
-    index('idx_usage_holds_payer').on(t.payer_scope, t.payer_id),
+    index('idx_usage_holds_payer')
+      .on(t.payer_scope, t.payer_id)
+      .where(sql`${t.window_ids} <> '{}'`),
     check('usage_holds_amount', sql.raw('amount_microdollars >= 0')),
   ],
 );
