@@ -261,6 +261,48 @@ describe('a reservation', () => {
   });
 });
 
+describe('a debt', () => {
+  it('stops who would take from a slot that does not know of it', async () => {
+    await foldBudgets(ledger, { user });
+    await a.run('begin');
+    expect((await reserve(a, 1)).status).toBe('granted');
+    await ledger.recordUsage({ kilo_user_id: user, cost: 1_000 });
+    await foldBudgets(ledger, { user });
+    await a.run('rollback');
+    const [balance] = await windowsOf(fixture, user);
+    expect(balance?.slots).toBeGreaterThan(0);
+    expect(balance?.carry).toBe(-(balance?.slots ?? 0));
+    expect((await reserve(b, 1)).status).toBe('short');
+    expect(await ledger.hold(newHold(user, 1))).toMatchObject({ status: 'refused' });
+    await expectLeft(1_000);
+  });
+});
+
+describe('a refusal', () => {
+  it('waits a little for who has a slot, for it may give back what is in there', async () => {
+    await foldBudgets(ledger, { user });
+    await a.run('begin');
+    expect((await reserve(a, 10)).status).toBe('granted');
+    const hold = ledger.hold(newHold(user, 1_000));
+    // It has folded, and had all slots but one.
+    await expect
+      .poll(
+        () =>
+          fixture.rows(
+            `select from headroom h join budget_windows w on w.id = h.window_id
+             join budgets b on b.id = w.budget_id
+             where b.payer_id = $1 and h.remaining_microdollars > 0`,
+            [user],
+          ),
+        { interval: 5 },
+      )
+      .toHaveLength(2);
+    await a.run('rollback');
+    expect(await hold).toMatchObject({ status: 'granted' });
+    await expectWhole(fixture);
+  });
+});
+
 describe('an idle transaction', () => {
   const granted = { status: 'granted' };
 
