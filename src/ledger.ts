@@ -403,7 +403,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     findHolder: (holdId) => holds.findHolder(holdId),
     async keepBudgets() {
       await keeper.foldDue(undefined, true);
-      await keeper.releaseDead();
+      await keeper.sweep();
     },
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
     getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,

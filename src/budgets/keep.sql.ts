@@ -1,5 +1,7 @@
 import { plainArray, type Statement } from '../db/statement.js';
 import { BUDGETS_MARK } from '../schema/budgets.js';
+import { markColumns, tailRows } from '../schema/dimensionRollups.js';
+import type { PayerScope } from '../schema/unsettled.js';
 
 /** Shows that a process lives, as gateways do (schema/gatewayIntents.ts). */
 export function beatStatement(owner: string, host: string, pid: number): Statement {
@@ -89,20 +91,68 @@ where g.owner = any ($1::uuid[])
   };
 }
 
-/** A page of payers that have budgets, after the given one. */
-export function budgetPayersStatement(
-  after: { payer_scope: string; payer_id: string } | null,
+export interface SweptBudgetsRow {
+  /** Last payer of the page; null when there are no more. */
+  last_id: string | null;
+  payers: number;
+  /** Those that a fold would change. */
+  ids: string[];
+}
+
+/**
+ * A page of payers that have budgets, and which of them to fold: usage past the mark, holds that were
+ * closed, a balance whose limit is another, a raise that ended lately.
+ */
+export function sweepBudgetsStatement(
+  scope: PayerScope,
+  afterId: string | null,
   limit: number,
 ): Statement {
   return {
-    name: 'microdollar_budget_payers',
-    text: `/* microdollar.budgetPayers */
-select k.payer_scope, k.payer_id
-from rollup_marks as k
-where k.rollup = '${BUDGETS_MARK}'
-  and (k.payer_scope, k.payer_id) > ($1::text, $2::text)
-order by k.payer_scope, k.payer_id
-limit $3::integer`,
-    values: [after?.payer_scope ?? '', after?.payer_id ?? '', limit],
+    name: `microdollar_sweep_budgets_${scope.name}`,
+    text: `/* microdollar.sweepBudgets ${scope.name} */
+with page as materialized (
+  select k.payer_id, k.payer_id::${scope.idType} as id, ${markColumns('k', '0')}
+  from rollup_marks as k
+  where k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = '${scope.name}'
+    and ($1::text is null or k.payer_id > $1::text)
+  order by k.payer_id
+  limit $2::integer
+)
+select (select max(u.payer_id) from page as u) as last_id,
+  (select count(*)::integer from page) as payers,
+  array(
+    select u.payer_id
+    from page as u
+    where exists (
+        ${tailRows(scope, '1', 'u')}
+      )
+      or exists (
+        select
+        from usage_holds as h
+        where h.payer_scope = '${scope.name}'
+          and h.payer_id = u.payer_id
+          and h.window_ids <> '{}'
+          and (h.released_at is not null
+            or exists (select from microdollar_usage as m where m.id = h.id))
+      )
+      or exists (
+        select
+        from budgets as b
+        where b.payer_scope = '${scope.name}'
+          and b.payer_id = u.payer_id
+          and b.removed_at is null
+          and (b.raise_until between now() - interval '1 day' and now()
+            or (b.is_balance and exists (
+              select
+              from budget_windows as w
+              join ${scope.payers} as p on p.id = u.id
+              where w.budget_id = b.id
+                and w.limit_microdollars <> p.total_microdollars_acquired
+            )))
+      )
+  ) as ids`,
+    values: [afterId, limit],
   };
 }

@@ -3,16 +3,22 @@ import { hostname } from 'node:os';
 import { type Payer, payerId, payerKey, scopeOf } from '../counter/payer.js';
 import type { Query } from '../db/query.js';
 import { DeadOwners, type OwnerRow } from '../deadOwners.js';
-import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../schema/unsettled.js';
+import {
+  ORGANIZATION_SCOPE,
+  PAYER_SCOPES,
+  type PayerScope,
+  USER_SCOPE,
+} from '../schema/unsettled.js';
 import type { BudgetFolder } from './folder.js';
 import {
   beatStatement,
-  budgetPayersStatement,
   FORGET_RELEASED_STATEMENT,
   forgetInstancesStatement,
   HOLD_OWNERS_STATEMENT,
   type ReleasedPayerRow,
   releaseExpiredStatement,
+  type SweptBudgetsRow,
+  sweepBudgetsStatement,
 } from './keep.sql.js';
 
 /** A payer is folded when so many of its holds were closed, or the first so long ago. */
@@ -92,21 +98,23 @@ export class BudgetKeeper {
     }
   }
 
-  /** One look at everybody: holds without a living owner, then every payer with budgets. */
+  /** One look at everybody: holds without a living owner, then payers that a fold would change. */
   async sweep(signal?: AbortSignal): Promise<void> {
     if (this.hasHolds) await this.beat();
     await this.releaseDead();
     await this.#options.query(FORGET_RELEASED_STATEMENT);
-    for (let after: ReleasedPayerRow | null = null; !signal?.aborted; ) {
-      const page: ReleasedPayerRow[] = await this.#options.query<ReleasedPayerRow>(
-        budgetPayersStatement(after, PAYERS_PER_PAGE),
-      );
-      for (const { payer_scope, payer_id } of page) {
-        if (signal?.aborted) return;
-        await this.#fold(payer_scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE, payer_id);
+    for (const scope of PAYER_SCOPES) {
+      for (let afterId: string | null = null; !signal?.aborted; ) {
+        const [page]: SweptBudgetsRow[] = await this.#options.query<SweptBudgetsRow>(
+          sweepBudgetsStatement(scope, afterId, PAYERS_PER_PAGE),
+        );
+        for (const id of page?.ids ?? []) {
+          if (signal?.aborted) return;
+          await this.#fold(scope, id);
+        }
+        if (!page || page.payers < PAYERS_PER_PAGE) break;
+        afterId = page.last_id;
       }
-      if (page.length < PAYERS_PER_PAGE) break;
-      after = page.at(-1) ?? null;
     }
   }
 
