@@ -64,7 +64,7 @@ function reserveText(scope: PayerScope): string {
 with request as materialized (
   select r.n, r.id, r.kilo_user_id, r.api_key_id, r.project_id, r.amount, r.owner, r.expires_in_ms,
     case when h.released_at is null then h.amount_microdollars else 0 end as held,
-    h.created_at as held_at,
+    coalesce(h.created_at, m.created_at) as held_at,
     case
       when h.id is not null then case
         when ${isOfPayer(scope, 'h')}
@@ -86,7 +86,10 @@ with request as materialized (
     select h.* from usage_holds as h where h.id = r.id limit 1
   ) as h on true
   left join lateral (
-    select m.id, m.kilo_user_id, m.organization_id from microdollar_usage as m where m.id = r.id limit 1
+    select m.id, m.kilo_user_id, m.organization_id, m.created_at
+    from microdollar_usage as m
+    where m.id = r.id
+    limit 1
   ) as m on true
 ), budget as materialized (
   select b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, w.id as window_id, w.carry

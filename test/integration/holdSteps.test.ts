@@ -66,11 +66,11 @@ async function settle(session: Session, id: string, cost: number) {
 }
 
 /** Statements of a fold; the mark is free? */
-async function fold(session: Session, slots = SLOTS): Promise<boolean> {
+async function fold(session: Session, rows = 1_000): Promise<boolean> {
   const isLocked = (await run(session, lockBudgetsStatement(USER_SCOPE, user))).length === 1;
   if (!isLocked) return false;
   await run(session, openWindowsStatement(USER_SCOPE, user));
-  const limits = { rows: 1_000, slots, asked: 0 };
+  const limits = { rows, slots: SLOTS, asked: 0 };
   await run(session, foldBudgetsStatement(USER_SCOPE, user, limits));
   return true;
 }
@@ -136,6 +136,19 @@ describe('a fold', () => {
     await expectWhole(fixture);
     await a.run('commit');
     await expectLeft(100);
+  });
+
+  it('that counts a part of the usage keeps the holds of the rest', async () => {
+    const first = await ledger.hold(newHold(user, 100));
+    const second = await ledger.hold(newHold(user, 100));
+    await settle(b, first.id, 70);
+    await settle(b, second.id, 60);
+    await a.run('begin');
+    await fold(a, 1);
+    await a.run('commit');
+    expect(await windowsOf(fixture, user)).toMatchObject([{ spent: 70, held: 100 }]);
+    await expectWhole(fixture);
+    await expectLeft(130);
   });
 
   it('that is rolled back has given nothing back, and taken nothing away', async () => {

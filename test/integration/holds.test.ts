@@ -141,7 +141,11 @@ describe('a hold', () => {
     expect(conflict.code).toBe('idempotency_conflict');
     await ledger.settle(hold.id, { kilo_user_id: user, cost: 100 });
     await foldBudgets(ledger, { user });
-    expect(await ledger.hold(hold)).toMatchObject({ status: 'duplicate', amount: 0 });
+    expect(await ledger.hold(hold)).toMatchObject({
+      status: 'duplicate',
+      amount: 0,
+      created_at: answers[0]?.created_at,
+    });
     expect(await windowsOf(fixture, user)).toMatchObject([{ spent: 100, held: 0 }]);
     await expectWhole(fixture);
   });
