@@ -184,7 +184,10 @@ function guessFormat(path: string): ImportFormat {
   );
 }
 
-/** Total size in bytes; 0 with standard input. @throws LedgerError `invalid_request` when one is not a readable file */
+/**
+ * Total size in bytes; 0 with standard input.
+ * @throws LedgerError `invalid_request` when one is not a readable file
+ */
 async function requireFiles(paths: readonly string[]): Promise<number> {
   let bytes = 0;
   for (const path of paths) {

@@ -1,3 +1,4 @@
+import { isDay } from '../days.js';
 import { parseInstant } from '../instant.js';
 import { toMicrodollars } from '../money.js';
 import type { ImportNotes } from './importNotes.js';
@@ -51,14 +52,13 @@ export function readNumber(cell: unknown): number | null {
 }
 
 const LOCAL_TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?$/;
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
 
 /** An instant, as RFC 3339 or as PostgreSQL prints it; UTC where it names no offset. */
 export function readTime(column: string, cell: unknown): { text: string; epochMs: number } {
   if (cell === undefined) throw new RowProblem(`${column} is empty`);
   const text = (readText(cell) ?? '').trim().replace(/ ?UTC$/, 'Z');
   const instant = parseInstant(
-    LOCAL_TIME.test(text) ? `${text}Z` : DAY.test(text) ? `${text}T00:00:00Z` : text,
+    LOCAL_TIME.test(text) ? `${text}Z` : isDay(text) ? `${text}T00:00:00Z` : text,
   );
   if (instant === null) {
     throw new RowProblem(

@@ -68,8 +68,8 @@ const COLUMNS: ForeignColumns = {
 };
 
 /**
- * The CSV of OpenRouter's activity: a row a generation, or a row a day, model and provider. The export names no
- * account of the ledger, so the payer is given.
+ * The CSV of OpenRouter's activity: a row a generation, or a row a day, model and provider. The export
+ * names no account of the ledger, so the payer is given.
  *
  * - a generation's identity is its `generation_id`; a day's is what it is the sum of, so that a sum
  *   that has changed since is refused as a conflict, and not added to what it was

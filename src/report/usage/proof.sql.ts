@@ -5,11 +5,11 @@ import type { PayerScope } from '../../schema/unsettled.js';
 const LEASE_MINUTES = 10;
 
 /**
- * `days`: a common table expression of the UTC days of the range for which counter rows and tail of a rollup are
- * not proven (I10); `isEmpty`: whether none of these has anything of the payer. A day is proven when it is frozen
- * by the archive; verified after its end, today and yesterday by a lease; or, where all usage is the ledger's
- * own, folded from the log from its beginning; and no drift is known. In two steps, so that usage is looked for
- * only on days that are not proven.
+ * `days`: a common table expression of the UTC days of the range for which counter rows and tail of a
+ * rollup are not proven (I10); `isEmpty`: whether none of these has anything of the payer. A day is proven
+ * when it is frozen by the archive; verified after its end, today and yesterday by a lease; or, where
+ * all usage is the ledger's own, folded from the log from its beginning; and no drift is known. In two
+ * steps, so that usage is looked for only on days that are not proven.
  */
 export function proofOf(rollup: DimensionRollup, scope: PayerScope, name: string) {
   const own = (row: string, instant: string) => `${isOfPayer(scope, row, `$1::${scope.idType}`)}

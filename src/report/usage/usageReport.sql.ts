@@ -55,7 +55,8 @@ const RANKED = (order: string) => `ranked as materialized (
 )`;
 
 const UNGROUPED = `period as materialized (
-  select x.start, false as is_other, null::text collate "C" as group_1, null::text collate "C" as group_2, ${SUMS}
+  select x.start, false as is_other, null::text collate "C" as group_1,
+    null::text collate "C" as group_2, ${SUMS}
   from source as x
   where not x.is_previous
   group by x.start
@@ -81,7 +82,7 @@ export function usageReportStatement(query: ValidReportQuery, source: ReportSour
     proofOf(rollup, scopeOf(query), `unproven_${index + 1}`),
   );
   const text = `/* usage.report ${source} */
-with ${BOUNDS}, ${[...before, ...proofs.map(({ days }) => days)].map((cte) => `${cte}, `).join('')}proof as materialized (
+with ${[BOUNDS, ...before, ...proofs.map(({ days }) => days)].join(', ')}, proof as materialized (
   select ${['true', ...proofs.map(({ isEmpty }) => isEmpty)].join('\n  and ')} as is_proven
 ), source as ${query.by.length === 0 ? '' : 'materialized '}(
   select x.*
