@@ -351,8 +351,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   async function hold(request: HoldRequest, isOwned: boolean): Promise<HoldResult> {
     return await track('hold', async () => {
       const owner = isOwned ? await keeper.own() : null;
-      const cleaning: Cleaning = { nulBytesRemoved: 0 };
-      return await holds.hold(request, owner, cleaning);
+      return await holds.hold(request, owner, { nulBytesRemoved: 0 });
     });
   }
 
