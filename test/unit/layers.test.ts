@@ -17,6 +17,7 @@ const ROWS: readonly (readonly string[])[] = [
     'instant',
     'days',
     'ids',
+    'directories',
     'metrics',
     'log',
     'background',
