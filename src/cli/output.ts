@@ -21,17 +21,17 @@ export class Output {
   /** The answer of a command, in both forms. */
   answer(document: unknown, text: string): void {
     if (this.json) this.streams.stdout.write(`${JSON.stringify(document, exactIntegers)}\n`);
-    else if (text !== '') this.streams.stdout.write(`${text}\n`);
+    else if (text !== '') this.streams.stdout.write(`${showControls(text)}\n`);
   }
 
   /** A remark for a person; never on stdout, never with `--json`. */
   note(text: string): void {
-    if (!this.json) this.streams.stderr.write(`${text}\n`);
+    if (!this.json) this.streams.stderr.write(`${showControls(text)}\n`);
   }
 
   error(error: LedgerError): void {
     if (!this.json) {
-      this.streams.stderr.write(`error: ${error.message}\n`);
+      this.streams.stderr.write(`error: ${showControls(error.message)}\n`);
       return;
     }
     const { code, message, details } = error;
@@ -60,8 +60,21 @@ function isConnectionFailure(error: unknown): boolean {
   return LOST_CONNECTION.test(String(message));
 }
 
+/** What a terminal obeys instead of showing it; not the line breaks between lines. */
+const CONTROLS = /(?!\n)[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu;
+
+/** Names come from whoever sends requests: none moves the cursor of an operator's terminal. */
+function showControls(text: string): string {
+  return text.replace(CONTROLS, toEscape);
+}
+
+function toEscape(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
 /** Columns padded to equal width; the `right` ones (by index) aligned to the right. */
-export function alignTable(rows: readonly (readonly string[])[], right: readonly number[] = []) {
+export function alignTable(table: readonly (readonly string[])[], right: readonly number[] = []) {
+  const rows = table.map((row) => row.map((cell) => showControls(cell.replaceAll('\n', toEscape))));
   const widths: number[] = [];
   for (const row of rows) {
     for (const [index, cell] of row.entries()) {

@@ -1,4 +1,6 @@
 import { Option } from 'commander';
+import type pg from 'pg';
+import { getOrganization, getUser } from '../accounts/listAccounts.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
@@ -53,6 +55,7 @@ export const registerReport: Register = (program, run) => {
 };
 
 async function report(context: CommandContext, options: ReportOptions): Promise<CommandStatus> {
+  checkScope(options);
   return withDatabase(context, async (database) => {
     const ledger = await database.ledger();
     const until = options.until ?? todayIn(readZone(options.zone));
@@ -71,11 +74,53 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       metric: options.metric ?? 'cost',
       compare: options.compare ?? false,
     });
+    await requireAccounts(ledger.pool, options);
     const { output } = context;
     if (options.format === 'csv' && !output.json) output.streams.stdout.write(toCsv(answer));
     else output.answer(toJson(answer), describe(answer));
     return 0;
   });
+}
+
+/** In the words of the command line. @throws LedgerError `invalid_request` */
+function checkScope({ user, org, member, key }: ReportOptions): void {
+  if (user === undefined && org === undefined && key === undefined) {
+    throw invalid('user', 'say whose usage: --user <id>, --org <id> or --key <id>');
+  }
+  if (user !== undefined && org !== undefined) {
+    throw invalid(
+      'user',
+      '--user is for personal usage; of an organization, name a member with --member <id>',
+    );
+  }
+  if (member !== undefined && org === undefined) {
+    throw invalid('member', '--member goes with --org');
+  }
+}
+
+/**
+ * A typing error must not look like no usage. Keys are not looked up: those of imports are no row.
+ * @throws LedgerError `unknown_user`, `unknown_organization`
+ */
+async function requireAccounts(pool: pg.Pool, { user, org, member }: ReportOptions): Promise<void> {
+  if (org !== undefined) await getOrganization(pool, org);
+  if (user !== undefined) await requireUser(pool, 'user', user);
+  if (member !== undefined) await requireUser(pool, 'member', member);
+}
+
+async function requireUser(pool: pg.Pool, field: string, id: string): Promise<void> {
+  try {
+    await getUser(pool, id);
+  } catch (error) {
+    if (!(error instanceof LedgerError) || error.code !== 'unknown_user') throw error;
+    throw new LedgerError('unknown_user', `--${field} names no user; \`user list\` has them`, {
+      details: { field },
+    });
+  }
+}
+
+function invalid(field: string, problem: string): LedgerError {
+  return new LedgerError('invalid_request', problem, { details: { field } });
 }
 
 /** @throws LedgerError `invalid_request` */

@@ -164,8 +164,8 @@ interface NumberedEvent {
 
 /** Of a row that its source, or what is read into it, has changed. */
 const CHANGED_ROW =
-  'the row was recorded before with another cost, time, user, model or token count: what is in the ' +
-  'ledger stays; book a difference with `adjust`';
+  'the row was recorded before with another cost, time, user, organization, model or token count: ' +
+  'what is in the ledger stays; book a difference with `adjust`';
 
 async function sendBatch(
   batch: readonly NumberedEvent[],

@@ -9,22 +9,26 @@ import type { Principal } from './auth.js';
  * Whose data a read is about. A user's key reads that user alone; service and admin keys name one.
  * @throws LedgerError `forbidden`, `invalid_request`
  */
-export function resolveUser(principal: Principal, kiloUserId: string | undefined): string {
+export function resolveUser(
+  principal: Principal,
+  kiloUserId: string | undefined,
+  field: 'kiloUserId' | 'kilo_user_id' = 'kiloUserId',
+): string {
   if (kiloUserId === undefined) {
     if (principal.kiloUserId !== null) return principal.kiloUserId;
     throw new LedgerError(
       'invalid_request',
-      'this key acts for no user; name one with kiloUserId in the input',
-      { details: { field: 'kiloUserId' } },
+      `this key acts for no user; name one with ${field} in the input`,
+      { details: { field } },
     );
   }
   if (kiloUserId === principal.kiloUserId) return kiloUserId;
   if (principal.kiloUserId !== null && !principal.scopes.has('admin')) {
     throw new LedgerError('forbidden', "another user's data is out of reach of this key", {
-      details: { field: 'kiloUserId' },
+      details: { field },
     });
   }
-  return readText('kiloUserId', kiloUserId);
+  return readText(field, kiloUserId);
 }
 
 /**

@@ -42,7 +42,7 @@ export async function resolveScope(
     );
   }
   checkServiceOrganization(principal, null, 'all_scopes');
-  const kiloUserId = resolveUser(principal, asked.kilo_user_id ?? undefined);
+  const kiloUserId = resolveUser(principal, asked.kilo_user_id ?? undefined, 'kilo_user_id');
   const memberships = await listMemberships(pool, kiloUserId);
   const organizationIds = memberships.map((each) => each.organization_id);
   return { ...asked, kilo_user_id: kiloUserId, organization_ids: organizationIds };
@@ -65,14 +65,17 @@ async function resolveReportScope(
   if (principal.kiloUserId === null) {
     checkServiceOrganization(principal, organizationId, 'organization_id');
     return organizationId === null
-      ? { ...scope, kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined) }
+      ? {
+          ...scope,
+          kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined, 'kilo_user_id'),
+        }
       : scope;
   }
   if (principal.scopes.has('admin')) return withOwnUser(scope, principal.kiloUserId);
   if (organizationId === null) {
     return {
       ...scope,
-      kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined),
+      kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined, 'kilo_user_id'),
     };
   }
   const role = await readRole(pool, organizationId, principal.kiloUserId);

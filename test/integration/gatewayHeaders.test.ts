@@ -218,6 +218,7 @@ describe('to the ledger', () => {
     ['x-microdollar-end-user', 'u'.repeat(257)],
     ['x-microdollar-session', 's'.repeat(257)],
     ['x-microdollar-project', 'p'.repeat(513)],
+    ['x-microdollar-project-id', 'p'.repeat(513)],
   ])('a %s that is too long is refused before the provider is called', async (name, value) => {
     const calls = gateway.upstream.requests.length;
     const response = await fetch(gateway.url + WIRE_PATHS['openai-chat'], {

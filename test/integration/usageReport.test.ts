@@ -280,3 +280,26 @@ it('the command prints the same, as a table, CSV and JSON', async () => {
   expect((await run('--user', member.id, '--zone', 'Mars/Base')).status).toBe(2);
   expect((await run()).status).toBe(2);
 });
+
+it('the command refuses a payer that is not there, in the words of its options', async () => {
+  const run = (...argv: string[]) =>
+    runCommand({ DATABASE_URL: service.database.url }, 'report', ...argv);
+  expect(await run()).toMatchObject({ status: 2, stderr: expect.stringContaining('--user <id>') });
+  expect(await run('--user', 'a', '--org', organization)).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('--member'),
+  });
+  expect(await run('--member', 'a')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('--org'),
+  });
+  expect(await run('--user', 'nobody')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('--user names no user'),
+  });
+  expect(await run('--org', organization, '--member', 'nobody')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('--member names no user'),
+  });
+  expect((await run('--org', randomUUID())).status).toBe(1);
+});

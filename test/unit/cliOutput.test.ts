@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { readEnvironment } from '../../src/cli/environment.js';
 import { csvFormat, jsonFormat, jsonlFormat } from '../../src/cli/exportFormats.js';
 import { DAILY_SHAPE, USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
-import { alignTable, toCommandError } from '../../src/cli/output.js';
+import { alignTable, Output, type Streams, toCommandError } from '../../src/cli/output.js';
+import { LedgerError } from '../../src/errors.js';
 
 const row = (fields: Record<string, string | boolean | null>) => ({
   ...Object.fromEntries(USAGE_SHAPE.columns.map((column) => [column.name, null])),
@@ -133,4 +134,22 @@ it('tables are aligned without trailing space', () => {
       [1],
     ),
   ).toBe('a     1\nbbb  20');
+});
+
+describe('names from outside', () => {
+  it('cannot steer the terminal of whoever lists them, nor break a table', () => {
+    expect(alignTable([['a\u001b[31m\u202e\nb', 'c\t']])).toBe(
+      'a\\u001b[31m\\u202e\\u000ab  c\\u0009',
+    );
+  });
+
+  it('stand in sentences and errors as what they are', () => {
+    const written: string[] = [];
+    const stream = { write: (text: string) => written.push(text) > 0 };
+    const streams = { stdout: stream, stderr: stream } as unknown as Streams;
+    const output = new Output(false, streams);
+    output.answer({}, 'created user \u001b[2J\nnext');
+    output.error(new LedgerError('internal', 'no \u009b2J'));
+    expect(written).toEqual(['created user \\u001b[2J\nnext\n', 'error: no \\u009b2J\n']);
+  });
 });

@@ -42,7 +42,10 @@ export function readRequestMetadata(
 
 /** @throws LedgerError `invalid_request` */
 export function readProject(headers: IncomingHttpHeaders): string | null {
-  return readName(headers, 'x-microdollar-project', MAX_PROJECT_LENGTH);
+  return (
+    readName(headers, 'x-microdollar-project', MAX_PROJECT_LENGTH) ??
+    readName(headers, 'x-microdollar-project-id', MAX_PROJECT_LENGTH)
+  );
 }
 
 /** Texts with commas between. */

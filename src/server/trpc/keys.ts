@@ -34,7 +34,11 @@ const listKeys = procedureFor('usage:read')
     const { pool } = ctx.ledger;
     if (input.organization_id == null) {
       checkServiceOrganization(ctx.principal, null);
-      const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined);
+      const kiloUserId = resolveUser(
+        ctx.principal,
+        input.kilo_user_id ?? undefined,
+        'kilo_user_id',
+      );
       return { keys: await listKeysOf(pool, { kiloUserId }, MAX_KEYS) };
     }
     await checkOwner(ctx, ctx.principal, input.organization_id);
@@ -56,7 +60,7 @@ const createInput = z.strictObject({
 const createKey = procedureFor('usage:read')
   .input((value: unknown) => parseInput(createInput, value))
   .mutation(async ({ ctx, input }) => {
-    const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined);
+    const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined, 'kilo_user_id');
     checkServiceOrganization(ctx.principal, input.organization_id ?? null);
     checkNoMore(ctx.principal, input.scopes);
     const created = await createApiKey(ctx.ledger.pool, {
