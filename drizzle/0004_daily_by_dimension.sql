@@ -128,3 +128,5 @@ CREATE VIEW "public"."microdollar_usage_daily_by_dimension_exact" AS (
 INSERT INTO "rollup_starts" ("rollup", "position", "started_at")
 SELECT 'microdollar_usage_daily_by_dimension', 0, '-infinity'
 WHERE NOT EXISTS (SELECT FROM "microdollar_usage");
+--> statement-breakpoint
+ALTER TABLE "microdollar_usage_daily_by_dimension" SET (fillfactor = 80, vacuum_truncate = off);

@@ -25,6 +25,17 @@ export const CONNECTION_USES = {
     lockTimeoutMs: 250,
     settings: [...READ_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
   },
+  /** Holds: slots are taken where they are free, so a lock is met only where an id is in flight. */
+  hold: { size: 4, lockTimeoutMs: 30, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
+  /**
+   * Folds of budgets. A lost one is folded again; a hold of what it gave back is committed after
+   * it, and with it.
+   */
+  budget: {
+    size: 2,
+    lockTimeoutMs: 50,
+    settings: [...WRITE_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
+  },
   /** Lookups left as text, and soft deletes that waited for writes in flight. */
   housekeeping: { size: 1, settings: READ_SETTINGS },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */

@@ -10,6 +10,7 @@ export type ErrorCode =
   | 'archived_period'
   | 'refund_exceeds_cost'
   | 'insufficient_balance'
+  | 'budget_exceeded'
   | 'unauthorized'
   | 'forbidden'
   | 'not_found'
@@ -31,6 +32,7 @@ export const HTTP_STATUS = {
   archived_period: 410,
   refund_exceeds_cost: 409,
   insufficient_balance: 402,
+  budget_exceeded: 402,
   unauthorized: 401,
   forbidden: 403,
   not_found: 404,
@@ -53,6 +55,7 @@ export const EXIT_STATUS = {
   archived_period: 1,
   refund_exceeds_cost: 1,
   insufficient_balance: 1,
+  budget_exceeded: 1,
   unauthorized: 1,
   forbidden: 1,
   not_found: 1,

@@ -1,5 +1,9 @@
 import { finishScrubs } from './accounts/softDelete.js';
 import { type BackgroundTask, startTask } from './background.js';
+import { BudgetFolder } from './budgets/folder.js';
+import { Holds } from './budgets/holds.js';
+import { BudgetKeeper } from './budgets/keeper.js';
+import type { HoldRequest, HoldResult } from './budgets/types.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { DimensionFolder } from './counter/dimensionFolder.js';
 import { Settler } from './counter/settler.js';
@@ -32,6 +36,7 @@ import { ShadowReads } from './report/shadow.js';
 import { UsageReports } from './report/usage/usageReport.js';
 import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
+import { SLOTS } from './schema/budgets.js';
 
 const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_000 } as const;
 
@@ -42,6 +47,10 @@ const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
 const ROLLUP_INTERVAL_MS = 2_000;
+const BUDGET_INTERVAL_MS = 200;
+/** Within the lease of a process by far (src/budgets/keeper.ts). */
+const BEAT_INTERVAL_MS = 15_000;
+const BUDGET_SWEEP_INTERVAL_MS = 30_000;
 /** Nothing reported waits for it. */
 const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
 
@@ -78,8 +87,11 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const readPool = connections.pool('read');
   const onWait = () => metrics.poolWaits.inc();
   const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
+  /** Calls that have no answer yet. */
+  let inFlight = 0;
   const settler = new Settler({
     query: queryOnPool(connections.pool('settle'), named),
+    inFlight: () => inFlight,
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
     onRetry: (cause) => onRetry(cause),
@@ -89,6 +101,18 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const folder = new DimensionFolder({
     query: queryOnPool(connections.pool('rollup'), named),
     onError: (error, payer) => tell(error, 'rollup', { payer }),
+  });
+  const budgetFolder = new BudgetFolder({ pool: connections.pool('budget'), named });
+  const keeper = new BudgetKeeper({
+    query: queryOnPool(connections.pool('budget'), named),
+    folder: budgetFolder,
+    onError: (error, payer) => tell(error, 'budget', { payer }),
+  });
+  const holds = new Holds({
+    query: queryOnPool(connections.pool('hold'), named, onWait),
+    folder: budgetFolder,
+    slot: Math.floor(Math.random() * SLOTS),
+    onClosed: (payer) => keeper.closed(payer),
   });
   /** Behind a pooler connections carry no lock timeout, so the statements do. */
   const lane = (use: 'write' | 'aside' | 'exa', query: Query): Lane => ({
@@ -163,7 +187,16 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         await finishScrubs(housekeepingPool);
       },
     });
-    if (!(options.backgroundFold ?? true)) return [housekeeping];
+    const beating = startTask({
+      name: 'hold_beat',
+      intervalMs: BEAT_INTERVAL_MS,
+      restsFirst: true,
+      onError,
+      run: async () => {
+        if (keeper.hasHolds) await keeper.beat();
+      },
+    });
+    if (!(options.backgroundFold ?? true)) return [housekeeping, beating];
     const settling = startTask({
       name: 'settle',
       intervalMs: SETTLE_INTERVAL_MS,
@@ -193,7 +226,30 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       onError,
       run: (signal) => folder.foldAll(signal),
     });
-    return [housekeeping, settling, sweeping, folding, sweepingTails];
+    const budgeting = startTask({
+      name: 'budget',
+      intervalMs: BUDGET_INTERVAL_MS,
+      errorIntervalMs: BUDGET_INTERVAL_MS * 5,
+      onError,
+      run: (signal) => keeper.foldDue(signal),
+    });
+    const sweepingBudgets = startTask({
+      name: 'budget_sweep',
+      intervalMs: () => BUDGET_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      restsFirst: true,
+      onError,
+      run: (signal) => keeper.sweep(signal),
+    });
+    return [
+      housekeeping,
+      beating,
+      settling,
+      sweeping,
+      folding,
+      sweepingTails,
+      budgeting,
+      sweepingBudgets,
+    ];
   }
 
   const verifying = options.backgroundVerify
@@ -206,16 +262,15 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     : null;
 
   let closing: Promise<void> | null = null;
-  const inFlight = new Set<Promise<unknown>>();
+  let onIdle: (() => void) | null = null;
 
   /** Counts an outcome and keeps `close` from overtaking it. */
   async function track<T extends { status: string }>(kind: string, run: () => Promise<T>) {
     if (closing) throw new LedgerError('unavailable', 'the ledger is closing');
-    const stop = metrics.recordLatency.startTimer();
-    const work = run();
-    inFlight.add(work);
+    const startedAt = performance.now();
+    inFlight++;
     try {
-      const result = await work;
+      const result = await run();
       metrics.events.inc({ kind, outcome: result.status });
       return result;
     } catch (error) {
@@ -224,8 +279,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       metrics.rejections.inc({ code: ledgerError.code });
       throw ledgerError;
     } finally {
-      inFlight.delete(work);
-      stop();
+      inFlight--;
+      metrics.recordLatency.observe((performance.now() - startedAt) / 1_000);
+      if (inFlight === 0) onIdle?.();
     }
   }
 
@@ -253,13 +309,16 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   function recordUsage(event: UsageEvent, how?: WithoutBalance): Promise<RecordedEvent> {
     return track('usage', async () => {
       const valid = clean((cleaning) => validateEvent(event, cleaning));
-      const recorded = await record(valid);
-      return how?.balance === false ? recorded : withBalance(recorded, valid);
+      const recorded = await write(valid);
+      return how?.balance === false ? recorded : await withBalance(recorded, valid);
     });
   }
 
-  async function record(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    if (!recorder.standsAside(valid)) return queue.record(valid);
+  function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
+    return recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid);
+  }
+
+  async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
     const outcome = await recorder.writeAside(valid);
     if ('error' in outcome) throw outcome.error;
     return outcome.result;
@@ -289,6 +348,24 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   const ledgerQuery = queryOnPool(pool, named);
+  async function hold(request: HoldRequest, isOwned: boolean): Promise<HoldResult> {
+    return await track('hold', async () => {
+      const owner = isOwned ? await keeper.own() : null;
+      return await holds.hold(request, owner, { nulBytesRemoved: 0 });
+    });
+  }
+
+  function settle(holdId: string, event: UsageEvent): Promise<RecordResult> {
+    return track('usage', async () => {
+      const cleaning: Cleaning = { nulBytesRemoved: 0 };
+      const valid = await holds.settling(holdId, event, cleaning);
+      if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
+      const recorded = await write(valid);
+      keeper.closed(valid);
+      return await withBalance(recorded, valid);
+    });
+  }
+
   async function readBalance(view: string, idName: string, id: string) {
     try {
       const [row] = await ledgerQuery<{ balance: string }>({
@@ -303,10 +380,15 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   async function close(): Promise<void> {
-    while (inFlight.size > 0) await Promise.allSettled([...inFlight]);
+    if (inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        onIdle = resolve;
+      });
+    }
     await queue.drain();
     if (options.backgroundFold ?? true) await settler.flush().catch(() => {});
     await Promise.all([...tasks, verifying, shadow, modes].map((each) => each?.stop()));
+    await keeper.end().catch(() => {});
     await connections.end();
   }
 
@@ -323,6 +405,17 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     recordUsage,
     recordUsageBatch: recordUsageBatch as Ledger['recordUsageBatch'],
     recordExaUsage: recordExa,
+    hold: (request) => hold(request, true),
+    holdForClient: (request) => hold(request, false),
+    settle,
+    extend: (holdId, amount) => track('extend', () => holds.extend(holdId, amount)),
+    release: (holdId) => track('release', () => holds.release(holdId)),
+    budgetFolder,
+    findHolder: (holdId) => holds.findHolder(holdId),
+    async keepBudgets() {
+      await keeper.foldDue(undefined, true);
+      await keeper.sweep();
+    },
     getAverageMonthlyUsageLast3Months: (query) => reports.getAverageMonthlyUsageLast3Months(query),
     getDailyUsage: async (query) => (await reports.getDailyUsage(query)).days,
     getDailyUsageWithSource: (query) => reports.getDailyUsage(query),

@@ -1,4 +1,6 @@
 import type { Pool } from 'pg';
+import type { BudgetFolder } from './budgets/folder.js';
+import type { HoldRequest, HoldResult, ReleaseResult } from './budgets/types.js';
 import type { FoldReport, PendingStatus } from './counter/sweep.js';
 import type { Log } from './log.js';
 import type { Metrics } from './metrics.js';
@@ -14,6 +16,12 @@ import type { UsageReportQuery } from './report/usage/query.js';
 import type { UsageReport } from './report/usage/usageReport.js';
 import type { ReadModeStatus } from './rollup/readMode.js';
 
+export type {
+  HoldRequest,
+  HoldResult,
+  RefusingBudget,
+  ReleaseResult,
+} from './budgets/types.js';
 export type { FoldReport, PendingStatus } from './counter/sweep.js';
 export type { Log } from './log.js';
 export type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
@@ -71,6 +79,28 @@ export interface PublicLedger {
     options: WithoutBalance,
   ): Promise<BatchResult<RecordedEvent>[]>;
   recordExaUsage(usage: ExaUsage): Promise<RecordResult>;
+  /**
+   * Reserves an amount before it is spent, from the payer's balance and every hard budget that
+   * counts the request: all of them, or none. Idempotent by `id`, which is the id of the usage to
+   * come. Waits for no other holder.
+   * @throws LedgerError `invalid_event` naming the field, `unknown_user`, `unknown_organization`,
+   *   `idempotency_conflict`, `unavailable`
+   */
+  hold(hold: HoldRequest): Promise<HoldResult>;
+  /**
+   * Records the usage of a hold, as `recordUsage` with its id; its time is the hold's unless the
+   * event names one. What was held and not spent comes back with the next fold.
+   * @throws LedgerError as `recordUsage`; `forbidden` naming the field where it is not that of the
+   *   hold, `not_found`
+   */
+  settle(holdId: string, event: UsageEvent): Promise<RecordResult>;
+  /**
+   * Raises a hold to `amount` microdollars in all. Idempotent: less, or as much, is a duplicate.
+   * @throws LedgerError `invalid_event`, `not_found`, `forbidden` when it is closed, `unavailable`
+   */
+  extend(holdId: string, amount: number): Promise<HoldResult>;
+  /** Gives a hold back. @throws LedgerError `not_found`, `unavailable` */
+  release(holdId: string): Promise<ReleaseResult>;
   getAverageMonthlyUsageLast3Months(query: {
     kilo_user_id: string;
     asOf?: string | Date;
@@ -110,6 +140,16 @@ export interface Ledger extends PublicLedger {
   /** Rows that this process wrote and that may be unsettled, and for how long. */
   readonly backlog: PendingStatus;
   readonly log: Log;
+  /** Folds budgets; see src/budgets/README.md. */
+  readonly budgetFolder: BudgetFolder;
+  /** A hold without an owner, which expires by its time: for callers that may not come back. */
+  holdForClient(hold: HoldRequest): Promise<HoldResult>;
+  /** Who holds by this id; null: nobody does any more. */
+  findHolder(
+    holdId: string,
+  ): Promise<{ kilo_user_id: string; organization_id: string | null } | null>;
+  /** What is known to be due, and who is dead: what the background does in rounds. */
+  keepBudgets(): Promise<void>;
   /** Settles what this process wrote, once; rows that others hold are left. */
   settleOwn(): Promise<void>;
 }

@@ -15,7 +15,7 @@ export function createMetrics() {
     registry,
     events: new Counter({
       name: 'microdollar_events_total',
-      help: 'Usage events by outcome (recorded, duplicate, rejected) and kind (usage, exa)',
+      help: 'Usage events by outcome (recorded, duplicate, rejected) and kind (usage, exa, hold, ...)',
       labelNames: ['kind', 'outcome'] as const,
       registers,
     }),

@@ -120,7 +120,7 @@ export async function closeApproaches(
   await bench.checkpoint();
 }
 
-/** Slices per approach, in the order of `opened`; a short one before, not counted, to warm up. */
+/** Slices per approach, in the order of `opened`; one before, not counted, to warm up. */
 export async function runRounds(
   bench: Bench,
   population: Population,
@@ -129,9 +129,9 @@ export async function runRounds(
 ): Promise<SliceFigures[][]> {
   const sources = opened.map((_, index) => eventSource(population, 1_000 + index));
   const slices: SliceFigures[][] = opened.map(() => []);
-  // Connections, plans and caches are there before anything is measured.
+  // Connections, plans, caches and compiled code are there before anything is measured.
   for (const [index, open] of opened.entries()) {
-    await runSlice(open, sources[index] as () => BenchEvent, sliceMs / 3, bench.meter);
+    await runSlice(open, sources[index] as () => BenchEvent, sliceMs, bench.meter);
   }
   for (let turn = 0; turn < rounds; turn++) {
     for (let place = 0; place < opened.length; place++) {

@@ -5,6 +5,7 @@ import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
 import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
+import { holds } from './holds.js';
 import { hostPoolAlone } from './hostPool.js';
 import { hotUser } from './hotUser.js';
 import { incident } from './incident.js';
@@ -38,6 +39,7 @@ export const SCENARIOS: readonly Scenario[] = [
   resentCalls,
   fold,
   dimensionRollups,
+  holds,
   gatewayFirstByte,
   gatewayThroughput,
   gatewayMemory,

@@ -1,4 +1,5 @@
 import { ARCHIVE_MUTANTS } from './archive.js';
+import { HOLD_MUTANTS } from './holds.js';
 import { JOURNAL_MUTANTS } from './journal.js';
 import type { Mutant } from './mutant.js';
 import { READ_MUTANTS } from './read.js';
@@ -14,4 +15,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...ROLLUP_MUTANTS,
   ...ARCHIVE_MUTANTS,
   ...JOURNAL_MUTANTS,
+  ...HOLD_MUTANTS,
 ];

@@ -47,9 +47,9 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
   {
     name: 'batch: ids in the order of arrival',
     file: BATCH,
-    search: '  order by e.id\n',
-    replace: '',
-    tests: ['integration/exactlyOnce'],
+    search: 'return [...events.keys()].sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1));',
+    replace: 'return idOf(0) ? [...events.keys()] : [];',
+    tests: ['unit/statement', 'integration/exactlyOnce'],
   },
   {
     name: 'batch: a replay is written again',

@@ -154,3 +154,23 @@ function cacheOf(pool: pg.Pool): TtlCache<true> {
   }
   return cache;
 }
+
+/** Asked of the database each time: it decides on money. */
+export async function isOrganizationOwner(
+  pool: pg.Pool,
+  organizationId: string,
+  kiloUserId: string,
+): Promise<boolean> {
+  if (!isUuid(organizationId)) return false;
+  const rows = await runStatement(
+    pool,
+    `/* accounts.isOrganizationOwner */
+     select
+     from organization_memberships as m
+     where m.organization_id = $1::uuid
+       and m.kilo_user_id = $2::text
+       and m.role = 'owner'`,
+    [organizationId, kiloUserId],
+  );
+  return rows.length > 0;
+}

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { removeEmptyDirs } from '../db/emptyDirs.js';
+import { makeDirectories, removeEmptyDirs } from '../directories.js';
 import { LedgerError } from '../errors.js';
 
 /**
@@ -17,7 +17,7 @@ export async function requireDataDir(dataDir: string): Promise<() => Promise<voi
     if (made !== undefined) removeEmptyDirs(dataDir, made);
   };
   try {
-    made = await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    made = makeDirectories(dataDir, 0o700);
     const trial = join(dataDir, `.${randomBytes(6).toString('hex')}.trial`);
     try {
       await writeFile(trial, Buffer.alloc(4096), { mode: 0o600 });
@@ -41,7 +41,7 @@ function describeUnwritable(dataDir: string, error: NodeJS.ErrnoException): Ledg
   return new LedgerError('unavailable', message, { details: { data_dir: dataDir }, cause: error });
 }
 
-/** A recursive mkdir says ENOENT where a directory on the way cannot be written, as if read-only. */
+/** A mkdir says ENOENT where a directory on the way cannot be written, as if read-only. */
 function reasonNotMade(dataDir: string): string {
   let existing = resolve(dataDir);
   while (!existsSync(existing)) existing = dirname(existing);

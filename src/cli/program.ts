@@ -5,7 +5,9 @@ import { registerAdjust } from './adjust.js';
 import { registerArchive } from './archive.js';
 import { registerBackfill } from './backfill.js';
 import { registerBench } from './bench.js';
+import { registerBudget } from './budget.js';
 import type { Register, Runner } from './context.js';
+
 import { registerCredit } from './credit.js';
 import { registerDeadLetters } from './deadLetters.js';
 import { registerDemo } from './demo.js';
@@ -33,6 +35,7 @@ const COMMANDS: readonly Register[] = [
   registerOrg,
   registerKey,
   registerCredit,
+  registerBudget,
   registerAdjust,
   registerImport,
   registerExport,

@@ -21,7 +21,7 @@ import {
 import { type SettledExaRow, settleExaStatement } from './settleExa.sql.js';
 import { Tails } from './tails.js';
 
-/** Callers that wait at once, up to which every payer is settled before they are answered. */
+/** Calls in flight, up to which every payer is settled before they are answered. */
 const QUIET_CALLERS = 8;
 /** Payers of one settle: bounds its length and its locks. */
 const PAYERS_PER_STATEMENT = 100;
@@ -38,6 +38,8 @@ export interface SettlerOptions {
   query: Query;
   /** False: answers are read, and settling is left to the background. Default true. */
   settlesForAnswers?: boolean;
+  /** Calls of the process that are in flight, also those that append. Default: those that wait here. */
+  inFlight?: () => number;
   onSettled?: (rows: number) => void;
   onRetry?: (cause: string) => void;
   /** A payer could not be settled or answered; the others were. */
@@ -61,8 +63,8 @@ export interface SettleReport {
  * begins after the caller's commit, so its answer contains the caller's write and everything
  * committed before.
  *
- * Policy: with few callers every payer is settled before it is answered, so that its base rows are
- * current. Under load a payer is settled when it has several rows, or when they have some age
+ * Policy: with few calls in flight every payer is settled before it is answered, so that its base rows
+ * are current. Under load a payer is settled when it has several rows, or when they have some age
  * (tails.ts), and is answered from counter row and tail until then. Exact either way.
  */
 export class Settler {
@@ -101,7 +103,7 @@ export class Settler {
   /** Settles what is due by now; the background's step. */
   async settleDue(): Promise<SettleReport> {
     const report = { settled: 0, left: 0 };
-    const { isQuiet } = this.#lanes;
+    const isQuiet = this.#lanes.isQuiet && (this.#options.inFlight?.() ?? 0) <= QUIET_CALLERS;
     for (const scope of PAYER_SCOPES) {
       for (;;) {
         const ids = this.#tails.takeDue(scope, Date.now(), isQuiet, PAYERS_PER_STATEMENT);
@@ -165,6 +167,7 @@ export class Settler {
   async #answer(scope: PayerScope, batch: ReadonlyMap<string, Caller[]>): Promise<void> {
     let callers = 0;
     for (const each of batch.values()) callers += each.length;
+    const isQuiet = Math.max(callers, this.#options.inFlight?.() ?? 0) <= QUIET_CALLERS;
     const nowMs = Date.now();
     const fold: string[] = [];
     const read: string[] = [];
@@ -172,12 +175,12 @@ export class Settler {
       const isDue =
         (this.#options.settlesForAnswers ?? true) &&
         fold.length < PAYERS_PER_STATEMENT &&
-        this.#tails.mayFold(scope, id, nowMs, callers <= QUIET_CALLERS);
+        this.#tails.mayFold(scope, id, nowMs, isQuiet);
       (isDue ? fold : read).push(id);
     }
     const [folded, answered] = await Promise.all([
       this.#isolated(scope, fold, (ids) => {
-        const isYoungWaitedFor = callers > QUIET_CALLERS && !this.#tails.isHeld(scope, ids);
+        const isYoungWaitedFor = !isQuiet && !this.#tails.isHeld(scope, ids);
         return this.#settleRows(scope, ids, { youngXids: isYoungWaitedFor ? YOUNG_XIDS : 0 });
       }),
       this.#isolated(scope, read, (ids) => this.#readRows(scope, ids)),

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
+import { makeDirectories, removeEmptyDirs } from '../directories.js';
 import { discard, type Places, placesOf } from './embedded/cluster.js';
 import { failedFiles, heldBy } from './embedded/failures.js';
 import { Members, StartLock } from './embedded/membership.js';
@@ -7,7 +8,6 @@ import { findPostmaster, stopPostmaster } from './embedded/postmaster.js';
 import { requireUsableCluster } from './embedded/preflight.js';
 import { createDatabase, ensureRunning, START_TIMEOUT_MS } from './embedded/running.js';
 import { EmbeddedServer } from './embedded/server.js';
-import { removeEmptyDirs } from './emptyDirs.js';
 
 export type { EmbeddedPostgres, EmbeddedPostgresOptions } from './embedded/options.js';
 
@@ -25,7 +25,7 @@ export async function startEmbeddedPostgres(
   let made: string | undefined;
   try {
     requireUsableCluster(options.dataDir, asked);
-    made = mkdirSync(asked.root, { recursive: true, mode: 0o755 });
+    made = makeDirectories(asked.root, 0o755);
     // One name for one directory: processes are recognized by it.
     return await join(placesOf(realpathSync(options.dataDir)), options);
   } catch (error) {

@@ -11,15 +11,19 @@ export interface Statement {
  * no quoting; null for null.
  */
 export function plainArray(values: readonly (number | string | boolean | null)[]): string {
-  return `{${values.map((value) => (value === null ? 'null' : value)).join(',')}}`;
+  let list = '';
+  for (const value of values) list += list === '' ? value : `,${value}`;
+  return `{${list}}`;
 }
 
 /** A PostgreSQL text array literal. All null: empty, for `unnest` pads short arrays with null. */
 export function textArray(values: readonly (string | null)[]): string {
   if (values.every((value) => value === null)) return '{}';
-  return `{${values.map(quoteElement).join(',')}}`;
-}
-
-function quoteElement(value: string | null): string {
-  return value === null ? 'null' : `"${value.replace(/["\\]/g, '\\$&')}"`;
+  let list = '';
+  for (const value of values) {
+    if (list !== '') list += ',';
+    if (value === null) list += 'null';
+    else list += `"${/["\\]/.test(value) ? value.replace(/["\\]/g, '\\$&') : value}"`;
+  }
+  return `{${list}}`;
 }

@@ -14,8 +14,7 @@ const ORGANIZATION_SHARE = 4;
 /**
  * The trace names no users. The rule, which depends on nothing but the file's content:
  * - h = SHA-256("<SHA-256 of the row, hex>:<occurrence>"), the row as
- *   "TIMESTAMP,ContextTokens,GeneratedTokens"
- *   with its time cut after the last digit that is not 0;
+ *   "TIMESTAMP,ContextTokens,GeneratedTokens" with its time cut after the last digit that is not 0;
  * - the user is number (h[16..21] mod users) + 1: `azure-user-001`, ...;
  * - user u is a member of organization number (u mod organizations) + 1, when there are any;
  * - the request is the organization's when h[22..25] mod 4 = 0, else personal.

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { makeDirectories } from '../directories.js';
 
 /** An open segment. Positions and lengths in bytes. */
 export interface JournalFile {
@@ -38,7 +39,7 @@ const DIRECTORY_MODE = 0o700;
 /** Files 0600, directories 0700: the journal holds what people wrote (I11). */
 export const nodeFileSystem: FileSystem = {
   async makeDirectory(path) {
-    await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+    makeDirectories(path, DIRECTORY_MODE);
   },
   list: (path) => readdir(path),
   create: async (path) => toJournalFile(await open(path, 'wx+', FILE_MODE)),

@@ -4,20 +4,8 @@ import { plainArray } from '../db/statement.js';
 import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
-import {
-  METADATA_COLUMN_LIST,
-  METADATA_SELECTED,
-  type MetadataRow,
-  metadataArrayParameters,
-  metadataArrays,
-} from './metadataRow.js';
-import {
-  GIVEN_COLUMN_LIST,
-  USAGE_ARRAY_PARAMETERS,
-  USAGE_COLUMN_LIST,
-  USAGE_PARAMETERS,
-  usageArrays,
-} from './usageColumns.js';
+import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
+import { GIVEN_COLUMN_LIST, USAGE_PARAMETERS, USAGE_ROWS, usageArrays } from './usageColumns.js';
 
 /** One row for the whole batch. */
 export interface AppendedBatchRow {
@@ -41,15 +29,17 @@ const ARE_KNOWN = `e.kilo_user_id in (
 const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
       (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;
 
-const METADATA_WRITTEN = `, metadata_written as (
-  insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
-  select m.id, m.kilo_user_id, coalesce(m.created_at, now()), ${METADATA_SELECTED}
-  from unnest(
-    $1::uuid[], $2::text[], $${USAGE_PARAMETERS}::timestamptz[], ${HAS_METADATA},
-    ${metadataArrayParameters(USAGE_PARAMETERS + 3)}
-  ) as m(id, kilo_user_id, created_at, has_metadata, ${METADATA_COLUMN_LIST})
+/** `is true`: by a table of the ids alone. A join would make one of the rows. */
+const metadataWritten = (shape: MetadataShape): string => `, metadata_written as (
+  insert into microdollar_usage_metadata (id, kilo_user_id, created_at${shape.columnList})
+  select m.id, m.kilo_user_id, coalesce(m.created_at, now())${shape.selected}
+  from (
+    select unnest($1::uuid[]) as id, unnest($2::text[]) as kilo_user_id,
+      unnest($${USAGE_PARAMETERS}::timestamptz[]) as created_at,
+      unnest(${HAS_METADATA}) as has_metadata${shape.arrayParameters(USAGE_PARAMETERS + 3)}
+  ) as m
   where m.has_metadata
-    and m.id in (select w.id from usage_written as w)
+    and m.id in (select w.id from usage_written as w) is true
     and m.kilo_user_id not in (
       select u.id
       from kilocode_users as u
@@ -61,14 +51,18 @@ const SELECTED = GIVEN_COLUMN_LIST.split(', ')
   .map((name) => `e.${name}`)
   .join(', ');
 
+/** A join may change the order of the arrays. */
+const IN_ORDER = '\n  order by e.id';
+
 /**
- * Appends N events in one statement: usage rows, in id order (R11: two batches that share ids would
- * else deadlock), and metadata. One row answers for all, with ids only where some were not new.
+ * Appends N events in one statement: usage rows, in the order of their ids (R11: two batches that
+ * share ids would else deadlock), which is that of the arrays, and metadata. One row answers for all,
+ * with ids only where some were not new.
  */
 function batchText(
   isKnown: boolean,
   hasTime: boolean,
-  hasMetadata: boolean,
+  shape: MetadataShape | null,
   boundsWaitMs: number | null,
 ): string {
   const conditions = [
@@ -85,11 +79,10 @@ with ${bounded}here as materialized (
   insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
   select ${SELECTED}, ${hasTime ? 'coalesce(e.created_at, now())' : 'now()'},
     (select h.position from here as h) * case when e.cost <> 0 then 1 else -1 end
-  from unnest(${USAGE_ARRAY_PARAMETERS}) as e(${USAGE_COLUMN_LIST})${filter}
-  order by e.id
+  from ${USAGE_ROWS}${filter}${isKnown ? '' : IN_ORDER}
   on conflict (id) do nothing
   returning id
-)${hasMetadata ? METADATA_WRITTEN : ''}
+)${shape ? metadataWritten(shape) : ''}
 select count(*)::integer as inserted, ${microsOf('now()')} as now_micros,
   case when count(*) < ${COUNT} then array_agg(w.id) end as ids
 from usage_written as w`;
@@ -98,28 +91,37 @@ from usage_written as w`;
 const texts = new Map<string, string>();
 
 export function appendBatchStatement(
-  events: readonly ValidEvent[],
-  metadata: readonly (MetadataRow | null)[],
+  givenEvents: readonly ValidEvent[],
+  givenMetadata: readonly (MetadataRow | null)[],
   isKnown: boolean,
   boundsWaitMs: number | null = null,
 ): Statement {
-  const hasMetadata = metadata.some((row) => row !== null);
+  const order = orderById(givenEvents);
+  const events = order.map((index) => givenEvents[index] as ValidEvent);
+  const metadata = order.map((index) => givenMetadata[index] ?? null);
+  const shape = metadata.some((row) => row !== null) ? metadataShape() : null;
   const hasTime = events.some((event) => event.created_at !== null);
   const name = [
     'microdollar_append_batch',
     ...(isKnown ? ['known'] : []),
     ...(hasTime ? ['at'] : []),
-    ...(hasMetadata ? ['metadata'] : []),
+    ...(shape ? [shape.key] : []),
     ...(boundsWaitMs === null ? [] : [`bounded_${boundsWaitMs}`]),
   ].join('_');
   let text = texts.get(name);
   if (text === undefined) {
-    text = batchText(isKnown, hasTime, hasMetadata, boundsWaitMs);
+    text = batchText(isKnown, hasTime, shape, boundsWaitMs);
     texts.set(name, text);
   }
   const values: unknown[] = [...usageArrays(events), events.length];
-  if (hasMetadata) {
-    values.push(plainArray(metadata.map((row) => row !== null)), ...metadataArrays(metadata));
+  if (shape) {
+    values.push(plainArray(metadata.map((row) => row !== null)), ...shape.arrays(metadata));
   }
   return { name, text, values };
+}
+
+/** Indices of events by id: hexadecimal digits are in the order of the bytes. */
+function orderById(events: readonly ValidEvent[]): number[] {
+  const idOf = (index: number) => (events[index] as ValidEvent).id;
+  return [...events.keys()].sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1));
 }

@@ -2,7 +2,7 @@ import { POSITION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
-import { METADATA_COLUMN_LIST, type MetadataRow, metadataParameters } from './metadataRow.js';
+import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
 import {
   GIVEN_COLUMN_LIST,
   GIVEN_PARAMETERS,
@@ -54,10 +54,13 @@ export const TWIN_WAIT_MS = 5_000;
 const METADATA_BOUNDED = '\nleft join metadata_written as m on true';
 
 /** Parameters of metadata follow those of the event, which end with its time where it has one. */
-export const metadataWritten = (hasTime: boolean): string => `, metadata_written as (
-  insert into microdollar_usage_metadata (id, kilo_user_id, created_at, ${METADATA_COLUMN_LIST})
-  select ${usageParameter('id')}, ${usageParameter('kilo_user_id')}, w.created_at,
-    ${metadataParameters(hasTime ? USAGE_PARAMETERS + 1 : USAGE_PARAMETERS)}
+export const metadataWritten = (
+  hasTime: boolean,
+  shape: MetadataShape,
+): string => `, metadata_written as (
+  insert into microdollar_usage_metadata (id, kilo_user_id, created_at${shape.columnList})
+  select ${usageParameter('id')}, ${usageParameter('kilo_user_id')},
+    w.created_at${shape.parameters(hasTime ? USAGE_PARAMETERS + 1 : USAGE_PARAMETERS)}
   from usage_written as w
   where (select u.deleted_at from kilocode_users as u where u.id = $2::text) is null
   returning id
@@ -93,9 +96,10 @@ export function eventSource(options: {
 function appendText(
   isOrganization: boolean,
   hasTime: boolean,
-  hasMetadata: boolean,
+  shape: MetadataShape | null,
   options: AppendOptions,
 ): string {
+  const hasMetadata = shape !== null;
   const boundsWaitMs = options.boundsWaitMs ?? null;
   const isBounded = boundsWaitMs !== null;
   const bounded = isBounded ? `${boundWait(boundsWaitMs)}, ` : '';
@@ -114,7 +118,7 @@ ${insert}
 with ${bounded}usage_written as (
   ${insert}
   returning created_at
-)${hasMetadata ? metadataWritten(hasTime) : ''}
+)${shape ? metadataWritten(hasTime, shape) : ''}
 ${
   isBounded
     ? `select ${answer('w.')}, set_config('lock_timeout', b.before, true) as restored
@@ -130,18 +134,20 @@ const texts = new Map<string, string>();
 export function appendUsageStatement(event: ValidEvent, options: AppendOptions): Statement {
   const isOrganization = event.organization_id !== null;
   const hasTime = event.created_at !== null;
-  const hasMetadata = options.metadata !== null;
+  const shape = options.metadata === null ? null : metadataShape();
   const name = [
     'microdollar_append',
     options.isKnown ? 'known' : isOrganization ? 'organization' : 'personal',
     ...(hasTime ? ['at'] : []),
-    ...(hasMetadata ? ['metadata'] : []),
+    ...(shape ? [shape.key] : []),
     ...(options.boundsWaitMs ? [`bounded_${options.boundsWaitMs}`] : []),
   ].join('_');
   let text = texts.get(name);
   if (text === undefined) {
-    text = appendText(isOrganization, hasTime, hasMetadata, options);
+    text = appendText(isOrganization, hasTime, shape, options);
     texts.set(name, text);
   }
-  return { name, text, values: [...usageValues(event), ...(options.metadata ?? [])] };
+  const values = usageValues(event);
+  if (shape && options.metadata) values.push(...shape.values(options.metadata));
+  return { name, text, values };
 }

@@ -115,9 +115,19 @@ const ATTRIBUTION_RULES = {
   tags: { kind: 'tags' },
 } as const satisfies Record<string, FieldRule>;
 
-const LOOKUP_NAME_SET: ReadonlySet<string> = new Set(LOOKUP_NAMES);
+const ATTRIBUTION_FIELDS = Object.keys(ATTRIBUTION_RULES) as (keyof typeof ATTRIBUTION_RULES)[];
 /** A lookup value is unique by a btree index, whose entries are bounded. */
 const LOOKUP_RULE: FieldRule = text(512);
+
+/** Each metadata field's rule, and its name in errors, made once. */
+const METADATA_FIELD_RULES = new Map<string, { rule: FieldRule; name: string; isLookup: boolean }>([
+  ...LOOKUP_NAMES.map(
+    (field) => [field, { rule: LOOKUP_RULE, name: `metadata.${field}`, isLookup: true }] as const,
+  ),
+  ...Object.entries(METADATA_RULES).map(
+    ([field, rule]) => [field, { rule, name: `metadata.${field}`, isLookup: false }] as const,
+  ),
+]);
 
 /** Field names of an event, for importers and documentation. */
 export const EVENT_FIELDS: readonly string[] = [
@@ -126,6 +136,7 @@ export const EVENT_FIELDS: readonly string[] = [
   'created_at',
   'metadata',
 ];
+const EVENT_FIELD_SET: ReadonlySet<string> = new Set(EVENT_FIELDS);
 export const METADATA_FIELDS: readonly string[] = [...Object.keys(METADATA_RULES), ...LOOKUP_NAMES];
 
 /** Counts NUL bytes removed from text. */
@@ -143,33 +154,41 @@ export function validateEvent(
   cleaning: Cleaning,
   nowMs = Date.now(),
 ): ValidEvent {
-  requireKnownFields(event, EVENT_FIELDS);
-  const read = <T>(field: keyof typeof CORE_RULES): T | null =>
-    readField(field, event[field], CORE_RULES[field], cleaning) as T | null;
-  const kiloUserId = read<string>('kilo_user_id');
+  requireKnownFields(event, EVENT_FIELDS, EVENT_FIELD_SET);
+  const kiloUserId = readCore<string>(event, 'kilo_user_id', cleaning);
   if (kiloUserId === null) throw invalid('kilo_user_id', 'is required');
-  const cost = read<number>('cost');
+  const cost = readCore<number>(event, 'cost', cleaning);
   if (cost === null) throw invalid('cost', 'is required: whole microdollars, 1 USD = 1000000');
+  const stored = withAttribution(event, readMetadata(event.metadata, cleaning), cleaning);
   return {
-    id: read<string>('id') ?? uuidv7(),
+    id: readCore<string>(event, 'id', cleaning) ?? uuidv7(),
     kilo_user_id: kiloUserId,
-    organization_id: read<string>('organization_id'),
-    provider: read<string>('provider'),
-    model: read<string>('model'),
-    requested_model: read<string>('requested_model'),
-    inference_provider: read<string>('inference_provider'),
-    project_id: read<string>('project_id'),
-    api_key_id: read<string>('api_key_id'),
+    organization_id: readCore<string>(event, 'organization_id', cleaning),
+    provider: readCore<string>(event, 'provider', cleaning),
+    model: readCore<string>(event, 'model', cleaning),
+    requested_model: readCore<string>(event, 'requested_model', cleaning),
+    inference_provider: readCore<string>(event, 'inference_provider', cleaning),
+    project_id: readCore<string>(event, 'project_id', cleaning),
+    api_key_id: readCore<string>(event, 'api_key_id', cleaning),
     cost,
-    input_tokens: read<number>('input_tokens') ?? 0,
-    output_tokens: read<number>('output_tokens') ?? 0,
-    cache_write_tokens: read<number>('cache_write_tokens') ?? 0,
-    cache_hit_tokens: read<number>('cache_hit_tokens') ?? 0,
-    cache_discount: read<number>('cache_discount'),
-    has_error: read<boolean>('has_error') ?? false,
+    input_tokens: readCore<number>(event, 'input_tokens', cleaning) ?? 0,
+    output_tokens: readCore<number>(event, 'output_tokens', cleaning) ?? 0,
+    cache_write_tokens: readCore<number>(event, 'cache_write_tokens', cleaning) ?? 0,
+    cache_hit_tokens: readCore<number>(event, 'cache_hit_tokens', cleaning) ?? 0,
+    cache_discount: readCore<number>(event, 'cache_discount', cleaning),
+    has_error: readCore<boolean>(event, 'has_error', cleaning) ?? false,
     created_at: readCreatedAt(event.created_at, nowMs),
-    ...withAttribution(event, readMetadata(event.metadata, cleaning), cleaning),
+    metadata: stored.metadata,
+    lookups: stored.lookups,
   };
+}
+
+function readCore<T>(
+  event: UsageEvent,
+  field: keyof typeof CORE_RULES,
+  cleaning: Cleaning,
+): T | null {
+  return readField(field, event[field], CORE_RULES[field], cleaning) as T | null;
 }
 
 /** Normalizes `created_at`: UTC, to the microsecond; not before 2015, at most 5 min ahead. */
@@ -200,14 +219,15 @@ function withAttribution(
   cleaning: Cleaning,
 ): StoredMetadata {
   let { metadata } = stored;
-  for (const [field, rule] of Object.entries(ATTRIBUTION_RULES)) {
-    const value = readField(field, event[field as keyof UsageEvent], rule, cleaning);
+  for (const field of ATTRIBUTION_FIELDS) {
+    const value = readField(field, event[field], ATTRIBUTION_RULES[field], cleaning);
     if (value === null) continue;
     const other = metadata?.[field] ?? value;
     if (other !== value) throw invalid(field, `differs from metadata.${field}: give one of them`);
     metadata = { ...metadata, [field]: value };
   }
-  return { ...stored, metadata };
+  stored.metadata = metadata;
+  return stored;
 }
 
 function readMetadata(metadata: UsageEvent['metadata'], cleaning: Cleaning): StoredMetadata {
@@ -215,17 +235,14 @@ function readMetadata(metadata: UsageEvent['metadata'], cleaning: Cleaning): Sto
   requireObject(metadata, 'metadata');
   const columns: Record<string, string | number | boolean> = {};
   const lookups: Partial<Record<LookupName, string>> = {};
-  for (const [field, value] of Object.entries(metadata)) {
-    const name = `metadata.${field}`;
-    if (LOOKUP_NAME_SET.has(field)) {
-      const read = readField(name, value, LOOKUP_RULE, cleaning);
-      if (read !== null) lookups[field as LookupName] = read as string;
-      continue;
-    }
-    const rule = Object.hasOwn(METADATA_RULES, field) ? METADATA_RULES[field] : undefined;
-    if (rule === undefined) throw unknownField(name, METADATA_FIELDS);
-    const read = readField(name, value, rule, cleaning);
-    if (read !== null) columns[field] = read;
+  for (const field of Object.keys(metadata)) {
+    const known = METADATA_FIELD_RULES.get(field);
+    if (known === undefined) throw unknownField(`metadata.${field}`, METADATA_FIELDS);
+    const value = metadata[field as keyof typeof metadata];
+    const read = readField(known.name, value, known.rule, cleaning);
+    if (read === null) continue;
+    if (known.isLookup) lookups[field as LookupName] = read as string;
+    else columns[field] = read;
   }
   return { metadata: columns, lookups };
 }
@@ -317,10 +334,14 @@ export function readText(
 }
 
 /** @throws LedgerError `invalid_event` when the event is no object or has another field */
-export function requireKnownFields(event: unknown, known: readonly string[]): void {
+export function requireKnownFields(
+  event: unknown,
+  known: readonly string[],
+  isKnown: ReadonlySet<string> = new Set(known),
+): void {
   requireObject(event, 'event');
   for (const field of Object.keys(event as object)) {
-    if (!known.includes(field)) throw unknownField(field, known);
+    if (!isKnown.has(field)) throw unknownField(field, known);
   }
 }
 

@@ -6,7 +6,7 @@ import { type PayerScope, rowsPastMark, USAGE_LOG } from '../schema/unsettled.js
 import { boundWait, eventSource, metadataWritten } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
 import { microsOf } from './instants.sql.js';
-import type { MetadataRow } from './metadataRow.js';
+import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
 import {
   GIVEN_COLUMN_LIST,
   GIVEN_PARAMETERS,
@@ -45,7 +45,7 @@ const DAY = (hasTime: boolean): string =>
  * The locks come first, for the position depends on them. Whoever holds a twin and then wants
  * the payer's row is not waited for longer than LOCKED_WAIT_MS; the caller then appends.
  */
-function inPlaceText(scope: PayerScope, hasTime: boolean, hasMetadata: boolean): string {
+function inPlaceText(scope: PayerScope, hasTime: boolean, shape: MetadataShape | null): string {
   const isOrganization = scope.name === 'organization';
   const payer = usageParameter(isOrganization ? 'organization_id' : 'kilo_user_id');
   const cost = usageParameter('cost');
@@ -70,7 +70,7 @@ with ${boundWait(LOCKED_WAIT_MS)}, locked as materialized (
       then 1 else -1 end${source}
   on conflict (id) do nothing
   returning created_at
-)${hasMetadata ? metadataWritten(hasTime) : ''}, daily_updated as (
+)${shape ? metadataWritten(hasTime, shape) : ''}, daily_updated as (
   update microdollar_usage_daily as d
   set total_cost_microdollars = d.total_cost_microdollars + ${cost},
     updated_at = now()
@@ -99,16 +99,19 @@ const texts = new Map<string, string>();
 export function recordInPlaceStatement(event: ValidEvent, metadata: MetadataRow | null): Statement {
   const scope = scopeOf(event);
   const hasTime = event.created_at !== null;
+  const shape = metadata === null ? null : metadataShape();
   const name = [
     'microdollar_in_place',
     scope.name,
     ...(hasTime ? ['at'] : []),
-    ...(metadata !== null ? ['metadata'] : []),
+    ...(shape ? [shape.key] : []),
   ].join('_');
   let text = texts.get(name);
   if (text === undefined) {
-    text = inPlaceText(scope, hasTime, metadata !== null);
+    text = inPlaceText(scope, hasTime, shape);
     texts.set(name, text);
   }
-  return { name, text, values: [...usageValues(event), ...(metadata ?? [])] };
+  const values = usageValues(event);
+  if (shape && metadata) values.push(...shape.values(metadata));
+  return { name, text, values };
 }

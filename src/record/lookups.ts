@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import { isUniqueViolation } from '../db/sqlstate.js';
-import type { LookupName } from '../schema/lookups.js';
 import type { ValidEvent } from './event.js';
 import { findLookupsStatement, resolveLookupsStatement } from './lookups.sql.js';
-import { type MetadataRow, toMetadataRow } from './metadataRow.js';
+import { type MetadataRow, toCompleteRow, toMetadataRow } from './metadataRow.js';
 
 /** Values kept per process; past that the oldest are forgotten, and looked up again. */
 const CACHE_ENTRIES = 100_000;
@@ -20,11 +19,7 @@ export class LookupCache {
 
   /** Metadata of an event, without a query; undefined when ids are missing. */
   cachedMetadata(event: ValidEvent): MetadataRow | null | undefined {
-    if (event.metadata === null) return null;
-    for (const name in event.lookups) {
-      if (!this.#ids.has(cacheKey(name, event.lookups[name as LookupName] ?? ''))) return undefined;
-    }
-    return toRow(event, this.#ids);
+    return toCompleteRow(event, (name, value) => this.#ids.get(cacheKey(name, value)));
   }
 
   /** Metadata of events, after looking up, and creating, what is missing. */

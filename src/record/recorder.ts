@@ -179,7 +179,7 @@ export class Recorder {
       return (await this.#explain(query, [event]))[0]?.() as RecordedEvent;
     }
     this.#note(event);
-    return toRecorded(event, createdMicros);
+    return toRecorded(event, formatMicros(createdMicros));
   }
 
   async #appendBatch(
@@ -195,6 +195,7 @@ export class Recorder {
       return sent;
     });
     const inserted = row?.ids ? new Set(row.ids) : null;
+    const now = formatMicros(row?.now_micros ?? '0');
     const isNew = (event: ValidEvent) =>
       inserted ? inserted.has(event.id) : row?.inserted === events.length;
     const others = events.filter((event) => !isNew(event));
@@ -202,7 +203,7 @@ export class Recorder {
     return events.map((event) => {
       if (isNew(event)) {
         this.#note(event);
-        return { result: toRecorded(event, row?.now_micros ?? '0') };
+        return { result: toRecorded(event, now) };
       }
       try {
         return { result: explained.next().value?.() as RecordedEvent };
@@ -251,9 +252,9 @@ export class Recorder {
   }
 }
 
-function toRecorded(event: ValidEvent, createdMicros: string): RecordedEvent {
-  const createdAt = event.created_at ?? formatMicros(createdMicros);
-  return { id: event.id, created_at: createdAt, status: 'recorded' };
+/** @param now of the statement, for an event that gave no time */
+function toRecorded(event: ValidEvent, now: string): RecordedEvent {
+  return { id: event.id, created_at: event.created_at ?? now, status: 'recorded' };
 }
 
 /** Parts of nearly equal size, in order; none is empty. */

@@ -33,6 +33,14 @@ export const USAGE_ARRAY_PARAMETERS = COLUMNS.map(
   ({ type }, place) => `$${place + 1}::${type}[]`,
 ).join(', ');
 
+/**
+ * Many events as rows `e`. In a list of columns `unnest` gives value after value; as a table, each array
+ * would be written to a store of its own, and every row be made of all of these.
+ */
+export const USAGE_ROWS = `(
+    select ${COLUMNS.map(({ name, type }, place) => `unnest($${place + 1}::${type}[]) as ${name}`).join(', ')}
+  ) as e`;
+
 /** Without its time where it has none: the text then names no parameter for it. */
 export function usageValues(event: ValidEvent): unknown[] {
   const values = NAMES.map((name) => event[name]);

@@ -111,7 +111,7 @@ export function sourceColumns({ dimensions }: DimensionRollup): string {
 }
 
 /** The mark of a payer, from `mark` or, where it has none yet, from the rollup's start. */
-const markColumns = (mark: string, start: string): string => {
+export const markColumns = (mark: string, start: string): string => {
   const except = `coalesce(${mark}.settled_except, '{}')`;
   return `coalesce(${mark}.settled_below, ${start}) as below, ${except} as except,
       array(select -e from unnest(${except}) as e) as minus`;

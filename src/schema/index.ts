@@ -1,4 +1,5 @@
 export * from './apiKeys.js';
+export * from './budgets.js';
 export * from './credits.js';
 export * from './exa.js';
 export * from './gatewayIntents.js';

@@ -23,7 +23,9 @@ import { DEFAULT_LIMITS, type ServerLimits, type ServerOptions } from './options
 import type { ServerServices } from './plugins.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
 import { accountRoutes } from './routes/accounts.js';
+import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
+import { holdRoutes } from './routes/holds.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';
@@ -85,6 +87,8 @@ export function createServer(options: ServerOptions): Server {
     usageRoutes,
     reportRoutes,
     accountRoutes,
+    budgetRoutes,
+    holdRoutes,
     ...(options.plugins ?? []),
   ]) {
     app.register(async (scope) => plugin(scope, services));

@@ -55,11 +55,13 @@ describe('an adopted history, from import to the switch', () => {
     const built = await cli.ask('backfill');
     expect(built).toMatchObject({
       status: 0,
-      document: { rollups: [{ raw_rows: 400 }, {}, { raw_rows: 400 }] },
+      document: { rollups: [{ raw_rows: 400 }, {}, { raw_rows: 400 }, { raw_rows: 400 }] },
     });
     const again = await cli.ask('backfill');
     expect(again.document.rollups[0]).toMatchObject({ periods: 0 });
-    expect(again.document.rollups[2]).toMatchObject({ periods: 0, created: 0, left: 0 });
+    for (const rollup of again.document.rollups.slice(2)) {
+      expect(rollup).toMatchObject({ periods: 0, created: 0, left: 0 });
+    }
   });
 
   it('shows progress as lines of JSON on stderr, one document on stdout', async () => {
@@ -72,7 +74,7 @@ describe('an adopted history, from import to the switch', () => {
       rows_per_second: expect.any(Number),
       is_paused: false,
     });
-    expect(JSON.parse(run.stdout).rollups).toHaveLength(3);
+    expect(JSON.parse(run.stdout).rollups).toHaveLength(4);
   });
 
   it('proof, shadow and switch', async () => {

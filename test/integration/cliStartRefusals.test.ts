@@ -102,6 +102,19 @@ describe('a data directory that cannot be written', () => {
     expect(readFileSync(dataDir, 'utf8')).toBe('mine');
   });
 
+  // Only Linux has such a place.
+  if (process.platform === 'linux') {
+    it.each(['/proc/x', '/proc/x/y', '/sys/x'])(
+      'is refused where directories cannot be made: %s',
+      async (place) => {
+        for (const argv of [['start'], ['status']]) {
+          const refusal = await refusalOf({ env: { MICRODOLLAR_DATA_DIR: place } }, argv);
+          expect(refusal).toContain(`cannot use the data directory ${place}`);
+        }
+      },
+    );
+  }
+
   // Where mounts are forbidden, a directory of somebody else's is what can be tried.
   if (MAY_MOUNT) {
     it('is refused on a read-only disk', async () => {

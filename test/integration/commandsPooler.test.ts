@@ -52,6 +52,10 @@ it('accounts, credit and keys', async () => {
   const org = await ask('org', 'create', 'lab');
   await ask('org', 'add-member', org.id, 'ada');
   await ask('credit', 'add', '--user', 'ada', '20');
+  const budget = await ask('budget', 'set', 'user', 'ada', '5', '--window', 'day');
+  await ask('budget', 'raise', budget.id, '1', '--until', '2999-01-01T00:00:00Z');
+  expect((await ask('budget', 'list')).budgets).toHaveLength(2);
+  await ask('budget', 'remove', budget.id);
   const key = await ask('key', 'create', '--user', 'ada', '--scope', 'gateway');
   await ask('key', 'list');
   await ask('key', 'revoke', key.id);

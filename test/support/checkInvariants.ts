@@ -1,8 +1,8 @@
 import type pg from 'pg';
-import { FOLDED, INVARIANTS } from './invariants.sql.js';
+import { FOLDED, INVARIANTS, NEVER_EXCEEDS } from './invariants.sql.js';
 
 /**
- * Checks I1, I2, I5, I7 and I8 over the whole database, in one snapshot, so it may run beside
+ * Checks I1, I2, I5, I7, I8 and I13 over the whole database, in one snapshot, so it may run beside
  * live writers. A raw row that a foreign program wrote is drift until it is backfilled.
  *
  * @returns violations in words, with amounts in microdollars; empty = none
@@ -14,6 +14,11 @@ export function checkInvariants(pool: pg.Pool): Promise<string[]> {
 /** After a fold with no writers: nothing unsettled, and the base tables alone are exact. */
 export function checkFolded(pool: pg.Pool): Promise<string[]> {
   return inOneSnapshot(pool, FOLDED);
+}
+
+/** Where every request is held: nothing is spent, or held, past a limit. */
+export function checkNeverExceeds(pool: pg.Pool): Promise<string[]> {
+  return inOneSnapshot(pool, NEVER_EXCEEDS);
 }
 
 async function inOneSnapshot(pool: pg.Pool, statements: readonly string[]): Promise<string[]> {

@@ -252,6 +252,71 @@ select format('I1 metadata id=%s: no usage row', m.id) as message
 from microdollar_usage_metadata as m
 where not exists (select from microdollar_usage as u where u.id = m.id)`;
 
+/** I13: what a window may give is spent, owed or kept, in a slot, or held; nothing else, never twice. */
+const WINDOWS = `
+select format('I13 window %s of %s budget %s: limit %s, but %s (spent %s, carry %s, slots %s, held %s), '
+  || 'off by %s', id, scope, budget_id, limit_microdollars, total, spent, carry, slots, held,
+  total - limit_microdollars) as message
+from (
+  select *, spent + carry + slots + held as total
+  from (
+    select w.id, w.budget_id, b.scope, w.limit_microdollars, w.spent_microdollars as spent,
+      w.carry_microdollars as carry,
+      (select coalesce(sum(h.remaining_microdollars), 0) from headroom as h
+        where h.window_id = w.id) as slots,
+      (select coalesce(sum(h.amount_microdollars), 0) from usage_holds as h
+        where w.id = any (h.window_ids)) as held
+    from budget_windows as w
+    left join budgets as b on b.id = w.budget_id
+  ) as parts
+) as windows
+where total <> limit_microdollars`;
+
+/** Usage rows with whether the mark of their payer's budgets has passed them. */
+const BUDGET_ROWS = `
+  select r.kilo_user_id, r.api_key_id, r.project_id, r.created_at, r.cost::numeric as cost,
+    k.payer_scope, k.payer_id,
+    r.position is null or (abs(r.position) < k.settled_below
+      and not exists (select from unnest(k.settled_except) as e where e = abs(r.position)))
+      as is_counted
+  from microdollar_usage as r
+  join rollup_marks as k
+    on k.rollup = 'budgets'
+    and k.payer_scope = case when r.organization_id is null then 'user' else 'organization' end
+    and k.payer_id = coalesce(r.organization_id::text, r.kilo_user_id)`;
+
+/** I13: a window's spent is the usage that the mark has passed, of budgets that are in force. */
+const SPENT = `
+select format('I13 window %s of %s budget %s: spent %s, but usage says %s', w.id, b.scope, b.id,
+  w.spent_microdollars, usage.amount) as message
+from budget_windows as w
+join budgets as b on b.id = w.budget_id
+cross join lateral (
+  select coalesce(sum(r.cost), 0) as amount
+  from (${BUDGET_ROWS}) as r
+  where r.is_counted
+    and r.payer_scope = b.payer_scope
+    and r.payer_id = b.payer_id
+    and (b.kilo_user_id is null or r.kilo_user_id = b.kilo_user_id)
+    and (b.api_key_id is null or r.api_key_id = b.api_key_id)
+    and (b.project_id is null or r.project_id = b.project_id)
+    and r.created_at >= w.window_start
+    and r.created_at < w.window_end
+) as usage
+where b.removed_at is null
+  and not b.is_balance
+  and w.spent_microdollars <> usage.amount
+  and not exists (select from microdollar_usage_daily where archived_cost_microdollars <> 0)`;
+
+/** I13: a hold was taken from windows that exist, of its own payer. */
+const HOLD_WINDOWS = `
+select format('I13 hold %s: window %s is not of its payer', h.id, x.id) as message
+from usage_holds as h
+cross join unnest(h.window_ids) as x(id)
+left join budget_windows as w on w.id = x.id
+left join budgets as b on b.id = w.budget_id
+where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)`;
+
 const PAYERS = [USER, ORGANIZATION];
 
 /** The base rows hold what is settled, at every instant; once folded, everything. */
@@ -272,6 +337,40 @@ export const INVARIANTS: readonly string[] = [
   belowLowWater(USAGE),
   ...baseMismatch('settled', 'base'),
   METADATA_WITHOUT_USAGE,
+  WINDOWS,
+  SPENT,
+  HOLD_WINDOWS,
+];
+
+/**
+ * Where every request is held and none costs more than its hold: what is spent, counted or not, and what
+ * is held beside it are within the limit, of every window.
+ */
+export const NEVER_EXCEEDS: readonly string[] = [
+  `
+select format('window %s of %s budget: limit %s, spent %s, not counted %s, held %s', w.id, b.scope,
+  w.limit_microdollars, w.spent_microdollars, tail.amount, held.amount) as message
+from budget_windows as w
+join budgets as b on b.id = w.budget_id and b.removed_at is null and b.is_hard
+cross join lateral (
+  select coalesce(sum(r.cost), 0) as amount
+  from (${BUDGET_ROWS}) as r
+  where not r.is_counted
+    and r.payer_scope = b.payer_scope
+    and r.payer_id = b.payer_id
+    and (b.kilo_user_id is null or r.kilo_user_id = b.kilo_user_id)
+    and (b.api_key_id is null or r.api_key_id = b.api_key_id)
+    and (b.project_id is null or r.project_id = b.project_id)
+    and r.created_at >= w.window_start
+    and r.created_at < w.window_end
+) as tail
+cross join lateral (
+  select coalesce(sum(h.amount_microdollars), 0) as amount
+  from usage_holds as h
+  where w.id = any (h.window_ids)
+    and not exists (select from microdollar_usage as m where m.id = h.id)
+) as held
+where w.spent_microdollars + tail.amount + held.amount > w.limit_microdollars`,
 ];
 
 export const FOLDED: readonly string[] = [

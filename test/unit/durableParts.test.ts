@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { isDatabaseAway } from '../../src/db/sqlstate.js';
+import { DeadOwners } from '../../src/deadOwners.js';
 import { LedgerError } from '../../src/errors.js';
 import { DatabaseGate } from '../../src/gateway/durable/databaseGate.js';
-import { DeadOwners } from '../../src/gateway/durable/deadOwners.js';
 import { estimateOf } from '../../src/gateway/durable/estimate.js';
 
 const refused = () => Promise.reject(Object.assign(new Error('gone'), { code: 'ECONNREFUSED' }));

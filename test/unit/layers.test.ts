@@ -10,10 +10,23 @@ const SRC = path.join(import.meta.dirname, '../../src');
  * that writes, reads, proves or pays stands on it.
  */
 const ROWS: readonly (readonly string[])[] = [
-  ['schema', 'money', 'errors', 'instant', 'days', 'ids', 'metrics', 'log', 'background'],
+  [
+    'schema',
+    'money',
+    'errors',
+    'instant',
+    'days',
+    'ids',
+    'directories',
+    'metrics',
+    'log',
+    'background',
+    'deadOwners',
+  ],
   ['db', 'journal'],
   ['counter', 'connections'],
   ['record', 'report', 'rollup', 'accounts'],
+  ['budgets'],
   ['ledgerTypes'],
   ['ledger'],
   ['publicLedger'],
@@ -82,7 +95,7 @@ describe('the layers', () => {
 const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }>> = {
   'the mark: what is settled is said once, in fragments': {
     says: /settled_(below|except)\b/,
-    owners: ['schema', 'counter', 'db/migrate'],
+    owners: ['schema', 'counter', 'budgets', 'db/migrate'],
   },
   'positions: of which transaction a row is': {
     says: /\btxid_(current|snapshot)|microdollar_(generation|position)\(|pg_snapshot_x/,

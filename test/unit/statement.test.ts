@@ -92,6 +92,20 @@ describe('write statements', () => {
     );
   });
 
+  it('name the columns of metadata that were ever used, and those alone', () => {
+    const of = (metadata: object) => {
+      const each = event({ metadata });
+      const row = toMetadataRow(each, () => undefined);
+      return appendUsageStatement(each, { metadata: row, isKnown: true });
+    };
+    const before = of({ feature: 'chat' });
+    expect(before.text).not.toContain('machine_id');
+    const grown = of({ machine_id: 'm' });
+    expect(grown.text).toContain('machine_id');
+    expect(grown.name).not.toBe(before.name);
+    expect(of({ feature: 'chat' }).text).toBe(grown.text);
+  });
+
   it('leave out what they do not need', () => {
     const known = appendUsageStatement(event(), { metadata: null, isKnown: true }).text;
     expect(known).not.toMatch(/kilocode_users|ledger_settings|metadata|lock_timeout|\bwith\b/);
@@ -103,8 +117,14 @@ describe('write statements', () => {
   });
 
   it('insert the ids of a batch in their order (R11)', () => {
-    const { text } = appendBatchStatement([event()], [null], false);
-    expect(text).toMatch(/order by e\.id\s+on conflict \(id\) do nothing/);
+    const joined = appendBatchStatement([event()], [null], false);
+    expect(joined.text).toMatch(/order by e\.id\s+on conflict \(id\) do nothing/);
+    const ids = ['b', 'a', 'c'].map((digit) => `${digit}0000000-0000-4000-8000-000000000000`);
+    const events = ids.map((id, index) => event({ id, cost: index }));
+    const { values } = appendBatchStatement(events, [null, METADATA, null], true);
+    expect(values[0]).toBe(`{${ids.toSorted().join(',')}}`);
+    expect(values[8]).toBe('{1,0,2}');
+    expect(values).toContain('{true,false,false}');
   });
 });
 

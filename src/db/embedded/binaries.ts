@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { makeDirectories } from '../../directories.js';
 import { LedgerError } from '../../errors.js';
 import { type Account, closedDirectory, unreadableEntry } from './account.js';
 import { serverEnvironment } from './cluster.js';
@@ -67,7 +68,7 @@ export async function findBinaries(account: Account | null, ownPlace: string): P
     reasons.push(message);
     if (!helpsToCopy) throw unusable(dir, account, reasons);
   }
-  if (!account) mkdirSync(ownPlace, { recursive: true });
+  if (!account) makeDirectories(ownPlace);
   for (const place of account ? publicPlaces() : [ownPlace]) {
     try {
       if (account) requireSafe(place);

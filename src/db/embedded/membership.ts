@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import {
   existsSync,
   linkSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -13,6 +12,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectories } from '../../directories.js';
 import { currentIdentity, isAlive, isLocal, type ProcessIdentity } from './processes.js';
 
 /**
@@ -67,7 +67,7 @@ export class Members {
   }
 
   join(): Member {
-    mkdirSync(this.#dir, { recursive: true });
+    makeDirectories(this.#dir);
     const file = path.join(this.#dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
     writeWhole(file, JSON.stringify(currentIdentity()));
     const refresh = keepFresh(file);
@@ -109,7 +109,7 @@ export class StartLock {
 
   constructor(dir: string) {
     this.#dir = dir;
-    mkdirSync(dir, { recursive: true });
+    makeDirectories(dir);
   }
 
   /** Releases; null when someone else holds it. Synchronous, for exit handlers. */
@@ -119,7 +119,7 @@ export class StartLock {
     } catch (error) {
       // Discarded with its directory, by who held it last: made anew, and tried again.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      mkdirSync(this.#dir, { recursive: true });
+      makeDirectories(this.#dir);
       return null;
     }
   }

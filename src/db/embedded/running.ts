@@ -137,8 +137,8 @@ async function awaitReady(
       const isReady = found?.status === 'ready' && found.pid === child.pid;
       const { port, password } = expected;
       if (isReady && (await postmaster.probe(places, port, password)) === 'ours') return 'ready';
-      // To stop it would only begin a long recovery anew; the next start adopts it.
-      if (Date.now() > expected.deadlineMs) throw recovering(places);
+      // To stop it would only begin a long recovery anew; the next start adopts it, by its pid file.
+      if (Date.now() > expected.deadlineMs && found) throw recovering(places);
       await sleep(POLL_MS);
     }
     return ended;

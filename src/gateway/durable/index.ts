@@ -1,13 +1,13 @@
 import os from 'node:os';
 import { createPool, WRITE_SETTINGS } from '../../db/pool.js';
 import { queryOnPool } from '../../db/query.js';
+import { DeadOwners } from '../../deadOwners.js';
 import { DeadLetterFile } from '../../journal/deadLetters.js';
 import { nodeFileSystem } from '../../journal/fileSystem.js';
 import { Journal } from '../../journal/journal.js';
 import { claimSlot, journalRoot, type Slot } from '../../journal/slots.js';
 import { Accounts } from './accountsCache.js';
 import { DatabaseGate } from './databaseGate.js';
-import { DeadOwners } from './deadOwners.js';
 import { Drain } from './drain.js';
 import { createInFlightLimit } from './inFlight.js';
 import { IntentStore } from './intentStore.js';

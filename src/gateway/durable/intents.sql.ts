@@ -72,12 +72,6 @@ where owner = $1::uuid
   };
 }
 
-export interface OwnerRow {
-  owner: string;
-  /** Null: it has no heartbeat. */
-  beat: string | null;
-}
-
 /** Owners that have intents, or a heartbeat. */
 export function findOwnersStatement(): Statement {
   return {

@@ -1,12 +1,12 @@
+import type { DeadOwners, OwnerRow } from '../../deadOwners.js';
 import { DeadLetterFile, readDeadLetters } from '../../journal/deadLetters.js';
 import type { FileSystem } from '../../journal/fileSystem.js';
 import { Journal } from '../../journal/journal.js';
 import { claimOrphans, type Slot } from '../../journal/slots.js';
 import type { DatabaseGate } from './databaseGate.js';
-import type { DeadOwners } from './deadOwners.js';
 import { Drain, type DrainContext, findDeletedUsers, withoutPerson } from './drain.js';
 import { type SettleOwnerContext, settleOwner } from './estimate.js';
-import { deleteInstanceStatement, findOwnersStatement, type OwnerRow } from './intents.sql.js';
+import { deleteInstanceStatement, findOwnersStatement } from './intents.sql.js';
 import type { Log } from './options.js';
 import { retryLetters } from './retryDeadLetters.js';
 

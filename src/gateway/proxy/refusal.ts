@@ -85,6 +85,7 @@ const REASON_OF_CODE = {
   archived_period: 'internal',
   refund_exceeds_cost: 'internal',
   insufficient_balance: 'insufficient_balance',
+  budget_exceeded: 'insufficient_balance',
   unauthorized: 'unauthorized',
   forbidden: 'forbidden',
   not_found: 'not_found',

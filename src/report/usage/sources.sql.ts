@@ -47,8 +47,7 @@ export function rollupsOf(query: ValidReportQuery, source: ReportSource): Dimens
 
 /**
  * $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too; by $8 (grain), $9 groups.
- * Named here,
- * for not every report uses all.
+ * Named here, for not every report uses all.
  */
 export const BOUNDS = `bounds as materialized (
   select ($2::date::timestamp at time zone $4::text) as first,

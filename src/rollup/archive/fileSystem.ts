@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
-import { access, link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { access, link, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { makeDirectories } from '../../directories.js';
 import { LedgerError } from '../../errors.js';
 
 /** A file that is being written, from its beginning. */
@@ -33,7 +34,7 @@ const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 /** Files 0600, directories 0700: they hold what people did. */
 export const nodeArchiveFileSystem: ArchiveFileSystem = {
   async makeDirectory(path) {
-    await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+    makeDirectories(path, DIRECTORY_MODE);
   },
   list: (path) => readdir(path),
   async create(path) {

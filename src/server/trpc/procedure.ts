@@ -17,6 +17,7 @@ const TRPC_CODE = {
   archived_period: 'PRECONDITION_FAILED',
   refund_exceeds_cost: 'CONFLICT',
   insufficient_balance: 'PAYMENT_REQUIRED',
+  budget_exceeded: 'PAYMENT_REQUIRED',
   unauthorized: 'UNAUTHORIZED',
   forbidden: 'FORBIDDEN',
   not_found: 'NOT_FOUND',

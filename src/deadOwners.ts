@@ -1,4 +1,8 @@
-import type { OwnerRow } from './intents.sql.js';
+/** A process, and how often its heart has beaten; null: it has no heartbeat. */
+export interface OwnerRow {
+  owner: string;
+  beat: string | null;
+}
 
 interface Watched {
   beat: string | null;

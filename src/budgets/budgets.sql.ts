@@ -1,0 +1,121 @@
+import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
+
+/** Statements on definitions. None touches what is accounted for: the fold that follows takes them in. */
+
+export interface TargetRow {
+  /** Whether what the budget is about, and its payer, exist. */
+  is_known: boolean;
+  kilo_user_id: string | null;
+  organization_id: string | null;
+}
+
+/** Who pays with key $1, if it is not revoked. */
+export const FIND_KEY = `/* budgets.findKey */
+select true as is_known, k.kilo_user_id, k.organization_id
+from api_keys as k
+where k.id = $1::uuid
+  and k.revoked_at is null`;
+
+/** Whether user $1, organization $2 and membership of both exist; null is not asked for. */
+export const FIND_PAYER = `/* budgets.findPayer */
+select
+  $1::text is null or exists (select from kilocode_users as u where u.id = $1 and u.deleted_at is null)
+    as is_user,
+  $2::uuid is null or exists (select from organizations as o where o.id = $2) as is_organization,
+  not $3::boolean or exists (
+    select from organization_memberships as m where m.organization_id = $2 and m.kilo_user_id = $1
+  ) as is_member`;
+
+export interface BudgetKey {
+  scope: BudgetScope;
+  payerScope: 'user' | 'organization';
+  payerId: string;
+  kiloUserId: string | null;
+  apiKeyId: string | null;
+  projectId: string | null;
+  period: BudgetPeriod;
+}
+
+export const keyValues = (key: BudgetKey): unknown[] => [
+  key.scope,
+  key.payerScope,
+  key.payerId,
+  key.kiloUserId,
+  key.apiKeyId,
+  key.projectId,
+  key.period,
+];
+
+/** A zone cannot change under windows that are there: the budget is replaced. $8 the zone. */
+export const RETIRE_OTHER_ZONE = `/* budgets.retire */
+update budgets as b
+set removed_at = now(),
+  updated_at = now()
+where b.scope = $1::text
+  and b.payer_scope = $2::text
+  and b.payer_id = $3::text
+  and b.kilo_user_id is not distinct from $4::text
+  and b.api_key_id is not distinct from $5::uuid
+  and b.project_id is not distinct from $6::text
+  and b.period = $7::text
+  and not b.is_balance
+  and b.removed_at is null
+  and b.time_zone <> $8::text`;
+
+/** $8 zone, $9 limit, $10 hard, $11 by whom. */
+export const SET_BUDGET = `/* budgets.set */
+insert into budgets as b (scope, payer_scope, payer_id, kilo_user_id, api_key_id, project_id, period,
+  time_zone, limit_microdollars, is_hard, created_by)
+values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, $8::text, $9::bigint,
+  $10::boolean, $11::text)
+on conflict (payer_scope, payer_id, scope, period, is_balance, coalesce(kilo_user_id, ''),
+  coalesce(api_key_id::text, ''), coalesce(project_id, '')) where removed_at is null
+do update
+set limit_microdollars = excluded.limit_microdollars,
+  is_hard = excluded.is_hard,
+  updated_at = now()
+returning b.id`;
+
+export interface ChangedRow {
+  id: string;
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+}
+
+/** Null keeps: $2 limit, $3 hard, $4 raise, $5 its end. */
+export const CHANGE_BUDGET = `/* budgets.change */
+update budgets as b
+set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
+  is_hard = coalesce($3::boolean, b.is_hard),
+  raise_microdollars = coalesce($4::bigint, b.raise_microdollars),
+  raise_until = case when $4::bigint is null then b.raise_until else $5::timestamptz end,
+  updated_at = now()
+where b.id = $1::uuid
+  and b.removed_at is null
+  and not b.is_balance
+returning b.id, b.payer_scope, b.payer_id`;
+
+export const REMOVE_BUDGET = `/* budgets.remove */
+update budgets as b
+set removed_at = now(),
+  updated_at = now()
+where b.id = $1::uuid
+  and b.removed_at is null
+  and not b.is_balance
+returning b.id, b.payer_scope, b.payer_id`;
+
+export const FIND_BUDGET = `/* budgets.find */
+select b.id, b.payer_scope, b.payer_id, b.scope
+from budgets as b
+where b.id = $1::uuid
+  and b.removed_at is null
+  and not b.is_balance`;
+
+/** Payers with budgets other than their balance, at most $1. */
+export const PAYERS_WITH_BUDGETS = `/* budgets.payers */
+select distinct b.payer_scope, b.payer_id
+from budgets as b
+where b.removed_at is null
+  and not b.is_balance
+order by b.payer_scope, b.payer_id
+limit $1::integer`;

@@ -1,0 +1,237 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { invalidField } from '../accounts/fields.js';
+import { runStatement } from '../accounts/runStatement.js';
+import { queryOnPool } from '../db/query.js';
+import { toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
+import { toExactInteger, toSafeInteger } from '../money.js';
+import { formatMicros } from '../record/instants.sql.js';
+import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
+import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../schema/unsettled.js';
+import {
+  CHANGE_BUDGET,
+  type ChangedRow,
+  FIND_BUDGET,
+  keyValues,
+  PAYERS_WITH_BUDGETS,
+  REMOVE_BUDGET,
+  RETIRE_OTHER_ZONE,
+  SET_BUDGET,
+} from './budgets.sql.js';
+import type { BudgetFolder } from './folder.js';
+import { type BudgetChange, type NewBudget, readChange, readNewBudget } from './newBudget.js';
+import { type BudgetStateRow, readBudgetsStatement } from './read.sql.js';
+
+/** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
+export interface Budget {
+  id: string;
+  scope: BudgetScope;
+  /** The user it limits; of an organization's budget the member. */
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  api_key_id: string | null;
+  project_id: string | null;
+  window: BudgetPeriod;
+  /** IANA. */
+  time_zone: string;
+  is_hard: boolean;
+  /** What the payer acquired, as a budget. */
+  is_balance: boolean;
+  /** With the raise that is in force. */
+  limit_microdollars: number;
+  raise_microdollars: number | null;
+  raise_until: string | null;
+  /** Recorded usage; not what is held. A bigint past 2^53. */
+  spent_microdollars: number | bigint;
+  held_microdollars: number | bigint;
+  /** limit - spent - held, not below 0. */
+  available_microdollars: number | bigint;
+  /** spent - limit, not below 0: usage without a hold, beyond it, or a limit that was lowered. */
+  overshoot_microdollars: number | bigint;
+  /** ISO 8601; null of all time. */
+  resets_at: string | null;
+}
+
+/** Where budgets are kept, and what brings them in force. */
+export interface BudgetStore {
+  pool: pg.Pool;
+  folder: BudgetFolder;
+}
+
+export interface BudgetPayer {
+  scope: 'user' | 'organization';
+  id: string;
+}
+
+const MAX_PAYERS_LISTED = 1_000;
+const FOLD_TRIES = 20;
+
+/**
+ * Sets a budget: the same scope, subject and window again changes its limit. In force for the next
+ * hold; usage of its window so far is in it.
+ * @param authorize throws where the caller may not limit this payer
+ * @throws LedgerError `invalid_request` naming the field, `unknown_user`, `unknown_organization`,
+ *   `not_found` of a key
+ */
+export async function setBudget(
+  store: BudgetStore,
+  budget: NewBudget,
+  authorize: (payer: BudgetPayer) => Promise<void> = async () => {},
+): Promise<Budget> {
+  const valid = await readNewBudget(store.pool, budget);
+  const { key } = valid;
+  await authorize({ scope: key.payerScope, id: key.payerId });
+  const client = await store.pool.connect();
+  let id = '';
+  try {
+    await client.query('begin');
+    await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
+    const values = [valid.timeZone, valid.limitMicrodollars, valid.isHard, valid.createdBy];
+    const { rows } = await client.query<{ id: string }>(SET_BUDGET, [...keyValues(key), ...values]);
+    id = rows[0]?.id ?? '';
+    await client.query('commit');
+  } catch (error) {
+    await client.query('rollback').catch(() => {});
+    throw toLedgerError(error);
+  } finally {
+    client.release();
+  }
+  return await settled(store, { scope: key.payerScope, id: key.payerId }, id);
+}
+
+/**
+ * Changes limit or mode, or raises the limit for a time.
+ * @throws LedgerError `invalid_request` naming the field, `not_found`
+ */
+export async function changeBudget(
+  store: BudgetStore,
+  id: string,
+  change: BudgetChange,
+): Promise<Budget> {
+  const valid = readChange(change);
+  const [row] = await runStatement<ChangedRow>(store.pool, CHANGE_BUDGET, [
+    readUuid('id', id),
+    valid.limitMicrodollars,
+    valid.isHard,
+    valid.raiseMicrodollars,
+    valid.raiseUntil,
+  ]);
+  if (!row) throw noBudget(id);
+  return await settled(store, { scope: row.payer_scope, id: row.payer_id }, row.id);
+}
+
+/** It limits nothing from the next hold on. @throws LedgerError `not_found` */
+export async function removeBudget(store: BudgetStore, id: string): Promise<{ id: string }> {
+  const [row] = await runStatement<ChangedRow>(store.pool, REMOVE_BUDGET, [readUuid('id', id)]);
+  if (!row) throw noBudget(id);
+  return { id: row.id };
+}
+
+/** Whose budget it is. @throws LedgerError `not_found` */
+export async function findBudget(
+  pool: pg.Pool,
+  id: string,
+): Promise<BudgetPayer & { budgetScope: BudgetScope }> {
+  const [row] = await runStatement<ChangedRow & { scope: BudgetScope }>(pool, FIND_BUDGET, [
+    readUuid('id', id),
+  ]);
+  if (!row) throw noBudget(id);
+  return { scope: row.payer_scope, id: row.payer_id, budgetScope: row.scope };
+}
+
+/** Of one payer with its balance, or of every payer that has budgets, up to a thousand. */
+export async function listBudgets(
+  store: BudgetStore,
+  payer: BudgetPayer | null,
+): Promise<Budget[]> {
+  if (payer !== null) return await readBudgets(store, payer);
+  const rows = await runStatement<ChangedRow>(store.pool, PAYERS_WITH_BUDGETS, [MAX_PAYERS_LISTED]);
+  const budgets: Budget[] = [];
+  for (const { payer_scope, payer_id } of rows) {
+    budgets.push(...(await readBudgets(store, { scope: payer_scope, id: payer_id })));
+  }
+  return budgets;
+}
+
+/** What was changed is in force: a limit that was lowered is accounted for before this answers. */
+async function settled(store: BudgetStore, payer: BudgetPayer, id: string): Promise<Budget> {
+  await foldPatiently(store, payer);
+  const budgets = await readBudgets(store, payer);
+  const budget = budgets.find((each) => each.id === id);
+  if (!budget) throw noBudget(id);
+  return budget;
+}
+
+/** Where the mark stays with someone else, the background, or the next hold, does it later. */
+async function foldPatiently({ folder }: BudgetStore, payer: BudgetPayer): Promise<void> {
+  const scope = scopeOf(payer);
+  await folder.open(scope, payer.id);
+  for (let tries = 0; tries < FOLD_TRIES; tries++) {
+    if ((await folder.foldFor(scope, payer.id, 0)) !== null) return;
+    await sleep(10);
+  }
+}
+
+async function readBudgets(store: BudgetStore, payer: BudgetPayer): Promise<Budget[]> {
+  const query = queryOnPool(store.pool, false);
+  const read = () => query<BudgetStateRow>(readBudgetsStatement(scopeOf(payer), payer.id));
+  let rows = await read();
+  if (rows.length === 0 || rows.some(({ window_id }) => window_id === null)) {
+    await foldPatiently(store, payer);
+    rows = await read();
+  }
+  return rows.map((row) => toBudget(row, payer));
+}
+
+function toBudget(row: BudgetStateRow, payer: BudgetPayer): Budget {
+  const limit = BigInt(row.limit_microdollars);
+  const left = limit - BigInt(row.spent) - BigInt(row.held);
+  const over = BigInt(row.spent) - limit;
+  return {
+    id: row.budget_id,
+    scope: row.scope,
+    kilo_user_id: payer.scope === 'user' ? payer.id : row.kilo_user_id,
+    organization_id: payer.scope === 'organization' ? payer.id : null,
+    api_key_id: row.api_key_id,
+    project_id: row.project_id,
+    window: row.period,
+    time_zone: row.time_zone,
+    is_hard: row.is_hard,
+    is_balance: row.is_balance,
+    limit_microdollars: toSafeInteger(row.limit_microdollars),
+    raise_microdollars:
+      row.raise_microdollars === null ? null : toSafeInteger(row.raise_microdollars),
+    raise_until: row.raise_until_micros === null ? null : formatMicros(row.raise_until_micros),
+    spent_microdollars: toExactInteger(row.spent),
+    held_microdollars: toExactInteger(row.held),
+    available_microdollars: toExactInteger(left > 0n ? left : 0n),
+    overshoot_microdollars: toExactInteger(over > 0n ? over : 0n),
+    resets_at: row.resets_micros === null ? null : formatMicros(row.resets_micros),
+  };
+}
+
+/** @throws LedgerError naming the field, unless exactly one is given */
+export function readPayer(
+  kiloUserId: string | null | undefined,
+  organizationId: string | null | undefined,
+): BudgetPayer {
+  if ((kiloUserId ?? null) !== null && (organizationId ?? null) === null) {
+    return { scope: 'user', id: kiloUserId as string };
+  }
+  if ((kiloUserId ?? null) === null && (organizationId ?? null) !== null) {
+    return { scope: 'organization', id: readUuid('organization_id', organizationId as string) };
+  }
+  throw invalidField('kilo_user_id', 'or organization_id: name exactly one of the two');
+}
+
+function scopeOf({ scope }: BudgetPayer): PayerScope {
+  return scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
+}
+
+function noBudget(id: string): LedgerError {
+  return new LedgerError('not_found', 'id names no budget that is in force', {
+    details: { field: 'id', id },
+  });
+}

@@ -1,0 +1,260 @@
+import { exceptionsOf, positionAfter, SNAPSHOT } from '../counter/marks.sql.js';
+import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
+import type { Statement } from '../db/statement.js';
+import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope } from '../schema/budgets.js';
+import { isCounted, tailRows } from '../schema/dimensionRollups.js';
+import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
+import { counts, isHolding, isOfPayer, markOf } from './matching.sql.js';
+
+/** A window as the fold left it. */
+export interface FoldedWindowRow {
+  budget_id: string;
+  window_id: string;
+  scope: BudgetScope;
+  period: BudgetPeriod;
+  is_balance: boolean;
+  limit_microdollars: string;
+  /** When it ends; null of all time. */
+  resets_micros: string | null;
+  /** What the fold could distribute; negative: a debt. Microdollars. */
+  pool: string;
+  /** Slots that were free. */
+  slots: number;
+  /** Of a hard budget in force. */
+  is_open: boolean;
+  /** The mark stopped before the end: there may be more. */
+  has_more: boolean;
+}
+
+/** In so many parts of what is asked at once a slot is worth having. */
+const ASKS_PER_SLOT = 4;
+/** Of one slot: 64 bits hold it, whatever is added. */
+const MOST_OF_A_SLOT = '1000000000000000000';
+
+/** Columns of the log that budgets look at. */
+const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cost, m.position';
+
+const balanceOf = ({ name, idType }: PayerScope): string =>
+  name === 'user'
+    ? `select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = $1::${idType}`
+    : `select b.microdollars_used from organization_balances as b
+      where b.organization_id = $1::${idType}`;
+
+/**
+ * Folds the usage of payer $1 past the mark into its windows, gives back what its closed holds
+ * reserved, takes in limits, and distributes what is left to the slots: one statement, in a
+ * transaction that holds the mark (openWindows.sql.ts). $2 most rows to count, $3 slots to take of a
+ * window, those with the least first, $4 microdollars asked for at once.
+ *
+ *   s, payer   snapshot, mark and new mark, as in counter/foldDimensions.sql.ts (R1-R3)
+ *   tail       usage that is not counted yet; `counts`: is by this statement
+ *   closed     holds whose usage row is counted now or before, or that were released without any,
+ *              where nobody holds them; of the locked version, so that what extended them is in it.
+ *              Those that are held go with a later fold: until then their amount counts twice
+ *   held       windows that holds name, also those of `closed`
+ *   touched    windows of now, and those that anything above is in. Of one that has ended, or whose
+ *              budget was removed, the limit stays
+ *   slot       slots that were free
+ *   pooled     carry + changes of the limit + given back - spent + free slots: I13 says that this is
+ *              what carry and these slots hold together afterwards
+ *   shared     in how many parts, and how large; nothing of a debt, and nothing is stranded where the
+ *              pool is small beside what is asked
+ */
+function foldText(scope: PayerScope): string {
+  return `/* microdollar.foldBudgets ${scope.name} */
+with s as materialized (
+  ${SNAPSHOT}
+), payer as materialized (
+  select u.*, b.mark < (select s.ended_below from s) as has_more,
+    greatest(u.below, b.mark) as new_below,
+    ${exceptionsOf('(select s.running from s)::bigint[]')} as new_except
+  from (
+    ${markOf(scope)}
+      and (select s.base from s) < ${UNKNOWN_GENERATION}
+  ) as u
+  cross join lateral (
+    select least((select s.ended_below from s),
+      ${positionAfter(tailRows(scope, 'm.position', 'u'), '$2::integer', 'abs(m.position)')}) as mark
+    offset 0
+  ) as b
+), tail as materialized (
+  select m.*, abs(m.position) < u.new_below and abs(m.position) <> all (u.new_except) as counts
+  from payer as u
+  cross join lateral (
+    ${tailRows(scope, COLUMNS, 'u')}
+  ) as m
+  where m.cost <> 0
+), budget as materialized (
+  select b.id, b.scope, b.period, b.is_balance, b.is_hard, b.kilo_user_id, b.api_key_id,
+    b.project_id, b.removed_at is null as is_in_force,
+    case when b.is_balance
+      then (select u.total_microdollars_acquired from ${scope.payers} as u
+        where u.id = $1::${scope.idType})
+      else b.limit_microdollars + case when b.raise_until > now() then b.raise_microdollars else 0 end
+    end as limit_now
+  from budgets as b
+  where ${isOfPayer(scope, 'b')}
+), spent as materialized (
+  select w.id as window_id, sum(m.cost) as cost
+  from tail as m
+  join budget as b
+    on b.is_in_force
+    and not b.is_balance
+    and ${counts('b', 'm')}
+  join budget_windows as w
+    on w.budget_id = b.id
+    and w.window_start <= m.created_at
+    and w.window_end > m.created_at
+  where m.counts
+  group by w.id
+), closed as materialized (
+  select h.id, h.amount_microdollars as amount, h.window_ids,
+    exists (select from microdollar_usage as m where m.id = h.id) as is_over
+  from usage_holds as h
+  where ${isHolding(scope, 'h')}
+    and (
+      exists (
+        select
+        from (select (select u.new_below from payer as u) as below,
+          (select u.new_except from payer as u) as except offset 0) as k
+        join microdollar_usage as m on m.id = h.id and ${isCounted('k')}
+      )
+      or (h.released_at is not null
+        and not exists (select from microdollar_usage as m where m.id = h.id))
+    )
+  for update of h skip locked
+), returned as materialized (
+  select x.window_id, sum(c.amount) as amount
+  from closed as c
+  cross join unnest(c.window_ids) as x(window_id)
+  group by x.window_id
+), held as materialized (
+  select x.window_id, max(h.amount_microdollars) as largest
+  from usage_holds as h
+  cross join unnest(h.window_ids) as x(window_id)
+  where ${isHolding(scope, 'h')}
+  group by x.window_id
+), touched as materialized (
+  select w.id, w.budget_id, b.scope, b.period, b.is_balance, w.window_end,
+    w.carry_microdollars as carry, w.spent_microdollars as spent,
+    w.limit_microdollars as limit_before, b.is_in_force and b.is_hard as is_open,
+    case when b.is_in_force and w.window_end > now() then b.limit_now
+      else w.limit_microdollars end as limit_now,
+    case when b.is_balance
+      then coalesce((${balanceOf(scope)})
+        - (select coalesce(sum(m.cost) filter (where not m.counts), 0) from tail as m)
+        - w.spent_microdollars, 0)
+      else coalesce((select p.cost from spent as p where p.window_id = w.id), 0)
+    end as newly_spent,
+    coalesce((select r.amount from returned as r where r.window_id = w.id), 0) as returned
+  from budget as b
+  join budget_windows as w on w.budget_id = b.id
+  where w.window_end > now()
+    or w.id in (select p.window_id from spent as p)
+    or w.id in (select h.window_id from held as h)
+), slot as materialized (
+  select w.id as window_id, h.slot, h.remaining,
+    row_number() over (partition by w.id order by h.slot) as place
+  from touched as w
+  cross join lateral (
+    select h.slot, h.remaining_microdollars as remaining
+    from headroom as h
+    where h.window_id = w.id
+    order by h.remaining_microdollars, h.slot
+    limit $3::integer
+    for no key update of h skip locked
+  ) as h
+), pooled as materialized (
+  select w.*, x.slots,
+    w.carry + w.limit_now - w.limit_before + w.returned - w.newly_spent + x.remaining as pool
+  from touched as w
+  cross join lateral (
+    select count(*)::integer as slots, coalesce(sum(h.remaining), 0) as remaining
+    from slot as h
+    where h.window_id = w.id
+  ) as x
+), shared as materialized (
+  select p.*, case when x.parts = 0 then 0
+    else least(div(p.pool, x.parts), ${MOST_OF_A_SLOT}) end as part, x.parts
+  from pooled as p
+  cross join lateral (
+    select case when p.is_open and p.slots > 0 and p.pool > 0
+      then least(p.slots, greatest(1, div(p.pool, ${ASKS_PER_SLOT} * greatest($4::bigint, 1, (
+        select h.largest from held as h where h.window_id = p.id
+      )))))
+      else 0 end as parts
+  ) as x
+), new_slot as materialized (
+  select h.window_id, h.slot, h.remaining,
+    case
+      when h.place > p.parts then 0
+      when h.place = 1 then least(p.pool - (p.parts - 1) * p.part, ${MOST_OF_A_SLOT})
+      else p.part
+    end as new_remaining
+  from slot as h
+  join shared as p on p.id = h.window_id
+), written as (
+  update headroom as h
+  set remaining_microdollars = n.new_remaining::bigint
+  from new_slot as n
+  where h.window_id = n.window_id
+    and h.slot = n.slot
+    and n.remaining <> n.new_remaining
+), counted as (
+  update budget_windows as w
+  set limit_microdollars = p.limit_now,
+    spent_microdollars = p.spent + p.newly_spent,
+    carry_microdollars = p.new_carry
+  from (
+    select p.*, p.pool - coalesce((
+      select sum(n.new_remaining) from new_slot as n where n.window_id = p.id
+    ), 0) as new_carry
+    from shared as p
+  ) as p
+  where w.id = p.id
+    and (p.limit_now, p.newly_spent, p.new_carry) is distinct from (p.limit_before, 0, p.carry)
+), taken_away as (
+  delete from usage_holds as h
+  where h.id = any (array(select c.id from closed as c where c.is_over))
+), given_back as (
+  update usage_holds as h
+  set amount_microdollars = 0,
+    window_ids = '{}'
+  where h.id = any (array(select c.id from closed as c where not c.is_over))
+), marked as (
+  update rollup_marks as k
+  set settled_below = (select u.new_below from payer as u),
+    settled_except = (select u.new_except from payer as u)
+  where k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = '${scope.name}'
+    and k.payer_id = $1::text
+    and exists (select from payer)
+)
+select p.budget_id, p.id as window_id, p.scope, p.period, p.is_balance, p.pool, p.slots, p.is_open,
+  p.limit_now as limit_microdollars, u.has_more,
+  case when p.window_end < 'infinity'
+    then (extract(epoch from p.window_end) * 1000000)::bigint end as resets_micros
+from shared as p
+cross join payer as u`;
+}
+
+const TEXTS = new Map(PAYER_SCOPES.map((scope) => [scope, foldText(scope)]));
+
+export interface FoldLimits {
+  rows: number;
+  slots: number;
+  /** Microdollars. */
+  asked: number;
+}
+
+export function foldBudgetsStatement(
+  scope: PayerScope,
+  payerId: string,
+  limits: FoldLimits,
+): Statement {
+  return {
+    name: `microdollar_fold_budgets_${scope.name}`,
+    text: TEXTS.get(scope) ?? '',
+    values: [payerId, limits.rows, limits.slots, limits.asked],
+  };
+}

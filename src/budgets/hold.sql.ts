@@ -1,0 +1,157 @@
+import type { Statement } from '../db/statement.js';
+import { SLOTS } from '../schema/budgets.js';
+
+export interface HoldRow {
+  id: string;
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+  kilo_user_id: string;
+  api_key_id: string | null;
+  project_id: string | null;
+  amount: string;
+  created_micros: string;
+  is_released: boolean;
+  /** Its usage is recorded. */
+  is_settled: boolean;
+}
+
+const HOLD = `select h.id, h.payer_scope, h.payer_id, h.kilo_user_id, h.api_key_id, h.project_id,
+  h.amount_microdollars as amount, (extract(epoch from h.created_at) * 1000000)::bigint as created_micros,
+  h.released_at is not null as is_released,
+  exists (select from microdollar_usage as m where m.id = h.id) as is_settled
+from usage_holds as h
+where h.id = $1::uuid`;
+
+/** One hold, or no row: there is none, or it went with the fold of its usage. */
+export function findHoldStatement(id: string): Statement {
+  return {
+    name: 'microdollar_find_hold',
+    text: `/* microdollar.findHold */\n${HOLD}`,
+    values: [id],
+  };
+}
+
+export interface ReleasedRow {
+  /** `locked`: another transaction has the row. */
+  status: 'released' | 'duplicate' | 'settled' | 'locked' | 'absent';
+  payer_scope: 'user' | 'organization' | null;
+  payer_id: string | null;
+}
+
+const OPEN_HOLD = `select h.id, h.payer_scope, h.payer_id, h.amount_microdollars as amount, h.window_ids
+  from usage_holds as h
+  where h.id = $1::uuid
+    and h.released_at is null
+    and not exists (select from microdollar_usage as m where m.id = h.id)
+  for no key update of h skip locked`;
+
+/** Why a hold is not among the open ones that were locked. */
+const closedAs = (released: string): string => `case
+    when exists (select from microdollar_usage as m where m.id = $1::uuid) then 'settled'
+    when h.id is null then 'absent'
+    when h.released_at is not null then '${released}'
+    else 'locked'
+  end`;
+
+/** Marks a hold as released; the next fold of its payer gives the amount back. Waits for nobody. */
+export function releaseHoldStatement(id: string): Statement {
+  return {
+    name: 'microdollar_release_hold',
+    text: `/* microdollar.releaseHold */
+with open as materialized (
+  ${OPEN_HOLD}
+), released as (
+  update usage_holds as h
+  set released_at = now()
+  where h.id = any (array(select o.id from open as o))
+)
+select h.payer_scope, h.payer_id,
+  case when exists (select from open) then 'released'
+    else ${closedAs('duplicate')} end as status
+from (select) as one
+left join usage_holds as h on h.id = $1::uuid`,
+    values: [id],
+  };
+}
+
+export interface ExtendedRow {
+  status: 'granted' | 'duplicate' | 'busy' | 'short' | 'settled' | 'released' | 'locked' | 'absent';
+  payer_scope: 'user' | 'organization' | null;
+  payer_id: string | null;
+  /** Microdollars held afterwards, and what is left of the window that has least. */
+  amount: string | null;
+  available: string | null;
+  window_ids: string[] | null;
+}
+
+/**
+ * Raises what a hold has to $2 in all, from one slot of each of its windows, or from none.
+ *
+ *   open    the hold, of its locked version: a fold that takes it away is over, or skips it
+ *   need    its windows, and what is asked of each
+ *   slot    one locked slot a window, and what the hold leaves in it (see reserve.sql.ts)
+ */
+export function extendHoldStatement(id: string, amount: number, slot: number): Statement {
+  return {
+    name: 'microdollar_extend_hold',
+    text: `/* microdollar.extendHold */
+with open as materialized (
+  ${OPEN_HOLD}
+), need as materialized (
+  select w.id as window_id, w.carry_microdollars as carry, $2::bigint - o.amount as amount
+  from open as o
+  join budget_windows as w on w.id = any (o.window_ids)
+  where $2::bigint > o.amount
+), room as materialized (
+  select n.window_id, sum(h.remaining_microdollars) + n.carry as total,
+    n.carry >= 0 and max(h.remaining_microdollars) >= n.amount as is_enough
+  from need as n
+  join headroom as h on h.window_id = n.window_id
+  group by n.window_id, n.carry, n.amount
+), slot as materialized (
+  select n.window_id, h.slot, h.remaining - n.amount as remaining
+  from need as n
+  cross join lateral (
+    select h.slot, h.remaining_microdollars as remaining
+    from headroom as h
+    where h.window_id = n.window_id
+      and h.remaining_microdollars >= n.amount
+    order by (h.slot + ${SLOTS} - $3::integer) % ${SLOTS}
+    limit 1
+    for no key update of h skip locked
+  ) as h
+  where n.carry >= 0
+), fit as materialized (
+  select (select count(*) from need) > 0
+    and (select count(*) from need) = (select count(*) from slot) as is_whole
+), taken as (
+  update headroom as h
+  set remaining_microdollars = s.remaining
+  from slot as s
+  where h.window_id = s.window_id
+    and h.slot = s.slot
+    and (select f.is_whole from fit as f)
+), extended as (
+  update usage_holds as h
+  set amount_microdollars = $2::bigint
+  where h.id = any (array(select o.id from open as o where (select f.is_whole from fit as f)))
+)
+select h.payer_scope, h.payer_id,
+  case
+    when not exists (select from open) then ${closedAs('released')}
+    when not exists (select from need) then 'duplicate'
+    when (select f.is_whole from fit as f) then 'granted'
+    when (select bool_and(r.is_enough) from room as r) then 'busy'
+    else 'short'
+  end as status,
+  case when (select f.is_whole from fit as f) then $2::bigint
+    else coalesce((select o.amount from open as o), h.amount_microdollars) end as amount,
+  (select min(r.total) from room as r)
+    - case when (select f.is_whole from fit as f) then $2::bigint - (select o.amount from open as o)
+      else 0 end as available,
+  h.window_ids
+from (select) as one
+left join usage_holds as h on h.id = $1::uuid`,
+    values: [id, amount, slot],
+  };
+}

@@ -1,0 +1,227 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Payer, payerKey } from '../counter/payer.js';
+import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
+import { isLockTimeout } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
+import { toSafeInteger } from '../money.js';
+import { type Cleaning, type ValidEvent, validateEvent } from '../record/event.js';
+import { formatMicros } from '../record/instants.sql.js';
+import type { UsageEvent } from '../record/types.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
+import {
+  type ExtendedRow,
+  extendHoldStatement,
+  findHoldStatement,
+  type HoldRow,
+  type ReleasedRow,
+  releaseHoldStatement,
+} from './hold.sql.js';
+import { contended, judge, type LaneOptions, PayerLane, toAvailable, toRefused } from './lane.js';
+import type { HoldRequest, HoldResult, ReleaseResult } from './types.js';
+import { invalidHold, readAmount, type ValidHold, validateHold } from './validate.js';
+
+/** Tries at a hold, or its slots, that someone else has: a fold, or who reserves beside. */
+const MAX_TRIES = 40;
+const PAUSE_MS = 8;
+/** What this process granted and may settle: no look-up. Forgetting costs one. */
+const MAX_REMEMBERED = 100_000;
+
+export interface HoldsOptions extends LaneOptions {
+  /** A hold of the payer was closed, or usage of it recorded: money may come back. */
+  onClosed: (payer: Payer) => void;
+}
+
+/** What a settle needs to know of a hold. */
+export interface KnownHold {
+  payer: Payer;
+  api_key_id: string | null;
+  project_id: string | null;
+  /** ISO 8601. */
+  createdAt: string;
+}
+
+/** Holds of this process: reserving, extending, releasing; settling is recording (src/ledger.ts). */
+export class Holds {
+  readonly #options: HoldsOptions;
+  readonly #lanes = new Map<string, PayerLane>();
+  readonly #known = new Map<string, KnownHold>();
+
+  constructor(options: HoldsOptions) {
+    this.#options = options;
+  }
+
+  /** @throws LedgerError `invalid_event` and others, see `ledger.hold` */
+  async hold(hold: HoldRequest, owner: string | null, cleaning: Cleaning): Promise<HoldResult> {
+    const valid = validateHold(hold, owner, cleaning);
+    const result = await this.#reserve(valid);
+    if (result.status === 'granted' && result.created_at !== null) {
+      const { api_key_id, project_id } = valid.request;
+      if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
+      const createdAt = result.created_at;
+      this.#known.set(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
+    }
+    return result;
+  }
+
+  #reserve({ request, payer }: ValidHold): Promise<HoldResult> {
+    const key = payerKey(payer);
+    const lane = this.#lanes.get(key) ?? new PayerLane(this.#options, payer);
+    this.#lanes.set(key, lane);
+    return new Promise((resolve, reject) => {
+      void lane.add({ request, resolve, reject }).then(() => {
+        if (lane.isIdle) this.#lanes.delete(key);
+      });
+    });
+  }
+
+  /**
+   * The event that settles a hold: with its id, and its time, key and project where it names none.
+   * @throws LedgerError `invalid_event`, `forbidden` naming the field; `not_found`
+   */
+  async settling(holdId: string, event: UsageEvent, cleaning: Cleaning): Promise<ValidEvent> {
+    const id = readUuid('hold_id', holdId);
+    if (event?.id !== undefined && event?.id !== null && String(event.id).toLowerCase() !== id) {
+      throw invalidHold('id', 'must be that of the hold, or absent');
+    }
+    const valid = validateEvent({ ...event, id }, cleaning);
+    const hold = this.#known.get(id) ?? (await this.#find(id));
+    this.#known.delete(id);
+    if (hold === 'settled') return valid;
+    if (hold === null) {
+      throw new LedgerError('not_found', 'hold_id names no hold; usage without one: recordUsage', {
+        details: { field: 'hold_id', id },
+      });
+    }
+    checkSame(hold, valid);
+    return {
+      ...valid,
+      created_at: valid.created_at ?? hold.createdAt,
+      api_key_id: valid.api_key_id ?? hold.api_key_id,
+      project_id: valid.project_id ?? hold.project_id,
+    };
+  }
+
+  /** `settled`: the hold went with the fold of its usage, which tells a replay from another event. */
+  async #find(id: string): Promise<KnownHold | 'settled' | null> {
+    const row = await this.#findRow(id);
+    if (row === null) return (await this.#isUsed(id)) ? 'settled' : null;
+    return {
+      payer: payerOf(row),
+      api_key_id: row.api_key_id,
+      project_id: row.project_id,
+      createdAt: formatMicros(row.created_micros),
+    };
+  }
+
+  /** Who holds by this id; null: nobody does any more. */
+  async findHolder(holdId: string): Promise<Payer | null> {
+    const row = await this.#findRow(readUuid('hold_id', holdId));
+    return row === null ? null : payerOf(row);
+  }
+
+  async #findRow(id: string): Promise<HoldRow | null> {
+    const rows = await withRetry(() => this.#options.query<HoldRow>(findHoldStatement(id)));
+    return rows[0] ?? null;
+  }
+
+  async #isUsed(id: string): Promise<boolean> {
+    const [row] = await this.#options.query<ReleasedRow>(releaseHoldStatement(id));
+    return row?.status === 'settled';
+  }
+
+  /**
+   * Raises what is held to `amount` in all: again is a duplicate.
+   * @throws LedgerError `invalid_event`, `not_found`, `forbidden` once closed, `unavailable`
+   */
+  async extend(holdId: string, amount: number): Promise<HoldResult> {
+    const id = readUuid('hold_id', holdId);
+    const wanted = readAmount(amount);
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      if (tries > 0) await sleep(Math.random() * PAUSE_MS);
+      const row = await this.#try<ExtendedRow>(extendHoldStatement(id, wanted, this.#options.slot));
+      if (row === null || row.status === 'locked' || row.status === 'busy') continue;
+      if (row.status === 'absent') throw noHold(id);
+      if (row.status === 'settled' || row.status === 'released') {
+        throw new LedgerError('forbidden', `the hold is ${row.status}; it cannot be extended`, {
+          details: { field: 'hold_id', id },
+        });
+      }
+      if (row.status !== 'short') return toExtended(id, row.status, row);
+      const scope = row.payer_scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
+      const more = wanted - toSafeInteger(row.amount ?? 0);
+      const folded = await this.#options.folder.foldFor(scope, row.payer_id ?? '', more);
+      const windows = new Map((folded ?? []).map((each) => [each.window_id, each]));
+      const verdict = judge(more, row, windows);
+      if (verdict?.isWhole || (verdict !== null && tries === MAX_TRIES - 1)) {
+        return { ...toRefused(id, verdict.window), amount: toSafeInteger(row.amount ?? 0) };
+      }
+    }
+    throw contended();
+  }
+
+  /** Gives a hold back; again is a duplicate. @throws LedgerError `not_found`, `unavailable` */
+  async release(holdId: string): Promise<ReleaseResult> {
+    const id = readUuid('hold_id', holdId);
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      if (tries > 0) await sleep(Math.random() * PAUSE_MS);
+      const row = await this.#try<ReleasedRow>(releaseHoldStatement(id));
+      if (row === null || row.status === 'locked') continue;
+      if (row.status === 'absent') throw noHold(id);
+      if (row.status === 'released') this.#options.onClosed(payerOf(row));
+      return { id, status: row.status };
+    }
+    throw contended();
+  }
+
+  /** Null: a lock was met after all. */
+  async #try<Row>(statement: Parameters<Query>[0]): Promise<Row | null> {
+    try {
+      const rows = await withRetry(() => this.#options.query<Row>(statement), { splits: true });
+      return rows[0] ?? null;
+    } catch (error) {
+      if (isLockTimeout(error)) return null;
+      throw error;
+    }
+  }
+}
+
+/** The user of an organization's hold does not matter to who pays. */
+function payerOf(row: {
+  payer_scope: string | null;
+  payer_id: string | null;
+  kilo_user_id?: string;
+}): Payer {
+  const id = row.payer_id ?? '';
+  return row.payer_scope === 'organization'
+    ? { kilo_user_id: row.kilo_user_id ?? '', organization_id: id }
+    : { kilo_user_id: id, organization_id: null };
+}
+
+/** What a hold was reserved for is what it is settled with: else it would pass another budget. */
+function checkSame(hold: KnownHold, event: ValidEvent): void {
+  const differs = (field: string) =>
+    new LedgerError('forbidden', `${field} is not that of the hold`, { details: { field } });
+  if (event.kilo_user_id !== hold.payer.kilo_user_id) throw differs('kilo_user_id');
+  if (event.organization_id !== hold.payer.organization_id) throw differs('organization_id');
+  for (const field of ['api_key_id', 'project_id'] as const) {
+    if (event[field] !== null && event[field] !== hold[field]) throw differs(field);
+  }
+}
+
+function toExtended(id: string, status: 'granted' | 'duplicate', row: ExtendedRow): HoldResult {
+  return {
+    id,
+    status,
+    amount: toSafeInteger(row.amount ?? 0),
+    available_microdollars: toAvailable(row.available),
+    created_at: null,
+  };
+}
+
+function noHold(id: string): LedgerError {
+  return new LedgerError('not_found', 'hold_id names no open hold', {
+    details: { field: 'hold_id', id },
+  });
+}

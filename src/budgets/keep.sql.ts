@@ -1,0 +1,158 @@
+import { plainArray, type Statement } from '../db/statement.js';
+import { BUDGETS_MARK } from '../schema/budgets.js';
+import { markColumns, tailRows } from '../schema/dimensionRollups.js';
+import type { PayerScope } from '../schema/unsettled.js';
+
+/** Shows that a process lives, as gateways do (schema/gatewayIntents.ts). */
+export function beatStatement(owner: string, host: string, pid: number): Statement {
+  return {
+    name: 'microdollar_hold_beat',
+    text: `/* microdollar.holdBeat */
+insert into gateway_instances (owner, host, pid)
+values ($1::uuid, $2::text, $3::integer)
+on conflict (owner) do update
+set beat = gateway_instances.beat + 1,
+  seen_at = now()`,
+    values: [owner, host, pid],
+  };
+}
+
+/** Owners of holds that are not released, with their heartbeats. */
+export const HOLD_OWNERS_STATEMENT: Statement = {
+  name: 'microdollar_hold_owners',
+  text: `/* microdollar.holdOwners */
+select o.owner, g.beat
+from (
+  select distinct h.owner
+  from usage_holds as h
+  where h.owner is not null
+    and h.released_at is null
+) as o
+left join gateway_instances as g on g.owner = o.owner`,
+  values: [],
+};
+
+export interface ReleasedPayerRow {
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+  holds: string;
+}
+
+/**
+ * Releases holds of owners that are dead, and those without an owner whose time is over; not those
+ * whose usage is recorded: the fold takes them. Waits for nobody. One row a payer.
+ */
+export function releaseExpiredStatement(dead: readonly string[], limit: number): Statement {
+  return {
+    name: 'microdollar_release_expired',
+    text: `/* microdollar.releaseExpired */
+with expired as materialized (
+  select h.id
+  from usage_holds as h
+  where h.released_at is null
+    and (h.owner = any ($1::uuid[]) or (h.owner is null and h.expires_at < now()))
+    and not exists (select from microdollar_usage as m where m.id = h.id)
+  limit $2::integer
+  for no key update of h skip locked
+), released as (
+  update usage_holds as h
+  set released_at = now()
+  where h.id = any (array(select e.id from expired as e))
+  returning h.payer_scope, h.payer_id
+)
+select r.payer_scope, r.payer_id, count(*) as holds
+from released as r
+group by r.payer_scope, r.payer_id`,
+    values: [plainArray(dead), limit],
+  };
+}
+
+/** Holds that were given back a day ago: usage that comes later names no hold any more. */
+export const FORGET_RELEASED_STATEMENT: Statement = {
+  name: 'microdollar_forget_released',
+  text: `/* microdollar.forgetReleased */
+delete from usage_holds as h
+where h.window_ids = '{}'
+  and h.released_at < now() - interval '1 day'`,
+  values: [],
+};
+
+/** Forgets instances that hold nothing any more; a gateway's with intents stays. */
+export function forgetInstancesStatement(owners: readonly string[]): Statement {
+  return {
+    name: 'microdollar_forget_instances',
+    text: `/* microdollar.forgetInstances */
+delete from gateway_instances as g
+where g.owner = any ($1::uuid[])
+  and not exists (select from gateway_intents as i where i.owner = g.owner)
+  and not exists (
+    select from usage_holds as h where h.owner = g.owner and h.released_at is null)`,
+    values: [plainArray(owners)],
+  };
+}
+
+export interface SweptBudgetsRow {
+  /** Last payer of the page; null when there are no more. */
+  last_id: string | null;
+  payers: number;
+  /** Those that a fold would change. */
+  ids: string[];
+}
+
+/**
+ * A page of payers that have budgets, and which of them to fold: usage past the mark, holds that were
+ * closed, a balance whose limit is another, a raise that ended lately.
+ */
+export function sweepBudgetsStatement(
+  scope: PayerScope,
+  afterId: string | null,
+  limit: number,
+): Statement {
+  return {
+    name: `microdollar_sweep_budgets_${scope.name}`,
+    text: `/* microdollar.sweepBudgets ${scope.name} */
+with page as materialized (
+  select k.payer_id, k.payer_id::${scope.idType} as id, ${markColumns('k', '0')}
+  from rollup_marks as k
+  where k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = '${scope.name}'
+    and ($1::text is null or k.payer_id > $1::text)
+  order by k.payer_id
+  limit $2::integer
+)
+select (select max(u.payer_id) from page as u) as last_id,
+  (select count(*)::integer from page) as payers,
+  array(
+    select u.payer_id
+    from page as u
+    where exists (
+        ${tailRows(scope, '1', 'u')}
+      )
+      or exists (
+        select
+        from usage_holds as h
+        where h.payer_scope = '${scope.name}'
+          and h.payer_id = u.payer_id
+          and h.window_ids <> '{}'
+          and (h.released_at is not null
+            or exists (select from microdollar_usage as m where m.id = h.id))
+      )
+      or exists (
+        select
+        from budgets as b
+        where b.payer_scope = '${scope.name}'
+          and b.payer_id = u.payer_id
+          and b.removed_at is null
+          and (b.raise_until between now() - interval '1 day' and now()
+            or (b.is_balance and exists (
+              select
+              from budget_windows as w
+              join ${scope.payers} as p on p.id = u.id
+              where w.budget_id = b.id
+                and w.limit_microdollars <> p.total_microdollars_acquired
+            )))
+      )
+  ) as ids`,
+    values: [afterId, limit],
+  };
+}

@@ -1,0 +1,154 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type Payer, payerId, payerKey, scopeOf } from '../counter/payer.js';
+import type { Query } from '../db/query.js';
+import { DeadOwners, type OwnerRow } from '../deadOwners.js';
+import {
+  ORGANIZATION_SCOPE,
+  PAYER_SCOPES,
+  type PayerScope,
+  USER_SCOPE,
+} from '../schema/unsettled.js';
+import type { BudgetFolder } from './folder.js';
+import {
+  beatStatement,
+  FORGET_RELEASED_STATEMENT,
+  forgetInstancesStatement,
+  HOLD_OWNERS_STATEMENT,
+  type ReleasedPayerRow,
+  releaseExpiredStatement,
+  type SweptBudgetsRow,
+  sweepBudgetsStatement,
+} from './keep.sql.js';
+
+/** A payer is folded when so many of its holds were closed, or the first so long ago. */
+const DEEP_HOLDS = 32;
+const MAX_AGE_MS = 1_000;
+const MAX_PAYERS = 100_000;
+/** As of gateways (gateway/durable): a process is dead when its heart stood still for so long. */
+const LEASE_MS = 10 * 60_000;
+const RELEASED_AT_ONCE = 500;
+const PAYERS_PER_PAGE = 1_000;
+
+export interface BudgetKeeperOptions {
+  query: Query;
+  folder: BudgetFolder;
+  onError: (error: unknown, payer: string) => void;
+  leaseMs?: number;
+}
+
+interface Due {
+  payer: Payer;
+  closed: number;
+  sinceMs: number;
+}
+
+/**
+ * What is done for budgets in the background: folds payers whose holds were closed, shows that this
+ * process lives, releases what dead ones left. Being late makes refusals conservative, nothing else.
+ */
+export class BudgetKeeper {
+  /** Names the holds of this process, once it has any. */
+  readonly owner = randomUUID();
+  readonly #options: BudgetKeeperOptions;
+  readonly #due = new Map<string, Due>();
+  readonly #deadOwners: DeadOwners;
+  #beating: Promise<void> | null = null;
+
+  constructor(options: BudgetKeeperOptions) {
+    this.#options = options;
+    this.#deadOwners = new DeadOwners(options.leaseMs ?? LEASE_MS);
+  }
+
+  /** This process has holds from here on: its heartbeat is there before the first. */
+  async own(): Promise<string> {
+    this.#beating ??= this.beat().catch((error) => {
+      this.#beating = null;
+      throw error;
+    });
+    await this.#beating;
+    return this.owner;
+  }
+
+  get hasHolds(): boolean {
+    return this.#beating !== null;
+  }
+
+  async beat(): Promise<void> {
+    await this.#options.query(beatStatement(this.owner, hostname(), process.pid));
+  }
+
+  /** Money of the payer may have come back. A hint. */
+  closed(payer: Payer): void {
+    const due = this.#due.get(payerKey(payer));
+    if (due) due.closed++;
+    else if (this.#due.size < MAX_PAYERS) {
+      this.#due.set(payerKey(payer), { payer, closed: 1, sinceMs: Date.now() });
+    }
+  }
+
+  /** Folds what is worth it by now; with `all` whatever is known. */
+  async foldDue(signal?: AbortSignal, all = false): Promise<void> {
+    const before = Date.now() - MAX_AGE_MS;
+    for (const [key, due] of [...this.#due]) {
+      if (signal?.aborted) return;
+      if (!all && due.closed < DEEP_HOLDS && due.sinceMs > before) continue;
+      this.#due.delete(key);
+      await this.#fold(scopeOf(due.payer), payerId(due.payer));
+    }
+  }
+
+  /** One look at everybody: holds without a living owner, then payers that a fold would change. */
+  async sweep(signal?: AbortSignal): Promise<void> {
+    if (this.hasHolds) await this.beat();
+    await this.releaseDead();
+    await this.#options.query(FORGET_RELEASED_STATEMENT);
+    for (const scope of PAYER_SCOPES) {
+      for (let afterId: string | null = null; !signal?.aborted; ) {
+        const [page]: SweptBudgetsRow[] = await this.#options.query<SweptBudgetsRow>(
+          sweepBudgetsStatement(scope, afterId, PAYERS_PER_PAGE),
+        );
+        for (const id of page?.ids ?? []) {
+          if (signal?.aborted) return;
+          await this.#fold(scope, id);
+        }
+        if (!page || page.payers < PAYERS_PER_PAGE) break;
+        afterId = page.last_id;
+      }
+    }
+  }
+
+  /** @returns holds that were released: of dead owners, and those whose time is over */
+  async releaseDead(): Promise<number> {
+    const { query } = this.#options;
+    const owners = await query<OwnerRow>(HOLD_OWNERS_STATEMENT);
+    const dead = this.#deadOwners.look(owners.filter(({ owner }) => owner !== this.owner));
+    let released = 0;
+    for (let more = true; more; ) {
+      const payers = await query<ReleasedPayerRow>(releaseExpiredStatement(dead, RELEASED_AT_ONCE));
+      const holds = payers.reduce((sum, row) => sum + Number(row.holds), 0);
+      for (const { payer_scope, payer_id } of payers) {
+        await this.#fold(payer_scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE, payer_id);
+      }
+      released += holds;
+      more = holds >= RELEASED_AT_ONCE;
+    }
+    if (dead.length > 0) await query(forgetInstancesStatement(dead));
+    return released;
+  }
+
+  /** At the end of the process: what it still holds is nobody's any more. */
+  async end(): Promise<void> {
+    if (!this.hasHolds) return;
+    await this.#options.query(releaseExpiredStatement([this.owner], RELEASED_AT_ONCE));
+    await this.#options.query(forgetInstancesStatement([this.owner]));
+  }
+
+  async #fold(scope: PayerScope, id: string): Promise<void> {
+    try {
+      await this.#options.folder.foldSome(scope, id);
+    } catch (error) {
+      this.#options.onError(error, `${scope.name}:${id}`);
+    }
+  }
+}

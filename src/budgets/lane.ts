@@ -1,0 +1,263 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Payer, payerId, scopeOf } from '../counter/payer.js';
+import type { Query } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
+import { isLockTimeout, isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import { toSafeInteger } from '../money.js';
+import { formatMicros } from '../record/instants.sql.js';
+import { SLOTS } from '../schema/budgets.js';
+import type { PayerScope } from '../schema/unsettled.js';
+import type { FoldedWindowRow } from './fold.sql.js';
+import type { BudgetFolder } from './folder.js';
+import { type BudgetStateRow, readBudgetsStatement } from './read.sql.js';
+import { type ReservedRow, type ReserveRequest, reserveStatement } from './reserve.sql.js';
+import type { HoldResult } from './types.js';
+
+/** Holds of one statement. */
+const MAX_BATCH = 64;
+/** Rounds in a row in which nobody is answered, before the rest is. */
+const MAX_IDLE_ROUNDS = 60;
+/** Of these, folds that could not gather all: a slot, or the mark, stays with someone else. */
+const MAX_PARTIAL_FOLDS = 12;
+const MAX_PAUSE_MS = 16;
+
+export interface Waiting {
+  request: ReserveRequest;
+  resolve: (result: HoldResult) => void;
+  reject: (error: Error) => void;
+}
+
+export interface LaneOptions {
+  query: Query;
+  folder: BudgetFolder;
+  /** The slot that this process begins with. */
+  slot: number;
+}
+
+/**
+ * Requests of one payer, one statement at a time: what comes while one is out goes together with
+ * the next. It alone decides on refusals:
+ * - granted as long as some slot has enough
+ * - else what came back is folded and gathered, and tried again
+ * - refused only where a fold had all slots of a window, and they were less than what is asked; or
+ *   where something stays with someone else for longer than MAX_PARTIAL_FOLDS tries
+ */
+export class PayerLane {
+  readonly #options: LaneOptions;
+  readonly #scope: PayerScope;
+  readonly #id: string;
+  #queue: Waiting[] = [];
+  #running: Promise<void> | null = null;
+
+  constructor(options: LaneOptions, payer: Payer) {
+    this.#options = options;
+    this.#scope = scopeOf(payer);
+    this.#id = payerId(payer);
+  }
+
+  get isIdle(): boolean {
+    return this.#running === null;
+  }
+
+  add(waiting: Waiting): Promise<void> {
+    this.#queue.push(waiting);
+    this.#running ??= this.#run().finally(() => {
+      this.#running = null;
+    });
+    return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    // After the microtasks of this turn: calls made together travel together.
+    await new Promise(setImmediate);
+    while (this.#queue.length > 0) {
+      const batch = this.#take();
+      try {
+        await this.#answer(batch);
+      } catch (error) {
+        const ledgerError = toLedgerError(error);
+        for (const { reject } of batch) reject(ledgerError);
+      }
+    }
+  }
+
+  /** In order of arrival; a second one of the same id waits for the next. */
+  #take(): Waiting[] {
+    const batch = new Map<string, Waiting>();
+    const later: Waiting[] = [];
+    for (const waiting of this.#queue) {
+      const { id } = waiting.request;
+      if (batch.size < MAX_BATCH && !batch.has(id)) batch.set(id, waiting);
+      else later.push(waiting);
+    }
+    this.#queue = later;
+    return [...batch.values()];
+  }
+
+  async #answer(batch: readonly Waiting[]): Promise<void> {
+    let left = batch;
+    let partialFolds = 0;
+    let hasOpened = false;
+    for (let idle = 0; left.length > 0; idle++) {
+      if (idle > 0) await sleep(Math.random() * Math.min(MAX_PAUSE_MS, 2 ** idle), undefined);
+      const tried = await this.#reserve(left);
+      const open = tried.filter(({ waiting, row }) => !answered(waiting, row));
+      if (open.length < left.length) idle = 0;
+      left = open.map(({ waiting }) => waiting);
+      if (idle > MAX_IDLE_ROUNDS) {
+        for (const { reject } of left) reject(contended());
+        return;
+      }
+      if (open.some(({ row }) => row.status === 'missing')) {
+        if (!hasOpened) await this.#options.folder.open(this.#scope, this.#id);
+        hasOpened = true;
+      } else if (!open.some(({ row }) => row.status === 'short')) continue;
+      const asked = Math.max(...left.map(({ request }) => request.amount));
+      const folded = await this.#options.folder.foldFor(this.#scope, this.#id, asked);
+      const isLast = partialFolds >= MAX_PARTIAL_FOLDS;
+      const known = folded ?? (isLast ? await this.#readWindows() : []);
+      const windows = new Map(known.map((row) => [row.window_id, row]));
+      const verdicts = open.map(({ waiting, row }) => ({
+        waiting,
+        verdict: row.status === 'short' ? judge(waiting.request.amount, row, windows) : null,
+      }));
+      if (folded === null || verdicts.some(({ verdict }) => verdict?.isWhole === false))
+        partialFolds++;
+      left = verdicts
+        .filter(({ waiting, verdict }) => {
+          if (verdict === null || !(verdict.isWhole || isLast)) return true;
+          waiting.resolve(toRefused(waiting.request.id, verdict.window));
+          return false;
+        })
+        .map(({ waiting }) => waiting);
+    }
+  }
+
+  /**
+   * What is left, without a lock: where someone else keeps the mark. Exact in its snapshot, so that a
+   * refusal is true; what it finds may still have to be folded.
+   */
+  async #readWindows(): Promise<FoldedWindowRow[]> {
+    const rows = await this.#options.query<BudgetStateRow>(
+      readBudgetsStatement(this.#scope, this.#id),
+    );
+    return rows.flatMap((row) => {
+      if (row.window_id === null || !row.is_hard) return [];
+      const left = BigInt(row.limit_microdollars) - BigInt(row.spent) - BigInt(row.held);
+      const whole = { slots: SLOTS, is_open: true, has_more: false };
+      return { ...row, ...whole, window_id: row.window_id, pool: String(left) };
+    });
+  }
+
+  /** One id that is in flight elsewhere must not hold up the others: then one by one. */
+  async #reserve(left: readonly Waiting[]): Promise<{ waiting: Waiting; row: ReservedRow }[]> {
+    const requests = left.map(({ request }) => request);
+    try {
+      const rows = await withRetry(
+        () =>
+          this.#options.query<ReservedRow>(
+            reserveStatement(this.#scope, this.#id, requests, this.#options.slot),
+          ),
+        { splits: true },
+      );
+      return left.map((waiting, index) => ({ waiting, row: rows[index] as ReservedRow }));
+    } catch (error) {
+      if (!isUniqueViolation(error) && !isLockTimeout(error)) throw error;
+      if (left.length === 1) {
+        return left.map((waiting) => ({ waiting, row: { ...NOTHING, status: 'busy' } }));
+      }
+      const singly = [];
+      for (const waiting of left) singly.push(...(await this.#reserve([waiting])));
+      return singly;
+    }
+  }
+}
+
+const NOTHING = { n: '1', amount: null, available: null, created_micros: null, window_ids: null };
+
+/** Answers what is decided by the statement alone. */
+function answered({ request, resolve, reject }: Waiting, row: ReservedRow): boolean {
+  switch (row.status) {
+    case 'granted':
+    case 'duplicate':
+      resolve({
+        id: request.id,
+        status: row.status,
+        amount: toSafeInteger(row.amount ?? 0),
+        available_microdollars: toAvailable(row.available),
+        created_at: formatMicros(row.created_micros ?? ''),
+      });
+      return true;
+    case 'conflict':
+      reject(
+        new LedgerError(
+          'idempotency_conflict',
+          'this id is held, or recorded, by another request',
+          {
+            details: { field: 'id', id: request.id },
+          },
+        ),
+      );
+      return true;
+    case 'unknown_user':
+      reject(
+        new LedgerError('unknown_user', 'kilo_user_id names no user; create the user first', {
+          details: { field: 'kilo_user_id', id: request.id },
+        }),
+      );
+      return true;
+    default:
+      return false;
+  }
+}
+
+interface Verdict {
+  window: FoldedWindowRow;
+  /** The fold had every slot of it: nothing was left elsewhere. */
+  isWhole: boolean;
+}
+
+/** The window that has least of those that cannot give the amount; null: try again. */
+export function judge(
+  amount: number,
+  row: Pick<ReservedRow, 'window_ids'>,
+  windows: ReadonlyMap<string, FoldedWindowRow>,
+): Verdict | null {
+  const short = (row.window_ids ?? [])
+    .flatMap((id) => windows.get(id) ?? [])
+    .filter((window) => window.is_open && BigInt(window.pool) < BigInt(amount))
+    .sort((a, b) => (BigInt(a.pool) < BigInt(b.pool) ? -1 : 1));
+  const window = short.find(({ slots }) => slots >= SLOTS) ?? short[0];
+  return window === undefined ? null : { window, isWhole: window.slots >= SLOTS };
+}
+
+/** Not below zero, and for what is beyond 2^53 that. */
+export function toAvailable(amount: string | null): number {
+  return Math.max(0, Math.min(Number(amount ?? 0), Number.MAX_SAFE_INTEGER));
+}
+
+export function toRefused(id: string, window: FoldedWindowRow): HoldResult {
+  return {
+    id,
+    status: 'refused',
+    amount: 0,
+    available_microdollars: toAvailable(window.pool),
+    created_at: null,
+    refused_by: {
+      id: window.budget_id,
+      scope: window.scope,
+      window: window.period,
+      is_balance: window.is_balance,
+      limit_microdollars: toSafeInteger(window.limit_microdollars),
+    },
+    resets_at: window.resets_micros === null ? null : formatMicros(window.resets_micros),
+  };
+}
+
+export function contended(): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    'the budgets of this payer are held by another transaction; try again',
+  );
+}

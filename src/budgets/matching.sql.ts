@@ -1,0 +1,32 @@
+import { BUDGETS_MARK } from '../schema/budgets.js';
+import { markColumns } from '../schema/dimensionRollups.js';
+import type { PayerScope } from '../schema/unsettled.js';
+
+/** Whether budget `budget` counts usage row, counter row or request `row`; of the payer are both. */
+export const counts = (budget: string, row: string): string => `(${budget}.kilo_user_id is null
+      or ${budget}.kilo_user_id = ${row}.kilo_user_id)
+    and (${budget}.api_key_id is null or ${budget}.api_key_id = ${row}.api_key_id)
+    and (${budget}.project_id is null or ${budget}.project_id = ${row}.project_id)`;
+
+/** Rows of `budgets` and `usage_holds` of payer $1. */
+export const isOfPayer = (scope: PayerScope, row: string): string =>
+  `${row}.payer_scope = '${scope.name}'
+    and ${row}.payer_id = $1::text`;
+
+/** Holds `row` of payer $1 that have not given back what they took: by the index that has only these. */
+export const isHolding = (scope: PayerScope, row: string): string =>
+  `${isOfPayer(scope, row)}
+    and ${row}.window_ids <> '{}'`;
+
+/** Whether `now()` lies in window `row`. */
+export const isCurrent = (row: string): string =>
+  `${row}.window_start <= now()
+      and ${row}.window_end > now()`;
+
+/** The mark of the budgets of payer $1, as the fragments of schema/dimensionRollups.ts take it. */
+export const markOf = (scope: PayerScope): string =>
+  `select k.payer_id::${scope.idType} as id, ${markColumns('k', '0')}
+    from rollup_marks as k
+    where k.rollup = '${BUDGETS_MARK}'
+      and k.payer_scope = '${scope.name}'
+      and k.payer_id = $1::text`;

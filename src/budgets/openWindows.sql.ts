@@ -1,0 +1,160 @@
+import { SNAPSHOT } from '../counter/marks.sql.js';
+import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
+import type { Statement } from '../db/statement.js';
+import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
+import { isCounted, isOfPayer as isUsageOf, QUARTER_HOURLY } from '../schema/dimensionRollups.js';
+import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
+import { counts, isCurrent, isOfPayer, markOf } from './matching.sql.js';
+
+export interface OpenedPayerRow {
+  is_payer: boolean;
+  /** Not where the ledger does not know the cluster (R6): its positions lie above every mark. */
+  is_known_cluster: boolean;
+}
+
+/**
+ * The balance of a payer as a budget, and the mark of its budgets, where they are not there yet. The
+ * mark begins at the oldest transaction that is open: what had ended is summed when a window is
+ * opened, the rest is folded. In a transaction of its own.
+ */
+function openPayerText(scope: PayerScope): string {
+  return `/* microdollar.openBudgets ${scope.name} */
+with payer as materialized (
+  select u.id::text as id from ${scope.payers} as u where u.id = $1::${scope.idType}
+), s as materialized (
+  ${SNAPSHOT}
+), marked as (
+  insert into rollup_marks (rollup, payer_scope, payer_id, settled_below)
+  select '${BUDGETS_MARK}', '${scope.name}', p.id,
+    least(s.ended_below, (select min(r) from unnest(s.running) as r))
+  from payer as p
+  cross join s
+  where s.base < ${UNKNOWN_GENERATION}
+  on conflict do nothing
+), balance as (
+  insert into budgets (scope, payer_scope, payer_id, period, limit_microdollars, is_balance)
+  select '${scope.name}', '${scope.name}', p.id, 'total', 0, true
+  from payer as p
+  where not exists (
+    select from budgets as b where ${isOfPayer(scope, 'b')} and b.is_balance and b.removed_at is null)
+  on conflict do nothing
+)
+select exists (select from payer) as is_payer,
+  (select s.base < ${UNKNOWN_GENERATION} from s) as is_known_cluster`;
+}
+
+/**
+ * Locks the mark of payer $1 where it is free; the rest of the transaction then sees all that its
+ * last holder wrote, for its statements have later snapshots. One row, or none.
+ */
+const lockText = (scope: PayerScope): string => `/* microdollar.lockBudgets ${scope.name} */
+select k.payer_id
+from rollup_marks as k
+where k.rollup = '${BUDGETS_MARK}'
+  and k.payer_scope = '${scope.name}'
+  and k.payer_id = $1::text
+for no key update of k skip locked`;
+
+/** Bounds of the window of now: of three in a row, for a local midnight may come twice. */
+const BOUNDS = `select x.window_start, x.window_end
+    from (
+      select (l.start + k * l.length) at time zone b.time_zone as window_start,
+        (l.start + (k + 1) * l.length) at time zone b.time_zone as window_end
+      from (
+        select date_trunc(nullif(b.period, 'total'), now() at time zone b.time_zone) as start,
+          ('1 ' || nullif(b.period, 'total'))::interval as length
+      ) as l
+      cross join generate_series(-1, 1) as k
+      where b.period <> 'total'
+    ) as x
+    where x.window_start <= now()
+      and x.window_end > now()
+    union all
+    select '-infinity', 'infinity'
+    where b.period = 'total'`;
+
+/**
+ * Opens the windows of now that are not there, under the mark's lock. What is up to the mark is
+ * summed: raw usage, and the rollup for what the archive took away. The limit is taken in by the fold
+ * that follows, as a change from 0 (I13). A balance is summed by that fold.
+ */
+function openWindowsText(scope: PayerScope): string {
+  const horizon = `coalesce((select s.archive_horizon from ledger_settings as s where s.id = 1),
+          '-infinity')`;
+  return `/* microdollar.openWindows ${scope.name} */
+with mark as materialized (
+  ${markOf(scope)}
+), missing as materialized (
+  select b.id, b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, x.window_start, x.window_end
+  from budgets as b
+  cross join lateral (
+    ${BOUNDS}
+  ) as x
+  where ${isOfPayer(scope, 'b')}
+    and b.removed_at is null
+    and not exists (
+      select
+      from budget_windows as w
+      where w.budget_id = b.id
+        and ${isCurrent('w')}
+    )
+), opened as (
+  insert into budget_windows (budget_id, window_start, window_end, limit_microdollars,
+    spent_microdollars, carry_microdollars)
+  select b.id, b.window_start, b.window_end, 0, x.cost, -x.cost
+  from missing as b
+  cross join mark as k
+  cross join lateral (
+    select coalesce(sum(x.cost), 0) as cost
+    from (
+      select m.cost
+      from microdollar_usage as m
+      where not b.is_balance
+        and ${isUsageOf(scope, 'm', `$1::${scope.idType}`)}
+        and m.created_at >= greatest(b.window_start, ${horizon})
+        and m.created_at < b.window_end
+        and ${counts('b', 'm')}
+        and ${isCounted('k')}
+      union all
+      select c.cost_microdollars
+      from ${QUARTER_HOURLY.name} as c
+      where not b.is_balance
+        and ${isUsageOf(scope, 'c', `$1::${scope.idType}`)}
+        and c.period_start >= b.window_start
+        and c.period_start < least(b.window_end, ${horizon})
+        and ${counts('b', 'c')}
+    ) as x
+  ) as x
+  returning id
+)
+insert into headroom (window_id, slot)
+select o.id, g
+from opened as o
+cross join generate_series(0, ${SLOTS - 1}) as g`;
+}
+
+const TEXTS = new Map(
+  PAYER_SCOPES.map((scope) => [
+    scope,
+    { payer: openPayerText(scope), lock: lockText(scope), windows: openWindowsText(scope) },
+  ]),
+);
+
+const statement = (
+  scope: PayerScope,
+  name: 'payer' | 'lock' | 'windows',
+  payerId: string,
+): Statement => ({
+  name: `microdollar_budgets_${name}_${scope.name}`,
+  text: TEXTS.get(scope)?.[name] ?? '',
+  values: [payerId],
+});
+
+export const openPayerStatement = (scope: PayerScope, payerId: string): Statement =>
+  statement(scope, 'payer', payerId);
+
+export const lockBudgetsStatement = (scope: PayerScope, payerId: string): Statement =>
+  statement(scope, 'lock', payerId);
+
+export const openWindowsStatement = (scope: PayerScope, payerId: string): Statement =>
+  statement(scope, 'windows', payerId);

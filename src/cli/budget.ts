@@ -1,0 +1,132 @@
+import type { Command } from 'commander';
+import {
+  type Budget,
+  type BudgetStore,
+  changeBudget,
+  listBudgets,
+  readPayer,
+  removeBudget,
+  setBudget,
+} from '../budgets/budgets.js';
+import { formatUsd } from '../money.js';
+import type { Register, Runner } from './context.js';
+import { type CommandDatabase, withDatabase } from './database.js';
+import { alignTable } from './output.js';
+
+interface Payer {
+  user?: string;
+  org?: string;
+}
+
+interface SetOptions extends Payer {
+  window: string;
+  zone?: string;
+  soft?: true;
+}
+
+export const registerBudget: Register = (program, run) => {
+  const budget = program.command('budget').description('limits on what may be spent');
+  registerSet(budget, run);
+  registerList(budget, run);
+  budget
+    .command('raise <budget> <usd>')
+    .description('add to the limit for a time; 0 ends a raise')
+    .requiredOption('--until <instant>', 'ISO 8601 with offset, like 2026-12-01T00:00:00Z')
+    .action((id: string, usd: string, options: { until: string }) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const change = { raise_usd: usd, raise_until: options.until };
+          const raised = await changeBudget(await storeOf(database), id, change);
+          const limit = formatUsd(raised.limit_microdollars);
+          context.output.answer(raised, `${limit} USD until ${raised.raise_until ?? 'now'}`);
+          return 0;
+        }),
+      ),
+    );
+  budget
+    .command('remove <budget>')
+    .description('it limits nothing from now on')
+    .action((id: string) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const removed = await removeBudget(await storeOf(database), id);
+          context.output.answer(removed, `removed ${removed.id}`);
+          return 0;
+        }),
+      ),
+    );
+};
+
+function registerSet(budget: Command, run: Runner): void {
+  budget
+    .command('set <scope> <id> <usd>')
+    .description('limit a user, organization, member, key or project; again changes the limit')
+    .requiredOption('--window <window>', 'day, week, month (of the zone), or total')
+    .option('--zone <zone>', 'IANA time zone of the window (default: UTC)')
+    .option('--soft', 'count and show it, and refuse nothing')
+    .option('--user <id>', 'who pays for a project')
+    .option('--org <id>', 'or this organization; of a member, whose member it is')
+    .addHelpText('after', '\nExample: microdollar budget set key <key-id> 20 --window month')
+    .action((scope: string, id: string, usd: string, options: SetOptions) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const made = await setBudget(await storeOf(database), {
+            scope,
+            id,
+            limit_usd: usd,
+            window: options.window,
+            time_zone: options.zone,
+            mode: options.soft ? 'soft' : 'hard',
+            kilo_user_id: options.user,
+            organization_id: options.org,
+            created_by: 'command line',
+          });
+          context.output.answer(made, toTable([made]));
+          return 0;
+        }),
+      ),
+    );
+}
+
+function registerList(budget: Command, run: Runner): void {
+  budget
+    .command('list')
+    .description('budgets in force, what is spent, held and left of each')
+    .option('--user <id>', 'of this payer, with its balance')
+    .option('--org <id>', 'or of this organization')
+    .action((options: Payer) =>
+      run((context) =>
+        withDatabase(context, async (database) => {
+          const isOfOne = options.user !== undefined || options.org !== undefined;
+          const payer = isOfOne ? readPayer(options.user, options.org) : null;
+          const budgets = await listBudgets(await storeOf(database), payer);
+          context.output.answer(
+            { budgets },
+            budgets.length === 0 ? 'no budgets' : toTable(budgets),
+          );
+          return 0;
+        }),
+      ),
+    );
+}
+
+async function storeOf(database: CommandDatabase): Promise<BudgetStore> {
+  const { pool, budgetFolder: folder } = await database.ledger();
+  return { pool, folder };
+}
+
+function toTable(budgets: readonly Budget[]): string {
+  const rows = budgets.map((budget) => [
+    budget.id,
+    budget.is_balance ? 'balance' : `${budget.scope}${budget.is_hard ? '' : ' (soft)'}`,
+    budget.project_id ?? budget.api_key_id ?? budget.kilo_user_id ?? budget.organization_id ?? '',
+    budget.window,
+    formatUsd(budget.limit_microdollars),
+    formatUsd(budget.spent_microdollars),
+    formatUsd(budget.held_microdollars),
+    formatUsd(budget.available_microdollars),
+    budget.resets_at ?? '-',
+  ]);
+  const head = ['budget', 'scope', 'of', 'window', 'limit', 'spent', 'held', 'left', 'resets'];
+  return alignTable([head, ...rows], [4, 5, 6, 7]);
+}

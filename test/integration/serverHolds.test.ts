@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTestServer, type TestServer } from './serverHarness.js';
+
+let service: TestServer;
+beforeAll(async () => {
+  service = await startTestServer();
+});
+afterAll(() => service?.stop());
+
+const credit = (id: string, usd: number) => service.post('/api/credits', { kilo_user_id: id, usd });
+
+describe('holds over HTTP', () => {
+  it('are granted, extended, settled and released by the key of their user', async () => {
+    const { id: user, key, keyId } = await service.newUser();
+    await credit(user, 1);
+    const hold = { id: randomUUID(), kilo_user_id: user, amount: 400_000 };
+    const granted = await service.post('/api/holds', hold, key);
+    expect([granted.status, granted.body.status]).toEqual([200, 'granted']);
+    expect((await service.post('/api/holds', hold, key)).body.status).toBe('duplicate');
+    const path = `/api/holds/${hold.id}`;
+    expect((await service.post(`${path}/extend`, { amount: 500_000 }, key)).body).toMatchObject({
+      status: 'granted',
+      amount: 500_000,
+    });
+    const stranger = await service.newUser();
+    expect((await service.post(`${path}/release`, {}, stranger.key)).status).toBe(403);
+    expect((await service.post('/api/holds', hold, stranger.key)).status).toBe(403);
+    const event = { kilo_user_id: user, cost: 100_000 };
+    const settled = await service.post(`${path}/settle`, { event }, key);
+    expect(settled.body).toMatchObject({ id: hold.id, status: 'recorded' });
+    const [row] = (
+      await service.database.pool.query('select api_key_id from microdollar_usage where id = $1', [
+        hold.id,
+      ])
+    ).rows;
+    expect(row).toEqual({ api_key_id: keyId });
+    const other = await service.post('/api/holds', { kilo_user_id: user, amount: 900_000 }, key);
+    expect(other.body.status).toBe('granted');
+    expect((await service.call('DELETE', `/api/holds/${other.body.id}`, { key })).body.status).toBe(
+      'released',
+    );
+  });
+
+  it('are refused with 402 by a balance, with 429 and its end by a window', async () => {
+    const { id: user, key, keyId } = await service.newUser();
+    await credit(user, 1);
+    const hold = (amount: number) =>
+      service.post('/api/holds', { kilo_user_id: user, amount }, key);
+    const broke = await hold(1_000_001);
+    expect([broke.status, broke.body.error.code]).toEqual([402, 'budget_exceeded']);
+    expect(broke.headers.get('retry-after')).toBeNull();
+    const budget = await service.post('/api/budgets', {
+      scope: 'key',
+      id: keyId,
+      limit_usd: '0.5',
+      window: 'day',
+    });
+    expect(budget.status).toBe(201);
+    const limited = await hold(500_001);
+    expect(limited.status).toBe(429);
+    expect(limited.body.error).toMatchObject({
+      code: 'budget_exceeded',
+      details: { refused_by: { id: budget.body.id }, available_microdollars: 500_000 },
+    });
+    const midnight = new Date().setUTCHours(24, 0, 0, 0);
+    const retryAfter = Number(limited.headers.get('retry-after'));
+    expect(Date.parse(limited.body.error.details.resets_at)).toBe(midnight);
+    expect(retryAfter).toBeGreaterThan(0);
+    expect(retryAfter).toBeLessThanOrEqual(86_400);
+  });
+
+  it('expire by their time, for nobody lives who could end them', async () => {
+    const { id: user, key } = await service.newUser();
+    await credit(user, 1);
+    const hold = { kilo_user_id: user, amount: 1_000_000, expires_in_ms: 1 };
+    await service.post('/api/holds', hold, key);
+    await expect
+      .poll(async () => {
+        await service.ledger.keepBudgets();
+        return (await service.post('/api/holds', { ...hold, expires_in_ms: 60_000 }, key)).status;
+      })
+      .toBe(200);
+  });
+});
+
+describe('budgets over HTTP', () => {
+  it('are set by an admin, changed, listed by their user, and removed', async () => {
+    const { id: user, key } = await service.newUser();
+    const wanted = {
+      scope: 'user',
+      id: user,
+      limit_usd: 2,
+      window: 'month',
+      time_zone: 'Asia/Tokyo',
+    };
+    expect((await service.post('/api/budgets', wanted, key)).status).toBe(403);
+    const { body: budget } = await service.post('/api/budgets', wanted);
+    const path = `/api/budgets/${budget.id}`;
+    const raise = { raise_usd: 1, raise_until: '2999-01-01T00:00:00Z' };
+    expect((await service.call('PATCH', path, { body: raise })).body).toMatchObject({
+      limit_microdollars: 3_000_000,
+    });
+    expect((await service.call('PATCH', path, { body: raise, key })).status).toBe(403);
+    const listed = await service.get('/api/budgets', key);
+    expect(listed.body.budgets).toMatchObject([{ is_balance: true }, { id: budget.id }]);
+    const stranger = await service.newUser();
+    expect((await service.get(`/api/budgets?kilo_user_id=${user}`, stranger.key)).status).toBe(403);
+    expect((await service.call('DELETE', path)).status).toBe(200);
+    expect((await service.call('DELETE', path)).status).toBe(404);
+  });
+
+  it('of an organization are its owner’s to set, and of no other', async () => {
+    const owner = await service.newUser();
+    const organization = await service.newOrganization();
+    await service.post(`/api/organizations/${organization}/members`, {
+      kilo_user_id: owner.id,
+      role: 'owner',
+    });
+    const budget = { limit_usd: 1, window: 'day' };
+    const own = { ...budget, scope: 'organization', id: organization };
+    expect((await service.post('/api/budgets', own, owner.key)).status).toBe(201);
+    const other = { ...own, id: await service.newOrganization() };
+    expect((await service.post('/api/budgets', other, owner.key)).status).toBe(403);
+    const { keyId } = await service.newUser();
+    const foreign = { ...budget, scope: 'key', id: keyId, organization_id: organization };
+    expect((await service.post('/api/budgets', foreign, owner.key)).status).toBe(403);
+  });
+});

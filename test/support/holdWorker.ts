@@ -1,0 +1,74 @@
+/**
+ * One process of the contention test of holds: `holdWorker.ts <databaseUrl> <HoldJob as JSON>`. Opens
+ * a ledger of its own, prints `ready`, waits for a line, and prints a HoldReport.
+ */
+import { once } from 'node:events';
+import { createLedger } from '../../src/ledger.js';
+import { createRandom, type Random } from './random.js';
+
+export interface HoldJob {
+  seed: number;
+  process: number;
+  callers: number;
+  holdsPerCaller: number;
+  /** Who pays with whom, for what. */
+  requests: readonly {
+    kilo_user_id: string;
+    organization_id: string | null;
+    api_key_id: string | null;
+    project_id: string | null;
+  }[];
+  largest: number;
+}
+
+export interface HoldReport {
+  granted: number;
+  refused: number;
+  errors: string[];
+}
+
+const [databaseUrl = '', jobText = '{}'] = process.argv.slice(2);
+const job = JSON.parse(jobText) as HoldJob;
+const ledger = await createLedger({ databaseUrl, poolSize: 4 });
+const report: HoldReport = { granted: 0, refused: 0, errors: [] };
+console.log('ready');
+await once(process.stdin, 'data');
+await Promise.all(Array.from({ length: job.callers }, (_, caller) => call(caller)));
+await ledger.close();
+console.log(JSON.stringify(report));
+process.exit(0);
+
+async function call(caller: number): Promise<void> {
+  const random = createRandom(job.seed, `${job.process}/${caller}`);
+  for (let n = 0; n < job.holdsPerCaller; n++) {
+    try {
+      await holdOnce(random);
+    } catch (error) {
+      report.errors.push(String(error));
+    }
+  }
+}
+
+/** Held, sometimes extended or asked for again, then settled for less, released, or left behind. */
+async function holdOnce(random: Random): Promise<void> {
+  const request = random.pick(job.requests);
+  const hold = await ledger.hold({ ...request, amount: random.between(0, job.largest) });
+  if (hold.status === 'refused') {
+    report.refused++;
+    return;
+  }
+  report.granted++;
+  let { amount } = hold;
+  if (random.next() < 0.2) {
+    amount = (await ledger.extend(hold.id, amount + random.between(1, job.largest))).amount;
+  }
+  if (random.next() < 0.1) await ledger.hold({ ...request, id: hold.id, amount });
+  const end = random.next();
+  if (end < 0.8) {
+    const event = { ...request, cost: random.between(0, amount + 1) };
+    await ledger.settle(hold.id, event);
+    if (random.next() < 0.1) await ledger.settle(hold.id, event);
+  } else if (end < 0.95) {
+    await ledger.release(hold.id);
+  }
+}
