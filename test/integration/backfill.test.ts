@@ -17,7 +17,7 @@ import { RAW_ORGANIZATION, writeRawHistory } from '../support/rawUsage.js';
  * The size of the history. The full form (10 million rows over 100 days and 50,000 users, 20
  * kills): BACKFILL_ROWS=10000000 BACKFILL_KILLS=20 npx vitest run test/integration/backfill.test.ts
  */
-const ROWS = Number(process.env.BACKFILL_ROWS ?? 60_000);
+const ROWS = Number(process.env.BACKFILL_ROWS ?? 30_000);
 const KILLS = Number(process.env.BACKFILL_KILLS ?? 3);
 const DAYS = ROWS >= 1_000_000 ? 100 : 20;
 const USERS = ROWS >= 1_000_000 ? 50_000 : 1_000;

@@ -12,7 +12,7 @@ import { createWorld, type Program, type World } from './model/world.js';
  * `--seed S` to repeat a run; a failure prints the seed of its world, which repeats it with 200 programs,
  * and the shrunk program.
  */
-const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 200);
+const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 80);
 /** Those that also end with backfill and archive have a database of their own. */
 const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 1_000));
 /** No other world is begun after so many minutes. */

@@ -16,7 +16,7 @@ import { insertMicrodollarUsageWithDailyRollup } from '../../src/testing/insertU
 import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHarness.js';
 
 /** Sums by every grain, zone and pair of groups are those of the raw rows, however much is folded. */
-const RUNS = 40;
+const RUNS = 25;
 const ZONES = [
   'UTC',
   'Europe/Berlin',
