@@ -1,6 +1,7 @@
 import { authenticateApiKey, hashApiKey } from '../../accounts/authenticate.js';
 import { isOrganizationMember } from '../../accounts/memberships.js';
 import { TtlCache } from '../../accounts/ttlCache.js';
+import { queryOnPool } from '../../db/query.js';
 import { LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { DatabaseGate } from './databaseGate.js';
@@ -11,6 +12,8 @@ import type { AccountsCache, Admission, GatewayPrincipal, Payer } from './types.
 export interface AccountsCacheOptions {
   ledger: Ledger;
   gate: DatabaseGate;
+  /** False behind a pooler in transaction mode. Default true. */
+  preparedStatements?: boolean;
   /** A key or membership seen this recently is trusted without the database. Default 15 min. */
   maxKeyAgeMs?: number;
   /** A balance read this recently, less what was spent since. Default 5 min. */
@@ -53,6 +56,7 @@ export class Accounts implements AccountsCache {
       maxKeyAgeMs: 15 * 60_000,
       maxBalanceAgeMs: 5 * 60_000,
       balanceFreshMs: 250,
+      preparedStatements: true,
       clock: () => performance.now(),
       ...options,
     };
@@ -177,9 +181,10 @@ export class Accounts implements AccountsCache {
 
   /** What is spent while the read is under way may or may not be in it: counted twice at worst. */
   async #read(payer: Payer, entry: PayerEntry): Promise<Balance> {
+    const { ledger, preparedStatements, clock } = this.#options;
     const spentBefore = entry.spent;
-    const readAtMs = this.#options.clock();
-    const remainingMicrodollars = await readRemaining(this.#options.ledger, payer);
+    const readAtMs = clock();
+    const remainingMicrodollars = await readRemaining(ledger, payer, preparedStatements);
     entry.balance = { remainingMicrodollars, readAtMs, spentBefore };
     return entry.balance;
   }
@@ -197,24 +202,32 @@ function forget<Value>(cache: TtlCache<Value>, key: string): void {
   if (cache.get(key) !== undefined) cache.deleteWhere((_, known) => known === key);
 }
 
-/** Acquired - used, exact in one snapshot (I5). @throws LedgerError `unknown_user`, ... */
-async function readRemaining(ledger: Ledger, payer: Payer): Promise<number> {
-  const isUser = payer.organization_id === null;
-  const text = isUser
-    ? `/* gateway.userRemaining */
+const USER_REMAINING = `/* gateway.userRemaining */
        select u.total_microdollars_acquired - b.microdollars_used as remaining
        from kilocode_users as u
        join kilocode_user_balances as b on b.kilo_user_id = u.id
-       where u.id = $1::text`
-    : `/* gateway.organizationRemaining */
+       where u.id = $1::text`;
+const ORGANIZATION_REMAINING = `/* gateway.organizationRemaining */
        select o.total_microdollars_acquired - b.microdollars_used as remaining
        from organizations as o
        join organization_balances as b on b.organization_id = o.id
        where o.id = $1::uuid`;
-  const { rows } = await ledger.pool.query<{ remaining: string }>(text, [
-    isUser ? payer.kilo_user_id : payer.organization_id,
-  ]);
-  const [row] = rows;
+
+/**
+ * Acquired - used, exact in one snapshot (I5). Named: the view takes milliseconds to plan, and the
+ * first byte waits for it.
+ * @throws LedgerError `unknown_user`, ...
+ */
+async function readRemaining({ pool }: Ledger, payer: Payer, isNamed: boolean): Promise<number> {
+  const isUser = payer.organization_id === null;
+  const [row] = await queryOnPool(
+    pool,
+    isNamed,
+  )<{ remaining: string }>({
+    name: isUser ? 'microdollar_user_remaining' : 'microdollar_organization_remaining',
+    text: isUser ? USER_REMAINING : ORGANIZATION_REMAINING,
+    values: [isUser ? payer.kilo_user_id : payer.organization_id],
+  });
   if (row !== undefined) return Number(row.remaining);
   throw isUser
     ? new LedgerError('unknown_user', 'kilo_user_id names no user')
