@@ -83,6 +83,11 @@ export interface ChangedRow {
 }
 
 /** Null keeps: $2 limit, $3 hard, $4 raise, $5 its end. */
+/** A budget that somebody set; a balance is the ledger's own. */
+const ONE_IN_FORCE = `where b.id = $1::uuid
+  and b.removed_at is null
+  and not b.is_balance`;
+
 export const CHANGE_BUDGET = `/* budgets.change */
 update budgets as b
 set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
@@ -90,26 +95,20 @@ set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
   raise_microdollars = coalesce($4::bigint, b.raise_microdollars),
   raise_until = case when $4::bigint is null then b.raise_until else $5::timestamptz end,
   updated_at = now()
-where b.id = $1::uuid
-  and b.removed_at is null
-  and not b.is_balance
+${ONE_IN_FORCE}
 returning b.id, b.payer_scope, b.payer_id`;
 
 export const REMOVE_BUDGET = `/* budgets.remove */
 update budgets as b
 set removed_at = now(),
   updated_at = now()
-where b.id = $1::uuid
-  and b.removed_at is null
-  and not b.is_balance
+${ONE_IN_FORCE}
 returning b.id, b.payer_scope, b.payer_id`;
 
 export const FIND_BUDGET = `/* budgets.find */
 select b.id, b.payer_scope, b.payer_id, b.scope
 from budgets as b
-where b.id = $1::uuid
-  and b.removed_at is null
-  and not b.is_balance`;
+${ONE_IN_FORCE}`;
 
 /** Payers with budgets other than their balance, at most $1. */
 export const PAYERS_WITH_BUDGETS = `/* budgets.payers */

@@ -9,7 +9,7 @@ import { readUuid } from '../ids.js';
 import { toExactInteger, toSafeInteger } from '../money.js';
 import { formatMicros } from '../record/instants.sql.js';
 import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
-import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../schema/unsettled.js';
+import { scopeNamed } from '../schema/unsettled.js';
 import {
   CHANGE_BUDGET,
   type ChangedRow,
@@ -166,7 +166,7 @@ async function settled(store: BudgetStore, payer: BudgetPayer, id: string): Prom
 
 /** Where the mark stays with someone else, the background, or the next hold, does it later. */
 async function foldPatiently({ folder }: BudgetStore, payer: BudgetPayer): Promise<void> {
-  const scope = scopeOf(payer);
+  const scope = scopeNamed(payer.scope);
   await folder.open(scope, payer.id);
   for (let tries = 0; tries < FOLD_TRIES; tries++) {
     if ((await folder.foldFor(scope, payer.id, 0)) !== null) return;
@@ -176,7 +176,7 @@ async function foldPatiently({ folder }: BudgetStore, payer: BudgetPayer): Promi
 
 async function readBudgets(store: BudgetStore, payer: BudgetPayer): Promise<Budget[]> {
   const query = queryOnPool(store.pool, false);
-  const read = () => query<BudgetStateRow>(readBudgetsStatement(scopeOf(payer), payer.id));
+  const read = () => query<BudgetStateRow>(readBudgetsStatement(scopeNamed(payer.scope), payer.id));
   let rows = await read();
   if (rows.length === 0 || rows.some(({ window_id }) => window_id === null)) {
     await foldPatiently(store, payer);
@@ -224,10 +224,6 @@ export function readPayer(
     return { scope: 'organization', id: readUuid('organization_id', organizationId as string) };
   }
   throw invalidField('kilo_user_id', 'or organization_id: name exactly one of the two');
-}
-
-function scopeOf({ scope }: BudgetPayer): PayerScope {
-  return scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
 }
 
 function noBudget(id: string): LedgerError {

@@ -1,7 +1,6 @@
 import type pg from 'pg';
-import type { Query } from '../db/query.js';
+import { queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
-import type { Statement } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
@@ -38,9 +37,8 @@ export class BudgetFolder {
    * @throws LedgerError `unknown_user`, `unknown_organization`; `unavailable` in an unknown cluster
    */
   async open(scope: PayerScope, id: string): Promise<void> {
-    const { pool } = this.#options;
-    const [row] = (await pool.query<OpenedPayerRow>(this.#sent(openPayerStatement(scope, id))))
-      .rows;
+    const { pool, named } = this.#options;
+    const [row] = await queryOnPool(pool, named)<OpenedPayerRow>(openPayerStatement(scope, id));
     if (!row?.is_payer) {
       const [code, field] =
         scope.name === 'user'
@@ -77,9 +75,9 @@ export class BudgetFolder {
 
   /** One transaction. What it cannot lock at once fails it as a whole: the tail stays. */
   async #fold(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
-    const client = await this.#options.pool.connect();
-    const query: Query = async <Row>(statement: Statement) =>
-      (await client.query(this.#sent(statement))).rows as Row[];
+    const { pool, named } = this.#options;
+    const client = await pool.connect();
+    const query = queryOn(client, named);
     let failure: Error | undefined;
     try {
       await client.query('begin isolation level read committed');
@@ -102,9 +100,5 @@ export class BudgetFolder {
     } finally {
       client.release(failure);
     }
-  }
-
-  #sent(statement: Statement): Statement | Omit<Statement, 'name'> {
-    return this.#options.named ? statement : { text: statement.text, values: statement.values };
   }
 }

@@ -2,31 +2,28 @@ import type { Statement } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
 
 export interface HoldRow {
-  id: string;
   payer_scope: 'user' | 'organization';
   payer_id: string;
   kilo_user_id: string;
   api_key_id: string | null;
   project_id: string | null;
-  amount: string;
   created_micros: string;
-  is_released: boolean;
-  /** Its usage is recorded. */
-  is_settled: boolean;
 }
 
-const HOLD = `select h.id, h.payer_scope, h.payer_id, h.kilo_user_id, h.api_key_id, h.project_id,
-  h.amount_microdollars as amount, (extract(epoch from h.created_at) * 1000000)::bigint as created_micros,
-  h.released_at is not null as is_released,
-  exists (select from microdollar_usage as m where m.id = h.id) as is_settled
-from usage_holds as h
-where h.id = $1::uuid`;
+export type FoundHoldRow =
+  | (HoldRow & { id: string })
+  /** There is none, or it went with the fold of its usage: whether that is recorded. */
+  | { id: null; is_settled: boolean };
 
-/** One hold, or no row: there is none, or it went with the fold of its usage. */
 export function findHoldStatement(id: string): Statement {
   return {
     name: 'microdollar_find_hold',
-    text: `/* microdollar.findHold */\n${HOLD}`,
+    text: `/* microdollar.findHold */
+select h.id, h.payer_scope, h.payer_id, h.kilo_user_id, h.api_key_id, h.project_id,
+  (extract(epoch from h.created_at) * 1000000)::bigint as created_micros,
+  exists (select from microdollar_usage as m where m.id = $1::uuid) as is_settled
+from (select) as one
+left join usage_holds as h on h.id = $1::uuid`,
     values: [id],
   };
 }

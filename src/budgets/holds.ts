@@ -9,12 +9,12 @@ import { toSafeInteger } from '../money.js';
 import { type Cleaning, type ValidEvent, validateEvent } from '../record/event.js';
 import { formatMicros } from '../record/instants.sql.js';
 import type { UsageEvent } from '../record/types.js';
-import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
+import { scopeNamed } from '../schema/unsettled.js';
 import {
   type ExtendedRow,
   extendHoldStatement,
+  type FoundHoldRow,
   findHoldStatement,
-  type HoldRow,
   type ReleasedRow,
   releaseHoldStatement,
 } from './hold.sql.js';
@@ -106,7 +106,7 @@ export class Holds {
   /** `settled`: the hold went with the fold of its usage, which tells a replay from another event. */
   async #find(id: string): Promise<KnownHold | 'settled' | null> {
     const row = await this.#findRow(id);
-    if (row === null) return (await this.#isUsed(id)) ? 'settled' : null;
+    if (row.id === null) return row.is_settled ? 'settled' : null;
     return {
       payer: payerOf(row),
       api_key_id: row.api_key_id,
@@ -118,17 +118,12 @@ export class Holds {
   /** Who holds by this id; null: nobody does any more. */
   async findHolder(holdId: string): Promise<Payer | null> {
     const row = await this.#findRow(readUuid('hold_id', holdId));
-    return row === null ? null : payerOf(row);
+    return row.id === null ? null : payerOf(row);
   }
 
-  async #findRow(id: string): Promise<HoldRow | null> {
-    const rows = await withRetry(() => this.#options.query<HoldRow>(findHoldStatement(id)));
-    return rows[0] ?? null;
-  }
-
-  async #isUsed(id: string): Promise<boolean> {
-    const [row] = await this.#options.query<ReleasedRow>(releaseHoldStatement(id));
-    return row?.status === 'settled';
+  async #findRow(id: string): Promise<FoundHoldRow> {
+    const [row] = await withRetry(() => this.#options.query<FoundHoldRow>(findHoldStatement(id)));
+    return row ?? { id: null, is_settled: false };
   }
 
   /**
@@ -149,7 +144,7 @@ export class Holds {
         });
       }
       if (row.status !== 'short') return toExtended(id, row.status, row);
-      const scope = row.payer_scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
+      const scope = scopeNamed(row.payer_scope ?? 'organization');
       const more = wanted - toSafeInteger(row.amount ?? 0);
       const folded = await this.#options.folder.foldFor(scope, row.payer_id ?? '', more);
       const windows = new Map((folded ?? []).map((each) => [each.window_id, each]));

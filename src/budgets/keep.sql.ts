@@ -3,20 +3,6 @@ import { BUDGETS_MARK } from '../schema/budgets.js';
 import { markColumns, tailRows } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
 
-/** Shows that a process lives, as gateways do (schema/gatewayIntents.ts). */
-export function beatStatement(owner: string, host: string, pid: number): Statement {
-  return {
-    name: 'microdollar_hold_beat',
-    text: `/* microdollar.holdBeat */
-insert into gateway_instances (owner, host, pid)
-values ($1::uuid, $2::text, $3::integer)
-on conflict (owner) do update
-set beat = gateway_instances.beat + 1,
-  seen_at = now()`,
-    values: [owner, host, pid],
-  };
-}
-
 /** Owners of holds that are not released, with their heartbeats. */
 export const HOLD_OWNERS_STATEMENT: Statement = {
   name: 'microdollar_hold_owners',

@@ -1,17 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Payer, payerId, payerKey, scopeOf } from '../counter/payer.js';
+import { beatStatement } from '../db/beat.sql.js';
 import type { Query } from '../db/query.js';
 import { DeadOwners, type OwnerRow } from '../deadOwners.js';
-import {
-  ORGANIZATION_SCOPE,
-  PAYER_SCOPES,
-  type PayerScope,
-  USER_SCOPE,
-} from '../schema/unsettled.js';
+import { PAYER_SCOPES, type PayerScope, scopeNamed } from '../schema/unsettled.js';
 import type { BudgetFolder } from './folder.js';
 import {
-  beatStatement,
   FORGET_RELEASED_STATEMENT,
   forgetInstancesStatement,
   HOLD_OWNERS_STATEMENT,
@@ -128,7 +123,7 @@ export class BudgetKeeper {
       const payers = await query<ReleasedPayerRow>(releaseExpiredStatement(dead, RELEASED_AT_ONCE));
       const holds = payers.reduce((sum, row) => sum + Number(row.holds), 0);
       for (const { payer_scope, payer_id } of payers) {
-        await this.#fold(payer_scope === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE, payer_id);
+        await this.#fold(scopeNamed(payer_scope), payer_id);
       }
       released += holds;
       more = holds >= RELEASED_AT_ONCE;

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { uuidFromHash } from '../ids.js';
 
 /** Numbers that follow from a text alone: the same on every machine. */
 export class SeededRandom {
@@ -46,17 +47,7 @@ export class SeededRandom {
   }
 }
 
-/** A UUID that follows from a text; version 8, as RFC 9562 names ids of one's own making. */
+/** A UUID that follows from a text. */
 export function uuidOf(text: string): string {
-  const hash = createHash('sha256').update(text).digest();
-  hash[6] = ((hash[6] ?? 0) & 0x0f) | 0x80;
-  hash[8] = ((hash[8] ?? 0) & 0x3f) | 0x80;
-  const hex = hash.toString('hex');
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    hex.slice(12, 16),
-    hex.slice(16, 20),
-    hex.slice(20, 32),
-  ].join('-');
+  return uuidFromHash(createHash('sha256').update(text).digest());
 }

@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
+import { uuidFromHash } from '../ids.js';
 import { ensureAccounts } from './accounts.js';
-import { sha256, uuidFromHash } from './rowIds.js';
+import { sha256 } from './rowIds.js';
 
 /** Who a request of the Azure trace belongs to. */
 export interface AzurePayer {

@@ -1,5 +1,6 @@
 import { readCsvRecords } from './csvRecords.js';
 import type { ImportNotes } from './importNotes.js';
+import { readJsonObject } from './jsonObject.js';
 import type { Line } from './types.js';
 
 /** A row of another product's export; columns by `columnKey` of their names, without empty ones. */
@@ -53,17 +54,10 @@ async function* readJsonRows(lines: AsyncIterable<Line>, known: Known) {
 }
 
 function toJsonRow(line: number, text: string, known: Known): ForeignLine {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return { line, problem: 'is not JSON' };
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { line, problem: 'is not a JSON object: expected one row a line' };
-  }
+  const read = readJsonObject(text, 'row');
+  if ('problem' in read) return { line, ...read };
   const row = new Map<string, unknown>();
-  for (const [name, cell] of Object.entries(value)) {
+  for (const [name, cell] of Object.entries(read.value)) {
     known.note(name);
     if (cell !== null && cell !== '') row.set(columnKey(name), cell);
   }

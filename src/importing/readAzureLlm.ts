@@ -1,10 +1,11 @@
+import { uuidFromHash } from '../ids.js';
 import { parseInstant } from '../instant.js';
 import type { UsageEvent } from '../record/types.js';
 import type { AzurePayer } from './azureAccounts.js';
 import { readCsvRecords } from './csvRecords.js';
 import type { ListPrice } from './listPrice.js';
 import { Occurrences } from './occurrences.js';
-import { hashOccurrence, uuidFromHash } from './rowIds.js';
+import { hashOccurrence } from './rowIds.js';
 import type { EventReader, ImportedLine } from './types.js';
 
 const HEADER = ['TIMESTAMP', 'ContextTokens', 'GeneratedTokens'];

@@ -1,4 +1,5 @@
 import type { UsageEvent } from '../record/types.js';
+import { readJsonObject } from './jsonObject.js';
 import type { ImportedLine, Line } from './types.js';
 
 /** One JSON object a line, in the words of `UsageEvent`. Fields are checked by the ledger. */
@@ -9,14 +10,8 @@ export async function* readJsonl(lines: AsyncIterable<Line>): AsyncGenerator<Imp
 }
 
 function parseLine(line: number, text: string): ImportedLine {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return { line, problem: 'is not JSON' };
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { line, problem: 'is not a JSON object: expected one event a line' };
-  }
-  return { line, event: value as UsageEvent };
+  const read = readJsonObject(text, 'event');
+  return 'problem' in read
+    ? { line, ...read }
+    : { line, event: read.value as unknown as UsageEvent };
 }

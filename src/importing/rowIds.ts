@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { uuidFromHash } from '../ids.js';
 import { parseInstant } from '../instant.js';
 import { type ValidEvent, validateEvent } from '../record/event.js';
 import type { UsageEvent } from '../record/types.js';
@@ -6,21 +7,6 @@ import { Occurrences } from './occurrences.js';
 
 /** Floating-point columns (durations, coordinates) that a spreadsheet saves with fewer digits. */
 const COMPARED_DIGITS = 6;
-
-/** A UUID version 8 (RFC 9562) from the first 16 bytes of a hash. */
-export function uuidFromHash(hash: Buffer): string {
-  const bytes = Buffer.from(hash.subarray(0, 16));
-  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6);
-  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
-  const hex = bytes.toString('hex');
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    hex.slice(12, 16),
-    hex.slice(16, 20),
-    hex.slice(20),
-  ].join('-');
-}
 
 export function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest();

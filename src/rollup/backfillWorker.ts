@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { isPausedStatement } from './backfill.sql.js';
+import type { Query } from '../db/query.js';
 import type { BackfillJob, BackfillOptions } from './backfillTypes.js';
 import { ChunkSizer } from './chunkSizer.js';
 import { type ChunkFinding, type ComparedChunk, compareNext } from './compare.js';
@@ -17,9 +17,9 @@ import { openCounter } from './openCounter.js';
 import { describeFailure, isOfPeriod } from './periodFailure.js';
 import { type Rebuilt, rebuildCounters, rebuildInSlices } from './rebuild.js';
 import type { Throttle } from './throttle.js';
+import { PAUSED, whilePaused } from './whilePaused.js';
 
 const RENEW_CLAIM_MS = (CLAIM_SECONDS * 1_000) / 3;
-const PAUSE_POLL_MS = 500;
 const CLAIM_POLL_MS = 1_000;
 /** Rounds over the locked rows of a chunk before its period is given back. */
 const LOCKED_ROUNDS = 5;
@@ -253,17 +253,11 @@ export class BackfillWorker {
   }
 
   async #whilePaused(): Promise<void> {
-    for (let told = false; !this.#signal.aborted; told = true) {
-      const [row] = await this.#patiently(() =>
-        this.#database.query<{ is_paused: boolean }>(isPausedStatement(this.#options.rollup)),
-      );
-      if (!row?.is_paused) return;
-      if (!told) {
-        this.#options.onNotice?.('paused; `microdollar backfill --resume` goes on');
-        this.#progress(null, true);
-      }
-      await pause(PAUSE_POLL_MS, this.#signal);
-    }
+    const query: Query = (statement) => this.#patiently(() => this.#database.query(statement));
+    await whilePaused(query, this.#options.rollup, this.#signal, () => {
+      this.#options.onNotice?.(PAUSED);
+      this.#progress(null, true);
+    });
   }
 
   #patiently<T>(run: () => Promise<T>): Promise<T> {

@@ -67,9 +67,12 @@ export function labelOf({ name }: DimensionRollup): string {
   return name.replace(/^microdollar_/, '').slice(0, 30);
 }
 
+/** Periods are counted from here; any midnight of UTC. */
+export const PERIOD_ORIGIN = `timestamptz '2000-01-01 00:00:00+00'`;
+
 /** Start of the period of an instant. */
 export function periodStartOf({ minutes }: DimensionRollup, instant: string): string {
-  return `date_bin('${minutes} minutes', ${instant}, timestamptz '2000-01-01 00:00:00+00')`;
+  return `date_bin('${minutes} minutes', ${instant}, ${PERIOD_ORIGIN})`;
 }
 
 /**

@@ -75,6 +75,10 @@ export const ORGANIZATION_SCOPE: PayerScope = {
 
 export const PAYER_SCOPES: readonly PayerScope[] = [USER_SCOPE, ORGANIZATION_SCOPE];
 
+export function scopeNamed(name: PayerScope['name']): PayerScope {
+  return name === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
+}
+
 /** First column of the index of unsettled rows, one for users and organizations together. */
 export function payerKeySql(row?: string): string {
   const of = row === undefined ? '' : `${row}.`;

@@ -1,4 +1,5 @@
 import os from 'node:os';
+import { beatStatement } from '../../db/beat.sql.js';
 import { createPool, WRITE_SETTINGS } from '../../db/pool.js';
 import { queryOnPool } from '../../db/query.js';
 import { DeadOwners } from '../../deadOwners.js';
@@ -11,7 +12,7 @@ import { DatabaseGate } from './databaseGate.js';
 import { Drain } from './drain.js';
 import { createInFlightLimit } from './inFlight.js';
 import { IntentStore } from './intentStore.js';
-import { beatStatement, deleteInstanceStatement } from './intents.sql.js';
+import { deleteInstanceStatement } from './intents.sql.js';
 import { Maintenance } from './maintenance.js';
 import { createDurableMetrics } from './metrics.js';
 import type { DurabilityOptions, Log } from './options.js';

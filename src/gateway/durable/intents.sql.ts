@@ -47,20 +47,6 @@ where id = any($1::uuid[])`,
   };
 }
 
-/** The heartbeat; also the probe whether the primary takes writes. */
-export function beatStatement(owner: string, host: string, pid: number): Statement {
-  return {
-    name: 'gateway_beat',
-    text: `/* gateway.beat */
-insert into gateway_instances (owner, host, pid)
-values ($1::uuid, $2::text, $3::integer)
-on conflict (owner) do update
-set beat = gateway_instances.beat + 1,
-  seen_at = now()`,
-    values: [owner, host, pid],
-  };
-}
-
 export function deleteInstanceStatement(owner: string): Statement {
   return {
     name: 'gateway_delete_instance',

@@ -1,4 +1,4 @@
-import { type DimensionRollup, isOfPayer } from '../../schema/dimensionRollups.js';
+import { type DimensionRollup, isOfPayer, PERIOD_ORIGIN } from '../../schema/dimensionRollups.js';
 import type { Payers } from './sources.sql.js';
 
 /** Today and yesterday count as proven while their last verification is younger. */
@@ -25,7 +25,7 @@ export function proofOf(rollup: DimensionRollup, payers: readonly Payers[], name
     select g as at, (g at time zone 'UTC')::date as day
     from bounds as b
     cross join generate_series(
-      date_bin('24 hours', b.previous, timestamptz '2000-01-01 00:00:00+00'),
+      date_bin('24 hours', b.previous, ${PERIOD_ORIGIN}),
       b.last - interval '1 microsecond', interval '24 hours') as g
   ) as d
   cross join (select (now() at time zone 'UTC')::date as today) as t

@@ -4,6 +4,7 @@ import {
   isOfPayer,
   METRIC_NAMES,
   METRICS,
+  PERIOD_ORIGIN,
   payersWithMarks,
   periodStartOf,
   QUARTER_HOURLY,
@@ -56,7 +57,6 @@ export const BOUNDS = `bounds as materialized (
     $8::text as grain, $9::integer as top
 )`;
 
-const ORIGIN = `timestamptz '2000-01-01 00:00:00+00'`;
 const FIRST = '(select b.first from bounds as b)';
 const LAST = '(select b.last from bounds as b)';
 const PREVIOUS = '(select b.previous from bounds as b)';
@@ -73,7 +73,7 @@ const periodOf = ({ start }: Shape, instant: string) => `${instant} < ${FIRST} a
 /** By the zone's calendar, a look-up a row; hours of UTC are plain arithmetic. */
 const startOf = (query: ValidReportQuery) => (instant: string) =>
   query.grain === 'hour' && isUtc(query)
-    ? `date_bin('1 hour', ${instant}, ${ORIGIN})`
+    ? `date_bin('1 hour', ${instant}, ${PERIOD_ORIGIN})`
     : `date_trunc($8::text, ${instant}, $4::text)`;
 
 /** The days whose noon is in a period are counted there whole. */
@@ -211,7 +211,7 @@ const PIECES = `piece as materialized (
       from generate_series(-1, $3::date - $2::date + $5::integer + 1) as g
     ) as x
   ) as l
-  cross join lateral generate_series(date_bin('24 hours', l.at, ${ORIGIN}),
+  cross join lateral generate_series(date_bin('24 hours', l.at, ${PERIOD_ORIGIN}),
     l.next - interval '1 microsecond', interval '24 hours') as d(at)
   cross join lateral (select ${placeOf(noonOf('d.at'))}) as n
   where (l.start, l.is_previous) is distinct from (n.start, n.is_previous)

@@ -1,9 +1,5 @@
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
-import {
-  finishBackfillStatement,
-  isPausedStatement,
-  startBackfillStatement,
-} from '../backfill.sql.js';
+import { finishBackfillStatement, startBackfillStatement } from '../backfill.sql.js';
 import type { BackfillProgress } from '../backfillTypes.js';
 import {
   openRollupDatabase,
@@ -16,10 +12,9 @@ import {
 import { expectRows } from '../expectRows.js';
 import { JobEnd } from '../runWorkers.js';
 import { Throttle } from '../throttle.js';
+import { PAUSED, whilePaused } from '../whilePaused.js';
 import { type Pace, SliceSize } from './pace.js';
 import { type ProveOptions, type ProveReport, proveDays } from './prove.js';
-
-const PAUSE_POLL_MS = 500;
 
 export interface BuildOptions extends ProveOptions {
   onProgress?: ((progress: BackfillProgress) => void) | undefined;
@@ -90,7 +85,10 @@ class RestingPace implements Pace {
   }
 
   async step<T>(work: () => Promise<T>, minutes?: number): Promise<T> {
-    await this.#whilePaused();
+    await whilePaused(this.#database.query, this.#options.rollup, this.#end.signal, () => {
+      this.#options.onNotice?.(PAUSED);
+      this.#progress.paused();
+    });
     return await this.#throttle.run(async () => {
       const startedAt = performance.now();
       try {
@@ -101,20 +99,6 @@ class RestingPace implements Pace {
         if (minutes !== undefined) this.#slice.observe(minutes, durationMs);
       }
     });
-  }
-
-  async #whilePaused(): Promise<void> {
-    for (let told = false; !this.#end.signal.aborted; told = true) {
-      const [row] = await this.#database.query<{ is_paused: boolean }>(
-        isPausedStatement(this.#options.rollup),
-      );
-      if (!row?.is_paused) return;
-      if (!told) {
-        this.#options.onNotice?.('paused; `microdollar backfill --resume` goes on');
-        this.#progress.paused();
-      }
-      await pause(PAUSE_POLL_MS, this.#end.signal);
-    }
   }
 }
 

@@ -1,23 +1,12 @@
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
+import type { RecentRow } from './recentUsage.sql.js';
 
-export interface RequestDetailRow {
-  id: string;
-  created_at: string;
+export interface RequestDetailRow extends RecentRow {
   kilo_user_id: string;
-  organization_id: string | null;
-  provider: string | null;
   inference_provider: string | null;
-  model: string | null;
-  requested_model: string | null;
   project_id: string | null;
   api_key_id: string | null;
-  cost: string;
-  input_tokens: string;
-  output_tokens: string;
-  cache_write_tokens: string;
-  cache_hit_tokens: string;
-  has_error: boolean;
   organization_name: string | null;
   key_name: string | null;
   key_prefix: string | null;

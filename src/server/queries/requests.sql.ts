@@ -1,5 +1,6 @@
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
+import type { RecentRow } from './recentUsage.sql.js';
 
 export interface RequestFilters {
   /** Whose requests are looked through: one user's, or all of an organization. */
@@ -20,23 +21,12 @@ export interface RequestFilters {
   after: { createdAt: string; id: string } | null;
 }
 
-export interface RequestRow {
+export interface RequestRow extends Omit<RecentRow, 'id'> {
   /** Null where nothing was found; the columns below are those of the look itself. */
   id: string | null;
-  created_at: string;
   kilo_user_id: string;
-  organization_id: string | null;
-  provider: string | null;
-  model: string | null;
-  requested_model: string | null;
   project_id: string | null;
   api_key_id: string | null;
-  cost: string;
-  input_tokens: string;
-  output_tokens: string;
-  cache_write_tokens: string;
-  cache_hit_tokens: string;
-  has_error: boolean;
   scanned: string;
   last_created_at: string | null;
   last_id: string | null;

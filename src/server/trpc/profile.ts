@@ -5,7 +5,7 @@ import { readRows } from '../queries/rows.js';
 import { parseInput } from '../validation.js';
 import { toCurrentBalance } from './balance.js';
 import { procedureFor } from './procedure.js';
-import { toRecentRequest } from './usage.js';
+import { toJsonRequest } from './usage.js';
 
 const input = z
   .strictObject({
@@ -27,6 +27,6 @@ export const readAccount = procedureFor('usage:read')
     return {
       kiloUserId,
       balance: toCurrentBalance(row?.balances ?? []),
-      recent: (row?.recent ?? []).map(toRecentRequest),
+      recent: (row?.recent ?? []).map((each) => toJsonRequest(each)),
     };
   });

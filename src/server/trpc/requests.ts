@@ -3,6 +3,7 @@ import { isOrganizationMember, readRole } from '../../accounts/memberships.js';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
 import { toJsonInteger } from '../../money.js';
+import { MAX_COST } from '../../record/event.js';
 import type { Principal } from '../auth.js';
 import { type RequestDetailRow, requestStatement } from '../queries/request.sql.js';
 import {
@@ -16,13 +17,12 @@ import { resolveScope } from '../reportAccess.js';
 import { instant, parseInput, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
 import { procedureFor } from './procedure.js';
+import { toJsonRequest } from './usage.js';
 
 const MAX_PAGE = 100;
 const DEFAULT_PAGE = 25;
 /** A user's requests in other scopes that one page may pass. */
 const OTHER_SCOPES = 1_000;
-/** As an event's cost is bounded. */
-const MAX_COST = 1_000_000_000_000;
 const cost = z.int().min(-MAX_COST).max(MAX_COST).nullish();
 
 const listInput = z.strictObject({
@@ -129,14 +129,7 @@ function readCursor(cursor: string | null): RequestFilters['after'] {
 
 function toRequest(row: RequestRow & { id: string }) {
   const { scanned, last_created_at, last_id, archived_before, ...request } = row;
-  return {
-    ...request,
-    cost: toJsonInteger(row.cost),
-    input_tokens: toJsonInteger(row.input_tokens),
-    output_tokens: toJsonInteger(row.output_tokens),
-    cache_write_tokens: toJsonInteger(row.cache_write_tokens),
-    cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
-  };
+  return toJsonRequest(request);
 }
 
 const detailInput = z.strictObject({ id: uuid });
@@ -157,12 +150,7 @@ export const readRequest = procedureFor('usage:read')
     }
     const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
     return {
-      ...row,
-      cost: toJsonInteger(row.cost),
-      input_tokens: toJsonInteger(row.input_tokens),
-      output_tokens: toJsonInteger(row.output_tokens),
-      cache_write_tokens: toJsonInteger(row.cache_write_tokens),
-      cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
+      ...toJsonRequest(row),
       market_cost: optional(row.market_cost),
       reported_cost: optional(row.reported_cost),
       doubts: Array.isArray(row.doubts) ? row.doubts.map(String) : [],

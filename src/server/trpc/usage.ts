@@ -54,10 +54,16 @@ export const readRecent = procedureFor('usage:read')
       ctx.ledger.readPool,
       recentUsageStatement(kiloUserId, input?.limit ?? 50),
     );
-    return rows.map(toRecentRequest);
+    return rows.map((row) => toJsonRequest(row));
   });
 
-export function toRecentRequest(row: RecentRow) {
+type Counts = Pick<
+  RecentRow,
+  'cost' | 'input_tokens' | 'output_tokens' | 'cache_write_tokens' | 'cache_hit_tokens'
+>;
+
+/** A usage row as JSON has it. */
+export function toJsonRequest<Row extends Counts>(row: Row) {
   return {
     ...row,
     cost: toJsonInteger(row.cost),

@@ -15,7 +15,7 @@ export const METRIC_CHOICES: readonly { id: Metric; text: string }[] = [
   { id: 'tokens', text: 'Tokens' },
 ];
 
-const COLUMNS = [
+export const COLUMNS = [
   'cost_microdollars',
   'requests',
   'errors',

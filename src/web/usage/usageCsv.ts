@@ -1,15 +1,8 @@
 import { formatUsd } from '../../money.js';
-import type { Sums } from './metrics.js';
+import { COLUMNS, type Sums } from './metrics.js';
 import type { Group, UsageSeries } from './series.js';
 
-const SUMS = [
-  'requests',
-  'errors',
-  'input_tokens',
-  'output_tokens',
-  'cache_hit_tokens',
-  'cache_write_tokens',
-] as const;
+const SUMS = COLUMNS.filter((name) => name !== 'cost_microdollars');
 
 /**
  * What chart and table show, as CSV (RFC 4180): a line a period and group, also of a period without
