@@ -6,6 +6,7 @@ import { BudgetKeeper } from './budgets/keeper.js';
 import type { HoldRequest, HoldResult } from './budgets/types.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { DimensionFolder } from './counter/dimensionFolder.js';
+import { balanceStatement } from './counter/settle.sql.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
@@ -37,6 +38,7 @@ import { UsageReports } from './report/usage/usageReport.js';
 import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
 import { SLOTS } from './schema/budgets.js';
+import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from './schema/unsettled.js';
 
 const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_000 } as const;
 
@@ -366,13 +368,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     });
   }
 
-  async function readBalance(view: string, idName: string, id: string) {
+  async function readBalance(scope: PayerScope, id: string) {
     try {
-      const [row] = await ledgerQuery<{ balance: string }>({
-        name: `microdollar_balance_${idName}`,
-        text: `/* balance */ select b.microdollars_used as balance from ${view} as b where b.${idName} = $1`,
-        values: [id],
-      });
+      const [row] = await ledgerQuery<{ balance: string }>(balanceStatement(scope, id));
       return row ? toExactInteger(row.balance) : null;
     } catch (error) {
       throw toLedgerError(error);
@@ -421,8 +419,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     getDailyUsageWithSource: (query) => reports.getDailyUsage(query),
     getUsageReport: (query) => usageReports.report(query),
     getReadMode: () => modes.status(),
-    getUserBalance: (id) => readBalance('kilocode_user_balances', 'kilo_user_id', id),
-    getOrganizationBalance: (id) => readBalance('organization_balances', 'organization_id', id),
+    getUserBalance: (id) => readBalance(USER_SCOPE, id),
+    getOrganizationBalance: (id) => readBalance(ORGANIZATION_SCOPE, id),
     settleOwn: () => settler.flush(),
     async fold() {
       try {

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { readBalancesStatement } from '../../src/counter/settle.sql.js';
+import { balanceStatement } from '../../src/counter/settle.sql.js';
 import { createPool, READ_SETTINGS } from '../../src/db/pool.js';
 import type { Statement } from '../../src/db/statement.js';
 import { threeMonthTotalStatement } from '../../src/report/report.sql.js';
@@ -59,9 +59,9 @@ function statementOf(read: Read, user: string): Statement {
     case 'select 1':
       return { name: 'bench_select_1', text: 'select 1', values: [] };
     case 'balance':
-      return readBalancesStatement(USER_SCOPE, [user]);
+      return balanceStatement(USER_SCOPE, user);
     case 'balance, deep':
-      return readBalancesStatement(USER_SCOPE, [DEEP_USER]);
+      return balanceStatement(USER_SCOPE, DEEP_USER);
     case 'rollup, deep':
       return threeMonthTotalStatement('rollup', DEEP_USER, null);
     default:

@@ -175,7 +175,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     file: SWEEP,
     search: 'swept.settledBelow = lowest;',
     replace: 'lowest;',
-    tests: ['integration/fold'],
+    tests: ['integration/sweepProof'],
   },
   {
     name: 'sweep: takes what has begun for what has ended',

@@ -1,6 +1,13 @@
 import { type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
+/**
+ * Parameter `number`, of which the planner is told nothing: on a host's own connection, whose
+ * `plan_cache_mode` is not ours, it saw arrays of one id, expected ten without seeing them, and
+ * therefore planned anew for each call, which took longer than the call.
+ */
+export const unseen = (number: number, type: string): string => `(select $${number}::${type})`;
+
 /** Columns of a payer that a settle works with. */
 const PAYER_COLUMNS = (log: Log): string => `u.id, u.microdollars_used, u.settled_below,
       u.settled_except, u.exa_settled_below, u.exa_settled_except, u.${log.below} as below,
@@ -73,7 +80,7 @@ export function payerMarks(log: Log, scope: PayerScope): string {
   select array(select r from s, unnest(s.running) as r where r < s.mark) as running
 ), locked as materialized (
   select u.*
-  from unnest($1::${scope.idType}[], $2::boolean[]) as t(id, is_folded)
+  from unnest(${unseen(1, `${scope.idType}[]`)}, ${unseen(2, 'boolean[]')}) as t(id, is_folded)
   cross join lateral (
     select ${PAYER_COLUMNS(log)}
     from ${scope.payers} as u
@@ -88,13 +95,13 @@ export function payerMarks(log: Log, scope: PayerScope): string {
       else ${exceptionsOf('(select o.running from older as o)::bigint[]')} end as new_except
   from locked as u
   cross join lateral (
-    select case when $4::integer is null then (select s.mark from s)
+    select case when ${unseen(4, 'integer')} is null then (select s.mark from s)
       else least((select s.mark from s),
-        ${positionAfter(unsettledRows(log, scope, 'm.position', 'u'), '$4::integer')}) end as mark
+        ${positionAfter(unsettledRows(log, scope, 'm.position', 'u'), unseen(4, 'integer'))}) end as mark
   ) as b
   union all
   select u.*, 0, '{}'
-  from unnest($1::${scope.idType}[]) as t(id)
+  from unnest(${unseen(1, `${scope.idType}[]`)}) as t(id)
   cross join lateral (
     select ${PAYER_COLUMNS(log)}
     from ${scope.payers} as u

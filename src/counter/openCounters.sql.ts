@@ -1,5 +1,6 @@
 import type { Statement } from '../db/statement.js';
 import { EXA_LOG, type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
+import { unseen } from './marks.sql.js';
 import { idArray } from './settle.sql.js';
 
 /** Bounds the length of the statement; the rest is opened by the next one. */
@@ -17,7 +18,7 @@ function openText(log: Log, scope: PayerScope): string {
   return `/* microdollar.openCounters ${log.table} ${scope.name} */
 with key as materialized (
   select distinct m.user_id, ${scope.organizationOf('u')} as organization_id, m.period
-  from unnest($1::${scope.idType}[]) as t(id)
+  from unnest(${unseen(1, `${scope.idType}[]`)}) as t(id)
   join ${scope.payers} as u on u.id = t.id
   cross join lateral (
     ${unsettledRows(log, scope, `${scope.userOf('m', 'u')} as user_id, ${period} as period, m.cost`, 'u')}

@@ -6,7 +6,7 @@ import {
   USAGE_LOG,
   unsettledRows,
 } from '../schema/unsettled.js';
-import { COUNTER_LIMIT, payerMarks, SETTLES } from './marks.sql.js';
+import { COUNTER_LIMIT, payerMarks, SETTLES, unseen } from './marks.sql.js';
 
 /** What a payer has used, and what is left of its tail. */
 export interface SettledRow {
@@ -145,7 +145,7 @@ function readText(scope: PayerScope): string {
   return `/* microdollar.readBalances ${scope.name} */
 select u.id::text as id, u.microdollars_used + u.cost as balance, u.has_exa, u.depth, 0 as settled,
   0 as missing
-from unnest($1::${scope.idType}[]) as t(id)
+from unnest(${unseen(1, `${scope.idType}[]`)}) as t(id)
 cross join lateral (
   select u.id, u.microdollars_used, m.cost, m.depth, ${hasExa(scope)} as has_exa
   from ${scope.payers} as u
@@ -195,10 +195,27 @@ export function readBalancesStatement(scope: PayerScope, ids: readonly string[])
   };
 }
 
+const balanceOf = (scope: PayerScope) =>
+  scope.name === 'user'
+    ? { view: 'kilocode_user_balances', idName: 'kilo_user_id' }
+    : { view: 'organization_balances', idName: 'organization_id' };
+
+/** Of one payer, by the exact view: one row of `balance`, microdollars; none of a payer that is not. */
+export function balanceStatement(scope: PayerScope, id: string): Statement {
+  const { view, idName } = balanceOf(scope);
+  return {
+    name: `microdollar_balance_${scope.name}`,
+    text: `/* microdollar.balance */
+select b.microdollars_used as balance
+from ${view} as b
+where b.${idName} = $1::${scope.idType}`,
+    values: [id],
+  };
+}
+
 /** By the exact view, where Exa's unsettled rows charge something: rows of `id` and `balance`. */
 export function exactBalancesStatement(scope: PayerScope, ids: readonly string[]): Statement {
-  const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
-  const idName = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
+  const { view, idName } = balanceOf(scope);
   return {
     name: `microdollar_exact_balances_${scope.name}`,
     text: `/* microdollar.exactBalances */

@@ -28,11 +28,14 @@ interface Waiting {
  * Gathers concurrent calls into one statement: sends at once when idle, gathers while statements
  * are in flight, so it adds no delay when there is no load. Few large statements beat many small
  * ones, but two run on two cores: another lane opens for `PARALLEL_BATCH` events, or when the
- * first has been out for `STALL_MS` (its disk may be slow).
+ * first has been out for much longer than statements lately were (it met a lock, its disk is slow).
  *
  *   idle --call--> gathering (one microtask) --flush--> in flight --done--> gathering | idle
  */
-const STALL_MS = 20;
+/** Times the usual statement that one may be out before the next is sent, and bounds, ms. */
+const STALL_FACTOR = 4;
+const MIN_STALL_MS = 3;
+const MAX_STALL_MS = 20;
 /** Events that are worth a statement of their own beside another; 32 to 100 measured alike. */
 const PARALLEL_BATCH = 64;
 
@@ -42,6 +45,8 @@ export class GroupCommit {
   #inFlight = 0;
   #flushScheduled = false;
   #stallTimer: NodeJS.Timeout | null = null;
+  /** How long statements lately took: a moving average, ms. */
+  #usualMs = MAX_STALL_MS / STALL_FACTOR;
   #onIdle: (() => void)[] = [];
 
   constructor(options: GroupCommitOptions) {
@@ -90,14 +95,19 @@ export class GroupCommit {
         this.#stallTimer ??= setTimeout(() => {
           this.#stallTimer = null;
           if (this.#queue.length > 0 && this.#inFlight < this.#options.lanes) this.#send();
-        }, STALL_MS);
+        }, this.#stallMs());
         return;
       }
       this.#send();
     }
   }
 
+  #stallMs(): number {
+    return Math.min(MAX_STALL_MS, Math.max(MIN_STALL_MS, STALL_FACTOR * this.#usualMs));
+  }
+
   #send(): void {
+    const sentMs = performance.now();
     // The first of an idle time leaves half of a long queue to the second.
     const share = this.#inFlight === 0 ? Math.ceil(this.#queue.length / 2) : this.#queue.length;
     const batch = this.#take(Math.min(this.#options.maxBatch, Math.max(PARALLEL_BATCH, share)));
@@ -119,6 +129,8 @@ export class GroupCommit {
       )
       .finally(() => {
         this.#inFlight--;
+        const tookMs = Math.min(MAX_STALL_MS, performance.now() - sentMs);
+        this.#usualMs += (tookMs - this.#usualMs) / 8;
         if (this.#queue.length > 0) this.#flush();
         else if (this.#inFlight === 0) {
           for (const resolve of this.#onIdle.splice(0)) resolve();

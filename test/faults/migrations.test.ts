@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, describe, expect, it } from 'vitest';
 import { migrate } from '../../src/db/migrate.js';
 import { sqlStateOf } from '../../src/db/sqlstate.js';
@@ -12,6 +12,7 @@ import {
   recordExaBeforeLog,
 } from '../support/beforeLog.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 import {
   type Answer,
   ClientBook,
@@ -150,8 +151,7 @@ describe('migrations while writers run', () => {
         const random = createRandom(`migration ${round}`);
         const book = new ClientBook();
         const accounts = await insertAccounts(database.pool);
-        const old = new pg.Pool({ connectionString: url, max: 6 });
-        old.on('error', () => {});
+        const old = openPool({ connectionString: url, max: 6 });
         let opened: Promise<Ledger> | null = null;
         const ledger = () => {
           opened ??= createLedger({ databaseUrl: url }).catch((error) => {

@@ -1,7 +1,7 @@
-import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 
 const ORGANIZATION = '00000000-0000-4000-8000-00000000000a';
 const USAGE_1 = '00000000-0000-4000-8000-000000000001';
@@ -288,7 +288,7 @@ const IN_MARKS: Damage[] = [
 describe('checkInvariants', () => {
   it('finds nothing in an exact ledger, whatever the time zone of the session', async () => {
     expect(await checkInvariants(database.pool)).toEqual([]);
-    const pool = new pg.Pool({
+    const pool = openPool({
       connectionString: database.url,
       options: '-c timezone=Pacific/Auckland',
     });

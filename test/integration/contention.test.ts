@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type ContentionJob,
@@ -15,6 +15,7 @@ import {
 } from '../support/contentionWorkload.js';
 import { asAdmin } from '../support/database.js';
 import { sampleWriteWaits } from '../support/lockSampler.js';
+import { openPool } from '../support/openPool.js';
 import { programPath } from '../support/programs.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -261,7 +262,7 @@ describe(`${ZONES.length} processes with ${CALLERS} callers each`, () => {
 describe('the sampler', () => {
   it("sees the writers of the seed's statement wait for one another", async () => {
     const user = await fixture.addUser();
-    const pool = new pg.Pool({ connectionString: fixture.database.url, max: 5 });
+    const pool = openPool({ connectionString: fixture.database.url, max: 5 });
     const first = await pool.connect();
     const write = (client: pg.Pool | pg.PoolClient) =>
       client.query(SEED_UPSERT, [randomUUID(), user, 1, null]);

@@ -1,4 +1,3 @@
-import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
@@ -12,6 +11,7 @@ import {
   until,
   usageOf,
 } from '../support/gateway.js';
+import { openPool } from '../support/openPool.js';
 
 type Server = Awaited<ReturnType<typeof startEmbeddedPostgres>>;
 
@@ -31,8 +31,7 @@ afterEach(async () => {
 });
 
 it('serves on through a stop of the server, and has every request in the ledger once', async () => {
-  const pool = new pg.Pool({ connectionString: server.url, max: 2 });
-  pool.on('error', () => {});
+  const pool = openPool({ connectionString: server.url, max: 2 });
   const user = await createUser(pool);
   const gateway = await openGateway(server.url, place.dataDir);
   const durable = { database: 0, journal: 0, dead_letter: 0 };

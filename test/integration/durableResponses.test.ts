@@ -1,4 +1,4 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
@@ -13,6 +13,7 @@ import {
   until,
   usageOf,
 } from '../support/gateway.js';
+import { openPool } from '../support/openPool.js';
 
 type Server = Awaited<ReturnType<typeof startEmbeddedPostgres>>;
 
@@ -26,8 +27,7 @@ beforeEach(async () => {
   place = makeDataDir();
   server = await startEmbeddedPostgres({ dataDir: place.dataDir, settings });
   await migrate(server.url);
-  pool = new pg.Pool({ connectionString: server.url, max: 2 });
-  pool.on('error', () => {});
+  pool = openPool({ connectionString: server.url, max: 2 });
   gateway = await openGateway(server.url, place.dataDir);
 });
 

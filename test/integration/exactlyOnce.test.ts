@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { BatchResult, UsageEvent } from '../../src/record/types.js';
 import { type CuttingProxy, startCuttingProxy } from '../support/cuttingProxy.js';
 import { setExaAllowance } from '../support/exaAllowance.js';
+import { openPool } from '../support/openPool.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
 import { lockWaits, openSessions, type Session } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
@@ -122,8 +122,7 @@ describe('a connection that breaks between send and answer', () => {
     'is the caller’s to retry on an executor of its own: %s',
     async (statement) => {
       const user = await fixture.addUser();
-      const pool = new pg.Pool({ connectionString: proxy.url, max: 1 });
-      pool.on('error', () => {});
+      const pool = openPool({ connectionString: proxy.url, max: 1 });
       const core = { id: randomUUID(), kilo_user_id: user, cost: 7 };
       // The day has no row yet: appended, and for a moment the next one goes straight to the log.
       await insertUsageAndMetadataWithBalanceUpdate(pool, { kilo_user_id: user, cost: 1 });

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openCountersStatement } from '../../src/counter/openCounters.sql.js';
 import { settleStatement } from '../../src/counter/settle.sql.js';
@@ -11,6 +10,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { setExaAllowance } from '../support/exaAllowance.js';
+import { openPool } from '../support/openPool.js';
 import { isBlocked, openSessions, type Session } from '../support/sessions.js';
 import {
   createLedgerFixture,
@@ -205,12 +205,11 @@ describe('a fold that dies', () => {
   it('by a lost connection is begun again, and told', async () => {
     const user = await fixture.addUser();
     await append(user, 4);
-    const pool = new pg.Pool({
+    const pool = openPool({
       connectionString: fixture.database.url,
       max: 2,
       application_name: 'doomed fold',
     });
-    pool.on('error', () => {});
     const retries: string[] = [];
     const settler = new Settler({
       query: queryOnPool(pool, false),

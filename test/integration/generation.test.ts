@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { settleStatement } from '../../src/counter/settle.sql.js';
 import { ROWS_PER_TRANSACTION } from '../../src/db/migrate/restampRows.js';
@@ -7,6 +7,7 @@ import { isKnownCluster, migrate, planMigration } from '../../src/db/migrate.js'
 import { UNKNOWN_GENERATION, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 import { openSessions } from '../support/sessions.js';
 
 let database: TestDatabase;
@@ -16,7 +17,7 @@ const query = async (text: string, values: unknown[] = []) => (await pool.query(
 
 beforeEach(async () => {
   database = await createTestDatabase();
-  pool = new pg.Pool({ connectionString: database.url, maxUses: 1 });
+  pool = openPool({ connectionString: database.url, maxUses: 1 });
   await migrate(database.url);
   await query(`insert into kilocode_users (id) values ('ada'), ('bob')`);
 });

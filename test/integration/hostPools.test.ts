@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { openPool } from '../support/openPool.js';
 import { openSessions, type Session } from '../support/sessions.js';
 import { createLedgerFixture, foldAll, type LedgerFixture } from './ledgerHarness.js';
 
@@ -17,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => fixture.close());
 
 async function onPool<T>(options: string, work: (pool: pg.Pool) => Promise<T>): Promise<T> {
-  const pool = new pg.Pool({ connectionString: fixture.database.url, max: 8, options });
+  const pool = openPool({ connectionString: fixture.database.url, max: 8, options });
   try {
     return await work(pool);
   } finally {
@@ -38,6 +39,30 @@ const depthOf = async (user: string) =>
   )[0]?.depth;
 
 describe('alone', () => {
+  it('plans its statements once a connection, whatever it writes, and not at each call', async () => {
+    const pool = openPool({ connectionString: fixture.database.url, max: 1 });
+    try {
+      const user = await fixture.addUser();
+      for (let day = 1; day <= 20; day++) {
+        const created_at = `2025-02-${String(day).padStart(2, '0')}T00:00:00Z`;
+        await insertUsageAndMetadataWithBalanceUpdate(pool, {
+          kilo_user_id: user,
+          cost: 3,
+          created_at,
+        });
+      }
+      const { rows } = await pool.query<{ name: string; generic: string; custom: string }>(
+        `select name, generic_plans as generic, custom_plans as custom
+         from pg_prepared_statements
+         where generic_plans + custom_plans > 10`,
+      );
+      expect(rows.map(({ name }) => name)).toContain('microdollar_settle_user');
+      expect(rows.filter(({ custom }) => Number(custom) > 5)).toEqual([]);
+    } finally {
+      await pool.end();
+    }
+  });
+
   it('settles what it could not write in place: no tail grows', async () => {
     const user = await fixture.addUser();
     const write = (pool: pg.Pool) =>

@@ -13,6 +13,7 @@ import { repairRollup } from '../../src/rollup/repair.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 import { runCommand } from './cliHarness.js';
 
 const OPERATIONS = path.join(import.meta.dirname, '../../docs/operations.md');
@@ -40,8 +41,7 @@ beforeAll(async () => {
   url.username = ROLE;
   url.password = '...';
   serviceUrl = url.href;
-  service = new pg.Pool({ connectionString: serviceUrl, max: 2 });
-  service.on('error', () => {});
+  service = openPool({ connectionString: serviceUrl, max: 2 });
   ledger = await createLedger({ databaseUrl: serviceUrl });
 });
 

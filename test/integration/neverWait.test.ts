@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { drizzle } from 'drizzle-orm/node-postgres';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { settleStatement } from '../../src/counter/settle.sql.js';
 import { settleExaStatement } from '../../src/counter/settleExa.sql.js';
@@ -10,6 +10,7 @@ import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExec
 import type { BatchResult, RecordedEvent, UsageEvent } from '../../src/record/types.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { setExaAllowance } from '../support/exaAllowance.js';
+import { openPool } from '../support/openPool.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
 import {
   type LockWait,
@@ -40,7 +41,7 @@ beforeAll(async () => {
   fixture = await createLedgerFixture();
   sessions = await openSessions(fixture.database.url, 1);
   holder = sessions.all[0] as Session;
-  hostPool = new pg.Pool({
+  hostPool = openPool({
     connectionString: fixture.database.url,
     max: 3,
     options: `-c lock_timeout=${LOCK_TIMEOUT_MS}`,

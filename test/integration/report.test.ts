@@ -1,4 +1,4 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger, ReadMode } from '../../src/ledgerTypes.js';
@@ -6,6 +6,7 @@ import { createMetrics } from '../../src/metrics.js';
 import { Reports } from '../../src/report/report.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
 import { insertMicrodollarUsageWithDailyRollup } from '../../src/testing.js';
+import { openPool } from '../support/openPool.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
 
 const ZONES = ['UTC', 'America/New_York', 'Asia/Kolkata', 'Pacific/Kiritimati'] as const;
@@ -20,7 +21,7 @@ beforeAll(async () => {
   fixture = await createLedgerFixture();
   ledger = await fixture.open({ appendAlways: true });
   for (const zone of ZONES) {
-    const pool = new pg.Pool({
+    const pool = openPool({
       connectionString: fixture.database.url,
       max: 2,
       options: `-c timezone=${zone}`,

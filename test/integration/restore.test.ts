@@ -10,6 +10,7 @@ import { startEmbeddedPostgres } from '../../src/testing.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { burnTransactionIds, copyDatabase } from '../support/copyDatabase.js';
 import { createTestDatabase, databaseUrl, type TestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 import { openSessions } from '../support/sessions.js';
 
 const ORGANIZATION = '11111111-1111-1111-1111-111111111111';
@@ -41,8 +42,7 @@ async function createElsewhere(): Promise<Cluster> {
   await admin.end();
   const url = databaseUrl(server.url, name);
   await migrate(url);
-  const pool = new pg.Pool({ connectionString: url, max: 4 });
-  pool.on('error', () => {});
+  const pool = openPool({ connectionString: url, max: 4 });
   opened.push(pool);
   return { url, pool };
 }

@@ -1,9 +1,10 @@
 import { drizzle } from 'drizzle-orm/node-postgres';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { RecordResult, UsageEvent } from '../../src/record/types.js';
+import { openPool } from '../support/openPool.js';
 import {
   createLedgerFixture,
   foldAll,
@@ -227,7 +228,7 @@ describe('time zones', () => {
     'computes the day as UTC under the session time zone %s',
     async (zone) => {
       const user = await fixture.addUser();
-      const pool = new pg.Pool({
+      const pool = openPool({
         connectionString: fixture.database.url,
         options: `-c timezone=${zone}`,
       });

@@ -9,6 +9,7 @@ import { runBackfill } from '../../src/rollup/backfill.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { EXA_LOG, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
+import { openPool } from '../support/openPool.js';
 import { type Account, AROUND, AT, BEHIND, DAY, KINDS, type Kind, Steps } from './settleHarness.js';
 
 /** R2, R4, R8: what a fold may leave, and how. */
@@ -428,11 +429,10 @@ async function onFreshPool(
     insert: (event: object) => Promise<{ new_microdollars_used: number | bigint | null }>,
   ) => Promise<void>,
 ): Promise<void> {
-  const { default: pg } = await import('pg');
   const { insertUsageAndMetadataWithBalanceUpdate } = await import(
     '../../src/record/onExecutor.js'
   );
-  const pool = new pg.Pool({ connectionString: steps.fixture.database.url, max: 3 });
+  const pool = openPool({ connectionString: steps.fixture.database.url, max: 3 });
   try {
     await work((event) => insertUsageAndMetadataWithBalanceUpdate(pool, event as never));
   } finally {

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { openPool } from '../support/openPool.js';
 import { openSessions, type Session, type Sessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
@@ -26,8 +27,7 @@ beforeEach(async () => {
   fixture = await createLedgerFixture({ ownServer: true });
   sessions = await openSessions(fixture.database.url, 2);
   [twin, keeper] = sessions.all as [Session, Session];
-  hostPool = new pg.Pool({ connectionString: fixture.database.url, max: 3 });
-  hostPool.on('error', () => {});
+  hostPool = openPool({ connectionString: fixture.database.url, max: 3 });
   await fixture.rows(`
     create function wait_at_gate() returns trigger language plpgsql as $$
     begin

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { openPool } from '../support/openPool.js';
 import { openSessions, type Session, type Sessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
 
@@ -152,7 +152,7 @@ describe('a redelivery', () => {
 
   it('is refused in the end, with a retryable error, and is in no table by itself', async () => {
     const ledger = await fixture.open({ lockTimeoutMs: 300 });
-    const pool = new pg.Pool({ connectionString: fixture.database.url, max: 2 });
+    const pool = openPool({ connectionString: fixture.database.url, max: 2 });
     const held = newEvents(holdingUser, 3);
     await hold(held);
     const before = await ledger.metrics.retries.get();

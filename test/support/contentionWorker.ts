@@ -4,7 +4,7 @@
  * that all processes begin together, however long each took to start), and prints a WorkerReport.
  */
 import { createInterface } from 'node:readline';
-import pg from 'pg';
+import type pg from 'pg';
 import { createLedger } from '../../src/ledger.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { BatchResult, RecordedEvent, UsageEvent } from '../../src/record/types.js';
@@ -15,6 +15,7 @@ import {
   eventRange,
   type WorkerReport,
 } from './contentionWorkload.js';
+import { openPool } from './openPool.js';
 
 const [databaseUrl = '', processNumber = '0'] = process.argv.slice(2);
 const worker = Number(processNumber);
@@ -46,8 +47,8 @@ interface Writer {
   close(): Promise<void>;
 }
 
-function openPool(): Writer {
-  const pool = new pg.Pool({ connectionString: databaseUrl, max: 8 });
+function onHostPool(): Writer {
+  const pool = openPool({ connectionString: databaseUrl, max: 8 });
   const record = (event: UsageEvent) => insertUsageAndMetadataWithBalanceUpdate(pool, event);
   return {
     record,
@@ -113,7 +114,7 @@ async function runTwinCaller(writer: Writer, job: ContentionJob, caller: number,
 }
 
 async function run(job: ContentionJob): Promise<WorkerReport> {
-  const writer = job.through === 'pool' ? openPool() : await openLedger(job);
+  const writer = job.through === 'pool' ? onHostPool() : await openLedger(job);
   console.log(JSON.stringify('ready'));
   await lines.next();
   const tally: Tally = { recorded: 0, duplicates: 0, errors: [] };

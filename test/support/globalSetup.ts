@@ -1,3 +1,4 @@
+import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/testing.js';
 import { databaseUrl } from './database.js';
@@ -26,8 +27,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
       full_page_writes: 'off',
       max_connections: '200',
       max_prepared_transactions: '20',
+      // Thousands of connections, and a password that nobody could guess.
+      scram_iterations: '1',
     },
   });
+  await restatePassword(server.url);
   project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
   project.provide('templateDatabase', TEMPLATE);
   project.provide('compiledProject', compiled.dir);
@@ -35,4 +39,17 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await server.stop();
     compiled.remove();
   };
+}
+
+/** Stored anew, under the server's settings. */
+async function restatePassword(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(
+      `alter role current_user password ${pg.escapeLiteral(new URL(url).password)}`,
+    );
+  } finally {
+    await client.end();
+  }
 }

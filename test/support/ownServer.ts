@@ -1,6 +1,6 @@
-import pg from 'pg';
 import { startEmbeddedPostgres } from '../../src/testing.js';
 import type { TestDatabase } from './database.js';
+import { openPool } from './openPool.js';
 
 /**
  * A migrated database on a server of the test's own. Which rows a settle may move depends on
@@ -11,8 +11,7 @@ export async function createDatabaseOnOwnServer(): Promise<TestDatabase> {
   const server = await startEmbeddedPostgres({
     settings: { autovacuum: 'off', max_prepared_transactions: '10', max_connections: '60' },
   });
-  const pool = new pg.Pool({ connectionString: server.url, max: 10 });
-  pool.on('error', () => {});
+  const pool = openPool({ connectionString: server.url, max: 10 });
   return {
     name: new URL(server.url).pathname.slice(1),
     url: server.url,

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 const SRC = path.join(import.meta.dirname, '../../src');
+const TESTS = path.join(import.meta.dirname, '..');
 
 /**
  * Imports go down only (docs/architecture.md); folders of one row do not import each other. The
@@ -175,5 +176,15 @@ describe('the source', () => {
       if (/\b(TODO|FIXME|XXX|HACK)\b/.test(text)) found.push(path.relative(SRC, file));
     }
     expect(found).toEqual([]);
+  });
+});
+
+describe('the tests', () => {
+  it('open pools in one way: one that does not listen ends the run when a database is dropped', async () => {
+    const others: string[] = [];
+    for (const file of await sourceFiles(TESTS)) {
+      if (/new pg\.Pool\(/.test(await readFile(file, 'utf8'))) others.push(path.basename(file));
+    }
+    expect(others).toEqual(['openPool.ts']);
   });
 });

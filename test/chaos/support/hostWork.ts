@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../../src/record/onExecutor.js';
 import type { RecordResult } from '../../../src/record/types.js';
+import { openPool } from '../../support/openPool.js';
 import { SEED_UPSERT } from '../../support/seedUpsert.sql.js';
 import { now } from './book.js';
 import { FOREIGN, PEOPLE } from './cast.js';
@@ -14,14 +15,13 @@ const SESSION = `set lock_timeout = '3s'; set timezone = 'Asia/Kathmandu'`;
 
 /** A host application's process: its own pool, its own transactions, and old programs. */
 export async function runHost(work: Work): Promise<void> {
-  const pool = new pg.Pool({
+  const pool = openPool({
     connectionString: work.url,
     max: CALLERS,
     application_name: 'host application',
     query_timeout: 15_000,
     connectionTimeoutMillis: 5_000,
   });
-  pool.on('error', () => {});
   const step = async () => {
     const drawn = work.random.next();
     if (drawn < 0.4) await writeInPlace(work, pool);

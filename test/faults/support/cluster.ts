@@ -2,11 +2,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { isStarting } from '../../../src/db/embedded/failures.js';
 import { isRunning } from '../../../src/db/embedded/processes.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
 import { migrate } from '../../../src/db/migrate.js';
+import { openPool } from '../../support/openPool.js';
 import { IS_LONG } from './scale.js';
 
 /** A PostgreSQL server of the test's own, to be killed. */
@@ -58,8 +59,7 @@ export async function openCluster(
     remove();
     throw error;
   }
-  const pool = new pg.Pool({ connectionString: server.url, max: 4 });
-  pool.on('error', () => {});
+  const pool = openPool({ connectionString: server.url, max: 4 });
   return {
     url: server.url,
     dataDir,

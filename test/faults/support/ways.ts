@@ -4,6 +4,7 @@ import { LedgerError } from '../../../src/errors.js';
 import type { Ledger } from '../../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../../src/record/onExecutor.js';
 import type { RecordResult } from '../../../src/record/types.js';
+import { openPool } from '../../support/openPool.js';
 import type { Answer, SentEvent } from './clientBook.js';
 import { Ambiguous, type Send } from './traffic.js';
 
@@ -59,14 +60,13 @@ type HttpResult = Answer | { status: 'rejected'; error: { code: string; message:
 
 /** On a pool of a host's own, each a transaction of its own: in place where it can; usage only. */
 export function throughPool(databaseUrl: string): Send & { end(): Promise<void> } {
-  const pool = new pg.Pool({
+  const pool = openPool({
     connectionString: databaseUrl,
     max: 6,
     connectionTimeoutMillis: 5_000,
     query_timeout: 10_000,
     application_name: 'host pool',
   });
-  pool.on('error', () => {});
   const send: Send = (events) =>
     Promise.all(
       events.map((event) =>

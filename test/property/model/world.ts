@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { expect } from 'vitest';
 import { CONNECTION_USES } from '../../../src/connections.js';
 import { Settler } from '../../../src/counter/settler.js';
@@ -12,6 +12,7 @@ import type { UsageEvent } from '../../../src/record/types.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
 import { createTestDatabase, type TestDatabase } from '../../support/database.js';
 import { setExaAllowance } from '../../support/exaAllowance.js';
+import { openPool } from '../../support/openPool.js';
 import {
   asAnswer,
   balanceOf,
@@ -74,7 +75,7 @@ export async function createWorld(): Promise<World> {
       ...options,
     });
   await setExaAllowance(database.pool, EXA_ALLOWANCE);
-  const hostPool = new pg.Pool({ connectionString: database.url, max: 2 });
+  const hostPool = openPool({ connectionString: database.url, max: 2 });
   const pool = createPool({
     url: database.url,
     size: 2,
