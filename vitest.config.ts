@@ -33,6 +33,8 @@ export default defineConfig({
     teardownTimeout: 60_000,
     expect: { poll: { timeout: 30_000 } },
     pool: 'forks',
+    // A process loads the modules once, not for each file: a tenth of the run.
+    isolate: false,
     // In `.ci/run` alone: a busy machine there must not decide. Who needed it is printed.
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
     // One more than cores in CI: tests often wait, for a process or for a lock.

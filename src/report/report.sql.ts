@@ -3,6 +3,7 @@ import { DAILY_ROLLUP, periodOf, threeMonthWindow } from '../schema/rollups.js';
 import {
   ORGANIZATION_SCOPE,
   type PayerScope,
+  UNSETTLED_USER,
   USAGE_LOG,
   USER_SCOPE,
   unsettledRows,
@@ -47,7 +48,7 @@ export function reportedRows(of: DaysOfUser): string {
       ${unsettledRows(
         USAGE_LOG,
         scope,
-        `m.kilo_user_id, ${periodOf(DAILY_ROLLUP, 'm.created_at')} as usage_date, m.cost`,
+        `${UNSETTLED_USER}, ${periodOf(DAILY_ROLLUP, 'm.created_at')} as usage_date, m.cost`,
         'u',
       )}
     ) as m

@@ -137,6 +137,13 @@ export function unsettledRows(
     and m.position < ${payer}.${log.below}${BOUNDS[use].below}`;
 }
 
+/**
+ * The user of an unsettled row `m`, where it is to be compared: no column of the table, for the planner.
+ * A user whom statistics do not know is expected to have one row, and their whole history was read to
+ * look for unsettled ones.
+ */
+export const UNSETTLED_USER = `m.kilo_user_id || '' as kilo_user_id`;
+
 /** Whether log row `row` is settled under the mark of payer `payer`. */
 export function isSettledSql(log: Log, row: string, payer: string): string {
   return `(${row}.position is null or (${row}.position < ${payer}.${log.below}

@@ -7,6 +7,7 @@ import {
   ORGANIZATION_SCOPE,
   PAYER_SCOPES,
   type PayerScope,
+  UNSETTLED_USER,
   USAGE_LOG,
   USER_SCOPE,
   unsettledRows,
@@ -18,7 +19,7 @@ function unsettledOfAll(log: Log, scope: PayerScope, columns: string): string {
       ${scope.organizationOf('u')} as organization_id, ${columns}
     from ${scope.payers} as u
     cross join lateral (
-      ${unsettledRows(log, scope, 'm.kilo_user_id, m.created_at, m.cost', 'u', 'view')}
+      ${unsettledRows(log, scope, `${UNSETTLED_USER}, m.created_at, m.cost`, 'u', 'view')}
     ) as m`;
 }
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { settleStatement } from '../../src/counter/settle.sql.js';
 import { settleExaStatement } from '../../src/counter/settleExa.sql.js';
 import { plainArray, type Statement, textArray } from '../../src/db/statement.js';
@@ -92,7 +92,11 @@ describe('write statements', () => {
     );
   });
 
-  it('name the columns of metadata that were ever used, and those alone', () => {
+  it('name the columns of metadata that were ever used, and those alone', async () => {
+    // As in a new process: other tests of this one have used more.
+    vi.resetModules();
+    const { appendUsageStatement } = await import('../../src/record/appendUsage.sql.js');
+    const { toMetadataRow } = await import('../../src/record/metadataRow.js');
     const of = (metadata: object) => {
       const each = event({ metadata });
       const row = toMetadataRow(each, () => undefined);
