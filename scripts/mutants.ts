@@ -1,9 +1,9 @@
 /**
  * Plants one defect after the other in a copy of the sources and runs the tests that must see it:
  *
- *   npm run test:mutants -- [--only <part of a name>] [--baseline] [--tests property/ledgerModel]
+ *   npm run test:mutants -- [--only <part of a name>] [--from <name>] [--baseline] [--tests <file>]
  *
- * One line a mutant: caught, and by which test; or survived. `--baseline` runs the named tests on
+ * One line a mutant: caught, and by which test; or survived. `--from` begins there; `--baseline` runs the named tests on
  * the sources as they are; `--tests` runs one file in place of those named. Exit status 1 when one
  * survived that is not known to change nothing.
  */
@@ -33,6 +33,7 @@ type Verdict = { outcome: 'caught' | 'survived' | 'broken'; by: string };
 const { values } = parseArgs({
   options: {
     only: { type: 'string', default: '' },
+    from: { type: 'string' },
     baseline: { type: 'boolean' },
     tests: { type: 'string' },
   },
@@ -50,7 +51,10 @@ try {
 }
 
 async function runMutants(): Promise<number> {
-  const chosen = MUTANTS.filter(({ name }) => name.includes(values.only));
+  const first = MUTANTS.findIndex(({ name }) => name === values.from);
+  if (values.from !== undefined && first < 0) throw new Error(`no mutant ${values.from}`);
+  const rest = MUTANTS.slice(Math.max(0, first));
+  const chosen = rest.filter(({ name }) => name.includes(values.only));
   const counts = { caught: 0, survived: 0, broken: 0, equivalent: 0 };
   for (const mutant of chosen) {
     const { outcome, by } = await tryMutant(mutant);
