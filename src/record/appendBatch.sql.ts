@@ -3,7 +3,7 @@ import type { Statement } from '../db/statement.js';
 import { plainArray } from '../db/statement.js';
 import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
-import { microsOf } from './instants.sql.js';
+import { microsOfOurTime } from './instants.sql.js';
 import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
 import { GIVEN_COLUMN_LIST, USAGE_PARAMETERS, USAGE_ROWS, usageArrays } from './usageColumns.js';
 
@@ -83,7 +83,7 @@ with ${bounded}here as materialized (
   on conflict (id) do nothing
   returning id
 )${shape ? metadataWritten(shape) : ''}
-select count(*)::integer as inserted, ${microsOf('now()')} as now_micros,
+select count(*)::integer as inserted, ${microsOfOurTime('now()')} as now_micros,
   case when count(*) < ${COUNT} then array_agg(w.id) end as ids
 from usage_written as w`;
 }

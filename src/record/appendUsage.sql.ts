@@ -1,7 +1,7 @@
 import { POSITION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import type { ValidEvent } from './event.js';
-import { microsOf } from './instants.sql.js';
+import { microsOfOurTime } from './instants.sql.js';
 import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
 import {
   GIVEN_COLUMN_LIST,
@@ -104,11 +104,13 @@ function appendText(
   const isBounded = boundsWaitMs !== null;
   const bounded = isBounded ? `${boundWait(boundsWaitMs)}, ` : '';
   const source = eventSource({ isOrganization, isKnown: options.isKnown, hasTime, isBounded });
+  const row = `${GIVEN_PARAMETERS}, ${hasTime ? usageParameter('created_at') : 'now()'},
+    ${EVENT_POSITION}`;
+  // Rows of `values` reach the table by a shorter way than those of a query.
   const insert = `insert into microdollar_usage (${GIVEN_COLUMN_LIST}, created_at, position)
-  select ${GIVEN_PARAMETERS}, ${hasTime ? usageParameter('created_at') : 'now()'},
-    ${EVENT_POSITION}${source}
+  ${source === '' ? `values (${row})` : `select ${row}${source}`}
   on conflict (id) do nothing`;
-  const answer = (row: string) => `${microsOf(`${row}created_at`)} as created_micros`;
+  const answer = (row: string) => `${microsOfOurTime(`${row}created_at`)} as created_micros`;
   if (!isBounded && !hasMetadata) {
     return `/* microdollar.appendUsage */
 ${insert}

@@ -5,7 +5,7 @@ import type { Statement } from '../db/statement.js';
 import { type PayerScope, rowsPastMark, USAGE_LOG } from '../schema/unsettled.js';
 import { boundWait, eventSource, metadataWritten } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
-import { microsOf } from './instants.sql.js';
+import { microsOfOurTime } from './instants.sql.js';
 import { type MetadataRow, type MetadataShape, metadataShape } from './metadataRow.js';
 import {
   GIVEN_COLUMN_LIST,
@@ -84,7 +84,7 @@ with ${boundWait(LOCKED_WAIT_MS)}, locked as materialized (
     and exists (select from usage_written)
   returning u.id, u.microdollars_used, u.${USAGE_LOG.below}, u.${USAGE_LOG.except}
 )
-select ${microsOf('w.created_at')} as created_micros,
+select ${microsOfOurTime('w.created_at')} as created_micros,
   u.microdollars_used + coalesce(m.cost, 0) as balance, m.depth,
   u.${USAGE_LOG.except} = '{}' and not (select exists (select from exa_usage_log)) as is_whole
 from usage_written as w

@@ -5,6 +5,14 @@ export function microsOf(instantSql: string): string {
   return `(extract(epoch from ${instantSql}) * 1000000)::bigint`;
 }
 
+/**
+ * The same of an instant of these centuries, in a tenth of the time: a double is exact to an eighth of
+ * a microsecond there.
+ */
+export function microsOfOurTime(instantSql: string): string {
+  return `(date_part('epoch', ${instantSql}) * 1000000)::bigint`;
+}
+
 /** The same of a row that may be another program's: what 64 bits or ISO 8601 cannot hold, as text. */
 export function storedMicrosOf(instantSql: string): string {
   return `case when ${isOrdinaryInstant(instantSql)} then ${microsOf(instantSql)}::text
