@@ -49,35 +49,44 @@ const ORDERS = {
 /** One row, of which the planner expects a thousand: a plan for few is a loop over what may be many. */
 const MANY = 'generate_series(1, (select 1)) as many';
 
-/**
- * A few groups: summed by period and group first, then the largest are told apart. Groups by
- * equalities, which hash, for any may be null.
- */
-function sumFirst(names: readonly string[], order: string, sumType: SumType): string {
-  const type = sumType === 'integer' ? 'bigint' : sumType;
-  const columns = names.map((name) => `x.${name}`).join(', ');
-  const isSame = names
-    .map(
-      (name) => `coalesce(x.${name}, '') = coalesce(r.${name}, '')
-    and (x.${name} is null) = (r.${name} is null)`,
-    )
-    .join('\n    and ');
-  return `summed as materialized (
-  select x.is_previous, x.start, ${columns}, ${sumsOf('x')}
-  from source as x
-  group by x.is_previous, x.start, ${columns}
-), ranked as materialized (
-  ${largest(columns, order, 'summed')}
-), placed as materialized (
+/** The places of the largest, one group each: found in a list, for a join with so few would be a loop. */
+const placed = (name: string, from: string) => `names as materialized (
+  select array_agg(r.${name} order by r.place) as largest
+  from ranked as r
+), placed as not materialized (
+  select x.*, case when not x.is_previous
+      then array_position((select n.largest from names as n), x.${name}) end as place
+  from ${from} as x
+)`;
+
+/** The same of pairs: by equalities, which hash, for any may be null. */
+const placedPairs = (names: readonly string[]) => `placed as materialized (
   select x.*, r.place
   from (
     select x.* from ${MANY}, summed as x offset 0
   ) as x
   left join ranked as r
     on not x.is_previous
-    and ${isSame}
-), period as (
-  select false as is_previous, x.place, x.start, ${METRIC_NAMES.map((name) => `x.${name}`).join(', ')}
+    and ${names
+      .map(
+        (name) => `coalesce(x.${name}, '') = coalesce(r.${name}, '')
+    and (x.${name} is null) = (r.${name} is null)`,
+      )
+      .join('\n    and ')}
+)`;
+
+/** A few groups: summed by period and group first, then the largest are told apart. */
+function sumFirst(names: readonly string[], order: string, sumType: SumType): string {
+  const columns = names.map((name) => `x.${name}`).join(', ');
+  const type = sumType === 'integer' ? 'bigint' : sumType;
+  return `summed as materialized (
+  select x.is_previous, x.start, ${columns}, ${sumsOf('x')}
+  from source as x
+  group by x.is_previous, x.start, ${columns}
+), ranked as materialized (
+  ${largest(columns, order, 'summed')}
+), ${names.length === 1 ? placed(names[0] as string, 'summed') : placedPairs(names)}, period as (
+  select x.is_previous, x.place, x.start, ${METRIC_NAMES.map((name) => `x.${name}`).join(', ')}
   from placed as x
   where x.place is not null
     and x.requests <> 0
@@ -95,16 +104,9 @@ function sumFirst(names: readonly string[], order: string, sumType: SumType): st
 function rankFirst(name: string, order: string): string {
   return `ranked as materialized (
   ${largest(`x.${name}`, order, 'source')}
-), names as materialized (
-  select array_agg(r.${name} order by r.place) as ranked
-  from ranked as r
-), period as (
+), ${placed(name, 'source')}, period as (
   select x.is_previous, x.place, x.start, ${sumsOf('x')}
-  from (
-    select case when not x.is_previous
-        then array_position((select n.ranked from names as n), x.${name}) end as place, x.*
-    from source as x
-  ) as x
+  from placed as x
   group by x.is_previous, x.place, x.start
   having sum(x.requests) <> 0
 )`;
