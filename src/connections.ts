@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { createPool, READ_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
+import { createPool, READ_SETTINGS, REPORT_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 
 /**
  * Every connection of a ledger: its use, how many, and what they are set to. No kind of work shares
@@ -40,8 +40,10 @@ export const CONNECTION_USES = {
   housekeeping: { size: 1, settings: READ_SETTINGS },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */
   ledger: { settings: READ_SETTINGS },
-  /** Reports on the replica. `poolSize` of them. */
+  /** Reads on the replica. `poolSize` of them. */
   read: { settings: READ_SETTINGS },
+  /** Reports by period and dimension, on the replica where there is one. */
+  report: { size: 4, settings: REPORT_SETTINGS },
   /** Comparisons scan raw usage: a budget of time. */
   shadow: { size: 1, statementTimeoutMs: 2_000, settings: ['jit=off'] },
 } as const satisfies Record<string, ConnectionUse>;
@@ -54,6 +56,9 @@ interface ConnectionUse {
 }
 
 export type Use = keyof typeof CONNECTION_USES;
+
+/** Where there is a replica. */
+const ON_REPLICA: ReadonlySet<Use> = new Set(['read', 'report', 'shadow']);
 
 export interface ConnectionOptions {
   databaseUrl: string;
@@ -77,8 +82,7 @@ export class Connections {
 
   /** @param size instead of what the use has */
   pool(use: Use, size?: number): pg.Pool {
-    const isReplica =
-      (use === 'read' || use === 'shadow') && this.#options.replicaUrl !== undefined;
+    const isReplica = ON_REPLICA.has(use) && this.#options.replicaUrl !== undefined;
     if (use === 'read' && !isReplica) return this.pool('ledger');
     const open = this.#pools.get(use);
     if (open) return open;

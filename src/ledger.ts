@@ -161,7 +161,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     (mode, range) => shadow.sample(mode, range),
     metrics,
   );
-  const usageReports = new UsageReports(queryOnPool(readPool, named, onWait), metrics);
+  const reportQuery = queryOnPool(connections.pool('report'), named, onWait);
+  const usageReports = new UsageReports(reportQuery, metrics);
   try {
     await assertMigrated(pool);
     if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);

@@ -26,7 +26,8 @@ export type { FoldReport, PendingStatus } from './counter/sweep.js';
 export type { Log } from './log.js';
 export type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.js';
 export type { UsageReportQuery } from './report/usage/query.js';
-export type { UsageReport, UsageReportRow, UsageSums } from './report/usage/usageReport.js';
+export type { UsageReportRow, UsageSums } from './report/usage/reportRows.js';
+export type { UsageReport } from './report/usage/usageReport.js';
 export type { ReadModeGate, ReadModeStatus } from './rollup/readMode.js';
 export type { ReadMode } from './schema/settings.js';
 

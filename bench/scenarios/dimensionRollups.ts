@@ -1,11 +1,12 @@
 import { CONNECTION_USES } from '../../src/connections.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { POSITION } from '../../src/counter/position.sql.js';
-import { createPool, READ_SETTINGS } from '../../src/db/pool.js';
+import { createPool } from '../../src/db/pool.js';
 import { queryOnPool } from '../../src/db/query.js';
+import { createMetrics } from '../../src/metrics.js';
 import { readReportQuery, type UsageReportQuery } from '../../src/report/usage/query.js';
-import type { ReportSource } from '../../src/report/usage/sources.sql.js';
-import { usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import { UsageReports } from '../../src/report/usage/usageReport.js';
+import { sumTypeOf, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import {
   DAILY_BY_DIMENSION,
   DIMENSION_ROLLUPS,
@@ -31,7 +32,8 @@ export const dimensionRollups: Scenario = {
   workload: `${REQUESTS.toLocaleString('en-US')} requests of 90 days, none beside another in time, so that
 counter rows hold as few as they ever do; ${USERS.toLocaleString('en-US')} users (Zipf, s = 1), five models, two
 keys a user, a tenth of them an organization's with ${MEMBERS.toLocaleString('en-US')} members. Folded by the
-background's own folder, one rollup after the other; then reports of 90 days, prepared, on one connection.
+background's own folder, one rollup after the other; then reports of 90 days, from the question to the
+rows of the answer, on one connection.
 CPU is that of the server's processes, whatever else the machine does.`,
   baseline: 'The insert of the same rows in statements of 50,000; a round trip (`select 1`).',
   run,
@@ -156,28 +158,20 @@ async function readSize({ admin }: BenchDatabase, { name }: DimensionRollup) {
   return { rows: Number(rows[0]?.rows), bytes: Number(rows[0]?.bytes) };
 }
 
-type Report = [label: string, source: ReportSource, query: Partial<UsageReportQuery>];
+type Report = [label: string, query: Partial<UsageReportQuery>];
 
 /** The user at the head of the distribution, one in the middle of the busy ones, and the organization. */
 const REPORTS: readonly Report[] = [
-  ['first user, by day', 'days', { kilo_user_id: 'u0' }],
-  ['first user, by day, from quarters', 'quarters', { kilo_user_id: 'u0' }],
-  ['first user, by day in Berlin', 'days', { kilo_user_id: 'u0', zone: 'Europe/Berlin' }],
-  ['first user, by day in Kolkata', 'days', { kilo_user_id: 'u0', zone: 'Asia/Kolkata' }],
-  ['first user, by day and model', 'days', { kilo_user_id: 'u0', by: ['model'] }],
-  [
-    'first user, by hour and model',
-    'quarters',
-    { kilo_user_id: 'u0', grain: 'hour', by: ['model'] },
-  ],
-  ['50th user, by day', 'days', { kilo_user_id: 'u49' }],
-  [
-    '50th user, by hour and model',
-    'quarters',
-    { kilo_user_id: 'u49', grain: 'hour', by: ['model'] },
-  ],
-  ['organization, by day', 'days', { organization_id: ORGANIZATION }],
-  ['organization, by day and member', 'days', { organization_id: ORGANIZATION, by: ['member'] }],
+  ['first user, by day', { kilo_user_id: 'u0' }],
+  ['first user, by day in Berlin', { kilo_user_id: 'u0', zone: 'Europe/Berlin' }],
+  ['first user, by day in Kolkata', { kilo_user_id: 'u0', zone: 'Asia/Kolkata' }],
+  ['first user, by day and model', { kilo_user_id: 'u0', by: ['model'] }],
+  ['first user, by hour and model', { kilo_user_id: 'u0', grain: 'hour', by: ['model'] }],
+  ['50th user, by day', { kilo_user_id: 'u49' }],
+  ['50th user, by day and model', { kilo_user_id: 'u49', by: ['model'] }],
+  ['50th user, by hour and model', { kilo_user_id: 'u49', grain: 'hour', by: ['model'] }],
+  ['organization, by day', { organization_id: ORGANIZATION }],
+  ['organization, by day and member', { organization_id: ORGANIZATION, by: ['member'] }],
 ];
 
 async function measureReports(
@@ -190,7 +184,7 @@ async function measureReports(
     applicationName: 'microdollar read',
     lockTimeoutMs: 1_000,
     statementTimeoutMs: 60_000,
-    settings: READ_SETTINGS,
+    settings: CONNECTION_USES.report.settings,
   });
   const time = async (label: string, run: () => Promise<number>) => {
     let answered = await run();
@@ -217,11 +211,20 @@ async function measureReports(
         return (await query({ name: 'bench_select_1', text: 'select 1', values: [] })).length;
       }),
     ];
-    for (const [label, source, asked] of REPORTS) {
-      const valid = readReportQuery({ ...(rows[0] as { from: string; until: string }), ...asked });
-      const statement = usageReportStatement(valid, source);
-      table.push(await time(label, async () => (await query(statement)).length));
+    const reports = new UsageReports(query, createMetrics());
+    const days = rows[0] as { from: string; until: string };
+    for (const [label, asked] of REPORTS) {
+      table.push(
+        await time(label, async () => (await reports.report({ ...days, ...asked })).rows.length),
+      );
     }
+    const byDay = readReportQuery({ ...days, kilo_user_id: 'u0' });
+    const fromQuarters = usageReportStatement(byDay, 'quarters', sumTypeOf(byDay));
+    table.push(
+      await time('first user, by day, from quarters, its statement alone', async () => {
+        return (await query(fromQuarters)).length;
+      }),
+    );
     return table;
   } finally {
     await pool.end();

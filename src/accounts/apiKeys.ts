@@ -12,6 +12,8 @@ const MAX_LISTED = 10_000;
 const MAX_NAME_LENGTH = 100;
 
 export interface NewApiKey {
+  /** Instead of a new one; a UUID. */
+  id?: string | undefined;
   /** What its maker calls it, at most 100 characters. */
   name?: string | null | undefined;
   /** Absent: a service key. */
@@ -50,7 +52,8 @@ const COLUMNS = `id, key_prefix, name, kilo_user_id, organization_id, scopes, cr
 
 /**
  * Makes a key. The answer is the only place where the key itself is ever seen.
- * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`, `forbidden`
+ * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`, `forbidden`,
+ *   `already_exists` for an id that a key has
  */
 export async function createApiKey(
   pool: pg.Pool,
@@ -79,8 +82,8 @@ export async function createApiKey(
            select from organization_memberships
            where organization_id = $4 and kilo_user_id = $3) as is_member
      ), created as (
-       insert into api_keys (key_hash, key_prefix, kilo_user_id, organization_id, scopes, name)
-       select $1::text, $2::text, $3, $4, $5::text[], $6::text
+       insert into api_keys (id, key_hash, key_prefix, kilo_user_id, organization_id, scopes, name)
+       select coalesce($7::uuid, gen_random_uuid()), $1::text, $2::text, $3, $4, $5::text[], $6::text
        from found
        where is_user
          and is_organization
@@ -97,7 +100,9 @@ export async function createApiKey(
       organizationId === null ? null : readUuid('organization_id', organizationId),
       scopes,
       readName(wanted.name),
+      wanted.id === undefined ? null : readUuid('id', wanted.id),
     ],
+    'a key with this id exists',
   );
   if (row === undefined) throw new LedgerError('internal', 'the new key was not returned');
   if (!row.is_user) throw unknownUser();
@@ -149,18 +154,34 @@ export async function listKeysOf(
   return rows.map(toApiKey);
 }
 
-/** @throws LedgerError `invalid_request`, `not_found` */
-export async function findApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
+/** @throws LedgerError `invalid_request`, `not_found`, both naming the field */
+export async function findApiKey(pool: pg.Pool, id: string, field = 'id'): Promise<ApiKey> {
   const [row] = await runStatement<ApiKeyRow>(
     pool,
     `/* accounts.findApiKey */
      select ${COLUMNS}
      from api_keys
      where id = $1::uuid`,
-    [readUuid('id', id)],
+    [readUuid(field, id)],
   );
-  if (row === undefined) throw unknownKey();
+  if (row === undefined) throw unknownKey(field);
   return toApiKey(row);
+}
+
+/**
+ * Whose money a key spends: its organization's, else its user's.
+ * @throws LedgerError `invalid_request` naming the field, for a service key without an organization
+ */
+export function payerOfKey(
+  { organization_id, kilo_user_id }: ApiKey,
+  field: string,
+): { organization_id: string } | { kilo_user_id: string } {
+  if (organization_id !== null) return { organization_id };
+  if (kilo_user_id !== null) return { kilo_user_id };
+  throw invalidField(
+    field,
+    'names a key without a payer of its own; name a user or an organization beside it',
+  );
 }
 
 /** @throws LedgerError `invalid_request`, `not_found` */
@@ -202,8 +223,8 @@ function readName(name: string | null | undefined): string | null {
   return name ? readText('name', name, MAX_NAME_LENGTH) : null;
 }
 
-export function unknownKey(): LedgerError {
-  return new LedgerError('not_found', 'there is no key with this id', { details: { field: 'id' } });
+export function unknownKey(field = 'id'): LedgerError {
+  return new LedgerError('not_found', 'there is no key with this id', { details: { field } });
 }
 
 function toApiKey(row: ApiKeyRow): ApiKey {

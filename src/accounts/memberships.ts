@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
 import { isUuid, readUuid } from '../ids.js';
-import { invalidField } from './fields.js';
+import { invalidField, readText } from './fields.js';
 import { runStatement } from './runStatement.js';
 import { TtlCache } from './ttlCache.js';
 
@@ -98,46 +98,124 @@ export function listMemberships(
   );
 }
 
-/** @throws LedgerError `invalid_request`, `not_found` */
+/** Who asks for a change; absent: an administrator. Else an owner at that moment, of whom one stays. */
+export interface ChangedBy {
+  by?: string;
+}
+
+/**
+ * CTE `judged`: whether $3 may change the organization $1, and whether it has an owner beside $2. Owners
+ * are locked, so of two who take each other's place the second one finds itself alone.
+ */
+const JUDGED = `owners as materialized (
+       select m.kilo_user_id
+       from organization_memberships as m
+       where m.organization_id = $1::uuid
+         and m.role = 'owner'
+       order by m.kilo_user_id
+       for update
+     ), judged as materialized (
+       select
+         $3::text is null or exists (
+           select from owners as o where o.kilo_user_id = $3) as is_allowed,
+         $3::text is null or exists (
+           select from owners as o where o.kilo_user_id <> $2::text) as leaves_owner
+     )`;
+
+interface JudgedRow {
+  is_allowed: boolean;
+  leaves_owner: boolean;
+  /** Null: nothing was changed. */
+  role: string | null;
+}
+
+/** @throws LedgerError `invalid_request`, `not_found`, `forbidden` */
 export async function setMemberRole(
   pool: pg.Pool,
   organizationId: string,
   kiloUserId: string,
   role: string,
+  { by }: ChangedBy = {},
 ): Promise<{ organization_id: string; kilo_user_id: string; role: string }> {
-  const [row] = await runStatement<{ organization_id: string; kilo_user_id: string; role: string }>(
+  const rows = await runStatement<JudgedRow>(
     pool,
     `/* accounts.setMemberRole */
-     update organization_memberships
-     set role = $3::text
-     where organization_id = $1::uuid and kilo_user_id = $2::text
-     returning organization_id, kilo_user_id, role`,
-    [readUuid('organization_id', organizationId), kiloUserId, readRoleName(role)],
+     with ${JUDGED}, changed as (
+       update organization_memberships as m
+       set role = $4::text
+       from judged as j
+       where m.organization_id = $1::uuid
+         and m.kilo_user_id = $2::text
+         and j.is_allowed
+         and (j.leaves_owner or $4::text = 'owner')
+       returning m.role
+     )
+     select j.is_allowed, j.leaves_owner, c.role
+     from judged as j
+     left join changed as c on true`,
+    [
+      readUuid('organization_id', organizationId),
+      readText('kilo_user_id', kiloUserId),
+      by ?? null,
+      readRoleName(role),
+    ],
   );
-  if (row === undefined) throw noMember();
-  return row;
+  return {
+    organization_id: organizationId.toLowerCase(),
+    kilo_user_id: kiloUserId,
+    role: roleAfter(rows),
+  };
 }
 
 /**
  * Reports refuse at once; writes within `MEMBER_TTL_MS`, in this process at once. What was used stays
- * the organization's. @throws LedgerError `invalid_request`, `not_found`
+ * the organization's. @throws LedgerError `invalid_request`, `not_found`, `forbidden`
  */
 export async function removeOrganizationMember(
   pool: pg.Pool,
   organizationId: string,
   kiloUserId: string,
+  { by }: ChangedBy = {},
 ): Promise<void> {
-  const rows = await runStatement(
+  const rows = await runStatement<JudgedRow>(
     pool,
     `/* accounts.removeOrganizationMember */
-     delete from organization_memberships
-     where organization_id = $1::uuid and kilo_user_id = $2::text
-     returning kilo_user_id`,
-    [readUuid('organization_id', organizationId), kiloUserId],
+     with ${JUDGED}, changed as (
+       delete from organization_memberships as m
+       using judged as j
+       where m.organization_id = $1::uuid
+         and m.kilo_user_id = $2::text
+         and j.is_allowed
+         and j.leaves_owner
+       returning m.role
+     )
+     select j.is_allowed, j.leaves_owner, c.role
+     from judged as j
+     left join changed as c on true`,
+    [readUuid('organization_id', organizationId), readText('kilo_user_id', kiloUserId), by ?? null],
   );
   const removed = `${organizationId.toLowerCase()}|${kiloUserId}`;
   caches.get(pool)?.deleteWhere((_value, key) => key === removed);
-  if (rows.length === 0) throw noMember();
+  roleAfter(rows);
+}
+
+/** The member's role; of one who was removed, the one that they had. */
+function roleAfter([row]: readonly JudgedRow[]): string {
+  if (!row?.is_allowed) throw noOwner('changes its members');
+  if (row.role !== null) return row.role;
+  if (row.leaves_owner) throw noMember();
+  throw new LedgerError(
+    'forbidden',
+    'an organization keeps an owner; make another member one first',
+    { details: { field: 'kilo_user_id' } },
+  );
+}
+
+/** @param what an owner does, as in "only an owner of the organization reads its keys" */
+export function noOwner(what: string): LedgerError {
+  return new LedgerError('forbidden', `only an owner of the organization ${what}`, {
+    details: { field: 'organization_id' },
+  });
 }
 
 function noMember(): LedgerError {

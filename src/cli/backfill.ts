@@ -1,8 +1,8 @@
 import { Option } from 'commander';
 import { planBackfill, runBackfill, setBackfillPaused } from '../rollup/backfill.js';
-import type { BackfillProgress, BackfillReport } from '../rollup/backfillTypes.js';
+import type { BackfillPlan, BackfillProgress, BackfillReport } from '../rollup/backfillTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
-import { type BuildOptions, buildDimensions } from '../rollup/dimensions/build.js';
+import { type BuildOptions, buildDimensions, planDimensions } from '../rollup/dimensions/build.js';
 import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
@@ -194,22 +194,13 @@ async function plan(
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
   return withMigratedDatabase(context, async ({ url, viaPooler }) => {
-    const plans = [];
+    const database = { url, viaPooler, ...rangeOf(options) };
+    const plans: ReturnType<typeof toPlanDocument>[] = [];
     for (const rollup of CHECKED_ROLLUPS) {
-      const { from, until, periods, toCheck, rowsExpected } = await planBackfill({
-        url,
-        viaPooler,
-        rollup,
-        ...rangeOf(options),
-      });
-      plans.push({
-        rollup: rollup.name,
-        from,
-        until,
-        unbuilt_periods: periods,
-        periods_to_check: toCheck,
-        raw_rows_expected: rowsExpected,
-      });
+      plans.push(toPlanDocument(rollup.name, await planBackfill({ ...database, rollup })));
+    }
+    for (const rollup of DIMENSION_ROLLUPS) {
+      plans.push(toPlanDocument(rollup.name, await planDimensions({ ...database, rollup })));
     }
     context.output.answer(
       { dry_run: true, rollups: plans },
@@ -224,6 +215,20 @@ async function plan(
     );
     return 0;
   });
+}
+
+function toPlanDocument(
+  rollup: string,
+  { from, until, periods, toCheck, rowsExpected }: BackfillPlan,
+) {
+  return {
+    rollup,
+    from,
+    until,
+    unbuilt_periods: periods,
+    periods_to_check: toCheck,
+    raw_rows_expected: rowsExpected,
+  };
 }
 
 async function setPaused(context: CommandContext, isPaused: boolean): Promise<CommandStatus> {

@@ -1,8 +1,10 @@
+import { openRollupDatabase } from '../rollup/database.js';
 import { repairDimensions } from '../rollup/dimensions/prove.js';
+import { describeWayBack, type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import { type RepairReport, repairRollup } from '../rollup/repair.js';
 import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withMigratedDatabase } from './database.js';
+import { type CommandDatabase, withMigratedDatabase } from './database.js';
 import { formatCount } from './output.js';
 import { addRangeOptions, CHECKED_ROLLUPS, jobOptions } from './rollupOptions.js';
 import {
@@ -52,6 +54,8 @@ async function repair(
     const unfit = reports.flatMap(({ left }) => left?.drifts.filter(({ fits }) => !fits) ?? []);
     const failures = reports.flatMap(({ found, left }) => (left ?? found).failures);
     const remark = describeRest(left, unfit.length);
+    const readMode = await askReadMode(database);
+    const wayBack = describeWayBack(readMode);
     context.output.answer(
       {
         found: reports.map((report) => toVerifyDocument(report.found)),
@@ -59,14 +63,29 @@ async function repair(
         left_drift_keys: left,
         unfit_keys: unfit.length,
         failures,
+        effective_read_mode: readMode.effective,
+        way_back: wayBack,
       },
-      `${describeVerify(
-        reports.map((report) => report.found),
-        'drift found',
-      )}\n` + `repaired ${formatCount(repaired)}${remark}`,
+      [
+        describeVerify(
+          reports.map((report) => report.found),
+          'drift found',
+        ),
+        `repaired ${formatCount(repaired)}${remark}`,
+        ...wayBack,
+      ].join('\n'),
     );
     return left === 0 && failures.length === 0 ? 0 : 1;
   });
+}
+
+async function askReadMode({ url, viaPooler }: CommandDatabase): Promise<ReadModeStatus> {
+  const database = openRollupDatabase(url, 1, { viaPooler });
+  try {
+    return await readReadMode(database.query);
+  } finally {
+    await database.close();
+  }
 }
 
 function describeRest(left: number, unfit: number): string {

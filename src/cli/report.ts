@@ -1,8 +1,8 @@
 import { Option } from 'commander';
 import type pg from 'pg';
-import { getOrganization, getUser } from '../accounts/listAccounts.js';
+import { findApiKey, payerOfKey } from '../accounts/apiKeys.js';
+import { requireAccounts } from '../accounts/requireAccounts.js';
 import { LedgerError } from '../errors.js';
-import { readUuid } from '../ids.js';
 import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
 import { toJson } from '../money.js';
 import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
@@ -59,12 +59,8 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
   return withDatabase(context, async (database) => {
     const ledger = await database.ledger();
     const until = options.until ?? todayIn(readZone(options.zone));
-    const payer = { kilo_user_id: options.user, organization_id: options.org };
     const answer = await ledger.getUsageReport({
-      ...(options.key !== undefined && !options.user && !options.org
-        ? await payerOfKey(ledger.pool, options.key)
-        : omitAbsent(payer)),
-      ...omitAbsent({ member: options.member, api_key_id: options.key }),
+      ...(await resolveAccounts(ledger.pool, options)),
       from: options.from ?? daysBefore(until, DEFAULT_DAYS - 1),
       until,
       zone: options.zone,
@@ -74,7 +70,6 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       metric: options.metric ?? 'cost',
       compare: options.compare ?? false,
     });
-    await requireAccounts(ledger.pool, options);
     const { output } = context;
     if (options.format === 'csv' && !output.json) output.streams.stdout.write(toCsv(answer));
     else output.answer(toJson(answer), describe(answer));
@@ -99,47 +94,31 @@ function checkScope({ user, org, member, key }: ReportOptions): void {
 }
 
 /**
- * A typing error must not look like no usage. Keys are not looked up: those of imports are no row.
- * @throws LedgerError `unknown_user`, `unknown_organization`
+ * Whose usage, in the report's words; who is named exists, told in the words of the command line. A key
+ * beside a payer is not looked up: those of imports are no row.
+ * @throws LedgerError `unknown_user`, `unknown_organization`, `not_found`, `invalid_request`
  */
-async function requireAccounts(pool: pg.Pool, { user, org, member }: ReportOptions): Promise<void> {
-  if (org !== undefined) await getOrganization(pool, org);
-  if (user !== undefined) await requireUser(pool, 'user', user);
-  if (member !== undefined) await requireUser(pool, 'member', member);
-}
-
-async function requireUser(pool: pg.Pool, field: string, id: string): Promise<void> {
+async function resolveAccounts(
+  pool: pg.Pool,
+  { user, org, member, key }: ReportOptions,
+): Promise<Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member' | 'api_key_id'>> {
+  const named = omitAbsent({ kilo_user_id: user, organization_id: org, member });
   try {
-    await getUser(pool, id);
+    await requireAccounts(pool, named);
   } catch (error) {
     if (!(error instanceof LedgerError) || error.code !== 'unknown_user') throw error;
+    const field = error.details.field === 'member' ? 'member' : 'user';
     throw new LedgerError('unknown_user', `--${field} names no user; \`user list\` has them`, {
       details: { field },
     });
   }
+  if (key === undefined) return named;
+  if (user !== undefined || org !== undefined) return { ...named, api_key_id: key };
+  return { ...payerOfKey(await findApiKey(pool, key, 'key'), 'key'), api_key_id: key };
 }
 
 function invalid(field: string, problem: string): LedgerError {
   return new LedgerError('invalid_request', problem, { details: { field } });
-}
-
-/** @throws LedgerError `invalid_request` */
-async function payerOfKey(
-  pool: { query(text: string, values: unknown[]): Promise<{ rows: unknown[] }> },
-  keyId: string,
-): Promise<Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id'>> {
-  const { rows } = await pool.query(
-    'select kilo_user_id, organization_id from api_keys where id = $1::uuid',
-    [readUuid('key', keyId)],
-  );
-  const key = rows[0] as Record<'kilo_user_id' | 'organization_id', string | null> | undefined;
-  if (key?.organization_id) return { organization_id: key.organization_id };
-  if (key?.kilo_user_id) return { kilo_user_id: key.kilo_user_id };
-  throw new LedgerError(
-    'invalid_request',
-    '--key names no key with a payer of its own; say --user or --org beside it',
-    { details: { field: 'key' } },
-  );
 }
 
 function omitAbsent(fields: Record<string, string | undefined>): Record<string, string> {

@@ -65,3 +65,14 @@ export const WRITE_SETTINGS = [
 
 /** As for writes: a plan made while tables were empty must not stay a scan. */
 export const READ_SETTINGS = ['enable_seqscan=off', 'enable_bitmapscan=off', 'jit=off'] as const;
+
+/**
+ * Reports sum what may be a row or a hundred thousand, and a plan for all of them expects a row: it
+ * would sort to group, and plan anew five times a connection. What is summed stays in memory.
+ */
+export const REPORT_SETTINGS = [
+  ...READ_SETTINGS,
+  'plan_cache_mode=force_generic_plan',
+  'enable_sort=off',
+  'work_mem=32MB',
+] as const;

@@ -85,6 +85,11 @@ export function isInvalidParameter(error: unknown): boolean {
   return sqlStateOf(error) === '22023';
 }
 
+/** A number does not fit its type. */
+export function isOutOfRange(error: unknown): boolean {
+  return sqlStateOf(error) === '22003';
+}
+
 /** The role lacks a right. */
 export function isNotPermitted(error: unknown): boolean {
   return sqlStateOf(error) === '42501';
@@ -128,8 +133,7 @@ export function toLedgerError(error: unknown): LedgerError {
     return new LedgerError('unavailable', what, { details, cause: error });
   }
   if (kind === 'data') {
-    const outOfRange = state === '22003';
-    return new LedgerError(outOfRange ? 'out_of_range' : 'invalid_event', message, {
+    return new LedgerError(isOutOfRange(error) ? 'out_of_range' : 'invalid_event', message, {
       details,
       cause: error,
     });

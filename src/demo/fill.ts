@@ -1,11 +1,12 @@
 import type pg from 'pg';
+import { createApiKey } from '../accounts/apiKeys.js';
 import { addCredit } from '../accounts/credits.js';
 import { addOrganizationMember, createOrganization } from '../accounts/organizations.js';
 import { createUser } from '../accounts/users.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { UsageEvent } from '../record/types.js';
-import { DEMO_ORGANIZATIONS, type DemoUser, demoUsers } from './people.js';
+import { DEMO_ORGANIZATIONS, type DemoUser, demoUsers, keysOf } from './people.js';
 import { uuidOf } from './random.js';
 import { dayOfTraffic } from './traffic.js';
 
@@ -88,6 +89,13 @@ async function createPeople(pool: pg.Pool, users: readonly DemoUser[]): Promise<
     const { organizationId } = user;
     if (organizationId !== null) {
       await once(() => addOrganizationMember(pool, organizationId, user.id, user.role));
+    }
+    for (const { id, name, isOrganizations } of keysOf(user)) {
+      const payer = {
+        kilo_user_id: user.id,
+        organization_id: isOrganizations ? organizationId : null,
+      };
+      await once(() => createApiKey(pool, { id, name, ...payer, scopes: ['gateway'] }));
     }
   }
 }

@@ -29,7 +29,11 @@ export async function obtainDemoKeys(
       continue;
     }
     const scopes = ['usage:read', 'usage:write', 'gateway'];
-    const { key } = await createApiKey(pool, { kilo_user_id: userId, scopes });
+    const { key } = await createApiKey(pool, {
+      kilo_user_id: userId,
+      name: 'sign-in',
+      scopes,
+    });
     keys.push({ kilo_user_id: userId, key });
   }
   await writeFile(path, `${JSON.stringify(keys, null, 2)}\n`, { mode: 0o600 });

@@ -102,6 +102,57 @@ export interface DemoUser {
   organizationShare: number;
 }
 
+/** What a user's requests are paid with; nobody has the keys themselves. */
+export interface DemoUserKey {
+  id: string;
+  name: string;
+  /** Pays for the organization, where there is one. */
+  isOrganizations: boolean;
+  weight: number;
+  /** What its requests are for. */
+  projects: readonly [DemoProject, ...DemoProject[]];
+}
+
+interface DemoProject {
+  id: string | null;
+  weight: number;
+}
+
+/** Keys of a user, one for the organization's money among them. */
+export function keysOf({ id, organizationId }: DemoUser): [DemoUserKey, ...DemoUserKey[]] {
+  const key = (name: string, rest: Omit<DemoUserKey, 'id' | 'name'>): DemoUserKey => ({
+    id: uuidOf(`demo key ${id} ${name}`),
+    name,
+    ...rest,
+  });
+  const own: [DemoUserKey, ...DemoUserKey[]] = [
+    key('laptop', {
+      isOrganizations: false,
+      weight: 7,
+      projects: [
+        { id: 'website', weight: 3 },
+        { id: 'search', weight: 2 },
+        { id: null, weight: 1 },
+      ],
+    }),
+    key('nightly', {
+      isOrganizations: false,
+      weight: 3,
+      projects: [{ id: 'evaluation', weight: 1 }],
+    }),
+  ];
+  if (organizationId === null) return own;
+  const shared = key('work', {
+    isOrganizations: true,
+    weight: 1,
+    projects: [
+      { id: 'support-agent', weight: 3 },
+      { id: 'billing', weight: 2 },
+    ],
+  });
+  return [...own, shared];
+}
+
 const NAMES = ['ada', 'grace', 'alan', 'edsger', 'barbara', 'donald', 'frances', 'ken'];
 const RATES = [110, 40, 22, 90, 12, 30, 6, 18];
 const MIDDAYS = [12, 15, 11, 20, 13, 9, 18, 23];

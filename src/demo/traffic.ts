@@ -1,5 +1,5 @@
 import type { UsageEvent, UsageMetadata } from '../record/types.js';
-import { DEMO_MODELS, type DemoModel, type DemoUser } from './people.js';
+import { DEMO_MODELS, type DemoModel, type DemoUser, type DemoUserKey, keysOf } from './people.js';
 import { SeededRandom, uuidOf } from './random.js';
 
 /** Requests of a working day by weekday, Sunday first. */
@@ -62,9 +62,18 @@ function request(user: DemoUser, key: string, startMs: number, random: SeededRan
     inference_provider: model.provider,
     cost: hasError ? 0 : priceOf(model, tokens),
     ...tokens,
+    ...attributionOf(user, key, isOrganizations),
     has_error: hasError,
     metadata: metadataOf(model, hasError, random),
   };
+}
+
+/** By numbers of its own, so that what is drawn beside it stays what it was. */
+function attributionOf(user: DemoUser, key: string, isOrganizations: boolean) {
+  const random = new SeededRandom(`attribution ${key}`);
+  const keys = keysOf(user).filter((each) => each.isOrganizations === isOrganizations);
+  const { id, projects } = random.pick(keys as [DemoUserKey, ...DemoUserKey[]]);
+  return { api_key_id: id, project_id: random.pick(projects).id };
 }
 
 interface Tokens {
@@ -124,6 +133,8 @@ function refundOf(event: UsageEvent, random: SeededRandom): UsageEvent | null {
     provider: event.provider ?? null,
     model: event.model ?? null,
     requested_model: event.requested_model ?? null,
+    api_key_id: event.api_key_id ?? null,
+    project_id: event.project_id ?? null,
     cost: -event.cost,
     metadata: { adjusts_usage_id: event.id ?? null, feature: 'demo' },
   };

@@ -88,16 +88,24 @@ export async function planBackfill(
     const [row] = await database.query<PlanRow>(
       planBackfillStatement(options.rollup, range.from, range.until),
     );
-    return {
-      from: row?.first ?? range.from,
-      until: row?.last ?? range.until,
-      periods: Number(row?.to_build ?? 0),
-      toCheck: Number(row?.to_check ?? 0),
-      rowsExpected: await expectRows(database.query, options.rollup, range),
-    };
+    return toPlan(row, range, await expectRows(database.query, options.rollup, range));
   } finally {
     await database.close();
   }
+}
+
+export function toPlan(
+  row: PlanRow | undefined,
+  range: { from: string | null; until: string | null },
+  rowsExpected: number,
+): BackfillPlan {
+  return {
+    from: row?.first ?? range.from,
+    until: row?.last ?? range.until,
+    periods: Number(row?.to_build ?? 0),
+    toCheck: Number(row?.to_check ?? 0),
+    rowsExpected,
+  };
 }
 
 /** Pauses or resumes every worker of a rollup, in any process, between two chunks. */
@@ -109,7 +117,7 @@ export async function setBackfillPaused(
   await database.query(setPausedStatement(rollup, isPaused));
 }
 
-async function resolveRange(
+export async function resolveRange(
   database: RollupDatabase,
   { from, until }: Pick<BackfillOptions, 'from' | 'until'>,
 ): Promise<{ from: string | null; until: string | null }> {

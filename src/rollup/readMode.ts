@@ -146,6 +146,18 @@ export async function fallBackToRaw(query: Query, reason: string): Promise<boole
   return (await query(fallBackStatement(reason))).length > 0;
 }
 
+/** Where reads do not come from the rollup: that, and what leads back to it, a sentence each. */
+export function describeWayBack({ stored, effective, reason, gate }: ReadModeStatus): string[] {
+  if (effective === 'rollup') return [];
+  const isLapsed = stored === 'rollup';
+  const why = reason === null || isLapsed ? '' : ` (${reason})`;
+  return [
+    `reads come from raw usage${why}`,
+    ...gate.obstacles.map((obstacle) => `before they come from the rollup again: ${obstacle}`),
+    ...(isLapsed ? [] : ['then `read-mode rollup`']),
+  ];
+}
+
 /** 2026-11-01 to 2026-11-03, 2026-11-07 */
 export function describeDays(days: readonly string[]): string {
   const runs: { first: string; last: string }[] = [];

@@ -1,6 +1,12 @@
 import type pg from 'pg';
 import { readText } from '../accounts/fields.js';
-import { findMemberships, isOrganizationMember } from '../accounts/memberships.js';
+import {
+  findMemberships,
+  isOrganizationMember,
+  noOwner,
+  readRole,
+} from '../accounts/memberships.js';
+import type { Scope } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import type { Principal } from './auth.js';
@@ -95,6 +101,40 @@ export async function createEventAccess(
     const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
     return isStranger ? notMember('organization_id') : null;
   };
+}
+
+/**
+ * Asked of the primary each time. A service key reads what it is limited to.
+ * @param what an owner does, as in "only an owner of the organization reads its keys"
+ * @throws LedgerError `forbidden`
+ */
+export async function checkOwner(
+  pool: pg.Pool,
+  principal: Principal,
+  organizationId: string,
+  what: string,
+): Promise<void> {
+  if (principal.kiloUserId === null) {
+    checkServiceOrganization(principal, organizationId);
+    return;
+  }
+  if (principal.scopes.has('admin')) return;
+  if ((await readRole(pool, organizationId, principal.kiloUserId)) !== 'owner') throw noOwner(what);
+}
+
+/**
+ * A key gives and takes no more than it has; `admin` is given and taken by service keys and commands alone.
+ * @throws LedgerError `forbidden`
+ */
+export function checkNoMore(principal: Principal, scopes: readonly Scope[]): void {
+  if (principal.kiloUserId === null && principal.scopes.has('admin')) return;
+  const beyond = scopes.find((scope) => scope === 'admin' || !principal.scopes.has(scope));
+  if (beyond === undefined) return;
+  throw new LedgerError(
+    'forbidden',
+    `the key in use cannot give or take the scope ${beyond}; sign in with one that has it`,
+    { details: { field: 'scopes', scope: beyond } },
+  );
 }
 
 export function checkServiceOrganization(

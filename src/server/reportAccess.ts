@@ -1,8 +1,8 @@
 import type pg from 'pg';
+import { type ApiKey, findApiKey, payerOfKey } from '../accounts/apiKeys.js';
 import { listMemberships, readRole } from '../accounts/memberships.js';
-import { runStatement } from '../accounts/runStatement.js';
+import { requireAccounts } from '../accounts/requireAccounts.js';
 import { LedgerError } from '../errors.js';
-import { readUuid } from '../ids.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
@@ -12,7 +12,7 @@ type Scope = Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member
 
 /**
  * The report that was asked for, of whom the asker may see.
- * @throws LedgerError `forbidden`, `invalid_request`
+ * @throws LedgerError as `resolveScope`
  */
 export async function resolveReport(
   pool: pg.Pool,
@@ -24,10 +24,33 @@ export async function resolveReport(
 
 /**
  * Whose usage the asker may see of what was asked for; with `isAllScopes` every scope of a user, as
- * far as they are a member now.
- * @throws LedgerError `forbidden`, `invalid_request`
+ * far as they are a member now. Who is named exists.
+ * @throws LedgerError `forbidden`, `invalid_request`, `not_found`, `unknown_user`,
+ *   `unknown_organization`
  */
 export async function resolveScope(
+  pool: pg.Pool,
+  principal: Principal,
+  asked: Scope,
+  isAllScopes: boolean,
+): Promise<Scope & Pick<UsageReportQuery, 'organization_ids'>> {
+  const scope = await resolveAllScopes(pool, principal, asked, isAllScopes);
+  await requireNamed(pool, principal, scope);
+  return scope;
+}
+
+/** What a key may read of its own user, or as an owner, exists: only others are looked for. */
+async function requireNamed(pool: pg.Pool, principal: Principal, scope: Scope): Promise<void> {
+  const isOwn = (id: string | null | undefined) =>
+    (id ?? principal.kiloUserId) === principal.kiloUserId;
+  const isKnown = principal.kiloUserId !== null && !principal.scopes.has('admin');
+  if (isKnown && isOwn(scope.kilo_user_id) && isOwn(scope.member)) return;
+  // A member without an organization is refused as such.
+  const isShared = scope.organization_id != null;
+  await requireAccounts(pool, { ...scope, member: isShared ? (scope.member ?? null) : null });
+}
+
+async function resolveAllScopes(
   pool: pg.Pool,
   principal: Principal,
   asked: Scope,
@@ -60,7 +83,7 @@ async function resolveReportScope(
   principal: Principal,
   asked: Scope,
 ): Promise<Scope> {
-  const scope = await payerOfKey(pool, principal, asked);
+  const scope = await withPayerOfKey(pool, principal, asked);
   const { organization_id: organizationId = null, member = null } = scope;
   if (principal.kiloUserId === null) {
     checkServiceOrganization(principal, organizationId, 'organization_id');
@@ -95,45 +118,39 @@ function withOwnUser(scope: Scope, kiloUserId: string): Scope {
   return { ...scope, kilo_user_id: scope.kilo_user_id ?? kiloUserId };
 }
 
-interface KeyRow {
-  kilo_user_id: string | null;
-  organization_id: string | null;
-}
-
 /** A key without a payer beside it: the one that it pays for, where the asker may know that. */
-async function payerOfKey(pool: pg.Pool, principal: Principal, asked: Scope): Promise<Scope> {
+async function withPayerOfKey(pool: pg.Pool, principal: Principal, asked: Scope): Promise<Scope> {
   const keyId = asked.api_key_id ?? null;
   if (keyId === null || (asked.kilo_user_id ?? asked.organization_id ?? null) !== null)
     return asked;
-  const [key] = await runStatement<KeyRow>(
-    pool,
-    `/* reports.payerOfKey */
-     select kilo_user_id, organization_id from api_keys where id = $1::uuid`,
-    [readUuid('api_key_id', keyId)],
-  );
-  const isOwn = key !== undefined && key.kilo_user_id === principal.kiloUserId;
-  if (principal.kiloUserId !== null && !principal.scopes.has('admin') && !isOwn) {
-    const role = key?.organization_id
-      ? await readRole(pool, key.organization_id, principal.kiloUserId)
-      : null;
-    if (role !== 'owner') {
-      throw forbidden('api_key_id', 'names no key of yours, nor of an organization you own');
-    }
-  }
-  if (key?.organization_id) {
-    const isMemberOnly = isOwn && principal.kiloUserId !== null;
-    return {
-      ...asked,
-      organization_id: key.organization_id,
-      ...(isMemberOnly ? { member: asked.member ?? principal.kiloUserId } : {}),
-    };
-  }
-  if (key?.kilo_user_id) return { ...asked, kilo_user_id: key.kilo_user_id };
-  throw new LedgerError(
-    'invalid_request',
-    'api_key_id names no key with a payer of its own; name kilo_user_id or organization_id beside it',
-    { details: { field: 'api_key_id' } },
-  );
+  const mayKnowAll = principal.kiloUserId === null || principal.scopes.has('admin');
+  const key = await findApiKey(pool, keyId, 'api_key_id').catch((error: unknown) => {
+    // Which keys there are is not for everybody to know.
+    if (mayKnowAll || !(error instanceof LedgerError) || error.code !== 'not_found') throw error;
+    throw noOwnKey();
+  });
+  const isOwn = principal.kiloUserId !== null && key.kilo_user_id === principal.kiloUserId;
+  if (!mayKnowAll && !isOwn && !(await ownsPayer(pool, principal, key))) throw noOwnKey();
+  const payer = payerOfKey(key, 'api_key_id');
+  const isMemberOnly = isOwn && 'organization_id' in payer;
+  return {
+    ...asked,
+    ...payer,
+    ...(isMemberOnly ? { member: asked.member ?? principal.kiloUserId } : {}),
+  };
+}
+
+async function ownsPayer(
+  pool: pg.Pool,
+  { kiloUserId }: Principal,
+  { organization_id: organizationId }: ApiKey,
+): Promise<boolean> {
+  if (organizationId === null || kiloUserId === null) return false;
+  return (await readRole(pool, organizationId, kiloUserId)) === 'owner';
+}
+
+function noOwnKey(): LedgerError {
+  return forbidden('api_key_id', 'names no key of yours, nor of an organization you own');
 }
 
 function forbidden(field: string, problem: string): LedgerError {

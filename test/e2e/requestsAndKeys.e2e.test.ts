@@ -228,6 +228,80 @@ describe('an organization', () => {
   });
 });
 
+describe('members', () => {
+  const path = () => `/profile?range=7d&scope=${organization}`;
+
+  it('are added, made owners, told apart and removed by an owner', async () => {
+    const newcomer = await service.newUser(['usage:read', 'usage:write', 'gateway']);
+    const { page, problems, close } = await service.open({ key: owner.key, path: path() });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Members', exact: true }).scrollIntoViewIfNeeded();
+    const row = (id: string) => page.locator(`tr[data-member="${id}"]`);
+    await row(member.id).waitFor();
+    expect(await row(owner.id).textContent()).toContain('you');
+
+    const form = page.getByRole('form', { name: 'New member' });
+    await form.getByLabel('User id').fill('nobody');
+    await form.getByRole('button', { name: 'Add' }).click();
+    await form.getByText('There is no user with this id').waitFor();
+    await form.getByLabel('User id').fill(newcomer.id);
+    await page.keyboard.press('Enter');
+    await row(newcomer.id).waitFor();
+    expect(await form.getByLabel('User id').inputValue()).toBe('');
+    await page.getByLabel(`Role of ${newcomer.id}`).selectOption('owner');
+    await page.waitForFunction(
+      (id) =>
+        document.querySelector<HTMLSelectElement>(`tr[data-member="${id}"] select`)?.value ===
+        'owner',
+      newcomer.id,
+    );
+    const seen = await service.query(
+      'members.list',
+      { organization_id: organization },
+      newcomer.key,
+    );
+    expect(seen.status).toBe(200);
+
+    await row(member.id)
+      .getByRole('button', { name: `What ${member.id} used` })
+      .click();
+    await untilLoaded(page);
+    expect(new URL(page.url()).searchParams.get('member')).toBe(member.id);
+    await page.getByRole('button', { name: 'Show every member' }).click();
+
+    await page.getByRole('heading', { name: 'Members', exact: true }).scrollIntoViewIfNeeded();
+    expect(await findFaults(page)).toEqual([]);
+    await row(newcomer.id)
+      .getByRole('button', { name: `Remove ${newcomer.id}` })
+      .click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Remove' }).click();
+    await row(newcomer.id).waitFor({ state: 'detached' });
+    await page.getByLabel(`Role of ${owner.id}`).selectOption('member');
+    await page.getByText('keeps an owner').waitFor();
+    expect(await page.getByLabel(`Role of ${owner.id}`).inputValue()).toBe('owner');
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('are not shown to others, nor changed with a key that only reads', async () => {
+    const asMember = await service.open({ key: member.key, path: path() });
+    await untilLoaded(asMember.page);
+    expect(await asMember.page.getByRole('heading', { name: 'Members' }).count()).toBe(0);
+    await asMember.close();
+    const reader = await service.post('/api/keys', {
+      kilo_user_id: owner.id,
+      scopes: ['usage:read'],
+    });
+    const { page, close } = await service.open({ key: reader.body.key, path: path() });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Members', exact: true }).scrollIntoViewIfNeeded();
+    await page.locator(`tr[data-member="${member.id}"]`).waitFor();
+    await page.getByText('sign in with a key that has usage:write and gateway').waitFor();
+    expect(await page.getByRole('button', { name: /^Remove/ }).count()).toBe(0);
+    await close();
+  });
+});
+
 describe('opening the profile', () => {
   it('asks the database at most four times', async () => {
     const fresh = await service.newUser();

@@ -43,8 +43,11 @@ interface Row {
   model?: string | null;
 }
 
-async function reportOf(query: object): Promise<{ rows: Row[]; total: Row }> {
-  const answer = await service.query('usage.report', query, user.key);
+async function reportOf(
+  query: object,
+): Promise<{ rows: Row[]; total: Row; previous?: { rows: Row[]; total: Row } }> {
+  // As the page does: every scope, unless it is asked for one.
+  const answer = await service.query('usage.report', { all_scopes: true, ...query }, user.key);
   expect([answer.status, answer.body.error]).toEqual([200, undefined]);
   return answer.body.result.data;
 }
@@ -130,10 +133,13 @@ describe('the usage report', () => {
     const { page, close } = await open('/profile?range=3m');
     await untilLoaded(page);
     const totals: bigint[] = [];
+    // Together is what the page opens with.
+    const first = await shownTotal(page);
     for (const scope of ['Personal', '\u2068Acme\u2069', 'All scopes']) {
       await page.getByLabel('Scope').selectOption(scope);
       totals.push(BigInt((await shownTotal(page)) ?? ''));
     }
+    expect(String(totals[2])).toBe(first);
     const [personal = 0n, shared = 0n, all] = totals;
     expect(shared).toBeGreaterThan(0n);
     expect(all).toBe(personal + shared);
@@ -213,9 +219,45 @@ describe('the usage report', () => {
     const { total } = await reportOf({ from: dayBefore(13), until: dayBefore(7) });
     const before = page.getByTestId('previous').locator('data');
     expect(await before.getAttribute('value')).toBe(String(total.cost_microdollars));
+    // Drawn over the bars, told by the legend, and read with each of them.
+    const outline = page.locator('.chart-before');
+    expect(await outline.count()).toBe(1);
+    await page.getByText(/^before: .* to /).waitFor();
+    await page.getByRole('slider').focus();
+    await page.keyboard.press('Home');
+    const read: number[] = [];
+    for (let index = 0; index < 7; index++) {
+      const shown = await page.getByTestId('readout-before').getAttribute('value');
+      read.push(Number(shown));
+      expect(await page.getByRole('slider').getAttribute('aria-valuetext')).toContain(
+        '; before: $',
+      );
+      await page.keyboard.press('ArrowRight');
+    }
+    const { rows } = await reportOf({ from: dayBefore(13), until: dayBefore(7) });
+    const costs = new Map(rows.map((row) => [row.start, row.cost_microdollars]));
+    expect(read).toEqual(
+      Array.from({ length: 7 }, (_, index) => costs.get(dayBefore(13 - index)) ?? 0),
+    );
     await page.getByLabel('Compare with the period before').click();
     await untilLoaded(page);
     expect(await page.getByTestId('previous').count()).toBe(0);
+    expect(await outline.count()).toBe(0);
+    await close();
+  });
+
+  it('leaves out of a link what its scope has not, and says so', async () => {
+    const { page, problems, close } = await open('/profile?by=member&member=somebody&range=7d');
+    await untilLoaded(page);
+    await page.getByText('Members are those of an organization').waitFor();
+    expect(await page.getByLabel('Group by').inputValue()).toBe('model');
+    const { total } = await reportOf({ from: dayBefore(6), until: today });
+    expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
+    expect(await page.getByLabel('Filters').count()).toBe(0);
+    await page.getByLabel('Group by').selectOption('Key');
+    await untilLoaded(page);
+    expect(await page.getByText('Members are those of an organization').count()).toBe(0);
+    expect(problems).toEqual([]);
     await close();
   });
 
@@ -342,7 +384,7 @@ describe('the usage report', () => {
   it('has no serious barrier as chart, as table, in detail', async () => {
     for (const path of [
       `/profile?range=7d&at=${today}`,
-      '/profile?form=table&by=key&scope=all&zone=Asia/Kathmandu',
+      '/profile?form=table&by=member&zone=Asia/Kathmandu',
     ]) {
       const { page, problems, close } = await open(path);
       await untilLoaded(page);

@@ -51,12 +51,27 @@ describe('an adopted history, from import to the switch', () => {
   it('backfill plans, builds, and has nothing to do a second time', async () => {
     const plan = await cli.ask('backfill', '--dry-run');
     expect(plan.document).toMatchObject({ dry_run: true });
-    expect(plan.document.rollups[0].unbuilt_periods).toBe(40);
+    const [daily, , ...byDimension] = plan.document.rollups;
+    expect(daily.unbuilt_periods).toBe(40);
+    expect(byDimension.map((each: { rollup: string }) => each.rollup)).toEqual([
+      'microdollar_usage_quarter_hourly',
+      'microdollar_usage_daily_by_dimension',
+    ]);
+    for (const { unbuilt_periods, periods_to_check, from, until } of byDimension) {
+      // Days without usage are of the window that reads use, and looked at as well.
+      expect(unbuilt_periods + periods_to_check).toBeGreaterThanOrEqual(40);
+      expect(unbuilt_periods).toBeGreaterThanOrEqual(39);
+      expect([from < until, until]).toEqual([true, daily.until]);
+    }
     const built = await cli.ask('backfill');
     expect(built).toMatchObject({
       status: 0,
       document: { rollups: [{ raw_rows: 400 }, {}, { raw_rows: 400 }, { raw_rows: 400 }] },
     });
+    const planned = await cli.ask('backfill', '--dry-run');
+    for (const { rollup, unbuilt_periods } of planned.document.rollups) {
+      expect([rollup, unbuilt_periods]).toEqual([rollup, 0]);
+    }
     const again = await cli.ask('backfill');
     expect(again.document.rollups[0]).toMatchObject({ periods: 0 });
     for (const rollup of again.document.rollups.slice(2)) {
@@ -111,14 +126,30 @@ describe('an adopted history, from import to the switch', () => {
   });
 
   it('repair fixes exactly that, is recorded, and finds nothing the next time', async () => {
-    expect(await cli.ask('repair')).toMatchObject({
+    const repaired = await cli.ask('repair');
+    expect(repaired).toMatchObject({
       status: 0,
-      document: { repaired: 20, left_drift_keys: 0 },
+      document: { repaired: 20, left_drift_keys: 0, effective_read_mode: 'raw' },
     });
-    expect((await cli.ask('repair')).document.repaired).toBe(0);
+    expect(repaired.document.way_back[0]).toMatch(
+      /^reads come from raw usage \(fell back: verify found 20 wrong/,
+    );
+    expect(repaired.document.way_back.at(-1)).toBe('then `read-mode rollup`');
+    const again = await cli.run('repair');
+    expect(again.stdout).toContain('repaired 0\nreads come from raw usage');
     expect((await cli.ask('verify')).status).toBe(0);
     const { rows } = await cli.database.pool.query('select cause from rollup_repairs');
     expect(rows).toHaveLength(20);
+  });
+
+  it('and what it tells leads back to the rollup', async () => {
+    for (const sentence of (await cli.ask('repair')).document.way_back) {
+      for (const [, command = ''] of sentence.matchAll(/`(read-mode[^`]*)`/g)) {
+        await cli.ask(...command.split(' '));
+      }
+    }
+    expect((await cli.ask('read-mode')).document.effective_mode).toBe('rollup');
+    expect((await cli.ask('repair')).document.way_back).toEqual([]);
   });
 
   it('balances are proven apart: raw rows moved none', async () => {

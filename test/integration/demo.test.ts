@@ -37,8 +37,12 @@ describe('demo', () => {
       `select count(*) filter (where has_error) as errors,
          count(*) filter (where organization_id is not null) as organizations,
          count(*) filter (where cache_hit_tokens > 0) as cached,
-         count(distinct model) as models
-       from microdollar_usage`,
+         count(distinct model) as models, count(distinct project_id) as projects,
+         count(distinct api_key_id) filter (
+           where exists (select from api_keys as k where k.id = api_key_id and k.name is not null
+             and k.kilo_user_id = u.kilo_user_id
+             and k.organization_id is not distinct from u.organization_id)) as keys
+       from microdollar_usage as u`,
     );
     for (const [what, count] of Object.entries(rows[0])) {
       expect([what, Number(count) > 3]).toEqual([what, true]);

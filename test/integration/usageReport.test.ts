@@ -2,6 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { queryOnPool } from '../../src/db/query.js';
+import { DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
 import { runCommand } from './cliHarness.js';
 import { ADMIN_KEY, startTestServer, type TestServer } from './serverHarness.js';
 
@@ -109,8 +112,16 @@ describe('GET /api/reports/usage', () => {
       from: '2026-03-19',
       until: '2026-03-24',
       total: { cost_microdollars: 5, requests: 1 },
+      // Beside the day that comes six days later.
+      rows: [{ start: '2026-03-26', cost_microdollars: 5, requests: 1 }],
     });
+    expect(body.previous.rows[0]).not.toHaveProperty('other');
     expect(body.total.cost_microdollars).toBe(50);
+    const hours = await report(`${search}&grain=hour&by=model&zone=Europe/Berlin`, member.key);
+    // 13:00 in winter time stands beside 13:00, in the week before the clocks change.
+    expect(hours.body.previous.rows).toMatchObject([{ start: '2026-03-26T13:00:00+01:00' }]);
+    const months = await report(`${search}&grain=month`, member.key);
+    expect(months.body.previous.rows).toMatchObject([{ start: '2026-03-01', requests: 1 }]);
   });
 
   it('answers CSV where that is accepted, formulas disarmed', async () => {
@@ -241,6 +252,44 @@ describe('whose usage', () => {
   });
 });
 
+describe('who is not there', () => {
+  it.each([
+    ['kilo_user_id=nobody', 'unknown_user', 'kilo_user_id'],
+    ['kilo_user_id=nobody&all_scopes=true', 'unknown_user', 'kilo_user_id'],
+    [`organization_id=${randomUUID()}`, 'unknown_organization', 'organization_id'],
+    ['organization_id=$ORGANIZATION&member=nobody', 'unknown_user', 'member'],
+    [`api_key_id=${randomUUID()}`, 'not_found', 'api_key_id'],
+  ])('%s is refused by name, before anything is summed', async (search, code, field) => {
+    const asked = search.replace('$ORGANIZATION', organization);
+    const sums = async () =>
+      (await service.get('/metrics', ADMIN_KEY)).body.match(/_count\{query="usageReport".*/g);
+    const before = await sums();
+    const { status, body } = await report(asked, ADMIN_KEY);
+    expect([status, body.error.code, body.error.details]).toEqual([404, code, { field }]);
+    expect(await sums()).toEqual(before);
+  });
+
+  it('an owner is told that a member is none; to others it is the refusal of any other user', async () => {
+    const nobody = `organization_id=${organization}&member=nobody`;
+    expect((await report(nobody, owner.key)).body.error.code).toBe('unknown_user');
+    for (const key of [member.key, stranger.key]) {
+      expect((await report(nobody, key)).body.error.code).toBe('forbidden');
+      expect((await report('kilo_user_id=nobody', key)).body.error.code).toBe('forbidden');
+    }
+  });
+
+  it('a deleted user is told: the usage stays', async () => {
+    const gone = await service.newUser();
+    await service.ledger.recordUsage({ kilo_user_id: gone.id, cost: 3 });
+    await service.database.pool.query(
+      'update kilocode_users set deleted_at = now() where id = $1',
+      [gone.id],
+    );
+    const { body } = await report(`kilo_user_id=${gone.id}`, ADMIN_KEY);
+    expect(body.total.cost_microdollars).toBe(3);
+  });
+});
+
 it('usage.report answers the same', async () => {
   const input = { from: '2026-03-28', until: '2026-03-30', by: ['model'], zone: 'Asia/Kolkata' };
   const { body } = await service.query('usage.report', input, member.key);
@@ -260,6 +309,31 @@ it('sums past 2^53 are exact, as text in JSON', async () => {
   expect(body.total.input_tokens).toBe(exact);
   const trpc = await service.query('usage.report', {}, user.key);
   expect(trpc.body.result.data.total.input_tokens).toBe(exact);
+});
+
+it('a counter row past 2^63 is exact too, by numerics', async () => {
+  const user = await service.newUser();
+  await service.ledger.recordUsage({ kilo_user_id: user.id, cost: 1, model: 'a' });
+  await service.ledger.recordUsage({ kilo_user_id: user.id, cost: 2, model: 'b' });
+  await new DimensionFolder({ query: queryOnPool(service.database.pool, false) }).foldAll();
+  const planted = 2n ** 70n;
+  for (const { name } of DIMENSION_ROLLUPS) {
+    await service.database.pool.query(
+      `update ${name} set cache_write_tokens = $1 where kilo_user_id = $2 and model = 'b'`,
+      [String(planted), user.id],
+    );
+  }
+  for (const search of [
+    '',
+    'by=model',
+    'grain=hour',
+    'zone=Asia/Kolkata&by=model',
+    'compare=true',
+  ]) {
+    const { status, body } = await report(search, user.key);
+    expect([search, status, body.total.cache_write_tokens]).toEqual([search, 200, String(planted)]);
+    expect(body.total).toMatchObject({ cost_microdollars: 3, requests: 2 });
+  }
 });
 
 it('the command prints the same, as a table, CSV and JSON', async () => {
@@ -302,4 +376,13 @@ it('the command refuses a payer that is not there, in the words of its options',
     stderr: expect.stringContaining('--member names no user'),
   });
   expect((await run('--org', randomUUID())).status).toBe(1);
+  expect(await run('--key', randomUUID())).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('no key with this id'),
+  });
+  const unpaying = await createApiKey(service.database.pool, { scopes: ['usage:read'] });
+  expect(await run('--key', unpaying.id)).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('without a payer'),
+  });
 });

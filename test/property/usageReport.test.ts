@@ -84,6 +84,7 @@ const query = fc.record({
   apiKey: key,
   from: fc.constantFrom('2026-03-01', '2026-03-29', '2026-10-24'),
   days: fc.integer({ min: 1, max: 35 }),
+  compare: fc.boolean(),
 });
 
 it('equals the raw sums', async () => {
@@ -114,13 +115,14 @@ it('equals the raw sums', async () => {
             grain: each.grain,
             by: each.by,
             top: 25,
+            compare: each.compare,
           };
           const report = await ledger.getUsageReport(asked);
           const hasForeign = events.some(({ way }) => way === 'unpositioned');
           if (report.rows.length > 0 && !isArchived) {
             expect(report.source.mode).toBe(hasForeign ? 'raw' : 'rollup');
           }
-          expect(comparable(report)).toEqual(await truth(asked));
+          expect(comparable(report)).toEqual(await truth(asked, each.compare ? each.days : null));
         }
         await fixture.rows('drop table kept_usage');
         await fixture.rows(
@@ -218,11 +220,25 @@ const folder = (rollups?: readonly DimensionRollup[]) =>
     query: async ({ text, values }) => (await fixture.database.pool.query(text, values)).rows,
   });
 
-/** Straight from the raw rows, by the zone's own periods. */
-async function truth(asked: UsageReportQuery) {
+/** Straight from the raw rows, by the zone's own periods; and of so many days before, where compared. */
+async function truth(asked: UsageReportQuery, daysBefore: number | null) {
+  const range = await sumsOf(asked, 0);
+  if (daysBefore === null) return range;
+  const before = addDays(asked.from, -daysBefore);
+  const previous = await sumsOf(
+    { ...asked, from: before, until: addDays(asked.from, -1), by: [] },
+    daysBefore,
+  );
+  return { ...range, previous };
+}
+
+/** Each row in the period that it would be in so many days later, at the same local time. */
+async function sumsOf(asked: UsageReportQuery, daysLater: number) {
   const groups = (asked.by ?? []).map((group) => COLUMNS[group]);
+  const at = `date_trunc($4, case when $9::integer = 0 then m.created_at else
+      ((m.created_at at time zone $3) + $9::integer * interval '1 day') at time zone $3 end, $3)`;
   const rows = await fixture.rows<Record<string, string>>(
-    `select (date_trunc($4, m.created_at, $3) at time zone $3)::text as start,
+    `select (${at} at time zone $3)::text as start,
        ${groups.map((group, index) => `${group} as group_${index}, `).join('')}
        ${METRICS.map(({ name, of }) => `sum(${of})::text as ${name}`).join(', ')}
      from kept_usage as m
@@ -232,7 +248,7 @@ async function truth(asked: UsageReportQuery) {
        and ($8::uuid is null or m.api_key_id = $8)
        and m.created_at >= $1::date::timestamp at time zone $3
        and m.created_at < ($2::date + 1)::timestamp at time zone $3
-     group by date_trunc($4, m.created_at, $3) ${groups.map((_, index) => `, ${index + 2}`).join('')}`,
+     group by ${at} ${groups.map((_, index) => `, ${index + 2}`).join('')}`,
     [
       asked.from,
       asked.until,
@@ -242,6 +258,7 @@ async function truth(asked: UsageReportQuery) {
       asked.kilo_user_id ?? null,
       asked.member ?? null,
       asked.api_key_id ?? null,
+      daysLater,
     ],
   );
   const lines = rows.map((row) =>
@@ -265,15 +282,20 @@ const GROUP_COLUMNS = {
   member: 'kilo_user_id',
 } as const;
 
-function comparable(report: UsageReport) {
-  const lines = report.rows.map((row) =>
+function comparable({ previous, ...report }: UsageReport) {
+  const range = linesOf(report);
+  return previous ? { ...range, previous: linesOf({ ...previous, by: [] }) } : range;
+}
+
+function linesOf({ rows, by, total }: Pick<UsageReport, 'rows' | 'by' | 'total'>) {
+  const lines = rows.map((row) =>
     JSON.stringify([
       row.start.slice(0, 19),
-      report.by.map((group) => row[GROUP_COLUMNS[group]]),
+      by.map((group) => row[GROUP_COLUMNS[group]]),
       METRIC_NAMES.map((name) => String(row[name])),
     ]),
   );
-  return { lines: lines.sort(), total: METRIC_NAMES.map((name) => String(report.total[name])) };
+  return { lines: lines.sort(), total: METRIC_NAMES.map((name) => String(total[name])) };
 }
 
 function addDays(day: string, days: number): string {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { chooseTier, describeShare } from '../../src/web/profile/tiers.js';
 import { daysOfBalance, forecastMonth, forecastRange } from '../../src/web/usage/forecast.js';
-import { toLayers } from '../../src/web/usage/layers.js';
+import { toLayers, toOutline } from '../../src/web/usage/layers.js';
 import { metricOf } from '../../src/web/usage/metrics.js';
 import { boundsOf, labelPeriod, listPeriods, periodOf } from '../../src/web/usage/periods.js';
 import {
@@ -18,6 +18,8 @@ import {
   DEFAULT_STATE,
   readState,
   toReportQuery,
+  toScope,
+  withinScope,
   writeState,
 } from '../../src/web/usage/usageState.js';
 import { dayIn, listHours, localTime, startOfDayMs } from '../../src/web/zones.js';
@@ -175,6 +177,23 @@ describe('a series', () => {
     expect(layers).toHaveLength(9);
     expect(layers.at(-1)?.values[0]).toBe(92 + 91 + 90 + 89);
   });
+
+  it('has the days before beside its own, and no outline where there was nothing', () => {
+    expect(toOutline(series, 'cost')).toBeNull();
+    const previous = {
+      from: '2026-11-17',
+      until: '2026-11-19',
+      rows: [{ start: '2026-11-21', ...sums(40) }],
+      total: sums(40),
+    };
+    const compared = toSeries({ ...report, previous }, nowMs, (of) => metricOf(of, 'cost'));
+    expect(toOutline(compared, 'cost')).toEqual([0, 40, 0]);
+    expect(toOutline(compared, 'requests')).toEqual([0, 1, 0]);
+    expect(compared.total).toEqual(series.total);
+    const nothing = { ...previous, rows: [], total: sums(0, 0) };
+    const empty = toSeries({ ...report, previous: nothing }, nowMs, (of) => metricOf(of, 'cost'));
+    expect(toOutline(empty, 'cost')).toBeNull();
+  });
 });
 
 describe('the CSV', () => {
@@ -211,7 +230,7 @@ describe('the state in the URL', () => {
   it('is read as it was written, and leaves what is not its own', () => {
     const state = {
       ...DEFAULT_STATE,
-      scope: 'all',
+      scope: '00000000-0000-4000-8000-000000000001',
       by: 'key' as const,
       metric: 'tokens' as const,
       preset: 'custom' as const,
@@ -222,7 +241,7 @@ describe('the state in the URL', () => {
       isCompared: false,
       form: 'table' as const,
       at: '2026-01-05',
-      key: 'k',
+      key: '00000000-0000-4000-8000-00000000000a',
       member: 'm',
       top: 50,
     };
@@ -234,9 +253,29 @@ describe('the state in the URL', () => {
 
   it('takes what it does not understand for absent', () => {
     const search = new URLSearchParams(
-      'by=x&metric=y&range=z&grain=q&zone=Mars/Base&top=9e9&form=z',
+      'by=x&metric=y&range=z&grain=q&zone=Mars/Base&top=9e9&form=z&scope=acme&key=k',
     );
     expect(readState(search)).toEqual(DEFAULT_STATE);
+  });
+
+  it('is about every scope of the user, unless it says otherwise', () => {
+    const scopeOf = (search: string) =>
+      toScope(readState(new URLSearchParams(search)), 'ada', false);
+    expect(scopeOf('')).toEqual({ kilo_user_id: 'ada', all_scopes: true });
+    expect(scopeOf('scope=personal')).toEqual({ kilo_user_id: 'ada' });
+  });
+
+  it('leaves out what its scope has not, and says so', () => {
+    const within = (search: string) => withinScope(readState(new URLSearchParams(search)));
+    const organization = 'scope=00000000-0000-4000-8000-000000000001';
+    for (const fine of ['', 'by=key', `${organization}&by=member&member=ada`]) {
+      expect(within(fine)).toEqual({ state: readState(new URLSearchParams(fine)), remark: null });
+    }
+    for (const odd of ['by=member', 'scope=personal&by=member', 'member=ada&by=none']) {
+      const { state, remark } = within(odd);
+      expect([state.member, state.by === 'member']).toEqual([null, false]);
+      expect(remark).toMatch(/organization/);
+    }
   });
 
   it('asks for no grain or groups that the range does not allow', () => {

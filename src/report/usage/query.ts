@@ -153,11 +153,18 @@ function readChoice<T extends string>(field: string, value: string, allowed: rea
   throw invalid(field, `must be one of ${allowed.join(', ')}`);
 }
 
+/** A calendar of a zone takes longer to make than many a report. */
+const knownZones = new Set<string>();
+/** Names are known in any case of their letters. */
+const MAX_KNOWN_ZONES = 1_000;
+
 /** IANA names alone: in others, like `+02`, PostgreSQL and the rest of the world mean opposites. */
 export function readZone(value: string): string {
+  if (knownZones.has(value)) return value;
   try {
     if (typeof value === 'string' && /^[A-Za-z][A-Za-z0-9_+\-/]{0,63}$/.test(value)) {
       new Intl.DateTimeFormat('en', { timeZone: value });
+      if (knownZones.size < MAX_KNOWN_ZONES) knownZones.add(value);
       return value;
     }
   } catch {

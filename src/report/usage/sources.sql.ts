@@ -20,6 +20,12 @@ import type { ValidReportQuery } from './query.js';
  */
 export type ReportSource = 'days' | 'quarters' | 'raw';
 
+/**
+ * What sums are made of. Numerics hold any; where sums are as many as rows, integers of 32 bits take half
+ * the time (their sums have 64), and a counter row that has more fails the statement.
+ */
+export type SumType = 'integer' | 'numeric';
+
 /** Payers of one scope: what `=` compares their ids with. */
 export interface Payers {
   scope: PayerScope;
@@ -66,15 +72,37 @@ const within = (instant: string) => `${instant} >= ${PREVIOUS}
 const filters = (row: string) => `($6::text is null or ${row}.kilo_user_id = $6::text)
       and ($7::uuid is null or ${row}.api_key_id = $7::uuid)`;
 
-/** The period that an instant of the range is in. */
-const periodOf = ({ start }: Shape, instant: string) => `${instant} < ${FIRST} as is_previous,
-    ${start(instant)} as start`;
+/** The period that an instant of the range is in, or stands beside. */
+const periodOf = ({ start, isPrevious }: Shape, instant: string) =>
+  `${isPrevious(instant)} as is_previous, ${start(instant)} as start`;
 
-/** By the zone's calendar, a look-up a row; hours of UTC are plain arithmetic. */
-const startOf = (query: ValidReportQuery) => (instant: string) =>
-  query.grain === 'hour' && isUtc(query)
-    ? `date_bin('1 hour', ${instant}, ${PERIOD_ORIGIN})`
-    : `date_trunc($8::text, ${instant}, $4::text)`;
+/** In UTC plain arithmetic. */
+const UTC_LENGTHS = { hour: '1 hour', day: '24 hours', week: '168 hours' };
+/** A Monday. */
+const WEEK_ORIGIN = `timestamptz '2000-01-03 00:00:00+00'`;
+
+/** By the zone's calendar, a look-up a row. */
+const calendarStart = (query: ValidReportQuery) => (instant: string) =>
+  query.grain === 'month' || !isUtc(query)
+    ? `date_trunc($8::text, ${instant}, $4::text)`
+    : `date_bin('${UTC_LENGTHS[query.grain]}', ${instant}, ${WEEK_ORIGIN})`;
+
+/**
+ * Where the days before count too, each stands beside the day that comes as many days later, at the
+ * same local time.
+ */
+const startOf = (query: ValidReportQuery) => (instant: string) => {
+  const start = calendarStart(query);
+  if (!query.compare) return start(instant);
+  const later = isUtc(query)
+    ? `(${instant} + make_interval(hours => 24 * $5::integer))`
+    : `(((${instant} at time zone $4::text) + make_interval(days => $5::integer))
+        at time zone $4::text)`;
+  return `case when ${instant} < ${FIRST} then ${start(later)} else ${start(instant)} end`;
+};
+
+const isPreviousOf = (query: ValidReportQuery) => (instant: string) =>
+  query.compare ? `${instant} < ${FIRST}` : 'false';
 
 /** The days whose noon is in a period are counted there whole. */
 const noonOf = (dayStart: string) => `(${dayStart} + interval '12 hours')`;
@@ -83,25 +111,24 @@ interface Shape {
   payers: Payers;
   /** Columns that the report is grouped by. */
   columns: readonly string[];
-  /** Start of the period of an instant. */
+  /** Start of the period of an instant, and whether it is before the range. */
   start: (instant: string) => string;
+  isPrevious: (instant: string) => string;
+  sumType: SumType;
 }
 
+/** Each with a comma after it. Compared as bytes: names are sorted for an order, and a locale costs. */
 const groupsOf = ({ columns }: Shape, row: string) =>
-  [1, 2]
-    .map((n) => {
-      const column = columns[n - 1];
-      // Compared as bytes: names are sorted for an order, not for readers, and a locale costs.
-      const text = column === undefined ? 'null' : `${row}.${column}`;
-      return `${text}::text collate "C" as group_${n}`;
-    })
-    .join(', ');
+  columns
+    .map((column, index) => `${row}.${column}::text collate "C" as group_${index + 1}, `)
+    .join('');
 
-const sumsOf = (row: string, sign = '') =>
-  METRIC_NAMES.map((name) => `${sign}${row}.${name} as ${name}`).join(', ');
+const sumsOf = ({ sumType }: Shape, row: string, sign = '') =>
+  METRIC_NAMES.map((name) => `${sign}${row}.${name}::${sumType} as ${name}`).join(', ');
 
 /** Log rows `m` as the rollups count them. */
-const LOGGED = METRICS.map(({ name, of }) => `${of} as ${name}`).join(', ');
+const logged = ({ sumType }: Shape, sign = '') =>
+  METRICS.map(({ name, of }) => `${sign}(${of})::${sumType} as ${name}`).join(', ');
 
 /** Counter rows `c` of the payer. */
 const counters = (
@@ -129,30 +156,35 @@ const tail = (rollup: DimensionRollup, { payers: { scope, ids } }: Shape) => `(
       offset 0
     ) as m`;
 
-/** Rows is_previous, start, group_1, group_2, metrics; more common table expressions before them. */
+/** Rows is_previous, start, groups by number, metrics; more common table expressions before them. */
 export function sourceRows(
   query: ValidReportQuery,
   source: ReportSource,
   columns: readonly string[],
+  sumType: SumType,
 ): { before: string[]; rows: string } {
   const isWhole = isUtc(query);
+  const times = { start: startOf(query), isPrevious: isPreviousOf(query) };
   const rows = payersOf(query).map((payers) => {
-    const shape = { payers, columns, start: startOf(query) };
+    const shape = { payers, columns, sumType, ...times };
     if (source === 'quarters') return quarters(shape);
     if (source === 'raw') return raw(shape);
-    return isWhole ? days(shape) : `${days(shape)}\n    union all\n    ${edges(shape)}`;
+    // A day of UTC is whole in its period; another's noon says which it is.
+    return isWhole
+      ? days(shape, (dayStart) => dayStart)
+      : `${days(shape, noonOf)}\n    union all\n    ${edges(shape)}`;
   });
   const needsPieces = source === 'days' && !isWhole;
-  return { before: needsPieces ? [PIECES] : [], rows: rows.join('\n    union all\n    ') };
+  return { before: needsPieces ? [pieces(times)] : [], rows: rows.join('\n    union all\n    ') };
 }
 
 /** Counter rows and the tail behind them, in one snapshot. */
 function quarters(shape: Shape): string {
   const quarter = periodStartOf(QUARTER_HOURLY, 'm.created_at');
-  return `select ${periodOf(shape, 'c.period_start')}, ${groupsOf(shape, 'c')}, ${sumsOf('c')}
+  return `select ${periodOf(shape, 'c.period_start')}, ${groupsOf(shape, 'c')}${sumsOf(shape, 'c')}
     from ${counters(QUARTER_HOURLY, shape, within('c.period_start'))}
     union all
-    select ${periodOf(shape, quarter)}, ${groupsOf(shape, 'm')}, ${LOGGED}
+    select ${periodOf(shape, quarter)}, ${groupsOf(shape, 'm')}${logged(shape)}
     from ${tail(QUARTER_HOURLY, shape)}
     where ${within('m.created_at')}
       and ${filters('m')}`;
@@ -164,43 +196,47 @@ function raw(shape: Shape): string {
   const horizon = `(select coalesce(s.archive_horizon, '-infinity') from ledger_settings as s)`;
   const archived = `${within('c.period_start')}
       and c.period_start < ${horizon}`;
-  return `select ${periodOf(shape, 'm.created_at')}, ${groupsOf(shape, 'm')}, ${LOGGED}
+  return `select ${periodOf(shape, 'm.created_at')}, ${groupsOf(shape, 'm')}${logged(shape)}
     from microdollar_usage as m
     where ${isOfPayer(scope, 'm', ids)}
       and ${within('m.created_at')}
       and m.created_at >= ${horizon}
       and ${filters('m')}
     union all
-    select ${periodOf(shape, 'c.period_start')}, ${groupsOf(shape, 'c')}, ${sumsOf('c')}
+    select ${periodOf(shape, 'c.period_start')}, ${groupsOf(shape, 'c')}${sumsOf(shape, 'c')}
     from ${counters(QUARTER_HOURLY, shape, archived)}`;
 }
 
-/** UTC days, each whole in the period that its noon is in. */
-function days(shape: Shape): string {
-  const noon = noonOf('c.period_start');
-  const tailNoon = noonOf(periodStartOf(DAILY_BY_DIMENSION, 'm.created_at'));
+/** UTC days, each whole in the period that an instant of it is in. */
+function days(shape: Shape, inDay: (dayStart: string) => string): string {
+  const place = inDay('c.period_start');
+  const tailPlace = inDay(periodStartOf(DAILY_BY_DIMENSION, 'm.created_at'));
   // On the column itself, so that the index is used.
-  const isInRange = `c.period_start >= ${PREVIOUS} - interval '12 hours'
-      and c.period_start < ${LAST} - interval '12 hours'`;
-  return `select ${periodOf(shape, noon)}, ${groupsOf(shape, 'c')}, ${sumsOf('c')}
+  const before = inDay === noonOf ? ` - interval '12 hours'` : '';
+  const isInRange = `c.period_start >= ${PREVIOUS}${before}
+      and c.period_start < ${LAST}${before}`;
+  return `select ${periodOf(shape, place)}, ${groupsOf(shape, 'c')}${sumsOf(shape, 'c')}
     from ${counters(DAILY_BY_DIMENSION, shape, isInRange)}
     union all
-    select ${periodOf(shape, tailNoon)}, ${groupsOf(shape, 'm')}, ${LOGGED}
+    select ${periodOf(shape, tailPlace)}, ${groupsOf(shape, 'm')}${logged(shape)}
     from ${tail(DAILY_BY_DIMENSION, shape)}
-    where ${within(tailNoon)}
+    where ${within(tailPlace)}
       and ${filters('m')}`;
 }
 
-/** Null where an instant lies outside the range. */
-const placeOf = (instant: string) => `case when ${within(instant)}
-      then date_trunc($8::text, ${instant}, $4::text) end as start,
-      case when ${within(instant)} then ${instant} < ${FIRST} end as is_previous`;
+type Times = Pick<Shape, 'start' | 'isPrevious'>;
 
 /**
  * Parts of local days that are in another period than the noon of their UTC day: from `at` to before
  * `until`, in the period `start`, while the day is counted in the period `day_start`.
  */
-const PIECES = `piece as materialized (
+function pieces({ start, isPrevious }: Times): string {
+  // Null where the instant lies outside the range.
+  const placeOf = (
+    instant: string,
+  ) => `case when ${within(instant)} then ${start(instant)} end as start,
+      case when ${within(instant)} then ${isPrevious(instant)} end as is_previous`;
+  return `piece as materialized (
   select greatest(l.at, d.at) as at, least(l.next, d.at + interval '24 hours') as until,
     l.start, l.is_previous, n.start as day_start, n.is_previous as is_day_previous
   from (
@@ -216,26 +252,26 @@ const PIECES = `piece as materialized (
   cross join lateral (select ${placeOf(noonOf('d.at'))}) as n
   where (l.start, l.is_previous) is distinct from (n.start, n.is_previous)
 )`;
+}
 
 /** What the days have in the wrong period: added where it belongs, and taken off where it was. */
 function edges(shape: Shape): string {
   const inPiece = (row: string, instant: string) => `${row}.${instant} >= p.at
       and ${row}.${instant} < p.until`;
-  const signed = (row: string, metrics: (sign: string) => string, from: string) =>
+  const signed = (row: string, metrics: (sign?: string) => string, from: string) =>
     [
       { start: 'p.start', isPrevious: 'p.is_previous', sign: '' },
       { start: 'p.day_start', isPrevious: 'p.is_day_previous', sign: '-' },
     ].map(
-      ({ start, isPrevious, sign }) => `select ${isPrevious}, ${start}, ${groupsOf(shape, row)},
+      ({ start, isPrevious, sign }) => `select ${isPrevious}, ${start}, ${groupsOf(shape, row)}
       ${metrics(sign)}
     ${from}
       and ${start} is not null`,
     );
-  const logged = (sign: string) => METRICS.map(({ of }) => `${sign}(${of})`).join(', ');
   return [
     ...signed(
       'c',
-      (sign) => sumsOf('c', sign),
+      (sign) => sumsOf(shape, 'c', sign),
       `from piece as p
     cross join lateral (
       select c.*
@@ -246,7 +282,7 @@ function edges(shape: Shape): string {
     ),
     ...signed(
       'm',
-      logged,
+      (sign) => logged(shape, sign),
       `from ${tail(QUARTER_HOURLY, shape)}
     join piece as p
       on ${inPiece('m', 'created_at')}

@@ -1,132 +1,242 @@
 import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
-import { METRIC_NAMES } from '../../schema/dimensionRollups.js';
+import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
 import { proofOf } from './proof.sql.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
-import { BOUNDS, payersOf, type ReportSource, rollupsOf, sourceRows } from './sources.sql.js';
+import {
+  BOUNDS,
+  isUtc,
+  payersOf,
+  type ReportSource,
+  rollupsOf,
+  type SumType,
+  sourceRows,
+} from './sources.sql.js';
 
-/** Numeric columns come as text. */
-export type ReportedRow = Record<(typeof METRIC_NAMES)[number], string> & {
-  /** `unproven`: the only row; the source does not answer for the range. */
-  kind: 'row' | 'total' | 'previous' | 'unproven';
-  /** Local time of the zone at the period's first instant, and the zone's offset then. */
-  local_start: string | null;
-  offset_minutes: number | null;
+/**
+ * One line of the chart: a group, what is beyond the largest, or all of the days before. Lists are in
+ * the form `{1,2}`, one entry a period, in no order.
+ */
+export type ReportedSeries = Record<MetricName, string> & {
+  is_previous: boolean;
+  is_other: boolean;
   group_1: string | null;
   group_2: string | null;
-  is_other: boolean;
+  /** First instants of the periods, seconds since 1970; and the zone's offsets then, minutes. */
+  starts: string;
+  offsets: string | null;
+  /** Sums of the lists. */
+  totals: string;
+};
+
+/** One row a series; of none, one row without. */
+export type ReportedRow = (ReportedSeries | { [Name in keyof ReportedSeries]: null }) & {
+  /** The source answers for the range; else there are no series. */
+  is_proven: boolean;
   as_of: string;
   is_replica: boolean;
 };
 
-const SUMS = METRIC_NAMES.map((name) => `coalesce(sum(x.${name}), 0) as ${name}`).join(', ');
+const sumsOf = (row: string) =>
+  METRIC_NAMES.map((name) => `sum(${row}.${name}) as ${name}`).join(', ');
 const ORDERS = {
   cost: 'sum(x.cost_microdollars)',
   requests: 'sum(x.requests)',
   tokens: 'sum(x.input_tokens + x.output_tokens)',
 };
 
-/** Whether two rows are of the same groups, of which any may be null: by equalities, which hash. */
-const SAME_GROUPS = [1, 2]
-  .map(
-    (n) => `coalesce(x.group_${n}, '') = coalesce(r.group_${n}, '')
-    and (x.group_${n} is null) = (r.group_${n} is null)`,
-  )
-  .join('\n    and ');
+/** One row, of which the planner expects a thousand: a plan for few is a loop over what may be many. */
+const MANY = 'generate_series(1, (select 1)) as many';
 
-/** The largest groups; a group of which everything was taken off again is none. */
-const RANKED = (order: string) => `ranked as materialized (
-  select x.group_1, x.group_2
+/** The places of the largest, one group each: found in a list, for a join with so few would be a loop. */
+const placed = (name: string, from: string) => `names as materialized (
+  select array_agg(r.${name} order by r.place) as largest
+  from ranked as r
+), placed as not materialized (
+  select x.*, case when not x.is_previous
+      then array_position((select n.largest from names as n), x.${name}) end as place
+  from ${from} as x
+)`;
+
+/** The same of pairs: by equalities, which hash, for any may be null. */
+const placedPairs = (names: readonly string[]) => `placed as materialized (
+  select x.*, r.place
+  from (
+    select x.* from ${MANY}, summed as x offset 0
+  ) as x
+  left join ranked as r
+    on not x.is_previous
+    and ${names
+      .map(
+        (name) => `coalesce(x.${name}, '') = coalesce(r.${name}, '')
+    and (x.${name} is null) = (r.${name} is null)`,
+      )
+      .join('\n    and ')}
+)`;
+
+/** A few groups: summed by period and group first, then the largest are told apart. */
+function sumFirst(names: readonly string[], order: string, sumType: SumType): string {
+  const columns = names.map((name) => `x.${name}`).join(', ');
+  const type = sumType === 'integer' ? 'bigint' : sumType;
+  return `summed as materialized (
+  select x.is_previous, x.start, ${columns}, ${sumsOf('x')}
   from source as x
-  where not x.is_previous
-  group by x.group_1, x.group_2
+  group by x.is_previous, x.start, ${columns}
+), ranked as materialized (
+  ${largest(columns, order, 'summed')}
+), ${names.length === 1 ? placed(names[0] as string, 'summed') : placedPairs(names)}, period as (
+  select x.is_previous, x.place, x.start, ${METRIC_NAMES.map((name) => `x.${name}`).join(', ')}
+  from placed as x
+  where x.place is not null
+    and x.requests <> 0
+  union all
+  select x.is_previous, null, x.start,
+    ${METRIC_NAMES.map((name) => `sum(x.${name})::${type}`).join(', ')}
+  from placed as x
+  where x.place is null
+  group by x.is_previous, x.start
   having sum(x.requests) <> 0
-  order by ${order} desc, x.group_1, x.group_2
-  limit $9::integer
-), period as materialized (
-  select x.start, r.is_ranked is null as is_other, r.group_1, r.group_2, ${SUMS}
+)`;
+}
+
+/** Members may be as many as rows: the largest first, and of the others only what they have together. */
+function rankFirst(name: string, order: string): string {
+  return `ranked as materialized (
+  ${largest(`x.${name}`, order, 'source')}
+), ${placed(name, 'source')}, period as (
+  select x.is_previous, x.place, x.start, ${sumsOf('x')}
+  from placed as x
+  group by x.is_previous, x.place, x.start
+  having sum(x.requests) <> 0
+)`;
+}
+
+/** One of which all was taken off again is none. */
+const largest = (columns: string, order: string, from: string) => `select
+    (row_number() over ())::integer as place, x.*
+  from (
+    select ${columns}
+    from ${from} as x
+    where not x.is_previous
+    group by ${columns}
+    having sum(x.requests) <> 0
+    order by ${order} desc, ${columns}
+    limit $9::integer
+  ) as x`;
+
+const UNGROUPED = `ranked as (
+  select 1 as place
+), period as (
+  select x.is_previous, case when not x.is_previous then 1 end as place, x.start,
+    ${sumsOf('x')}
   from source as x
-  left join (select true as is_ranked, r.group_1, r.group_2 from ranked as r) as r
-    on ${SAME_GROUPS}
-  where not x.is_previous
-  group by 1, 2, 3, 4
+  group by x.is_previous, x.start
   having sum(x.requests) <> 0
 )`;
 
-const UNGROUPED = `period as materialized (
-  select x.start, false as is_other, null::text collate "C" as group_1,
-    null::text collate "C" as group_2, ${SUMS}
-  from source as x
-  where not x.is_previous
-  group by x.start
-  having sum(x.requests) <> 0
-)`;
+function periodsOf(
+  { by, metric }: ValidReportQuery,
+  names: readonly string[],
+  sumType: SumType,
+): string {
+  const [first] = names;
+  if (first === undefined) return UNGROUPED;
+  const order = ORDERS[metric];
+  return isByMember({ by }) ? rankFirst(first, order) : sumFirst(names, order, sumType);
+}
+
+const isByMember = ({ by }: Pick<ValidReportQuery, 'by'>) => by.length === 1 && by[0] === 'member';
+
+/** The faster one for a query, where no number is too large for it. */
+export const sumTypeOf = ({ by }: ValidReportQuery): SumType =>
+  by.length === 0 || isByMember({ by }) ? 'numeric' : 'integer';
 
 /**
- * One report, in one statement, so in one snapshot, with the proof that its source answers for the range:
- * a row a period and group, the groups beyond the largest as one `other`; the total; the total of the
- * days before. Where that is not proven: one row that says so.
+ * One report, in one statement, so in one snapshot, with the proof that its source answers for the range.
  *
  *   source    counted by whole days, by quarters of an hour, or not at all
  *   ranked    the largest groups
- *   period    summed by period of the zone and group
+ *   period    summed by period of the zone and group; the days before by the period they stand beside
+ *   series    the periods of a group as lists: a row a period costs more than its sums
  */
-export function usageReportStatement(query: ValidReportQuery, source: ReportSource): Statement {
+function write(query: ValidReportQuery, source: ReportSource, sumType: SumType): string {
+  const names = query.by.map((_, index) => `group_${index + 1}`);
   const { before, rows } = sourceRows(
     query,
     source,
     query.by.map((group) => GROUPS[group]),
+    sumType,
   );
   const proofs = rollupsOf(query, source).map((rollup, index) =>
     proofOf(rollup, payersOf(query), `unproven_${index + 1}`),
   );
-  const text = `/* usage.report ${source} */
+  const groups = ['group_1', 'group_2'].map((name) =>
+    names.includes(name) ? `r.${name}` : `null::text as ${name}`,
+  );
+  const offset = `date_part('epoch',
+        (p.start at time zone $4::text) - (p.start at time zone 'UTC'))::integer / 60`;
+  return `/* usage.report ${source} ${sumType} */
 with ${[BOUNDS, ...before, ...proofs.map(({ days }) => days)].join(', ')}, proof as materialized (
   select ${['true', ...proofs.map(({ isEmpty }) => isEmpty)].join('\n  and ')} as is_proven
-), source as ${query.by.length === 0 ? '' : 'materialized '}(
+), source as not materialized (
   select x.*
   from (
     ${rows}
   ) as x
   where (select p.is_proven from proof as p)
-), ${query.by.length === 0 ? UNGROUPED : RANKED(ORDERS[query.metric])}
-select r.*, pg_is_in_recovery() as is_replica,
-  ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of
-from (
-  select 'row' as kind, to_char(p.start at time zone $4::text, 'YYYY-MM-DD"T"HH24:MI:SS') as local_start,
-    (extract(epoch from (p.start at time zone $4::text) - (p.start at time zone 'UTC')) / 60)::integer
-      as offset_minutes,
-    p.group_1, p.group_2, p.is_other, ${METRIC_NAMES.map((name) => `p.${name}`).join(', ')}, p.start
+), ${periodsOf(query, names, sumType)}, series as (
+  select p.is_previous, p.place, array_agg(date_part('epoch', p.start)::bigint)::text as starts,
+    ${isUtc(query) ? 'null' : `array_agg(${offset})::text`} as offsets,
+    ${METRIC_NAMES.map((name) => `array_agg(p.${name})::text as ${name}`).join(', ')},
+    array[${METRIC_NAMES.map((name) => `sum(p.${name})`).join(', ')}]::text as totals
   from period as p
-  union all
-  select case when (select p.is_proven from proof as p) then 'total' else 'unproven' end,
-    null, null, null, null, false, ${SUMS}, null
-  from period as x${
-    query.compare
-      ? `
-  union all
-  select 'previous', null, null, null, null, false, ${SUMS}, null
-  from source as x
-  where x.is_previous`
-      : ''
+  group by p.is_previous, p.place
+)
+select proof.is_proven, pg_is_in_recovery() as is_replica,
+  ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of,
+  s.is_previous, s.place is null as is_other, ${groups.join(', ')}, s.starts, s.offsets,
+  ${METRIC_NAMES.map((name) => `s.${name}`).join(', ')}, s.totals
+from proof
+left join series as s on true
+left join ranked as r on r.place = s.place
+order by s.is_previous, s.place is null${names.map((name) => `, r.${name} nulls last`).join('')}`;
+}
+
+/** Texts by what they depend on: a few hundred at most. */
+const written = new Map<string, Pick<Statement, 'name' | 'text'>>();
+
+export function usageReportStatement(
+  query: ValidReportQuery,
+  source: ReportSource,
+  sumType: SumType,
+): Statement {
+  const { by, metric, grain, compare, payer, organizationIds } = query;
+  const shape = [source, sumType, by.join(), metric, grain, compare, isUtc(query), payer.kind];
+  const key = [...shape, organizationIds.length > 0].join(' ');
+  let statement = written.get(key);
+  if (statement === undefined) {
+    const text = write(query, source, sumType);
+    const name = createHash('sha256').update(text).digest('hex').slice(0, 32);
+    statement = { name: `microdollar_report_${name}`, text };
+    written.set(key, statement);
   }
-) as r
-order by r.kind, r.start, r.is_other, r.group_1 nulls last, r.group_2 nulls last`;
-  return {
-    name: `microdollar_report_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`,
-    text,
-    values: [
-      query.payer.id,
-      query.from,
-      query.until,
-      query.zone,
-      query.compare ? query.days : 0,
-      query.organizationIds.length === 0 ? query.member : query.payer.id,
-      query.apiKeyId,
-      query.grain,
-      query.top,
-      ...(query.organizationIds.length === 0 ? [] : [query.organizationIds]),
-    ],
-  };
+  return { ...statement, values: valuesOf(query) };
+}
+
+function valuesOf(query: ValidReportQuery): unknown[] {
+  const { payer, organizationIds } = query;
+  const isAlone = organizationIds.length === 0;
+  return [
+    payer.id,
+    query.from,
+    query.until,
+    query.zone,
+    query.compare ? query.days : 0,
+    isAlone ? query.member : payer.id,
+    query.apiKeyId,
+    query.grain,
+    query.top,
+    ...(isAlone ? [] : [organizationIds]),
+  ];
 }

@@ -1,12 +1,9 @@
 import { addDays } from '../../days.js';
 import type { Query } from '../../db/query.js';
-import { isInvalidParameter, toLedgerError } from '../../db/sqlstate.js';
+import { isInvalidParameter, isOutOfRange, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
-import { toExactInteger } from '../../money.js';
-import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
 import type { AnswerSource } from '../types.js';
 import {
-  GROUPS,
   type Grain,
   type Group,
   invalid,
@@ -14,23 +11,9 @@ import {
   type UsageReportQuery,
   type ValidReportQuery,
 } from './query.js';
-import type { ReportSource } from './sources.sql.js';
-import { type ReportedRow, usageReportStatement } from './usageReport.sql.js';
-
-/** Exact: a bigint past 2^53. `requests` counts usage rows, so corrections too. */
-export type UsageSums = Record<MetricName, number | bigint>;
-
-export type UsageReportRow = UsageSums & {
-  /** First instant of the period: a day of the zone, by hour a time with the zone's offset then. */
-  start: string;
-  model?: string | null;
-  provider?: string | null;
-  api_key_id?: string | null;
-  project_id?: string | null;
-  kilo_user_id?: string | null;
-  /** What is beyond the largest groups. */
-  other?: true;
-};
+import { isSeries, toRows, type UsageReportRow, type UsageSums } from './reportRows.js';
+import type { ReportSource, SumType } from './sources.sql.js';
+import { type ReportedRow, sumTypeOf, usageReportStatement } from './usageReport.sql.js';
 
 export interface UsageReport {
   from: string;
@@ -41,8 +24,16 @@ export interface UsageReport {
   rows: UsageReportRow[];
   /** Of everything, `other` included. */
   total: UsageSums;
-  /** As many days before, where that was asked for. */
-  previous?: { from: string; until: string; total: UsageSums };
+  /**
+   * As many days before, where that was asked for: by period of the report, each day beside the one
+   * that comes as many days later, at the same local time.
+   */
+  previous?: {
+    from: string;
+    until: string;
+    rows: (UsageSums & { start: string })[];
+    total: UsageSums;
+  };
   source: AnswerSource;
 }
 
@@ -54,10 +45,14 @@ const SOURCES: Record<Grain, readonly ReportSource[]> = {
   month: ['days', 'quarters', 'raw'],
 };
 
+const MAX_LARGE = 1_000;
+
 /** Usage of one payer by period and dimension, exact at every instant. */
 export class UsageReports {
   readonly #query: Query;
   readonly #metrics: Metrics;
+  /** Payers with a counter row that needs numerics. */
+  readonly #large = new Set<string>();
 
   constructor(query: Query, metrics: Metrics) {
     this.#query = query;
@@ -72,10 +67,8 @@ export class UsageReports {
       for (const source of SOURCES[valid.grain]) {
         const mode = source === 'raw' ? 'raw' : 'rollup';
         const stop = this.#metrics.readLatency.startTimer({ query: 'usageReport', source: mode });
-        const rows = await this.#query<ReportedRow>(usageReportStatement(valid, source)).finally(
-          () => stop(),
-        );
-        if (rows.every(({ kind }) => kind !== 'unproven')) return toReport(valid, mode, rows);
+        const rows = await this.#read(valid, source).finally(() => stop());
+        if (rows[0]?.is_proven) return toReport(valid, mode, rows);
       }
       throw new Error('raw usage needs no proof');
     } catch (error) {
@@ -83,6 +76,22 @@ export class UsageReports {
         throw invalid('zone', 'is not known to the database');
       }
       throw toLedgerError(error);
+    }
+  }
+
+  /** A counter row that is too large for the faster sums is of a payer who will have more of them. */
+  async #read(query: ValidReportQuery, source: ReportSource): Promise<ReportedRow[]> {
+    const read = (sumType: SumType) =>
+      this.#query<ReportedRow>(usageReportStatement(query, source, sumType));
+    const payer = `${query.payer.kind} ${query.payer.id}`;
+    const sumType = this.#large.has(payer) ? 'numeric' : sumTypeOf(query);
+    try {
+      return await read(sumType);
+    } catch (error) {
+      if (sumType === 'numeric' || !isOutOfRange(error)) throw error;
+      if (this.#large.size >= MAX_LARGE) this.#large.clear();
+      this.#large.add(payer);
+      return await read('numeric');
     }
   }
 }
@@ -93,25 +102,26 @@ function toReport(
   rows: readonly ReportedRow[],
 ): UsageReport {
   const { from, until, zone, grain, by } = query;
-  const sumsOf = (kind: ReportedRow['kind']) => {
-    const row = rows.find((each) => each.kind === kind);
-    return toSums(row as ReportedRow);
-  };
   const [first] = rows;
+  const series = rows.filter(isSeries);
+  const of = (isPrevious: boolean) =>
+    toRows(
+      query,
+      series.filter(({ is_previous }) => is_previous === isPrevious),
+    );
   return {
     from,
     until,
     zone,
     grain,
     by,
-    rows: rows.filter(({ kind }) => kind === 'row').map((row) => toRow(query, row)),
-    total: sumsOf('total'),
+    ...of(false),
     ...(query.compare
       ? {
           previous: {
             from: addDays(from, -query.days),
             until: addDays(from, -1),
-            total: sumsOf('previous'),
+            ...of(true),
           },
         }
       : {}),
@@ -121,27 +131,4 @@ function toReport(
       asOf: first?.as_of ?? '',
     },
   };
-}
-
-function toRow({ grain, by }: ValidReportQuery, row: ReportedRow): UsageReportRow {
-  const local = row.local_start ?? '';
-  const groups = by.map((group, index) => [GROUPS[group], index === 0 ? row.group_1 : row.group_2]);
-  return {
-    start:
-      grain === 'hour' ? `${local}${formatOffset(row.offset_minutes ?? 0)}` : local.slice(0, 10),
-    ...(row.is_other ? { other: true } : Object.fromEntries(groups)),
-    ...toSums(row),
-  };
-}
-
-function toSums(row: ReportedRow): UsageSums {
-  return Object.fromEntries(
-    METRIC_NAMES.map((name) => [name, toExactInteger(row[name])]),
-  ) as UsageSums;
-}
-
-function formatOffset(minutes: number): string {
-  const size = Math.abs(minutes);
-  const two = (value: number) => String(value).padStart(2, '0');
-  return `${minutes < 0 ? '-' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`;
 }

@@ -1,6 +1,7 @@
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
-import { finishBackfillStatement, startBackfillStatement } from '../backfill.sql.js';
-import type { BackfillProgress } from '../backfillTypes.js';
+import { resolveRange, toPlan } from '../backfill.js';
+import { finishBackfillStatement, type PlanRow, startBackfillStatement } from '../backfill.sql.js';
+import type { BackfillPlan, BackfillProgress } from '../backfillTypes.js';
 import {
   openRollupDatabase,
   pause,
@@ -13,6 +14,7 @@ import { expectRows } from '../expectRows.js';
 import { JobEnd } from '../runWorkers.js';
 import { Throttle } from '../throttle.js';
 import { PAUSED, whilePaused } from '../whilePaused.js';
+import { planDaysStatement } from './days.sql.js';
 import { type Pace, SliceSize } from './pace.js';
 import { type ProveOptions, type ProveReport, proveDays } from './prove.js';
 
@@ -49,6 +51,23 @@ export async function buildDimensions(options: BuildOptions): Promise<BuildRepor
     });
     if (!end.signal.aborted) await database.query(finishBackfillStatement(rollup));
     return { ...report, longestTransactionMs: pace.longestStepMs };
+  } finally {
+    await database.close();
+  }
+}
+
+/** What a build would do: a day is compared whether it is known or not. */
+export async function planDimensions(
+  options: Pick<BuildOptions, 'url' | 'viaPooler' | 'rollup' | 'from' | 'until'>,
+): Promise<BackfillPlan> {
+  const database = openRollupDatabase(options.url, 1, options);
+  try {
+    await requireWritable(database.query);
+    const range = await resolveRange(database, options);
+    const [row] = await database.query<PlanRow>(
+      planDaysStatement(options.rollup, range.from, range.until),
+    );
+    return toPlan(row, range, await expectRows(database.query, DAILY_ROLLUP, range));
   } finally {
     await database.close();
   }

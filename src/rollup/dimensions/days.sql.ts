@@ -21,16 +21,8 @@ select $2::date >= ${ARCHIVED_BELOW}
   };
 }
 
-/** UTC days that have raw rows, daily rows or counter rows, and those of the window; oldest first. */
-export function listDaysStatement(
-  rollup: DimensionRollup,
-  from: string | null,
-  until: string | null,
-): Statement {
-  return {
-    name: `microdollar_list_days_${labelOf(rollup)}`,
-    text: `/* microdollar.listDays */
-with recursive ${periodsCtes(DAILY_ROLLUP)}, counter_day as (
+/** CTEs that end in `days`: those with raw rows, daily rows or counter rows, and of the window. */
+const daysCtes = (rollup: DimensionRollup) => `${periodsCtes(DAILY_ROLLUP)}, counter_day as (
   select (
     select (c.period_start at time zone 'UTC')::date from ${rollup.name} as c
     order by c.period_start limit 1
@@ -43,15 +35,54 @@ with recursive ${periodsCtes(DAILY_ROLLUP)}, counter_day as (
   )
   from counter_day as d
   where isfinite(d.day)
-)
-select p.period::text as day
-from (
-  select period from periods
-  union
-  select d.day from counter_day as d, bounds as b where d.day between b.first and b.last
-) as p
-where p.period >= ${ARCHIVED_BELOW}
-order by p.period`,
+), days as materialized (
+  select p.period as day
+  from (
+    select period from periods
+    union
+    select d.day from counter_day as d, bounds as b where d.day between b.first and b.last
+  ) as p
+  where p.period >= ${ARCHIVED_BELOW}
+)`;
+
+/** UTC days that may be compared, oldest first. */
+export function listDaysStatement(
+  rollup: DimensionRollup,
+  from: string | null,
+  until: string | null,
+): Statement {
+  return {
+    name: `microdollar_list_days_${labelOf(rollup)}`,
+    text: `/* microdollar.listDays */
+with recursive ${daysCtes(rollup)}
+select d.day::text as day
+from days as d
+order by d.day`,
+    values: [from, until],
+  };
+}
+
+/** Days that nothing is known of, and those that were built, proven or folded from their beginning. */
+export function planDaysStatement(
+  rollup: DimensionRollup,
+  from: string | null,
+  until: string | null,
+): Statement {
+  const isKnown = `(coalesce(c.state, 'unbuilt') <> 'unbuilt'
+    or (s.installed_empty and d.day::timestamp at time zone 'UTC' > r.started_at))`;
+  return {
+    name: `microdollar_plan_days_${labelOf(rollup)}`,
+    text: `/* microdollar.planDays */
+with recursive ${daysCtes(rollup)}
+select min(d.day)::text as first, max(d.day)::text as last,
+  count(*) filter (where ${isKnown} is not true) as to_build,
+  count(*) filter (where ${isKnown}) as to_check
+from days as d
+cross join ledger_settings as s
+left join rollup_starts as r on r.rollup = '${rollup.name}'
+left join rollup_coverage as c
+  on c.rollup = '${rollup.name}'
+  and c.period = d.day`,
     values: [from, until],
   };
 }

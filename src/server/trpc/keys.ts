@@ -9,9 +9,8 @@ import {
   unknownKey,
 } from '../../accounts/apiKeys.js';
 import { readRole } from '../../accounts/memberships.js';
-import { SCOPES, type Scope } from '../../accounts/scopes.js';
-import { LedgerError } from '../../errors.js';
-import { checkServiceOrganization, resolveUser } from '../access.js';
+import { SCOPES } from '../../accounts/scopes.js';
+import { checkNoMore, checkOwner, checkServiceOrganization, resolveUser } from '../access.js';
 import type { Principal } from '../auth.js';
 import { parseInput, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
@@ -41,7 +40,7 @@ const listKeys = procedureFor('usage:read')
       );
       return { keys: await listKeysOf(pool, { kiloUserId }, MAX_KEYS) };
     }
-    await checkOwner(ctx, ctx.principal, input.organization_id);
+    await checkOwner(pool, ctx.principal, input.organization_id, 'reads its keys');
     return { keys: await listKeysOf(pool, { organizationId: input.organization_id }, MAX_KEYS) };
   });
 
@@ -111,35 +110,6 @@ async function isOwn(ctx: TrpcContext, principal: Principal, key: ApiKey): Promi
   if (key.kilo_user_id === principal.kiloUserId) return true;
   if (key.organization_id === null) return false;
   return (await readRole(ctx.ledger.pool, key.organization_id, principal.kiloUserId)) === 'owner';
-}
-
-async function checkOwner(
-  ctx: TrpcContext,
-  principal: Principal,
-  organizationId: string,
-): Promise<void> {
-  if (principal.kiloUserId === null) {
-    checkServiceOrganization(principal, organizationId);
-    return;
-  }
-  if (principal.scopes.has('admin')) return;
-  const role = await readRole(ctx.ledger.pool, organizationId, principal.kiloUserId);
-  if (role === 'owner') return;
-  throw new LedgerError('forbidden', 'only an owner of the organization reads its keys', {
-    details: { field: 'organization_id' },
-  });
-}
-
-/** `admin` is given and taken by service keys and commands alone. */
-function checkNoMore(principal: Principal, scopes: readonly Scope[]): void {
-  if (principal.kiloUserId === null && principal.scopes.has('admin')) return;
-  const beyond = scopes.find((scope) => scope === 'admin' || !principal.scopes.has(scope));
-  if (beyond === undefined) return;
-  throw new LedgerError(
-    'forbidden',
-    `the key in use cannot give or take the scope ${beyond}; sign in with one that has it`,
-    { details: { field: 'scopes', scope: beyond } },
-  );
 }
 
 /** For the page: keys are made, named, limited in scope and revoked there. */

@@ -1,6 +1,7 @@
 import { readCurrentBalance } from './balance.js';
 import { keysRouter } from './keys.js';
 import { readAverageMonthlyUsage } from './kiloPass.js';
+import { membersRouter } from './members.js';
 import { operationsRouter } from './operations.js';
 import { router } from './procedure.js';
 import { readAccount } from './profile.js';
@@ -24,6 +25,7 @@ export const appRouter = router({
   session: router({ current: readSession }),
   profile: router({ account: readAccount }),
   keys: keysRouter,
+  members: membersRouter,
   operations: operationsRouter,
 });
 

@@ -14,6 +14,7 @@ const TICKS = 4;
  */
 export function StackedBars({
   layers,
+  outline,
   labels,
   steps,
   label,
@@ -27,6 +28,8 @@ export function StackedBars({
   onChoose,
 }: {
   layers: readonly Layer[];
+  /** One a bar, drawn as a dashed outline over all; null: none. */
+  outline: readonly number[] | null;
   /** Of a bar, given the last bar that was labelled. */
   labels: (index: number, before: number | null) => string;
   /** Numbers of bars between two labels that may be chosen. */
@@ -46,7 +49,7 @@ export function StackedBars({
   const width = useWidth(box);
   const pattern = useId();
   const count = layers[0]?.values.length ?? 0;
-  const ticks = useMemo(() => ticksOf(layers, leastStep), [layers, leastStep]);
+  const ticks = useMemo(() => ticksOf(layers, outline, leastStep), [layers, outline, leastStep]);
   const frame = frameOf(
     width,
     HEIGHT,
@@ -135,14 +138,25 @@ export function StackedBars({
             {...heightOf(unfinished, layers, ticks, frame)}
           />
         )}
+        {outline !== null && (
+          <path className="chart-line chart-before" d={toSteps(outline, ticks, frame, band)} />
+        )}
       </svg>
     </div>
   );
 }
 
-function ticksOf(layers: readonly Layer[], leastStep: number): Ticks {
+function ticksOf(
+  layers: readonly Layer[],
+  outline: readonly number[] | null,
+  leastStep: number,
+): Ticks {
   let low = 0;
   let high = 0;
+  for (const value of outline ?? []) {
+    high = Math.max(high, value);
+    low = Math.min(low, value);
+  }
   const count = layers[0]?.values.length ?? 0;
   for (let index = 0; index < count; index++) {
     const { up, down } = extentOf(index, layers);
@@ -196,6 +210,17 @@ function toPaths(layers: readonly Layer[], ticks: Ticks, frame: Frame, band: num
     }
     return parts.join('');
   });
+}
+
+/** From band to band. */
+function toSteps(values: readonly number[], ticks: Ticks, frame: Frame, band: number): string {
+  return values
+    .map((value, index) => {
+      const y = yOf(value, ticks, frame).toFixed(2);
+      const start = index === 0 ? `M${frame.left} ${y}` : `V${y}`;
+      return `${start}H${(frame.left + band * (index + 1)).toFixed(2)}`;
+    })
+    .join('');
 }
 
 function toLabels(

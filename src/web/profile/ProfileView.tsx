@@ -5,6 +5,7 @@ import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
 import { KeysCard } from '../keys/KeysCard.js';
 import { useKeys } from '../keys/useKeys.js';
+import { MembersCard } from '../members/MembersCard.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
@@ -32,7 +33,7 @@ export function ProfileView({
   useTitle(isOwn ? 'Usage' : `Usage of ${kiloUserId}`);
   const { api } = useSession();
   const of = isOwn ? {} : { kiloUserId };
-  const [state, change] = useUsageState();
+  const { state, remark, change } = useUsageState();
   const account = useQuery({
     queryKey: ['profile.account', kiloUserId],
     queryFn: ({ signal }) => api.profile.account.query({ ...of, limit: 1 }, { signal }),
@@ -100,6 +101,7 @@ export function ProfileView({
       )}
       <UsageCard
         state={state}
+        remark={remark}
         onChange={change}
         kiloUserId={kiloUserId}
         organizations={organizations}
@@ -125,6 +127,17 @@ export function ProfileView({
             organizations={organizations}
             keys={keys.names}
             nameOf={nameOf}
+          />
+        )}
+        {owned !== null && (
+          <MembersCard
+            key={owned.id}
+            organization={owned}
+            identity={identity}
+            onShow={(member) => {
+              change({ member, by: 'model', key: null, at: null });
+              scrollTo({ top: 0 });
+            }}
           />
         )}
         <KeysCard

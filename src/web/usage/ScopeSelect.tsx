@@ -35,8 +35,8 @@ export function ScopeSelect({
       <label className="scope">
         <span>Scope</span>
         <select aria-label="Scope" value={scope} onChange={(event) => onChoose(event.target.value)}>
-          <option value="personal">{PERSONAL}</option>
           <option value="all">{ALL_SCOPES}</option>
+          <option value="personal">{PERSONAL}</option>
           {scope !== 'personal' && scope !== 'all' && found.every(({ id }) => id !== scope) && (
             <option value={scope}>not one of yours</option>
           )}

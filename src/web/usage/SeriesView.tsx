@@ -174,6 +174,9 @@ function Previous({ series, metric }: { series: UsageSeries; metric: Metric }) {
       {change === null ? 'Before: ' : `${change} `}
       <data value={String(before)}>{format(before, metric)}</data> from {formatDay(range.from)} to{' '}
       {formatDay(range.until)}
+      {change !== null && series.periods.some(({ isUnfinished }) => isUnfinished)
+        ? ', whole days; today is not over'
+        : ''}
     </p>
   );
 }

@@ -13,12 +13,13 @@ import { SeriesView } from './SeriesView.js';
 import { type Organization, scopeName } from './scopes.js';
 import { Toolbar } from './Toolbar.js';
 import type { UsageState } from './usageState.js';
-import { rangeOf } from './usageState.js';
+import { isOrganization, rangeOf } from './usageState.js';
 import { useUsageReport } from './useUsageReport.js';
 
 /** Usage by period and group: the view's state decides whose, of what, and when. */
 export function UsageCard({
   state,
+  remark,
   onChange,
   kiloUserId,
   organizations,
@@ -26,6 +27,8 @@ export function UsageCard({
   nameOf,
 }: {
   state: UsageState;
+  /** What of the URL is not shown, and why. */
+  remark: string | null;
   onChange(change: Partial<UsageState>): void;
   kiloUserId: string;
   /** Null: not known yet. */
@@ -38,7 +41,7 @@ export function UsageCard({
   const today = dayIn(nowMs, state.zone);
   const range = rangeOf(state, today);
   const problem = rangeProblem(range);
-  const isShared = state.scope !== 'personal' && state.scope !== 'all';
+  const isShared = isOrganization(state);
   const isOwner = organizations?.find(({ id }) => id === state.scope)?.role === 'owner';
   const { report, series } = useUsageReport(state, range, {
     kiloUserId,
@@ -47,15 +50,21 @@ export function UsageCard({
     isEnabled: problem === null && (!isShared || organizations !== null),
   });
   const metric = METRIC_CHOICES.find(({ id }) => id === state.metric)?.text ?? '';
-  const scope = scopeName(state.scope, organizations ?? []);
+  const scope = organizations === null ? '' : scopeName(state.scope, organizations);
+  const payer = organizations?.length === 0 && !isShared ? 'personal' : state.scope;
   return (
     <Card
       title={metric}
       note={
         problem === null ? (
           <>
-            {formatDay(range.from)} to {formatDay(range.until)} · {describeZone(state.zone, nowMs)}{' '}
-            · <bdi>{scope}</bdi>
+            {formatDay(range.from)} to {formatDay(range.until)} · {describeZone(state.zone, nowMs)}
+            {scope !== '' && (
+              <>
+                {' '}
+                · <bdi>{scope}</bdi>
+              </>
+            )}
           </>
         ) : (
           problem
@@ -70,6 +79,11 @@ export function UsageCard({
         isOwner={isOwner}
         onChange={onChange}
       />
+      {remark !== null && (
+        <p className="notice" role="status">
+          {remark}
+        </p>
+      )}
       <ActiveFilters state={state} nameOf={nameOf} onChange={onChange} />
       <div className="usage-body" aria-busy={report.isFetching}>
         {problem !== null ? null : series !== null ? (
@@ -91,7 +105,7 @@ export function UsageCard({
               today={today}
               balanceMicrodollars={
                 state.key === null && state.member === null && (!isShared || isOwner)
-                  ? (balances.get(state.scope) ?? null)
+                  ? (balances.get(payer) ?? null)
                   : null
               }
             />

@@ -1,7 +1,8 @@
 import { useMemo, useState } from 'react';
 import { StackedBars } from '../charts/StackedBars.js';
 import { Name } from '../components/Name.js';
-import { COLORS, layerClass, toLayers } from './layers.js';
+import { formatDay } from '../days.js';
+import { COLORS, layerClass, toLayers, toOutline } from './layers.js';
 import {
   formatAxisValue,
   formatExactValue,
@@ -31,6 +32,7 @@ export function UsageChart({
 }) {
   const [read, setRead] = useState(-1);
   const layers = useMemo(() => toLayers(series, metric), [series, metric]);
+  const outline = useMemo(() => toOutline(series, metric), [series, metric]);
   const { periods, grain } = series;
   const unfinished = periods.findIndex(({ isUnfinished }) => isUnfinished);
   const isOneYear =
@@ -40,13 +42,23 @@ export function UsageChart({
     period === undefined
       ? ''
       : `${describePeriod(period.start, grain)}: ${formatExactValue(metricOf(period.sums, metric), metric)}` +
-        (period.isUnfinished ? ', not over yet' : '');
+        (period.isUnfinished ? ', not over yet' : '') +
+        (outline === null
+          ? ''
+          : `; before: ${formatExactValue(metricBefore(period, metric), metric)}`);
   const now = read < periods.length ? periods[read] : undefined;
   return (
     <>
-      <Readout series={series} period={now} metric={metric} nameOf={nameOf} />
+      <Readout
+        series={series}
+        period={now}
+        metric={metric}
+        nameOf={nameOf}
+        isOutlined={outline !== null}
+      />
       <StackedBars
         layers={layers}
+        outline={outline}
         labels={(index, before) =>
           labelPeriod(
             periods[index]?.start ?? '',
@@ -69,7 +81,12 @@ export function UsageChart({
           if (start !== undefined) onChoose(start);
         }}
       />
-      <Legend series={series} nameOf={nameOf} isUnfinished={unfinished >= 0} />
+      <Legend
+        series={series}
+        nameOf={nameOf}
+        isUnfinished={unfinished >= 0}
+        isOutlined={outline !== null}
+      />
     </>
   );
 }
@@ -79,11 +96,13 @@ function Readout({
   period,
   metric,
   nameOf,
+  isOutlined,
 }: {
   series: UsageSeries;
   period: Period | undefined;
   metric: Metric;
   nameOf(group: Group): string;
+  isOutlined: boolean;
 }) {
   if (period === undefined) {
     return (
@@ -106,6 +125,14 @@ function Readout({
         {formatExactValue(value, metric)}
       </data>
       {period.isUnfinished && <span className="chip warning">not over yet</span>}
+      {isOutlined && (
+        <span className="muted">
+          before{' '}
+          <data data-testid="readout-before" value={String(metricBefore(period, metric))}>
+            {formatValue(metricBefore(period, metric), metric)}
+          </data>
+        </span>
+      )}
       {series.by !== null &&
         groups.map(({ group, sums }) => (
           <span key={nameOf(group)} className="readout-group">
@@ -121,10 +148,12 @@ function Legend({
   series,
   nameOf,
   isUnfinished,
+  isOutlined,
 }: {
   series: UsageSeries;
   nameOf(group: Group): string;
   isUnfinished: boolean;
+  isOutlined: boolean;
 }) {
   const told = series.by === null ? [] : series.groups.slice(0, COLORS);
   const hasOther = series.by !== null && series.groups.length > told.length;
@@ -148,6 +177,13 @@ function Legend({
           not over yet
         </li>
       )}
+      {isOutlined && series.previous !== null && (
+        <li>
+          <span className="legend-dashed" aria-hidden="true" />
+          before: {formatDay(series.previous.range.from)} to{' '}
+          {formatDay(series.previous.range.until)}
+        </li>
+      )}
     </ul>
   );
 }
@@ -164,4 +200,8 @@ function summarize(
     }
   }
   return `Total ${formatExactValue(metricOf(series.total, metric), metric)}; most: ${tell(largest)}.`;
+}
+
+function metricBefore({ previous }: Period, metric: Metric): bigint {
+  return previous === undefined ? 0n : metricOf(previous, metric);
 }

@@ -27,3 +27,11 @@ export function toLayers(series: UsageSeries, metric: Metric): Layer[] {
   }
   return [...layers].map(([className, values]) => ({ key: className, className, values }));
 }
+
+/** What the chart draws over them: the days before. Null: not compared, or nothing then. */
+export function toOutline(series: UsageSeries, metric: Metric): number[] | null {
+  if (series.periods.every(({ previous }) => previous === undefined)) return null;
+  return series.periods.map(({ previous }) =>
+    previous === undefined ? 0 : Number(metricOf(previous, metric)),
+  );
+}

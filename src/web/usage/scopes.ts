@@ -7,8 +7,9 @@ export interface Organization {
 export const ALL_SCOPES = 'All scopes';
 export const PERSONAL = 'Personal';
 
+/** Of a user without organizations everything is their own. */
 export function scopeName(scope: string, organizations: readonly Organization[]): string {
-  if (scope === 'all') return ALL_SCOPES;
+  if (scope === 'all') return organizations.length === 0 ? PERSONAL : ALL_SCOPES;
   if (scope === 'personal') return PERSONAL;
   return organizations.find(({ id }) => id === scope)?.name ?? 'Organization';
 }

@@ -28,6 +28,8 @@ export interface Period {
   sums: Sums;
   /** As `groups`; absent where a group has nothing. */
   groups: (Sums | undefined)[];
+  /** As many days before; absent where that is not compared, or had nothing. */
+  previous: Sums | undefined;
   /** Now is in it. */
   isUnfinished: boolean;
 }
@@ -104,6 +106,7 @@ function toPeriods(
         start,
         sums: noSums(),
         groups: groups.map(() => undefined),
+        previous: undefined,
         isUnfinished: start === now,
       };
       made.set(start, period);
@@ -118,6 +121,7 @@ function toPeriods(
       addSums(period.sums, sums);
     }
   }
+  for (const row of report.previous?.rows ?? []) periodAt(row.start).previous = readSums(row);
   // Any that the server knows and this browser's calendar does not stand where they belong.
   return [...made.values()].sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
 }

@@ -18,7 +18,7 @@ export type Form = 'chart' | 'table';
 
 /** What is shown, all of it in the URL: reload, back and a shared link show the same. */
 export interface UsageState {
-  /** `personal`, `all` (every scope of the user), or an organization's id. */
+  /** `all` (every scope of the user), `personal`, or an organization's id. */
   scope: string;
   by: Grouping;
   metric: Metric;
@@ -40,8 +40,10 @@ export interface UsageState {
   top: number;
 }
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
 export const DEFAULT_STATE: UsageState = {
-  scope: 'personal',
+  scope: 'all',
   by: 'model',
   metric: 'cost',
   preset: '1m',
@@ -63,7 +65,7 @@ export function readState(search: URLSearchParams): UsageState {
   const zone = text('zone') ?? undefined;
   const top = Number(text('top'));
   return {
-    scope: text('scope') ?? DEFAULT_STATE.scope,
+    scope: readScope(text('scope')),
     by: choice(text('by'), GROUPINGS) ?? DEFAULT_STATE.by,
     metric: choice(text('metric'), METRICS) ?? DEFAULT_STATE.metric,
     preset:
@@ -78,7 +80,7 @@ export function readState(search: URLSearchParams): UsageState {
     isCompared: text('compare') !== 'off',
     form: text('form') === 'table' ? 'table' : 'chart',
     at: text('at'),
-    key: text('key'),
+    key: readId(text('key')),
     member: text('member'),
     top: TOPS.find((each) => each === top) ?? DEFAULT_STATE.top,
   };
@@ -144,6 +146,36 @@ export function toScope(state: UsageState, kiloUserId: string, isOwner: boolean)
     // All of it is for owners.
     ...(state.member !== null ? { member: state.member } : isOwner ? {} : { member: kiloUserId }),
   };
+}
+
+/** Is an organization's usage shown, and so that of several members. */
+export function isOrganization({ scope }: Pick<UsageState, 'scope'>): boolean {
+  return scope !== 'all' && scope !== 'personal';
+}
+
+/**
+ * What a link asks for and its scope does not have is left out, and said: members are an
+ * organization's.
+ */
+export function withinScope(state: UsageState): { state: UsageState; remark: string | null } {
+  if (isOrganization(state) || (state.by !== 'member' && state.member === null)) {
+    return { state, remark: null };
+  }
+  const by = state.by === 'member' ? DEFAULT_STATE.by : state.by;
+  return {
+    state: { ...state, by, member: null },
+    remark:
+      'Members are those of an organization: choose one as the scope. ' +
+      `Shown is this user's usage, by ${by === 'none' ? 'nothing' : by}.`,
+  };
+}
+
+function readScope(text: string | null): string {
+  return text === 'personal' ? text : (readId(text) ?? DEFAULT_STATE.scope);
+}
+
+function readId(text: string | null): string | null {
+  return text !== null && UUID.test(text) ? text.toLowerCase() : null;
 }
 
 function choice<T extends string>(value: string | null, choices: readonly T[]): T | null {
