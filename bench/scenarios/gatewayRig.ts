@@ -8,6 +8,7 @@ import { Pool } from 'undici';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
+import { compileProject } from '../../test/support/compileProject.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Check } from '../lib/scenario.js';
 
@@ -45,8 +46,12 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
     const wanted = { kilo_user_id: id, scopes: ['gateway'] };
     keys.push((await createApiKey(database.admin, wanted)).key);
   }
-  const upstream = await startProcess('gatewayUpstream.ts');
-  const gateway = await startProcess('gatewayProcess.ts', database.url, dataDir, upstream.url);
+  // As it is deployed.
+  const compiled = await compileProject(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
+  const start = (script: string, ...args: string[]) =>
+    startProcess(join(compiled.dir, 'bench/scenarios', script), ...args);
+  const upstream = await start('gatewayUpstream.js');
+  const gateway = await start('gatewayProcess.js', database.url, dataDir, upstream.url);
   const pools = {
     direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
     gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
@@ -63,6 +68,7 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
       await upstream.stop();
       await database.drop();
       rmSync(dataDir, { recursive: true, force: true });
+      compiled.remove();
     },
   };
 }
@@ -74,8 +80,7 @@ interface Started {
 }
 
 async function startProcess(script: string, ...args: string[]): Promise<Started> {
-  const path = join(import.meta.dirname, script);
-  const child = spawn(process.execPath, ['--import', 'tsx', path, ...args], {
+  const child = spawn(process.execPath, [script, ...args], {
     // The log is written, and read by nobody.
     stdio: ['ignore', 'pipe', 'ignore'],
   });

@@ -79,7 +79,7 @@ export function createServer(options: ServerOptions): Server {
   app.decorateRequest('routeLabel', null);
   addAccessLog(app);
   addHttpMetrics(app, services.registry);
-  addRequestGuard(app, limits, services.isShuttingDown);
+  const uploads = addRequestGuard(app, limits, services.isShuttingDown);
   addJsonParser(app, limits.jsonDepth);
   addUnmatchedHandler(app, shapes);
   for (const plugin of [
@@ -127,7 +127,10 @@ export function createServer(options: ServerOptions): Server {
       Math.max(leftMs, LAST_BYTES_MS),
     );
     // What is on its way here still gets its answer, that we are stopping.
-    const unused = setTimeout(() => connections.closeUnused(), LAST_BYTES_MS);
+    const unused = setTimeout(() => {
+      uploads.refuse();
+      connections.closeUnused();
+    }, LAST_BYTES_MS);
     try {
       await app.close();
     } finally {

@@ -32,12 +32,18 @@ class RefusedRequest extends Error {
   }
 }
 
-/** What holds for every request and answer. */
+export interface Uploads {
+  /** At a stop: those whose body has not come whole get 503, for nothing of them has begun. */
+  refuse(): void;
+}
+
+/** What holds for every request and answer. @returns the requests whose bodies are on their way */
 export function addRequestGuard(
   app: FastifyInstance,
   limits: Pick<ServerLimits, 'bodySilenceMs'>,
   isShuttingDown: () => boolean,
-): void {
+): Uploads {
+  const uploads = new Set<Refuse>();
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     if (isShuttingDown() && request.routeOptions.config.isProbe !== true) {
@@ -50,7 +56,7 @@ export function addRequestGuard(
       reply.header('accept-encoding', 'identity');
       throw new RefusedRequest(415, 'content-encoding is not accepted; send the body as it is');
     }
-    limitSilence(request, reply, limits.bodySilenceMs);
+    watchUpload(request, reply, limits.bodySilenceMs, uploads);
   });
   app.addHook('onSend', async (_request, reply) => {
     for (const [name, value] of Object.entries(DEFAULT_HEADERS)) {
@@ -64,22 +70,40 @@ export function addRequestGuard(
     }
     if (isShuttingDown()) reply.header('connection', 'close');
   });
+  return {
+    refuse() {
+      for (const refuse of uploads) refuse(503, 'the server is shutting down');
+    },
+  };
 }
+
+type Refuse = (status: 408 | 503, message: string) => void;
 
 /**
  * A body may come as slowly as it likes, so long as it comes: a photograph over a thin line takes
  * minutes. Silence is another thing.
  */
-function limitSilence(request: FastifyRequest, reply: FastifyReply, limitMs: number): void {
+function watchUpload(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  limitMs: number,
+  uploads: Set<Refuse>,
+): void {
   const { raw } = request;
   const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers;
   if (encoding === undefined && (length === undefined || length === '0')) return;
+  const refuse: Refuse = (status, message) => {
+    uploads.delete(refuse);
+    if (!reply.sent) reply.header('connection', 'close').send(new RefusedRequest(status, message));
+  };
+  uploads.add(refuse);
+  raw.once('close', () => uploads.delete(refuse));
   // Of the socket: every byte that comes starts it anew.
   raw.setTimeout(limitMs, () => {
-    const message = `nothing more of the body came for ${limitMs} ms; send the request again`;
-    reply.header('connection', 'close').send(new RefusedRequest(408, message));
+    refuse(408, `nothing more of the body came for ${limitMs} ms; send the request again`);
   });
   raw.once('end', () => {
+    uploads.delete(refuse);
     // After an early answer the socket waits for the next request, with the server's own limit.
     if (!reply.raw.writableFinished) raw.socket.setTimeout(0);
   });

@@ -1,8 +1,9 @@
 import type pg from 'pg';
+import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
-import type { FollowedResponse } from '../../src/gateway/durable/types.js';
+import type { FollowedResponse, OpenResponse } from '../../src/gateway/durable/types.js';
 import {
   count,
   createUser,
@@ -44,11 +45,10 @@ async function beginResponse(): Promise<FollowedResponse> {
   return { intent, response_id: 'resp_1', upstream: 'openai', details: { feature: 'research' } };
 }
 
-const claim = async (count = 1) => {
-  const claimed: FollowedResponse[] = [];
+const claim = async () => {
   for (;;) {
-    claimed.push(...(await gateway.responses.claimDue().catch(() => [])));
-    if (claimed.length >= count) return claimed;
+    const claimed = await gateway.responses.claimDue().catch(() => []);
+    if (claimed.length > 0) return claimed;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 };
@@ -69,6 +69,26 @@ it('takes the place of its intent, and is one process’s alone while it looks',
   expect(await count(pool, 'gateway_responses', 'settled_at is null')).toBe(0);
 });
 
+it('keeps who made those that were answered at once, for thirty days', async () => {
+  const { intent, ...response } = await beginResponse();
+  const made = (id: string, name: string) =>
+    gateway.responses.keep({ ...response, response_id: name, intent: { ...intent, id } });
+  const ids = Array.from({ length: 3 }, () => uuidv7());
+  await Promise.all(ids.map((id, index) => made(id, `resp_${index}`)));
+  await made(ids[0] ?? '', 'resp_0');
+  expect(await count(pool, 'gateway_responses')).toBe(3);
+  expect(await gateway.responses.findUser('resp_1')).toBe(intent.kilo_user_id);
+  expect(await gateway.responses.findUser('resp_none')).toBeNull();
+  expect(await gateway.responses.find('resp_1', 'key-1')).toMatchObject({ isSettled: true });
+  expect(await gateway.responses.claimDue()).toEqual([]);
+  await pool.query(
+    `update gateway_responses set settled_at = now() - interval '31 days' where response_id = 'resp_0'`,
+  );
+  await gateway.responses.forgetOld();
+  expect(await gateway.responses.findUser('resp_0')).toBeNull();
+  expect(await gateway.responses.findUser('resp_1')).toBe(intent.kilo_user_id);
+});
+
 it('survives without the database: in the journal, then in its place', async () => {
   const response = await beginResponse();
   const journaled = newIntent(response.intent.kilo_user_id);
@@ -82,6 +102,9 @@ it('survives without the database: in the journal, then in its place', async () 
   await until(() => gateway.sink.status().depthRecords === 0);
   expect(await count(pool, 'gateway_responses')).toBe(2);
   await until(async () => (await count(pool, 'gateway_intents')) === 0);
-  expect(await claim(2)).toHaveLength(2);
+  const claimed: OpenResponse[] = [];
+  // Each is due at a time of its own.
+  while (claimed.length < 2) claimed.push(...(await claim()));
+  expect(claimed.map(({ response_id }) => response_id).sort()).toEqual(['resp_1', 'resp_2']);
   expect(await count(pool, 'microdollar_usage')).toBe(0);
 }, 120_000);

@@ -325,6 +325,45 @@ describe('/v1/responses/{id}', () => {
     expect((await call('POST', '/v1/responses', other.key, body)).status).toBe(200);
   });
 
+  it('is known to other processes, and after a restart', async () => {
+    const other = await gateway.newUser();
+    await begin();
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x' });
+    const first = gateway;
+    const elsewhere = await startTestGateway({ after: first });
+    gateway = elsewhere;
+    const check = async () => {
+      for (const id of ['resp_1', 'resp_2']) {
+        expect((await call('GET', `/v1/responses/${id}`)).json).toMatchObject({ id });
+        expect((await call('GET', `/v1/responses/${id}`, other.key)).status).toBe(404);
+        const body = { model: 'gpt-5', input: 'y', store: false, previous_response_id: id };
+        const calls = elsewhere.upstream.calls;
+        const refused = await call('POST', '/v1/responses', other.key, body);
+        expect([refused.status, refused.json.error.param]).toEqual([404, 'previous_response_id']);
+        expect(elsewhere.upstream.calls).toBe(calls);
+        expect((await call('POST', '/v1/responses', user.key, body)).status).toBe(200);
+      }
+    };
+    await check();
+    await first.halt();
+    await elsewhere.halt();
+    gateway = await startTestGateway({ after: elsewhere });
+    await check();
+  });
+
+  it('that its provider does not keep is kept by nobody', async () => {
+    gateway.upstream.scriptPath(/^POST \/v1\/responses\/compact$/, (response) => {
+      sendJson(response, { id: 'resp_c', object: 'response.compaction', output: [], usage: USAGE });
+    });
+    await call('POST', '/v1/responses/compact', user.key, { model: 'gpt-5', input: 'x' });
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x', store: false });
+    expect(await gateway.rows('select response_id from gateway_responses')).toEqual([]);
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x' });
+    expect(
+      await gateway.rows('select response_id, settled_at is null as open from gateway_responses'),
+    ).toEqual([{ response_id: 'resp_2', open: false }]);
+  });
+
   it('cancelled: what was made until then is billed', async () => {
     const begun = await begin({ max_output_tokens: 4_000 });
     expect((await call('POST', '/v1/responses/resp_1/cancel')).json.status).toBe('cancelled');

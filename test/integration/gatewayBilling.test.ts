@@ -53,7 +53,11 @@ interface Case {
   /** A whole answer, or the payloads of a stream; null breaks it off. */
   answer: object | readonly (object | string | null)[];
   row: object;
+  /** Of the answer. */
+  headers?: Record<string, string>;
 }
+
+const GEMINI = chat('gemini-2.5-flash', { prompt_tokens: 1_000_000, completion_tokens: 100_000 });
 
 const CASES: Record<string, Case> = {
   'a cost under another name, at a tier': {
@@ -213,6 +217,57 @@ const CASES: Record<string, Case> = {
     ),
     row: { cost: 3_500, estimated: 'incomplete' },
   },
+  'a tier that only a header names': {
+    answer: GEMINI,
+    headers: { 'x-gemini-service-tier': 'flex' },
+    row: { cost: 275_000, estimated: null },
+  },
+  'a tier that only a header names, in capitals': {
+    answer: GEMINI,
+    headers: { 'X-Gemini-Service-Tier': 'STANDARD' },
+    row: { cost: 550_000, estimated: null },
+  },
+  'a tier that the header of a stream names': {
+    request: { stream: true },
+    answer: [
+      { model: 'gemini-2.5-flash', choices: [{ index: 0, delta: { content: TEXT } }] },
+      {
+        model: 'gemini-2.5-flash',
+        choices: [],
+        usage: { prompt_tokens: 1_000_000, completion_tokens: 100_000 },
+      },
+      '[DONE]',
+    ],
+    headers: { 'x-gemini-service-tier': 'flex' },
+    row: { cost: 275_000, estimated: null },
+  },
+  'a tier that nobody knows, in a header': {
+    answer: GEMINI,
+    headers: { 'x-gemini-service-tier': 'express' },
+    row: {
+      cost: 550_000,
+      estimated: 'incomplete',
+      usage_details: { doubts: ['service_tier:express'] },
+    },
+  },
+  'a tier of Bedrock in its header': {
+    api: 'anthropic-messages',
+    answer: {
+      id: 'v',
+      type: 'message',
+      model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0',
+      content: [],
+      stop_reason: 'end_turn',
+      usage: { input_tokens: 1_000_000, output_tokens: 100_000 },
+    },
+    headers: { 'x-amzn-bedrock-service-tier': 'flex' },
+    row: { cost: 2_475_000, unpriced: null, estimated: null },
+  },
+  'a tier in the answer before one in a header': {
+    answer: { ...GEMINI, service_tier: 'standard' },
+    headers: { 'x-gemini-service-tier': 'flex' },
+    row: { cost: 550_000, estimated: null },
+  },
   'a name of Bedrock behind any host': {
     api: 'anthropic-messages',
     answer: {
@@ -237,14 +292,14 @@ async function ask(name: string, { api = 'openai-chat', request = {} }: Case) {
   return await gateway.usage(answer.headers.get('x-microdollar-usage-id') ?? '');
 }
 
-function script(name: string, { answer }: Case): void {
+function script(name: string, { answer, headers = {} }: Case): void {
   gateway.upstream.script(name, async (reply: ServerResponse) => {
     if (!Array.isArray(answer)) {
-      reply.writeHead(200, { 'content-type': 'application/json' });
+      reply.writeHead(200, { 'content-type': 'application/json', ...headers });
       reply.end(JSON.stringify(answer));
       return;
     }
-    reply.writeHead(200, { 'content-type': 'text/event-stream' });
+    reply.writeHead(200, { 'content-type': 'text/event-stream', ...headers });
     for (const payload of answer) {
       if (payload === null) return void setImmediate(() => reply.destroy());
       const data = typeof payload === 'string' ? payload : JSON.stringify(payload);

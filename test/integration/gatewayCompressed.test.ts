@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import zlib from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -141,6 +142,31 @@ describe('what cannot be decoded', () => {
     expect(answer.isComplete).toBe(true);
     expect(answer.body.equals(body)).toBe(true);
     expect(answer.row).toMatchObject({ estimated: 'missing_usage', has_error: false });
+  });
+
+  it('a stream in an unknown coding passes as it came, though something should be taken out', async () => {
+    const body = Buffer.from('data: whatever it is\n\n');
+    script('unknown stream', 'text/event-stream', 'snappy', body);
+    const answer = await ask('openai-chat', 'unknown stream', { stream: true });
+    expect(answer.head).toContain('content-encoding: snappy');
+    expect([String(answer.body), answer.isComplete]).toEqual([String(body), true]);
+    expect(answer.row).toMatchObject({ estimated: 'missing_usage' });
+  });
+
+  it('a stream that cannot be decoded to its end is no whole one', async () => {
+    const events = Array.from({ length: 40 }, () => {
+      const content = randomBytes(100).toString('hex');
+      return `data: {"id":"c","choices":[{"index":0,"delta":{"content":"${content}"}}]}\n\n`;
+    }).join('');
+    const body = zlib.gzipSync(events);
+    // Of its checksum.
+    body[body.length - 6] = (body[body.length - 6] ?? 0) ^ 1;
+    script('half gzip', 'text/event-stream', 'gzip', body);
+    const answer = await ask('openai-chat', 'half gzip', { stream: true });
+    expect(answer.body.length).toBeGreaterThan(0);
+    expect(events.startsWith(String(answer.body))).toBe(true);
+    expect(answer.isComplete).toBe(false);
+    expect(answer.row).toMatchObject({ has_error: true });
   });
 
   it('what broke off is read as far as it came', async () => {

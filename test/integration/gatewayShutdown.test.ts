@@ -112,6 +112,32 @@ describe('until its time is up, a stop', () => {
   });
 });
 
+describe('a body that has not come whole', () => {
+  it.each(WIRE_APIS)('of %s is answered 503, and holds nobody', async (api) => {
+    gateway = await startTestGateway();
+    const { key } = await gateway.newUser();
+    const socket = await openSocket(gateway.url);
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk) => chunks.push(chunk));
+    const ended = once(socket, 'close');
+    const headers = { authorization: `Bearer ${key}`, 'content-length': '1000' };
+    const seen = once(gateway.server.app.server, 'request');
+    socket.write(postBytes(WIRE_PATHS[api], headers, '{"model":"gpt-5","input":"'));
+    await seen;
+    // Its time would be 25 s.
+    await gateway.server.close();
+    await ended;
+    const { head, body } = readAnswer(Buffer.concat(chunks));
+    expect(head).toMatch(/^HTTP\/1\.1 503 /);
+    expect(head).toMatch(/retry-after: 1/i);
+    const { error } = JSON.parse(String(body));
+    expect(error.message).toContain('shutting down');
+    expect(error.type).toBe(api === 'anthropic-messages' ? 'overloaded_error' : 'server_error');
+    expect(gateway.upstream.calls).toBe(0);
+    expect(await gateway.rows('select id from microdollar_usage')).toEqual([]);
+  });
+});
+
 const SHORT = { gateway: { limits: { shutdownTimeoutMs: 200 } } };
 
 describe('when its time is up, a stop', () => {

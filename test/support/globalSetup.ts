@@ -1,8 +1,8 @@
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../src/testing.js';
+import { compileProject } from './compileProject.js';
 import { databaseUrl } from './database.js';
-import { compileProject } from './programs.js';
 
 const TEMPLATE = 'microdollar_template';
 

@@ -1,14 +1,19 @@
 import { LedgerError } from '../../errors.js';
+import type { Ledger } from '../../ledgerTypes.js';
 import {
   type CorrectedUsage,
-  type CorrectionTarget,
   correctionId,
   recordCorrection,
   type UsageRow,
 } from '../../record/corrections.js';
-import type { RecordResult, UsageEvent } from '../../record/types.js';
+import type { RecordedEvent, UsageEvent } from '../../record/types.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
 import type { DatedUsage } from './records.js';
+
+type Target = Pick<Ledger, 'pool' | 'recordUsage'>;
+
+/** Nobody here asks what the payer has used: the write is one insert, and the request waits for no more. */
+const INSERT_ONLY = { balance: false } as const;
 
 /** `metadata.estimated` of what a crash left unsettled. */
 export const INTENT_WITHOUT_USAGE = 'intent_without_usage';
@@ -20,12 +25,9 @@ export const INTENT_WITHOUT_USAGE = 'intent_without_usage';
  * estimate was priced at meanwhile. Idempotent (I3).
  * @throws LedgerError as `recordUsage`
  */
-export async function recordLate(
-  ledger: CorrectionTarget,
-  event: DatedUsage,
-): Promise<RecordResult> {
+export async function recordLate(ledger: Target, event: DatedUsage): Promise<RecordedEvent> {
   try {
-    return await ledger.recordUsage(event);
+    return await ledger.recordUsage(event, INSERT_ONLY);
   } catch (error) {
     const corrected = await recordRefused(ledger, event, error);
     if (corrected === null) throw error;
@@ -39,14 +41,14 @@ export async function recordLate(
  * @throws LedgerError as `recordUsage`
  */
 export async function recordRefused(
-  ledger: CorrectionTarget,
+  ledger: Target,
   event: DatedUsage,
   refusal: unknown,
-): Promise<RecordResult | null> {
+): Promise<RecordedEvent | null> {
   if (!isRefusedForItsTime(refusal)) return await correctEstimate(ledger, event, refusal);
   const redated = redate(event);
   try {
-    return await ledger.recordUsage(redated);
+    return await ledger.recordUsage(redated, INSERT_ONLY);
   } catch (error) {
     const corrected = await correctEstimate(ledger, redated, error);
     if (corrected === null) throw error;
@@ -60,10 +62,10 @@ export async function recordRefused(
  * @throws LedgerError as `recordUsage`
  */
 async function correctEstimate(
-  ledger: CorrectionTarget,
+  ledger: Target,
   event: LateUsage,
   refusal: unknown,
-): Promise<RecordResult | null> {
+): Promise<RecordedEvent | null> {
   if (!(refusal instanceof LedgerError) || refusal.code !== 'idempotency_conflict') return null;
   return await recordCorrection(ledger, event.id, (usage) =>
     usage === null ? null : toCorrection(usage, event),

@@ -1,30 +1,38 @@
 import type { Query } from '../../db/query.js';
 import type { DatabaseGate } from './databaseGate.js';
+import { Grouped } from './grouped.js';
 import {
   claimResponsesStatement,
   findResponseStatement,
+  findResponseUserStatement,
   followResponseStatement,
   forgetResponsesStatement,
+  keepResponsesStatement,
   postponeResponseStatement,
   type ResponseRow,
   settleResponseStatement,
 } from './responses.sql.js';
-import type { FollowedResponse, OpenResponse, ResponseFollowing } from './types.js';
+import type { FollowedResponse, MadeResponse, OpenResponse, ResponseFollowing } from './types.js';
 
 const CLAIMED_AT_ONCE = 20;
 /** Longer than one look may take. */
 const LEASE_SECONDS = 120;
+const FORGOTTEN_AT_ONCE = 1_000;
 
-/** Responses that a provider makes in the background, in the database. */
+/** Responses that a provider makes in the background, and who made those that it stores; in the database. */
 export class ResponseStore implements ResponseFollowing {
   readonly #query: Query;
   readonly #gate: DatabaseGate;
+  readonly #made: Grouped<MadeResponse>;
   readonly follow: ResponseFollowing['follow'];
 
   constructor(query: Query, gate: DatabaseGate, follow: ResponseFollowing['follow']) {
     this.#query = query;
     this.#gate = gate;
     this.follow = follow;
+    this.#made = new Grouped(async (made) => {
+      await query(keepResponsesStatement(made));
+    });
   }
 
   get isAvailable(): boolean {
@@ -56,8 +64,19 @@ export class ResponseStore implements ResponseFollowing {
     return row === undefined ? null : toOpenResponse(row);
   }
 
+  keep(response: MadeResponse): Promise<void> {
+    return this.#gate.run(() => this.#made.add(response));
+  }
+
+  async findUser(responseId: string): Promise<string | null> {
+    const [row] = await this.#run<{ kilo_user_id: string }>(findResponseUserStatement(responseId));
+    return row?.kilo_user_id ?? null;
+  }
+
   async forgetOld(): Promise<void> {
-    await this.#run(forgetResponsesStatement());
+    for (let forgotten = FORGOTTEN_AT_ONCE; forgotten === FORGOTTEN_AT_ONCE; ) {
+      forgotten = (await this.#run(forgetResponsesStatement(FORGOTTEN_AT_ONCE))).length;
+    }
   }
 
   #run<Row>(statement: Parameters<Query>[0]): Promise<Row[]> {

@@ -1,5 +1,5 @@
-import type { Statement } from '../../db/statement.js';
-import type { FollowedResponse } from './types.js';
+import { plainArray, type Statement, textArray } from '../../db/statement.js';
+import type { FollowedResponse, MadeResponse } from './types.js';
 
 /**
  * Begins to follow a response, and forgets its intent in the same statement: whichever of the two
@@ -135,13 +135,64 @@ limit 1`,
   };
 }
 
-/** Providers keep a response for 30 days. */
-export function forgetResponsesStatement(): Statement {
+/** Who made responses that are metered already. In id order, as intents are. */
+export function keepResponsesStatement(responses: readonly MadeResponse[]): Statement {
+  const column = <T>(read: (intent: MadeResponse['intent']) => T) =>
+    responses.map(({ intent }) => read(intent));
+  return {
+    name: 'gateway_keep_responses',
+    text: `/* gateway.keepResponses */
+insert into gateway_responses (
+  usage_id, response_id, upstream, kilo_user_id, organization_id, api_key_id, api_kind,
+  input_tokens_estimate, streamed, created_at, details, settled_at)
+select r.usage_id, r.response_id, r.upstream, r.kilo_user_id, r.organization_id, r.api_key_id,
+  r.api_kind, 0, false, r.created_at, '{}', now()
+from unnest(
+  $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+  $8::timestamptz[]
+) as r(usage_id, response_id, upstream, kilo_user_id, organization_id, api_key_id, api_kind,
+  created_at)
+order by r.usage_id
+on conflict (usage_id) do nothing`,
+    values: [
+      plainArray(column(({ id }) => id)),
+      textArray(responses.map(({ response_id }) => response_id)),
+      textArray(responses.map(({ upstream }) => upstream)),
+      textArray(column(({ kilo_user_id }) => kilo_user_id)),
+      plainArray(column(({ organization_id }) => organization_id)),
+      textArray(column(({ api_key_id }) => api_key_id)),
+      textArray(column(({ api_kind }) => api_kind)),
+      plainArray(column(({ created_at }) => created_at)),
+    ],
+  };
+}
+
+/** The user who made the newest of that name. */
+export function findResponseUserStatement(responseId: string): Statement {
+  return {
+    name: 'gateway_find_response_user',
+    text: `/* gateway.findResponseUser */
+select kilo_user_id
+from gateway_responses
+where response_id = $1::text
+order by created_at desc
+limit 1`,
+    values: [responseId],
+  };
+}
+
+/**
+ * Providers keep a response for 30 days. Ids grow with time, so the oldest are found by the primary
+ * key; of those that are too young, or open, a page is looked at in vain, and no more.
+ */
+export function forgetResponsesStatement(limit: number): Statement {
   return {
     name: 'gateway_forget_responses',
     text: `/* gateway.forgetResponses */
 delete from gateway_responses
-where settled_at < now() - interval '30 days'`,
-    values: [],
+where usage_id in (select usage_id from gateway_responses order by usage_id limit $1)
+  and settled_at < now() - interval '30 days'
+returning usage_id`,
+    values: [limit],
   };
 }

@@ -1,5 +1,5 @@
 import type { Scope } from '../../accounts/scopes.js';
-import type { RecordResult, UsageEvent, UsageMetadata } from '../../record/types.js';
+import type { RecordedEvent, UsageEvent, UsageMetadata } from '../../record/types.js';
 
 /** A key's id as usage rows have it; the admin key has none. */
 export function toApiKeyId(keyId: string | null): string | null {
@@ -31,7 +31,7 @@ export type Durability = 'database' | 'journal' | 'dead_letter';
 export interface SettleResult {
   durable: Durability;
   /** Where the database answered. */
-  result?: RecordResult;
+  result?: RecordedEvent;
 }
 
 export interface UsageSinkStatus {
@@ -89,7 +89,15 @@ export interface OpenResponse extends FollowedResponse {
   isSettled: boolean;
 }
 
-/** Where responses in the background are kept until their usage is known. */
+/** A response that was answered at once, and is stored by its provider: who made it, and where. */
+export type MadeResponse = Pick<FollowedResponse, 'response_id' | 'upstream'> & {
+  intent: Pick<
+    Intent,
+    'id' | 'kilo_user_id' | 'organization_id' | 'api_key_id' | 'api_kind' | 'created_at'
+  >;
+};
+
+/** Where responses in the background are kept until their usage is known, and who made which. */
 export interface ResponseFollowing {
   /**
    * Durable (in the database, or in the journal) before this resolves, in place of the intent.
@@ -103,6 +111,10 @@ export interface ResponseFollowing {
   markSettled(usageId: string): Promise<void>;
   /** Null: the key made none of that name. @throws LedgerError `unavailable` */
   find(responseId: string, apiKeyId: string): Promise<OpenResponse | null>;
+  /** Committed when it resolves. Again is fine. @throws LedgerError `unavailable` */
+  keep(response: MadeResponse): Promise<void>;
+  /** Null: nobody made it, as far as is known. @throws LedgerError `unavailable` */
+  findUser(responseId: string): Promise<string | null>;
   /** Those that providers have forgotten. */
   forgetOld(): Promise<void>;
   readonly isAvailable: boolean;

@@ -4,6 +4,7 @@ import {
   estimateUsage,
   type UsageReading,
 } from '../processUsage/index.js';
+import { isErrorStatus } from './errorStatus.js';
 import type { CallEnd, MeteredCall } from './types.js';
 
 /** `metadata.estimated` where the provider was called and answered nothing: the cost is unknown. */
@@ -24,7 +25,7 @@ export function chargedUsage(call: MeteredCall, end: CallEnd): EstimatedUsage | 
     const nothing = createUsageReader(format, { streamed: end.streamed }).end();
     return estimateUsage(request, nothing, work);
   }
-  if (reading === null || (statusCode ?? 200) >= 400) return null;
+  if (reading === null || isErrorStatus(statusCode ?? 200)) return null;
   const hasFailed = isBroken || reading.error !== null;
   if (hasFailed && !isCancelled && isNothing(reading)) return null;
   return estimateUsage(request, reading, work);
@@ -38,9 +39,11 @@ function isNothing(reading: UsageReading): boolean {
 
 /** The provider was called, and whether it charges for it is not known. */
 export function isUnanswered(charged: EstimatedUsage | null, end: CallEnd): boolean {
-  return charged === null && end.wasSent && (end.statusCode === null || end.statusCode < 400);
+  return (
+    charged === null && end.wasSent && (end.statusCode === null || !isErrorStatus(end.statusCode))
+  );
 }
 
 export function hasError({ reading, statusCode, isBroken }: CallEnd): boolean {
-  return isBroken || (statusCode ?? 0) >= 400 || (reading?.error ?? null) !== null;
+  return isBroken || isErrorStatus(statusCode ?? 200) || (reading?.error ?? null) !== null;
 }

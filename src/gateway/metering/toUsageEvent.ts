@@ -1,4 +1,4 @@
-import type { UsageEvent, UsageMetadata } from '../../record/types.js';
+import type { UsageDetails, UsageEvent, UsageMetadata } from '../../record/types.js';
 import type { PricedReading, PriceFields } from '../prices/index.js';
 import { chargedUsage, hasError, isUnanswered, NO_ANSWER } from './chargedUsage.js';
 import { startOf } from './startOf.js';
@@ -34,7 +34,6 @@ export function toUsageEvent(
   // A cost that the provider reports has its own tools in it.
   const read = (used?.doubts ?? []).filter((doubt) => !isReported || !/^charge:/.test(doubt));
   const doubts = [...read, ...(price?.doubts ?? [])];
-  const isDoubtful = doubts.length > 0;
   return {
     id: call.id,
     kilo_user_id: call.kiloUserId,
@@ -52,29 +51,37 @@ export function toUsageEvent(
     requested_model: cut(request.requestedModel, MAX_NAME_LENGTH),
     inference_provider: cut(reading?.inferenceProvider, MAX_NAME_LENGTH),
     has_error: hasError(end),
-    metadata: {
-      ...describeRequest(call, end),
-      ...describeAnswer(end),
-      ...price?.metadata,
-      ...(price !== null && price.cost === null ? { unpriced: true } : {}),
+    metadata: describe(call, end, {
+      price,
       estimated:
         charged?.estimated ??
-        (isUnanswered(charged, end) ? NO_ANSWER : isDoubtful ? INCOMPLETE : null),
-      usage_details: toUsageDetails({
+        (isUnanswered(charged, end) ? NO_ANSWER : doubts.length > 0 ? INCOMPLETE : null),
+      usageDetails: toUsageDetails({
         doubts,
         statedAt: start.stated,
         basis: price?.basis ?? null,
       }),
-      ...call.metadata,
-    },
+    }),
   };
 }
 
-/** Of the prompt, a person's own alone keeps a few words; an organization's none. */
-function describeRequest({ apiKind, organizationId, request }: MeteredCall, end: CallEnd) {
-  const isPersonal = organizationId === null;
-  return {
-    api_kind: apiKind,
+interface Charge {
+  price: PriceFields | null;
+  estimated: string | null;
+  usageDetails: UsageDetails | null;
+}
+
+/**
+ * One literal, not spreads of parts: each request makes one, and an object that is put together of others
+ * costs ten times as much. Of the prompt, a person's own alone keeps a few words; an organization's none.
+ */
+function describe(call: MeteredCall, end: CallEnd, charge: Charge): UsageMetadata {
+  const { request } = call;
+  const { reading } = end;
+  const { price } = charge;
+  const isPersonal = call.organizationId === null;
+  const metadata: UsageMetadata = {
+    api_kind: call.apiKind,
     end_user: request.endUser,
     streamed: end.streamed,
     has_tools: request.hasTools,
@@ -82,14 +89,8 @@ function describeRequest({ apiKind, organizationId, request }: MeteredCall, end:
     system_prompt_length: request.systemPromptLength,
     user_prompt_prefix: isPersonal ? request.userPromptPrefix : null,
     system_prompt_prefix: isPersonal ? request.systemPromptPrefix : null,
-  } satisfies UsageMetadata;
-}
-
-function describeAnswer(end: CallEnd): UsageMetadata {
-  const { reading, statusCode, isCancelled } = end;
-  return {
-    status_code: statusCode,
-    cancelled: isCancelled,
+    status_code: end.statusCode,
+    cancelled: end.isCancelled,
     upstream_id: end.upstreamId ?? null,
     message_id: cut(reading?.messageId, MAX_ID_LENGTH),
     finish_reason: cut(reading?.finishReason, MAX_NAME_LENGTH),
@@ -97,7 +98,15 @@ function describeAnswer(end: CallEnd): UsageMetadata {
     is_byok: reading?.isByok ?? null,
     latency: toMs(end.latencyMs),
     generation_time: toMs(end.generationMs),
+    price_source: price?.metadata.price_source ?? null,
+    price_version: price?.metadata.price_version ?? null,
+    market_cost: price?.metadata.market_cost ?? null,
+    reported_cost: price?.metadata.reported_cost ?? null,
+    estimated: charge.estimated,
+    usage_details: charge.usageDetails,
   };
+  if (price !== null && price.cost === null) metadata.unpriced = true;
+  return Object.assign(metadata, call.metadata);
 }
 
 function cut(text: string | null | undefined, maxLength: number): string | null {

@@ -1,6 +1,6 @@
 import { findMember } from './jsonMembers.js';
 
-const NAME = '"usage"';
+const NAME = Buffer.from('"usage"');
 /** Where OpenAI puts it: last. What the last brace closes is the whole payload. */
 const LAST = Buffer.from(',"usage":null}');
 const DATA = Buffer.from('data:');

@@ -2,7 +2,7 @@
 export const MAX_WHOLE_BYTES = 1 << 20;
 const HEAD_BYTES = 1 << 14;
 const TAIL_BYTES = 1 << 16;
-const FIRST_CAPACITY = 1 << 12;
+const FIRST_CAPACITY = 1 << 10;
 
 /** Collects one event or body in bounded memory. */
 export class BoundedBytes {

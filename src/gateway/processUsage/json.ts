@@ -15,7 +15,13 @@ export function asObject(value: unknown): JsonObject | null {
 }
 
 export function objectsIn(value: unknown): JsonObject[] {
-  return Array.isArray(value) ? value.map(asObject).filter((each) => each !== null) : [];
+  if (!Array.isArray(value)) return [];
+  const objects: JsonObject[] = [];
+  for (const each of value) {
+    const object = asObject(each);
+    if (object !== null) objects.push(object);
+  }
+  return objects;
 }
 
 /** Past any count of one answer; sums of such counts stay safe integers. */
@@ -45,7 +51,8 @@ export function valuesOf(value: unknown): unknown[] {
   return Object.values(asObject(value) ?? {});
 }
 
-const DECIMAL_TEXT = /^\s*\+?\$?\s*(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?\s*(?:USD)?\s*$/i;
+const DECIMAL_TEXT =
+  /^\s*\+?(?:US\$|USD|\$)?\s*(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?\s*(?:US\$|USD|\$)?\s*$/i;
 const MAX_DECIMAL_LENGTH = 100;
 
 /**

@@ -15,7 +15,12 @@ const CLOSING = new Set([0x7d, 0x5d]);
 export function setMember(json: Buffer, name: string, value: unknown): Buffer {
   const text = Buffer.from(JSON.stringify(value));
   const span = findMember(json, name);
-  if (span !== null) return splice(json, span.from, span.until, text);
+  return span === null ? addMember(json, name, value) : splice(json, span.from, span.until, text);
+}
+
+/** The same where the object is known to have no such member: a long prompt is not looked through. */
+export function addMember(json: Buffer, name: string, value: unknown): Buffer {
+  const text = JSON.stringify(value);
   const end = json.lastIndexOf('}');
   let last = end - 1;
   while (WHITESPACE.has(json[last] as number)) last--;

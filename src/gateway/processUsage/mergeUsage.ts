@@ -29,7 +29,7 @@ export function mergeUsage(before: JsonObject, later: JsonObject, depth = 0): Js
   return merged;
 }
 
-function toSnakeCase(name: string): string {
+export function toSnakeCase(name: string): string {
   if (!/[A-Z]/.test(name)) return name;
   return name.replace(/([a-z0-9])(?=[A-Z])/g, '$1_').toLowerCase();
 }

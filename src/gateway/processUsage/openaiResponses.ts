@@ -7,6 +7,8 @@ import { findUsage } from './usageNames.js';
 /** The last event of a stream bears one of these. */
 export const RESPONSES_TERMINAL_TYPES: ReadonlySet<string> = new Set([
   'response.completed',
+  // OpenRouter.
+  'response.done',
   'response.incomplete',
   'response.failed',
   'response.cancelled',
@@ -38,6 +40,11 @@ export class OpenAiResponsesReader implements FormatReader {
     else if (type === 'response.output_item.added') this.sawFirstToken = true;
     if (item !== null || response !== null) this.#charge();
     if (RESPONSES_TERMINAL_TYPES.has(type)) draft.complete = true;
+  }
+
+  /** Translators end it as a chat. */
+  plain(text: string): boolean {
+    return text.trim() === '[DONE]';
   }
 
   body(payload: JsonObject, answer: string): void {

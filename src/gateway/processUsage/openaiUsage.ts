@@ -163,7 +163,7 @@ export function readCost(
 ): boolean {
   if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
   // Most chunks tell of no cost. Without the text nobody knows.
-  if (text !== '' && !/cost|total_price|usd_spent/i.test(text)) return false;
+  if (text !== '' && !/cost|total_?price|usd_?spent/i.test(text)) return false;
   const cost = readReportedCost(payload, usage, text);
   if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
   if (usage === null) return cost !== null;

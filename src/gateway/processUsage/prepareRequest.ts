@@ -1,7 +1,7 @@
 import { LedgerError } from '../../errors.js';
 import { estimateInputTokens } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, objectsIn } from './json.js';
-import { setMember } from './jsonMembers.js';
+import { addMember, setMember } from './jsonMembers.js';
 import { mayReason } from './mayReason.js';
 import type { PreparedRequest, WireFormat } from './types.js';
 
@@ -34,6 +34,7 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     reasons: mayReason(request),
     background: ![undefined, null, false].includes(request.background as null),
     previousResponseId: asText(request.previous_response_id),
+    keepsResponse: format === 'openai-responses' && request.store !== false,
     inputTokensEstimate: estimateInputTokens(request),
     endUser: readEndUser(request),
     userPromptPrefix: toPrefix(prompt.user),
@@ -57,7 +58,8 @@ function askForUsage(request: JsonObject, body: Buffer): Buffer | null {
   const options = request.stream_options ?? {};
   const known = asObject(options);
   if (known === null || known.include_usage === true) return null;
-  return setMember(body, 'stream_options', { ...known, include_usage: true });
+  const put = Object.hasOwn(request, 'stream_options') ? setMember : addMember;
+  return put(body, 'stream_options', { ...known, include_usage: true });
 }
 
 function readMaxTokens(format: WireFormat, request: JsonObject): number | null {

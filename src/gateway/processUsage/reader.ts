@@ -3,7 +3,7 @@ import { type FormatReader, toReading } from './draft.js';
 import { type JsonObject, parseObject } from './json.js';
 import { createFormatReader } from './payloadReader.js';
 import { salvage } from './salvage.js';
-import { EventScanner, parseEvent } from './sse.js';
+import { decodeText, EventScanner, parseEvent } from './sse.js';
 import type { UsageReader, UsageReading, WireFormat } from './types.js';
 
 /**
@@ -120,7 +120,7 @@ class BodyUsageReader implements UsageReader {
 }
 
 function readBody(format: FormatReader, bytes: Uint8Array, isCut: boolean): void {
-  const text = new TextDecoder().decode(bytes);
+  const text = decodeText(bytes);
   if (text.trim() === '') return;
   const payload = isCut ? salvage(text) : parseObject(text);
   if (payload === null) {
@@ -154,10 +154,10 @@ function asError(name: string | null, payload: JsonObject): JsonObject {
 }
 
 function startsLikeJson(bytes: Uint8Array): boolean {
-  return /^\uFEFF?\s*[{[]/.test(new TextDecoder().decode(bytes.subarray(0, 64)));
+  return /^\uFEFF?\s*[{[]/.test(decodeText(bytes.subarray(0, 64)));
 }
 
 function looksLikeEvents(bytes: Uint8Array): boolean {
-  const start = new TextDecoder().decode(bytes.subarray(0, 64));
+  const start = decodeText(bytes.subarray(0, 64));
   return /^\uFEFF?\s*(data|event|id|retry)?:/.test(start);
 }

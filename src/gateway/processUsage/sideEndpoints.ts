@@ -1,6 +1,6 @@
 import { LedgerError } from '../../errors.js';
 import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { asCount, asObject, asText, type JsonObject, parseObject } from './json.js';
+import { asCount, asObject, asText, type JsonObject, parseObject, valuesOf } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
@@ -84,7 +84,9 @@ function estimateTokens(request: JsonObject): number {
     else if (Array.isArray(value)) {
       if (typeof value[0] === 'number') tokens += value.length;
       else for (const each of value) stack.push(each);
-    } else if (typeof value === 'object' && value !== null) stack.push(...Object.values(value));
+    } else {
+      for (const each of valuesOf(value)) stack.push(each);
+    }
   }
   return Math.max(1, tokens + Math.ceil(bytes / BYTES_PER_TOKEN));
 }

@@ -53,12 +53,20 @@ export interface SseEvent {
   data: string;
 }
 
+/** Every call of it is a text of its own, so one serves all: making it costs more than using it. */
+const DECODER = new TextDecoder();
+
+export function decodeText(bytes: Uint8Array): string {
+  return DECODER.decode(bytes);
+}
+
 /** The fields of one event's bytes; null for comments and events without data. */
 export function parseEvent(bytes: Uint8Array): SseEvent | null {
-  const text = new TextDecoder().decode(bytes);
+  const text = decodeText(bytes);
   let name: string | null = null;
   let data: string | null = null;
-  for (const line of text.split(/\r\n|\n|\r/)) {
+  const lines = text.includes('\r') ? text.split(/\r\n|\n|\r/) : text.split('\n');
+  for (const line of lines) {
     if (line === '' || line.startsWith(':')) continue;
     const colon = line.indexOf(':');
     const field = colon === -1 ? line : line.slice(0, colon);

@@ -12,9 +12,25 @@ const MAX_WAITING_PIECES = 256;
 /** Held after the terminal event. A stream that goes on beyond has not ended: it passes. */
 const MAX_HELD_BYTES = 1 << 22;
 
+const USAGE = Buffer.from('"usage"');
+const DONE = Buffer.from('[DONE]');
+
 type Verdict = 'send' | 'hold' | 'drop';
 
-const ANTHROPIC_TERMINAL_TYPES: ReadonlySet<string> = new Set(['message_stop', 'error']);
+interface Terminal {
+  types: ReadonlySet<string>;
+  /** An event that mentions none of them is none of them. */
+  marks: readonly Buffer[];
+}
+
+const terminal = (types: Iterable<string>): Terminal => ({
+  types: new Set(types),
+  marks: Array.from(types, (type) => Buffer.from(type)),
+});
+const TERMINAL = {
+  'anthropic-messages': terminal(['message_stop', 'error']),
+  'openai-responses': terminal(RESPONSES_TERMINAL_TYPES),
+} as const;
 
 /**
  * Byte-exact: events pass unchanged, each when it is whole (a client acts on it no earlier), the
@@ -113,13 +129,11 @@ class Gate implements StreamGate {
   #isTerminal(event: Uint8Array): boolean {
     const text = asBuffer(event);
     if (this.#format === 'openai-chat') {
-      return text.length < 256 && parseEvent(event)?.data.trim() === '[DONE]';
+      if (text.length >= 256 || !text.includes(DONE)) return false;
+      return parseEvent(event)?.data.trim() === '[DONE]';
     }
-    const types =
-      this.#format === 'anthropic-messages' ? ANTHROPIC_TERMINAL_TYPES : RESPONSES_TERMINAL_TYPES;
-    let isMentioned = false;
-    for (const type of types) isMentioned ||= text.includes(type);
-    if (!isMentioned) return false;
+    const { types, marks } = TERMINAL[this.#format];
+    if (!marks.some((mark) => text.includes(mark))) return false;
     const parsed = parseEvent(event);
     if (parsed === null) return false;
     const payload = parseObject(parsed.data);
@@ -153,7 +167,7 @@ class Gate implements StreamGate {
 
 /** The chunk that `include_usage` adds: usage, and no choice. */
 function isUsageChunk(event: Uint8Array): boolean {
-  if (!asBuffer(event).includes('"usage"')) return false;
+  if (!asBuffer(event).includes(USAGE)) return false;
   const parsed = parseEvent(event);
   const payload = parsed && parseObject(parsed.data);
   if (!payload || !Array.isArray(payload.choices)) return false;

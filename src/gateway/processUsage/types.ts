@@ -117,6 +117,8 @@ export interface PreparedRequest {
   background: boolean;
   /** The response that it goes on from (Responses). */
   previousResponseId: string | null;
+  /** The provider may keep the response, for others to go on from (Responses). */
+  keepsResponse: boolean;
   /** From bytes of text; exact counts come with the answer. */
   inputTokensEstimate: number;
   /** The application's own user, for whom it asks. */

@@ -112,13 +112,10 @@ const INNER_USAGE = ['billed_units', 'tokens'] as const;
  * @param payload in the sender's terms
  */
 export function findUsage(payload: JsonObject): JsonObject | null {
-  // Groq.
-  const groq = asObject(asObject(payload.x_groq)?.usage);
-  const places = [payload, ...objectsAt(payload, ENVELOPES)];
-  const [usage = groq] = places.flatMap((place) => objectsAt(place, USAGE_MEMBERS));
+  const usage = firstAt(payload, USAGE_MEMBERS) ?? findInEnvelope(payload);
   if (usage !== null) {
-    const [inner] = objectsAt(usage, INNER_USAGE);
-    return inner === undefined ? usage : { ...inner, ...usage };
+    const inner = firstAt(usage, INNER_USAGE);
+    return inner === null ? usage : { ...inner, ...usage };
   }
   // Ollama's own.
   const { prompt_eval_count, eval_count } = payload;
@@ -126,8 +123,31 @@ export function findUsage(payload: JsonObject): JsonObject | null {
   return isOllama ? { prompt_eval_count, eval_count } : null;
 }
 
+function findInEnvelope(payload: JsonObject): JsonObject | null {
+  for (const name of ENVELOPES) {
+    const envelope = asObject(payload[name]);
+    const usage = envelope && firstAt(envelope, USAGE_MEMBERS);
+    if (usage !== null) return usage;
+  }
+  // Groq.
+  return asObject(asObject(payload.x_groq)?.usage);
+}
+
+function firstAt(place: JsonObject, names: readonly string[]): JsonObject | null {
+  for (const name of names) {
+    const object = asObject(place[name]);
+    if (object !== null) return object;
+  }
+  return null;
+}
+
 function objectsAt(usage: JsonObject, names: readonly string[]): JsonObject[] {
-  return objectsIn(names.map((name) => usage[name]));
+  const objects: JsonObject[] = [];
+  for (const name of names) {
+    const object = asObject(usage[name]);
+    if (object !== null) objects.push(object);
+  }
+  return objects;
 }
 
 export function promptDetails(usage: JsonObject): JsonObject[] {
@@ -140,16 +160,34 @@ export function completionDetails(usage: JsonObject): JsonObject[] {
 
 /** Gemini tells the parts in lists: `[{ "modality": "AUDIO", "tokenCount": 9 }]`. */
 function byModality(usage: JsonObject, names: readonly string[]): JsonObject[] {
-  return names.flatMap((name) =>
-    objectsIn(usage[name]).map(({ modality, tokenCount, token_count }) => ({
-      [`${String(modality).slice(0, 16).toLowerCase()}_tokens`]: tokenCount ?? token_count,
-    })),
-  );
+  const parts: JsonObject[] = [];
+  for (const name of names) {
+    for (const { modality, tokenCount, token_count } of objectsIn(usage[name])) {
+      const part = `${String(modality).slice(0, 16).toLowerCase()}_tokens`;
+      parts.push({ [part]: tokenCount ?? token_count });
+    }
+  }
+  return parts;
 }
 
 /** What was written to the cache, by lifetime. */
 export function cacheSplits(usage: JsonObject): JsonObject[] {
-  return [usage, ...promptDetails(usage)].flatMap((place) => objectsAt(place, SPLITS));
+  const splits = objectsAt(usage, SPLITS);
+  for (const place of promptDetails(usage)) splits.push(...objectsAt(place, SPLITS));
+  const listed = byLifetime(usage.cache_details);
+  return listed === null ? splits : [...splits, listed];
+}
+
+/** Bedrock tells them in a list: `[{ "ttl": "1h", "inputTokens": 9 }]`. */
+function byLifetime(details: unknown): JsonObject | null {
+  let [short, long] = [0, 0];
+  for (const { ttl, inputTokens, input_tokens } of objectsIn(details)) {
+    const count = asCount(inputTokens ?? input_tokens) ?? 0;
+    if (ttl === '1h') long += count;
+    else short += count;
+  }
+  const [[shortName], [longName]] = [COUNT_NAMES.cacheWrite5m, COUNT_NAMES.cacheWrite1h];
+  return short + long === 0 ? null : { [shortName]: short, [longName]: long };
 }
 
 /**
@@ -181,6 +219,12 @@ export function countLikeCache(
 
 /** The largest count under any of the names in any of the places; null where there is none. */
 export function countIn(places: readonly JsonObject[], names: readonly string[]): number | null {
-  const counts = places.flatMap((place) => names.flatMap((name) => asCount(place[name]) ?? []));
-  return counts.length === 0 ? null : Math.max(...counts);
+  let largest: number | null = null;
+  for (const place of places) {
+    for (const name of names) {
+      const count = asCount(place[name]);
+      if (count !== null && (largest === null || count > largest)) largest = count;
+    }
+  }
+  return largest;
 }

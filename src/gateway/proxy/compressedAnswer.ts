@@ -27,7 +27,7 @@ export class CopiedAnswer implements MeteredAnswer {
   }
 
   idle(): readonly Uint8Array[] {
-    return this.#answer.idle();
+    return this.#answer.idle?.() ?? [];
   }
 
   flush(): Promise<void> {
@@ -59,6 +59,10 @@ export class DecodedAnswer implements MeteredAnswer {
 
   get isWhole(): boolean {
     return this.#answer.isWhole;
+  }
+
+  get isBroken(): boolean {
+    return this.#decoder.isBroken;
   }
 
   get upstreamId(): string | null {

@@ -47,6 +47,11 @@ export function readCodings(contentEncoding: string | undefined): string[] {
   return codings.filter((each) => each !== '' && each !== 'identity').reverse();
 }
 
+/** Whether this Node.js knows all of them. */
+export function canDecode(codings: readonly string[]): boolean {
+  return codings.every((coding) => DECODERS[coding] !== undefined);
+}
+
 /**
  * Decodes a compressed answer piece by piece. Never throws: what cannot be decoded gives nothing
  * more.
@@ -55,26 +60,31 @@ export class Decoder {
   readonly #chain: readonly Transform[];
   readonly #ended: Promise<void>;
   #decodedBytes = 0;
+  #isBroken = false;
 
   constructor(codings: readonly string[], onData: (chunk: Buffer) => void) {
-    const makers = codings.map((coding) => DECODERS[coding]);
-    const isKnown = makers.length > 0 && makers.every((maker) => maker !== undefined);
-    this.#chain = isKnown ? makers.map((make) => (make as () => Transform)()) : [];
+    const makers = canDecode(codings) ? codings.map((coding) => DECODERS[coding]) : [];
+    this.#chain = makers.map((make) => (make as () => Transform)());
     const last = this.#chain.at(-1);
     for (const [at, stream] of this.#chain.entries()) {
-      stream.on('error', () => last?.destroy());
+      stream.on('error', () => this.#break());
       const next = this.#chain[at + 1];
       if (next !== undefined) stream.pipe(next);
     }
     last?.on('data', (chunk: Buffer) => {
       this.#decodedBytes += chunk.length;
-      if (this.#decodedBytes > MAX_DECODED_BYTES) last.destroy();
+      if (this.#decodedBytes > MAX_DECODED_BYTES) this.#break();
       else onData(chunk);
     });
     this.#ended = new Promise((resolve) => {
       if (last === undefined) resolve();
       else last.once('close', resolve);
     });
+  }
+
+  /** What was given is not all of it. */
+  get isBroken(): boolean {
+    return this.#isBroken;
   }
 
   write(chunk: Buffer): void {
@@ -87,5 +97,10 @@ export class Decoder {
     const [first] = this.#chain;
     if (first?.writable) first.end();
     return this.#ended;
+  }
+
+  #break(): void {
+    this.#isBroken = true;
+    this.#chain.at(-1)?.destroy();
   }
 }

@@ -55,13 +55,19 @@ export async function openExchange(
 ): Promise<Exchange> {
   const arrivedAt = performance.now();
   const createdAt = new Date();
-  const { endpoint, request, body } = call;
+  const { endpoint, target, principal, payer, request, reply, body } = call;
   const prepared = await prepare(endpoint, body, request.headers['content-type'] ?? '');
   const upstream = upstreams.forModel(endpoint.provider, prepared.requestedModel);
   const id = uuidv7();
   const { kind, format, path } = endpoint;
   return {
-    ...call,
+    endpoint,
+    target,
+    principal,
+    payer,
+    request,
+    reply,
+    body,
     id,
     api: { kind, format, path, provider: upstream.name },
     upstream,
@@ -70,7 +76,7 @@ export async function openExchange(
     prepared,
     metadata: readRequestMetadata(request.raw, readClientAddress),
     projectId: readProject(request.headers),
-    apiKeyId: toApiKeyId(call.principal.keyId),
+    apiKeyId: toApiKeyId(principal.keyId),
     isBackground: endpoint.path === '/v1/responses' && prepared.background,
     token: readGatewayKey(request.headers) ?? '',
     ownHeaders: { ...sharedHeaders, 'x-microdollar-usage-id': id },

@@ -96,7 +96,7 @@ export class Gateway {
       try {
         const call = { endpoint, target, principal, payer, request, reply, body };
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
-        owners.requireContinuable(exchange.prepared.previousResponseId, principal);
+        await owners.requireContinuable(exchange.prepared.previousResponseId, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });

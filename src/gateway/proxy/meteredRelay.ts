@@ -113,7 +113,7 @@ export class MeteredRelay implements RelayHooks {
   /** @throws LedgerError `unavailable`: nothing could take the usage */
   async settle(outcome: RelayOutcome): Promise<void> {
     const { sink, metrics, owners, follower } = this.#context;
-    const { id, api, request, principal, upstream } = this.#exchange;
+    const { id, api, request, prepared, endpoint } = this.#exchange;
     let name = nameOutcome(outcome);
     await this.#registered;
     try {
@@ -123,13 +123,13 @@ export class MeteredRelay implements RelayHooks {
         name = 'background';
       } else {
         const event = this.#toEvent(outcome);
+        const { message_id: responseId } = event.metadata ?? {};
+        const isKept = responseId && prepared.keepsResponse && endpoint.path === '/v1/responses';
+        const kept = isKept ? owners.keep(responseId, this.#exchange) : null;
         await sink.settle(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
-        const { message_id: responseId } = event.metadata ?? {};
-        if (api.format === 'openai-responses') {
-          owners.remember(responseId, principal, upstream.name);
-        }
+        await kept;
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
     } catch (error) {
@@ -185,9 +185,8 @@ export class MeteredRelay implements RelayHooks {
     const { isBackground } = this.#exchange;
     const reading = isBackground && follower !== null ? (this.#answer?.read() ?? null) : null;
     if (reading === null || reading.messageId === null || hasEnded(reading)) return false;
-    const { principal, upstream } = this.#exchange;
     await follower?.follow(this.#exchange, reading.messageId);
-    this.#context.owners.remember(reading.messageId, principal, upstream.name);
+    this.#context.owners.remember(reading.messageId, this.#exchange);
     return true;
   }
 

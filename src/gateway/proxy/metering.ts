@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { isErrorStatus } from '../metering/index.js';
 import {
   createSideGate,
   createSideReader,
@@ -12,13 +13,13 @@ import {
   type UsageReading,
 } from '../processUsage/index.js';
 import { CopiedAnswer, DecodedAnswer } from './compressedAnswer.js';
-import { readCodings } from './decoder.js';
+import { canDecode, readCodings } from './decoder.js';
 import { HoldEnd } from './holdEnd.js';
 import type { Filter } from './relayTypes.js';
 
 const EVENT_STREAM = /^text\/event-stream\b/i;
-/** In which Gemini says at which tier it answered. */
-const TIER_HEADER = 'x-gemini-service-tier';
+/** In which providers say at which tier they answered: `x-gemini-`, `x-amzn-bedrock-service-tier`. */
+const TIER_HEADER = /(^|-)service-tier$/;
 /** Of an error's body; a longer one passes as it comes. */
 const MAX_ERROR_BYTES = 64 * 1024;
 
@@ -51,14 +52,14 @@ export function openAnswer(
   headers: IncomingHttpHeaders,
 ): MeteredAnswer {
   const upstreamId = textOf(headers['x-request-id']) ?? textOf(headers['request-id']);
-  if (statusCode >= 400) return new UnreadAnswer(upstreamId, prepared.hideUsageChunk);
+  if (isErrorStatus(statusCode)) return new UnreadAnswer(upstreamId, prepared.hideUsageChunk);
   const streamed = EVENT_STREAM.test(headers['content-type'] ?? '');
   const { format, hideUsageChunk } = prepared;
   const reader =
     side === null ? createUsageReader(format, { streamed }) : createSideReader(side, { streamed });
   const codings = readCodings(headers['content-encoding']);
   // Bytes that are taken out must be seen: then the client gets the answer decoded.
-  const isSeen = codings.length === 0 || hideUsageChunk;
+  const isSeen = codings.length === 0 || (hideUsageChunk && canDecode(codings));
   const isEvents = streamed && isSeen;
   const gate =
     side === null || side === 'completions'
@@ -71,7 +72,7 @@ export function openAnswer(
     {
       // A stream's headers leave before anybody knows.
       costUsd: costHeader === null || streamed ? null : readCostHeader(headers[costHeader]),
-      serviceTier: textOf(headers[TIER_HEADER]),
+      serviceTier: readTier(headers),
       onNamed,
     },
   );
@@ -115,6 +116,7 @@ export class ReadAnswer implements MeteredAnswer {
   readonly isStream: boolean;
   firstTokenAt: number | null = null;
   readonly filter: Filter;
+  readonly idle?: () => readonly Uint8Array[];
   readonly #reader: UsageReader;
   readonly #said: SaidByHeaders;
   #onNamed: AnswerFormat['onNamed'];
@@ -129,6 +131,7 @@ export class ReadAnswer implements MeteredAnswer {
     this.#said = said;
     this.#onNamed = onNamed;
     this.filter = filter;
+    if (filter.idle !== undefined) this.idle = () => filter.idle?.() ?? [];
     this.changesLength = filter.changesLength;
     this.isStream = filter.isStream ?? false;
     this.upstreamId = upstreamId;
@@ -153,10 +156,6 @@ export class ReadAnswer implements MeteredAnswer {
   push(chunk: Buffer): readonly Uint8Array[] {
     this.take(chunk);
     return this.filter.push(chunk);
-  }
-
-  idle(): readonly Uint8Array[] {
-    return this.filter.idle?.() ?? [];
   }
 
   end(): readonly Uint8Array[] {
@@ -215,6 +214,13 @@ class UnreadAnswer extends HoldEnd implements MeteredAnswer {
   read(): null {
     return null;
   }
+}
+
+function readTier(headers: IncomingHttpHeaders): string | null {
+  for (const name in headers) {
+    if (TIER_HEADER.test(name)) return textOf(headers[name])?.slice(0, 64) ?? null;
+  }
+  return null;
 }
 
 function textOf(value: string | string[] | undefined): string | null {

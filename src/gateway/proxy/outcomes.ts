@@ -1,4 +1,5 @@
 import type { UsageEvent } from '../../record/types.js';
+import { isErrorStatus } from '../metering/index.js';
 import type { GatewayMetrics } from './metrics.js';
 import type { RelayOutcome } from './relayTypes.js';
 import type { MeteredExchange } from './usageEvent.js';
@@ -8,7 +9,7 @@ export function nameOutcome({ end, statusCode, clientLeft }: RelayOutcome): stri
   if (end === 'unsent' || end === 'abandoned') return end;
   if (end === 'cut') return 'cut_by_shutdown';
   if (end === 'failed') return statusCode === null ? 'unreachable' : 'cut';
-  if (statusCode !== null && statusCode >= 400) return 'upstream_error';
+  if (statusCode !== null && isErrorStatus(statusCode)) return 'upstream_error';
   return clientLeft ? 'cancelled' : 'complete';
 }
 

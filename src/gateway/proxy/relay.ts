@@ -185,7 +185,8 @@ export class Relay implements Dispatcher.DispatchHandler {
 
   /** Sends the head, and what need not wait, unless the rest came with the same packet. */
   #scheduleIdleCheck(): void {
-    if (this.#isIdleCheckDue) return;
+    const hasNothing = this.#head === null && this.#filter?.idle === undefined;
+    if (this.#isIdleCheckDue || hasNothing) return;
     this.#isIdleCheckDue = true;
     setImmediate(() => {
       this.#isIdleCheckDue = false;
@@ -232,6 +233,10 @@ export class Relay implements Dispatcher.DispatchHandler {
     const filter = this.#filter;
     // Only where there is something to wait for: the next turn of the loop is time, too.
     if (filter?.flush !== undefined) await filter.flush();
+    if (filter?.isBroken && this.#outcome.end === 'complete') {
+      this.#outcome.end = 'failed';
+      this.#outcome.error = new Error('the answer could not be decoded');
+    }
     const held = filter?.end() ?? [];
     try {
       await this.#hooks.settle(this.#outcome);

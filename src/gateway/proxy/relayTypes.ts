@@ -17,6 +17,8 @@ export interface Filter {
   onLate?(write: (pieces: readonly Uint8Array[]) => void): void;
   /** Resolves when all that went in has come out; before `end`. */
   flush?(): Promise<void>;
+  /** After `flush`: bytes that could not be decoded are missing from what came out. */
+  readonly isBroken?: boolean;
   /** Nothing of the answer may go yet, not even its head. */
   readonly holdsHead?: boolean;
   /** The answer is whole, though its connection is still open. */

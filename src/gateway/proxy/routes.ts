@@ -41,7 +41,7 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
       priceUsage: createPriceUsage(options.pricer),
       readClientAddress,
       streamOptions: new StreamOptionsMemory(),
-      owners: new ResponseOwners(),
+      owners: new ResponseOwners(responses ?? null),
       follower: null,
       onAbort,
     };

@@ -18,6 +18,14 @@ const PATTERNS = ENDPOINTS.map((endpoint) => ({
   parts: endpoint.path.split('/').slice(2),
 }));
 
+/** Most requests name a path of the table as it stands there. */
+const PLAIN = new Map(
+  ENDPOINTS.filter(({ path }) => !path.includes('{')).map((endpoint) => [
+    `${endpoint.method} ${endpoint.path}`,
+    endpoint,
+  ]),
+);
+
 /** `/v1` as OpenAI and Anthropic have it, `/api/v1` as OpenRouter has it. */
 const PREFIXES = [['v1'], ['api', 'v1']] as const;
 /** Of a name: models like `ft:gpt-4o:acme::7p` or `@cf/meta/llama-3`, responses like `resp_1`. */
@@ -33,9 +41,11 @@ const MAX_SHOWN_PATH = 200;
  */
 export function readTarget(method: string, url: string): Target {
   const [path, search] = splitOnce(url, '?');
+  const plain = PLAIN.get(`${method} ${path}`);
+  const query = search === '' ? [] : [...new URLSearchParams(search)];
+  if (plain !== undefined) return { endpoint: plain, id: null, path, query };
   const segments = readSegments(path);
   const below = afterPrefix(segments);
-  const query = [...new URLSearchParams(search)];
   const matches = below === null ? [] : findMatches(below);
   const wanted = method === 'HEAD' ? 'GET' : method;
   const match = matches.find((each) => each.endpoint.method === wanted);

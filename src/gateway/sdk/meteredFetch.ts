@@ -1,3 +1,4 @@
+import { isErrorStatus } from '../metering/index.js';
 import {
   createStreamGate,
   createUsageReader,
@@ -93,7 +94,7 @@ async function meterResponse(
 ): Promise<Response> {
   const { format } = prepared;
   const statusCode = response.status;
-  if (statusCode >= 400 || response.body === null) {
+  if (isErrorStatus(statusCode) || response.body === null) {
     await exchange.settle({ format, streamed: prepared.streamed, reading: null, statusCode });
     return response;
   }

@@ -167,6 +167,12 @@ describe('requests to the side endpoints', () => {
     expect(completion).toMatchObject({ hideUsageChunk: true, userPromptPrefix: 'Say this' });
   });
 
+  it('are estimated also where they have very many members', async () => {
+    const texts = Object.fromEntries(Array.from({ length: 150_000 }, (_, at) => [`t${at}`, 'xx']));
+    const { inputTokensEstimate } = await prepare('rerank', { query: 'q', documents: [texts] });
+    expect(inputTokensEstimate).toBeGreaterThan(50_000);
+  });
+
   it('are forms, too', async () => {
     const form = new FormData();
     form.set('model', 'whisper-1');

@@ -190,6 +190,33 @@ describe('cache writes', () => {
   });
 });
 
+describe('a list of lifetimes (Bedrock)', () => {
+  it.each([
+    ['cacheDetails', 'inputTokens'],
+    ['cache_details', 'input_tokens'],
+  ])('%s', (list, count) => {
+    const usage = {
+      inputTokens: 10,
+      outputTokens: 5,
+      totalTokens: 315,
+      cacheReadInputTokens: 0,
+      cacheWriteInputTokens: 300,
+      [list]: [
+        { ttl: '1h', [count]: 200 },
+        { ttl: '5m', [count]: 100 },
+        { ttl: '5m', [count]: 'many' },
+        null,
+      ],
+    };
+    expect(readAnswer({ body: chatAnswer(usage) })).toMatchObject({
+      inputTokens: 310,
+      outputTokens: 5,
+      cacheWriteTokens: 300,
+      cacheWrite1hTokens: 200,
+    });
+  });
+});
+
 describe('reasoning', () => {
   const DETAILS = [null, 'completion_tokens_details', 'output_tokens_details'] as const;
   it.each(COUNT_NAMES.reasoning.flatMap((name) => DETAILS.map((place) => [name, place] as const)))(

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  createStreamGate,
   estimateUsage,
   type UsageReading,
   type WireFormat,
@@ -107,6 +108,24 @@ describe('OpenAI responses', () => {
     expect(reading).toMatchObject({ inputTokens: 20, outputTokens: 30, complete: true });
     expect(reading.finishReason).toBe(type === 'response.failed' ? 'failed' : 'max_output_tokens');
     expect(reading.error).toBe(type === 'response.failed' ? 'server_error' : null);
+  });
+
+  it('takes the end that translators of other APIs send', () => {
+    const response = {
+      id: 'r',
+      model: 'm',
+      status: 'completed',
+      usage: { input_tokens: 20, output_tokens: 30 },
+    };
+    const done = JSON.stringify({ type: 'response.done', response });
+    expect(readStream('openai-responses', [done, '[DONE]'])).toMatchObject({
+      inputTokens: 20,
+      complete: true,
+      malformedChunks: 0,
+    });
+    const gate = createStreamGate('openai-responses', { hideUsageChunk: false });
+    expect(gate.push(Buffer.from(`data: ${done}\n\n`))).toEqual([]);
+    expect(gate.sawTerminal).toBe(true);
   });
 
   it('reads an error event', () => {

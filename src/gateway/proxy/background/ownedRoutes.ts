@@ -60,8 +60,7 @@ export class OwnedRoutes {
     if (upstream !== null) return { upstream, response };
     throw new Refusal(
       'not_found',
-      `this key made no response ${id} that the gateway knows of; it keeps those that were made ` +
-        'in the background, and others for an hour',
+      `this key made no response ${id} that the gateway knows of; it knows those of the last 30 days`,
       { param: 'response_id' },
     );
   }
