@@ -154,6 +154,22 @@ describe('the switch of an adopted ledger', () => {
     expect(refusal.details.shadow_mismatches).toBeGreaterThan(0);
   });
 
+  it('does not take a day for proven that was verified before it ended (I10)', async () => {
+    await proveHistory();
+    const at = (time: string) =>
+      database.pool.query(
+        `update rollup_coverage
+         set verified_at = (period::timestamp + $1::interval) at time zone 'UTC'
+         where period = (now() at time zone 'UTC')::date - 5`,
+        [time],
+      );
+    const unproven = async () => (await readReadMode(control.query)).gate.unprovenDays.length;
+    await at('23:59:59');
+    expect(await unproven()).toBe(1);
+    await at('24:00:00');
+    expect(await unproven()).toBe(0);
+  });
+
   it('answers from raw while the lease of today and yesterday has run out', async () => {
     await proveHistory();
     await database.pool.query(

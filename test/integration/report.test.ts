@@ -323,6 +323,9 @@ describe('unsettled rows', () => {
     const user = await fixture.addUser();
     const organization = await fixture.addOrganization();
     const event = { kilo_user_id: user, created_at: at };
+    // Another member's are on the organization's account too, and not this user's.
+    const other = { ...event, kilo_user_id: await fixture.addUser() };
+    await ledger.recordUsage({ ...other, organization_id: organization, cost: 1_000 });
     // The user's mark passes the organization's row, or stays below: neither is its payer's.
     await ledger.recordUsage({ ...event, organization_id: organization, cost: 5 });
     await ledger.recordUsage({ ...event, cost: 7 });
