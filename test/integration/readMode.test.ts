@@ -201,13 +201,20 @@ describe('the switch of an adopted ledger', () => {
   });
 });
 
-describe('a process that sees the primary no more', () => {
+describe('a process that follows the stored mode', () => {
   /** Polls go through until the primary is cut off; time is moved by hand. */
   async function startFollower() {
     const now = { monotonicMs: 5_000, wallMs: 1_000_000 };
     let isCut = false;
-    const query: Query = (statement) =>
-      isCut ? Promise.reject(new Error('Connection terminated')) : control.query(statement);
+    /** How long the primary takes for an answer. */
+    let takesMs = 0;
+    const query: Query = async <Row>(statement: Parameters<Query>[0]) => {
+      if (isCut) throw new Error('Connection terminated');
+      const rows = await control.query<Row>(statement);
+      now.monotonicMs += takesMs;
+      now.wallMs += takesMs;
+      return rows;
+    };
     const follower = new ReadModeFollower(query, createMetrics(), {
       monotonicMs: () => now.monotonicMs,
       wallMs: () => now.wallMs,
@@ -218,6 +225,9 @@ describe('a process that sees the primary no more', () => {
       now,
       cut: () => {
         isCut = true;
+      },
+      answersIn: (ms: number) => {
+        takesMs = ms;
       },
     };
   }
@@ -245,6 +255,37 @@ describe('a process that sees the primary no more', () => {
     expect(follower.status()?.reason).toContain('has not been seen');
     await expect(follower.poll()).rejects.toThrow('Connection terminated');
     expect(follower.mode()).toBe('raw');
+  });
+
+  it('counts a lease from before the question, however long the answer takes', async () => {
+    const { follower, now, cut, answersIn } = await startFollower();
+    answersIn(30_000);
+    await follower.poll();
+    cut();
+    now.monotonicMs += 570_000 - 1;
+    expect(follower.mode()).toBe('rollup');
+    now.monotonicMs += 1;
+    expect(follower.mode()).toBe('raw');
+  });
+
+  it('falls back at once when a comparison of its own differed, or drift is known', async () => {
+    const { follower } = await startFollower();
+    follower.note(false, () => 'user u: raw 1, rollup 2');
+    await follower.poll();
+    expect(follower.status()).toMatchObject({ stored: 'raw', effective: 'raw' });
+    expect(follower.status()?.reason).toContain('user u: raw 1, rollup 2');
+
+    // As a process notes it that ends before it has changed the mode.
+    await database.pool.query(
+      `update ledger_settings set read_mode = 'rollup', read_mode_reason = null`,
+    );
+    await database.pool.query(
+      `insert into rollup_coverage (rollup, period, state, drift_keys)
+       values ('microdollar_usage_daily', (now() at time zone 'UTC')::date - 3, 'built', 1)`,
+    );
+    await follower.poll();
+    expect(follower.status()).toMatchObject({ stored: 'raw', effective: 'raw' });
+    expect(follower.status()?.reason).toContain('drift was found');
   });
 
   it('counts time that the machine was suspended, and a clock that was set back', async () => {
