@@ -73,6 +73,17 @@ export function residentMegabytes(pid: number): number {
   return Math.round(Number(rss) / 1_024);
 }
 
+/** CPU time that a process has used, user and system, s; NaN where the system does not tell (Linux does). */
+export function cpuSeconds(pid: number): number {
+  const fields = existsSync('/proc/self/stat') ? readFileSync(`/proc/${pid}/stat`, 'utf8') : '';
+  // Its name, in brackets, may hold anything. Ticks are of 10 ms, whatever the kernel's own are.
+  const [user, system] = fields
+    .slice(fields.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13);
+  return (Number(user) + Number(system)) / 100;
+}
+
 /**
  * Memory of a PostgreSQL server and its backends, MB, shared pages counted once; null where the
  * system does not tell (Linux does).

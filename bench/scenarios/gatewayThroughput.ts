@@ -1,6 +1,6 @@
 import type { Bench } from '../lib/bench.js';
 import type { Findings, Scenario } from '../lib/scenario.js';
-import { residentMegabytes } from '../lib/startedServer.js';
+import { cpuSeconds, residentMegabytes } from '../lib/startedServer.js';
 import { median, quantilesOf, round } from '../lib/statistics.js';
 import { type GatewayRig, PAYERS, startGatewayRig, type Way } from './gatewayRig.js';
 
@@ -28,6 +28,8 @@ request is an intent in the database before the call and a priced row before the
 interface Slice {
   perSecond: number;
   latenciesMs: number[];
+  /** Of the gateway process, a request. */
+  cpuMs: number;
 }
 
 async function run(bench: Bench): Promise<Findings> {
@@ -53,6 +55,7 @@ async function run(bench: Bench): Promise<Findings> {
 
 async function runSlice(rig: GatewayRig, way: Way, durationMs: number): Promise<Slice> {
   const latenciesMs: number[] = [];
+  const cpuBefore = cpuSeconds(rig.gatewayPid);
   const startedAt = performance.now();
   const caller = async (payer: number) => {
     while (performance.now() - startedAt < durationMs) {
@@ -61,7 +64,8 @@ async function runSlice(rig: GatewayRig, way: Way, durationMs: number): Promise<
   };
   await Promise.all(Array.from({ length: CALLERS }, (_, index) => caller(index)));
   const seconds = (performance.now() - startedAt) / 1_000;
-  return { perSecond: round(latenciesMs.length / seconds, 3), latenciesMs };
+  const cpuMs = ((cpuSeconds(rig.gatewayPid) - cpuBefore) * 1_000) / latenciesMs.length;
+  return { perSecond: round(latenciesMs.length / seconds, 3), latenciesMs, cpuMs };
 }
 
 function toFindings(
@@ -91,9 +95,10 @@ function toFindings(
         rows: [row('direct', 'direct'), row('through the gateway', 'gateway')],
       },
       {
-        title: 'Memory of the gateway process after the run',
-        columns: ['', 'MB'],
-        rows: [['resident', Math.round(megabytes)]],
+        title:
+          'The gateway process: CPU a request, which other load touches little, and memory after the run',
+        columns: ['CPU ms a request', 'resident MB'],
+        rows: [[round(median(slices.gateway.map(({ cpuMs }) => cpuMs)), 3), Math.round(megabytes)]],
       },
     ],
     checks,

@@ -1,6 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import type { PriceIntent } from '../../src/gateway/durable/index.js';
+import {
+  deleteIntentsStatement,
+  deleteSettledIntentsStatement,
+} from '../../src/gateway/durable/intents.sql.js';
 import { latePriceId } from '../../src/gateway/prices/index.js';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
 import { journalRoot } from '../../src/journal/slots.js';
@@ -82,6 +86,33 @@ afterEach(async () => {
   await relay.close();
   await database.drop();
   for (const place of places.splice(0)) place.remove();
+});
+
+describe('the removal of intents', () => {
+  it('is not waited for at the disk where their usage is recorded, and only there', async () => {
+    const gateway = await open();
+    const intents = [newIntent(user), newIntent(user), newIntent(user)];
+    for (const intent of intents) await gateway.sink.begin(intent);
+    const ids = intents.map(({ id }) => id);
+    const client = await database.pool.connect();
+    const setting = async () =>
+      (await client.query<{ synchronous_commit: string }>('show synchronous_commit')).rows[0]
+        ?.synchronous_commit;
+    try {
+      await client.query('begin');
+      await client.query(deleteSettledIntentsStatement(ids.slice(0, 1)));
+      expect(await setting()).toBe('off');
+      await client.query('commit');
+      expect(await setting()).toBe('on');
+      await client.query('begin');
+      await client.query(deleteIntentsStatement(ids.slice(1, 2)));
+      expect(await setting()).toBe('on');
+      await client.query('commit');
+      expect(await count(database.pool, 'gateway_intents')).toBe(1);
+    } finally {
+      client.release();
+    }
+  });
 });
 
 describe('an intent without usage', () => {

@@ -1,6 +1,11 @@
 import type { Query } from '../../db/query.js';
-import { Grouped, MAX_BATCH } from './grouped.js';
-import { deleteIntentsStatement, insertIntentsStatement } from './intents.sql.js';
+import { Grouped } from './grouped.js';
+import {
+  deleteIntentsStatement,
+  deleteSettledIntentsStatement,
+  insertIntentsStatement,
+} from './intents.sql.js';
+import { Removals } from './removals.js';
 import type { Intent } from './types.js';
 
 interface OwnedIntent {
@@ -8,19 +13,13 @@ interface OwnedIntent {
   intent: Intent;
 }
 
-/** Removals gather this long: an intent whose usage is recorded harms nobody. */
-const REMOVE_AFTER_MS = 100;
-/** Past that removals are forgotten, and found by whoever settles the owner's intents. */
-const MAX_REMOVALS = 100_000;
-
 /** Intents in the database, by group commit: what comes while a statement is out goes together. */
 export class IntentStore {
   readonly #query: Query;
   readonly #inserts: Grouped<OwnedIntent>;
   readonly #deletes: Grouped<string>;
-  readonly #removals = new Set<string>();
-  #removeTimer: NodeJS.Timeout | null = null;
-  #removing: Promise<void> = Promise.resolve();
+  readonly #removals = new Removals((ids) => this.removeMany(ids));
+  readonly #settled = new Removals((ids) => this.removeSettled(ids));
 
   constructor(query: Query) {
     this.#query = query;
@@ -40,29 +39,17 @@ export class IntentStore {
 
   /** Some time soon, in one statement with others. */
   removeLater(id: string): void {
-    if (this.#removals.size >= MAX_REMOVALS) return;
     this.#removals.add(id);
-    this.#removeTimer ??= setTimeout(() => {
-      this.#removeTimer = null;
-      void this.flushRemovals();
-    }, REMOVE_AFTER_MS);
-    this.#removeTimer.unref();
+  }
+
+  /** The same of one whose usage is in the database. */
+  removeSettledLater(id: string): void {
+    this.#settled.add(id);
   }
 
   /** Never rejects: what could not be removed waits for the next time. */
-  flushRemovals(): Promise<void> {
-    this.#removing = this.#removing.then(async () => {
-      while (this.#removals.size > 0) {
-        const ids = [...this.#removals].slice(0, MAX_BATCH);
-        try {
-          await this.removeMany(ids);
-        } catch {
-          return;
-        }
-        for (const id of ids) this.#removals.delete(id);
-      }
-    });
-    return this.#removing;
+  async flushRemovals(): Promise<void> {
+    await Promise.all([this.#removals.flush(), this.#settled.flush()]);
   }
 
   async insertMany(intents: readonly OwnedIntent[]): Promise<void> {
@@ -73,5 +60,11 @@ export class IntentStore {
   async removeMany(ids: readonly string[]): Promise<void> {
     if (ids.length === 0) return;
     await this.#query(deleteIntentsStatement(ids));
+  }
+
+  /** A crash of the database may bring them back: whoever then settles them finds their usage. */
+  async removeSettled(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    await this.#query(deleteSettledIntentsStatement(ids));
   }
 }

@@ -37,6 +37,22 @@ on conflict (id) do nothing`,
   };
 }
 
+/**
+ * Of intents whose usage is durable: nobody waits for this commit, and should a crash of the server lose
+ * it, the usage tells that nothing is left to do. So it is not synced, for requests wait for syncs.
+ */
+export function deleteSettledIntentsStatement(ids: readonly string[]): Statement {
+  return {
+    name: 'gateway_delete_settled_intents',
+    text: `/* gateway.deleteSettledIntents */
+delete from gateway_intents
+where id = any($1::uuid[])
+  and (select set_config('synchronous_commit', 'off', true)) is not null`,
+    values: [plainArray(ids)],
+  };
+}
+
+/** Committed when it has run. */
 export function deleteIntentsStatement(ids: readonly string[]): Statement {
   return {
     name: 'gateway_delete_intents',

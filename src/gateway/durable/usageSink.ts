@@ -126,7 +126,9 @@ export class RequestSink {
     const settled = await this.#save(event);
     stop({ durable: settled.durable });
     this.#open.delete(event.id);
-    if (settled.durable !== 'journal') this.#context.store.removeLater(event.id);
+    const { store } = this.#context;
+    if (settled.durable === 'database') store.removeSettledLater(event.id);
+    else if (settled.durable === 'dead_letter') store.removeLater(event.id);
     this.#context.onSettled(event, settled);
     return settled;
   }
