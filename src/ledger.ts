@@ -85,8 +85,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     viaPooler: !named,
     onLost: () => recorder.forget(),
   });
-  const pool = connections.pool('ledger');
-  const readPool = connections.pool('read');
+  const [pool, readPool] = [connections.pool('ledger'), connections.pool('read')];
   const onWait = () => metrics.poolWaits.inc();
   const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
   /** Calls that have no answer yet. */

@@ -18,9 +18,6 @@ export type UsageReportRow = UsageSums & {
   other?: true;
 };
 
-/** A number of so many digits may be past 2^53. */
-const UNSAFE = /\d{16}/;
-
 /** Series as rows, in order of time, of groups within a period; and their totals. */
 export function toRows(
   query: ValidReportQuery,
@@ -102,7 +99,8 @@ function formatStart({ grain }: ValidReportQuery, second: number, offsetMinutes:
 /** An array of whole numbers as PostgreSQL prints it; exact: a bigint past 2^53. */
 function numbersOf(text: string): (number | bigint)[] {
   const list = text.slice(1, -1);
-  return UNSAFE.test(list) ? list.split(',').map(toExactInteger) : JSON.parse(`[${list}]`);
+  const numbers: number[] = JSON.parse(`[${list}]`);
+  return numbers.every(Number.isSafeInteger) ? numbers : list.split(',').map(toExactInteger);
 }
 
 export function isSeries(row: ReportedRow): row is ReportedRow & ReportedSeries {

@@ -18,7 +18,7 @@ import { BalanceCard } from './BalanceCard.js';
 import { KiloPassCard } from './KiloPassCard.js';
 
 /**
- * Opened with four statements: the key's look-up, the account, and a report with its proof. What is
+ * Opened with four statements: the key, the account, the organizations, a report with its proof. What is
  * below the screen is asked for when it comes near.
  */
 export function ProfileView({
