@@ -314,8 +314,14 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     });
   }
 
-  function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    return recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid);
+  async function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
+    const recorded = await (recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid));
+    // Usage with the id of a hold settles it, by whatever way it comes.
+    if (holds.isKnown(valid.id)) {
+      holds.forget(valid.id);
+      keeper.closed(valid);
+    }
+    return recorded;
   }
 
   async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {

@@ -115,6 +115,15 @@ export class Holds {
     };
   }
 
+  /** This usage closes a hold that was granted here; what settles it need not look it up. */
+  isKnown(id: string): boolean {
+    return this.#known.has(id);
+  }
+
+  forget(id: string): void {
+    this.#known.delete(id);
+  }
+
   /** Who holds by this id; null: nobody does any more. */
   async findHolder(holdId: string): Promise<Payer | null> {
     const row = await this.#findRow(readUuid('hold_id', holdId));
@@ -165,6 +174,7 @@ export class Holds {
       if (row === null || row.status === 'locked') continue;
       if (row.status === 'absent') throw noHold(id);
       if (row.status === 'released') this.#options.onClosed(payerOf(row));
+      this.#known.delete(id);
       return { id, status: row.status };
     }
     throw contended();

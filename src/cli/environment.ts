@@ -33,6 +33,8 @@ export interface GatewayEnvironment {
   maxInFlight: number;
   /** What becomes of the provider's work when its client leaves; null = as each API bills. */
   onAbort: 'stop' | 'drain' | null;
+  /** How money is held before a provider is called. */
+  holds: 'strict' | 'expected' | 'off';
   /** Origins of pages that may call the gateway from a browser. */
   corsOrigins: string[];
 }
@@ -67,6 +69,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       upstreamsFile: read(env, 'MICRODOLLAR_UPSTREAMS_FILE'),
       maxInFlight: readCount(env, 'MICRODOLLAR_MAX_IN_FLIGHT', DEFAULT_MAX_IN_FLIGHT, 100_000),
       onAbort: readOnAbort(env),
+      holds: readHolds(env),
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
     },
     tiersUsd: readTiers(env),
@@ -107,6 +110,12 @@ function readOnAbort(env: NodeJS.ProcessEnv): 'stop' | 'drain' | null {
   const value = read(env, 'MICRODOLLAR_ON_ABORT');
   if (value === null || value === 'stop' || value === 'drain') return value;
   throw invalid('MICRODOLLAR_ON_ABORT', 'must be stop or drain');
+}
+
+function readHolds(env: NodeJS.ProcessEnv): GatewayEnvironment['holds'] {
+  const value = read(env, 'MICRODOLLAR_HOLDS') ?? 'expected';
+  if (value === 'strict' || value === 'expected' || value === 'off') return value;
+  throw invalid('MICRODOLLAR_HOLDS', 'must be strict, expected or off');
 }
 
 /** As browsers send it: scheme, host and port, nothing after them. */

@@ -47,6 +47,7 @@ export async function openMeteringGateway(
     upstreamsFile: environment.gateway.upstreamsFile,
     maxInFlightPerPayer: environment.gateway.maxInFlight,
     onAbort: environment.gateway.onAbort,
+    holds: environment.gateway.holds,
     corsOrigins: environment.gateway.corsOrigins,
     limits: {
       shutdownTimeoutMs: timeToEndMs(environment.shutdownMs),

@@ -112,20 +112,22 @@ export class MeteredRelay implements RelayHooks {
 
   /** @throws LedgerError `unavailable`: nothing could take the usage */
   async settle(outcome: RelayOutcome): Promise<void> {
-    const { sink, metrics, owners, follower } = this.#context;
+    const { sink, metrics, owners, follower, reservations } = this.#context;
     const { id, api, request, principal, upstream } = this.#exchange;
     let name = nameOutcome(outcome);
     await this.#registered;
     try {
       if (outcome.end === 'unsent') {
+        reservations?.release(this.#exchange);
         await sink.abandon(id);
       } else if (await this.#follow()) {
         name = 'background';
       } else {
-        const event = this.#toEvent(outcome);
+        const event = this.#atHold(this.#toEvent(outcome));
         await sink.settle(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
+        reservations?.noteUsage(this.#exchange, event);
         const { message_id: responseId } = event.metadata ?? {};
         if (api.format === 'openai-responses') {
           owners.remember(responseId, principal, upstream.name);
@@ -204,6 +206,12 @@ export class MeteredRelay implements RelayHooks {
   #takeOwnBytes(): void {
     const exchange = this.#exchange;
     exchange.prepared = { ...exchange.prepared, body: exchange.body, hideUsageChunk: false };
+  }
+
+  /** The usage counts in the windows from which its money was taken, whatever a clock here says. */
+  #atHold(event: UsageEvent): UsageEvent {
+    const { reserved } = this.#exchange;
+    return reserved === null ? event : { ...event, created_at: reserved.createdAt };
   }
 
   #toEvent(outcome: RelayOutcome): UsageEvent {

@@ -23,6 +23,20 @@ export function createGatewayMetrics(registry: Registry) {
       labelNames: ['api', 'reason'] as const,
       registers,
     }),
+    holds: new Counter({
+      name: 'microdollar_gateway_holds_total',
+      help:
+        'Holds that were asked for before a provider was called: granted, refused, or unheld (the ' +
+        'database was away, and the request let through)',
+      labelNames: ['api', 'outcome'] as const,
+      registers,
+    }),
+    holdOvershoot: new Counter({
+      name: 'microdollar_gateway_hold_overshoot_microdollars_total',
+      help: 'What requests cost beyond what was held for them, microdollars',
+      labelNames: ['api'] as const,
+      registers,
+    }),
     inFlight: new Gauge({
       name: 'microdollar_gateway_in_flight',
       help: 'Metered requests whose usage is not durable yet',

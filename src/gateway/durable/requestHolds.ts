@@ -1,0 +1,97 @@
+import type { HoldResult } from '../../budgets/types.js';
+import type { Ledger } from '../../ledgerTypes.js';
+import type { DatabaseGate } from './databaseGate.js';
+import { toLedgerError } from './failures.js';
+import type { Log } from './options.js';
+import type { RequestHold, RequestHolds } from './types.js';
+
+const RETRY_MS = 500;
+
+export interface LedgerHoldsOptions {
+  ledger: Pick<Ledger, 'hold' | 'extend' | 'release'>;
+  gate: DatabaseGate;
+  log: Log;
+}
+
+/**
+ * Holds of the requests of this process. Nobody waits for a database that is away, and what was
+ * reserved for nothing is given back, however often that takes. What this process does not get to
+ * give back is released when it has ended (src/budgets/keeper.ts).
+ */
+export class LedgerHolds implements RequestHolds {
+  readonly #options: LedgerHoldsOptions;
+  readonly #unused = new Set<string>();
+  #releasing: Promise<void> | null = null;
+  #retryTimer: NodeJS.Timeout | null = null;
+  #isClosed = false;
+
+  constructor(options: LedgerHoldsOptions) {
+    this.#options = options;
+  }
+
+  async reserve(hold: RequestHold): Promise<HoldResult> {
+    const { gate, ledger } = this.#options;
+    let isWanted = true;
+    try {
+      return await gate.run(async () => {
+        const result = await ledger.hold(hold);
+        // The gate gave it up, and it was granted all the same.
+        if (!isWanted && result.amount > 0) this.release(hold.id);
+        return result;
+      });
+    } catch (error) {
+      isWanted = false;
+      const ledgerError = toLedgerError(error);
+      // A commit whose answer was lost may have reserved it.
+      if (ledgerError.code === 'unavailable') this.release(hold.id);
+      throw ledgerError;
+    }
+  }
+
+  async extend(id: string, amount: number): Promise<HoldResult> {
+    const { gate, ledger } = this.#options;
+    try {
+      return await gate.run(() => ledger.extend(id, amount));
+    } catch (error) {
+      throw toLedgerError(error);
+    }
+  }
+
+  release(id: string): void {
+    this.#unused.add(id);
+    this.#releaseAll();
+  }
+
+  /** One more try of each; the ledger's end releases the rest. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
+    await this.#releasing;
+    await this.#run();
+  }
+
+  #releaseAll(): void {
+    if (this.#releasing !== null || this.#isClosed) return;
+    this.#releasing = this.#run().finally(() => {
+      this.#releasing = null;
+      if (this.#unused.size === 0 || this.#isClosed) return;
+      this.#retryTimer = setTimeout(() => this.#releaseAll(), RETRY_MS);
+      this.#retryTimer.unref();
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { gate, ledger, log } = this.#options;
+    for (const id of this.#unused) {
+      try {
+        await gate.run(() => ledger.release(id));
+      } catch (error) {
+        const { code, message } = toLedgerError(error);
+        if (code === 'unavailable') return;
+        // Never reserved, or gone with its usage.
+        if (code !== 'not_found') log.warn({ usage_id: id, reason: message }, 'no release');
+      }
+      this.#unused.delete(id);
+    }
+  }
+}

@@ -1,0 +1,210 @@
+import type { HoldResult } from '../../budgets/types.js';
+import { LedgerError } from '../../errors.js';
+import type { UsageEvent } from '../../record/types.js';
+import { payerKey } from '../durable/inFlight.js';
+import type { AccountsCache, RequestHolds } from '../durable/types.js';
+import { amountAtMost, outputFor } from '../holds/amountAtMost.js';
+import { expectedAmount } from '../holds/expectedAmount.js';
+import { limitOutput } from '../holds/limitOutput.js';
+import { limitsOf, UNKNOWN_MODEL_OUTPUT } from '../holds/modelLimits.js';
+import { RecentUsage } from '../holds/recentUsage.js';
+import { boundRequest, isUnbounded, type RequestBounds } from '../holds/requestBounds.js';
+import type { PriceContext, Pricer } from '../prices/index.js';
+import { requireLeft } from './admission.js';
+import { toBudgetRefusal } from './budgetRefusal.js';
+import type { Exchange } from './exchange.js';
+import type { GatewayMetrics } from './metrics.js';
+import { Refusal } from './refusal.js';
+
+/** How a request is held: the most that it can cost, or what it likely does. */
+export type HoldMode = 'strict' | 'expected';
+
+export interface HoldOptions {
+  mode: HoldMode;
+  store: RequestHolds;
+}
+
+/** What is reserved for a request. */
+export interface Reserved {
+  /** Microdollars. */
+  amount: number;
+  /** ISO 8601, of the database: the usage is recorded at it, in whose windows the money is. */
+  createdAt: string;
+}
+
+/**
+ * A payer without budgets of its own has so many requests in flight at most, whichever way they come:
+ * with more left than so many times what this one likely costs, the balance is safe without a hold.
+ */
+const FAR_REQUESTS = 1_000;
+/** What is left may be less by the time that it is asked for. */
+const MAX_TRIES = 4;
+
+/** Reserves what requests cost before their provider is called (docs/budgets.md). */
+export class Reservations {
+  readonly mode: HoldMode;
+  readonly #store: RequestHolds;
+  readonly #pricer: Pricer;
+  readonly #accounts: AccountsCache;
+  readonly #metrics: GatewayMetrics;
+  readonly #recent = new RecentUsage();
+
+  constructor(
+    { mode, store }: HoldOptions,
+    context: { pricer: Pricer; accounts: AccountsCache; metrics: GatewayMetrics },
+  ) {
+    this.mode = mode;
+    this.#store = store;
+    this.#pricer = context.pricer;
+    this.#accounts = context.accounts;
+    this.#metrics = context.metrics;
+  }
+
+  /**
+   * The most that the request can cost. Where that is not there, its output is limited to what is.
+   * @throws Refusal naming the budget, or what of the request has no bound; LedgerError `unavailable`
+   */
+  async reserveMost(exchange: Exchange): Promise<void> {
+    const bounds = this.#bound(exchange);
+    const amountOf = (outputTokens: number) => this.#amountAtMost(exchange, bounds, outputTokens);
+    const { leastOutput } = bounds;
+    let limit = bounds.outputLimit ?? this.#usualLimit(exchange, leastOutput);
+    for (let tries = 1; ; tries++) {
+      const result = await this.#reserve(exchange, amountOf(limit));
+      if (result.status !== 'refused') {
+        this.#takeLimit(exchange, bounds, limit);
+        return;
+      }
+      const left = result.available_microdollars;
+      const lower = outputFor(left, amountOf, leastOutput, limit - 1);
+      if (lower === null || tries === MAX_TRIES) {
+        throw this.#refuse(exchange, result, 'may cost up to', amountOf(leastOutput));
+      }
+      limit = lower;
+    }
+  }
+
+  /**
+   * What the request likely costs; nothing where the payer has no budgets and its balance is far away,
+   * or the database is: a balance is trusted without it for a while.
+   * @throws Refusal naming the budget; LedgerError `unavailable`
+   */
+  async reserveExpected(exchange: Exchange): Promise<void> {
+    const { payer, prepared, endpoint, api } = exchange;
+    const admission = await this.#accounts.admit(payer);
+    requireLeft(payer, admission.remainingMicrodollars);
+    const recent = this.#recent.most(payerKey(payer), prepared.requestedModel);
+    const context = contextOf(exchange);
+    const side = endpoint.side ?? null;
+    const amount = expectedAmount(this.#pricer, context, prepared, side, recent);
+    const { hasBudgets, remainingMicrodollars: remaining } = admission;
+    if (!hasBudgets && remaining > FAR_REQUESTS * amount) return;
+    try {
+      const result = await this.#reserve(exchange, amount);
+      if (result.status === 'refused') {
+        throw this.#refuse(exchange, result, 'is expected to cost', amount);
+      }
+    } catch (error) {
+      if (!(error instanceof LedgerError) || error.code !== 'unavailable') throw error;
+      this.#metrics.holds.inc({ api: api.kind, outcome: 'unheld' });
+    }
+  }
+
+  /** No provider was called. */
+  release({ id, reserved }: Exchange): void {
+    if (reserved !== null) this.#store.release(id);
+  }
+
+  /** What a request used in the end. */
+  noteUsage({ payer, prepared, api, reserved }: Exchange, event: UsageEvent): void {
+    const { cost, output_tokens: outputTokens = 0, has_error: hasError = false } = event;
+    if (this.mode === 'expected' && !hasError) {
+      const used = { outputTokens: outputTokens ?? 0, costMicrodollars: cost };
+      this.#recent.note(payerKey(payer), prepared.requestedModel, used);
+    }
+    if (reserved !== null && cost > reserved.amount) {
+      this.#metrics.holdOvershoot.inc({ api: api.kind }, cost - reserved.amount);
+    }
+  }
+
+  #bound(exchange: Exchange): RequestBounds {
+    const { endpoint, body, prepared } = exchange;
+    const { format, path, side = null } = endpoint;
+    const bounds = boundRequest({ format, path, side, body, prepared });
+    if (isUnbounded(bounds)) throw noBound(bounds.param, bounds.why);
+    return bounds;
+  }
+
+  #amountAtMost(exchange: Exchange, bounds: RequestBounds, outputTokens: number): number {
+    const { amount, doubts } = amountAtMost(
+      this.#pricer,
+      contextOf(exchange),
+      bounds,
+      outputTokens,
+    );
+    const [doubt] = doubts;
+    if (doubt !== undefined)
+      throw noBound(doubt.split(':', 1)[0] ?? null, `what ${doubt} costs is not known`);
+    return amount;
+  }
+
+  #usualLimit({ prepared }: Exchange, leastOutput: number): number {
+    const most = limitsOf(prepared.requestedModel)?.output ?? UNKNOWN_MODEL_OUTPUT;
+    return Math.max(most, leastOutput);
+  }
+
+  /** Also what goes out after a refusal of `stream_options`. */
+  #takeLimit(exchange: Exchange, { limitMembers }: RequestBounds, limit: number): void {
+    const { prepared, body } = exchange;
+    const isOwn = prepared.body === body;
+    exchange.body = limitOutput(body, limitMembers, limit);
+    if (exchange.body === body) return;
+    exchange.prepared = {
+      ...prepared,
+      body: isOwn ? exchange.body : limitOutput(prepared.body, limitMembers, limit),
+      maxTokens: limit,
+    };
+    exchange.ownHeaders = { ...exchange.ownHeaders, 'x-microdollar-output-limit': String(limit) };
+  }
+
+  async #reserve(exchange: Exchange, amount: number): Promise<HoldResult> {
+    const { id, payer, apiKeyId, projectId, api } = exchange;
+    const request = { ...payer, id, api_key_id: apiKeyId, project_id: projectId, amount };
+    const result = await this.#store.reserve(request);
+    this.#metrics.holds.inc({
+      api: api.kind,
+      outcome: result.status === 'refused' ? 'refused' : 'granted',
+    });
+    if (result.status !== 'refused' && result.created_at !== null) {
+      exchange.reserved = { amount: result.amount, createdAt: result.created_at };
+      exchange.createdAt = new Date(result.created_at);
+    }
+    return result;
+  }
+
+  #refuse(exchange: Exchange, result: HoldResult, says: string, amount: number): Refusal {
+    exchange.request.log.info(
+      { usageId: exchange.id, budget: result.refused_by?.id, left: result.available_microdollars },
+      'a budget refused the request',
+    );
+    return toBudgetRefusal(result, { says, amount });
+  }
+}
+
+function contextOf(exchange: Exchange): PriceContext {
+  const { api, prepared, payer, upstream, createdAt } = exchange;
+  return {
+    requestedModel: prepared.requestedModel,
+    format: api.format,
+    upstreamHost: upstream.host,
+    organizationId: payer.organization_id,
+    at: createdAt,
+  };
+}
+
+function noBound(param: string | null, why: string): Refusal {
+  const message =
+    `this gateway reserves the most that a request can cost, and of this one nobody can tell: ${why}; ` +
+    'send it without';
+  return new Refusal('invalid_request', message, param === null ? {} : { param });
+}
