@@ -35,6 +35,8 @@ export interface GatewayEnvironment {
   onAbort: 'stop' | 'drain' | null;
   /** How money is held before a provider is called. */
   holds: 'strict' | 'expected' | 'off';
+  /** What becomes of a stream that outgrows what can be held for it. */
+  onOutgrown: 'continue' | 'end';
   /** Origins of pages that may call the gateway from a browser. */
   corsOrigins: string[];
 }
@@ -69,7 +71,8 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       upstreamsFile: read(env, 'MICRODOLLAR_UPSTREAMS_FILE'),
       maxInFlight: readCount(env, 'MICRODOLLAR_MAX_IN_FLIGHT', DEFAULT_MAX_IN_FLIGHT, 100_000),
       onAbort: readOnAbort(env),
-      holds: readHolds(env),
+      holds: readOneOf(env, 'MICRODOLLAR_HOLDS', ['expected', 'strict', 'off']),
+      onOutgrown: readOneOf(env, 'MICRODOLLAR_ON_OUTGROWN', ['continue', 'end']),
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
     },
     tiersUsd: readTiers(env),
@@ -112,10 +115,16 @@ function readOnAbort(env: NodeJS.ProcessEnv): 'stop' | 'drain' | null {
   throw invalid('MICRODOLLAR_ON_ABORT', 'must be stop or drain');
 }
 
-function readHolds(env: NodeJS.ProcessEnv): GatewayEnvironment['holds'] {
-  const value = read(env, 'MICRODOLLAR_HOLDS') ?? 'expected';
-  if (value === 'strict' || value === 'expected' || value === 'off') return value;
-  throw invalid('MICRODOLLAR_HOLDS', 'must be strict, expected or off');
+/** Not set is the first. */
+function readOneOf<const Value extends string>(
+  env: NodeJS.ProcessEnv,
+  name: string,
+  values: readonly [Value, ...Value[]],
+): Value {
+  const value = read(env, name) ?? values[0];
+  const known = values.find((each) => each === value);
+  if (known === undefined) throw invalid(name, `must be one of ${values.join(', ')}`);
+  return known;
 }
 
 /** As browsers send it: scheme, host and port, nothing after them. */

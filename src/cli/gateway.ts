@@ -48,6 +48,7 @@ export async function openMeteringGateway(
     maxInFlightPerPayer: environment.gateway.maxInFlight,
     onAbort: environment.gateway.onAbort,
     holds: environment.gateway.holds,
+    onOutgrown: environment.gateway.onOutgrown,
     corsOrigins: environment.gateway.corsOrigins,
     limits: {
       shutdownTimeoutMs: timeToEndMs(environment.shutdownMs),

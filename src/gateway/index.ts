@@ -8,7 +8,7 @@ import {
 import { createPricer, type Pricer, priceIntent } from './prices/index.js';
 import { ENDPOINTS } from './proxy/endpoints.js';
 import type { GatewayOptions } from './proxy/options.js';
-import type { HoldMode } from './proxy/reservations.js';
+import type { HoldMode, OnOutgrown } from './proxy/reservations.js';
 import { createGatewayRoutes } from './proxy/routes.js';
 import { readUpstreamsFile } from './proxy/upstreamEntry.js';
 import { hostFor, listEntries } from './proxy/upstreams.js';
@@ -29,6 +29,8 @@ export interface OpenGatewayOptions
    * budgets, or with little left, for what a request likely costs.
    */
   holds?: HoldMode | 'off';
+  /** Default `continue`: a stream goes on past what can be held for it, and is billed as ever. */
+  onOutgrown?: OnOutgrown;
   /** More upstreams, JSON (docs/gateway.md). Default: none. */
   upstreamsFile?: string | null;
   /** Own prices and multipliers, JSON (src/gateway/prices/README.md). Default: none. */
@@ -75,7 +77,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
     throw error;
   });
   const { sink, accounts, inFlight, responses, holds: store } = durability;
-  const { holds: mode = 'expected' } = options;
+  const { holds: mode = 'expected', onOutgrown = 'continue' } = options;
   const close = async () => {
     await durability.close();
     pricer.close();
@@ -90,7 +92,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
       inFlight,
       responses,
       pricer,
-      holds: mode === 'off' ? null : { mode, store },
+      holds: mode === 'off' ? null : { mode, store, onOutgrown },
     });
   } catch (error) {
     await close();

@@ -9,6 +9,8 @@ import { type Answer, type Script, WRITERS } from './scriptedAnswers.js';
  *     [[tool COMMAND]]  calls a tool, a shell with COMMAND where there is one; then says that it is done
  *     [[busy NAME]]     refuses the first request of that name with 429
  *     [[slow]]          goes on until the connection closes
+ *     [[use N]]         uses N tokens of output, within the request's limit, for each choice, and
+ *                       those of the prompt that its bytes have at most
  *
  * Anything else is answered with a few words.
  */
@@ -29,7 +31,12 @@ export function scriptProvider(upstream: ReplayUpstream): void {
       return;
     }
     const tool = mark === 'tool' && !isAnswered ? findTool(request.tools ?? [], argument) : null;
-    const script: Script = { model: request.model, asksUsage: asksUsage(request), tool };
+    const script: Script = {
+      model: request.model,
+      asksUsage: asksUsage(request),
+      tool,
+      ...(mark === 'use' ? { tokens: useTokens(request, Number(argument), String(body)) } : {}),
+    };
     const answer = WRITERS[api](script);
     if (request.stream !== true) {
       response.writeHead(200, { 'content-type': 'application/json' });
@@ -64,12 +71,25 @@ interface Body {
   messages?: Item[];
   input?: string | Item[];
   tools?: Tool[];
+  n?: number;
+  max_tokens?: number | null;
+  max_completion_tokens?: number | null;
+  max_output_tokens?: number | null;
 }
 
 const SHELLS = /^(bash|shell|exec_command|shell_command|local_shell|run_shell_command)$/i;
 
 function asksUsage({ stream_options: options }: Body): boolean {
   return options?.include_usage === true;
+}
+
+function useTokens(request: Body, output: number, body: string) {
+  const { max_tokens: old, max_completion_tokens: completion, max_output_tokens: most } = request;
+  const limit = completion ?? most ?? old ?? Number.POSITIVE_INFINITY;
+  return {
+    input: Buffer.byteLength(body),
+    output: Math.min(output, limit) * (request.n ?? 1),
+  };
 }
 
 function toItems(input: Body['input']): Item[] {

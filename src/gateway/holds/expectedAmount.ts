@@ -9,21 +9,31 @@ const FIRST_OUTPUT = 1_000;
 /** Of an image in high quality. */
 const IMAGE_OUTPUT = 6_500;
 
+export interface ExpectedRequest {
+  prepared: PreparedRequest;
+  side: SideFormat | null;
+  /** Of its payer and model; null = nothing lately. */
+  recent: UsedByRequest | null;
+}
+
+/** Output tokens of all choices: as many as the most lately, within the request's own limit. */
+export function expectedOutput({ prepared, side, recent }: ExpectedRequest): number {
+  const { maxTokens, choices } = prepared;
+  const limit = maxTokens === null ? Number.POSITIVE_INFINITY : maxTokens * choices;
+  return Math.min(recent?.outputTokens ?? firstOutput(side) * choices, limit);
+}
+
 /**
- * What a request likely costs, microdollars, 1 or more: its prompt by its bytes, and as much output as
- * the largest of its payer and model lately, within the request's own limit. What is charged by
- * other things than tokens is taken to cost what it did lately.
+ * What a request with so much output likely costs, microdollars, 1 or more; its prompt by its bytes.
+ * What is charged by other things than tokens is taken to cost what it did lately.
  */
 export function expectedAmount(
   pricer: Pricer,
   context: PriceContext,
-  prepared: PreparedRequest,
-  side: SideFormat | null,
-  recent: UsedByRequest | null,
+  { prepared, side, recent }: ExpectedRequest,
+  outputTokens: number,
 ): number {
-  const { inputTokensEstimate: inputTokens, maxTokens, choices } = prepared;
-  const limit = maxTokens === null ? Number.POSITIVE_INFINITY : maxTokens * choices;
-  const outputTokens = Math.min(recent?.outputTokens ?? firstOutput(side) * choices, limit);
+  const { inputTokensEstimate: inputTokens } = prepared;
   const outputImageTokens = side === 'images' ? outputTokens : 0;
   const reading = { model: null, inputTokens, outputTokens, outputImageTokens };
   const price = pricer.price(reading, context);

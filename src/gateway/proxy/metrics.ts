@@ -13,7 +13,7 @@ export function createGatewayMetrics(registry: Registry) {
       name: 'microdollar_gateway_requests_total',
       help:
         'Metered requests by API and outcome (complete, upstream_error, cut, unreachable, ' +
-        'cut_by_shutdown, background, cancelled, abandoned, unsent, unrecorded)',
+        'cut_by_shutdown, cut_by_budget, background, cancelled, abandoned, unsent, unrecorded)',
       labelNames: ['api', 'outcome'] as const,
       registers,
     }),
@@ -27,7 +27,8 @@ export function createGatewayMetrics(registry: Registry) {
       name: 'microdollar_gateway_holds_total',
       help:
         'Holds that were asked for before a provider was called: granted, refused, or unheld (the ' +
-        'database was away, and the request let through)',
+        'database was away, and the request let through); and streams that outgrew theirs: ' +
+        'extended, outgrown (nothing was left)',
       labelNames: ['api', 'outcome'] as const,
       registers,
     }),

@@ -4,7 +4,7 @@ import type { UsageEvent } from '../../record/types.js';
 import { payerKey } from '../durable/inFlight.js';
 import type { AccountsCache, RequestHolds } from '../durable/types.js';
 import { amountAtMost, outputFor } from '../holds/amountAtMost.js';
-import { expectedAmount } from '../holds/expectedAmount.js';
+import { expectedAmount, expectedOutput } from '../holds/expectedAmount.js';
 import { limitOutput } from '../holds/limitOutput.js';
 import { limitsOf, UNKNOWN_MODEL_OUTPUT } from '../holds/modelLimits.js';
 import { RecentUsage } from '../holds/recentUsage.js';
@@ -15,13 +15,19 @@ import { toBudgetRefusal } from './budgetRefusal.js';
 import type { Exchange } from './exchange.js';
 import type { GatewayMetrics } from './metrics.js';
 import { Refusal } from './refusal.js';
+import type { Allowance } from './streamAllowance.js';
 
 /** How a request is held: the most that it can cost, or what it likely does. */
 export type HoldMode = 'strict' | 'expected';
 
+/** What becomes of a stream that outgrows what can be held for it. */
+export type OnOutgrown = 'continue' | 'end';
+
 export interface HoldOptions {
   mode: HoldMode;
   store: RequestHolds;
+  /** Default `continue`. Where the most is held it is always ended. */
+  onOutgrown?: OnOutgrown;
 }
 
 /** What is reserved for a request. */
@@ -30,6 +36,10 @@ export interface Reserved {
   amount: number;
   /** ISO 8601, of the database: the usage is recorded at it, in whose windows the money is. */
   createdAt: string;
+  /** That it is for, of all choices. */
+  outputTokens: number;
+  /** Microdollars for so many. */
+  amountOf: (outputTokens: number) => number;
 }
 
 /**
@@ -37,12 +47,15 @@ export interface Reserved {
  * with more left than so many times what this one likely costs, the balance is safe without a hold.
  */
 const FAR_REQUESTS = 1_000;
+/** Text of a token: as it is estimated, and what few answers exceed. */
+const BYTES_PER_TOKEN = { expected: 4, strict: 16 } as const satisfies Record<HoldMode, number>;
 /** What is left may be less by the time that it is asked for. */
 const MAX_TRIES = 4;
 
 /** Reserves what requests cost before their provider is called (docs/budgets.md). */
 export class Reservations {
   readonly mode: HoldMode;
+  readonly #onOutgrown: OnOutgrown;
   readonly #store: RequestHolds;
   readonly #pricer: Pricer;
   readonly #accounts: AccountsCache;
@@ -50,10 +63,11 @@ export class Reservations {
   readonly #recent = new RecentUsage();
 
   constructor(
-    { mode, store }: HoldOptions,
+    { mode, store, onOutgrown = 'continue' }: HoldOptions,
     context: { pricer: Pricer; accounts: AccountsCache; metrics: GatewayMetrics },
   ) {
     this.mode = mode;
+    this.#onOutgrown = mode === 'strict' ? 'end' : onOutgrown;
     this.#store = store;
     this.#pricer = context.pricer;
     this.#accounts = context.accounts;
@@ -67,10 +81,13 @@ export class Reservations {
   async reserveMost(exchange: Exchange): Promise<void> {
     const bounds = this.#bound(exchange);
     const amountOf = (outputTokens: number) => this.#amountAtMost(exchange, bounds, outputTokens);
-    const { leastOutput } = bounds;
+    const { leastOutput, choices } = bounds;
     let limit = bounds.outputLimit ?? this.#usualLimit(exchange, leastOutput);
     for (let tries = 1; ; tries++) {
-      const result = await this.#reserve(exchange, amountOf(limit));
+      const result = await this.#reserve(exchange, {
+        outputTokens: limit * choices,
+        amountOf: (outputTokens) => amountOf(Math.ceil(outputTokens / choices)),
+      });
       if (result.status !== 'refused') {
         this.#takeLimit(exchange, bounds, limit);
         return;
@@ -94,13 +111,16 @@ export class Reservations {
     const admission = await this.#accounts.admit(payer);
     requireLeft(payer, admission.remainingMicrodollars);
     const recent = this.#recent.most(payerKey(payer), prepared.requestedModel);
+    const request = { prepared, side: endpoint.side ?? null, recent };
     const context = contextOf(exchange);
-    const side = endpoint.side ?? null;
-    const amount = expectedAmount(this.#pricer, context, prepared, side, recent);
+    const amountOf = (outputTokens: number) =>
+      expectedAmount(this.#pricer, context, request, outputTokens);
+    const outputTokens = expectedOutput(request);
+    const amount = amountOf(outputTokens);
     const { hasBudgets, remainingMicrodollars: remaining } = admission;
     if (!hasBudgets && remaining > FAR_REQUESTS * amount) return;
     try {
-      const result = await this.#reserve(exchange, amount);
+      const result = await this.#reserve(exchange, { outputTokens, amountOf });
       if (result.status === 'refused') {
         throw this.#refuse(exchange, result, 'is expected to cost', amount);
       }
@@ -113,6 +133,36 @@ export class Reservations {
   /** No provider was called. */
   release({ id, reserved }: Exchange): void {
     if (reserved !== null) this.#store.release(id);
+  }
+
+  /** Of a stream, what it may generate for what is held; null = it is not watched. */
+  allowanceOf(exchange: Exchange): Allowance | null {
+    const { id, reserved, prepared, api } = exchange;
+    if (reserved === null || !prepared.streamed) return null;
+    return {
+      outputTokens: reserved.outputTokens,
+      mostTokens: prepared.maxTokens === null ? null : prepared.maxTokens * prepared.choices,
+      bytesPerToken: BYTES_PER_TOKEN[this.mode],
+      amountOf: reserved.amountOf,
+      extend: async (amount) => {
+        const result = await this.#store.extend(id, amount);
+        const isGranted = result.status !== 'refused';
+        if (isGranted) {
+          reserved.amount = Math.max(reserved.amount, result.amount);
+          this.#metrics.holds.inc({ api: api.kind, outcome: 'extended' });
+        }
+        return { isGranted, held: reserved.amount, left: result.available_microdollars };
+      },
+    };
+  }
+
+  /** A stream generated all that is held, and nothing is left. Null: it may go on. */
+  endOutgrown({ id, api, request }: Exchange): Refusal | null {
+    this.#metrics.holds.inc({ api: api.kind, outcome: 'outgrown' });
+    request.log.info({ usageId: id, ends: this.#onOutgrown }, 'a stream outgrew what was held');
+    if (this.#onOutgrown === 'continue') return null;
+    const message = 'what this request is paid from is used up, so its answer was ended here';
+    return new Refusal('budget_exceeded', message);
   }
 
   /** What a request used in the end. */
@@ -167,8 +217,12 @@ export class Reservations {
     exchange.ownHeaders = { ...exchange.ownHeaders, 'x-microdollar-output-limit': String(limit) };
   }
 
-  async #reserve(exchange: Exchange, amount: number): Promise<HoldResult> {
+  async #reserve(
+    exchange: Exchange,
+    { outputTokens, amountOf }: Pick<Reserved, 'outputTokens' | 'amountOf'>,
+  ): Promise<HoldResult> {
     const { id, payer, apiKeyId, projectId, api } = exchange;
+    const amount = amountOf(outputTokens);
     const request = { ...payer, id, api_key_id: apiKeyId, project_id: projectId, amount };
     const result = await this.#store.reserve(request);
     this.#metrics.holds.inc({
@@ -176,7 +230,8 @@ export class Reservations {
       outcome: result.status === 'refused' ? 'refused' : 'granted',
     });
     if (result.status !== 'refused' && result.created_at !== null) {
-      exchange.reserved = { amount: result.amount, createdAt: result.created_at };
+      const { amount: held, created_at: createdAt } = result;
+      exchange.reserved = { amount: held, createdAt, outputTokens, amountOf };
       exchange.createdAt = new Date(result.created_at);
     }
     return result;
