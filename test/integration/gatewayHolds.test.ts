@@ -250,6 +250,42 @@ describe('what has no bound is refused by its name where the most is held', () =
   });
 });
 
+describe('what is held while nothing is known', () => {
+  it('of a response in the background, until it has ended', async () => {
+    const user = await newPayer(1_000_000);
+    const body = bodyOf('openai-responses', '[[use 70]]', {
+      background: true,
+      max_output_tokens: 100,
+    });
+    const { status, id } = await send('openai-responses', user.key, body);
+    expect(status).toBe(200);
+    // The gateway asks after a second; nobody who looks for dead holds takes this one for such.
+    await gateway.ledger.keepBudgets();
+    expect((await openHolds(user.id)).map((hold) => hold.id)).toEqual([id]);
+    const usage = await gateway.usage(id);
+    expect(usage.output_tokens).toBe(70);
+    await expectNothingStranded(user.id, usage.cost);
+  });
+
+  it('of a stream whose client leaves, until what it used is recorded', async () => {
+    const user = await newPayer(1_000_000);
+    const leaving = new AbortController();
+    const response = await fetch(gateway.url + WIRE_PATHS['anthropic-messages'], {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body: bodyOf('anthropic-messages', '[[slow]]', { stream: true, max_tokens: 1_000 }),
+      signal: leaving.signal,
+    });
+    const id = response.headers.get('x-microdollar-usage-id') ?? '';
+    expect((await openHolds(user.id)).map((hold) => hold.id)).toEqual([id]);
+    await response.body?.getReader().read();
+    leaving.abort();
+    const usage = await gateway.usage(id);
+    expect(usage.cancelled).toBe(true);
+    await expectNothingStranded(user.id, usage.cost);
+  });
+});
+
 describe('what was held for nothing', () => {
   it('is given back where no intent can be made durable', async () => {
     const refusing = await startTestGateway({

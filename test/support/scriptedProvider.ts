@@ -12,10 +12,17 @@ import { type Answer, type Script, WRITERS } from './scriptedAnswers.js';
  *     [[use N]]         uses N tokens of output, within the request's limit, for each choice, and
  *                       those of the prompt that its bytes have at most
  *
- * Anything else is answered with a few words.
+ * Anything else is answered with a few words. A response in the background is queued, and whole when it
+ * is asked for.
  */
 export function scriptProvider(upstream: ReplayUpstream): void {
   const refused = new Set<string>();
+  const inBackground = new Map<string, object>();
+  upstream.scriptPath(/^GET \/v1\/responses\/[^/]+$/, (response, { path }) => {
+    const id = path.split('?', 1)[0]?.split('/').at(-1) ?? '';
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(inBackground.get(id)));
+  });
   const paths = /^POST \/v1\/(chat\/completions|responses|messages)$/;
   upstream.scriptPath(paths, async (response, { body, path }) => {
     const request = JSON.parse(String(body)) as Body;
@@ -38,6 +45,14 @@ export function scriptProvider(upstream: ReplayUpstream): void {
       ...(mark === 'use' ? { tokens: useTokens(request, Number(argument), String(body)) } : {}),
     };
     const answer = WRITERS[api](script);
+    if (request.background === true) {
+      const id = `resp_background_${inBackground.size}`;
+      inBackground.set(id, { ...answer.whole, id });
+      const queued = { ...answer.whole, id, status: 'queued', output: [], usage: null };
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(queued));
+      return;
+    }
     if (request.stream !== true) {
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end(JSON.stringify(answer.whole));
@@ -67,6 +82,7 @@ interface Schema {
 interface Body {
   model: string;
   stream?: boolean;
+  background?: boolean;
   stream_options?: { include_usage?: boolean };
   messages?: Item[];
   input?: string | Item[];

@@ -1,5 +1,6 @@
 import type { PreparedRequest, SideFormat, WireFormat } from '../processUsage/index.js';
 import { asCount, asObject, asText, type JsonObject, objectsIn } from '../processUsage/json.js';
+import { membersOf } from '../processUsage/jsonMembers.js';
 import { boundContent } from './contentBounds.js';
 import { limitsOf } from './modelLimits.js';
 
@@ -85,7 +86,17 @@ export function boundRequest(request: BoundedRequest): RequestBounds | Unbounded
     return { param: null, why: `${path} has no limit of what it may cost` };
   }
   const json = asObject(JSON.parse(request.body.toString())) ?? {};
-  return findUnbounded(json) ?? boundJson(request, json);
+  return findRepeated(request.body) ?? findUnbounded(json) ?? boundJson(request, json);
+}
+
+/** Which of the two a provider takes nobody knows. */
+function findRepeated(body: Buffer): Unbounded | null {
+  const seen = new Set<string>();
+  for (const { name } of membersOf(body)) {
+    if (seen.has(name)) return { param: name.slice(0, 64), why: 'it has this member twice' };
+    seen.add(name);
+  }
+  return null;
 }
 
 export function isUnbounded(bounds: RequestBounds | Unbounded): bounds is Unbounded {
