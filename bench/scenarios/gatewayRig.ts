@@ -8,6 +8,7 @@ import { Pool } from 'undici';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
+import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Check } from '../lib/scenario.js';
 
@@ -33,8 +34,18 @@ export interface GatewayRig {
 
 export const PAYERS = 16;
 
+export interface RigOptions {
+  /** Default as the product's. */
+  holds?: HoldMode | 'off';
+  /** Each payer has a budget of a day, and its key one of a month. Default: none has. */
+  withBudgets?: boolean;
+}
+
 /** Provider and gateway, each a process, and a client in this one; connections are kept alive. */
-export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
+export async function startGatewayRig(
+  bench: Bench,
+  { holds = 'expected', withBudgets = false }: RigOptions = {},
+): Promise<GatewayRig> {
   const database = await bench.createDatabase();
   const dataDir = mkdtempSync(join(tmpdir(), 'microdollar-bench-'));
   const keys: string[] = [];
@@ -43,10 +54,13 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
     await createUser(database.admin, { id });
     await addCredit(database.admin, { kilo_user_id: id, usd: 1_000_000 });
     const wanted = { kilo_user_id: id, scopes: ['gateway'] };
-    keys.push((await createApiKey(database.admin, wanted)).key);
+    const created = await createApiKey(database.admin, wanted);
+    keys.push(created.key);
+    if (withBudgets) await addBudgets(database, id, created.id);
   }
   const upstream = await startProcess('gatewayUpstream.ts');
-  const gateway = await startProcess('gatewayProcess.ts', database.url, dataDir, upstream.url);
+  const args = [database.url, dataDir, upstream.url, holds];
+  const gateway = await startProcess('gatewayProcess.ts', ...args);
   const pools = {
     direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
     gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
@@ -65,6 +79,16 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
       rmSync(dataDir, { recursive: true, force: true });
     },
   };
+}
+
+/** Never used up. */
+async function addBudgets({ admin }: BenchDatabase, user: string, key: string): Promise<void> {
+  await admin.query(
+    `insert into budgets (scope, payer_scope, payer_id, api_key_id, period, limit_microdollars)
+     values ('user', 'user', $1, null, 'day', 1000000000000),
+       ('key', 'user', $1, $2, 'month', 1000000000000)`,
+    [user, key],
+  );
 }
 
 interface Started {
