@@ -134,6 +134,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onAppended: (event) => {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
+      holds.noteUsage(event);
     },
   });
   const exa = {
@@ -314,14 +315,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     });
   }
 
-  async function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    const recorded = await (recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid));
-    // Usage with the id of a hold settles it, by whatever way it comes.
-    if (holds.isKnown(valid.id)) {
-      holds.forget(valid.id);
-      keeper.closed(valid);
-    }
-    return recorded;
+  function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
+    return recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid);
   }
 
   async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
@@ -367,7 +362,6 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       const valid = await holds.settling(holdId, event, cleaning);
       if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
       const recorded = await write(valid);
-      keeper.closed(valid);
       return await withBalance(recorded, valid);
     });
   }

@@ -58,11 +58,15 @@ export class Holds {
     const result = await this.#reserve(valid);
     if (result.status === 'granted' && result.created_at !== null) {
       const { api_key_id, project_id } = valid.request;
-      if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       const createdAt = result.created_at;
-      this.#known.set(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
+      this.#remember(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
     }
     return result;
+  }
+
+  #remember(id: string, hold: KnownHold): void {
+    if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
+    this.#known.set(id, hold);
   }
 
   #reserve({ request, payer }: ValidHold): Promise<HoldResult> {
@@ -87,7 +91,6 @@ export class Holds {
     }
     const valid = validateEvent({ ...event, id }, cleaning);
     const hold = this.#known.get(id) ?? (await this.#find(id));
-    this.#known.delete(id);
     if (hold === 'settled') return valid;
     if (hold === null) {
       throw new LedgerError('not_found', 'hold_id names no hold; usage without one: recordUsage', {
@@ -95,6 +98,7 @@ export class Holds {
       });
     }
     checkSame(hold, valid);
+    this.#remember(id, hold);
     return {
       ...valid,
       created_at: valid.created_at ?? hold.createdAt,
@@ -115,13 +119,9 @@ export class Holds {
     };
   }
 
-  /** This usage closes a hold that was granted here; what settles it need not look it up. */
-  isKnown(id: string): boolean {
-    return this.#known.has(id);
-  }
-
-  forget(id: string): void {
-    this.#known.delete(id);
+  /** Usage was recorded: with the id of a hold it closes it, by whatever way it came. */
+  noteUsage({ id, kilo_user_id, organization_id }: Payer & { id: string }): void {
+    if (this.#known.delete(id)) this.#options.onClosed({ kilo_user_id, organization_id });
   }
 
   /** Who holds by this id; null: nobody does any more. */

@@ -1,3 +1,4 @@
+import { TtlCache } from '../../accounts/ttlCache.js';
 import type { HoldResult } from '../../budgets/types.js';
 import { LedgerError } from '../../errors.js';
 import type { UsageEvent } from '../../record/types.js';
@@ -49,6 +50,9 @@ export interface Reserved {
 const FAR_REQUESTS = 1_000;
 /** Text of a token: as it is estimated, and what few answers exceed. */
 const BYTES_PER_TOKEN = { expected: 4, strict: 16 } as const satisfies Record<HoldMode, number>;
+/** Of a payer that has budgets every request is held, without a look at its balance, for so long. */
+const BUDGETED_TTL_MS = 60_000;
+const MAX_BUDGETED = 20_000;
 /** What is left may be less by the time that it is asked for. */
 const MAX_TRIES = 4;
 
@@ -61,6 +65,7 @@ export class Reservations {
   readonly #accounts: AccountsCache;
   readonly #metrics: GatewayMetrics;
   readonly #recent = new RecentUsage();
+  readonly #budgeted = new TtlCache<true>(MAX_BUDGETED);
 
   constructor(
     { mode, store, onOutgrown = 'continue' }: HoldOptions,
@@ -107,18 +112,21 @@ export class Reservations {
    * @throws Refusal naming the budget; LedgerError `unavailable`
    */
   async reserveExpected(exchange: Exchange): Promise<void> {
-    const { payer, prepared, endpoint, api } = exchange;
-    const admission = await this.#accounts.admit(payer);
-    requireLeft(payer, admission.remainingMicrodollars);
-    const recent = this.#recent.most(payerKey(payer), prepared.requestedModel);
+    const { payer, prepared, endpoint } = exchange;
+    const key = payerKey(payer);
+    const recent = this.#recent.most(key, prepared.requestedModel);
     const request = { prepared, side: endpoint.side ?? null, recent };
     const context = contextOf(exchange);
     const amountOf = (outputTokens: number) =>
       expectedAmount(this.#pricer, context, request, outputTokens);
     const outputTokens = expectedOutput(request);
     const amount = amountOf(outputTokens);
-    const { hasBudgets, remainingMicrodollars: remaining } = admission;
-    if (!hasBudgets && remaining > FAR_REQUESTS * amount) return;
+    if (this.#budgeted.get(key) === undefined) {
+      const { hasBudgets, remainingMicrodollars } = await this.#accounts.admit(payer);
+      requireLeft(payer, remainingMicrodollars);
+      if (hasBudgets) this.#budgeted.set(key, true, BUDGETED_TTL_MS);
+      else if (remainingMicrodollars > FAR_REQUESTS * amount) return;
+    }
     try {
       const result = await this.#reserve(exchange, { outputTokens, amountOf });
       if (result.status === 'refused') {
@@ -126,7 +134,9 @@ export class Reservations {
       }
     } catch (error) {
       if (!(error instanceof LedgerError) || error.code !== 'unavailable') throw error;
-      this.#metrics.holds.inc({ api: api.kind, outcome: 'unheld' });
+      const { remainingMicrodollars } = await this.#accounts.admit(payer);
+      requireLeft(payer, remainingMicrodollars);
+      this.#metrics.holds.inc({ api: exchange.api.kind, outcome: 'unheld' });
     }
   }
 
