@@ -19,7 +19,7 @@ import {
   releaseHoldStatement,
 } from './hold.sql.js';
 import { contended, judge, type LaneOptions, PayerLane, toAvailable, toRefused } from './lane.js';
-import type { HoldRequest, HoldResult, ReleaseResult } from './types.js';
+import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './types.js';
 import { invalidHold, readAmount, type ValidHold, validateHold } from './validate.js';
 
 /** Tries at a hold, or its slots, that someone else has: a fold, or who reserves beside. */
@@ -53,8 +53,14 @@ export class Holds {
   }
 
   /** @throws LedgerError `invalid_event` and others, see `ledger.hold` */
-  async hold(hold: HoldRequest, owner: string | null, cleaning: Cleaning): Promise<HoldResult> {
+  async hold(
+    hold: HoldRequest,
+    owner: string | null,
+    cleaning: Cleaning,
+    intent: HoldIntent | null = null,
+  ): Promise<HoldResult> {
     const valid = validateHold(hold, owner, cleaning);
+    valid.request.intent = intent;
     const result = await this.#reserve(valid);
     if (result.status === 'granted' && result.created_at !== null) {
       const { api_key_id, project_id } = valid.request;

@@ -267,6 +267,42 @@ describe('what is held while nothing is known', () => {
     await expectNothingStranded(user.id, usage.cost);
   });
 
+  it('with an intent that says the same, durable before the provider is called', async () => {
+    const user = await newPayer(20_000);
+    const seen: unknown[] = [];
+    gateway.upstream.scriptPath(/^POST \/v1\/embeddings$/, async (response) => {
+      seen.push(
+        ...(await gateway.rows(
+          `select i.id = h.id and i.created_at = h.created_at and i.owner <> h.owner as is_same,
+             i.kilo_user_id, i.organization_id, i.api_key_id, i.api_kind, i.requested_model,
+             i.max_tokens::int, i.streamed
+           from gateway_intents as i join usage_holds as h on h.id = i.id`,
+        )),
+      );
+      response.end(JSON.stringify({ usage: { prompt_tokens: 9, total_tokens: 9 } }));
+    });
+    const response = await fetch(`${gateway.url}/v1/embeddings`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body: JSON.stringify({ model: 'text-embedding-3-small', input: 'hello' }),
+    });
+    expect(response.status).toBe(200);
+    await response.text();
+    expect(seen).toEqual([
+      {
+        is_same: true,
+        kilo_user_id: user.id,
+        organization_id: null,
+        api_key_id: user.keyId,
+        api_kind: 'openai_embeddings',
+        requested_model: 'text-embedding-3-small',
+        max_tokens: 0,
+        streamed: false,
+      },
+    ]);
+    await gateway.usage(response.headers.get('x-microdollar-usage-id') ?? '');
+  });
+
   it('of a stream whose client leaves, until what it used is recorded', async () => {
     const user = await newPayer(1_000_000);
     const leaving = new AbortController();
@@ -287,12 +323,35 @@ describe('what is held while nothing is known', () => {
 });
 
 describe('what was held for nothing', () => {
+  it('is given back, with its intent, where the answer of the database was lost', async () => {
+    const user = await newPayer(1_000_000);
+    const calls = gateway.upstream.calls;
+    const { ledger } = gateway;
+    const { hold } = ledger;
+    ledger.hold = async (...args) => {
+      await hold(...args);
+      throw new LedgerError('unavailable', 'the connection was lost');
+    };
+    try {
+      const body = bodyOf('openai-chat', 'hello', { max_tokens: 10 });
+      expect((await send('openai-chat', user.key, body)).status).toBe(503);
+    } finally {
+      ledger.hold = hold;
+    }
+    expect(gateway.upstream.calls).toBe(calls);
+    const intents = 'select id from gateway_intents where kilo_user_id = $1';
+    expect(await gateway.rows(intents, [user.id])).toEqual([]);
+    await expect.poll(() => openHolds(user.id)).toEqual([]);
+    await expectNothingStranded(user.id, 0);
+  });
+
   it('is given back where no intent can be made durable', async () => {
     const refusing = await startTestGateway({
-      holds: 'strict',
+      holds: 'expected',
       gateway: {
         sink: {
           begin: () => Promise.reject(new LedgerError('unavailable', 'the journal is full')),
+          adopt: () => {},
           settle: () => Promise.reject(new Error('not reached')),
           abandon: () => Promise.reject(new Error('not reached')),
           status: () => {
@@ -303,9 +362,11 @@ describe('what was held for nothing', () => {
       },
     });
     try {
-      const user = await newPayer(1_000_000, refusing);
+      const user = await newPayer(20_000, refusing);
       const body = bodyOf('openai-chat', 'hello', { max_tokens: 10 });
       expect((await send('openai-chat', user.key, body, refusing)).status).toBe(503);
+      const [held] = await refusing.rows('select id from usage_holds');
+      expect(held).toBeDefined();
       expect(refusing.upstream.calls).toBe(0);
       await expect.poll(() => openHolds(user.id, refusing)).toEqual([]);
       await expectNothingStranded(user.id, 0, refusing);

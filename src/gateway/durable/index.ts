@@ -134,7 +134,14 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     requests.follow(response, lookInSeconds),
   );
   const accounts = new Accounts({ ...options, gate });
-  const holds = new LedgerHolds({ ledger, gate, log });
+  const holds = new LedgerHolds({
+    owner,
+    ledger,
+    gate,
+    store,
+    log,
+    isOpen: (id) => requests.isOpen(id),
+  });
   const context = {
     owner,
     root,
@@ -197,6 +204,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   return {
     sink: {
       begin: (intent) => requests.begin(intent),
+      adopt: (id) => requests.adopt(id),
       settle: (event) => requests.settle(event),
       abandon: (id) => requests.abandon(id),
       status,

@@ -2,15 +2,22 @@ import type { HoldResult } from '../../budgets/types.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { DatabaseGate } from './databaseGate.js';
 import { toLedgerError } from './failures.js';
+import type { IntentStore } from './intentStore.js';
 import type { Log } from './options.js';
-import type { RequestHold, RequestHolds } from './types.js';
+import type { Intent, RequestHold, RequestHolds } from './types.js';
+import { cleanIntent } from './usageSink.js';
 
 const RETRY_MS = 500;
 
 export interface LedgerHoldsOptions {
+  /** Of the intents. */
+  owner: string;
   ledger: Pick<Ledger, 'hold' | 'extend' | 'release'>;
   gate: DatabaseGate;
+  store: IntentStore;
   log: Log;
+  /** The request goes on, whatever became of its hold. */
+  isOpen: (id: string) => boolean;
 }
 
 /**
@@ -29,14 +36,13 @@ export class LedgerHolds implements RequestHolds {
     this.#options = options;
   }
 
-  async reserve(hold: RequestHold): Promise<HoldResult> {
-    const { gate, ledger } = this.#options;
+  async reserve({ intent, ...hold }: RequestHold): Promise<HoldResult> {
+    const { gate, ledger, owner } = this.#options;
     let isWanted = true;
     try {
       return await gate.run(async () => {
-        const result = await ledger.hold(hold);
-        // The gate gave it up, and it was granted all the same.
-        if (!isWanted && result.amount > 0) this.release(hold.id);
+        const result = await ledger.hold(hold, intent ? toHoldIntent(owner, intent) : null);
+        if (!isWanted && result.amount > 0) this.#undo(hold.id);
         return result;
       });
     } catch (error) {
@@ -46,6 +52,13 @@ export class LedgerHolds implements RequestHolds {
       if (ledgerError.code === 'unavailable') this.release(hold.id);
       throw ledgerError;
     }
+  }
+
+  /** The gate gave it up, and it was granted all the same. */
+  #undo(id: string): void {
+    const { store, isOpen } = this.#options;
+    this.release(id);
+    if (!isOpen(id)) store.removeLater(id);
   }
 
   async extend(id: string, amount: number): Promise<HoldResult> {
@@ -94,4 +107,18 @@ export class LedgerHolds implements RequestHolds {
       this.#unused.delete(id);
     }
   }
+}
+
+function toHoldIntent(owner: string, intent: Intent) {
+  const { api_key_id, api_kind, requested_model, streamed, ...counts } = cleanIntent(intent);
+  const { input_tokens_estimate, max_tokens } = counts;
+  return {
+    owner,
+    api_key_id,
+    api_kind,
+    requested_model,
+    input_tokens_estimate,
+    max_tokens,
+    streamed,
+  };
 }

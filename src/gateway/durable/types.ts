@@ -66,6 +66,8 @@ export interface UsageSink {
    *   settled as an estimate
    */
   settle(event: UsageEvent): Promise<SettleResult>;
+  /** The intent is in the database already, with its hold. */
+  adopt(id: string): void;
   /** No upstream call was made: forget the intent, durably, so that no crash bills for it. */
   abandon(id: string): Promise<void>;
   status(): UsageSinkStatus;
@@ -132,6 +134,8 @@ export interface RequestHold extends Payer {
   project_id: string | null;
   /** Microdollars. */
   amount: number;
+  /** To be made durable with it; then tell the sink (`adopt`). */
+  intent?: Intent;
 }
 
 /** Money that is reserved before a provider is called (docs/budgets.md). */

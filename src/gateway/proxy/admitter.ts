@@ -1,4 +1,5 @@
 import { TtlCache } from '../../accounts/ttlCache.js';
+import { LedgerError } from '../../errors.js';
 import { payerKey } from '../durable/inFlight.js';
 import type { AccountsCache, UsageSink } from '../durable/types.js';
 import { requireBalance } from './admission.js';
@@ -26,21 +27,21 @@ export class Admitter {
   }
 
   /**
-   * Where the most that a request can cost is reserved, that comes first: an intent that a crash
-   * leaves without a hold would be billed past the budget that refused it. Else, for a payer who
-   * could pay a moment ago, both at once, for each is a round trip to the database.
+   * A hold and its intent are one statement: an intent that a crash left without its hold would be
+   * billed past the budget that refused it. Else, for a payer who could pay a moment ago, check and
+   * intent at once, for each is a round trip to the database.
    * @throws Refusal `insufficient_balance`, `budget_exceeded`, ...; LedgerError `unavailable`
    */
   async admit(exchange: Exchange): Promise<void> {
-    const { reservations } = this.#context;
+    const { reservations, sink } = this.#context;
     const key = payerKey(exchange.payer);
-    if (reservations?.mode === 'strict' || this.#solvent.get(key) === undefined) {
+    if (reservations?.holdsAlways(exchange.payer)) return this.#hold(reservations, exchange);
+    if (this.#solvent.get(key) === undefined) {
       await this.#check(exchange);
       this.#solvent.set(key, true, SOLVENT_TTL_MS);
-      await this.#releaseUnless(exchange, this.#context.sink.begin(toIntent(exchange)));
+      await this.#releaseUnless(exchange, sink.begin(toIntent(exchange)));
       return;
     }
-    const { sink } = this.#context;
     const begun = sink.begin(toIntent(exchange));
     begun.catch(() => {});
     try {
@@ -53,11 +54,23 @@ export class Admitter {
     await this.#releaseUnless(exchange, begun);
   }
 
+  async #hold(reservations: Reservations, exchange: Exchange): Promise<void> {
+    const { sink } = this.#context;
+    try {
+      const isHeld = await reservations.reserve(exchange, { withIntent: true });
+      if (isHeld) sink.adopt(exchange.id);
+      else await sink.begin(toIntent(exchange));
+    } catch (error) {
+      // A commit whose answer was lost may have made the intent durable.
+      if (error instanceof LedgerError) await sink.abandon(exchange.id).catch(() => {});
+      throw error;
+    }
+  }
+
   async #check(exchange: Exchange): Promise<void> {
     const { reservations, accounts } = this.#context;
     if (reservations === null) await requireBalance(accounts, exchange.payer);
-    else if (reservations.mode === 'strict') await reservations.reserveMost(exchange);
-    else await reservations.reserveExpected(exchange);
+    else await reservations.reserve(exchange, { withIntent: false });
   }
 
   async #releaseUnless(exchange: Exchange, begun: Promise<void>): Promise<void> {

@@ -3,7 +3,7 @@ import type { HoldResult } from '../../budgets/types.js';
 import { LedgerError } from '../../errors.js';
 import type { UsageEvent } from '../../record/types.js';
 import { payerKey } from '../durable/inFlight.js';
-import type { AccountsCache, RequestHolds } from '../durable/types.js';
+import type { AccountsCache, Intent, Payer, RequestHolds } from '../durable/types.js';
 import { amountAtMost, outputFor } from '../holds/amountAtMost.js';
 import { expectedAmount, expectedOutput } from '../holds/expectedAmount.js';
 import { limitOutput } from '../holds/limitOutput.js';
@@ -13,7 +13,7 @@ import { boundRequest, isUnbounded, type RequestBounds } from '../holds/requestB
 import type { PriceContext, Pricer } from '../prices/index.js';
 import { requireLeft } from './admission.js';
 import { toBudgetRefusal } from './budgetRefusal.js';
-import type { Exchange } from './exchange.js';
+import { type Exchange, toIntent } from './exchange.js';
 import type { GatewayMetrics } from './metrics.js';
 import { Refusal } from './refusal.js';
 import type { Allowance } from './streamAllowance.js';
@@ -79,11 +79,24 @@ export class Reservations {
     this.#metrics = context.metrics;
   }
 
+  /** Every request of the payer is held, as far as is known. */
+  holdsAlways(payer: Payer): boolean {
+    return this.mode === 'strict' || this.#budgeted.get(payerKey(payer)) !== undefined;
+  }
+
   /**
-   * The most that the request can cost. Where that is not there, its output is limited to what is.
+   * @param how whether its intent is to be made durable with the hold
+   * @returns whether something is held
    * @throws Refusal naming the budget, or what of the request has no bound; LedgerError `unavailable`
    */
-  async reserveMost(exchange: Exchange): Promise<void> {
+  async reserve(exchange: Exchange, how: { withIntent: boolean }): Promise<boolean> {
+    if (this.mode === 'strict') await this.#reserveMost(exchange, how.withIntent);
+    else await this.#reserveExpected(exchange, how.withIntent);
+    return exchange.reserved !== null;
+  }
+
+  /** The most that the request can cost. Where that is not there, its output is limited to what is. */
+  async #reserveMost(exchange: Exchange, withIntent: boolean): Promise<void> {
     const bounds = this.#bound(exchange);
     const amountOf = (outputTokens: number) => this.#amountAtMost(exchange, bounds, outputTokens);
     const { leastOutput, choices } = bounds;
@@ -92,6 +105,7 @@ export class Reservations {
       const result = await this.#reserve(exchange, {
         outputTokens: limit * choices,
         amountOf: (outputTokens) => amountOf(Math.ceil(outputTokens / choices)),
+        intent: withIntent ? { ...toIntent(exchange), max_tokens: limit } : null,
       });
       if (result.status !== 'refused') {
         this.#takeLimit(exchange, bounds, limit);
@@ -109,9 +123,8 @@ export class Reservations {
   /**
    * What the request likely costs; nothing where the payer has no budgets and its balance is far away,
    * or the database is: a balance is trusted without it for a while.
-   * @throws Refusal naming the budget; LedgerError `unavailable`
    */
-  async reserveExpected(exchange: Exchange): Promise<void> {
+  async #reserveExpected(exchange: Exchange, withIntent: boolean): Promise<void> {
     const { payer, prepared, endpoint } = exchange;
     const key = payerKey(payer);
     const recent = this.#recent.most(key, prepared.requestedModel);
@@ -128,7 +141,8 @@ export class Reservations {
       else if (remainingMicrodollars > FAR_REQUESTS * amount) return;
     }
     try {
-      const result = await this.#reserve(exchange, { outputTokens, amountOf });
+      const intent = withIntent ? toIntent(exchange) : null;
+      const result = await this.#reserve(exchange, { outputTokens, amountOf, intent });
       if (result.status === 'refused') {
         throw this.#refuse(exchange, result, 'is expected to cost', amount);
       }
@@ -229,12 +243,16 @@ export class Reservations {
 
   async #reserve(
     exchange: Exchange,
-    { outputTokens, amountOf }: Pick<Reserved, 'outputTokens' | 'amountOf'>,
+    {
+      outputTokens,
+      amountOf,
+      intent,
+    }: Pick<Reserved, 'outputTokens' | 'amountOf'> & { intent: Intent | null },
   ): Promise<HoldResult> {
     const { id, payer, apiKeyId, projectId, api } = exchange;
     const amount = amountOf(outputTokens);
     const request = { ...payer, id, api_key_id: apiKeyId, project_id: projectId, amount };
-    const result = await this.#store.reserve(request);
+    const result = await this.#store.reserve(intent === null ? request : { ...request, intent });
     this.#metrics.holds.inc({
       api: api.kind,
       outcome: result.status === 'refused' ? 'refused' : 'granted',
