@@ -123,6 +123,7 @@ function sendRequest(pool: Pool, key: string, body: object): Promise<RequestTime
     const startedAt = performance.now();
     let firstByteMs = 0;
     let status = 0;
+    let refusal = '';
     pool.dispatch(
       {
         path: '/v1/chat/completions',
@@ -135,11 +136,12 @@ function sendRequest(pool: Pool, key: string, body: object): Promise<RequestTime
         onResponseStart(_controller, statusCode) {
           status = statusCode;
         },
-        onResponseData() {
+        onResponseData(_controller, chunk) {
+          if (status !== 200) refusal += chunk;
           if (firstByteMs === 0) firstByteMs = performance.now() - startedAt;
         },
         onResponseEnd() {
-          if (status !== 200) reject(new Error(`answered with ${status}`));
+          if (status !== 200) reject(new Error(`answered with ${status} ${refusal}`));
           else resolve({ firstByteMs, totalMs: performance.now() - startedAt });
         },
         onResponseError: (_controller, error) => reject(error),

@@ -27,8 +27,7 @@ const gateway = await openGateway({
   ledger,
   databaseUrl,
   dataDir,
-  // Where money is held, slow is not away.
-  databaseTimeoutMs: holds === 'off' ? 1_000 : 10_000,
+  databaseTimeoutMs: 1_000,
   maintenanceIntervalMs: 200,
   holds: holds as HoldMode | 'off',
   upstreams: { openai: upstream, anthropic: upstream },

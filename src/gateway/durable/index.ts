@@ -45,6 +45,8 @@ export interface Durability {
 
 const SILENT: Log = { info() {}, warn() {}, error() {} };
 const POOL_SIZE = 3;
+/** Of one statement's time, for a hold. */
+const HOLD_TIMEOUTS = 5;
 /** For a drain that is waiting for the database when the process is to end. */
 const CLOSE_WAIT_MS = 10_000;
 
@@ -138,6 +140,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     owner,
     ledger,
     gate,
+    timeoutMs: HOLD_TIMEOUTS * databaseTimeoutMs,
     store,
     log,
     isOpen: (id) => requests.isOpen(id),

@@ -14,6 +14,8 @@ export interface LedgerHoldsOptions {
   owner: string;
   ledger: Pick<Ledger, 'hold' | 'extend' | 'release'>;
   gate: DatabaseGate;
+  /** For one hold: requests of a payer wait for each other, and the first for its windows. */
+  timeoutMs: number;
   store: IntentStore;
   log: Log;
   /** The request goes on, whatever became of its hold. */
@@ -37,14 +39,14 @@ export class LedgerHolds implements RequestHolds {
   }
 
   async reserve({ intent, ...hold }: RequestHold): Promise<HoldResult> {
-    const { gate, ledger, owner } = this.#options;
+    const { gate, ledger, owner, timeoutMs } = this.#options;
     let isWanted = true;
     try {
       return await gate.run(async () => {
         const result = await ledger.hold(hold, intent ? toHoldIntent(owner, intent) : null);
         if (!isWanted && result.amount > 0) this.#undo(hold.id);
         return result;
-      });
+      }, timeoutMs);
     } catch (error) {
       isWanted = false;
       const ledgerError = toLedgerError(error);
@@ -62,9 +64,9 @@ export class LedgerHolds implements RequestHolds {
   }
 
   async extend(id: string, amount: number): Promise<HoldResult> {
-    const { gate, ledger } = this.#options;
+    const { gate, ledger, timeoutMs } = this.#options;
     try {
-      return await gate.run(() => ledger.extend(id, amount));
+      return await gate.run(() => ledger.extend(id, amount), timeoutMs);
     } catch (error) {
       throw toLedgerError(error);
     }
@@ -94,10 +96,10 @@ export class LedgerHolds implements RequestHolds {
   }
 
   async #run(): Promise<void> {
-    const { gate, ledger, log } = this.#options;
+    const { gate, ledger, log, timeoutMs } = this.#options;
     for (const id of this.#unused) {
       try {
-        await gate.run(() => ledger.release(id));
+        await gate.run(() => ledger.release(id), timeoutMs);
       } catch (error) {
         const { code, message } = toLedgerError(error);
         if (code === 'unavailable') return;
