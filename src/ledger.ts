@@ -3,7 +3,7 @@ import { type BackgroundTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
-import type { HoldRequest, HoldResult } from './budgets/types.js';
+import type { HoldIntent, HoldRequest } from './budgets/types.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { DimensionFolder } from './counter/dimensionFolder.js';
 import { balanceStatement } from './counter/settle.sql.js';
@@ -135,6 +135,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onAppended: (event) => {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
+      holds.noteUsage(event);
     },
   });
   const exa = {
@@ -350,10 +351,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   const ledgerQuery = queryOnPool(pool, named);
-  async function hold(request: HoldRequest, isOwned: boolean): Promise<HoldResult> {
+  async function hold(request: HoldRequest, isOwned: boolean, intent: HoldIntent | null = null) {
     return await track('hold', async () => {
       const owner = isOwned ? await keeper.own() : null;
-      return await holds.hold(request, owner, { nulBytesRemoved: 0 });
+      return await holds.hold(request, owner, { nulBytesRemoved: 0 }, intent);
     });
   }
 
@@ -363,7 +364,6 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       const valid = await holds.settling(holdId, event, cleaning);
       if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
       const recorded = await write(valid);
-      keeper.closed(valid);
       return await withBalance(recorded, valid);
     });
   }
@@ -403,7 +403,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     recordUsage,
     recordUsageBatch: recordUsageBatch as Ledger['recordUsageBatch'],
     recordExaUsage: recordExa,
-    hold: (request) => hold(request, true),
+    hold: (request, intent) => hold(request, true, intent),
     holdForClient: (request) => hold(request, false),
     settle,
     extend: (holdId, amount) => track('extend', () => holds.extend(holdId, amount)),

@@ -1,6 +1,6 @@
 import type { Pool } from 'pg';
 import type { BudgetFolder } from './budgets/folder.js';
-import type { HoldRequest, HoldResult, ReleaseResult } from './budgets/types.js';
+import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './budgets/types.js';
 import type { FoldReport, PendingStatus } from './counter/sweep.js';
 import type { Log } from './log.js';
 import type { Metrics } from './metrics.js';
@@ -143,6 +143,8 @@ export interface Ledger extends PublicLedger {
   readonly log: Log;
   /** Folds budgets; see src/budgets/README.md. */
   readonly budgetFolder: BudgetFolder;
+  /** With an intent that becomes durable in the same statement. */
+  hold(hold: HoldRequest, intent?: HoldIntent | null): Promise<HoldResult>;
   /** A hold without an owner, which expires by its time: for callers that may not come back. */
   holdForClient(hold: HoldRequest): Promise<HoldResult>;
   /** Who holds by this id; null: nobody does any more. */

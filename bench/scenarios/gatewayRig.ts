@@ -8,6 +8,7 @@ import { Pool } from 'undici';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
+import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
 import { compileProject } from '../../test/support/compileProject.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Check } from '../lib/scenario.js';
@@ -34,8 +35,18 @@ export interface GatewayRig {
 
 export const PAYERS = 16;
 
+export interface RigOptions {
+  /** Default as the product's. */
+  holds?: HoldMode | 'off';
+  /** Each payer has a budget of a day, and its key one of a month. Default: none has. */
+  withBudgets?: boolean;
+}
+
 /** Provider and gateway, each a process, and a client in this one; connections are kept alive. */
-export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
+export async function startGatewayRig(
+  bench: Bench,
+  { holds = 'expected', withBudgets = false }: RigOptions = {},
+): Promise<GatewayRig> {
   const database = await bench.createDatabase();
   const dataDir = mkdtempSync(join(tmpdir(), 'microdollar-bench-'));
   const keys: string[] = [];
@@ -44,14 +55,16 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
     await createUser(database.admin, { id });
     await addCredit(database.admin, { kilo_user_id: id, usd: 1_000_000 });
     const wanted = { kilo_user_id: id, scopes: ['gateway'] };
-    keys.push((await createApiKey(database.admin, wanted)).key);
+    const created = await createApiKey(database.admin, wanted);
+    keys.push(created.key);
+    if (withBudgets) await addBudgets(database, id, created.id);
   }
   // As it is deployed.
   const compiled = await compileProject(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
   const start = (script: string, ...args: string[]) =>
     startProcess(join(compiled.dir, 'bench/scenarios', script), ...args);
   const upstream = await start('gatewayUpstream.js');
-  const gateway = await start('gatewayProcess.js', database.url, dataDir, upstream.url);
+  const gateway = await start('gatewayProcess.js', database.url, dataDir, upstream.url, holds);
   const pools = {
     direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
     gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
@@ -71,6 +84,16 @@ export async function startGatewayRig(bench: Bench): Promise<GatewayRig> {
       compiled.remove();
     },
   };
+}
+
+/** Never used up. */
+async function addBudgets({ admin }: BenchDatabase, user: string, key: string): Promise<void> {
+  await admin.query(
+    `insert into budgets (scope, payer_scope, payer_id, api_key_id, period, limit_microdollars)
+     values ('user', 'user', $1, null, 'day', 1000000000000),
+       ('key', 'user', $1, $2, 'month', 1000000000000)`,
+    [user, key],
+  );
 }
 
 interface Started {
@@ -104,6 +127,7 @@ function sendRequest(pool: Pool, key: string, body: object): Promise<RequestTime
     const startedAt = performance.now();
     let firstByteMs = 0;
     let status = 0;
+    let refusal = '';
     pool.dispatch(
       {
         path: '/v1/chat/completions',
@@ -116,11 +140,12 @@ function sendRequest(pool: Pool, key: string, body: object): Promise<RequestTime
         onResponseStart(_controller, statusCode) {
           status = statusCode;
         },
-        onResponseData() {
+        onResponseData(_controller, chunk) {
+          if (status !== 200) refusal += chunk;
           if (firstByteMs === 0) firstByteMs = performance.now() - startedAt;
         },
         onResponseEnd() {
-          if (status !== 200) reject(new Error(`answered with ${status}`));
+          if (status !== 200) reject(new Error(`answered with ${status} ${refusal}`));
           else resolve({ firstByteMs, totalMs: performance.now() - startedAt });
         },
         onResponseError: (_controller, error) => reject(error),

@@ -3,6 +3,7 @@ import { backfill } from './backfill.js';
 import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
+import { gatewayHolds } from './gatewayHolds.js';
 import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
 import { holds } from './holds.js';
@@ -41,6 +42,7 @@ export const SCENARIOS: readonly Scenario[] = [
   dimensionRollups,
   holds,
   gatewayFirstByte,
+  gatewayHolds,
   gatewayThroughput,
   gatewayMemory,
   startup,

@@ -19,7 +19,7 @@ import {
   releaseHoldStatement,
 } from './hold.sql.js';
 import { contended, judge, type LaneOptions, PayerLane, toAvailable, toRefused } from './lane.js';
-import type { HoldRequest, HoldResult, ReleaseResult } from './types.js';
+import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './types.js';
 import { invalidHold, readAmount, type ValidHold, validateHold } from './validate.js';
 
 /** Tries at a hold, or its slots, that someone else has: a fold, or who reserves beside. */
@@ -53,16 +53,26 @@ export class Holds {
   }
 
   /** @throws LedgerError `invalid_event` and others, see `ledger.hold` */
-  async hold(hold: HoldRequest, owner: string | null, cleaning: Cleaning): Promise<HoldResult> {
+  async hold(
+    hold: HoldRequest,
+    owner: string | null,
+    cleaning: Cleaning,
+    intent: HoldIntent | null = null,
+  ): Promise<HoldResult> {
     const valid = validateHold(hold, owner, cleaning);
+    valid.request.intent = intent;
     const result = await this.#reserve(valid);
     if (result.status === 'granted' && result.created_at !== null) {
       const { api_key_id, project_id } = valid.request;
-      if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       const createdAt = result.created_at;
-      this.#known.set(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
+      this.#remember(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
     }
     return result;
+  }
+
+  #remember(id: string, hold: KnownHold): void {
+    if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
+    this.#known.set(id, hold);
   }
 
   #reserve({ request, payer }: ValidHold): Promise<HoldResult> {
@@ -87,7 +97,6 @@ export class Holds {
     }
     const valid = validateEvent({ ...event, id }, cleaning);
     const hold = this.#known.get(id) ?? (await this.#find(id));
-    this.#known.delete(id);
     if (hold === 'settled') return valid;
     if (hold === null) {
       throw new LedgerError('not_found', 'hold_id names no hold; usage without one: recordUsage', {
@@ -95,6 +104,7 @@ export class Holds {
       });
     }
     checkSame(hold, valid);
+    this.#remember(id, hold);
     return {
       ...valid,
       created_at: valid.created_at ?? hold.createdAt,
@@ -113,6 +123,11 @@ export class Holds {
       project_id: row.project_id,
       createdAt: formatMicros(row.created_micros),
     };
+  }
+
+  /** Usage was recorded: with the id of a hold it closes it, by whatever way it came. */
+  noteUsage({ id, kilo_user_id, organization_id }: Payer & { id: string }): void {
+    if (this.#known.delete(id)) this.#options.onClosed({ kilo_user_id, organization_id });
   }
 
   /** Who holds by this id; null: nobody does any more. */
@@ -165,6 +180,7 @@ export class Holds {
       if (row === null || row.status === 'locked') continue;
       if (row.status === 'absent') throw noHold(id);
       if (row.status === 'released') this.#options.onClosed(payerOf(row));
+      this.#known.delete(id);
       return { id, status: row.status };
     }
     throw contended();

@@ -26,7 +26,9 @@ export interface ReleasedPayerRow {
 
 /**
  * Releases holds of owners that are dead, and those without an owner whose time is over; not those
- * whose usage is recorded: the fold takes them. Waits for nobody. One row a payer.
+ * whose usage is recorded: the fold takes them. Nor those of a gateway's request whose usage is to
+ * come, as an estimate of its intent or from a response in the background: what they spend would
+ * have been given to others. Waits for nobody. One row a payer.
  */
 export function releaseExpiredStatement(dead: readonly string[], limit: number): Statement {
   return {
@@ -38,6 +40,9 @@ with expired as materialized (
   where h.released_at is null
     and (h.owner = any ($1::uuid[]) or (h.owner is null and h.expires_at < now()))
     and not exists (select from microdollar_usage as m where m.id = h.id)
+    and not exists (select from gateway_intents as i where i.id = h.id)
+    and not exists (
+      select from gateway_responses as r where r.usage_id = h.id and r.settled_at is null)
   limit $2::integer
   for no key update of h skip locked
 ), released as (

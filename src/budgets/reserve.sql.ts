@@ -2,6 +2,7 @@ import { plainArray, type Statement, textArray } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
 import { counts, isCurrent, isOfPayer } from './matching.sql.js';
+import type { HoldIntent } from './types.js';
 
 /** One request for a hold; who pays is known beside it. */
 export interface ReserveRequest {
@@ -14,6 +15,7 @@ export interface ReserveRequest {
   owner: string | null;
   /** From now. */
   expires_in_ms: number;
+  intent?: HoldIntent | null;
 }
 
 export interface ReservedRow {
@@ -42,7 +44,7 @@ export interface ReservedRow {
 /**
  * Reserves for requests of one payer that came together; each is granted from all of its windows,
  * or from none. Waits for nobody: of a window it takes one slot that is free, whichever has enough
- * for most, and only what is there. $1 payer, $2.. the requests, $9 slot to begin with.
+ * for most, and only what is there. $1 payer, $2.. the requests, $9 slot to begin with, $10 intents.
  *
  *   request   with what is known of its id already
  *   budget    hard budgets in force and their windows of now: found here, so that a new one is in
@@ -55,14 +57,17 @@ export interface ReservedRow {
  *                 version leaves. Taking off from the row that the update finds is the same, but the
  *                 server checks constraints of the version in the snapshot first: one that had less
  *                 before a fold filled it fails `remaining >= 0`, though what is written would not
+ *   intended      the intents of those that have one
  *
  * A plain insert: an id that another transaction brought in meanwhile fails the statement, so
  * nothing is taken for it.
  */
 function reserveText(scope: PayerScope): string {
+  const organization = scope.name === 'user' ? 'null::uuid' : '$1::uuid';
   return `/* microdollar.reserve ${scope.name} */
 with request as materialized (
   select r.n, r.id, r.kilo_user_id, r.api_key_id, r.project_id, r.amount, r.owner, r.expires_in_ms,
+    r.intent,
     case when h.released_at is null then h.amount_microdollars else 0 end as held,
     coalesce(h.created_at, m.created_at) as held_at,
     case
@@ -80,8 +85,10 @@ with request as materialized (
         then 'unknown_user'
     end as known
   from unnest(
-    $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[]
-  ) with ordinality as r(id, kilo_user_id, api_key_id, project_id, amount, owner, expires_in_ms, n)
+    $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
+    $10::jsonb[]
+  ) with ordinality as r(id, kilo_user_id, api_key_id, project_id, amount, owner, expires_in_ms,
+    intent, n)
   left join lateral (
     select h.* from usage_holds as h where h.id = r.id limit 1
   ) as h on true
@@ -168,6 +175,17 @@ with request as materialized (
   from request as r
   join verdict as v on v.n = r.n and v.fits
   order by r.id
+), intended as (
+  insert into gateway_intents (id, owner, kilo_user_id, organization_id, api_key_id, api_kind,
+    requested_model, input_tokens_estimate, max_tokens, streamed, created_at)
+  select r.id, i.owner, r.kilo_user_id, ${organization}, i.api_key_id, i.api_kind,
+    i.requested_model, i.input_tokens_estimate, i.max_tokens, i.streamed, now()
+  from request as r
+  join verdict as v on v.n = r.n and v.fits
+  cross join lateral jsonb_to_record(r.intent) as i(owner uuid, api_key_id text, api_kind text,
+    requested_model text, input_tokens_estimate bigint, max_tokens bigint, streamed boolean)
+  where r.intent is not null
+  order by r.id
 )
 select r.n,
   case
@@ -208,6 +226,7 @@ export function reserveStatement(
       plainArray(column((each) => each.owner)),
       plainArray(column((each) => each.expires_in_ms)),
       slot,
+      textArray(column(({ intent }) => (intent ? JSON.stringify(intent) : null))),
     ],
   };
 }

@@ -18,6 +18,20 @@ export interface HoldRequest {
   expires_in_ms?: number | null | undefined;
 }
 
+/**
+ * The intent of a gateway's request (schema/gatewayIntents.ts), of whoever holds: durable with its
+ * hold, both or neither.
+ */
+export interface HoldIntent {
+  owner: string;
+  api_key_id: string | null;
+  api_kind: string;
+  requested_model: string | null;
+  input_tokens_estimate: number;
+  max_tokens: number | null;
+  streamed: boolean;
+}
+
 /** The budget that refused: the one with the least left. */
 export interface RefusingBudget {
   id: string;

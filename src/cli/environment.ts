@@ -33,6 +33,10 @@ export interface GatewayEnvironment {
   maxInFlight: number;
   /** What becomes of the provider's work when its client leaves; null = as each API bills. */
   onAbort: 'stop' | 'drain' | null;
+  /** How money is held before a provider is called. */
+  holds: 'strict' | 'expected' | 'off';
+  /** What becomes of a stream that outgrows what can be held for it. */
+  onOutgrown: 'continue' | 'end';
   /** Origins of pages that may call the gateway from a browser. */
   corsOrigins: string[];
 }
@@ -67,6 +71,8 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       upstreamsFile: read(env, 'MICRODOLLAR_UPSTREAMS_FILE'),
       maxInFlight: readCount(env, 'MICRODOLLAR_MAX_IN_FLIGHT', DEFAULT_MAX_IN_FLIGHT, 100_000),
       onAbort: readOnAbort(env),
+      holds: readOneOf(env, 'MICRODOLLAR_HOLDS', ['expected', 'strict', 'off']),
+      onOutgrown: readOneOf(env, 'MICRODOLLAR_ON_OUTGROWN', ['continue', 'end']),
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
     },
     tiersUsd: readTiers(env),
@@ -107,6 +113,18 @@ function readOnAbort(env: NodeJS.ProcessEnv): 'stop' | 'drain' | null {
   const value = read(env, 'MICRODOLLAR_ON_ABORT');
   if (value === null || value === 'stop' || value === 'drain') return value;
   throw invalid('MICRODOLLAR_ON_ABORT', 'must be stop or drain');
+}
+
+/** Not set is the first. */
+function readOneOf<const Value extends string>(
+  env: NodeJS.ProcessEnv,
+  name: string,
+  values: readonly [Value, ...Value[]],
+): Value {
+  const value = read(env, name) ?? values[0];
+  const known = values.find((each) => each === value);
+  if (known === undefined) throw invalid(name, `must be one of ${values.join(', ')}`);
+  return known;
 }
 
 /** As browsers send it: scheme, host and port, nothing after them. */

@@ -47,6 +47,8 @@ export async function openMeteringGateway(
     upstreamsFile: environment.gateway.upstreamsFile,
     maxInFlightPerPayer: environment.gateway.maxInFlight,
     onAbort: environment.gateway.onAbort,
+    holds: environment.gateway.holds,
+    onOutgrown: environment.gateway.onOutgrown,
     corsOrigins: environment.gateway.corsOrigins,
     limits: {
       shutdownTimeoutMs: timeToEndMs(environment.shutdownMs),

@@ -8,6 +8,7 @@ import {
 import { createPricer, type Pricer, priceIntent } from './prices/index.js';
 import { ENDPOINTS } from './proxy/endpoints.js';
 import type { GatewayOptions } from './proxy/options.js';
+import type { HoldMode, OnOutgrown } from './proxy/reservations.js';
 import { createGatewayRoutes } from './proxy/routes.js';
 import { readUpstreamsFile } from './proxy/upstreamEntry.js';
 import { hostFor, listEntries } from './proxy/upstreams.js';
@@ -23,6 +24,13 @@ export function createGateway(options: GatewayOptions): ServerPlugin {
 export interface OpenGatewayOptions
   extends Omit<DurabilityOptions, 'price'>,
     Pick<GatewayOptions, 'upstreams' | 'trustedProxies' | 'onAbort' | 'corsOrigins' | 'limits'> {
+  /**
+   * How money is held before a provider is called (docs/budgets.md). Default `expected`: payers with
+   * budgets, or with little left, for what a request likely costs.
+   */
+  holds?: HoldMode | 'off';
+  /** Default `continue`: a stream goes on past what can be held for it, and is billed as ever. */
+  onOutgrown?: OnOutgrown;
   /** More upstreams, JSON (docs/gateway.md). Default: none. */
   upstreamsFile?: string | null;
   /** Own prices and multipliers, JSON (src/gateway/prices/README.md). Default: none. */
@@ -68,7 +76,8 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
     pricer.close();
     throw error;
   });
-  const { sink, accounts, inFlight, responses } = durability;
+  const { sink, accounts, inFlight, responses, holds: store } = durability;
+  const { holds: mode = 'expected', onOutgrown = 'continue' } = options;
   const close = async () => {
     await durability.close();
     pricer.close();
@@ -83,6 +92,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<OpenGate
       inFlight,
       responses,
       pricer,
+      holds: mode === 'off' ? null : { mode, store, onOutgrown },
     });
   } catch (error) {
     await close();

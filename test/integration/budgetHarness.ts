@@ -5,6 +5,9 @@ import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
 import type { LedgerFixture } from './ledgerHarness.js';
 
+/** Whatever has a database to ask. */
+type Asked = Pick<LedgerFixture, 'rows'>;
+
 export interface NewBudget {
   scope: 'user' | 'organization' | 'member' | 'key' | 'project';
   payer: { user: string } | { organization: string };
@@ -17,7 +20,7 @@ export interface NewBudget {
 }
 
 /** A budget by hand, as `setBudget` makes it. */
-export async function addBudget(fixture: LedgerFixture, budget: NewBudget): Promise<string> {
+export async function addBudget(fixture: Asked, budget: NewBudget): Promise<string> {
   const [scope, payer] =
     'user' in budget.payer
       ? ['user', budget.payer.user]
@@ -42,7 +45,7 @@ export async function addBudget(fixture: LedgerFixture, budget: NewBudget): Prom
 }
 
 export async function acquire(
-  fixture: LedgerFixture,
+  fixture: Asked,
   payer: { user: string } | { organization: string },
   amount: number,
 ): Promise<void> {
@@ -85,7 +88,7 @@ export interface WindowState {
 }
 
 /** Windows of a payer, the balance first. */
-export function windowsOf(fixture: LedgerFixture, payer: string): Promise<WindowState[]> {
+export function windowsOf(fixture: Asked, payer: string): Promise<WindowState[]> {
   return fixture.rows<WindowState>(
     `select b.scope, b.is_balance, w.limit_microdollars::float as limit,
        w.spent_microdollars::float as spent, w.carry_microdollars::float as carry,

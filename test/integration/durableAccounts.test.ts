@@ -174,7 +174,11 @@ describe('balances', () => {
     await accounts.admit(payer());
     gate.report(Object.assign(new Error('gone'), { code: 'ECONNREFUSED' }));
     nowMs = 499;
-    expect(await accounts.admit(payer())).toEqual({ remainingMicrodollars: 100, ageMs: 499 });
+    expect(await accounts.admit(payer())).toEqual({
+      hasBudgets: false,
+      remainingMicrodollars: 100,
+      ageMs: 499,
+    });
     nowMs = 501;
     await expect(accounts.admit(payer())).rejects.toEqual(code('unavailable'));
     expect(await accounts.authenticate(key)).toMatchObject({ keyId });

@@ -10,6 +10,7 @@ import { createUser } from '../../src/accounts/users.js';
 import { type DurabilityOptions, openDurability } from '../../src/gateway/durable/index.js';
 import { createGateway, type GatewayOptions } from '../../src/gateway/index.js';
 import { createPricer } from '../../src/gateway/prices/index.js';
+import type { HoldMode, OnOutgrown } from '../../src/gateway/proxy/reservations.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
@@ -60,6 +61,9 @@ export type UsageRow = Record<string, any>;
 
 export interface TestGatewayOptions {
   gateway?: Partial<GatewayOptions>;
+  /** Default: nothing is held. */
+  holds?: HoldMode;
+  onOutgrown?: OnOutgrown;
   durability?: Partial<DurabilityOptions>;
   server?: Partial<ServerOptions>;
   /** One that was halted: its database, directory and provider are taken over. */
@@ -71,7 +75,7 @@ export interface TestGatewayOptions {
 
 /** A gateway on a free port before an upstream with answers of its own. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
-  const { after } = options;
+  const { after, holds: mode, onOutgrown } = options;
   const database = after?.database ?? (await createTestDatabase());
   const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
   const upstream = after?.upstream ?? (await startReplayUpstream(options.upstream));
@@ -84,7 +88,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
     databaseTimeoutMs: 30_000,
     ...options.durability,
   });
-  const { sink, accounts, inFlight, responses } = durability;
+  const { sink, accounts, inFlight, responses, holds: store } = durability;
   const pricer = createPricer();
   const logLines: string[] = [];
   const server = createServer({
@@ -99,6 +103,7 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
         accounts,
         inFlight,
         ...(options.withoutResponses ? {} : { responses }),
+        holds: mode === undefined ? null : { mode, store, ...(onOutgrown && { onOutgrown }) },
         followIntervalMs: 50,
         pricer,
         upstreams: {

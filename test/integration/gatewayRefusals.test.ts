@@ -195,6 +195,7 @@ describe('refusals by the state of things', () => {
       gateway: {
         sink: {
           begin: () => Promise.reject(new LedgerError('unavailable', 'the journal is full')),
+          adopt: () => {},
           settle: () => Promise.reject(new Error('not reached')),
           abandon: () => Promise.reject(new Error('not reached')),
           status: () => {

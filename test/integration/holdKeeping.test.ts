@@ -1,6 +1,17 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { insertIntentsStatement } from '../../src/gateway/durable/intents.sql.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
-import { acquire, addPayer, expectIdentity, newHold, windowsOf } from './budgetHarness.js';
+import { count, makeDataDir, newIntent, openGateway, until } from '../support/gateway.js';
+import {
+  acquire,
+  addBudget,
+  addPayer,
+  expectIdentity,
+  expectWhole,
+  newHold,
+  windowsOf,
+} from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 let fixture: LedgerFixture;
@@ -48,6 +59,41 @@ describe('the background', () => {
     await other.close();
     await ledger.keepBudgets();
     expect(await windowsOf(fixture, user)).toMatchObject([{ held: 0 }]);
+  });
+
+  it('leaves the hold of a request whose process died to its estimate, which has its project', async () => {
+    const user = await addPayer(fixture, 100_000);
+    await addBudget(fixture, { scope: 'project', payer: { user }, project: 'p', limit: 90_000 });
+    const dead = await fixture.open();
+    const { id, created_at } = await dead.hold(newHold(user, 5_000, { project_id: 'p' }));
+    const owner = randomUUID();
+    const intent = newIntent(user, { id });
+    await fixture.database.pool.query(insertIntentsStatement([{ owner, intent }]));
+    // Its end releases what nobody will bill.
+    await dead.close();
+    await ledger.keepBudgets();
+    expect(await windowsOf(fixture, user)).toMatchObject([{ held: 5_000 }, { held: 5_000 }]);
+    const { dataDir, remove } = makeDataDir();
+    const price = () => ({ cost: 3_000 });
+    const quick = { leaseMs: 600, maintenanceIntervalMs: 20, price };
+    const recovering = await openGateway(fixture.database.url, dataDir, quick);
+    try {
+      await until(async () => (await count(fixture.database.pool, 'gateway_intents')) === 0);
+    } finally {
+      await recovering.stop();
+      remove();
+    }
+    await ledger.keepBudgets();
+    expect(await windowsOf(fixture, user)).toMatchObject([
+      { spent: 3_000, held: 0 },
+      { spent: 3_000, held: 0 },
+    ]);
+    const [row] = await fixture.rows<{ at: Date; project_id: string }>(
+      'select created_at as at, project_id from microdollar_usage where id = $1',
+      [id],
+    );
+    expect(row).toEqual({ at: new Date(created_at ?? ''), project_id: 'p' });
+    await expectWhole(fixture);
   });
 
   it('forgets a released hold after a day, and no earlier', async () => {

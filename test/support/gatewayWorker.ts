@@ -1,13 +1,15 @@
 /**
  * A gateway as a process of its own, to be killed: `gatewayWorker.ts <databaseUrl> <dataDir> <port>
- * <upstreamUrl>`. Prints its URL when it is ready. The database may be away: it waits for it.
+ * <upstreamUrl> [off|expected|strict]`. Prints its URL when it is ready. The database may be away: it waits for it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openGateway } from '../../src/gateway/index.js';
+import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
 import { createLedger } from '../../src/ledger.js';
 import { createServer } from '../../src/server/index.js';
 
-const [databaseUrl = '', dataDir = '', port = '0', upstreamUrl = ''] = process.argv.slice(2);
+const [databaseUrl = '', dataDir = '', port = '0', upstreamUrl = '', holds = 'off'] =
+  process.argv.slice(2);
 
 async function openLedger() {
   for (;;) {
@@ -27,6 +29,7 @@ const gateway = await openGateway({
   dataDir,
   databaseTimeoutMs: 1_000,
   maintenanceIntervalMs: 200,
+  holds: holds as HoldMode | 'off',
   upstreams: { openai: upstream, anthropic: upstream },
 });
 const server = createServer({

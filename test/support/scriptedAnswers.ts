@@ -5,6 +5,8 @@ export interface Script {
   asksUsage: boolean;
   /** Null: a few words. */
   tool: { name: string; input: object } | null;
+  /** Default: few. */
+  tokens?: { input: number; output: number };
 }
 
 /** One answer, whole and as a stream: `opening` and `events`, or `opening` and `word` for ever. */
@@ -17,14 +19,19 @@ export interface Answer {
 
 export const WORDS = ['Good', ' morning', ', world', '.'];
 const TEXT = WORDS.join('');
+const FEW_TOKENS = { input: 9, output: 4 };
 const CREATED = 1_764_000_000;
 
 function toEvent(name: string | null, payload: object): string {
   return `${name === null ? '' : `event: ${name}\n`}data: ${JSON.stringify(payload)}\n\n`;
 }
 
-function writeChat({ model, asksUsage, tool }: Script): Answer {
-  const usage = { prompt_tokens: 9, completion_tokens: 4, total_tokens: 13 };
+function writeChat({ model, asksUsage, tool, tokens = FEW_TOKENS }: Script): Answer {
+  const usage = {
+    prompt_tokens: tokens.input,
+    completion_tokens: tokens.output,
+    total_tokens: tokens.input + tokens.output,
+  };
   const base = { id: 'chatcmpl-1', created: CREATED, model, system_fingerprint: 'fp' };
   const calls = tool && [
     {
@@ -69,12 +76,12 @@ function writeChat({ model, asksUsage, tool }: Script): Answer {
   };
 }
 
-function writeMessages({ model, tool }: Script): Answer {
+function writeMessages({ model, tool, tokens = FEW_TOKENS }: Script): Answer {
   const block = tool
     ? { type: 'tool_use', id: 'toolu_1', name: tool.name, input: {} }
     : { type: 'text', text: '' };
   const stopReason = tool ? 'tool_use' : 'end_turn';
-  const usage = { input_tokens: 9, output_tokens: 4 };
+  const usage = { input_tokens: tokens.input, output_tokens: tokens.output };
   const message = { id: 'msg_1', type: 'message', role: 'assistant', model, stop_sequence: null };
   const whole = tool ? { ...block, input: tool.input } : { ...block, text: TEXT };
   const event = (type: string, more: object = {}) => toEvent(type, { type, ...more });
@@ -94,20 +101,20 @@ function writeMessages({ model, tool }: Script): Answer {
       event('content_block_stop', { index: 0 }),
       event('message_delta', {
         delta: { stop_reason: stopReason, stop_sequence: null },
-        usage: { output_tokens: 4 },
+        usage: { output_tokens: tokens.output },
       }),
       event('message_stop'),
     ],
   };
 }
 
-function writeResponses({ model, tool }: Script): Answer {
+function writeResponses({ model, tool, tokens = FEW_TOKENS }: Script): Answer {
   const usage = {
-    input_tokens: 9,
+    input_tokens: tokens.input,
     input_tokens_details: { cached_tokens: 0 },
-    output_tokens: 4,
+    output_tokens: tokens.output,
     output_tokens_details: { reasoning_tokens: 0 },
-    total_tokens: 13,
+    total_tokens: tokens.input + tokens.output,
   };
   const base = { id: 'resp_1', object: 'response', created_at: CREATED, model, error: null };
   const text = { type: 'output_text', annotations: [], logprobs: [], text: TEXT };

@@ -9,11 +9,20 @@ import { type Answer, type Script, WRITERS } from './scriptedAnswers.js';
  *     [[tool COMMAND]]  calls a tool, a shell with COMMAND where there is one; then says that it is done
  *     [[busy NAME]]     refuses the first request of that name with 429
  *     [[slow]]          goes on until the connection closes
+ *     [[use N]]         uses N tokens of output, within the request's limit, for each choice, and
+ *                       those of the prompt that its bytes have at most
  *
- * Anything else is answered with a few words.
+ * Anything else is answered with a few words. A response in the background is queued, and whole when it
+ * is asked for.
  */
 export function scriptProvider(upstream: ReplayUpstream): void {
   const refused = new Set<string>();
+  const inBackground = new Map<string, object>();
+  upstream.scriptPath(/^GET \/v1\/responses\/[^/]+$/, (response, { path }) => {
+    const id = path.split('?', 1)[0]?.split('/').at(-1) ?? '';
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(inBackground.get(id)));
+  });
   const paths = /^POST \/v1\/(chat\/completions|responses|messages)$/;
   upstream.scriptPath(paths, async (response, { body, path }) => {
     const request = JSON.parse(String(body)) as Body;
@@ -29,8 +38,21 @@ export function scriptProvider(upstream: ReplayUpstream): void {
       return;
     }
     const tool = mark === 'tool' && !isAnswered ? findTool(request.tools ?? [], argument) : null;
-    const script: Script = { model: request.model, asksUsage: asksUsage(request), tool };
+    const script: Script = {
+      model: request.model,
+      asksUsage: asksUsage(request),
+      tool,
+      ...(mark === 'use' ? { tokens: useTokens(request, Number(argument), String(body)) } : {}),
+    };
     const answer = WRITERS[api](script);
+    if (request.background === true) {
+      const id = `resp_background_${inBackground.size}`;
+      inBackground.set(id, { ...answer.whole, id });
+      const queued = { ...answer.whole, id, status: 'queued', output: [], usage: null };
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(queued));
+      return;
+    }
     if (request.stream !== true) {
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end(JSON.stringify(answer.whole));
@@ -60,16 +82,30 @@ interface Schema {
 interface Body {
   model: string;
   stream?: boolean;
+  background?: boolean;
   stream_options?: { include_usage?: boolean };
   messages?: Item[];
   input?: string | Item[];
   tools?: Tool[];
+  n?: number;
+  max_tokens?: number | null;
+  max_completion_tokens?: number | null;
+  max_output_tokens?: number | null;
 }
 
 const SHELLS = /^(bash|shell|exec_command|shell_command|local_shell|run_shell_command)$/i;
 
 function asksUsage({ stream_options: options }: Body): boolean {
   return options?.include_usage === true;
+}
+
+function useTokens(request: Body, output: number, body: string) {
+  const { max_tokens: old, max_completion_tokens: completion, max_output_tokens: most } = request;
+  const limit = completion ?? most ?? old ?? Number.POSITIVE_INFINITY;
+  return {
+    input: Buffer.byteLength(body),
+    output: Math.min(output, limit) * (request.n ?? 1),
+  };
 }
 
 function toItems(input: Body['input']): Item[] {

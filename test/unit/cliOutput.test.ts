@@ -81,7 +81,14 @@ describe('the environment', () => {
       upstreams: { openai: {}, anthropic: {} },
       pricesFile: null,
       trustedProxies: [],
-      gateway: { upstreamsFile: null, maxInFlight: 64, onAbort: null, corsOrigins: [] },
+      gateway: {
+        upstreamsFile: null,
+        maxInFlight: 64,
+        onAbort: null,
+        holds: 'expected',
+        onOutgrown: 'continue',
+        corsOrigins: [],
+      },
       tiersUsd: [],
       shutdownMs: 25_000,
     });
@@ -101,6 +108,8 @@ describe('the environment', () => {
     [{ MICRODOLLAR_TIERS: '1,2,3,4,5,6,7' }, 'MICRODOLLAR_TIERS'],
     [{ MICRODOLLAR_POOLER: 'session' }, 'MICRODOLLAR_POOLER'],
     [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
+    [{ MICRODOLLAR_HOLDS: 'secret' }, 'MICRODOLLAR_HOLDS'],
+    [{ MICRODOLLAR_ON_OUTGROWN: 'secret' }, 'MICRODOLLAR_ON_OUTGROWN'],
     [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],
   ])('names the wrong variable in %j, not its value', (env, name) => {
     expect(() => readEnvironment(env)).toThrow(new RegExp(`^${name} must be`));

@@ -30,6 +30,7 @@ const MAX_ENTRIES = 20_000;
 
 interface Balance {
   remainingMicrodollars: number;
+  hasBudgets: boolean;
   readAtMs: number;
   /** `spent` when the read began. */
   spentBefore: number;
@@ -175,6 +176,7 @@ export class Accounts implements AccountsCache {
     return {
       remainingMicrodollars:
         balance.remainingMicrodollars - (spent - balance.spentBefore) - journaled,
+      hasBudgets: balance.hasBudgets,
       ageMs: this.#options.clock() - balance.readAtMs,
     };
   }
@@ -184,8 +186,8 @@ export class Accounts implements AccountsCache {
     const { ledger, preparedStatements, clock } = this.#options;
     const spentBefore = entry.spent;
     const readAtMs = clock();
-    const remainingMicrodollars = await readRemaining(ledger, payer, preparedStatements);
-    entry.balance = { remainingMicrodollars, readAtMs, spentBefore };
+    const remaining = await readRemaining(ledger, payer, preparedStatements);
+    entry.balance = { ...remaining, readAtMs, spentBefore };
     return entry.balance;
   }
 
@@ -202,13 +204,25 @@ function forget<Value>(cache: TtlCache<Value>, key: string): void {
   if (cache.get(key) !== undefined) cache.deleteWhere((_, known) => known === key);
 }
 
+/** By the index of the budgets in force: a payer without any costs one probe. */
+const hasBudgets = (scope: 'user' | 'organization', payer: string) => `exists (
+         select
+         from budgets as g
+         where g.payer_scope = '${scope}'
+           and g.payer_id = ${payer}
+           and g.removed_at is null
+           and g.is_hard
+           and not g.is_balance
+       ) as has_budgets`;
 const USER_REMAINING = `/* gateway.userRemaining */
-       select u.total_microdollars_acquired - b.microdollars_used as remaining
+       select u.total_microdollars_acquired - b.microdollars_used as remaining,
+       ${hasBudgets('user', '$1::text')}
        from kilocode_users as u
        join kilocode_user_balances as b on b.kilo_user_id = u.id
        where u.id = $1::text`;
 const ORGANIZATION_REMAINING = `/* gateway.organizationRemaining */
-       select o.total_microdollars_acquired - b.microdollars_used as remaining
+       select o.total_microdollars_acquired - b.microdollars_used as remaining,
+       ${hasBudgets('organization', '$1::uuid::text')}
        from organizations as o
        join organization_balances as b on b.organization_id = o.id
        where o.id = $1::uuid`;
@@ -218,17 +232,23 @@ const ORGANIZATION_REMAINING = `/* gateway.organizationRemaining */
  * first byte waits for it.
  * @throws LedgerError `unknown_user`, ...
  */
-async function readRemaining({ pool }: Ledger, payer: Payer, isNamed: boolean): Promise<number> {
+async function readRemaining(
+  { pool }: Ledger,
+  payer: Payer,
+  isNamed: boolean,
+): Promise<Pick<Balance, 'remainingMicrodollars' | 'hasBudgets'>> {
   const isUser = payer.organization_id === null;
   const [row] = await queryOnPool(
     pool,
     isNamed,
-  )<{ remaining: string }>({
+  )<{ remaining: string; has_budgets: boolean }>({
     name: isUser ? 'microdollar_user_remaining' : 'microdollar_organization_remaining',
     text: isUser ? USER_REMAINING : ORGANIZATION_REMAINING,
     values: [isUser ? payer.kilo_user_id : payer.organization_id],
   });
-  if (row !== undefined) return Number(row.remaining);
+  if (row !== undefined) {
+    return { remainingMicrodollars: Number(row.remaining), hasBudgets: row.has_budgets };
+  }
   throw isUser
     ? new LedgerError('unknown_user', 'kilo_user_id names no user')
     : new LedgerError('unknown_organization', 'organization_id names no organization');

@@ -37,15 +37,17 @@ export class DatabaseGate {
 
   /**
    * Runs work within the time limit, unless the database is away.
+   * @param longMs another limit, for work that may wait for its like: that it does says nothing of the
+   *   database
    * @throws the work's error; LedgerError `unavailable` when away or out of time
    */
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  async run<T>(work: () => Promise<T>, longMs?: number): Promise<T> {
     if (!this.#isAvailable) throw new LedgerError('unavailable', 'the database is away');
-    const { timeoutMs } = this.#options;
+    const timeoutMs = longMs ?? this.#options.timeoutMs;
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        if (++this.#timeouts >= MAX_TIMEOUTS) this.#close();
+        if (longMs === undefined && ++this.#timeouts >= MAX_TIMEOUTS) this.#close();
         reject(new LedgerError('unavailable', `the database took over ${timeoutMs} ms`));
       }, timeoutMs);
     });

@@ -96,10 +96,11 @@ async function settlePage(
 ): Promise<number> {
   const events = rows
     .filter((row) => !row.has_usage)
-    .map(toIntent)
-    .map((intent) => {
+    .map((row) => {
+      const intent = toIntent(row);
       const known = price(intent);
-      return { event: estimateOf(intent, known), priced: String(known !== null), intent };
+      const event = { ...estimateOf(intent, known), project_id: row.project_id };
+      return { event, priced: String(known !== null), intent };
     });
   if (events.length === 0) return 0;
   const results = await ledger.recordUsageBatch(events.map(({ event }) => event));
@@ -143,7 +144,7 @@ async function recordRedated(ledger: Ledger, event: DatedUsage): Promise<Error |
 }
 
 function toIntent(row: IntentRow): Intent {
-  const { has_usage: _, ...intent } = row;
+  const { has_usage: _, project_id: __, ...intent } = row;
   return {
     ...intent,
     input_tokens_estimate: Number(row.input_tokens_estimate),

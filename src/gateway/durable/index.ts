@@ -17,11 +17,13 @@ import { Maintenance } from './maintenance.js';
 import { createDurableMetrics } from './metrics.js';
 import type { DurabilityOptions, Log } from './options.js';
 import type { DatedUsage } from './records.js';
+import { LedgerHolds } from './requestHolds.js';
 import { ResponseStore } from './responseStore.js';
 import type {
   AccountsCache,
   InFlightLimit,
   Payer,
+  RequestHolds,
   ResponseFollowing,
   UsageSink,
   UsageSinkStatus,
@@ -34,6 +36,7 @@ export interface Durability {
   accounts: AccountsCache;
   inFlight: InFlightLimit;
   responses: ResponseFollowing;
+  holds: RequestHolds;
   /** Drains and settles now, as far as the database allows; for commands and tests. */
   maintain(): Promise<void>;
   /** As `sink.close()`: after the server, before the ledger. */
@@ -42,6 +45,8 @@ export interface Durability {
 
 const SILENT: Log = { info() {}, warn() {}, error() {} };
 const POOL_SIZE = 3;
+/** Of one statement's time, for a hold. */
+const HOLD_TIMEOUTS = 5;
 /** For a drain that is waiting for the database when the process is to end. */
 const CLOSE_WAIT_MS = 10_000;
 
@@ -131,6 +136,15 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     requests.follow(response, lookInSeconds),
   );
   const accounts = new Accounts({ ...options, gate });
+  const holds = new LedgerHolds({
+    owner,
+    ledger,
+    gate,
+    timeoutMs: HOLD_TIMEOUTS * databaseTimeoutMs,
+    store,
+    log,
+    isOpen: (id) => requests.isOpen(id),
+  });
   const context = {
     owner,
     root,
@@ -176,6 +190,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     await requests.close();
+    await withinTime(holds.close(), CLOSE_WAIT_MS);
     gate.stop();
     await withinTime(maintenance.stop(), CLOSE_WAIT_MS);
     await withinTime(store.flushRemovals(), CLOSE_WAIT_MS);
@@ -192,6 +207,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   return {
     sink: {
       begin: (intent) => requests.begin(intent),
+      adopt: (id) => requests.adopt(id),
       settle: (event) => requests.settle(event),
       abandon: (id) => requests.abandon(id),
       status,
@@ -200,6 +216,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     accounts,
     inFlight: createInFlightLimit(options.maxInFlightPerPayer),
     responses,
+    holds,
     maintain: () => maintenance.runNow(),
     close: closeOnce,
   };

@@ -95,9 +95,14 @@ export interface IntentRow extends Omit<Intent, 'input_tokens_estimate' | 'max_t
   max_tokens: string | null;
   /** Its usage is recorded: the intent was only not removed yet. */
   has_usage: boolean;
+  /** Of its hold: budgets count the usage by what was reserved for it. */
+  project_id: string | null;
 }
 
-/** A page of an owner's intents, by id; `afterId` null = the first. */
+/**
+ * A page of an owner's intents, by id; `afterId` null = the first. With the time of its hold, where it
+ * has one: that is in whose windows the money is.
+ */
 export function findIntentsStatement(
   owner: string,
   afterId: string | null,
@@ -108,9 +113,12 @@ export function findIntentsStatement(
     text: `/* gateway.findIntents */
 select i.id, i.kilo_user_id, i.organization_id, i.api_key_id, i.api_kind, i.requested_model,
   i.input_tokens_estimate, i.max_tokens, i.streamed,
-  to_char(i.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+  to_char(coalesce(h.created_at, i.created_at) at time zone 'UTC',
+    'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
+  h.project_id,
   exists (select from microdollar_usage as u where u.id = i.id) as has_usage
 from gateway_intents as i
+left join usage_holds as h on h.id = i.id
 where i.owner = $1::uuid
   and i.id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
 order by i.id

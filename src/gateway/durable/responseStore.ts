@@ -100,6 +100,7 @@ function toOpenResponse(row: ResponseRow): OpenResponse {
     },
     response_id: row.response_id,
     upstream: row.upstream,
+    projectId: row.project_id,
     details: row.details,
     looks: row.looks,
     isSettled: row.is_settled,

@@ -59,6 +59,8 @@ export interface ResponseRow {
   details: Record<string, unknown>;
   looks: number;
   is_settled: boolean;
+  /** Of its hold. */
+  project_id: string | null;
 }
 
 /** Its usage may be there though nobody noted it: then nothing is left to do. */
@@ -66,6 +68,7 @@ const COLUMNS = `r.usage_id, r.response_id, r.upstream, r.kilo_user_id, r.organi
   r.api_key_id, r.api_kind, r.requested_model, r.input_tokens_estimate, r.max_tokens, r.streamed,
   to_char(r.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
   r.details, r.looks,
+  (select h.project_id from usage_holds as h where h.id = r.usage_id) as project_id,
   r.settled_at is not null
     or exists (select from microdollar_usage as u where u.id = r.usage_id) as is_settled`;
 

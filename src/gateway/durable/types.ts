@@ -1,4 +1,5 @@
 import type { Scope } from '../../accounts/scopes.js';
+import type { HoldResult } from '../../budgets/types.js';
 import type { RecordedEvent, UsageEvent, UsageMetadata } from '../../record/types.js';
 
 /** A key's id as usage rows have it; the admin key has none. */
@@ -65,6 +66,8 @@ export interface UsageSink {
    *   settled as an estimate
    */
   settle(event: UsageEvent): Promise<SettleResult>;
+  /** The intent is in the database already, with its hold. */
+  adopt(id: string): void;
   /** No upstream call was made: forget the intent, durably, so that no crash bills for it. */
   abandon(id: string): Promise<void>;
   status(): UsageSinkStatus;
@@ -84,6 +87,8 @@ export interface FollowedResponse {
 }
 
 export interface OpenResponse extends FollowedResponse {
+  /** As its hold has it; null without one. */
+  projectId: string | null;
   /** How often the provider was asked. */
   looks: number;
   isSettled: boolean;
@@ -134,9 +139,36 @@ export interface GatewayPrincipal {
   scopes: ReadonlySet<Scope>;
 }
 
+/** What a request is to reserve; its id is that of its intent and of its usage row. */
+export interface RequestHold extends Payer {
+  id: string;
+  api_key_id: string | null;
+  project_id: string | null;
+  /** Microdollars. */
+  amount: number;
+  /** To be made durable with it; then tell the sink (`adopt`). */
+  intent?: Intent;
+}
+
+/** Money that is reserved before a provider is called (docs/budgets.md). */
+export interface RequestHolds {
+  /**
+   * From the payer's balance and every hard budget that counts the request, or from none. It is
+   * closed by the usage with its id.
+   * @throws LedgerError `unavailable` when the database is away or slow; `unknown_user`, ...
+   */
+  reserve(hold: RequestHold): Promise<HoldResult>;
+  /** To `amount` microdollars in all. @throws LedgerError `unavailable`; `forbidden` once closed */
+  extend(id: string, amount: number): Promise<HoldResult>;
+  /** No provider was called: gives it back, as soon as the database takes it. Never throws. */
+  release(id: string): void;
+}
+
 export interface Admission {
   /** Acquired - used; may be negative. */
   remainingMicrodollars: number;
+  /** Hard budgets beside the balance are in force for this payer. */
+  hasBudgets: boolean;
   /** Since the balance was read from the database, ms. */
   ageMs: number;
 }

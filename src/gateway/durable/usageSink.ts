@@ -67,6 +67,10 @@ export class RequestSink {
     return this.#track(() => this.#begin(cleanIntent(intent)));
   }
 
+  adopt(id: string): void {
+    this.#open.set(id, 'database');
+  }
+
   settle(event: UsageEvent): Promise<SettleResult> {
     return this.#track(() => this.#settle(dateUsage(event)));
   }
@@ -232,7 +236,7 @@ function dateUsage(event: UsageEvent): DatedUsage {
 }
 
 /** Texts that PostgreSQL would refuse must not keep a batch of intents from being written. */
-function cleanIntent(intent: Intent): Intent {
+export function cleanIntent(intent: Intent): Intent {
   const text = (value: string) => value.replaceAll('\0', '').toWellFormed().slice(0, MAX_TEXT);
   const tokens = (count: number) =>
     Number.isSafeInteger(count) && count > 0 ? count : Math.max(0, Math.round(count) || 0);

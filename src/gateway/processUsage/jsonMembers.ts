@@ -34,13 +34,25 @@ function splice(bytes: Buffer, from: number, until: number, put: Buffer): Buffer
 }
 
 /** Where the value of the last such member at the top level lies: parsers keep the last one. */
-export function findMember(json: Buffer, name: string): { from: number; until: number } | null {
+export function findMember(json: Buffer, name: string): Member | null {
+  return membersOf(json).findLast((member) => member.name === name) ?? null;
+}
+
+export interface Member {
+  name: string;
+  /** Of its value. */
+  from: number;
+  until: number;
+}
+
+/** Those at the top level, in order, with repeated ones. */
+export function membersOf(json: Buffer): Member[] {
   let depth = 0;
   let key: string | null = null;
   let valueFrom = -1;
-  let found: { from: number; until: number } | null = null;
+  const found: Member[] = [];
   const endValue = (until: number) => {
-    if (valueFrom !== -1 && key === name) found = { from: valueFrom, until };
+    if (valueFrom !== -1 && key !== null) found.push({ name: key, from: valueFrom, until });
     valueFrom = -1;
     key = null;
   };

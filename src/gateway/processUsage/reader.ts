@@ -38,6 +38,10 @@ class StreamUsageReader implements UsageReader {
     return this.#format.draft.messageId;
   }
 
+  get outputBytes(): number {
+    return this.#format.draft.outputBytes;
+  }
+
   push(bytes: Uint8Array): void {
     if (this.#reading !== null) return;
     let from = 0;

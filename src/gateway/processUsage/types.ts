@@ -95,6 +95,8 @@ export interface UsageReader {
   readonly sawFirstToken: boolean;
   /** The provider's name for a streamed answer, as soon as an event said it. */
   readonly messageId: string | null;
+  /** Streamed: UTF-8 bytes of text, reasoning and tool arguments so far. */
+  readonly outputBytes?: number;
 }
 
 /** What a request says, for the intent, the metadata and an estimate. */

@@ -66,6 +66,11 @@ export async function resolvePayer(
 /** @throws Refusal `insufficient_balance`; LedgerError `unavailable`, `unknown_user`, ... */
 export async function requireBalance(accounts: AccountsCache, payer: Payer): Promise<void> {
   const { remainingMicrodollars } = await accounts.admit(payer);
+  requireLeft(payer, remainingMicrodollars);
+}
+
+/** @throws Refusal `insufficient_balance` */
+export function requireLeft(payer: Payer, remainingMicrodollars: number): void {
   if (remainingMicrodollars > 0) return;
   const who = payer.organization_id === null ? 'this user' : 'this organization';
   throw new Refusal(

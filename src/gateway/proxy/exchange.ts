@@ -11,6 +11,7 @@ import { readGatewayKey } from './admission.js';
 import type { ReadClientAddress } from './clientAddress.js';
 import type { MeteredEndpoint } from './endpoints.js';
 import { readProject, readRequestMetadata } from './requestMetadata.js';
+import type { Reserved } from './reservations.js';
 import type { Target } from './target.js';
 import type { Upstream, Upstreams } from './upstreams.js';
 import type { MeteredExchange } from './usageEvent.js';
@@ -25,8 +26,10 @@ export interface Exchange extends MeteredExchange {
   reply: FastifyReply;
   /** The client's key, which goes nowhere. */
   token: string;
-  /** As the client sent it. */
+  /** As the client sent it, but for a limit of its output that was lowered. */
   body: Buffer;
+  /** Null: nothing is held for it. */
+  reserved: Reserved | null;
   /** The provider answers at once, and goes on: its usage is known when it has ended. */
   isBackground: boolean;
   /** On every answer to it. */
@@ -74,6 +77,7 @@ export async function openExchange(
     createdAt,
     arrivedAt,
     prepared,
+    reserved: null,
     metadata: readRequestMetadata(request.raw, readClientAddress),
     projectId: readProject(request.headers),
     apiKeyId: toApiKeyId(principal.keyId),

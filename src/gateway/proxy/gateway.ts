@@ -1,17 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { TtlCache } from '../../accounts/ttlCache.js';
-import { createInFlightLimit, payerKey } from '../durable/inFlight.js';
+import { createInFlightLimit } from '../durable/inFlight.js';
 import type { GatewayPrincipal } from '../durable/types.js';
-import { requireBalance, resolvePayer } from './admission.js';
+import { resolvePayer } from './admission.js';
+import { Admitter } from './admitter.js';
 import type { MeteredEndpoint } from './endpoints.js';
-import { type Exchange, openExchange, toIntent } from './exchange.js';
+import { type Exchange, openExchange } from './exchange.js';
 import type { GatewayContext } from './gatewayContext.js';
 import { MeteredRelay, type Places } from './meteredRelay.js';
 import { Refusal } from './refusal.js';
 import type { Target } from './target.js';
-
-const SOLVENT_TTL_MS = 60_000;
-const MAX_SOLVENT = 20_000;
 
 /** What of it can be cut when the time is up. */
 export interface Cuttable {
@@ -23,8 +20,7 @@ export class Gateway {
   readonly #context: GatewayContext;
   readonly #running = new Set<Promise<unknown>>();
   readonly #cuttable = new Set<Cuttable>();
-  /** Payers who had a balance when it was last looked at. */
-  readonly #solvent = new TtlCache<true>(MAX_SOLVENT);
+  readonly #admitter: Admitter;
   /** Of answers whose client has left. */
   readonly #drains;
   #bodiesInFlightBytes = 0;
@@ -32,6 +28,7 @@ export class Gateway {
 
   constructor(context: GatewayContext) {
     this.#context = context;
+    this.#admitter = new Admitter(context);
     this.#drains = createInFlightLimit(context.limits.drainsPerPayer);
   }
 
@@ -98,7 +95,7 @@ export class Gateway {
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
         await owners.requireContinuable(exchange.prepared.previousResponseId, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
-        await this.#admit(exchange);
+        await this.#admitter.admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
       } finally {
         leave();
@@ -112,32 +109,6 @@ export class Gateway {
   async #relay(exchange: Exchange, places: Places): Promise<void> {
     const relay = new MeteredRelay(this.#context, exchange, places);
     await this.withCut(relay.run(), relay);
-  }
-
-  /**
-   * Checks the balance and makes the intent durable. For a payer who had a balance a moment ago
-   * both at once, for each is a round trip to the database.
-   * @throws Refusal `insufficient_balance`; LedgerError `unavailable`
-   */
-  async #admit(exchange: Exchange): Promise<void> {
-    const { accounts, sink } = this.#context;
-    const { payer } = exchange;
-    const key = payerKey(payer);
-    if (this.#solvent.get(key) === undefined) {
-      await requireBalance(accounts, payer);
-      this.#solvent.set(key, true, SOLVENT_TTL_MS);
-      return sink.begin(toIntent(exchange));
-    }
-    const begun = sink.begin(toIntent(exchange));
-    begun.catch(() => {});
-    try {
-      await requireBalance(accounts, payer);
-    } catch (error) {
-      this.#solvent.set(key, true, 0);
-      await begun.then(() => sink.abandon(exchange.id)).catch(() => {});
-      throw error;
-    }
-    await begun;
   }
 
   /** @throws Refusal `unavailable` */

@@ -4,6 +4,7 @@ import type { ReadClientAddress } from './clientAddress.js';
 import type { GatewayLimits } from './limits.js';
 import type { GatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
+import type { Reservations } from './reservations.js';
 import type { StreamOptionsMemory } from './streamOptions.js';
 import type { OnAbort } from './upstreamEntry.js';
 import type { Upstream, Upstreams } from './upstreams.js';
@@ -20,6 +21,8 @@ export interface GatewayContext extends Pick<GatewayOptions, 'sink' | 'accounts'
   owners: ResponseOwners;
   /** Null: nothing keeps responses in the background; they are refused. */
   follower: Follower | null;
+  /** Null: nothing is held. */
+  reservations: Reservations | null;
   /** Null: as each API bills. */
   onAbort: OnAbort | null;
 }

@@ -13,6 +13,7 @@ import { Refusal, toRefusal } from './refusal.js';
 import { Relay } from './relay.js';
 import { type Filter, OwnEnd, type RelayHooks, type RelayOutcome } from './relayTypes.js';
 import { sendRefusal } from './replies.js';
+import { StreamAllowance } from './streamAllowance.js';
 import { mayRefuseStreamOptions } from './streamOptions.js';
 import { toSearch } from './target.js';
 import { errorCode, toUpstreamRefusal } from './upstreamFailure.js';
@@ -20,6 +21,7 @@ import { toUsageEvent } from './usageEvent.js';
 
 /** `finish_reason` of what we cut, so that nobody takes it for the client's or the provider's doing. */
 export const CUT_BY_SHUTDOWN = 'gateway_shutdown';
+export const CUT_BY_BUDGET = 'budget_exceeded';
 
 /** The places that a request takes among those of its payer. */
 export interface Places {
@@ -40,6 +42,8 @@ export class MeteredRelay implements RelayHooks {
   /** The client's own bytes were sent after a refusal of `stream_options`. */
   #isSecondTry = false;
   #leaveDrain: (() => void) | null = null;
+  /** Why it is cut, where that is not a shutdown: nothing is left of what it is paid from. */
+  #exhausted: Refusal | null = null;
   /** The response in the background that is being streamed is made known to others. */
   #registered: Promise<void> | null = null;
 
@@ -81,6 +85,7 @@ export class MeteredRelay implements RelayHooks {
       side: endpoint.side ?? null,
       costHeader: upstream.costHeader,
       onNamed: this.#toRegister(),
+      onOutput: this.#toWatch(),
     };
     this.#answer = openAnswer(format, statusCode, headers);
     return this.#answer;
@@ -112,23 +117,25 @@ export class MeteredRelay implements RelayHooks {
 
   /** @throws LedgerError `unavailable`: nothing could take the usage */
   async settle(outcome: RelayOutcome): Promise<void> {
-    const { sink, metrics, owners, follower } = this.#context;
+    const { sink, metrics, owners, follower, reservations } = this.#context;
     const { id, api, request, prepared, endpoint } = this.#exchange;
-    let name = nameOutcome(outcome);
+    let name = this.#isCutByBudget(outcome) ? 'cut_by_budget' : nameOutcome(outcome);
     await this.#registered;
     try {
       if (outcome.end === 'unsent') {
+        reservations?.release(this.#exchange);
         await sink.abandon(id);
       } else if (await this.#follow()) {
         name = 'background';
       } else {
-        const event = this.#toEvent(outcome);
+        const event = this.#atHold(this.#toEvent(outcome));
         const { message_id: responseId } = event.metadata ?? {};
         const isKept = responseId && prepared.keepsResponse && endpoint.path === '/v1/responses';
         const kept = isKept ? owners.keep(responseId, this.#exchange) : null;
         await sink.settle(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
+        reservations?.noteUsage(this.#exchange, event);
         await kept;
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
@@ -154,7 +161,7 @@ export class MeteredRelay implements RelayHooks {
     const { reply, request, endpoint, id, api, ownHeaders } = this.#exchange;
     const refusal =
       settleError === null
-        ? toUpstreamRefusal(outcome.error)
+        ? (this.#exhausted ?? toUpstreamRefusal(outcome.error))
         : toRefusal(settleError, this.#context.limits.bodyBytes);
     request.log.warn(
       { usageId: id, api: api.kind, reason: refusal.reason },
@@ -165,7 +172,24 @@ export class MeteredRelay implements RelayHooks {
 
   farewell(): Uint8Array {
     const message = 'the gateway is shutting down and cut this answer; send the request again';
-    return toLastEvent(this.#exchange.api, new Refusal('unavailable', message));
+    const refusal = this.#exhausted ?? new Refusal('unavailable', message);
+    return toLastEvent(this.#exchange.api, refusal);
+  }
+
+  /** What a stream generates, where what was held may be less. */
+  #toWatch(): ((outputBytes: number) => void) | undefined {
+    const allowance = this.#context.reservations?.allowanceOf(this.#exchange) ?? null;
+    if (allowance === null) return undefined;
+    const watch = new StreamAllowance(allowance, () => {
+      this.#exhausted = this.#context.reservations?.endOutgrown(this.#exchange) ?? null;
+      if (this.#exhausted === null) return;
+      this.#relay.abort(new OwnEnd('cut', this.#exhausted.message, { isOrderly: true }));
+    });
+    return (outputBytes) => watch.see(outputBytes);
+  }
+
+  #isCutByBudget({ end }: RelayOutcome): boolean {
+    return end === 'cut' && this.#exhausted !== null;
   }
 
   /** A stream in the background may outlive this process: others must know its name. */
@@ -205,6 +229,12 @@ export class MeteredRelay implements RelayHooks {
     exchange.prepared = { ...exchange.prepared, body: exchange.body, hideUsageChunk: false };
   }
 
+  /** The usage counts in the windows from which its money was taken, whatever a clock here says. */
+  #atHold(event: UsageEvent): UsageEvent {
+    const { reserved } = this.#exchange;
+    return reserved === null ? event : { ...event, created_at: reserved.createdAt };
+  }
+
   #toEvent(outcome: RelayOutcome): UsageEvent {
     const { priceUsage } = this.#context;
     const exchange = this.#exchange;
@@ -217,7 +247,8 @@ export class MeteredRelay implements RelayHooks {
     const left = { ...outcome, clientLeft: true };
     const event = toUsageEvent(exchange, this.#answer, left, price);
     if (end === 'abandoned' || outcome.clientLeft) return event;
-    const metadata = { ...event.metadata, cancelled: false, finish_reason: CUT_BY_SHUTDOWN };
+    const reason = this.#isCutByBudget(outcome) ? CUT_BY_BUDGET : CUT_BY_SHUTDOWN;
+    const metadata = { ...event.metadata, cancelled: false, finish_reason: reason };
     return { ...event, has_error: true, metadata };
   }
 }

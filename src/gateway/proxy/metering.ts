@@ -43,11 +43,13 @@ export interface AnswerFormat {
   costHeader?: string | null;
   /** Told once what the provider calls a streamed answer. */
   onNamed?: ((messageId: string) => void) | undefined;
+  /** Told how much a stream has generated, bytes, as it grows. */
+  onOutput?: ((outputBytes: number) => void) | undefined;
 }
 
 /** The provider's answer begins. Errors are passed on unread. */
 export function openAnswer(
-  { prepared, side, costHeader = null, onNamed }: AnswerFormat,
+  { prepared, side, costHeader = null, onNamed, onOutput }: AnswerFormat,
   statusCode: number,
   headers: IncomingHttpHeaders,
 ): MeteredAnswer {
@@ -74,6 +76,7 @@ export function openAnswer(
       costUsd: costHeader === null || streamed ? null : readCostHeader(headers[costHeader]),
       serviceTier: readTier(headers),
       onNamed,
+      onOutput: streamed ? onOutput : undefined,
     },
   );
   if (codings.length === 0) return answer;
@@ -119,17 +122,19 @@ export class ReadAnswer implements MeteredAnswer {
   readonly idle?: () => readonly Uint8Array[];
   readonly #reader: UsageReader;
   readonly #said: SaidByHeaders;
+  readonly #onOutput: AnswerFormat['onOutput'];
   #onNamed: AnswerFormat['onNamed'];
 
   constructor(
     reader: UsageReader,
     filter: Filter,
     upstreamId: string | null,
-    { onNamed, ...said }: SaidByHeaders & Pick<AnswerFormat, 'onNamed'>,
+    { onNamed, onOutput, ...said }: SaidByHeaders & Pick<AnswerFormat, 'onNamed' | 'onOutput'>,
   ) {
     this.#reader = reader;
     this.#said = said;
     this.#onNamed = onNamed;
+    this.#onOutput = onOutput;
     this.filter = filter;
     if (filter.idle !== undefined) this.idle = () => filter.idle?.() ?? [];
     this.changesLength = filter.changesLength;
@@ -147,6 +152,7 @@ export class ReadAnswer implements MeteredAnswer {
     if (this.firstTokenAt === null && this.#reader.sawFirstToken) {
       this.firstTokenAt = performance.now();
     }
+    this.#onOutput?.(this.#reader.outputBytes ?? 0);
     const { messageId } = this.#reader;
     if (this.#onNamed === undefined || messageId === null) return;
     this.#onNamed(messageId);

@@ -13,7 +13,7 @@ export function createGatewayMetrics(registry: Registry) {
       name: 'microdollar_gateway_requests_total',
       help:
         'Metered requests by API and outcome (complete, upstream_error, cut, unreachable, ' +
-        'cut_by_shutdown, background, cancelled, abandoned, unsent, unrecorded)',
+        'cut_by_shutdown, cut_by_budget, background, cancelled, abandoned, unsent, unrecorded)',
       labelNames: ['api', 'outcome'] as const,
       registers,
     }),
@@ -21,6 +21,21 @@ export function createGatewayMetrics(registry: Registry) {
       name: 'microdollar_gateway_refusals_total',
       help: 'Requests that the gateway refused before calling a provider, by reason',
       labelNames: ['api', 'reason'] as const,
+      registers,
+    }),
+    holds: new Counter({
+      name: 'microdollar_gateway_holds_total',
+      help:
+        'Holds that were asked for before a provider was called: granted, refused, or unheld (the ' +
+        'database was away, and the request let through); and streams that outgrew theirs: ' +
+        'extended, outgrown (nothing was left)',
+      labelNames: ['api', 'outcome'] as const,
+      registers,
+    }),
+    holdOvershoot: new Counter({
+      name: 'microdollar_gateway_hold_overshoot_microdollars_total',
+      help: 'What requests cost beyond what was held for them, microdollars',
+      labelNames: ['api'] as const,
       registers,
     }),
     inFlight: new Gauge({

@@ -7,6 +7,7 @@ import type {
 import type { Pricer } from '../prices/index.js';
 import type { Provider } from './apis.js';
 import type { GatewayLimits } from './limits.js';
+import type { HoldOptions } from './reservations.js';
 import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
 
 export interface GatewayOptions {
@@ -26,6 +27,8 @@ export interface GatewayOptions {
   trustedProxies?: readonly string[];
   /** What becomes of the provider's work when its client leaves. Default: as each API bills. */
   onAbort?: OnAbort | null;
+  /** How money is held before a provider is called. Default: it is not; the balance is looked at. */
+  holds?: HoldOptions | null;
   /** Origins of pages that may call the gateway from a browser. Default: none. */
   corsOrigins?: readonly string[];
   limits?: Partial<GatewayLimits>;

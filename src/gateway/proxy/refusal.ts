@@ -6,6 +6,8 @@ export type RefusalReason =
   | 'invalid_request'
   | 'unauthorized'
   | 'insufficient_balance'
+  | 'budget_exceeded'
+  | 'budget_resets'
   | 'forbidden'
   | 'not_found'
   | 'not_supported'
@@ -29,12 +31,16 @@ interface Shape {
   openaiType: string;
   /** `error.type` of Anthropic. */
   anthropicType: string;
+  /** `error.code` of OpenAI, where it is not the reason. */
+  code?: string;
 }
 
 const SHAPES = {
   invalid_request: shape(400, 'invalid_request_error', 'invalid_request_error'),
   unauthorized: shape(401, 'authentication_error', 'authentication_error'),
   insufficient_balance: shape(402, 'insufficient_quota', 'billing_error'),
+  budget_exceeded: shape(402, 'insufficient_quota', 'billing_error'),
+  budget_resets: { ...shape(429, 'rate_limit_error', 'rate_limit_error'), code: 'budget_exceeded' },
   forbidden: shape(403, 'permission_error', 'permission_error'),
   not_found: shape(404, 'invalid_request_error', 'not_found_error'),
   not_supported: shape(404, 'invalid_request_error', 'not_found_error'),
@@ -67,6 +73,7 @@ const REASON_OF_STATUS: Readonly<Record<number, RefusalReason>> = {
 const WORTH_REPEATING: ReadonlySet<RefusalReason> = new Set([
   'request_timeout',
   'too_many_requests',
+  'budget_resets',
   'upstream_unreachable',
   'upstream_timeout',
   'unavailable',
@@ -85,7 +92,7 @@ const REASON_OF_CODE = {
   archived_period: 'internal',
   refund_exceeds_cost: 'internal',
   insufficient_balance: 'insufficient_balance',
-  budget_exceeded: 'insufficient_balance',
+  budget_exceeded: 'budget_exceeded',
   unauthorized: 'unauthorized',
   forbidden: 'forbidden',
   not_found: 'not_found',
@@ -124,21 +131,21 @@ export class Refusal extends Error {
 
   get headers(): Record<string, string> {
     return {
-      ...this.#headers,
       ...(this.retryAfterSeconds === null ? {} : { 'retry-after': String(this.retryAfterSeconds) }),
       // Some clients repeat a 401 for minutes: a wrong key, or a missing setting, stays what it is.
       ...(WORTH_REPEATING.has(this.reason) ? {} : { 'x-should-retry': 'false' }),
+      ...this.#headers,
     };
   }
 
   /** As the provider's own API words its errors. */
   body(provider: Provider): object {
-    const { openaiType, anthropicType } = SHAPES[this.reason];
+    const { openaiType, anthropicType, code = this.reason }: Shape = SHAPES[this.reason];
     if (provider === 'anthropic') {
       return { type: 'error', error: { type: anthropicType, message: this.message } };
     }
     return {
-      error: { message: this.message, type: openaiType, param: this.param, code: this.reason },
+      error: { message: this.message, type: openaiType, param: this.param, code },
     };
   }
 }

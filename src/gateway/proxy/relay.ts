@@ -270,7 +270,9 @@ export class Relay implements Dispatcher.DispatchHandler {
     else if (this.#filter?.isStream && this.#hooks.farewell) this.#write([this.#hooks.farewell()]);
     this.#writeHead();
     reply.flushHeaders();
-    if (reply.socket === null) reply.destroy();
+    const { error } = this.#outcome;
+    if (this.#filter?.isStream && error instanceof OwnEnd && error.isOrderly) reply.end();
+    else if (reply.socket === null) reply.destroy();
     else reply.socket.destroySoon();
   }
 

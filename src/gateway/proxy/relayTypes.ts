@@ -72,10 +72,13 @@ export interface RelayLimits {
 /** Of our own making: why we end an exchange. */
 export class OwnEnd extends Error {
   readonly end: 'abandoned' | 'cut';
+  /** A stream's last event says all: its connection ends as that of any other. */
+  readonly isOrderly: boolean;
 
-  constructor(end: OwnEnd['end'], message: string) {
+  constructor(end: OwnEnd['end'], message: string, { isOrderly = false } = {}) {
     super(message);
     this.name = 'OwnEnd';
     this.end = end;
+    this.isOrderly = isOrderly;
   }
 }

@@ -16,6 +16,7 @@ import { DEFAULT_GATEWAY_LIMITS } from './limits.js';
 import { createGatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
 import { Refusal, toRefusal } from './refusal.js';
+import { Reservations } from './reservations.js';
 import { StreamOptionsMemory } from './streamOptions.js';
 import { readTarget, type Target } from './target.js';
 import { type Upstream, Upstreams } from './upstreams.js';
@@ -32,17 +33,19 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
   const readClientAddress = createClientAddressReader(options.trustedProxies ?? []);
   const readCors = createCors(options.corsOrigins ?? []);
   return (app, services) => {
-    const { responses, followIntervalMs: intervalMs } = options;
+    const { responses, followIntervalMs: intervalMs, holds = null, accounts, pricer } = options;
+    const metrics = createGatewayMetrics(services.registry);
     const context: GatewayContext = {
       ...options,
       upstreams,
       limits,
-      metrics: createGatewayMetrics(services.registry),
+      metrics,
       priceUsage: createPriceUsage(options.pricer),
       readClientAddress,
       streamOptions: new StreamOptionsMemory(),
       owners: new ResponseOwners(responses ?? null),
       follower: null,
+      reservations: holds && new Reservations(holds, { pricer, accounts, metrics }),
       onAbort,
     };
     if (responses !== undefined) {

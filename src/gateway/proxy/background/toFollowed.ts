@@ -21,7 +21,12 @@ export function toFollowed(exchange: Exchange, responseId: string): FollowedResp
 }
 
 /** The exchange again, from what was kept of it: for the row of a response that has ended. */
-export function toExchange({ intent, upstream, details }: OpenResponse): MeteredExchange {
+export function toExchange({
+  intent,
+  upstream,
+  details,
+  projectId,
+}: OpenResponse): MeteredExchange {
   const { api_kind: kind, requested_model: model } = intent;
   const endpoint = ENDPOINTS.find(
     (each): each is MeteredEndpoint => each.use === 'metered' && each.kind === kind,
@@ -45,8 +50,8 @@ export function toExchange({ intent, upstream, details }: OpenResponse): Metered
       systemPromptLength: systemPromptLength ?? null,
     },
     metadata,
-    // Nowhere kept: known again only to the process that let the request through.
-    projectId: null,
+    // Without a hold it is known only to the process that let the request through.
+    projectId,
     apiKeyId: toApiKeyId(intent.api_key_id),
   };
 }
