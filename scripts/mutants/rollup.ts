@@ -44,7 +44,7 @@ export const ROLLUP_MUTANTS: readonly Mutant[] = [
     file: VERIFY,
     search: 'if (report.driftKeys > 0) await fallBack(database, options.rollup, report);',
     replace: '',
-    tests: ['integration/readMode', 'integration/verifyRepair'],
+    tests: ['integration/readMode'],
   },
   {
     name: 'verify: counter rows without raw rows are not looked at',
@@ -67,7 +67,7 @@ export const ROLLUP_MUTANTS: readonly Mutant[] = [
     file: SETTLED,
     search: '${row}.position < (select w.position from low_water as w)',
     replace: '${row}.position <= (select w.position from low_water as w)',
-    tests: ['integration/verifyRepair', 'integration/rollupSlices', 'integration/fold'],
+    tests: ['integration/verifyRepair'],
   },
   {
     name: 'settled: rows of a payer that does not exist are in counters',
@@ -109,14 +109,14 @@ export const ROLLUP_MUTANTS: readonly Mutant[] = [
     file: REBUILD,
     search: "and ${fitsCounter(rollup, total, 't.settled_requests')}",
     replace: '',
-    tests: ['integration/rollupExtremes'],
+    tests: ['integration/jobStatements'],
   },
   {
     name: 'backfill: takes a period that another one works on',
     file: COVERAGE,
     search: "and (c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())",
     replace: '',
-    tests: ['integration/backfill'],
+    tests: ['integration/jobStatements'],
   },
   {
     name: 'backfill: saves progress without the claim',
@@ -127,7 +127,7 @@ returning`,
     replace: `and $2::uuid is not null
   and period = $3::date
 returning`,
-    tests: ['integration/backfill', 'integration/rollupJobs'],
+    tests: ['integration/jobStatements'],
   },
   {
     name: 'backfill: a period is built as of its end',

@@ -87,6 +87,22 @@ describe('a new installation', () => {
     expect(await two.metrics.registry.metrics()).toContain(
       'microdollar_read_mode_fallbacks_total 1',
     );
+    // No longer exact by construction: it has to be proven like any other.
+    const { rows } = await database.pool.query('select installed_empty from ledger_settings');
+    expect(rows).toEqual([{ installed_empty: false }]);
+  });
+
+  it('falls back by a verification alone, though no process is there', async () => {
+    await database.pool.query(
+      `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
+       values ('u', '2025-01-01', 9)`,
+    );
+    await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    const { stored, reason } = await readReadMode(control.query);
+    expect({ stored, reason }).toMatchObject({
+      stored: 'raw',
+      reason: expect.stringContaining('1 wrong keys'),
+    });
   });
 });
 
@@ -168,6 +184,17 @@ describe('the switch of an adopted ledger', () => {
     expect(await unproven()).toBe(1);
     await at('24:00:00');
     expect(await unproven()).toBe(0);
+    await database.pool.query(
+      `update rollup_coverage set drift_keys = 1
+       where period = (now() at time zone 'UTC')::date - 5`,
+    );
+    expect(await unproven()).toBe(1);
+  });
+
+  it('begins to count comparisons anew', async () => {
+    await database.pool.query('update ledger_settings set shadow_comparisons = 1000');
+    await setReadMode(control, 'shadow');
+    expect((await readReadMode(control.query)).gate.shadow.comparisons).toBe(0);
   });
 
   it('answers from raw while the lease of today and yesterday has run out', async () => {

@@ -67,6 +67,35 @@ describe('a clean database', () => {
     expect((await verifyBalances({ url: database.url })).drifts).toEqual([]);
     expect((await verifyRollup({ url: database.url, rollup: EXA_ROLLUP })).drifts).toEqual([]);
   });
+
+  it('is not proven by the usage of one user', async () => {
+    const url = database.url;
+    await verifyRollup({ url, rollup: DAILY_ROLLUP, kiloUserId: 'u2' });
+    const proven = () =>
+      database.pool.query('select from rollup_coverage where verified_at is not null');
+    expect((await proven()).rowCount).toBe(0);
+    await verify();
+    expect((await proven()).rowCount).toBeGreaterThan(0);
+  });
+
+  it('may have unsettled rows at the very position below which all is settled', async () => {
+    await ledger.recordUsage({ kilo_user_id: 'u1', cost: 5, created_at: `${DAY}T01:00:00Z` });
+    const session = await database.pool.connect();
+    try {
+      // The next row of u1 stays unsettled: somebody holds its counter row.
+      await session.query('begin');
+      await session.query(`select from kilocode_users where id = 'u1' for update`);
+      await ledger.recordUsage({ kilo_user_id: 'u1', cost: 7, created_at: `${DAY}T02:00:00Z` });
+      await database.pool.query(
+        `update ledger_settings set settled_everywhere_below = (
+           select max(position) from microdollar_usage where cost = 7)`,
+      );
+      expect((await verify()).drifts).toEqual([]);
+    } finally {
+      await session.query('rollback');
+      session.release();
+    }
+  });
 });
 
 /** Damage, and what verification must say about it: kind, drift in microdollars, cause. */
