@@ -50,13 +50,13 @@ const ORDERS = {
 const MANY = 'generate_series(1, (select 1)) as many';
 
 /** The places of the largest, one group each: found in a list, for a join with so few would be a loop. */
-const placed = (name: string, from: string) => `names as materialized (
+const placed = (name: string) => `names as materialized (
   select array_agg(r.${name} order by r.place) as largest
   from ranked as r
 ), placed as not materialized (
   select x.*, case when not x.is_previous
       then array_position((select n.largest from names as n), x.${name}) end as place
-  from ${from} as x
+  from summed as x
 )`;
 
 /** The same of pairs: by equalities, which hash, for any may be null. */
@@ -85,7 +85,7 @@ function sumFirst(names: readonly string[], order: string, sumType: SumType): st
   group by x.is_previous, x.start, ${columns}
 ), ranked as materialized (
   ${largest(columns, order, 'summed')}
-), ${names.length === 1 ? placed(names[0] as string, 'summed') : placedPairs(names)}, period as (
+), ${names.length === 1 ? placed(names[0] as string) : placedPairs(names)}, period as (
   select x.is_previous, x.place, x.start, ${METRIC_NAMES.map((name) => `x.${name}`).join(', ')}
   from placed as x
   where x.place is not null
@@ -100,13 +100,23 @@ function sumFirst(names: readonly string[], order: string, sumType: SumType): st
 )`;
 }
 
-/** Members may be as many as rows: the largest first, and of the others only what they have together. */
+/**
+ * Members may be as many as rows, and have names: the largest first, looked up for each row; of the others
+ * only what they have together.
+ */
 function rankFirst(name: string, order: string): string {
   return `ranked as materialized (
   ${largest(`x.${name}`, order, 'source')}
-), ${placed(name, 'source')}, period as (
+), names as materialized (
+  select jsonb_object_agg(r.${name}, r.place) as places
+  from ranked as r
+), period as (
   select x.is_previous, x.place, x.start, ${sumsOf('x')}
-  from placed as x
+  from (
+    select x.*, case when not x.is_previous
+        then ((select n.places from names as n) -> x.${name})::integer end as place
+    from source as x
+  ) as x
   group by x.is_previous, x.place, x.start
   having sum(x.requests) <> 0
 )`;
