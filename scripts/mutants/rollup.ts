@@ -136,7 +136,7 @@ returning`,
     replace:
       'built_at = case when $12::boolean and $13::timestamptz is not null then now() ' +
       'else built_at end',
-    tests: ['integration/rollupJobs'],
+    tests: ['integration/jobStatements'],
   },
   {
     name: 'backfill: leaves what was verified before foreign rows came',

@@ -11,7 +11,7 @@ let gateway: TestGateway;
 let ending: TestGateway;
 
 beforeAll(async () => {
-  gateway = await startTestGateway({ holds: 'expected' });
+  gateway = await startTestGateway({ holds: 'expected', gateway: { onAbort: 'stop' } });
   scriptProvider(gateway.upstream);
   ending = await startTestGateway({ holds: 'expected', onOutgrown: 'end' });
   scriptProvider(ending.upstream);
@@ -167,6 +167,20 @@ describe('a stream that outgrows its hold', () => {
     expect(await outcome('outgrown', ending)).toBe(1);
     await foldBudgets(ending.ledger, { user: user.id });
     expect((await windowsOf(ending, user.id))[0]).toMatchObject({ held: 0 });
+  });
+
+  it('is none that has as much text as the last one, though the provider counts fewer tokens', async () => {
+    const user = await newPayer(30_000);
+    const before = await outcome('extended');
+    for (let turn = 0; turn < 3; turn++) {
+      const { status, id } = await send(user.key, 'hi', { stream: true });
+      expect(status).toBe(200);
+      expect((await gateway.usage(id)).output_tokens).toBe(4);
+    }
+    expect(await outcome('extended')).toBe(before);
+    // 2 tokens of the prompt, and the 20 bytes of the answer.
+    const { id } = await send(user.key, 'hi');
+    expect([null, 44]).toContain(await heldFor(id));
   });
 
   it('goes on where that is the policy', async () => {

@@ -36,7 +36,7 @@ describe('a period of a backfill', () => {
     send<ClaimedRow>(
       claimPeriodStatement(DAILY_ROLLUP, worker, { from: DAY, until: DAY, began: BEGAN }, []),
     );
-  const save = (worker: string) =>
+  const save = (worker: string, isLast = false) =>
     send(
       saveProgressStatement(DAILY_ROLLUP, worker, {
         period: DAY,
@@ -46,7 +46,7 @@ describe('a period of a backfill', () => {
         rawRows: 1,
         rawCost: '1',
         isFirst: true,
-        isLast: false,
+        isLast,
         leftKeys: 0,
         correctedKeys: 0,
       }),
@@ -62,6 +62,13 @@ describe('a period of a backfill', () => {
     expect(await claim(two)).toMatchObject([{ period: DAY, done_until_user: 'u' }]);
     expect(await save(one)).toEqual([]);
     expect(await save(two)).toEqual([{ period: DAY }]);
+    // Built as of when it was begun: what was written meanwhile may be missing.
+    expect(await save(two, true)).toEqual([{ period: DAY }]);
+    const built = await run(
+      'select state, built_at = $1::timestamptz as is_as_begun from rollup_coverage',
+      [BEGAN],
+    );
+    expect(built).toEqual([{ state: 'built', is_as_begun: true }]);
   });
 });
 

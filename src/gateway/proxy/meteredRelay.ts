@@ -44,6 +44,8 @@ export class MeteredRelay implements RelayHooks {
   #leaveDrain: (() => void) | null = null;
   /** Why it is cut, where that is not a shutdown: nothing is left of what it is paid from. */
   #exhausted: Refusal | null = null;
+  /** Of a stream, so far. */
+  #outputBytes = 0;
   /** The response in the background that is being streamed is made known to others. */
   #registered: Promise<void> | null = null;
 
@@ -135,7 +137,7 @@ export class MeteredRelay implements RelayHooks {
         await sink.settle(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
-        reservations?.noteUsage(this.#exchange, event);
+        reservations?.noteUsage(this.#exchange, event, this.#outputBytes);
         await kept;
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
@@ -178,14 +180,20 @@ export class MeteredRelay implements RelayHooks {
 
   /** What a stream generates, where what was held may be less. */
   #toWatch(): ((outputBytes: number) => void) | undefined {
-    const allowance = this.#context.reservations?.allowanceOf(this.#exchange) ?? null;
-    if (allowance === null) return undefined;
-    const watch = new StreamAllowance(allowance, () => {
-      this.#exhausted = this.#context.reservations?.endOutgrown(this.#exchange) ?? null;
-      if (this.#exhausted === null) return;
-      this.#relay.abort(new OwnEnd('cut', this.#exhausted.message, { isOrderly: true }));
-    });
-    return (outputBytes) => watch.see(outputBytes);
+    const { reservations } = this.#context;
+    if (reservations === null) return undefined;
+    const allowance = reservations.allowanceOf(this.#exchange);
+    const watch =
+      allowance &&
+      new StreamAllowance(allowance, () => {
+        this.#exhausted = reservations.endOutgrown(this.#exchange);
+        if (this.#exhausted === null) return;
+        this.#relay.abort(new OwnEnd('cut', this.#exhausted.message, { isOrderly: true }));
+      });
+    return (outputBytes) => {
+      this.#outputBytes = outputBytes;
+      watch?.see(outputBytes);
+    };
   }
 
   #isCutByBudget({ end }: RelayOutcome): boolean {

@@ -189,11 +189,19 @@ export class Reservations {
     return new Refusal('budget_exceeded', message);
   }
 
-  /** What a request used in the end. */
-  noteUsage({ payer, prepared, api, reserved }: Exchange, event: UsageEvent): void {
-    const { cost, output_tokens: outputTokens = 0, has_error: hasError = false } = event;
+  /**
+   * What a request used in the end.
+   * @param outputBytes of a stream, as it was watched: else the next like it would outgrow its hold
+   */
+  noteUsage(
+    { payer, prepared, api, reserved }: Exchange,
+    event: UsageEvent,
+    outputBytes: number,
+  ): void {
+    const { cost, output_tokens: tokens = 0, has_error: hasError = false } = event;
     if (this.mode === 'expected' && !hasError) {
-      const used = { outputTokens: outputTokens ?? 0, costMicrodollars: cost };
+      const outputTokens = Math.max(tokens ?? 0, Math.ceil(outputBytes / BYTES_PER_TOKEN.expected));
+      const used = { outputTokens, costMicrodollars: cost };
       this.#recent.note(payerKey(payer), prepared.requestedModel, used);
     }
     if (reserved !== null && cost > reserved.amount) {
