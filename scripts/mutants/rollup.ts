@@ -151,7 +151,7 @@ returning`,
     file: COVERAGE,
     search: 'const isDone = isLast && leftKeys === 0;',
     replace: 'const isDone = isLast;',
-    tests: ['integration/backfill', 'integration/rollupExtremes'],
+    tests: ['integration/jobStatements'],
   },
   {
     name: 'slices: rows that share the instant of an end twice',

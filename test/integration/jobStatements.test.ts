@@ -16,6 +16,9 @@ import { createTestDatabase, type TestDatabase } from '../support/database.js';
  */
 const DAY = '2025-03-05';
 const BEGAN = '2030-01-01T00:00:00Z';
+const GOES_ON = { isLast: false, leftKeys: 0 };
+
+const STATE = 'select state, built_at = $1::timestamptz as is_as_begun from rollup_coverage';
 
 let database: TestDatabase;
 
@@ -36,7 +39,7 @@ describe('a period of a backfill', () => {
     send<ClaimedRow>(
       claimPeriodStatement(DAILY_ROLLUP, worker, { from: DAY, until: DAY, began: BEGAN }, []),
     );
-  const save = (worker: string, isLast = false) =>
+  const save = (worker: string, end: { isLast: boolean; leftKeys: number } = GOES_ON) =>
     send(
       saveProgressStatement(DAILY_ROLLUP, worker, {
         period: DAY,
@@ -46,9 +49,8 @@ describe('a period of a backfill', () => {
         rawRows: 1,
         rawCost: '1',
         isFirst: true,
-        isLast,
-        leftKeys: 0,
         correctedKeys: 0,
+        ...end,
       }),
     );
 
@@ -63,12 +65,16 @@ describe('a period of a backfill', () => {
     expect(await save(one)).toEqual([]);
     expect(await save(two)).toEqual([{ period: DAY }]);
     // Built as of when it was begun: what was written meanwhile may be missing.
-    expect(await save(two, true)).toEqual([{ period: DAY }]);
-    const built = await run(
-      'select state, built_at = $1::timestamptz as is_as_begun from rollup_coverage',
-      [BEGAN],
-    );
-    expect(built).toEqual([{ state: 'built', is_as_begun: true }]);
+    expect(await save(two, { isLast: true, leftKeys: 0 })).toEqual([{ period: DAY }]);
+    expect(await run(STATE, [BEGAN])).toEqual([{ state: 'built', is_as_begun: true }]);
+  });
+
+  it('with keys that stay wrong is left to be built', async () => {
+    await run(`update rollup_coverage set state = 'unbuilt', claimed_until = null`);
+    const worker = randomUUID();
+    await claim(worker);
+    await save(worker, { isLast: true, leftKeys: 1 });
+    expect(await run(STATE, [BEGAN])).toMatchObject([{ state: 'unbuilt' }]);
   });
 });
 
