@@ -10,6 +10,7 @@ import type { Scope } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import type { Principal } from './auth.js';
+import { meteredIdsStatement } from './queries/meteredIds.sql.js';
 
 /**
  * Whose data a read is about. A user's key reads that user alone; service and admin keys name one.
@@ -82,6 +83,7 @@ export async function createEventAccess(
   }
   const memberships =
     organizationIds.size === 0 ? null : await findMemberships(pool, userId, organizationIds);
+  const metered = await findMetered(pool, events);
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
     if (typeof eventUser === 'string' && eventUser !== userId) {
@@ -97,10 +99,26 @@ export async function createEventAccess(
         { details: { field: 'api_key_id' } },
       );
     }
+    if (metered.has(String(fieldOf(event, 'id')).toLowerCase())) {
+      return new LedgerError('forbidden', 'the gateway meters the request of this id itself', {
+        details: { field: 'id' },
+      });
+    }
     const organizationId = organizationOf(event);
     const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
     return isStranger ? notMember('organization_id') : null;
   };
+}
+
+/** A client that knows the id of its request in flight could else say what it costs. */
+async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<Set<string>> {
+  const ids = events
+    .map((event) => fieldOf(event, 'id'))
+    .filter((id): id is string => typeof id === 'string' && isUuid(id));
+  if (ids.length === 0) return new Set();
+  const { text, values } = meteredIdsStatement(ids);
+  const { rows } = await pool.query<{ id: string }>(text, values);
+  return new Set(rows.map(({ id }) => id));
 }
 
 /**

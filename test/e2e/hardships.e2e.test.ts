@@ -78,8 +78,10 @@ describe('amounts', () => {
     await untilLoaded(page);
     expect(await page.locator('.spend-total data').textContent()).toBe('$0.00');
     await page.getByText('1 of 31 days with usage').waitFor();
-    expect(await page.getByText('No usage').count()).toBe(0);
-    expect(await page.locator('section[aria-label="Largest groups"] tbody tr').count()).toBe(1);
+    await expect.poll(() => page.getByText('No usage').count()).toBe(0);
+    await expect
+      .poll(() => page.locator('section[aria-label="Largest groups"] tbody tr').count())
+      .toBe(1);
     await close();
   });
 
@@ -159,13 +161,13 @@ describe('what grows', () => {
     const { page, close } = await open(many);
     await untilLoaded(page);
     const rows = page.locator('section[aria-label="Largest groups"] tbody tr');
-    expect(await rows.count()).toBe(11);
+    await expect.poll(() => rows.count()).toBe(11);
     expect(await rows.last().textContent()).toContain('Other');
     const total = page.locator('section[aria-label="Largest groups"] tfoot data');
     expect(await total.getAttribute('value')).toBe(MODELS_COST);
     await page.getByRole('button', { name: 'Tell more apart' }).click();
     await untilLoaded(page);
-    expect(await rows.count()).toBe(51);
+    await expect.poll(() => rows.count()).toBe(51);
     expect(await total.getAttribute('value')).toBe(MODELS_COST);
     await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
     await page.locator('tr[data-request]').first().waitFor();
@@ -175,7 +177,9 @@ describe('what grows', () => {
     await page.getByLabel('Scope').selectOption('\u2068Organization 399\u2069');
     await page.getByText('No usage in this range').waitFor();
     await page.getByLabel('Search balances').fill('organization 12');
-    expect(await page.locator('.pairs .name', { hasText: 'Organization' }).count()).toBe(6);
+    await expect
+      .poll(() => page.locator('.pairs .name', { hasText: 'Organization' }).count())
+      .toBe(6);
     await close();
   });
 });

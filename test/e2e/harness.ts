@@ -114,6 +114,10 @@ function watch(context: BrowserContext, page: Page, url: string): string[] {
 /** Waits until no part of the view says that it is loading. */
 export async function untilLoaded(page: Page): Promise<void> {
   await page.locator('h1').waitFor();
+  // What was just asked for has been drawn as asked for.
+  await page.evaluate(
+    () => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))),
+  );
   await page.waitForFunction(() => document.querySelector('.loading') === null);
 }
 

@@ -132,7 +132,7 @@ describe('the operations console', () => {
     await untilLoaded(page);
     expect(await verify(page)).toMatch(/1 total wrong by \$0\.000005/);
     const finding = page.locator('section[aria-label="Drift findings"] tbody tr');
-    expect(await finding.count()).toBe(1);
+    await expect.poll(() => finding.count()).toBe(1);
     expect(await finding.textContent()).toContain(user.id);
     expect(await finding.locator('data').getAttribute('value')).toBe('5');
     await page.locator(`[data-day="${day}"][data-state=drift]`).waitFor();

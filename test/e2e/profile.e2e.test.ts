@@ -85,7 +85,7 @@ describe('the profile', () => {
     await page.getByText("another user's data is out of reach", { exact: false }).waitFor();
     const text = await page.locator('main').textContent();
     expect(text).not.toContain('$');
-    expect(await page.getByRole('link', { name: 'Operations' }).count()).toBe(0);
+    await expect.poll(() => page.getByRole('link', { name: 'Operations' }).count()).toBe(0);
     await page.goto(`${service.url}/operations`);
     await page.getByText('This key may not see operations').waitFor();
     await close();

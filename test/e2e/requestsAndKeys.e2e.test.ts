@@ -62,7 +62,7 @@ describe('the list of requests', () => {
     });
     await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
     await page.locator(rows).first().waitFor();
-    expect(await page.locator(rows).count()).toBe(25);
+    await expect.poll(() => page.locator(rows).count()).toBe(25);
     const first = await page.locator(rows).first().getAttribute('data-request');
     await page.getByRole('button', { name: 'Older' }).click();
     await page.waitForFunction(
@@ -78,7 +78,7 @@ describe('the list of requests', () => {
     await page.getByRole('searchbox', { name: 'Model' }).fill('NEEDLE');
     await page.keyboard.press('Enter');
     await page.locator(`tr[data-request="${needle}"]`).waitFor();
-    expect(await page.locator(rows).count()).toBe(1);
+    await expect.poll(() => page.locator(rows).count()).toBe(1);
     expect(await page.locator(`${rows} data`).textContent()).toBe('$0.00125');
     await page.reload();
     await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
@@ -92,7 +92,7 @@ describe('the list of requests', () => {
     ] as const) {
       await page.getByLabel('Status').selectOption(status);
       await page.locator(`${rows} .chip`, { hasText: chip }).waitFor();
-      expect(await page.locator(rows).count()).toBe(1);
+      await expect.poll(() => page.locator(rows).count()).toBe(1);
     }
     await page.getByLabel('Status').selectOption('');
     await page.getByLabel('Key', { exact: true }).selectOption({ index: 1 });
@@ -177,7 +177,9 @@ describe('keys', () => {
     const { page, close } = await service.open({ key: reader.key });
     await untilLoaded(page);
     await page.getByRole('heading', { name: 'Keys', exact: true }).scrollIntoViewIfNeeded();
-    expect(await page.getByRole('form', { name: 'New key' }).getByRole('checkbox').count()).toBe(1);
+    await expect
+      .poll(() => page.getByRole('form', { name: 'New key' }).getByRole('checkbox').count())
+      .toBe(1);
     await page.getByText('never seen').or(page.getByText('just now')).first().waitFor();
     await close();
   });
@@ -212,7 +214,7 @@ describe('an organization', () => {
       .getByRole('heading', { name: 'Requests', exact: true })
       .scrollIntoViewIfNeeded();
     await asOwner.page.locator(rows).first().waitFor();
-    expect(await asOwner.page.locator(rows).count()).toBe(2);
+    await expect.poll(() => asOwner.page.locator(rows).count()).toBe(2);
     await asOwner.close();
 
     const asMember = await service.open({ key: member.key, path: path.replace('member', 'model') });
@@ -286,7 +288,9 @@ describe('members', () => {
   it('are not shown to others, nor changed with a key that only reads', async () => {
     const asMember = await service.open({ key: member.key, path: path() });
     await untilLoaded(asMember.page);
-    expect(await asMember.page.getByRole('heading', { name: 'Members' }).count()).toBe(0);
+    await expect
+      .poll(() => asMember.page.getByRole('heading', { name: 'Members' }).count())
+      .toBe(0);
     await asMember.close();
     const reader = await service.post('/api/keys', {
       kilo_user_id: owner.id,
@@ -297,7 +301,7 @@ describe('members', () => {
     await page.getByRole('heading', { name: 'Members', exact: true }).scrollIntoViewIfNeeded();
     await page.locator(`tr[data-member="${member.id}"]`).waitFor();
     await page.getByText('sign in with a key that has usage:write and gateway').waitFor();
-    expect(await page.getByRole('button', { name: /^Remove/ }).count()).toBe(0);
+    await expect.poll(() => page.getByRole('button', { name: /^Remove/ }).count()).toBe(0);
     await close();
   });
 });

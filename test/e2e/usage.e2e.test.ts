@@ -176,7 +176,7 @@ describe('the usage report', () => {
     const link = new URL(page.url());
     const second = await open(link.pathname + link.search);
     expect(await shownTotal(second.page)).toBe(shown);
-    expect(await second.page.locator('tr[data-start]').count()).toBe(rows.length);
+    await expect.poll(() => second.page.locator('tr[data-start]').count()).toBe(rows.length);
     await second.close();
 
     // A link that is copied keeps to its days.
@@ -209,7 +209,7 @@ describe('the usage report', () => {
     expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
     await page.getByLabel('From', { exact: true }).fill(dayBefore(1));
     await page.getByText('lies after the last').first().waitFor();
-    expect(await page.locator('.spend-total').count()).toBe(0);
+    await expect.poll(() => page.locator('.spend-total').count()).toBe(0);
     await close();
   });
 
@@ -221,7 +221,7 @@ describe('the usage report', () => {
     expect(await before.getAttribute('value')).toBe(String(total.cost_microdollars));
     // Drawn over the bars, told by the legend, and read with each of them.
     const outline = page.locator('.chart-before');
-    expect(await outline.count()).toBe(1);
+    await expect.poll(() => outline.count()).toBe(1);
     await page.getByText(/^before: .* to /).waitFor();
     await page.getByRole('slider').focus();
     await page.keyboard.press('Home');
@@ -241,8 +241,8 @@ describe('the usage report', () => {
     );
     await page.getByLabel('Compare with the period before').click();
     await untilLoaded(page);
-    expect(await page.getByTestId('previous').count()).toBe(0);
-    expect(await outline.count()).toBe(0);
+    await expect.poll(() => page.getByTestId('previous').count()).toBe(0);
+    await expect.poll(() => outline.count()).toBe(0);
     await close();
   });
 
@@ -253,10 +253,10 @@ describe('the usage report', () => {
     expect(await page.getByLabel('Group by').inputValue()).toBe('model');
     const { total } = await reportOf({ from: dayBefore(6), until: today });
     expect(await shownTotal(page)).toBe(String(total.cost_microdollars));
-    expect(await page.getByLabel('Filters').count()).toBe(0);
+    await expect.poll(() => page.getByLabel('Filters').count()).toBe(0);
     await page.getByLabel('Group by').selectOption('Key');
     await untilLoaded(page);
-    expect(await page.getByText('Members are those of an organization').count()).toBe(0);
+    await expect.poll(() => page.getByText('Members are those of an organization').count()).toBe(0);
     expect(problems).toEqual([]);
     await close();
   });
@@ -342,7 +342,7 @@ describe('the usage report', () => {
       if (leave === 'Escape') await page.keyboard.press('Escape');
       else await page.getByRole('button', { name: 'Close' }).click();
       await page.waitForFunction(() => document.activeElement?.getAttribute('role') === 'slider');
-      expect(await page.locator('.period-detail').count()).toBe(0);
+      await expect.poll(() => page.locator('.period-detail').count()).toBe(0);
     }
     await close();
   });
@@ -372,12 +372,12 @@ describe('the usage report', () => {
     await page.getByText('This device is offline').waitFor();
     await page.getByRole('radio', { name: '7 days', exact: true }).click();
     await page.getByText('Usage is not available').waitFor();
-    expect(await page.locator('.spend-total').count()).toBe(0);
-    expect(await page.getByRole('slider').count()).toBe(0);
+    await expect.poll(() => page.locator('.spend-total').count()).toBe(0);
+    await expect.poll(() => page.getByRole('slider').count()).toBe(0);
     await page.context().setOffline(false);
     await page.getByRole('button', { name: 'Try again' }).first().click();
     await page.getByText('of 7 days with usage').waitFor();
-    expect(await page.getByText('This device is offline').count()).toBe(0);
+    await expect.poll(() => page.getByText('This device is offline').count()).toBe(0);
     await close();
   });
 

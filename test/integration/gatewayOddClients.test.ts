@@ -143,7 +143,7 @@ describe('a client', () => {
     }
     expect(gateway.upstream.calls).toBe(calls);
     expect(await gateway.rows('select id from microdollar_usage')).toHaveLength(before.length);
-    expect(await gateway.rows('select id from gateway_intents')).toEqual([]);
+    await expect.poll(() => gateway.rows('select id from gateway_intents')).toEqual([]);
     expect((await ask('whole')).row).toMatchObject(METERED);
   });
 

@@ -42,6 +42,41 @@ describe('holds over HTTP', () => {
     );
   });
 
+  it('of a request in flight are the gateway’s to settle, and so is its usage', async () => {
+    const { id: user, key } = await service.newUser();
+    await credit(user, 1);
+    const [held, begun] = [randomUUID(), randomUUID()];
+    await service.database.pool.query(
+      `insert into usage_holds (id, payer_scope, payer_id, kilo_user_id, owner, amount_microdollars,
+         window_ids, expires_at)
+       values ($1, 'user', $2, $2, gen_random_uuid(), 5, '{1}', now() + interval '1 hour')`,
+      [held, user],
+    );
+    await service.database.pool.query(
+      `insert into gateway_intents (id, owner, kilo_user_id, api_kind, input_tokens_estimate, streamed, created_at)
+       values ($1, gen_random_uuid(), $2, 'openai', 1, true, now())`,
+      [begun, user],
+    );
+    const free = { kilo_user_id: user, cost: 0 };
+    for (const id of [held, held.toUpperCase(), begun]) {
+      const answers = await Promise.all([
+        service.post('/api/usage', { events: [{ ...free, id }] }, key),
+        service.post(`/api/holds/${id}/settle`, { event: free }, key),
+        service.post(`/api/holds/${id}/settle`, { event: { ...free, id } }, key),
+      ]);
+      const [usage, ...settled] = answers;
+      expect(usage?.body.results[0]).toMatchObject({
+        status: 'rejected',
+        error: { code: 'forbidden', details: { field: 'id' } },
+      });
+      expect(settled.map(({ status }) => status)).toEqual([403, 403]);
+    }
+    expect((await service.post(`/api/holds/${held}/extend`, { amount: 9 }, key)).status).toBe(403);
+    expect((await service.call('DELETE', `/api/holds/${held}`, { key })).status).toBe(403);
+    // Whoever operates it may.
+    expect((await service.call('DELETE', `/api/holds/${held}`)).body.status).toBe('released');
+  });
+
   it('are refused with 402 by a balance, with 429 and its end by a window', async () => {
     const { id: user, key, keyId } = await service.newUser();
     await credit(user, 1);

@@ -38,7 +38,7 @@ export const holdRoutes: ServerPlugin = (app, services) => {
   app.post('/api/holds/:id/settle', async (request) => {
     const { id } = parseInput(idParam, request.params);
     const { event } = parseInput(settlement, request.body);
-    await checkAccess(services, request.principal as Principal, event);
+    await checkAccess(services, request.principal as Principal, { ...event, id });
     return ledger.settle(id, event as unknown as UsageEvent);
   });
   app.post('/api/holds/:id/extend', async (request, reply) => {
@@ -79,7 +79,7 @@ async function checkOwnHold(
 ): Promise<void> {
   const holder = await services.ledger.findHolder(id);
   if (holder === null) return;
-  await checkAccess(services, principal, holder);
+  await checkAccess(services, principal, { ...holder, id });
 }
 
 /** Refused: 402 where only money helps, 429 with its time where the window's end does. */
