@@ -188,6 +188,6 @@ returning`,
   and t.opening_microdollars_used is null
 `,
     replace: '\n',
-    tests: ['integration/verifyRepair'],
+    tests: ['integration/jobStatements'],
   },
 ];

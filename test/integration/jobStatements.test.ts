@@ -2,6 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Statement } from '../../src/db/statement.js';
 import {
+  BALANCE_SOURCES,
+  type BalanceSource,
+  setOpeningStatement,
+} from '../../src/rollup/balances.sql.js';
+import {
   type ClaimedRow,
   claimPeriodStatement,
   saveProgressStatement,
@@ -106,5 +111,18 @@ describe('a rebuild of counter rows', () => {
       { user: 'huge', total: '0' },
       { user: 'usual', total: '5' },
     ]);
+  });
+});
+
+describe('the opening balance of a payer', () => {
+  it('is set by whoever comes first', async () => {
+    await run(`insert into kilocode_users (id, opening_microdollars_used) values ('opened', null)`);
+    const [ofUsers] = BALANCE_SOURCES as [BalanceSource];
+    for (const opening of [5n, 7n]) await send(setOpeningStatement(ofUsers, 'opened', opening));
+    expect(
+      await run(
+        `select opening_microdollars_used as opening from kilocode_users where id = 'opened'`,
+      ),
+    ).toEqual([{ opening: '5' }]);
   });
 });
