@@ -74,7 +74,13 @@ do update
 set limit_microdollars = excluded.limit_microdollars,
   is_hard = excluded.is_hard,
   updated_at = now()
-returning b.id`;
+returning b.id, b.time_zone`;
+
+export interface SetRow {
+  id: string;
+  /** Another one: somebody else set it meanwhile, and it is to be retired. */
+  time_zone: string;
+}
 
 export interface ChangedRow {
   id: string;

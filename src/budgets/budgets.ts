@@ -19,6 +19,7 @@ import {
   REMOVE_BUDGET,
   RETIRE_OTHER_ZONE,
   SET_BUDGET,
+  type SetRow,
 } from './budgets.sql.js';
 import type { BudgetFolder } from './folder.js';
 import { type BudgetChange, type NewBudget, readChange, readNewBudget } from './newBudget.js';
@@ -67,6 +68,8 @@ export interface BudgetPayer {
 
 const MAX_PAYERS_LISTED = 1_000;
 const FOLD_TRIES = 20;
+/** The second holds the row that the first met. */
+const ZONE_TRIES = 2;
 
 /**
  * Sets a budget: the same scope, subject and window again changes its limit. In force for the next
@@ -84,13 +87,17 @@ export async function setBudget(
   const { key } = valid;
   await authorize({ scope: key.payerScope, id: key.payerId });
   const client = await store.pool.connect();
-  let id = '';
+  let set: SetRow | undefined;
   try {
-    await client.query('begin');
-    await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
+    await client.query('begin isolation level read committed');
     const values = [valid.timeZone, valid.limitMicrodollars, valid.isHard, valid.createdBy];
-    const { rows } = await client.query<{ id: string }>(SET_BUDGET, [...keyValues(key), ...values]);
-    id = rows[0]?.id ?? '';
+    // Who sets it in another zone beside this is not seen before the insert has met it.
+    for (let tries = 0; tries < ZONE_TRIES && set?.time_zone !== valid.timeZone; tries++) {
+      await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
+      ({
+        rows: [set],
+      } = await client.query<SetRow>(SET_BUDGET, [...keyValues(key), ...values]));
+    }
     await client.query('commit');
   } catch (error) {
     await client.query('rollback').catch(() => {});
@@ -98,7 +105,7 @@ export async function setBudget(
   } finally {
     client.release();
   }
-  return await settled(store, { scope: key.payerScope, id: key.payerId }, id);
+  return await settled(store, { scope: key.payerScope, id: key.payerId }, set?.id ?? '');
 }
 
 /**

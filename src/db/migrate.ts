@@ -5,7 +5,7 @@ import { applyMigrations } from './migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
 import { isKnownCluster, planGeneration } from './migrate/generation.js';
-import { assertNotNewer, findUnapplied, type Queryable } from './migrate/journal.js';
+import { assertNotNewer, findUnapplied, type Queryable, readJournal } from './migrate/journal.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import {
   dropForeignKey,
@@ -23,13 +23,14 @@ export type { Step } from './migrate/step.js';
 
 export interface MigrateOptions {
   /**
-   * For one DDL lock; what waits behind the DDL waits no longer than this. Default 5,000 ms; while
-   * changing tables online 500 ms, below the server's deadlock timeout: rather us than a writer.
+   * For one DDL lock; what waits behind the DDL waits no longer than this. Default 5,000 ms; where the
+   * ledger, or another program, is at work already 500 ms, below the server's deadlock timeout: rather
+   * us than a reader or a writer.
    */
   lockTimeoutMs?: number | undefined;
   /** For another process that is migrating. Default 600,000 ms. */
   waitTimeoutMs?: number | undefined;
-  /** Tries after a lock timeout or deadlock. Default 10; while changing tables online 30 a step. */
+  /** Tries after a lock timeout or deadlock. Default 10; beside others 30, online of each step. */
   attempts?: number | undefined;
   /** Adopt a database that has tables of its own. Default true; false: refuse with the remedy. */
   adopt?: boolean | undefined;
@@ -58,6 +59,7 @@ export interface MigrateResult {
   warnings: string[];
 }
 
+const ATTEMPTS = 10;
 const ONLINE_LOCK_TIMEOUT_MS = 500;
 const ONLINE_ATTEMPTS = 30;
 
@@ -120,7 +122,10 @@ async function upgrade(client: pg.Client, url: string, options: MigrateOptions):
     const work = await findOnlineWork(client, unapplied);
     let warnings: string[] = [];
     if (work === null) {
-      await applyMigrations(client, unapplied, { log: () => {}, attempts: 10, ...given(options) });
+      const isLive = unapplied.length < readJournal().length;
+      if (isLive) await limitLockWaits(client, options);
+      const attempts = isLive ? ONLINE_ATTEMPTS : ATTEMPTS;
+      await applyMigrations(client, unapplied, { log: () => {}, attempts, ...given(options) });
     } else {
       if (work === 'adopt' && options.adopt === false) throw notAsked();
       const run = await runOnline(client, url, options);
@@ -201,13 +206,18 @@ async function runOnline(
   url: string,
   options: MigrateOptions,
 ): Promise<RunOptions> {
-  const lockTimeoutMs = options.lockTimeoutMs ?? ONLINE_LOCK_TIMEOUT_MS;
-  await client.query(`set lock_timeout = ${lockTimeoutMs}`);
   return {
     url,
-    lockTimeoutMs,
+    lockTimeoutMs: await limitLockWaits(client, options),
     attempts: options.attempts ?? ONLINE_ATTEMPTS,
     log: options.log ?? (() => {}),
     onStep: options.onStep ?? (() => {}),
   };
+}
+
+/** @returns the lock timeout that the session has from now on, ms */
+async function limitLockWaits(client: pg.Client, options: MigrateOptions): Promise<number> {
+  const lockTimeoutMs = options.lockTimeoutMs ?? ONLINE_LOCK_TIMEOUT_MS;
+  await client.query(`set lock_timeout = ${lockTimeoutMs}`);
+  return lockTimeoutMs;
 }

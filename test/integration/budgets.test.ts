@@ -8,6 +8,7 @@ import {
   setBudget,
 } from '../../src/budgets/budgets.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { lockWaits, openSessions, type Session } from '../support/sessions.js';
 import { acquire, addPayer, expectIdentity, newHold, windowsOf } from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
 
@@ -52,6 +53,33 @@ describe('a budget', () => {
       { is_balance: true, limit_microdollars: 1_000, spent_microdollars: 35, held_microdollars: 0 },
       { id: budget.id, spent_microdollars: 35, held_microdollars: 0, available_microdollars: 165 },
     ]);
+    await expectIdentity(fixture);
+  });
+
+  it('set in two zones at once is in the zone of who came last, and says so', async () => {
+    const user = await addPayer(fixture, 1_000);
+    await setBudget(store, ofUser(user, { time_zone: 'Asia/Kolkata' }));
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const other = sessions.all[0] as Session;
+    await other.run('begin');
+    await other.run(
+      'update budgets set removed_at = now() where payer_id = $1 and not is_balance',
+      [user],
+    );
+    await other.run(
+      `insert into budgets (scope, payer_scope, payer_id, period, time_zone, limit_microdollars)
+       values ('user', 'user', $1, 'month', 'Europe/Berlin', 7)`,
+      [user],
+    );
+    const setting = setBudget(store, ofUser(user, { time_zone: 'America/New_York' }));
+    await expect.poll(() => lockWaits(fixture.database.pool), { interval: 5 }).not.toEqual([]);
+    await other.run('commit');
+    expect(await setting).toMatchObject({
+      time_zone: 'America/New_York',
+      limit_microdollars: 100,
+    });
+    const inForce = await listBudgets(store, { scope: 'user', id: user });
+    expect(inForce.map((budget) => budget.time_zone)).toEqual(['UTC', 'America/New_York']);
     await expectIdentity(fixture);
   });
 

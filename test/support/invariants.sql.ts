@@ -285,14 +285,24 @@ const BUDGET_ROWS = `
     and k.payer_scope = case when r.organization_id is null then 'user' else 'organization' end
     and k.payer_id = coalesce(r.organization_id::text, r.kilo_user_id)`;
 
-/** I13: a window's spent is the usage that the mark has passed, of budgets that are in force. */
+/**
+ * I13: a window's spent is the usage that the mark has passed, of budgets that are in force. What was
+ * archived is known by payer, user and day: of windows of all time, unless they are of a key or project.
+ */
 const SPENT = `
 select format('I13 window %s of %s budget %s: spent %s, but usage says %s', w.id, b.scope, b.id,
   w.spent_microdollars, usage.amount) as message
 from budget_windows as w
 join budgets as b on b.id = w.budget_id
 cross join lateral (
-  select coalesce(sum(r.cost), 0) as amount
+  select coalesce(sum(r.cost), 0) + (
+      select coalesce(sum(d.archived_cost_microdollars), 0)
+      from microdollar_usage_daily as d
+      where case when b.payer_scope = 'user'
+          then d.organization_id is null and d.kilo_user_id = b.payer_id
+          else d.organization_id::text = b.payer_id end
+        and (b.kilo_user_id is null or d.kilo_user_id = b.kilo_user_id)
+    ) as amount
   from (${BUDGET_ROWS}) as r
   where r.is_counted
     and r.payer_scope = b.payer_scope
@@ -306,7 +316,8 @@ cross join lateral (
 where b.removed_at is null
   and not b.is_balance
   and w.spent_microdollars <> usage.amount
-  and not exists (select from microdollar_usage_daily where archived_cost_microdollars <> 0)`;
+  and ((b.period = 'total' and b.api_key_id is null and b.project_id is null)
+    or not exists (select from microdollar_usage_daily where archived_cost_microdollars <> 0))`;
 
 /** I13: a hold was taken from windows that exist, of its own payer. */
 const HOLD_WINDOWS = `

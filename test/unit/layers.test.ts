@@ -45,6 +45,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'days -> errors': 'what is no day is refused',
   'ids -> errors': 'what is no id is refused',
   'accounts -> ledgerTypes': 'an adjustment is recorded through the ledger; types only',
+  'rollup -> budgets': 'the archive folds usage into the budgets before it takes it away',
   'accounts -> record': 'an adjustment is a usage event, and a correction of one',
 };
 

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { BudgetFolder } from '../../budgets/folder.js';
 import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { Settler } from '../../counter/settler.js';
 import { isDay, readDay } from '../../days.js';
@@ -63,6 +64,7 @@ class Archive {
   readonly #waitMs: number;
   readonly #settler: Settler;
   readonly #folder: DimensionFolder;
+  readonly #budgets: BudgetFolder;
   readonly #counts: DayCounts = {
     files: 0,
     filesTakenUp: 0,
@@ -83,6 +85,7 @@ class Archive {
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#settler = new Settler({ query: database.query });
     this.#folder = new DimensionFolder({ query: database.query });
+    this.#budgets = new BudgetFolder({ pool: database.pool, named: false });
   }
 
   async run(): Promise<ArchiveReport> {
@@ -280,6 +283,8 @@ class Archive {
     }
     await this.#folder.fold(USER_SCOPE, ids.users);
     await this.#folder.fold(ORGANIZATION_SCOPE, ids.organizations);
+    for (const id of ids.users) await this.#budgets.foldSome(USER_SCOPE, id);
+    for (const id of ids.organizations) await this.#budgets.foldSome(ORGANIZATION_SCOPE, id);
   }
 }
 

@@ -1,4 +1,5 @@
 import { plainArray, type Statement, textArray } from '../../db/statement.js';
+import { isBudgeted } from '../../schema/budgeted.js';
 import { DIMENSION_ROLLUPS, isRowCounted } from '../../schema/dimensionRollups.js';
 import { USAGE_LOG } from '../../schema/unsettled.js';
 import { isInCounters, lowWater, sameOrganization } from '../settled.sql.js';
@@ -39,7 +40,7 @@ export interface LockedUsage {
   id: string;
   /** Key, cost and time are those of the file. */
   is_same: boolean;
-  /** The counter rows of every rollup have it; once so, always so. */
+  /** The counter rows of every rollup, and the budgets, have it; once so, always so. */
   is_settled: boolean;
 }
 
@@ -53,7 +54,8 @@ export function lockUsageStatement(rows: readonly ArchivedRow[]): Statement {
     text: `/* microdollar.lockArchivedUsage */
 with ${lowWater(USAGE_LOG)}
 select u.id, ${isInCounters(USAGE_LOG, 'u')}
-    and ${DIMENSION_ROLLUPS.map((rollup) => isRowCounted(rollup, 'u')).join('\n    and ')} as is_settled,
+    and ${DIMENSION_ROLLUPS.map((rollup) => isRowCounted(rollup, 'u')).join('\n    and ')}
+    and ${isBudgeted('u')} as is_settled,
   u.kilo_user_id = f.kilo_user_id
     and u.organization_id is not distinct from f.organization_id
     and u.cost = f.cost
