@@ -9,7 +9,7 @@ export const MICRODOLLARS_PER_USD = 1_000_000;
  * @throws LedgerError `invalid_event` when it is not finite or leaves the safe integer range
  */
 export function toMicrodollars(usd: number | string): number {
-  const text = typeof usd === 'number' ? String(usd) : usd.trim();
+  const text = String(usd).trim();
   const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(text);
   const whole = match?.[2] ?? '';
   const fraction = match?.[3] ?? '';

@@ -92,7 +92,7 @@ function refuse({ original, corrections }: CorrectedUsage, cost: number, isForce
 function exceedsCost(message: string): LedgerError {
   return new LedgerError(
     'refund_exceeds_cost',
-    `${message}; force it to refund more than it cost`,
+    `${message}; set force to refund more than it cost`,
     {
       details: { field: 'usd' },
     },

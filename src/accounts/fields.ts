@@ -42,16 +42,16 @@ export function invalidField(field: string, problem: string): LedgerError {
   return new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
 }
 
-export function unknownUser(): LedgerError {
-  return new LedgerError('unknown_user', 'kilo_user_id names no user; create the user first', {
-    details: { field: 'kilo_user_id' },
+export function unknownUser(field = 'kilo_user_id'): LedgerError {
+  return new LedgerError('unknown_user', `${field} names no user; create the user first`, {
+    details: { field },
   });
 }
 
-export function unknownOrganization(): LedgerError {
+export function unknownOrganization(field = 'organization_id'): LedgerError {
   return new LedgerError(
     'unknown_organization',
-    'organization_id names no organization; create the organization first',
-    { details: { field: 'organization_id' } },
+    `${field} names no organization; create the organization first`,
+    { details: { field } },
   );
 }

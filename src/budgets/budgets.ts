@@ -234,7 +234,11 @@ export function readPayer(
 }
 
 function noBudget(id: string): LedgerError {
-  return new LedgerError('not_found', 'id names no budget that is in force', {
-    details: { field: 'id', id },
-  });
+  return new LedgerError(
+    'not_found',
+    'id names no budget that is in force; a balance is changed by credit',
+    {
+      details: { field: 'id', id },
+    },
+  );
 }

@@ -100,14 +100,14 @@ async function findSubject(
   const none = { scope, period, kiloUserId: null, apiKeyId: null, projectId: null };
   switch (scope) {
     case 'user':
-      await checkPayer(pool, id, null, 'id');
+      await checkPayer(pool, id, null, { user: 'id' });
       return { ...none, payerScope: 'user', payerId: id };
     case 'organization':
-      await checkPayer(pool, null, id, 'id');
+      await checkPayer(pool, null, id, { organization: 'id' });
       return { ...none, payerScope: 'organization', payerId: id };
     case 'member':
       if (organization === null) throw invalidField('organization_id', 'names whose member it is');
-      await checkPayer(pool, id, organization, 'id', true);
+      await checkPayer(pool, id, organization, { user: 'id' }, true);
       return { ...none, payerScope: 'organization', payerId: organization, kiloUserId: id };
     case 'key':
       return { ...none, ...(await findKeyPayer(pool, id)), apiKeyId: id };
@@ -115,7 +115,7 @@ async function findSubject(
       if ((user === null) === (organization === null)) {
         throw invalidField('kilo_user_id', 'or organization_id: name who pays for the project');
       }
-      await checkPayer(pool, user, organization, 'kilo_user_id');
+      await checkPayer(pool, user, organization, {});
       return organization === null
         ? { ...none, payerScope: 'user', payerId: user ?? '', projectId: id }
         : { ...none, payerScope: 'organization', payerId: organization, projectId: id };
@@ -141,7 +141,7 @@ async function checkPayer(
   pool: pg.Pool,
   user: string | null,
   organization: string | null,
-  field: string,
+  fields: { user?: 'id'; organization?: 'id' },
   isMember = false,
 ): Promise<void> {
   const [row] = await runStatement<Record<'is_user' | 'is_organization' | 'is_member', boolean>>(
@@ -149,9 +149,9 @@ async function checkPayer(
     FIND_PAYER,
     [user, organization, isMember],
   );
-  if (!row?.is_user) throw unknownUser();
-  if (!row.is_organization) throw unknownOrganization();
-  if (!row.is_member) throw invalidField(field, 'names no member of the organization');
+  if (!row?.is_user) throw unknownUser(fields.user);
+  if (!row.is_organization) throw unknownOrganization(fields.organization);
+  if (!row.is_member) throw invalidField('id', 'names no member of the organization');
 }
 
 function readOneOf<T extends string>(field: string, value: unknown, allowed: readonly T[]): T {

@@ -37,8 +37,11 @@ export const registerBudget: Register = (program, run) => {
         withDatabase(context, async (database) => {
           const change = { raise_usd: usd, raise_until: options.until };
           const raised = await changeBudget(await storeOf(database), id, change);
-          const limit = formatUsd(raised.limit_microdollars);
-          context.output.answer(raised, `${limit} USD until ${raised.raise_until ?? 'now'}`);
+          const limit = `${formatUsd(raised.limit_microdollars)} USD`;
+          // A raise by 0 has an end, too.
+          const isRaised = (raised.raise_microdollars ?? 0) > 0;
+          const end = isRaised ? ` until ${raised.raise_until}` : ', not raised';
+          context.output.answer(raised, `${limit}${end}`);
           return 0;
         }),
       ),

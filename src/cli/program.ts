@@ -7,12 +7,12 @@ import { registerBackfill } from './backfill.js';
 import { registerBench } from './bench.js';
 import { registerBudget } from './budget.js';
 import type { Register, Runner } from './context.js';
-
 import { registerCredit } from './credit.js';
 import { registerDeadLetters } from './deadLetters.js';
 import { registerDemo } from './demo.js';
 import { readEnvironment } from './environment.js';
 import { registerExport } from './export.js';
+import { inWordsOf } from './fieldNames.js';
 import { registerFold } from './fold.js';
 import { registerImport } from './import.js';
 import { registerKey } from './key.js';
@@ -67,13 +67,18 @@ export async function runCli(
   const run: Runner = async (work) => {
     status = await work({ output, environment: readEnvironment(env) });
   };
+  const program = createProgram(output, run);
+  let running = program;
+  program.hook('preAction', (_program, command) => {
+    running = command;
+  });
   try {
-    await createProgram(output, run).parseAsync([...argv], { from: 'user' });
+    await program.parseAsync([...argv], { from: 'user' });
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return endOfUsage(error, output);
     const commandError = toCommandError(error);
-    output.error(commandError);
+    output.error(inWordsOf(running, commandError));
     return EXIT_STATUS[commandError.code];
   }
 }

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
+const ID = '00000000-0000-4000-8000-000000000000';
 
 beforeAll(async () => {
   await cli.ask('user', 'create', 'ada');
@@ -34,5 +35,45 @@ describe('budget', () => {
     [['list', '--user', 'ada', '--org', 'x']],
   ])('%j is a usage error', async (argv) => {
     expect((await cli.run('budget', ...argv)).status).toBe(2);
+  });
+
+  it('says that a balance is no budget to remove, and that a raise has ended', async () => {
+    const { document } = await cli.ask('budget', 'list', '--user', 'ada');
+    const removed = await cli.run('budget', 'remove', document.budgets[0].id);
+    expect(removed).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^error: <budget> names no .* by credit/),
+    });
+    const set = await cli.ask('budget', 'set', 'user', 'ada', '5', '--window', 'week');
+    const until = ['--until', '2999-01-01T00:00:00Z'];
+    const ended = await cli.run('budget', 'raise', set.document.id, '0', ...until);
+    expect(ended.stdout).toBe('5.000000 USD, not raised\n');
+  });
+});
+
+describe('an error', () => {
+  it.each([
+    [['budget', 'set', 'user', 'ada', 'much', '--window', 'day'], /^error: <usd> must be/],
+    [['budget', 'set', 'user', 'nobody', '1', '--window', 'day'], /^error: <id> names no user/],
+    [
+      ['budget', 'set', 'member', 'ada', '1', '--window', 'day'],
+      /^error: --org names whose member it is/,
+    ],
+    [
+      ['budget', 'set', 'project', 'p', '1', '--window', 'day'],
+      /^error: --user or --org: name who pays/,
+    ],
+    [['budget', 'raise', ID, '1', '--until', '2999-01-01'], /^error: --until must be/],
+    [['user', 'show', 'nobody'], /^error: <id> names no user/],
+    [['org', 'show', 'Acme'], /^error: <org> must be a UUID/],
+    [['credit', 'add', '--org', 'Acme', '1'], /^error: --org must be a UUID/],
+    [['adjust', 'x', '1'], /^error: <usage-id> must be a UUID/],
+  ])('of %j names what the command takes', async (argv, message) => {
+    expect((await cli.run(...argv)).stderr).toMatch(message);
+  });
+
+  it('keeps the names of fields for programs', async () => {
+    const { document } = await cli.ask('org', 'show', 'Acme');
+    expect(document.error.details).toEqual({ field: 'organization_id' });
   });
 });

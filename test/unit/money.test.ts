@@ -50,8 +50,8 @@ describe('toMicrodollars', () => {
     },
   );
 
-  it.each([Number.NaN, Number.POSITIVE_INFINITY])('refuses %s', (usd) => {
-    expect(codeOf(() => toMicrodollars(usd))).toBe('invalid_event');
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, undefined, null, {}])('refuses %s', (usd) => {
+    expect(codeOf(() => toMicrodollars(usd as number))).toBe('invalid_event');
   });
 
   it('refuses what leaves the safe range, instead of rounding it', () => {

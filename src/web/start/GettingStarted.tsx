@@ -43,7 +43,7 @@ export function Steps({
         <p>It was printed once at the first start, and is kept in the data directory.</p>
         <CopyCommand
           label="Read the admin key"
-          command={`export ADMIN_KEY="\${MICRODOLLAR_ADMIN_KEY:-$(cat .microdollar/admin-key)}"`}
+          command={`export ADMIN_KEY="\${MICRODOLLAR_ADMIN_KEY:-$(cat "\${MICRODOLLAR_DATA_DIR:-.microdollar}/admin-key")}"`}
         />
       </li>
       <li>

@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import { LedgerError } from '../errors.js';
+
+/** Fields of the ledger, and what commands call them. */
+const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
+  id: ['id', 'budget'],
+  kilo_user_id: ['user', 'id'],
+  organization_id: ['org'],
+  api_key_id: ['key'],
+  usage_id: ['usage-id'],
+  limit_usd: ['usd'],
+  raise_usd: ['usd'],
+  raise_until: ['until'],
+  time_zone: ['zone'],
+  scopes: ['scope'],
+  force: ['force'],
+};
+
+/** Whole words; `id` and `force` are words of every day as well, so only where they name a field. */
+const FIELDS = /^id\b|(?<=\bset )force\b|\b[a-z]+_[a-z_]+\b|^scopes\b/g;
+
+/**
+ * The error with its fields called as `command` takes them, `<argument>` or `--option`; a field
+ * that the command does not take keeps its name. `details.field` stays, for programs.
+ */
+export function inWordsOf(command: Command, error: LedgerError): LedgerError {
+  const { code, details, cause } = error;
+  const message = error.message.replaceAll(FIELDS, (field) => spell(command, field));
+  return message === error.message ? error : new LedgerError(code, message, { details, cause });
+}
+
+function spell(command: Command, field: string): string {
+  for (const name of SPELLINGS[field] ?? []) {
+    if (command.registeredArguments.some((argument) => argument.name() === name)) {
+      return `<${name}>`;
+    }
+    if (command.options.some((option) => option.long === `--${name}`)) return `--${name}`;
+  }
+  return field;
+}
