@@ -2,12 +2,8 @@ import { SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
-import {
-  isCounted,
-  isRowCounted,
-  isOfPayer as isUsageOf,
-  QUARTER_HOURLY,
-} from '../schema/dimensionRollups.js';
+import { isCounted, isOfPayer as isUsageOf, QUARTER_HOURLY } from '../schema/dimensionRollups.js';
+import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../schema/frozen.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
 import { counts, isCurrent, isOfPayer, markOf } from './matching.sql.js';
 
@@ -80,28 +76,18 @@ const BOUNDS = `select x.window_start, x.window_end
 
 /**
  * Opens the windows of now that are not there, under the mark's lock. What is up to the mark is
- * summed: raw usage, and what the archive took away. That is, of days whose rollup the archive has
- * frozen, the rollup less what it counts of the raw rows that are still there: rollup and budgets have
- * marks of their own, so of such a row one may know and the other not. The limit is taken in by the
+ * summed: raw usage, and what the archive took away (schema/frozen.ts). Rollup and budgets have marks
+ * of their own, so of a row that is still there one may know and the other not. The limit is taken in by the
  * fold that follows, as a change from 0 (I13). A balance is summed by that fold.
  */
 function openWindowsText(scope: PayerScope): string {
-  const horizon = `coalesce((select s.archive_horizon from ledger_settings as s where s.id = 1),
-          '-infinity')`;
-  const isFrozen = (instant: string): string =>
-    `(${instant} at time zone 'UTC')::date in (select f.day from frozen as f)`;
   const ofPayer = (row: string): string => `not b.is_balance
         and ${isUsageOf(scope, row, `$1::${scope.idType}`)}
         and ${counts('b', row)}`;
   return `/* microdollar.openWindows ${scope.name} */
 with mark as materialized (
   ${markOf(scope)}
-), frozen as materialized (
-  select c.period as day
-  from rollup_coverage as c
-  where c.rollup = '${QUARTER_HOURLY.name}'
-    and c.state = 'archived'
-), missing as materialized (
+), ${frozenDays(QUARTER_HOURLY)}, missing as materialized (
   select b.id, b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, x.window_start, x.window_end
   from budgets as b
   cross join lateral (
@@ -135,15 +121,14 @@ with mark as materialized (
       from microdollar_usage as m
       where ${ofPayer('m')}
         and m.created_at >= b.window_start
-        and m.created_at < least(b.window_end, ${horizon})
-        and ${isFrozen('m.created_at')}
-        and ${isRowCounted(QUARTER_HOURLY, 'm')}
+        and m.created_at < least(b.window_end, ${ARCHIVE_HORIZON})
+        and ${isInFrozen(QUARTER_HOURLY, 'm')}
       union all
       select c.cost_microdollars
       from ${QUARTER_HOURLY.name} as c
       where ${ofPayer('c')}
         and c.period_start >= b.window_start
-        and c.period_start < least(b.window_end, ${horizon})
+        and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
         and ${isFrozen('c.period_start')}
     ) as x
   ) as x

@@ -68,6 +68,16 @@ async function expectSpent(...spent: number[]): Promise<void> {
   await expectIdentity(fixture);
 }
 
+/** As where history was there before the ledger: raw usage, until a rollup of the day is proven. */
+async function reported() {
+  const of = { kilo_user_id: user, zone: 'Europe/Berlin', from: day, until: day };
+  await fixture.rows('update ledger_settings set installed_empty = false');
+  const { total, source } = await fixture.ledger.getUsageReport({ ...of, by: ['project'] });
+  await fixture.rows('update ledger_settings set installed_empty = true');
+  return { mode: source.mode, cost: total.cost_microdollars, requests: total.requests };
+}
+const ALL = { cost: 701, requests: 2 };
+
 describe('usage that is archived', () => {
   it('before the budgets have counted it is in their windows all the same', async () => {
     await record(700);
@@ -113,11 +123,13 @@ describe('a window that is opened between the horizon and the move', () => {
       code: 'unavailable',
     });
     await writer.run('commit');
+    expect(await reported()).toEqual({ mode: 'raw', ...ALL });
     await foldBudgets(fixture.ledger, { user });
     await addOfProject();
     await expectSpent(701, 701, 701);
     await fixture.archive(day);
     await addOfKey();
     await expectSpent(701, 701, 701, 701);
+    expect(await reported()).toMatchObject(ALL);
   });
 });

@@ -11,6 +11,7 @@ import {
   sourceColumns,
   tailRows,
 } from '../../schema/dimensionRollups.js';
+import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../../schema/frozen.js';
 import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../../schema/unsettled.js';
 import type { ValidReportQuery } from './query.js';
 
@@ -174,8 +175,12 @@ export function sourceRows(
       ? days(shape, (dayStart) => dayStart)
       : `${days(shape, noonOf)}\n    union all\n    ${edges(shape)}`;
   });
-  const needsPieces = source === 'days' && !isWhole;
-  return { before: needsPieces ? [pieces(times)] : [], rows: rows.join('\n    union all\n    ') };
+  const before = {
+    raw: [frozenDays(QUARTER_HOURLY)],
+    days: isWhole ? [] : [pieces(times)],
+    quarters: [],
+  }[source];
+  return { before, rows: rows.join('\n    union all\n    ') };
 }
 
 /** Counter rows and the tail behind them, in one snapshot. */
@@ -193,15 +198,21 @@ function quarters(shape: Shape): string {
 /** Raw usage, and counter rows only of what is archived. */
 function raw(shape: Shape): string {
   const { scope, ids } = shape.payers;
-  const horizon = `(select coalesce(s.archive_horizon, '-infinity') from ledger_settings as s)`;
-  const archived = `${within('c.period_start')}
-      and c.period_start < ${horizon}`;
-  return `select ${periodOf(shape, 'm.created_at')}, ${groupsOf(shape, 'm')}${logged(shape)}
+  const logRows = (sign: string, condition: string) =>
+    `select ${periodOf(shape, 'm.created_at')}, ${groupsOf(shape, 'm')}${logged(shape, sign)}
     from microdollar_usage as m
     where ${isOfPayer(scope, 'm', ids)}
-      and ${within('m.created_at')}
-      and m.created_at >= ${horizon}
-      and ${filters('m')}
+      and ${within('m.created_at')}${condition}
+      and ${filters('m')}`;
+  const archived = `${within('c.period_start')}
+      and c.period_start < ${ARCHIVE_HORIZON}
+      and ${isFrozen('c.period_start')}`;
+  const both = `
+      and m.created_at < ${ARCHIVE_HORIZON}
+      and ${isInFrozen(QUARTER_HOURLY, 'm')}`;
+  return `${logRows('', '')}
+    union all
+    ${logRows('-', both)}
     union all
     select ${periodOf(shape, 'c.period_start')}, ${groupsOf(shape, 'c')}${sumsOf(shape, 'c')}
     from ${counters(QUARTER_HOURLY, shape, archived)}`;
