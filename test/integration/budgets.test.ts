@@ -224,7 +224,7 @@ describe('bad input', () => {
     ['limit_usd', { limit_usd: '1e10' }],
     ['mode', { mode: 'firm' }],
     ['id', { id: '' }],
-    ['kilo_user_id', { id: 'nobody' }],
+    ['id', { id: 'nobody' }],
     ['kilo_user_id', { scope: 'project', id: 'p' }],
     ['organization_id', { scope: 'member' }],
     ['id', { scope: 'organization', id: 'x' }],
