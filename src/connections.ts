@@ -7,9 +7,9 @@ import { createPool, READ_SETTINGS, REPORT_SETTINGS, WRITE_SETTINGS } from './db
  */
 export const CONNECTION_USES = {
   /** Appends. A lock is met only where an id is in flight elsewhere: then another way is taken. */
-  write: { size: 4, lockTimeoutMs: 30, settings: WRITE_SETTINGS },
+  write: { size: 4, kept: 2, lockTimeoutMs: 10, settings: WRITE_SETTINGS },
   /** What met such an id: the event that waits, a part at a time its neighbours. */
-  aside: { size: 3, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
+  aside: { size: 5, kept: 3, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
   /** Exa requests. */
   exa: { size: 2, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
   /** Answers and folds. A lost fold is folded again, so its commit need not be waited for. */
@@ -50,6 +50,11 @@ export const CONNECTION_USES = {
 
 interface ConnectionUse {
   size?: number;
+  /**
+   * Opened soon after the process has begun to write, and kept: who meets a lock goes to another
+   * connection, and must not wait for that to be opened and to plan its statements.
+   */
+  kept?: number;
   lockTimeoutMs?: number;
   statementTimeoutMs?: number;
   settings: readonly string[];
@@ -71,10 +76,13 @@ export interface ConnectionOptions {
   onLost?: () => void;
 }
 
+const OPENS_KEPT_AFTER_MS = 500;
+
 /** Pools by use, opened when first asked for, and ended together. */
 export class Connections {
   readonly #options: ConnectionOptions;
   readonly #pools = new Map<string, pg.Pool>();
+  #opensKept: NodeJS.Timeout | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -90,6 +98,7 @@ export class Connections {
     const pool = createPool({
       url: (isReplica ? this.#options.replicaUrl : undefined) ?? this.#options.databaseUrl,
       size: size ?? own.size ?? this.#options.poolSize,
+      kept: own.kept ?? 0,
       applicationName: `microdollar ${use}`,
       lockTimeoutMs: own.lockTimeoutMs ?? this.#options.lockTimeoutMs,
       statementTimeoutMs: own.statementTimeoutMs ?? this.#options.statementTimeoutMs,
@@ -98,10 +107,26 @@ export class Connections {
       ...(this.#options.onLost ? { onLost: this.#options.onLost } : {}),
     });
     this.#pools.set(use, pool);
+    if (use === 'write') pool.once('connect', () => this.#openKeptSoon());
     return pool;
   }
 
+  #openKeptSoon(): void {
+    this.#opensKept ??= setTimeout(() => {
+      for (const use of ['write', 'aside'] as const) void openAtOnce(this.pool(use));
+    }, OPENS_KEPT_AFTER_MS).unref();
+  }
+
   async end(): Promise<void> {
+    clearTimeout(this.#opensKept);
     await Promise.all([...this.#pools.values()].map((pool) => pool.end()));
+  }
+}
+
+/** Connections that the pool keeps; what cannot be opened now is opened when it is needed. */
+async function openAtOnce(pool: pg.Pool): Promise<void> {
+  const opening = Array.from({ length: pool.options.min ?? 0 }, () => pool.connect());
+  for (const opened of await Promise.allSettled(opening)) {
+    if (opened.status === 'fulfilled') opened.value.release();
   }
 }

@@ -4,6 +4,8 @@ export interface PoolOptions {
   url: string;
   /** Connections. */
   size: number;
+  /** Of these, open ones that are not closed when idle. Default 0. */
+  kept?: number;
   applicationName: string;
   lockTimeoutMs: number;
   statementTimeoutMs: number;
@@ -37,6 +39,7 @@ export function createPool(options: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: options.url,
     max: options.size,
+    min: options.kept ?? 0,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
