@@ -62,10 +62,10 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  *   cannot be reached, or lacks migrations
  */
 export async function createLedger(options: LedgerOptions): Promise<Ledger> {
-  if (typeof options?.databaseUrl !== 'string' || options.databaseUrl === '') {
+  if (!/^postgres(ql)?:\/\//.test(String(options?.databaseUrl))) {
     throw new LedgerError(
       'invalid_request',
-      'databaseUrl is required: createLedger({ databaseUrl: "postgres://..." })',
+      'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
       { details: { field: 'databaseUrl' } },
     );
   }

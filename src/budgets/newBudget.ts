@@ -175,7 +175,8 @@ function readLimit(field: string, usd: string | number): number {
       cause,
     });
   }
-  if (limit < 0) throw invalidField(field, 'must not be negative');
+  // Also what rounds to zero.
+  if (limit < 0 || /^\s*-/.test(String(usd))) throw invalidField(field, 'must not be negative');
   if (limit > MAX_LIMIT) throw invalidField(field, 'must be at most a billion USD');
   return limit;
 }

@@ -128,6 +128,9 @@ export function toLedgerError(error: unknown): LedgerError {
   const isPooler = isRefusedByPooler(error) || SWAPPED_CONNECTION.has(state ?? '');
   const message = isPooler ? `${said}; ${POOLER_REMEDY}` : said;
   const details = { sqlstate: state };
+  if (/after calling end on the pool/.test(said)) {
+    return new LedgerError('unavailable', 'the ledger is closed', { cause: error });
+  }
   if (kind === 'retry' || kind === 'contended') {
     const what = state === null ? `database unreachable (${failureName(error)})` : message;
     return new LedgerError('unavailable', what, { details, cause: error });

@@ -220,6 +220,7 @@ describe('bad input', () => {
     ['time_zone', { time_zone: 'Mars/Olympus' }],
     ['time_zone', { time_zone: '+02:00' }],
     ['limit_usd', { limit_usd: -1 }],
+    ['limit_usd', { limit_usd: '-0.0000001' }],
     ['limit_usd', { limit_usd: 'much' }],
     ['limit_usd', { limit_usd: '1e10' }],
     ['mode', { mode: 'firm' }],
