@@ -9,7 +9,7 @@ export const CONNECTION_USES = {
   /** Appends. A lock is met only where an id is in flight elsewhere: then another way is taken. */
   write: { size: 4, kept: 2, lockTimeoutMs: 10, settings: WRITE_SETTINGS },
   /** What met such an id: the event that waits, a part at a time its neighbours. */
-  aside: { size: 5, kept: 3, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
+  aside: { size: 5, kept: 1, lockTimeoutMs: 25, settings: WRITE_SETTINGS },
   /** Exa requests. */
   exa: { size: 2, lockTimeoutMs: 100, settings: WRITE_SETTINGS },
   /** Answers and folds. A lost fold is folded again, so its commit need not be waited for. */

@@ -25,7 +25,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     settings: {
       fsync: 'off',
       full_page_writes: 'off',
-      max_connections: '200',
+      max_connections: '300',
       max_prepared_transactions: '20',
       // Thousands of connections, and a password that nobody could guess.
       scram_iterations: '1',
