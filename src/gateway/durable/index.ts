@@ -193,7 +193,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     await withinTime(holds.close(), CLOSE_WAIT_MS);
     gate.stop();
     await withinTime(maintenance.stop(), CLOSE_WAIT_MS);
-    await withinTime(store.flushRemovals(), CLOSE_WAIT_MS);
+    await withinTime(store.endRemovals(), CLOSE_WAIT_MS);
     if (gate.isAvailable && requests.openIntents === 0 && journal.status().depthRecords === 0) {
       await query(deleteInstanceStatement(owner))
         .then(() => slot.forgetOwner(owner))

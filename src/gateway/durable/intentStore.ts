@@ -47,9 +47,9 @@ export class IntentStore {
     this.#settled.add(id);
   }
 
-  /** Never rejects: what could not be removed waits for the next time. */
-  async flushRemovals(): Promise<void> {
-    await Promise.all([this.#removals.flush(), this.#settled.flush()]);
+  /** Never rejects: what could not be removed is left to whoever settles the owner's intents. */
+  async endRemovals(): Promise<void> {
+    await Promise.all([this.#removals.end(), this.#settled.end()]);
   }
 
   async insertMany(intents: readonly OwnedIntent[]): Promise<void> {

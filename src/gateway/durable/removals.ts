@@ -2,6 +2,8 @@ import { MAX_BATCH } from './grouped.js';
 
 /** Removals gather this long: an intent whose usage is recorded harms nobody. */
 const REMOVE_AFTER_MS = 100;
+/** The same after one that failed: the database is away. */
+const RETRY_AFTER_MS = 1_000;
 /** Past that removals are forgotten, and found by whoever settles the owner's intents. */
 const MAX_REMOVALS = 100_000;
 
@@ -11,6 +13,7 @@ export class Removals {
   readonly #ids = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #removing: Promise<void> = Promise.resolve();
+  #isEnded = false;
 
   constructor(remove: (ids: readonly string[]) => Promise<void>) {
     this.#remove = remove;
@@ -19,13 +22,25 @@ export class Removals {
   add(id: string): void {
     if (this.#ids.size >= MAX_REMOVALS) return;
     this.#ids.add(id);
+    this.#flushIn(REMOVE_AFTER_MS);
+  }
+
+  #flushIn(ms: number): void {
+    if (this.#isEnded) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
       void this.flush();
-    }, REMOVE_AFTER_MS).unref();
+    }, ms).unref();
   }
 
-  /** Never rejects: what could not be removed waits for the next time. */
+  /** A last try, and no more. Never rejects. */
+  end(): Promise<void> {
+    this.#isEnded = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    return this.flush();
+  }
+
+  /** Never rejects: what could not be removed is tried again. */
   flush(): Promise<void> {
     this.#removing = this.#removing.then(async () => {
       while (this.#ids.size > 0) {
@@ -33,6 +48,7 @@ export class Removals {
         try {
           await this.#remove(ids);
         } catch {
+          this.#flushIn(RETRY_AFTER_MS);
           return;
         }
         for (const id of ids) this.#ids.delete(id);
