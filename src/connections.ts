@@ -76,6 +76,9 @@ export interface ConnectionOptions {
   onLost?: () => void;
 }
 
+const KEPT_USES = (Object.keys(CONNECTION_USES) as Use[]).filter(
+  (use) => 'kept' in CONNECTION_USES[use],
+);
 const OPENS_KEPT_AFTER_MS = 500;
 
 /** Pools by use, opened when first asked for, and ended together. */
@@ -113,7 +116,7 @@ export class Connections {
 
   #openKeptSoon(): void {
     this.#opensKept ??= setTimeout(() => {
-      for (const use of ['write', 'aside'] as const) void openAtOnce(this.pool(use));
+      for (const use of KEPT_USES) void openAtOnce(this.pool(use));
     }, OPENS_KEPT_AFTER_MS).unref();
   }
 

@@ -1,5 +1,6 @@
+import type { Statement } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
-import type { ProvenRollup } from '../schema/rollups.js';
+import type { ProvenRollup, Rollup } from '../schema/rollups.js';
 import {
   finishBackfillStatement,
   type PlanRow,
@@ -77,28 +78,39 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRep
   }
 }
 
+type PlanOptions = Pick<BackfillOptions, 'url' | 'viaPooler' | 'from' | 'until'>;
+
 /** What a backfill would do. */
-export async function planBackfill(
-  options: Pick<BackfillOptions, 'url' | 'viaPooler' | 'rollup' | 'from' | 'until'>,
+export function planBackfill({
+  rollup,
+  ...options
+}: PlanOptions & Pick<BackfillOptions, 'rollup'>): Promise<BackfillPlan> {
+  return planJob(options, rollup, ({ from, until }) => planBackfillStatement(rollup, from, until));
+}
+
+/** @param counted the rollup whose rows in the range are what there is to read */
+export async function planJob(
+  options: PlanOptions,
+  counted: Rollup,
+  statementOf: (range: Range) => Statement,
 ): Promise<BackfillPlan> {
   const database = openRollupDatabase(options.url, 1, options);
   try {
     await requireWritable(database.query);
     const range = await resolveRange(database, options);
-    const [row] = await database.query<PlanRow>(
-      planBackfillStatement(options.rollup, range.from, range.until),
-    );
-    return toPlan(row, range, await expectRows(database.query, options.rollup, range));
+    const [row] = await database.query<PlanRow>(statementOf(range));
+    return toPlan(row, range, await expectRows(database.query, counted, range));
   } finally {
     await database.close();
   }
 }
 
-export function toPlan(
-  row: PlanRow | undefined,
-  range: { from: string | null; until: string | null },
-  rowsExpected: number,
-): BackfillPlan {
+interface Range {
+  from: string | null;
+  until: string | null;
+}
+
+function toPlan(row: PlanRow | undefined, range: Range, rowsExpected: number): BackfillPlan {
   return {
     from: row?.first ?? range.from,
     until: row?.last ?? range.until,
@@ -117,7 +129,7 @@ export async function setBackfillPaused(
   await database.query(setPausedStatement(rollup, isPaused));
 }
 
-export async function resolveRange(
+async function resolveRange(
   database: RollupDatabase,
   { from, until }: Pick<BackfillOptions, 'from' | 'until'>,
 ): Promise<{ from: string | null; until: string | null }> {

@@ -11,6 +11,7 @@ import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import type { Principal } from './auth.js';
 import { meteredIdsStatement } from './queries/meteredIds.sql.js';
+import { readRows } from './queries/rows.js';
 
 /**
  * Whose data a read is about. A user's key reads that user alone; service and admin keys name one.
@@ -81,9 +82,10 @@ export async function createEventAccess(
     const organizationId = organizationOf(event);
     if (organizationId !== null) organizationIds.add(organizationId);
   }
-  const memberships =
-    organizationIds.size === 0 ? null : await findMemberships(pool, userId, organizationIds);
-  const metered = await findMetered(pool, events);
+  const [memberships, metered] = await Promise.all([
+    organizationIds.size === 0 ? null : findMemberships(pool, userId, organizationIds),
+    findMetered(pool, events),
+  ]);
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
     if (typeof eventUser === 'string' && eventUser !== userId) {
@@ -116,8 +118,7 @@ async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<S
     .map((event) => fieldOf(event, 'id'))
     .filter((id): id is string => typeof id === 'string' && isUuid(id));
   if (ids.length === 0) return new Set();
-  const { text, values } = meteredIdsStatement(ids);
-  const { rows } = await pool.query<{ id: string }>(text, values);
+  const rows = await readRows<{ id: string }>(pool, meteredIdsStatement(ids));
   return new Set(rows.map(({ id }) => id));
 }
 

@@ -57,6 +57,14 @@ interface Case {
   headers?: Record<string, string>;
 }
 
+const BEDROCK = {
+  id: 'v',
+  type: 'message',
+  model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0',
+  content: [],
+  stop_reason: 'end_turn',
+  usage: { input_tokens: 1_000_000, output_tokens: 100_000 },
+};
 const GEMINI = chat('gemini-2.5-flash', { prompt_tokens: 1_000_000, completion_tokens: 100_000 });
 
 const CASES: Record<string, Case> = {
@@ -252,14 +260,7 @@ const CASES: Record<string, Case> = {
   },
   'a tier of Bedrock in its header': {
     api: 'anthropic-messages',
-    answer: {
-      id: 'v',
-      type: 'message',
-      model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0',
-      content: [],
-      stop_reason: 'end_turn',
-      usage: { input_tokens: 1_000_000, output_tokens: 100_000 },
-    },
+    answer: BEDROCK,
     headers: { 'x-amzn-bedrock-service-tier': 'flex' },
     row: { cost: 2_475_000, unpriced: null, estimated: null },
   },
@@ -270,14 +271,7 @@ const CASES: Record<string, Case> = {
   },
   'a name of Bedrock behind any host': {
     api: 'anthropic-messages',
-    answer: {
-      id: 'v',
-      type: 'message',
-      model: 'us.anthropic.claude-sonnet-4-5-20250929-v1:0',
-      content: [],
-      stop_reason: 'end_turn',
-      usage: { input_tokens: 1_000_000, output_tokens: 100_000 },
-    },
+    answer: BEDROCK,
     row: { cost: 4_950_000, unpriced: null },
   },
 };

@@ -7,6 +7,7 @@ import { addCredit } from '../../src/accounts/credits.js';
 import { addOrganizationMember, createOrganization } from '../../src/accounts/organizations.js';
 import type { Scope } from '../../src/accounts/scopes.js';
 import { createUser } from '../../src/accounts/users.js';
+import { LedgerError } from '../../src/errors.js';
 import { type DurabilityOptions, openDurability } from '../../src/gateway/durable/index.js';
 import { createGateway, type GatewayOptions } from '../../src/gateway/index.js';
 import { createPricer } from '../../src/gateway/prices/index.js';
@@ -72,6 +73,20 @@ export interface TestGatewayOptions {
   withoutResponses?: boolean;
   upstream?: ReplayOptions;
 }
+
+const notReached = () => Promise.reject(new Error('not reached'));
+
+/** A sink that makes no intent durable, so is asked for nothing else. */
+export const FULL_SINK: GatewayOptions['sink'] = {
+  begin: () => Promise.reject(new LedgerError('unavailable', 'the journal is full')),
+  adopt: () => {},
+  settle: notReached,
+  abandon: notReached,
+  status: () => {
+    throw new Error('not reached');
+  },
+  close: async () => {},
+};
 
 /** A gateway on a free port before an upstream with answers of its own. */
 export async function startTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {

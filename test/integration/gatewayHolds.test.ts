@@ -6,7 +6,7 @@ import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
 import { scriptProvider } from '../support/scriptedProvider.js';
 import { acquire, addBudget, foldBudgets, windowsOf } from './budgetHarness.js';
-import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
+import { FULL_SINK, startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 /** 2 USD a million tokens of a prompt, 8 of output. */
 const CHAT_MODEL = 'gpt-4.1';
@@ -349,16 +349,7 @@ describe('what was held for nothing', () => {
     const refusing = await startTestGateway({
       holds: 'expected',
       gateway: {
-        sink: {
-          begin: () => Promise.reject(new LedgerError('unavailable', 'the journal is full')),
-          adopt: () => {},
-          settle: () => Promise.reject(new Error('not reached')),
-          abandon: () => Promise.reject(new Error('not reached')),
-          status: () => {
-            throw new Error('not reached');
-          },
-          close: async () => {},
-        },
+        sink: FULL_SINK,
       },
     });
     try {

@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { revokeApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
-import { LedgerError } from '../../src/errors.js';
 import { createInFlightLimit } from '../../src/gateway/durable/inFlight.js';
 import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
 import { startReplayUpstream } from '../support/replayUpstream.js';
-import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
+import { FULL_SINK, startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 const BODY_LIMIT = 64 * 1024;
 
@@ -193,16 +192,7 @@ describe('refusals by the state of things', () => {
   it('503 when no intent can be made durable; the provider is not called', async () => {
     const full: TestGateway = await startTestGateway({
       gateway: {
-        sink: {
-          begin: () => Promise.reject(new LedgerError('unavailable', 'the journal is full')),
-          adopt: () => {},
-          settle: () => Promise.reject(new Error('not reached')),
-          abandon: () => Promise.reject(new Error('not reached')),
-          status: () => {
-            throw new Error('not reached');
-          },
-          close: async () => {},
-        },
+        sink: FULL_SINK,
       },
     });
     try {

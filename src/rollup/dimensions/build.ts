@@ -1,6 +1,6 @@
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
-import { resolveRange, toPlan } from '../backfill.js';
-import { finishBackfillStatement, type PlanRow, startBackfillStatement } from '../backfill.sql.js';
+import { planJob } from '../backfill.js';
+import { finishBackfillStatement, startBackfillStatement } from '../backfill.sql.js';
 import type { BackfillPlan, BackfillProgress } from '../backfillTypes.js';
 import {
   openRollupDatabase,
@@ -57,20 +57,13 @@ export async function buildDimensions(options: BuildOptions): Promise<BuildRepor
 }
 
 /** What a build would do: a day is compared whether it is known or not. */
-export async function planDimensions(
-  options: Pick<BuildOptions, 'url' | 'viaPooler' | 'rollup' | 'from' | 'until'>,
-): Promise<BackfillPlan> {
-  const database = openRollupDatabase(options.url, 1, options);
-  try {
-    await requireWritable(database.query);
-    const range = await resolveRange(database, options);
-    const [row] = await database.query<PlanRow>(
-      planDaysStatement(options.rollup, range.from, range.until),
-    );
-    return toPlan(row, range, await expectRows(database.query, DAILY_ROLLUP, range));
-  } finally {
-    await database.close();
-  }
+export function planDimensions({
+  rollup,
+  ...options
+}: Pick<BuildOptions, 'url' | 'viaPooler' | 'rollup' | 'from' | 'until'>): Promise<BackfillPlan> {
+  return planJob(options, DAILY_ROLLUP, ({ from, until }) =>
+    planDaysStatement(rollup, from, until),
+  );
 }
 
 /** Rests after each step while others are at work, and stands still while the backfill is paused. */

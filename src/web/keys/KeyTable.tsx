@@ -1,9 +1,9 @@
 import { useState } from 'react';
 import { Button } from 'react-aria-components';
-import { formatCount } from '../amounts.js';
 import { useNowMs } from '../clock.js';
 import { Name } from '../components/Name.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
+import { ShowMore } from '../components/ShowMore.js';
 import { formatDay, formatInstant, formatSpan } from '../days.js';
 import { type Organization, scopeName } from '../usage/scopes.js';
 import { RenameKey } from './RenameKey.js';
@@ -108,11 +108,7 @@ export function KeyTable({
           </tbody>
         </table>
       </ScrollRegion>
-      {keys.length > shown && (
-        <Button className="button small" onPress={() => setShown(shown + PAGE * 5)}>
-          Show more of {formatCount(keys.length - shown)}
-        </Button>
-      )}
+      <ShowMore left={keys.length - shown} onPress={() => setShown(shown + PAGE * 5)} />
     </>
   );
 }

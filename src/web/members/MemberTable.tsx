@@ -5,6 +5,7 @@ import type { Outputs } from '../api.js';
 import { Name } from '../components/Name.js';
 import { Empty } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
+import { ShowMore } from '../components/ShowMore.js';
 import { formatDay } from '../days.js';
 
 export type Member = Outputs['members']['list']['members'][number];
@@ -81,11 +82,7 @@ export function MemberTable({
           </table>
         </ScrollRegion>
       )}
-      {found.length > shown && (
-        <Button className="button small" onPress={() => setShown(shown + PAGE * 5)}>
-          Show more of {formatCount(found.length - shown)}
-        </Button>
-      )}
+      <ShowMore left={found.length - shown} onPress={() => setShown(shown + PAGE * 5)} />
     </>
   );
 }

@@ -1,10 +1,9 @@
 import { useState } from 'react';
-import { Button } from 'react-aria-components';
-import { formatCount } from '../amounts.js';
 import type { Outputs } from '../api.js';
 import { Amount, FocusableAmount } from '../components/Amount.js';
 import { Card } from '../components/Card.js';
 import { Name } from '../components/Name.js';
+import { ShowMore } from '../components/ShowMore.js';
 import { sortByName } from '../usage/scopes.js';
 
 type Balance = Outputs['profile']['account']['balance'];
@@ -76,11 +75,7 @@ function Organizations({ all }: { all: Balance['organizations'] }) {
           </div>
         ))}
       </dl>
-      {found.length > shown && (
-        <Button className="button small" onPress={() => setShown(shown + PAGE * 4)}>
-          Show more of {formatCount(found.length - shown)}
-        </Button>
-      )}
+      <ShowMore left={found.length - shown} onPress={() => setShown(shown + PAGE * 4)} />
     </>
   );
 }
