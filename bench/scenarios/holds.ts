@@ -72,6 +72,7 @@ async function run(bench: Bench): Promise<Findings> {
   const ms = bench.pick(SLICE_MS, 400);
   const rates = new Map<Approach, number[]>(APPROACHES.map((name) => [name, []]));
   const folding = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  await folding.budgetFolder.open(USER_SCOPE, PAYER);
   try {
     for (let n = 0; n < bench.pick(ROUNDS, 1); n++) {
       for (const approach of APPROACHES) {
