@@ -48,6 +48,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     query_timeout: options.statementTimeoutMs + 5_000,
     ...(options.viaPooler ? {} : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
   });
+  // One that breaks between two statements of a transaction: the next statement tells.
+  pool.on('connect', (client) => client.on('error', () => {}));
   // An idle connection that breaks is replaced at its next use; the error itself is no news.
   pool.on('error', () => options.onLost?.());
   return pool;

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
 
 /** Runs one statement and returns its rows. */
@@ -13,12 +14,23 @@ export function queryOn(connection: Pick<pg.ClientBase, 'query'>, named: boolean
   };
 }
 
-/** The same on a pool, each a transaction of its own; tells when one has to wait for a connection. */
+/**
+ * The same on a pool, each a transaction of its own; tells when one has to wait for a connection. A
+ * connection whose statement was refused stays, with its plans: pg's own `pool.query` would close it,
+ * and who meets a lock would wait for another to be opened.
+ */
 export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void): Query {
-  const query = queryOn(pool as Pick<pg.ClientBase, 'query'>, named);
-  if (!onWait) return query;
   return async <Row>(statement: Statement) => {
-    if (pool.idleCount === 0 && pool.totalCount >= pool.options.max) onWait();
-    return await query<Row>(statement);
+    if (onWait && pool.idleCount === 0 && pool.totalCount >= pool.options.max) onWait();
+    const client = await pool.connect();
+    let failure: Error | undefined;
+    try {
+      return await queryOn(client, named)<Row>(statement);
+    } catch (error) {
+      if (!leavesSession(error)) failure = error as Error;
+      throw error;
+    } finally {
+      client.release(failure);
+    }
   };
 }

@@ -65,6 +65,14 @@ export function isStatementTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '57014';
 }
 
+/**
+ * The statement alone was refused, and its session is as good as before. Not so after others: it may
+ * have ended, be a standby's, or keep a statement prepared that fails again and again.
+ */
+export function leavesSession(error: unknown): boolean {
+  return /^(22|23|40001|40P01|55P03|57014)/.test(sqlStateOf(error) ?? '');
+}
+
 /** A key was there already. */
 export function isUniqueViolation(error: unknown): boolean {
   return sqlStateOf(error) === '23505';
