@@ -10,6 +10,7 @@ import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, timeToEndMs } from './gateway.js';
+import { openTelemetry } from '../telemetry/telemetry.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
@@ -126,8 +127,11 @@ async function serve(
   closers.push(async () => {
     if (adminKey.isNew) await rm(adminKeyPath(environment.dataDir), { force: true });
   });
+  const telemetry = await openTelemetry(environment.telemetry, log);
+  closers.push(async () => telemetry?.close());
   const ledger = await createLedger({
     databaseUrl: url,
+    tracer: telemetry?.tracer ?? undefined,
     backgroundVerify: true,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
@@ -152,8 +156,11 @@ async function serve(
     limits: { shutdownTimeoutMs: timeToEndMs(environment.shutdownMs) },
     plugins: [gateway.plugin, pagePlugin()],
     statusParts: { journal: gateway.journalStatus },
+    registries: telemetry === null ? [] : [telemetry.registry],
+    continuesTraces: telemetry?.continuesTraces,
   });
   closers.push(() => server.close());
+  telemetry?.exportMetrics(() => server.readMetrics());
   const serverUrl = await server.listen().catch((error) => {
     throw describeListenFailure(error, environment);
   });
