@@ -311,7 +311,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
 
   function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
     const run = () => (recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid));
-    return tracing === null ? run() : tracing.linked(valid.id, tracing.active(), run);
+    return tracing === null ? run() : tracing.linked([valid.id], tracing.active(), run);
   }
 
   async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {

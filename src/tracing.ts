@@ -57,14 +57,15 @@ export class Tracing {
     return trace.getActiveSpan() ?? null;
   }
 
-  /** Until `work` ends, the statement that carries the event is linked to the span. */
-  async linked<T>(id: string, span: Span | null, work: () => Promise<T>): Promise<T> {
+  /** Until `work` ends, the statements that carry these events are linked to the span. */
+  async linked<T>(ids: readonly unknown[], span: Span | null, work: () => Promise<T>): Promise<T> {
     if (!span?.isRecording() || this.#callers.size >= MAX_CALLERS) return await work();
-    this.#callers.set(id, span.spanContext());
+    const events = ids.filter((id) => typeof id === 'string').map((id) => id.toLowerCase());
+    for (const id of events) this.#callers.set(id, span.spanContext());
     try {
       return await work();
     } finally {
-      this.#callers.delete(id);
+      for (const id of events) this.#callers.delete(id);
     }
   }
 

@@ -90,7 +90,10 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
 function readTraceAllowances(env: NodeJS.ProcessEnv): GatewayEnvironment['traces'] {
   const allowed = readList(env, 'MICRODOLLAR_TRACE_ALLOW');
   if (allowed.some((name) => !['payer', 'upstream'].includes(name))) {
-    throw invalid('MICRODOLLAR_TRACE_ALLOW', 'must be payer, upstream, or both with a comma between');
+    throw invalid(
+      'MICRODOLLAR_TRACE_ALLOW',
+      'must be payer, upstream, or both with a comma between',
+    );
   }
   return { payer: allowed.includes('payer'), upstream: allowed.includes('upstream') };
 }

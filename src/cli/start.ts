@@ -4,13 +4,13 @@ import { isStarting } from '../db/embedded/failures.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
+import { openTelemetry } from '../telemetry/telemetry.js';
 import { type AdminKey, obtainAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, timeToEndMs } from './gateway.js';
-import { openTelemetry } from '../telemetry/telemetry.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
@@ -131,6 +131,7 @@ async function serve(
   closers.push(async () => telemetry?.close());
   const ledger = await createLedger({
     databaseUrl: url,
+    log,
     tracer: telemetry?.tracer ?? undefined,
     backgroundVerify: true,
     preparedStatements: environment.pooler === null,

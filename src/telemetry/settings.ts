@@ -49,12 +49,7 @@ export function readTelemetrySettings(env: NodeJS.ProcessEnv): TelemetrySettings
     DEFAULT_METRIC_INTERVAL_MS,
     warnings,
   );
-  const timeoutMs = readMs(
-    env,
-    'OTEL_METRIC_EXPORT_TIMEOUT',
-    DEFAULT_METRIC_TIMEOUT_MS,
-    warnings,
-  );
+  const timeoutMs = readMs(env, 'OTEL_METRIC_EXPORT_TIMEOUT', DEFAULT_METRIC_TIMEOUT_MS, warnings);
   return {
     traces,
     metrics,

@@ -29,6 +29,6 @@ export async function openTelemetry(
 ): Promise<Telemetry | null> {
   for (const warning of settings.warnings) log.warn({}, warning);
   if (settings.traces === null && settings.metrics === null) return null;
-  const { openOtlp } = await import('./otlp.js');
+  const { openOtlp } = await import('./otlp/index.js');
   return openOtlp(settings, readPackageVersion(), log);
 }

@@ -112,6 +112,8 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
     says: /insert into microdollar_usage \(/,
     owners: ['record', 'importing', 'testing'],
   },
+  // Loaded where something is exported, and bundled when it is built.
+  "OpenTelemetry's SDK": { says: /'@opentelemetry\/(?!api')/, owners: ['telemetry/otlp'] },
   'what a SQLSTATE means': {
     says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,
     owners: ['db/sqlstate'],

@@ -71,7 +71,7 @@ export class GatewaySpans {
   settle(exchange: Exchange, work: () => Promise<SettleResult>): Promise<SettleResult> {
     const options = { parent: exchange.request.span, attributes: this.#common(exchange) };
     return inSpan(this.#tracing, 'microdollar.gateway.settle', options, async (span) => {
-      const settled = await this.#tracing.linked(exchange.id, span, work);
+      const settled = await this.#tracing.linked([exchange.id], span, work);
       span?.setAttribute('microdollar.durable', settled.durable);
       return settled;
     });

@@ -8,7 +8,7 @@ import {
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
 import type { Registry } from 'prom-client';
-import { unitOf } from './units.js';
+import { unitOf } from '../units.js';
 
 type PrometheusMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
 type Value = PrometheusMetric['values'][number] & { metricName?: string };
@@ -59,17 +59,16 @@ function toMetricData(metric: PrometheusMetric, times: Times): MetricData | null
   };
   const type = String(metric.type);
   if (type === 'histogram') {
-    return {
-      ...common,
-      dataPointType: DataPointType.HISTOGRAM,
-      dataPoints: toHistograms(name, values).map((point) => ({ ...times, ...point })),
-    };
+    const dataPoints = toHistograms(name, values).map((point) => ({ ...times, ...point }));
+    if (dataPoints.length === 0) return null;
+    return { ...common, dataPointType: DataPointType.HISTOGRAM, dataPoints };
   }
   if (type !== 'counter' && type !== 'gauge') return null;
   const dataPoints = values
     // What has never been measured is not told, rather than told as NaN.
     .filter(({ value }) => !Number.isNaN(value))
     .map(({ value, labels }) => ({ ...times, attributes: toAttributes(labels), value }));
+  if (dataPoints.length === 0) return null;
   return type === 'counter'
     ? { ...common, dataPointType: DataPointType.SUM, isMonotonic: true, dataPoints }
     : { ...common, dataPointType: DataPointType.GAUGE, dataPoints };

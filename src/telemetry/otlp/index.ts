@@ -12,12 +12,12 @@ import { detectResources, envDetector, resourceFromAttributes } from '@opentelem
 import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
 import { BasicTracerProvider } from '@opentelemetry/sdk-trace-base';
 import type { Registry } from 'prom-client';
-import type { Log } from '../log.js';
+import type { Log } from '../../log.js';
+import { createTelemetryMetrics } from '../metrics.js';
+import type { Protocol, TelemetrySettings } from '../settings.js';
+import type { Telemetry } from '../telemetry.js';
 import { BoundedSpans } from './boundedSpans.js';
-import { createTelemetryMetrics } from './metrics.js';
-import { RegistryProducer } from './otlpMetrics.js';
-import type { Protocol, TelemetrySettings } from './settings.js';
-import type { Telemetry } from './telemetry.js';
+import { RegistryProducer } from './registryProducer.js';
 
 /** For what is queued to leave when the process ends; a collector that is away holds nobody up. */
 const SHUTDOWN_MS = 2_000;
