@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { failSpan, readTraceParent, type Span, SpanKind, type Tracing } from '../tracing.js';
 
@@ -13,10 +14,10 @@ export function addRequestSpans(
 ): void {
   app.decorateRequest('span', null);
   if (tracing === null) return;
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     if (request.routeOptions.config.isProbe === true) return;
     const { traceparent, tracestate } = request.headers;
-    request.span = tracing.start(request.method, {
+    const span = tracing.start(request.method, {
       kind: SpanKind.SERVER,
       parent: continuesTraces ? readTraceParent(traceparent, tracestate) : null,
       attributes: {
@@ -25,16 +26,22 @@ export function addRequestSpans(
         'network.protocol.version': request.raw.httpVersion,
       },
     });
+    request.span = span;
+    // Also of an answer that is cut, which has no `onResponse`.
+    reply.raw.once('close', () => endRequest(span, request, reply.raw));
   });
-  app.addHook('onResponse', async (request, reply) => {
-    const { span } = request;
-    if (span === null) return;
-    const route = routeOf(request);
-    span.updateName(`${request.method} ${route}`);
-    span.setAttributes({ 'http.route': route, 'http.response.status_code': reply.statusCode });
-    if (reply.statusCode >= 500) failSpan(span, String(reply.statusCode));
-    span.end();
+}
+
+function endRequest(span: Span, request: FastifyRequest, answer: ServerResponse): void {
+  const route = routeOf(request);
+  span.updateName(`${request.method} ${route}`);
+  span.setAttributes({
+    'http.route': route,
+    'http.response.status_code': answer.statusCode,
+    'microdollar.answered': answer.writableFinished,
   });
+  if (answer.statusCode >= 500) failSpan(span, String(answer.statusCode));
+  span.end();
 }
 
 /** The pattern that was meant, so that the number of names is bounded. */

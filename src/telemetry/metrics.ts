@@ -7,7 +7,9 @@ export function createTelemetryMetrics() {
     registry,
     spans: new Counter({
       name: 'microdollar_telemetry_spans_total',
-      help: 'Spans by what became of them: exported, failed (the collector refused), dropped (the queue was full)',
+      help:
+        'Spans by what became of them: exported, failed (the collector did not take them), dropped ' +
+        '(the queue was full); there only where spans are exported',
       labelNames: ['outcome'] as const,
       registers: [registry],
     }),

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTestTelemetry, type TestTelemetry } from '../support/openTestTelemetry.js';
 import {
@@ -15,6 +17,7 @@ import {
 /** A service whose spans and metrics go to a collector in this process. */
 const CALLER = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) };
 const PROMPT = 'a secret that only the provider may read';
+const ADMIN_KEY = 'admin-key-of-the-tests';
 const SERVER = 2;
 const CLIENT = 3;
 
@@ -35,7 +38,7 @@ beforeAll(async () => {
   });
   gateway = await startTestGateway({
     ledger: { tracer: telemetry.tracer ?? undefined },
-    server: { registries: [telemetry.registry] },
+    server: { registries: [telemetry.registry], adminKey: ADMIN_KEY },
     holds: 'strict',
   });
   telemetry.exportMetrics(() => gateway.server.readMetrics());
@@ -61,14 +64,12 @@ function send(body: object, headers: Record<string, string> = {}): Promise<Respo
 
 /** The spans of a trace; waits until those by the names have come. */
 async function spansOf(traceId: string, ...names: string[]): Promise<ReceivedSpan[]> {
-  const found = () => receiver.spans.filter((span) => span.traceId === traceId);
-  await expect
-    .poll(async () => {
-      await telemetry.flush();
-      return found().map((span) => span.name);
-    })
-    .toEqual(expect.arrayContaining(names));
-  return found();
+  for (;;) {
+    await telemetry.flush();
+    const found = receiver.spans.filter((span) => span.traceId === traceId);
+    if (names.every((name) => found.some((span) => span.name === name))) return found;
+    await sleep(20);
+  }
 }
 
 const named = (spans: readonly ReceivedSpan[], name: string) =>
@@ -107,6 +108,7 @@ describe('a request through the gateway', () => {
         'http.request.method': 'POST',
         'http.route': '/v1/chat/completions',
         'http.response.status_code': 200,
+        'microdollar.answered': true,
       },
     });
     const children = spans.filter((span) => span !== request);
@@ -187,14 +189,74 @@ describe('a request through the gateway', () => {
   });
 });
 
+describe('what is allowed besides', () => {
+  it('are the payer, and a traceparent of ours for providers', async () => {
+    const allowing = await startTestGateway({
+      ledger: { tracer: telemetry.tracer ?? undefined },
+      gateway: { traces: { payer: true, upstream: true } },
+    });
+    const member = await allowing.newUser();
+    const organization = await allowing.newOrganization(10, member.id);
+    const traceId = 'c'.repeat(32);
+    const answer = await fetch(`${allowing.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${member.key}`,
+        'x-microdollar-organization-id': organization,
+        traceparent: `00-${traceId}-${CALLER.spanId}-01`,
+        tracestate: 'vendor=secret-state',
+      },
+      body: JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content: 'hi' }] }),
+    });
+    await answer.text();
+    const call = named(await spansOf(traceId, 'chat gpt-4o'), 'chat gpt-4o');
+    expect(call.attributes).toMatchObject({
+      'microdollar.payer.user_id': member.id,
+      'microdollar.payer.organization_id': organization,
+    });
+    const headers = allowing.upstream.requests.at(-1)?.headers;
+    expect(headers?.traceparent).toBe(`00-${traceId}-${call.spanId}-01`);
+    expect(headers).not.toHaveProperty('tracestate');
+    await allowing.stop();
+  });
+});
+
+describe('usage over HTTP', () => {
+  it('is linked to from the statement that wrote it', async () => {
+    const traceId = 'd'.repeat(32);
+    const id = randomUUID();
+    const answer = await fetch(`${gateway.url}/api/usage`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${ADMIN_KEY}`,
+        'content-type': 'application/json',
+        traceparent: `00-${traceId}-${CALLER.spanId}-01`,
+      },
+      body: JSON.stringify({
+        events: [
+          { id: id.toUpperCase(), kilo_user_id: user.id, cost: 7 },
+          { kilo_user_id: user.id, cost: 8 },
+        ],
+      }),
+    });
+    expect(answer.status).toBe(200);
+    const request = named(await spansOf(traceId, 'POST /api/usage'), 'POST /api/usage');
+    const links = receiver.spans
+      .filter((span) => span.name === 'microdollar.record')
+      .flatMap((span) => span.links);
+    expect(links.filter((link) => link.spanId === request.spanId)).toHaveLength(1);
+  });
+});
+
 describe('what fails', () => {
   const trace = (digit: string) => digit.repeat(32);
   const sendIn = (traceId: string, body: object) =>
     send(body, { traceparent: `00-${traceId}-${CALLER.spanId}-01` });
 
   it("is told with the provider's status", async () => {
-    await (await sendIn(trace('1'), { model: 'replay:text?status=429' })).text();
-    const spans = await spansOf(trace('1'), 'POST /v1/chat/completions');
+    const model = 'replay:text?status=429';
+    await (await sendIn(trace('1'), { model })).text();
+    const spans = await spansOf(trace('1'), 'POST /v1/chat/completions', `chat ${model}`);
     const call = spans.find((span) => span.kind === CLIENT);
     expect(call).toMatchObject({
       status: 2,
@@ -205,14 +267,18 @@ describe('what fails', () => {
   });
 
   it("is told by the code of a provider's connection that broke", async () => {
-    await sendIn(trace('2'), { model: 'replay:text?dieAfterBytes=50' })
+    const model = 'replay:text?dieAfterBytes=50';
+    await sendIn(trace('2'), { model })
       .then((answer) => answer.text())
       .catch(() => {});
-    const spans = await spansOf(trace('2'), 'microdollar.gateway.settle');
-    await expect
-      .poll(async () => (await spansOf(trace('2'))).find((span) => span.kind === CLIENT))
-      .toMatchObject({ status: 2, attributes: { 'microdollar.outcome': 'cut' } });
-    expect(spans.length).toBeGreaterThan(0);
+    const spans = await spansOf(trace('2'), 'POST /v1/chat/completions', `chat ${model}`);
+    expect(spans.find((span) => span.kind === CLIENT)).toMatchObject({
+      status: 2,
+      attributes: { 'microdollar.outcome': 'cut' },
+    });
+    expect(named(spans, 'POST /v1/chat/completions').attributes).toMatchObject({
+      'microdollar.answered': false,
+    });
   });
 
   it('is told by the reason of a refusal', async () => {
@@ -247,14 +313,16 @@ describe('the metrics', () => {
     await telemetry.flush();
     const scraped = await (await fetch(`${gateway.url}/metrics`)).text();
     const measured = new Set(
-      [...scraped.matchAll(/^(\w+?)(?:_bucket|_sum|_count)?(?:\{.*\})? (?!Nan)\S+$/gm)].map(
+      [...scraped.matchAll(/^(\w+?)(?:_bucket|_sum|_count)?(?:\{.*\})? (?!NaN|Nan)\S+$/gm)].map(
         ([, name]) => name,
       ),
     );
     const types = [...scraped.matchAll(/^# TYPE (\S+) (\w+)$/gm)]
-      .filter(([, name]) => measured.has(name))
+      .filter(([, name = '']) => name.startsWith('microdollar_') && measured.has(name))
       .map(([, name, type]) => `${name} ${type === 'counter' ? 'sum' : type}`);
-    const sent = [...receiver.metrics.values()].map(({ name, type }) => `${name} ${type}`);
+    const sent = [...receiver.metrics.values()]
+      .map(({ name, type }) => `${name} ${type}`)
+      .filter((each) => each.startsWith('microdollar_'));
     expect(sent.sort()).toEqual(types.sort());
     const requests = receiver.metrics.get('microdollar_gateway_requests_total');
     expect(requests).toMatchObject({ type: 'sum', isMonotonic: true });
@@ -265,7 +333,7 @@ describe('the metrics', () => {
     );
     expect(receiver.metrics.get('microdollar_record_duration_seconds')?.unit).toBe('s');
     const [point] =
-      receiver.metrics.get('microdollar_gateway_begin_duration_seconds')?.points ?? [];
+      receiver.metrics.get('microdollar_gateway_settle_duration_seconds')?.points ?? [];
     expect(point?.buckets?.reduce((sum, count) => sum + count, 0)).toBe(point?.value);
     expect(point?.buckets).toHaveLength((point?.bounds?.length ?? 0) + 1);
   });

@@ -99,17 +99,21 @@ describe('spans that a collector does not take', () => {
     const end = (count: number) => {
       for (let made = 0; made < count; made++) (tracer.startSpan('work') as Span).end();
     };
+    // Ten leave at once, ten wait behind them, and the queue is full.
     end(25);
     const flushing = spans.forceFlush().catch(() => {});
-    await expect.poll(() => waiting.length).toBe(1);
-    end(25);
-    const again = spans.forceFlush().catch(() => {});
     await expect.poll(() => waiting.length).toBe(2);
+    expect(counts).toEqual({ exported: 0, failed: 0, dropped: 5 });
+    end(25);
     waiting[0]?.done(true);
     waiting[1]?.done(false);
-    await Promise.all([flushing, again]);
-    expect(waiting.map((each) => each.spans)).toEqual([10, 10]);
-    expect(counts).toEqual({ exported: 10, failed: 10, dropped: 30 });
+    await flushing;
+    const ending = spans.shutdown().catch(() => {});
+    await expect.poll(() => waiting.length).toBe(3);
+    waiting[2]?.done(true);
+    await ending;
+    expect(waiting.map((each) => each.spans)).toEqual([10, 10, 10]);
+    expect(counts).toEqual({ exported: 20, failed: 10, dropped: 20 });
   });
 });
 

@@ -1,4 +1,4 @@
-import { ROOT_CONTEXT, trace } from '@opentelemetry/api';
+import { type ContextManager, context, ROOT_CONTEXT, trace } from '@opentelemetry/api';
 import {
   BasicTracerProvider,
   InMemorySpanExporter,
@@ -109,9 +109,26 @@ describe('links from a statement', () => {
     });
   });
 
-  it('are to the span of a host that is active', async () => {
+  it('may be to the span of a host that is active', () => {
     expect(tracing.active()).toBeNull();
-    expect(trace.getSpan(ROOT_CONTEXT)).toBeUndefined();
+    const hosts = tracing.start("the host's");
+    const active = trace.setSpan(ROOT_CONTEXT, hosts);
+    const manager: ContextManager = {
+      active: () => active,
+      with: (_, run, self, ...args) => run.call(self as never, ...args),
+      bind: (_, target) => target,
+      enable: () => manager,
+      disable: () => manager,
+    };
+    context.setGlobalContextManager(manager);
+    try {
+      expect(tracing.active()).toBe(hosts);
+      // What is asked of the background is no part of what the host does.
+      const ours = tracing.start('ours').spanContext();
+      expect(ours.traceId).not.toBe(hosts.spanContext().traceId);
+    } finally {
+      context.disable();
+    }
   });
 });
 
