@@ -22,6 +22,9 @@ export const registerStart: Register = (program, run) => {
     .action(() => run(start));
 };
 
+/** For what was printed last to leave. */
+const LINGER_MS = 500;
+
 /** What has been opened so far, to be closed in reverse, however far it went. */
 type Closer = () => Promise<unknown>;
 
@@ -128,7 +131,9 @@ async function serve(
     if (adminKey.isNew) await rm(adminKeyPath(environment.dataDir), { force: true });
   });
   const telemetry = await openTelemetry(environment.telemetry, log);
-  closers.push(async () => telemetry?.close());
+  closers.push(async () => {
+    if ((await telemetry?.close()) === false) endWithoutCollector();
+  });
   const ledger = await createLedger({
     databaseUrl: url,
     log,
@@ -228,6 +233,11 @@ function endInTime(shutdownMs: number, log: Logger): NodeJS.Timeout {
     log.fatal({ shutdownMs }, 'the time to stop is up; what is left is settled at the next start');
     process.exit(EXIT_STATUS.unavailable);
   }, shutdownMs);
+}
+
+/** A collector that does not answer would keep the process for as long as the SDK tries. */
+function endWithoutCollector(): void {
+  setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 /** In reverse; one that fails does not keep the others open, nor hide why we stop. */

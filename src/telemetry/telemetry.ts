@@ -15,8 +15,12 @@ export interface Telemetry {
   exportMetrics(read: () => Registry): void;
   /** Sends what is queued now; for tests. */
   flush(): Promise<void>;
-  /** The last of a service: what is queued is sent, for at most 2 s. Never rejects. */
-  close(): Promise<void>;
+  /**
+   * The last of a service: what is queued is sent, for at most 2 s. Never rejects.
+   * @returns false: the collector does not answer, and the SDK goes on to try for as long as
+   *   `OTEL_EXPORTER_OTLP_TIMEOUT` says
+   */
+  close(): Promise<boolean>;
 }
 
 /**

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readdir, readFile, stat } from 'node:fs/promises';
+import net from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startOtlpReceiver } from '../support/otlpReceiver.js';
@@ -18,7 +20,15 @@ const onTestDatabase = () => ({
 
 describe('start on DATABASE_URL', () => {
   it('prints its URL and the admin key once, keeps it private, and ends on SIGTERM', async () => {
-    const first = launch(onTestDatabase(), 'start');
+    // A collector that takes connections and answers none keeps no process: not for an hour.
+    const hole = net.createServer(() => {}).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    const { port } = hole.address() as net.AddressInfo;
+    const unanswered = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_EXPORTER_OTLP_TIMEOUT: '3600000',
+    };
+    const first = launch({ ...onTestDatabase(), ...unanswered }, 'start');
     const url = await readyUrl(first);
     const keyFile = join(cli.dir, 'shared', 'admin-key');
     const key = (await readFile(keyFile, 'utf8')).trim();
@@ -31,6 +41,7 @@ describe('start on DATABASE_URL', () => {
     expect(created.ok).toBe(true);
     first.child.kill('SIGTERM');
     expect(await first.ended).toBe(0);
+    hole.close();
     expect(first.output.stderr).not.toContain(key);
     expect(first.output.stderr).toContain('"msg":"stopped"');
 

@@ -60,8 +60,10 @@ export function openOtlp(settings: TelemetrySettings, version: string, log: Log)
       await Promise.all([tracers?.forceFlush(), meters?.forceFlush()]);
     },
     async close() {
-      await Promise.all([withinTime(tracers?.shutdown()), withinTime(meters?.shutdown())]);
+      const ends = [withinTime(tracers?.shutdown()), withinTime(meters?.shutdown())];
+      const haveEnded = await Promise.all(ends);
       diag.disable();
+      return haveEnded.every(Boolean);
     },
   };
 }
@@ -84,12 +86,17 @@ function tellOfSdk(log: Log): void {
   );
 }
 
-/** Never rejects: what could not be sent by then is lost, and nothing else. */
-async function withinTime(work: Promise<void> | undefined): Promise<void> {
+/** Whether it ended, well or not, in time. What could not be sent is lost, and nothing else. */
+async function withinTime(work: Promise<void> = Promise.resolve()): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, SHUTDOWN_MS);
+  const limit = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), SHUTDOWN_MS);
   });
-  await Promise.race([work?.catch(() => {}), limit]);
+  const ended = work.then(
+    () => true,
+    () => true,
+  );
+  const isEnded = await Promise.race([ended, limit]);
   clearTimeout(timer);
+  return isEnded;
 }
