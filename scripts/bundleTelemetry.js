@@ -5,7 +5,7 @@ const FOLDER = 'telemetry/otlp';
 const SDK = '@opentelemetry/sdk-trace-base';
 
 /**
- * OpenTelemetry's SDK in the place of the module that names it: fifteen packages that are for
+ * OpenTelemetry's SDK in the place of the module that names it: fourteen packages that are for
  * development alone, so that nobody installs them who exports nothing. What it was made from is removed.
  * @param {string} project its directory; `tsc` has written `dist`
  */
