@@ -10,17 +10,22 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundleTelemetry } from './bundleTelemetry.js';
 
 const PROJECT = fileURLToPath(new URL('..', import.meta.url));
 const STAMP = path.join(PROJECT, 'dist', '.built-from');
 const INPUTS = [
   'src',
+  'scripts/bundleTelemetry.js',
   'package-lock.json',
   'tsconfig.json',
   'tsconfig.build.json',
   'vite.config.ts',
 ];
-const STEPS = ['tsc -p tsconfig.build.json', 'vite build --logLevel warn'];
+const STEPS = [
+  () => run('tsc -p tsconfig.build.json').then(withTelemetry),
+  () => run('vite build --logLevel warn'),
+];
 const COULD_NOT_RUN = 3;
 
 const isOptional = process.argv.includes('--optional');
@@ -29,11 +34,11 @@ const isBuilt = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === digest;
 if (!isBuilt || !process.argv.includes('--if-changed')) process.exitCode = await build();
 
 async function build() {
-  const missing = ['typescript', 'vite'].filter(
+  const missing = ['typescript', 'vite', 'esbuild', '@opentelemetry/sdk-trace-base'].filter(
     (name) => !existsSync(path.join(PROJECT, 'node_modules', name)),
   );
   if (missing.length > 0) {
-    return refuse(`${missing.join(' and ')} not installed: run npm ci with development packages`);
+    return refuse(`${missing.join(', ')} not installed: run npm ci with development packages`);
   }
   try {
     if (!existsSync(path.dirname(STAMP))) mkdirSync(path.dirname(STAMP));
@@ -43,7 +48,7 @@ async function build() {
     const remedy = 'run npm run build as a user who may write there';
     return refuse(`${path.dirname(STAMP)} is not built, and cannot be (${error.code}): ${remedy}`);
   }
-  const statuses = await Promise.all(STEPS.map(run));
+  const statuses = await Promise.all(STEPS.map((step) => step()));
   const failed = statuses.find((status) => status !== 0);
   if (failed !== undefined) return isOptional ? 0 : failed;
   writeFileSync(STAMP, digest);
@@ -64,6 +69,11 @@ function run(command) {
     child.on('error', () => resolve(COULD_NOT_RUN));
     child.on('exit', (status) => resolve(status ?? COULD_NOT_RUN));
   });
+}
+
+async function withTelemetry(status) {
+  if (status === 0) await bundleTelemetry(PROJECT);
+  return status;
 }
 
 /** SHA-256 over names and content of everything that the output depends on. */

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Tracing } from './tracing.js';
 
 export interface BackgroundTask {
   /** Runs now, or again right after the run that is under way. */
@@ -20,6 +21,8 @@ export interface TaskOptions {
   errorIntervalMs?: number;
   /** Every failure is told: counted by task, and logged (I9). */
   onError: (error: unknown, task: string) => void;
+  /** A span for each round that did something. Default: none. */
+  tracing?: Tracing | null;
 }
 
 /**
@@ -39,10 +42,13 @@ export function startTask(options: TaskOptions): BackgroundTask {
     while (!stopping.signal.aborted) {
       waking = new AbortController();
       let hasFailed = false;
+      const startedAt = performance.now();
       try {
         await options.run(stopping.signal);
+        options.tracing?.round(options.name, startedAt);
       } catch (error) {
         hasFailed = true;
+        options.tracing?.round(options.name, startedAt, { error });
         options.onError(error, options.name);
       }
       await rest(hasFailed ? (errorIntervalMs ?? restMs()) : restMs());

@@ -1,5 +1,5 @@
 import { finishScrubs } from './accounts/softDelete.js';
-import { type BackgroundTask, startTask } from './background.js';
+import { type BackgroundTask, startTask, type TaskOptions } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
@@ -39,6 +39,7 @@ import { startBackgroundVerify } from './rollup/backgroundVerify.js';
 import { ReadModeFollower } from './rollup/readModeFollower.js';
 import { SLOTS } from './schema/budgets.js';
 import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from './schema/unsettled.js';
+import { Tracing } from './tracing.js';
 
 const DEFAULTS = { poolSize: 10, lockTimeoutMs: 5_000, statementTimeoutMs: 15_000 } as const;
 
@@ -71,6 +72,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
+  const tracing = options.tracer === undefined ? null : new Tracing(options.tracer);
   const named = options.preparedStatements ?? true;
   const groupCommit = options.groupCommit ?? true;
   const poolSize = options.poolSize ?? DEFAULTS.poolSize;
@@ -97,6 +99,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     onSettled: (rows) => metrics.folded.inc(rows),
     onRetry: (cause) => onRetry(cause),
     onError: (error, payer) => tell(error, 'settle', { payer }),
+    tracing,
   });
   const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
   const folder = new DimensionFolder({
@@ -132,6 +135,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     twins,
     lookups,
     metrics,
+    tracing,
     onAppended: (event) => {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
@@ -178,81 +182,68 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     log.error({ task, ...details, err: toLedgerError(error) }, `${task} failed; it is tried again`);
   }
 
-  function startTasks(): (BackgroundTask | { stop(): Promise<void> })[] {
-    const onError = (error: unknown, task: string) => tell(error, task);
-    const housekeeping = startTask({
+  function startTasks(): BackgroundTask[] {
+    const started: BackgroundTask[] = [];
+    const start = (task: Omit<TaskOptions, 'onError'>) =>
+      started.push(startTask({ tracing, onError: (error, name) => tell(error, name), ...task }));
+    start({
       name: 'housekeeping',
       intervalMs: HOUSEKEEPING_INTERVAL_MS,
-      onError,
       run: async () => {
         const housekeepingPool = connections.pool('housekeeping');
         await resolvePendingLookups(queryOnPool(housekeepingPool, false));
         await finishScrubs(housekeepingPool);
       },
     });
-    const beating = startTask({
+    start({
       name: 'hold_beat',
       intervalMs: BEAT_INTERVAL_MS,
       restsFirst: true,
-      onError,
       run: async () => {
         if (keeper.hasHolds) await keeper.beat();
       },
     });
-    if (!(options.backgroundFold ?? true)) return [housekeeping, beating];
-    const settling = startTask({
+    if (!(options.backgroundFold ?? true)) return started;
+    start({
       name: 'settle',
+      // Its statements have spans of their own.
+      tracing: null,
       intervalMs: SETTLE_INTERVAL_MS,
       errorIntervalMs: 1_000,
-      onError,
       run: () => settler.settleDue(),
     });
-    const sweeping = startTask({
+    start({
       name: 'sweep',
       // Spread over processes that began together.
       intervalMs: () => SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
-      onError,
       run: () => sweep.pass(),
     });
-    const folding = startTask({
+    start({
       name: 'rollup',
       intervalMs: ROLLUP_INTERVAL_MS,
       errorIntervalMs: ROLLUP_INTERVAL_MS * 5,
-      onError,
       run: (signal) => folder.foldDue(signal),
     });
-    const sweepingTails = startTask({
+    start({
       name: 'rollup_sweep',
       intervalMs: () => ROLLUP_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
       // It looks at every payer: no start of a process has to pay for that.
       restsFirst: true,
-      onError,
       run: (signal) => folder.foldAll(signal),
     });
-    const budgeting = startTask({
+    start({
       name: 'budget',
       intervalMs: BUDGET_INTERVAL_MS,
       errorIntervalMs: BUDGET_INTERVAL_MS * 5,
-      onError,
       run: (signal) => keeper.foldDue(signal),
     });
-    const sweepingBudgets = startTask({
+    start({
       name: 'budget_sweep',
       intervalMs: () => BUDGET_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
       restsFirst: true,
-      onError,
       run: (signal) => keeper.sweep(signal),
     });
-    return [
-      housekeeping,
-      beating,
-      settling,
-      sweeping,
-      folding,
-      sweepingTails,
-      budgeting,
-      sweepingBudgets,
-    ];
+    return started;
   }
 
   const verifying = options.backgroundVerify
@@ -260,6 +251,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         url: options.databaseUrl,
         viaPooler: !named,
         metrics,
+        tracing,
         onError: tell,
       })
     : null;
@@ -318,7 +310,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    return recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid);
+    const run = () => (recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid));
+    return tracing === null ? run() : tracing.linked([valid.id], tracing.active(), run);
   }
 
   async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
@@ -393,6 +386,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   return {
     metrics,
     log,
+    tracing,
     databaseUrl: options.databaseUrl,
     viaPooler: !named,
     pool,

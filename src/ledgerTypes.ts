@@ -1,3 +1,4 @@
+import type { Tracer } from '@opentelemetry/api';
 import type { Pool } from 'pg';
 import type { BudgetFolder } from './budgets/folder.js';
 import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './budgets/types.js';
@@ -15,6 +16,7 @@ import type { AnswerSource, DailyUsage, DailyUsageQuery } from './report/types.j
 import type { UsageReportQuery } from './report/usage/query.js';
 import type { UsageReport } from './report/usage/usageReport.js';
 import type { ReadModeStatus } from './rollup/readMode.js';
+import type { Tracing } from './tracing.js';
 
 export type {
   HoldRequest,
@@ -57,6 +59,8 @@ export interface LedgerOptions {
   statementTimeoutMs?: number | undefined;
   /** Told what fails in the background. Default: nobody; failures are counted in any case. */
   log?: Log | undefined;
+  /** OpenTelemetry's, for spans of writes and of the background (docs/telemetry.md). Default: none. */
+  tracer?: Tracer | undefined;
 }
 
 /** Without the balance: the write is one insert, and nothing more. */
@@ -141,6 +145,8 @@ export interface Ledger extends PublicLedger {
   /** Rows that this process wrote and that may be unsettled, and for how long. */
   readonly backlog: PendingStatus;
   readonly log: Log;
+  /** Null: no spans are wanted. */
+  readonly tracing: Tracing | null;
   /** Folds budgets; see src/budgets/README.md. */
   readonly budgetFolder: BudgetFolder;
   /** With an intent that becomes durable in the same statement. */

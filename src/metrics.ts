@@ -107,6 +107,16 @@ export function createMetrics() {
       help: 'Age of the older verification of today and yesterday; NaN = never',
       registers,
     }),
+    unprovenDays: new Gauge({
+      name: 'microdollar_unproven_days',
+      help: 'Days of the three-month window whose rollup is not proven, so that reads use raw usage',
+      registers,
+    }),
+    archiveHorizon: new Gauge({
+      name: 'microdollar_archive_horizon_timestamp_seconds',
+      help: 'Raw usage before this instant is in files; NaN = none was ever archived',
+      registers,
+    }),
     driftKeys: new Gauge({
       name: 'microdollar_drift_keys',
       help: 'Counter rows that differed from raw usage at their last check, by rollup',

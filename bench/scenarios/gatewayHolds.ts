@@ -1,16 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from '../lib/bench.js';
-import { type Cost, NO_COST } from '../lib/cost.js';
-import type { Check, Findings, Scenario } from '../lib/scenario.js';
-import { quantile, round } from '../lib/statistics.js';
-import { type GatewayRig, type RigOptions, startGatewayRig } from './gatewayRig.js';
+import type { Scenario } from '../lib/scenario.js';
+import { compareGateways, DELAY_MS, type GatewayWay, STREAMS } from './gatewayWays.js';
 
-const STREAMS = 64;
-/** Of a stream: 20 events, this far apart. */
-const DELAY_MS = 40;
-const STREAM_MS = 20 * DELAY_MS;
-const ROUNDS = 3;
-const WAYS: readonly { name: string; options: RigOptions }[] = [
+const WAYS: readonly GatewayWay[] = [
   { name: 'off', options: { holds: 'off' } },
   { name: 'expected, no budgets', options: { holds: 'expected' } },
   { name: 'expected, two budgets', options: { holds: 'expected', withBudgets: true } },
@@ -25,95 +17,5 @@ export const gatewayHolds: Scenario = {
 events, ${DELAY_MS} ms apart, for 16 payers. A gateway for each way, in turns. Two budgets, of the user and
 of the key, and the balance: three windows a hold. Provider, gateways, database and clients share the machine.`,
   baseline: 'The same with `MICRODOLLAR_HOLDS=off`: the balance is looked at, and nothing held.',
-  run,
+  run: (bench: Bench) => compareGateways(bench, WAYS, 'MICRODOLLAR_HOLDS'),
 };
-
-interface Measured {
-  rig: GatewayRig;
-  firstByteMs: number[];
-  answered: number;
-  cost: Cost;
-}
-
-async function run(bench: Bench): Promise<Findings> {
-  const measured: Measured[] = [];
-  try {
-    for (const { options } of WAYS) {
-      const rig = await startGatewayRig(bench, options);
-      measured.push({ rig, firstByteMs: [], answered: 0, cost: NO_COST });
-    }
-    for (const way of measured) await warmUp(way);
-    const seconds = bench.options.seconds ?? bench.pick(6, 2);
-    for (let turn = 0; turn < ROUNDS; turn++) {
-      for (const way of measured) await measure(bench, way, seconds * 1_000);
-    }
-    const checks: Check[] = [];
-    for (const [index, way] of measured.entries()) {
-      for (const check of await way.rig.check(way.answered)) {
-        checks.push({ ...check, name: `${WAYS[index]?.name}: ${check.name}` });
-      }
-    }
-    return toFindings(measured, checks);
-  } finally {
-    for (const { rig } of measured) await rig.stop();
-  }
-}
-
-const BODY = {
-  model: 'gpt-4.1-nano',
-  stream: true,
-  messages: [{ role: 'user', content: 'Say what it holds. '.repeat(60) }],
-};
-
-/** Connections are open, and processes warm, before anything is measured. */
-async function warmUp(way: Measured): Promise<void> {
-  for (let turn = 0; turn < 8; turn++) {
-    const sent = Array.from({ length: STREAMS }, (_, payer) =>
-      way.rig.send('gateway', { ...BODY, metadata: {} }, payer),
-    );
-    way.answered += (await Promise.all(sent)).length;
-  }
-}
-
-async function measure(bench: Bench, way: Measured, ms: number): Promise<void> {
-  const body = { ...BODY, metadata: { delay_ms: String(DELAY_MS) } };
-  const before = await bench.meter.read();
-  const endsAt = performance.now() + ms;
-  const client = async (index: number) => {
-    // Out of step: streams begin at any time, not all at once.
-    await sleep((index / STREAMS) * STREAM_MS);
-    for (let turn = index; performance.now() < endsAt; turn++) {
-      const { firstByteMs } = await way.rig.send('gateway', body, index);
-      way.firstByteMs.push(firstByteMs);
-      await sleep((index * 37 + turn * 11) % 100);
-    }
-  };
-  const sentBefore = way.firstByteMs.length;
-  await Promise.all(Array.from({ length: STREAMS }, (_, index) => client(index)));
-  // What the background does for these requests is a part of what they cost.
-  await sleep(1_500);
-  const after = await bench.meter.read();
-  way.answered += way.firstByteMs.length - sentBefore;
-  for (const key of ['serverCpuUs', 'walBytes'] as const)
-    way.cost = { ...way.cost, [key]: way.cost[key] + after[key] - before[key] };
-}
-
-function toFindings(measured: readonly Measured[], checks: Check[]): Findings {
-  const rows = measured.map(({ firstByteMs, cost }, index) => [
-    WAYS[index]?.name ?? '',
-    ...[0.5, 0.9, 0.99].map((q) => round(quantile(firstByteMs, q), 3)),
-    round(cost.serverCpuUs / firstByteMs.length, 3),
-    round(cost.walBytes / firstByteMs.length, 3),
-    firstByteMs.length,
-  ]);
-  const columns = [
-    'MICRODOLLAR_HOLDS',
-    'p50, ms',
-    'p90, ms',
-    'p99, ms',
-    'database CPU, µs a request',
-    'WAL, bytes a request',
-    'streams',
-  ];
-  return { tables: [{ title: 'Time to first byte, and the database', columns, rows }], checks };
-}

@@ -6,9 +6,13 @@ import { openGateway } from '../../src/gateway/index.js';
 import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
 import { createLedger } from '../../src/ledger.js';
 import { createServer } from '../../src/server/index.js';
+import { readTelemetrySettings } from '../../src/telemetry/settings.js';
+import { openTelemetry } from '../../src/telemetry/telemetry.js';
 
 const [databaseUrl = '', dataDir = '', upstreamUrl = '', holds = ''] = process.argv.slice(2);
-const ledger = await createLedger({ databaseUrl });
+const log = { warn: () => {}, error: () => {} };
+const telemetry = await openTelemetry(readTelemetrySettings(process.env), log);
+const ledger = await createLedger({ databaseUrl, tracer: telemetry?.tracer ?? undefined });
 const gateway = await openGateway({
   ledger,
   databaseUrl,
@@ -18,10 +22,12 @@ const gateway = await openGateway({
   upstreams: { openai: { url: upstreamUrl, key: 'bench' } },
 });
 const server = createServer({ ledger, port: 0, plugins: [gateway.plugin] });
+telemetry?.exportMetrics(() => server.readMetrics());
 console.log(await server.listen());
 process.on('SIGTERM', async () => {
   await server.close();
   await gateway.close();
   await ledger.close();
+  await telemetry?.close();
   process.exit(0);
 });

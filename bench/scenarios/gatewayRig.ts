@@ -40,12 +40,14 @@ export interface RigOptions {
   holds?: HoldMode | 'off';
   /** Each payer has a budget of a day, and its key one of a month. Default: none has. */
   withBudgets?: boolean;
+  /** Of which requests there are spans: `always_on`, or a share. Default: of none. */
+  traces?: string;
 }
 
 /** Provider and gateway, each a process, and a client in this one; connections are kept alive. */
 export async function startGatewayRig(
   bench: Bench,
-  { holds = 'expected', withBudgets = false }: RigOptions = {},
+  { holds = 'expected', withBudgets = false, traces }: RigOptions = {},
 ): Promise<GatewayRig> {
   const database = await bench.createDatabase();
   const dataDir = mkdtempSync(join(tmpdir(), 'microdollar-bench-'));
@@ -61,10 +63,15 @@ export async function startGatewayRig(
   }
   // As it is deployed.
   const compiled = await compileProject(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
-  const start = (script: string, ...args: string[]) =>
-    startProcess(join(compiled.dir, 'bench/scenarios', script), ...args);
+  const start = (script: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
+    startProcess(join(compiled.dir, 'bench/scenarios', script), args, env);
   const upstream = await start('gatewayUpstream.js');
-  const gateway = await start('gatewayProcess.js', database.url, dataDir, upstream.url, holds);
+  const collector = traces === undefined ? null : await start('gatewayCollector.js');
+  const gateway = await start(
+    'gatewayProcess.js',
+    [database.url, dataDir, upstream.url, holds],
+    collector === null ? {} : tracedTo(collector.url, traces as string),
+  );
   const pools = {
     direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
     gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
@@ -79,6 +86,7 @@ export async function startGatewayRig(
       await Promise.all([pools.direct.close(), pools.gateway.close()]);
       await gateway.stop();
       await upstream.stop();
+      await collector?.stop();
       await database.drop();
       rmSync(dataDir, { recursive: true, force: true });
       compiled.remove();
@@ -96,14 +104,30 @@ async function addBudgets({ admin }: BenchDatabase, user: string, key: string): 
   );
 }
 
+/** `always_on`, or a share of the requests. */
+function tracedTo(url: string, traces: string): NodeJS.ProcessEnv {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: url };
+  if (traces === 'always_on') return endpoint;
+  return {
+    ...endpoint,
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: traces,
+  };
+}
+
 interface Started {
   child: ChildProcess;
   url: string;
   stop(): Promise<void>;
 }
 
-async function startProcess(script: string, ...args: string[]): Promise<Started> {
+async function startProcess(
+  script: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<Started> {
   const child = spawn(process.execPath, [script, ...args], {
+    env: { ...process.env, ...env },
     // The log is written, and read by nobody.
     stdio: ['ignore', 'pipe', 'ignore'],
   });

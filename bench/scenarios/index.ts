@@ -6,6 +6,7 @@ import { gatewayFirstByte } from './gatewayFirstByte.js';
 import { gatewayHolds } from './gatewayHolds.js';
 import { gatewayMemory } from './gatewayMemory.js';
 import { gatewayThroughput } from './gatewayThroughput.js';
+import { gatewayTraces } from './gatewayTraces.js';
 import { holds } from './holds.js';
 import { hostPoolAlone } from './hostPool.js';
 import { hotUser } from './hotUser.js';
@@ -43,6 +44,7 @@ export const SCENARIOS: readonly Scenario[] = [
   holds,
   gatewayFirstByte,
   gatewayHolds,
+  gatewayTraces,
   gatewayThroughput,
   gatewayMemory,
   startup,

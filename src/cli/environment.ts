@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { LedgerError } from '../errors.js';
+import { readTelemetrySettings, type TelemetrySettings } from '../telemetry/settings.js';
 
 /** The environment, read once per command. */
 export interface Environment {
@@ -24,6 +25,8 @@ export interface Environment {
   tiersUsd: number[];
   /** Of a graceful stop, from the signal to the end of the process, ms. */
   shutdownMs: number;
+  /** Where spans and metrics are sent (docs/telemetry.md). */
+  telemetry: TelemetrySettings;
 }
 
 export interface GatewayEnvironment {
@@ -39,6 +42,8 @@ export interface GatewayEnvironment {
   onOutgrown: 'continue' | 'end';
   /** Origins of pages that may call the gateway from a browser. */
   corsOrigins: string[];
+  /** What traces may tell beyond what they always do. */
+  traces: { payer: boolean; upstream: boolean };
 }
 
 const DEFAULT_MAX_IN_FLIGHT = 64;
@@ -74,10 +79,23 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       holds: readOneOf(env, 'MICRODOLLAR_HOLDS', ['expected', 'strict', 'off']),
       onOutgrown: readOneOf(env, 'MICRODOLLAR_ON_OUTGROWN', ['continue', 'end']),
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
+      traces: readTraceAllowances(env),
     },
     tiersUsd: readTiers(env),
     shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
+    telemetry: readTelemetrySettings(env),
   };
+}
+
+function readTraceAllowances(env: NodeJS.ProcessEnv): GatewayEnvironment['traces'] {
+  const allowed = readList(env, 'MICRODOLLAR_TRACE_ALLOW');
+  if (allowed.some((name) => !['payer', 'upstream'].includes(name))) {
+    throw invalid(
+      'MICRODOLLAR_TRACE_ALLOW',
+      'must be payer, upstream, or both with a comma between',
+    );
+  }
+  return { payer: allowed.includes('payer'), upstream: allowed.includes('upstream') };
 }
 
 function readPooler(env: NodeJS.ProcessEnv): 'transaction' | null {

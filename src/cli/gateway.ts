@@ -50,6 +50,7 @@ export async function openMeteringGateway(
     holds: environment.gateway.holds,
     onOutgrown: environment.gateway.onOutgrown,
     corsOrigins: environment.gateway.corsOrigins,
+    traces: environment.gateway.traces,
     limits: {
       shutdownTimeoutMs: timeToEndMs(environment.shutdownMs),
       drainsPerPayer: environment.gateway.maxInFlight,
@@ -64,6 +65,7 @@ export async function openMeteringGateway(
     },
     intervalMs: LATE_PRICING_INTERVAL_MS,
     restsFirst: true,
+    tracing: ledger.tracing,
     onError: (error) => {
       log.warn({ reason: (error as Error).message }, 'late pricing failed');
     },

@@ -4,6 +4,7 @@ import { isStarting } from '../db/embedded/failures.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
+import { openTelemetry } from '../telemetry/telemetry.js';
 import { type AdminKey, obtainAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
@@ -20,6 +21,9 @@ export const registerStart: Register = (program, run) => {
     .description('migrate, then serve the API; prints the URL when ready')
     .action(() => run(start));
 };
+
+/** For what was printed last to leave. */
+const LINGER_MS = 500;
 
 /** What has been opened so far, to be closed in reverse, however far it went. */
 type Closer = () => Promise<unknown>;
@@ -126,8 +130,14 @@ async function serve(
   closers.push(async () => {
     if (adminKey.isNew) await rm(adminKeyPath(environment.dataDir), { force: true });
   });
+  const telemetry = await openTelemetry(environment.telemetry, log);
+  closers.push(async () => {
+    if ((await telemetry?.close()) === false) endWithoutCollector();
+  });
   const ledger = await createLedger({
     databaseUrl: url,
+    log,
+    tracer: telemetry?.tracer ?? undefined,
     backgroundVerify: true,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
@@ -152,8 +162,11 @@ async function serve(
     limits: { shutdownTimeoutMs: timeToEndMs(environment.shutdownMs) },
     plugins: [gateway.plugin, pagePlugin()],
     statusParts: { journal: gateway.journalStatus },
+    registries: telemetry === null ? [] : [telemetry.registry],
+    continuesTraces: telemetry?.continuesTraces,
   });
   closers.push(() => server.close());
+  telemetry?.exportMetrics(() => server.readMetrics());
   const serverUrl = await server.listen().catch((error) => {
     throw describeListenFailure(error, environment);
   });
@@ -220,6 +233,11 @@ function endInTime(shutdownMs: number, log: Logger): NodeJS.Timeout {
     log.fatal({ shutdownMs }, 'the time to stop is up; what is left is settled at the next start');
     process.exit(EXIT_STATUS.unavailable);
   }, shutdownMs);
+}
+
+/** A collector that does not answer would keep the process for as long as the SDK tries. */
+function endWithoutCollector(): void {
+  setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 /** In reverse; one that fails does not keep the others open, nor hide why we stop. */

@@ -8,6 +8,7 @@ import {
   type PayerScope,
   USAGE_LOG,
 } from '../schema/unsettled.js';
+import { inSpan, type Tracing } from '../tracing.js';
 import { AnswerLanes, type Caller } from './answerLanes.js';
 import { KEYS_PER_STATEMENT, openCountersStatement } from './openCounters.sql.js';
 import { type Payer, payerId, scopeOf } from './payer.js';
@@ -44,6 +45,8 @@ export interface SettlerOptions {
   onRetry?: (cause: string) => void;
   /** A payer could not be settled or answered; the others were. */
   onError?: (error: unknown, payer: string) => void;
+  /** Default: no spans are wanted. */
+  tracing?: Tracing | null;
 }
 
 export interface SettleReport {
@@ -215,11 +218,28 @@ export class Settler {
     return rows;
   }
 
-  /** Folds, after opening the counter rows that are missing. */
-  async #settleRows(
+  #settleRows(
     scope: PayerScope,
     ids: readonly string[],
-    { youngXids = 0 }: Partial<SettleLimits> = {},
+    limits: Partial<SettleLimits> = {},
+  ): Promise<SettledRow[]> {
+    const attributes = { 'microdollar.scope': scope.name, 'microdollar.payers': ids.length };
+    const { tracing = null } = this.#options;
+    return inSpan(tracing, 'microdollar.settle', { attributes }, async (span) => {
+      const rows = await this.#foldRows(scope, ids, limits);
+      const settled = rows.reduce((sum, row) => sum + Number(row.settled), 0);
+      span?.setAttribute('microdollar.rows', settled);
+      this.#options.onSettled?.(settled);
+      this.#tails.seen(scope, rows, Date.now());
+      return rows;
+    });
+  }
+
+  /** Folds, after opening the counter rows that are missing. */
+  async #foldRows(
+    scope: PayerScope,
+    ids: readonly string[],
+    { youngXids = 0 }: Partial<SettleLimits>,
   ): Promise<SettledRow[]> {
     const send = (part: readonly string[], rowsPerPayer: number | null = null) =>
       this.#query<SettledRow>(
@@ -243,8 +263,6 @@ export class Settler {
       for (const row of await send(missing)) first.set(row.id, row);
       rows = [...first.values()];
     }
-    this.#options.onSettled?.(rows.reduce((sum, row) => sum + Number(row.settled), 0));
-    this.#tails.seen(scope, rows, Date.now());
     return rows;
   }
 

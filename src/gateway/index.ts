@@ -23,7 +23,10 @@ export function createGateway(options: GatewayOptions): ServerPlugin {
 
 export interface OpenGatewayOptions
   extends Omit<DurabilityOptions, 'price'>,
-    Pick<GatewayOptions, 'upstreams' | 'trustedProxies' | 'onAbort' | 'corsOrigins' | 'limits'> {
+    Pick<
+      GatewayOptions,
+      'upstreams' | 'trustedProxies' | 'onAbort' | 'corsOrigins' | 'traces' | 'limits'
+    > {
   /**
    * How money is held before a provider is called (docs/budgets.md). Default `expected`: payers with
    * budgets, or with little left, for what a request likely costs.

@@ -2,6 +2,7 @@ import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { classifyFailure, STATEMENT_STATES, toLedgerError } from '../db/sqlstate.js';
 import type { Metrics } from '../metrics.js';
+import { failSpan, type Tracing } from '../tracing.js';
 import { type AppendedBatchRow, appendBatchStatement } from './appendBatch.sql.js';
 import { type AppendedRow, appendUsageStatement } from './appendUsage.sql.js';
 import type { ValidEvent } from './event.js';
@@ -34,6 +35,8 @@ export interface RecorderOptions {
   twins: Twins;
   lookups: LookupCache;
   metrics: Metrics;
+  /** Default: no spans are wanted. */
+  tracing?: Tracing | null;
   /** A payer has a new row in the log. */
   onAppended: (event: ValidEvent) => void;
 }
@@ -67,7 +70,27 @@ export class Recorder {
   /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
   write(events: readonly ValidEvent[]): Promise<Written[]> {
     this.#options.metrics.groupCommitSize.observe(events.length);
-    return this.#writePart(events);
+    const { tracing } = this.#options;
+    return tracing ? this.#writeTraced(events, tracing) : this.#writePart(events);
+  }
+
+  /** A statement of many calls: its span is nobody's child, and linked to those that wait for it. */
+  async #writeTraced(events: readonly ValidEvent[], tracing: Tracing): Promise<Written[]> {
+    const span = tracing.start('microdollar.record', {
+      attributes: { 'microdollar.events': events.length },
+      links: tracing.linksOf(events),
+    });
+    const outcomes = await this.#writePart(events);
+    const failed = outcomes.filter((outcome) => 'error' in outcome);
+    const aside = outcomes.filter((outcome) => outcome instanceof Promise).length;
+    if (aside > 0) span.setAttribute('microdollar.events.aside', aside);
+    const [first] = failed;
+    if (first !== undefined) {
+      span.setAttribute('microdollar.events.failed', failed.length);
+      failSpan(span, toLedgerError(first.error).code);
+    }
+    span.end();
+    return outcomes;
   }
 
   /** The event alone, on a connection beside the lanes. */

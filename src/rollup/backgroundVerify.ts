@@ -2,6 +2,7 @@ import { type BackgroundTask, startTask } from '../background.js';
 import type { Metrics } from '../metrics.js';
 import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
 import { ROLLUPS, type Rollup } from '../schema/rollups.js';
+import type { Tracing } from '../tracing.js';
 import { driftStatement, nextToVerifyStatement } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase } from './database.js';
 import { nextDayStatement } from './dimensions/days.sql.js';
@@ -24,6 +25,8 @@ export interface BackgroundVerifyOptions {
   /** Behind a pooler in transaction mode. */
   viaPooler: boolean;
   metrics: Metrics;
+  /** Default: no spans are wanted. */
+  tracing?: Tracing | null;
   /** Told every failure, of a round or of one period. */
   onError: (error: unknown, task: string, details?: object) => void;
 }
@@ -43,6 +46,7 @@ export function startBackgroundVerify(options: BackgroundVerifyOptions): Backgro
     intervalMs: () => restMs,
     errorIntervalMs: IDLE_INTERVAL_MS,
     onError: options.onError,
+    tracing: options.tracing ?? null,
     run: async (signal) => {
       restMs = IDLE_INTERVAL_MS;
       for (const verifier of [...verifiers, ...provers]) {

@@ -21,6 +21,8 @@ export interface ReadModeRow {
   drifted_days: string[];
   /** Age of the older verification of today and yesterday, ms; null = never. */
   lease_age_ms: number | null;
+  /** Seconds since 1970; null = nothing was ever archived. */
+  archive_horizon_seconds: number | null;
 }
 
 /** What reads use, so what has to be proven. */
@@ -73,7 +75,8 @@ select s.read_mode, s.read_mode_reason, s.installed_empty, s.shadow_comparisons,
       then (extract(epoch from now() - min(w.verified_at)) * 1000)::float8 end
     from window_days as w
     where w.day >= w.today - 1
-  ) as lease_age_ms
+  ) as lease_age_ms,
+  extract(epoch from s.archive_horizon)::float8 as archive_horizon_seconds
 from ledger_settings as s`,
     values: [],
   };

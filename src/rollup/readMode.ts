@@ -26,6 +26,8 @@ export interface ReadModeStatus {
   effective: ReadMode;
   reason: string | null;
   gate: ReadModeGate;
+  /** Usage before it is archived, seconds since 1970; null = none is. */
+  archiveHorizonSeconds: number | null;
 }
 
 export interface ReadModeGate {
@@ -97,6 +99,7 @@ function judge(row: ReadModeRow): ReadModeStatus {
       leaseLeftMs: leaseLeft(row),
       shadow,
     },
+    archiveHorizonSeconds: row.archive_horizon_seconds,
   };
 }
 

@@ -127,6 +127,8 @@ export class ReadModeFollower {
       this.#metrics.readModeFallbacks.inc();
     }
     this.#metrics.leaseAge.set((status.gate.leaseAgeMs ?? Number.NaN) / 1000);
+    this.#metrics.unprovenDays.set(status.gate.unprovenDays.length);
+    this.#metrics.archiveHorizon.set(status.archiveHorizonSeconds ?? Number.NaN);
     this.#status = status;
     this.#polledAt = polledAt;
     this.#show();

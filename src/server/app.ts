@@ -21,7 +21,9 @@ import { addAccessLog, createLogger } from './log.js';
 import { createOperations } from './operations/operations.js';
 import { DEFAULT_LIMITS, type ServerLimits, type ServerOptions } from './options.js';
 import type { ServerServices } from './plugins.js';
+import { readMetrics } from './readMetrics.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
+import { addRequestSpans } from './requestSpans.js';
 import { accountRoutes } from './routes/accounts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
@@ -39,6 +41,8 @@ export interface Server {
   listen(): Promise<string>;
   /** Stops accepting, lets requests in flight finish within the limit. The ledger stays open. */
   close(): Promise<void>;
+  /** Every metric of the service as it stands now, as `/metrics` shows it. */
+  readMetrics(): Registry;
 }
 
 /** For what was written last to leave. */
@@ -59,10 +63,14 @@ export function createServer(options: ServerOptions): Server {
   const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
   const operations = createOperations(options.ledger);
   app.addHook('onClose', () => operations.close());
+  const registry = new Registry();
+  const readAllMetrics = () =>
+    readMetrics(options.ledger, [registry, ...(options.registries ?? [])]);
   const services: ServerServices = {
     ledger: options.ledger,
     limits,
-    registry: new Registry(),
+    registry,
+    readMetrics: readAllMetrics,
     isShuttingDown: () => isShuttingDown,
     requireScope:
       (scope: Scope, { apiKeyHeader = false } = {}) =>
@@ -77,6 +85,7 @@ export function createServer(options: ServerOptions): Server {
   app.decorateRequest('principal', null);
   app.setReplySerializer((payload) => JSON.stringify(payload, exactIntegers));
   app.decorateRequest('routeLabel', null);
+  addRequestSpans(app, options.ledger.tracing, options.continuesTraces ?? true);
   addAccessLog(app);
   addHttpMetrics(app, services.registry);
   const uploads = addRequestGuard(app, limits, services.isShuttingDown);
@@ -141,6 +150,7 @@ export function createServer(options: ServerOptions): Server {
 
   return {
     app,
+    readMetrics: readAllMetrics,
     listen: () => listen(app, host, port),
     close() {
       closing ??= close();

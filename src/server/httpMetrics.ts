@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { routeOf } from './requestSpans.js';
 
 let processRegistry: Registry | null = null;
 
@@ -25,7 +26,7 @@ export function addHttpMetrics(app: FastifyInstance, registry: Registry): void {
     duration.observe(
       {
         method: request.method,
-        route: request.routeLabel ?? request.routeOptions.url ?? 'unmatched',
+        route: routeOf(request),
         status: String(reply.statusCode),
       },
       reply.elapsedTime / 1_000,

@@ -1,4 +1,5 @@
 import type { DestinationStream } from 'pino';
+import type { Registry } from 'prom-client';
 import type { Ledger } from '../ledgerTypes.js';
 import type { ServerPlugin } from './plugins.js';
 
@@ -62,6 +63,10 @@ export interface ServerOptions {
   plugins?: readonly ServerPlugin[] | undefined;
   /** Monthly tiers in USD, ascending, that the page compares a user's average with. Default: none. */
   tiersUsd?: readonly number[] | undefined;
+  /** More metrics for `/metrics`. Default: none. */
+  registries?: readonly Registry[] | undefined;
+  /** With a ledger that has a tracer: a caller's `traceparent` is continued. Default true. */
+  continuesTraces?: boolean | undefined;
   /** More parts of `operations.status`, by name; a part that fails shows its error. */
   statusParts?: Readonly<Record<string, () => Promise<unknown>>> | undefined;
 }

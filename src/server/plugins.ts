@@ -11,6 +11,8 @@ export interface ServerServices {
   limits: ServerLimits;
   /** Metrics of this server; merged into `/metrics`. */
   registry: Registry;
+  /** Every metric of the service, up to date. */
+  readMetrics(): Registry;
   isShuttingDown(): boolean;
   /**
    * `onRequest` hook of a route: authenticates before the body is read, sets `request.principal`,

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
 import { readdir, readFile, stat } from 'node:fs/promises';
+import net from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { startOtlpReceiver } from '../support/otlpReceiver.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 import { useCli } from './cliHarness.js';
 
@@ -17,7 +20,15 @@ const onTestDatabase = () => ({
 
 describe('start on DATABASE_URL', () => {
   it('prints its URL and the admin key once, keeps it private, and ends on SIGTERM', async () => {
-    const first = launch(onTestDatabase(), 'start');
+    // A collector that takes connections and answers none keeps no process: not for an hour.
+    const hole = net.createServer(() => {}).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    const { port } = hole.address() as net.AddressInfo;
+    const unanswered = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_EXPORTER_OTLP_TIMEOUT: '3600000',
+    };
+    const first = launch({ ...onTestDatabase(), ...unanswered }, 'start');
     const url = await readyUrl(first);
     const keyFile = join(cli.dir, 'shared', 'admin-key');
     const key = (await readFile(keyFile, 'utf8')).trim();
@@ -30,15 +41,41 @@ describe('start on DATABASE_URL', () => {
     expect(created.ok).toBe(true);
     first.child.kill('SIGTERM');
     expect(await first.ended).toBe(0);
+    hole.close();
     expect(first.output.stderr).not.toContain(key);
     expect(first.output.stderr).toContain('"msg":"stopped"');
 
-    const second = launch(onTestDatabase(), 'start');
-    await readyUrl(second);
+    const receiver = await startOtlpReceiver();
+    // So that something in the background fails.
+    const rename = (from: string, to: string) =>
+      cli.database.pool.query(`alter function ${from} rename to ${to}`);
+    await rename('microdollar_lookup_id', 'elsewhere');
+    const env = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
+      OTEL_SERVICE_NAME: 'ours',
+    };
+    const second = launch({ ...onTestDatabase(), ...env }, 'start');
+    const secondUrl = await readyUrl(second);
     expect(second.output.stdout).not.toContain('admin key');
     expect((await readFile(keyFile, 'utf8')).trim()).toBe(key);
+    const page = await fetch(`${secondUrl}/api/users/ada`, { headers });
+    await page.text();
+    await expect
+      .poll(() => second.output.stderr)
+      .toContain('housekeeping failed; it is tried again');
+    await rename('elsewhere', 'microdollar_lookup_id');
     second.child.kill('SIGINT');
     expect(await second.ended).toBe(0);
+
+    // What was queued has left before its end.
+    expect(receiver.resource).toMatchObject({ 'service.name': 'ours' });
+    const spans = receiver.spans.map(({ name, status }) => ({ name, status }));
+    expect(spans).toContainEqual({ name: 'microdollar.background housekeeping', status: 2 });
+    expect(receiver.spans.some(({ kind }) => kind === 2)).toBe(true);
+    const errors = receiver.metrics.get('microdollar_background_errors_total');
+    expect(errors?.points[0]?.attributes).toEqual({ task: 'housekeeping' });
+    await receiver.close();
   });
 });
 

@@ -13,7 +13,7 @@ import { createGateway, type GatewayOptions } from '../../src/gateway/index.js';
 import { createPricer } from '../../src/gateway/prices/index.js';
 import type { HoldMode, OnOutgrown } from '../../src/gateway/proxy/reservations.js';
 import { createLedger } from '../../src/ledger.js';
-import type { Ledger } from '../../src/ledgerTypes.js';
+import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { createServer, type Server } from '../../src/server/index.js';
 import type { ServerOptions } from '../../src/server/options.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -67,6 +67,7 @@ export interface TestGatewayOptions {
   onOutgrown?: OnOutgrown;
   durability?: Partial<DurabilityOptions>;
   server?: Partial<ServerOptions>;
+  ledger?: Partial<LedgerOptions>;
   /** One that was halted: its database, directory and provider are taken over. */
   after?: TestGateway;
   /** Nothing keeps responses that are made in the background. */
@@ -94,7 +95,11 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
   const database = after?.database ?? (await createTestDatabase());
   const dataDir = after?.dataDir ?? (await mkdtemp(join(tmpdir(), 'microdollar-gateway-')));
   const upstream = after?.upstream ?? (await startReplayUpstream(options.upstream));
-  const ledger = await createLedger({ databaseUrl: database.url, poolSize: 5 });
+  const ledger = await createLedger({
+    databaseUrl: database.url,
+    poolSize: 5,
+    ...options.ledger,
+  });
   const durability = await openDurability({
     ledger,
     databaseUrl: database.url,

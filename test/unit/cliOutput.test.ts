@@ -88,9 +88,11 @@ describe('the environment', () => {
         holds: 'expected',
         onOutgrown: 'continue',
         corsOrigins: [],
+        traces: { payer: false, upstream: false },
       },
       tiersUsd: [],
       shutdownMs: 25_000,
+      telemetry: expect.objectContaining({ traces: null, metrics: null, warnings: [] }),
     });
     expect(readEnvironment({ MICRODOLLAR_TIERS: '199, 19,49.50,19' }).tiersUsd).toEqual([
       19, 49.5, 199,
@@ -110,6 +112,7 @@ describe('the environment', () => {
     [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
     [{ MICRODOLLAR_HOLDS: 'secret' }, 'MICRODOLLAR_HOLDS'],
     [{ MICRODOLLAR_ON_OUTGROWN: 'secret' }, 'MICRODOLLAR_ON_OUTGROWN'],
+    [{ MICRODOLLAR_TRACE_ALLOW: 'payer, secret' }, 'MICRODOLLAR_TRACE_ALLOW'],
     [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],
   ])('names the wrong variable in %j, not its value', (env, name) => {
     expect(() => readEnvironment(env)).toThrow(new RegExp(`^${name} must be`));

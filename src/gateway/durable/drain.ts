@@ -4,6 +4,7 @@ import type { JournalRecord } from '../../journal/frame.js';
 import type { Journal } from '../../journal/journal.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult } from '../../record/types.js';
+import { inSpan } from '../../tracing.js';
 import { isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { recordRefused } from './lateUsage.js';
@@ -63,7 +64,7 @@ export class Drain {
       const last = records.at(-1);
       if (last === undefined) return drained;
       try {
-        await this.#drainBatch(records);
+        await this.#replay(records);
       } catch (error) {
         metrics.drainErrors.inc();
         throw toLedgerError(error);
@@ -73,6 +74,14 @@ export class Drain {
       drained += records.length;
       metrics.drained.inc(records.length);
     }
+  }
+
+  #replay(records: readonly JournalRecord[]): Promise<void> {
+    const attributes = { 'microdollar.records': records.length };
+    const { tracing } = this.#context.ledger;
+    return inSpan(tracing, 'microdollar.journal.replay', { attributes }, () =>
+      this.#drainBatch(records),
+    );
   }
 
   async #drainBatch(records: readonly JournalRecord[]): Promise<void> {

@@ -95,7 +95,7 @@ export class Gateway {
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
         await owners.requireContinuable(exchange.prepared.previousResponseId, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
-        await this.#admitter.admit(exchange);
+        await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
       } finally {
         leave();
@@ -104,6 +104,12 @@ export class Gateway {
     } finally {
       release();
     }
+  }
+
+  #admit(exchange: Exchange): Promise<void> {
+    const { spans } = this.#context;
+    const admit = () => this.#admitter.admit(exchange);
+    return spans === null ? admit() : spans.admit(exchange, admit);
   }
 
   async #relay(exchange: Exchange, places: Places): Promise<void> {

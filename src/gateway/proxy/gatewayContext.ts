@@ -5,6 +5,7 @@ import type { GatewayLimits } from './limits.js';
 import type { GatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
 import type { Reservations } from './reservations.js';
+import type { GatewaySpans } from './spans.js';
 import type { StreamOptionsMemory } from './streamOptions.js';
 import type { OnAbort } from './upstreamEntry.js';
 import type { Upstream, Upstreams } from './upstreams.js';
@@ -25,4 +26,6 @@ export interface GatewayContext extends Pick<GatewayOptions, 'sink' | 'accounts'
   reservations: Reservations | null;
   /** Null: as each API bills. */
   onAbort: OnAbort | null;
+  /** Null: nobody wants spans. */
+  spans: GatewaySpans | null;
 }

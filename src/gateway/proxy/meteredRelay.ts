@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { UsageEvent } from '../../record/types.js';
+import type { SettleResult } from '../durable/types.js';
 import { hasEnded } from './background/follower.js';
 import type { Exchange } from './exchange.js';
 import { toLastEvent } from './farewell.js';
@@ -13,6 +14,7 @@ import { Refusal, toRefusal } from './refusal.js';
 import { Relay } from './relay.js';
 import { type Filter, OwnEnd, type RelayHooks, type RelayOutcome } from './relayTypes.js';
 import { sendRefusal } from './replies.js';
+import type { ProviderSpan } from './spans.js';
 import { StreamAllowance } from './streamAllowance.js';
 import { mayRefuseStreamOptions } from './streamOptions.js';
 import { toSearch } from './target.js';
@@ -46,6 +48,8 @@ export class MeteredRelay implements RelayHooks {
   #exhausted: Refusal | null = null;
   /** Of a stream, so far. */
   #outputBytes = 0;
+  /** Null: nobody wants spans. */
+  #span: ProviderSpan | null = null;
   /** The response in the background that is being streamed is made known to others. */
   #registered: Promise<void> | null = null;
 
@@ -66,6 +70,7 @@ export class MeteredRelay implements RelayHooks {
     }
     reply.hijack();
     metrics.admission.observe({ api: api.kind }, (performance.now() - arrivedAt) / 1_000);
+    this.#span = this.#context.spans?.call(this.#exchange) ?? null;
     this.#relay.start(upstream.pool, this.#toRequest());
     await this.#relay.finished;
     this.#leaveDrain?.();
@@ -121,6 +126,7 @@ export class MeteredRelay implements RelayHooks {
   async settle(outcome: RelayOutcome): Promise<void> {
     const { sink, metrics, owners, follower, reservations } = this.#context;
     const { id, api, request, prepared, endpoint } = this.#exchange;
+    let event: UsageEvent | null = null;
     let name = this.#isCutByBudget(outcome) ? 'cut_by_budget' : nameOutcome(outcome);
     await this.#registered;
     try {
@@ -130,19 +136,21 @@ export class MeteredRelay implements RelayHooks {
       } else if (await this.#follow()) {
         name = 'background';
       } else {
-        const event = this.#atHold(this.#toEvent(outcome));
+        event = this.#atHold(this.#toEvent(outcome));
         const { message_id: responseId } = event.metadata ?? {};
         const isKept = responseId && prepared.keepsResponse && endpoint.path === '/v1/responses';
         const kept = isKept ? owners.keep(responseId, this.#exchange) : null;
-        await sink.settle(event);
+        await this.#save(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);
         reservations?.noteUsage(this.#exchange, event, this.#outputBytes);
         await kept;
       }
       metrics.requests.inc({ api: api.kind, outcome: name });
+      this.#span?.end(outcome, name, event);
     } catch (error) {
       metrics.requests.inc({ api: api.kind, outcome: 'unrecorded' });
+      this.#span?.end(outcome, 'unrecorded', event);
       request.log.error({ usageId: id, api: api.kind, err: error }, 'usage is not recorded');
       throw error;
     }
@@ -157,6 +165,12 @@ export class MeteredRelay implements RelayHooks {
       },
       'the exchange did not end as it should',
     );
+  }
+
+  #save(event: UsageEvent): Promise<SettleResult> {
+    const { sink, spans } = this.#context;
+    const settle = () => sink.settle(event);
+    return spans === null ? settle() : spans.settle(this.#exchange, settle);
   }
 
   answerFailure(outcome: RelayOutcome, settleError: unknown): void {
@@ -224,10 +238,13 @@ export class MeteredRelay implements RelayHooks {
 
   #toRequest(): Dispatcher.DispatchOptions {
     const { upstream, target, token, request, prepared } = this.#exchange;
+    const traceparent = this.#span?.traceParent ?? null;
+    const ownHeaders =
+      traceparent === null ? upstream.ownHeaders : { ...upstream.ownHeaders, traceparent };
     return {
       path: `${upstream.pathPrefix}${target.path}${toSearch(target.query, token)}`,
       method: 'POST',
-      headers: toUpstreamHeaders(request.headers, token, upstream.ownHeaders),
+      headers: toUpstreamHeaders(request.headers, token, ownHeaders),
       body: prepared.body,
     };
   }

@@ -8,6 +8,7 @@ import type { Pricer } from '../prices/index.js';
 import type { Provider } from './apis.js';
 import type { GatewayLimits } from './limits.js';
 import type { HoldOptions } from './reservations.js';
+import type { TraceAllowances } from './spans.js';
 import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
 
 export interface GatewayOptions {
@@ -31,5 +32,7 @@ export interface GatewayOptions {
   holds?: HoldOptions | null;
   /** Origins of pages that may call the gateway from a browser. Default: none. */
   corsOrigins?: readonly string[];
+  /** With a ledger that has a tracer: what spans may tell. Default: neither payer nor provider. */
+  traces?: TraceAllowances;
   limits?: Partial<GatewayLimits>;
 }

@@ -17,6 +17,7 @@ import { createGatewayMetrics } from './metrics.js';
 import type { GatewayOptions } from './options.js';
 import { Refusal, toRefusal } from './refusal.js';
 import { Reservations } from './reservations.js';
+import { GatewaySpans } from './spans.js';
 import { StreamOptionsMemory } from './streamOptions.js';
 import { readTarget, type Target } from './target.js';
 import { type Upstream, Upstreams } from './upstreams.js';
@@ -35,6 +36,7 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
   return (app, services) => {
     const { responses, followIntervalMs: intervalMs, holds = null, accounts, pricer } = options;
     const metrics = createGatewayMetrics(services.registry);
+    const { tracing } = services.ledger;
     const context: GatewayContext = {
       ...options,
       upstreams,
@@ -47,6 +49,7 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
       follower: null,
       reservations: holds && new Reservations(holds, { pricer, accounts, metrics }),
       onAbort,
+      spans: tracing && new GatewaySpans(tracing, options.traces ?? {}),
     };
     if (responses !== undefined) {
       const every = intervalMs === undefined ? {} : { intervalMs };

@@ -18,6 +18,7 @@ export interface Upstream {
   pool: Pool;
   /** Tells the price list which provider it is. */
   host: string;
+  port: number;
   /** Of the URL, before `/v1/...`. */
   pathPrefix: string;
   /** The operator's key, and what else the operator adds to every request. */
@@ -152,6 +153,7 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
       pipelining: 1,
     }),
     host: parsed.host,
+    port: Number(parsed.port || (parsed.protocol === 'https:' ? 443 : 80)),
     pathPrefix: parsed.pathname.replace(/\/+$/, '').replace(/\/v1$/, ''),
     ownHeaders: { ...entry.headers, ...(key === null ? {} : credentialsOf(api, key)) },
     models: entry.models === null ? null : entry.models.map(toPattern),

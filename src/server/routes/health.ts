@@ -1,5 +1,3 @@
-import { Registry } from 'prom-client';
-import { getProcessRegistry } from '../httpMetrics.js';
 import type { ServerPlugin } from '../plugins.js';
 import { createDatabaseProbe } from '../readiness.js';
 
@@ -27,15 +25,7 @@ export const healthRoutes: ServerPlugin = (app, services) => {
   });
 
   app.get('/metrics', { config }, async (_request, reply) => {
-    const { depth, oldestAgeMs } = ledger.backlog;
-    ledger.metrics.pendingDepth.set(depth);
-    ledger.metrics.pendingAge.set(oldestAgeMs / 1_000);
-    ledger.metrics.poolWaiting.set(ledger.pool.waitingCount);
-    const registry = Registry.merge([
-      ledger.metrics.registry,
-      services.registry,
-      getProcessRegistry(),
-    ]);
+    const registry = services.readMetrics();
     reply.header('content-type', registry.contentType);
     return registry.metrics();
   });

@@ -33,7 +33,10 @@ export const usageRoutes: ServerPlugin = (app, services) => {
         { details: { field: 'events', limit } },
       );
     }
-    const results = await record(services, request.principal as Principal, events);
+    const { tracing } = services.ledger;
+    const run = () => record(services, request.principal as Principal, events);
+    const results =
+      tracing === null ? await run() : await tracing.linked(idsOf(events), request.span, run);
     throwIfUnavailable(results);
     for (const result of results) {
       if (result.status === 'rejected' && HTTP_STATUS[result.error.code] >= 500) {
@@ -43,6 +46,11 @@ export const usageRoutes: ServerPlugin = (app, services) => {
     return { results };
   });
 };
+
+/** Of those whose ids were given; the others' are made later. */
+function idsOf(events: readonly unknown[]): unknown[] {
+  return events.map((event) => (event as { id?: unknown } | null)?.id);
+}
 
 async function record(
   services: ServerServices,
