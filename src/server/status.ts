@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import type { Ledger, PendingStatus } from '../ledgerTypes.js';
 import { cached, withTimeLimit } from './cached.js';
 import { toErrorBody } from './errors.js';
 import type { ServerOptions } from './options.js';
+import { readPackageVersion } from './packageVersion.js';
 import { createDatabaseProbe, type DatabaseState } from './readiness.js';
 
 export interface OperationsStatus {
@@ -79,11 +79,4 @@ async function readParts(
     }
   });
   return Object.fromEntries(await Promise.all(entries));
-}
-
-/** Of this package: two folders up, from src/server and from dist/server alike. */
-function readPackageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
-  return version;
 }
