@@ -1,7 +1,7 @@
 import type { JsonSchema } from '../../record/eventSchema.js';
 import type { OpenApiDocument, Operation } from '../openapi/types.js';
 import { type Block, heading, table, text } from './blocks.js';
-import { endpointBlocks, listOperations, scopeText } from './endpoints.js';
+import { endpointBlocks, listOperations, scopeText, shownMedia } from './endpoints.js';
 import { fieldRows, typeText } from './schemaText.js';
 
 /** Groups whose routes are told one by one; the others are tables. */
@@ -21,6 +21,7 @@ export function referenceBlocks(document: OpenApiDocument): Block[] {
         ...text(description),
         ...listOperations(document, name).flatMap((each) => endpointBlocks(document, each)),
       ]),
+    ...otherSchemas(document),
     ...procedures(document),
     ...gateway(document),
     ...errors(document),
@@ -36,7 +37,7 @@ function overview(document: OpenApiDocument): Block[] {
       scopeText(operation),
     ],
   );
-  return [heading(2, 'Routes'), ...table(['route', '', 'key'], rows)];
+  return [heading(2, 'Routes'), ...table(['route', 'what it does', 'key'], rows)];
 }
 
 function keys({ 'x-microdollar': facts }: OpenApiDocument): Block[] {
@@ -48,7 +49,7 @@ function keys({ 'x-microdollar': facts }: OpenApiDocument): Block[] {
         'shown once.',
     ),
     ...table(
-      ['scope', ''],
+      ['scope', 'what it allows'],
       Object.entries(facts.scopes).map(([scope, meaning]) => [`\`${scope}\``, meaning]),
     ),
   ];
@@ -63,9 +64,31 @@ function events({ components }: OpenApiDocument): Block[] {
       'One vocabulary in the library, over HTTP and in files. Null and absent are the same; ' +
         'an unknown field is an `invalid_event`. NUL bytes in text are removed.',
     ),
-    ...table(['field', 'type', ''], fieldRows(event)),
+    ...table(['field', 'type', 'meaning'], fieldRows(event)),
     ...text('`metadata` has:'),
-    ...table(['field', 'type', ''], fieldRows(metadata ?? {})),
+    ...table(['field', 'type', 'meaning'], fieldRows(metadata ?? {})),
+  ];
+}
+
+/** What bodies and answers hold, where it has a name of its own. */
+function otherSchemas(document: OpenApiDocument): Block[] {
+  // The event is told above.
+  const shown = new Set(['UsageEvent', 'CloudEventData']);
+  for (const { operation } of DETAILED.flatMap((tag) => listOperations(document, tag))) {
+    for (const { name } of shownMedia(operation)) if (name !== null) shown.add(name);
+  }
+  const referred = JSON.stringify(document.components.schemas);
+  const others = Object.entries(document.components.schemas).filter(
+    ([name, { properties }]) =>
+      properties !== undefined && !shown.has(name) && referred.includes(`/${name}"`),
+  );
+  return [
+    heading(2, 'Schemas'),
+    ...others.flatMap(([name, schema]) => [
+      heading(3, name),
+      ...(typeof schema.description === 'string' ? text(schema.description) : []),
+      ...table(['field', 'type', 'meaning'], fieldRows(schema)),
+    ]),
   ];
 }
 
@@ -84,7 +107,7 @@ function procedures(document: OpenApiDocument): Block[] {
         'the input as its body. Answers are `{ "result": { "data": ... } }`; errors have the ' +
         'code in `error.data.ledgerCode`.',
     ),
-    ...table(['procedure', 'input', 'key', ''], rows),
+    ...table(['procedure', 'input', 'key', 'what it does'], rows),
   ];
 }
 
@@ -110,7 +133,7 @@ function gateway(document: OpenApiDocument): Block[] {
       `${tag?.description ?? ''} A key with the scope \`gateway\`, as the client sends its API key.`,
     ),
     ...table(
-      ['endpoint', ''],
+      ['endpoint', 'what it is'],
       listOperations(document, 'gateway').map(({ operation }) => [
         `\`${operation.summary}\``,
         operation.description ?? '',
@@ -118,7 +141,7 @@ function gateway(document: OpenApiDocument): Block[] {
     ),
     ...text('Errors of the gateway have the shape of the API that was called:'),
     ...table(
-      ['status', 'OpenAI: `error.type`, `error.code`', 'Anthropic: `error.type`', ''],
+      ['status', 'OpenAI: `error.type`, `error.code`', 'Anthropic: `error.type`', 'meaning'],
       refusals.map(({ status, openai_type, openai_code, anthropic_type, meaning }) => [
         String(status),
         `\`${openai_type}\`, \`${openai_code}\``,
@@ -155,8 +178,8 @@ function headers({ 'x-microdollar': { headers: listed } }: OpenApiDocument): Blo
       .map(({ name, description }) => [`\`${name}\``, description]);
   return [
     heading(2, 'Headers'),
-    ...table(['of requests', ''], rows('request')),
-    ...table(['of answers', ''], rows('response')),
+    ...table(['of requests', 'meaning'], rows('request')),
+    ...table(['of answers', 'meaning'], rows('response')),
   ];
 }
 

@@ -20,28 +20,20 @@ export function listOperations({ paths }: OpenApiDocument, tag: string): Listed[
 /** One route: who may, parameters, bodies and answers with examples, errors. */
 export function endpointBlocks(document: OpenApiDocument, listed: Listed): Block[] {
   const { method, path, operation } = listed;
-  const { parameters = [], requestBody, responses } = operation;
+  const { parameters = [], responses } = operation;
   return [
     heading(3, `${method.toUpperCase()} ${path}`),
     ...text(`${operation.summary}. ${scopeText(operation)}`),
     ...(operation.description === undefined ? [] : text(operation.description)),
     ...table(
-      ['parameter', 'type', ''],
+      ['parameter', 'type', 'meaning'],
       parameters.map(({ name, in: where, required, schema = {}, description = '' }) => [
         `\`${name}\` (${where}${required ? ', required' : ''})`,
         typeText(schema),
         description,
       ]),
     ),
-    ...Object.entries(requestBody?.content ?? {}).flatMap(([type, media]) =>
-      mediaBlocks(document, `Body, \`${type}\``, media),
-    ),
-    ...Object.entries(responses).flatMap(([status, { description, content = {} }]) => {
-      const examples = Object.entries(content).filter(([, media]) => media.example !== undefined);
-      return examples.flatMap(([, media]) =>
-        mediaBlocks(document, `Answer ${status}: ${description}`, media),
-      );
-    }),
+    ...shownMedia(operation).flatMap((each) => mediaBlocks(document, each)),
     ...errorText(responses),
   ];
 }
@@ -68,14 +60,36 @@ function isError(status: string, content: Record<string, MediaType>): boolean {
   );
 }
 
-function mediaBlocks(document: OpenApiDocument, title: string, media: MediaType): Block[] {
+interface ShownMedia {
+  title: string;
+  media: MediaType;
+  /** Of the schema; null: it has none. */
+  name: string | null;
+}
+
+/** Bodies, and answers that have an example. */
+export function shownMedia({ requestBody, responses }: Operation): ShownMedia[] {
+  const bodies = Object.entries(requestBody?.content ?? {}).map(([type, media]) => ({
+    title: `**Body** \`${type}\``,
+    media,
+  }));
+  const answers = Object.entries(responses).flatMap(([status, { description, content = {} }]) =>
+    Object.values(content)
+      .filter(({ example }) => example !== undefined)
+      .map((media) => ({ title: `**Answer ${status}** ${description}`, media })),
+  );
+  return [...bodies, ...answers].map((each) => {
+    const { $ref } = each.media.schema;
+    return { ...each, name: typeof $ref === 'string' ? nameOf($ref) : null };
+  });
+}
+
+function mediaBlocks(document: OpenApiDocument, { title, media, name }: ShownMedia): Block[] {
   const { schema, example } = media;
-  const name = typeof schema.$ref === 'string' ? nameOf(schema.$ref) : null;
   const resolved: JsonSchema = name === null ? schema : (document.components.schemas[name] ?? {});
   return [
-    ...text(`**${title}**${name === null ? '' : ` (${name})`}`),
-    // The event has a section of its own.
-    ...(name === 'UsageEvent' ? [] : table(['field', 'type', ''], fieldRows(resolved))),
+    ...text(name === null ? title : `${title} (${name})`),
+    ...table(['field', 'type', 'meaning'], fieldRows(resolved)),
     ...(example === undefined ? [] : [code('json', JSON.stringify(example, null, 2))]),
   ];
 }

@@ -31,7 +31,9 @@ h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); }
 h3 { margin-top: 2.5rem; font-family: var(--mono); font-size: 15px; overflow-wrap: anywhere; }
 h2 a, h3 a { color: inherit; text-decoration: none; }
 h2, h3 { scroll-margin-top: 1rem; }
-code { font-family: var(--mono); font-size: 13px; overflow-wrap: anywhere; }
+code { font-family: var(--mono); font-size: 13px; overflow-wrap: anywhere; background: var(--sunken);
+  border-radius: 4px; padding: .1em .25em; }
+pre code { padding: 0; background: none; }
 pre { background: var(--sunken); border: 1px solid var(--line); border-radius: 10px; padding: .75rem;
   overflow: auto; }
 .table { overflow-x: auto; }

@@ -1,4 +1,4 @@
-import { usageEventSchema } from '../../../record/eventSchema.js';
+import { type JsonSchema, usageEventSchema } from '../../../record/eventSchema.js';
 import {
   CLOUD_EVENT,
   CLOUD_EVENT_BATCH,
@@ -21,17 +21,19 @@ const CLOUD_EVENT_EXAMPLE = {
   data: { cost: 1250, model: 'gpt-4o', input_tokens: 900, output_tokens: 120 },
 };
 
-const { required, ...dataSchema } = usageEventSchema();
+const event = usageEventSchema();
+const { id: _id, ...dataFields } = event.properties as Record<string, JsonSchema>;
 
 export const usageSchemas = {
-  UsageEvent: usageEventSchema(),
+  UsageEvent: event,
   UsageBatch: toJsonSchema(usageBody),
   CloudEvent: toJsonSchema(cloudEvent),
   CloudEventBatch: toJsonSchema(cloudEventBatch),
   CloudEventData: {
-    ...dataSchema,
+    ...event,
+    properties: dataFields,
     required: ['cost'],
-    description: 'A usage event without `id`; user and time are in the attributes.',
+    description: 'A usage event without `id`; user and time where the attributes do not say them.',
   },
 };
 
