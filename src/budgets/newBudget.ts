@@ -13,6 +13,9 @@ import {
 } from '../schema/budgets.js';
 import { type BudgetKey, FIND_KEY, FIND_PAYER, type TargetRow } from './budgets.sql.js';
 
+/** A soft one is counted and shown, and refuses nothing. */
+export const BUDGET_MODES = ['hard', 'soft'] as const;
+
 export interface NewBudget {
   scope: string;
   /** Of the user, organization, member (a user), key or project. */
@@ -22,7 +25,7 @@ export interface NewBudget {
   window: string;
   /** IANA name; default UTC. */
   time_zone?: string | null | undefined;
-  /** A soft one is counted and shown, and refuses nothing. */
+  /** Of `BUDGET_MODES`; default `hard`. */
   mode?: string | null | undefined;
   /** Who pays for a project; of a member the organization. */
   kilo_user_id?: string | null | undefined;
@@ -161,7 +164,7 @@ function readOneOf<T extends string>(field: string, value: unknown, allowed: rea
 }
 
 function readMode(mode: string): boolean {
-  return readOneOf('mode', mode, ['hard', 'soft'] as const) === 'hard';
+  return readOneOf('mode', mode, BUDGET_MODES) === 'hard';
 }
 
 /** USD to microdollars; 0 is a limit: nothing may be spent. */

@@ -196,7 +196,20 @@ select r.n,
     else 'short'
   end as status,
   case when r.known is not null then r.held when v.fits then r.amount end as amount,
-  v.available, v.window_ids,
+  case
+    when r.known = 'duplicate' then (
+      select min(w.room)
+      from (
+        select b.carry + sum(h.remaining_microdollars) as room
+        from budget as b
+        join headroom as h on h.window_id = b.window_id
+        where ${counts('b', 'r')}
+        group by b.window_id, b.carry
+      ) as w
+    )
+    else v.available
+  end as available,
+  v.window_ids,
   (extract(epoch from coalesce(r.held_at, now())) * 1000000)::bigint as created_micros
 from request as r
 left join verdict as v on v.n = r.n

@@ -5,7 +5,7 @@ import type { ReserveRequest } from './reserve.sql.js';
 import type { HoldRequest } from './types.js';
 
 const DEFAULT_EXPIRY_MS = 10 * 60_000;
-const MAX_EXPIRY_MS = 24 * 3_600_000;
+export const MAX_EXPIRY_MS = 24 * 3_600_000;
 const FIELDS: readonly string[] = [
   'id',
   'kilo_user_id',

@@ -9,6 +9,20 @@ export interface AdminKey {
   isNew: boolean;
 }
 
+/** Characters; what is shorter can be guessed. */
+const MIN_LENGTH = 16;
+
+/** Before anything is made or migrated. @throws LedgerError `unavailable` */
+export function requireSafeAdminKey({ adminKey }: Environment): void {
+  if (adminKey === null || adminKey.length >= MIN_LENGTH) return;
+  throw new LedgerError(
+    'unavailable',
+    `MICRODOLLAR_ADMIN_KEY has ${adminKey.length} characters, which can be guessed; give it at least ` +
+      `${MIN_LENGTH} (openssl rand -base64 32 makes one), or leave it out and one is made`,
+    { details: { field: 'MICRODOLLAR_ADMIN_KEY' } },
+  );
+}
+
 /** MICRODOLLAR_ADMIN_KEY, else the key in the data directory, made at the first start (0600). */
 export async function obtainAdminKey(environment: Environment): Promise<AdminKey> {
   if (environment.adminKey !== null) return { key: environment.adminKey, isNew: false };

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { LedgerError } from '../errors.js';
+import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';
 import { readTelemetrySettings, type TelemetrySettings } from '../telemetry/settings.js';
 
 /** The environment, read once per command. */
@@ -71,7 +72,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       anthropic: readUpstream(env, 'MICRODOLLAR_ANTHROPIC'),
     },
     pricesFile: read(env, 'MICRODOLLAR_PRICES_FILE'),
-    trustedProxies: readList(env, 'MICRODOLLAR_TRUSTED_PROXIES'),
+    trustedProxies: readProxies(env),
     gateway: {
       upstreamsFile: read(env, 'MICRODOLLAR_UPSTREAMS_FILE'),
       maxInFlight: readCount(env, 'MICRODOLLAR_MAX_IN_FLIGHT', DEFAULT_MAX_IN_FLIGHT, 100_000),
@@ -107,6 +108,13 @@ function readPooler(env: NodeJS.ProcessEnv): 'transaction' | null {
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {
   const values = (read(env, name) ?? '').split(',').map((value) => value.trim());
   return values.filter((value) => value !== '');
+}
+
+/** @throws LedgerError `invalid_request` for what is neither an address nor a range */
+function readProxies(env: NodeJS.ProcessEnv): string[] {
+  const proxies = readList(env, 'MICRODOLLAR_TRUSTED_PROXIES');
+  createClientAddressReader(proxies);
+  return proxies;
 }
 
 function readTiers(env: NodeJS.ProcessEnv): number[] {

@@ -5,7 +5,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js'
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import { openTelemetry } from '../telemetry/telemetry.js';
-import { type AdminKey, obtainAdminKey } from './adminKey.js';
+import { type AdminKey, obtainAdminKey, requireSafeAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
@@ -35,6 +35,7 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   const stopped = waitForSignal(log);
   let deadline: NodeJS.Timeout | undefined;
   try {
+    requireSafeAdminKey(environment);
     await requireOnlyStart(environment);
     await requireFreeAddress(environment);
     closers.push(await requireDataDir(environment.dataDir));

@@ -37,7 +37,7 @@ export interface ValidEvent {
   lookups: Partial<Record<LookupName, string>>;
 }
 
-type FieldRule =
+export type FieldRule =
   | { kind: 'text'; maxLength: number; minLength?: number }
   | { kind: 'integer'; min: number; max: number }
   | { kind: 'number' }
@@ -54,7 +54,7 @@ const int4: FieldRule = { kind: 'integer', min: -INT4_MAX, max: INT4_MAX };
 const boolean: FieldRule = { kind: 'boolean' };
 const number: FieldRule = { kind: 'number' };
 
-const CORE_RULES = {
+export const CORE_RULES = {
   id: { kind: 'uuid' },
   kilo_user_id: { kind: 'text', maxLength: 256, minLength: 1 },
   organization_id: { kind: 'uuid' },
@@ -73,7 +73,7 @@ const CORE_RULES = {
   has_error: boolean,
 } as const satisfies Record<string, FieldRule>;
 
-const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
+export const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
   message_id: text(1024),
   upstream_id: text(1024),
   session_id: text(1024),
@@ -109,7 +109,7 @@ const METADATA_RULES: Readonly<Record<string, FieldRule>> = {
 };
 
 /** For whom a request was: stored with the metadata, and fields of the event as well. */
-const ATTRIBUTION_RULES = {
+export const ATTRIBUTION_RULES = {
   end_user: { kind: 'text', maxLength: 256, minLength: 1 },
   session_id: { kind: 'text', maxLength: 256, minLength: 1 },
   tags: { kind: 'tags' },
@@ -117,7 +117,7 @@ const ATTRIBUTION_RULES = {
 
 const ATTRIBUTION_FIELDS = Object.keys(ATTRIBUTION_RULES) as (keyof typeof ATTRIBUTION_RULES)[];
 /** A lookup value is unique by a btree index, whose entries are bounded. */
-const LOOKUP_RULE: FieldRule = text(512);
+export const LOOKUP_RULE: FieldRule = text(512);
 
 /** Each metadata field's rule, and its name in errors, made once. */
 const METADATA_FIELD_RULES = new Map<string, { rule: FieldRule; name: string; isLookup: boolean }>([
@@ -284,8 +284,8 @@ function readField(
   }
 }
 
-const MAX_TAGS = 16;
-const TAG_RULE = { maxLength: 64, minLength: 1 };
+export const MAX_TAGS = 16;
+export const TAG_RULE = { maxLength: 64, minLength: 1 };
 
 /** As an array literal: sorted, without repeats. None: null. */
 function readTags(field: string, value: unknown, cleaning: Cleaning): string | null {

@@ -28,6 +28,7 @@ import { accountRoutes } from './routes/accounts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
+import { referenceRoutes } from './routes/reference.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';
@@ -89,7 +90,8 @@ export function createServer(options: ServerOptions): Server {
   addAccessLog(app);
   addHttpMetrics(app, services.registry);
   const uploads = addRequestGuard(app, limits, services.isShuttingDown);
-  addJsonParser(app, limits.jsonDepth);
+  app.removeContentTypeParser(['application/json', 'text/plain']);
+  addJsonParser(app, limits.jsonDepth, ['application/json']);
   addUnmatchedHandler(app, shapes);
   for (const plugin of [
     healthRoutes,
@@ -98,6 +100,7 @@ export function createServer(options: ServerOptions): Server {
     accountRoutes,
     budgetRoutes,
     holdRoutes,
+    referenceRoutes,
     ...(options.plugins ?? []),
   ]) {
     app.register(async (scope) => plugin(scope, services));

@@ -45,9 +45,6 @@ export function toHttpFailure(error: unknown, bodyLimitBytes: number): HttpFailu
   if (code === 'FST_ERR_CTP_INVALID_JSON_BODY' || error instanceof SyntaxError) {
     return failure(400, 'invalid_request', 'the body is not valid JSON');
   }
-  if (code === 'FST_ERR_CTP_EMPTY_JSON_BODY') {
-    return failure(400, 'invalid_request', 'the body is empty; send a JSON object');
-  }
   const text = typeof message === 'string' ? message : 'the request is not valid';
   return failure(statusCode, statusCode === 404 ? 'not_found' : 'invalid_request', text);
 }

@@ -3,15 +3,20 @@ import { LedgerError } from '../errors.js';
 
 /**
  * JSON bodies: `__proto__` and `constructor.prototype` keys are refused, and so is nesting deeper
- * than any event or request of ours, so that nothing later recurses into it.
+ * than any event or request of ours, so that nothing later recurses into it. An empty body is none:
+ * a route that needs one says so (`parseBody`).
  */
-export function addJsonParser(app: FastifyInstance, maxDepth: number): void {
+export function addJsonParser(
+  app: FastifyInstance,
+  maxDepth: number,
+  mediaTypes: readonly string[],
+): void {
   const parse = app.getDefaultJsonParser('error', 'error');
-  app.removeContentTypeParser(['application/json', 'text/plain']);
   app.addContentTypeParser<string>(
-    'application/json',
+    [...mediaTypes],
     { parseAs: 'string' },
     (request, body, done) => {
+      if (body === '') return done(null, undefined);
       parse(request, body, (error, value) => {
         if (error) return done(error);
         if (isDeeperThan(value, maxDepth)) {

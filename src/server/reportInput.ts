@@ -1,45 +1,71 @@
 import { z } from 'zod';
 import { addDays, isDay } from '../days.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
+import { GRAINS, GROUPS, MAX_TOP, TOP_METRICS } from '../report/usage/query.js';
 import { parseInput } from './validation.js';
 
 const optional = z.string().nullish();
+const optionalDay = optional.meta({ format: 'date' });
 
 /** Fields and types; what a value may be is checked by the report. */
-const reportInput = z.strictObject({
-  from: optional,
-  until: optional,
-  zone: optional,
-  grain: optional,
-  by: z.array(z.string()).nullish(),
-  kilo_user_id: optional,
-  organization_id: optional,
-  member: optional,
-  api_key_id: optional,
-  /** A user's usage in every scope: personal, and their part of each organization they are in. */
-  all_scopes: z.boolean().nullish(),
-  top: z.number().nullish(),
-  metric: optional,
-  compare: z.boolean().nullish(),
+export const reportInput = z.strictObject({
+  from: optionalDay.describe('A day of the zone, inclusive. Default: 29 days before `until`.'),
+  until: optionalDay.describe('A day of the zone, inclusive. Default: today in UTC.'),
+  zone: optional.describe('IANA name, like Europe/Berlin. Default UTC.'),
+  grain: optional.meta({
+    enum: [...GRAINS, null],
+    description: 'Default `day`. Weeks begin on Monday.',
+  }),
+  by: z
+    .array(z.string().meta({ enum: Object.keys(GROUPS) }))
+    .nullish()
+    .meta({ maxItems: 2, description: 'Dimensions, up to two.' }),
+  kilo_user_id: optional.describe('Personal usage of this user. Default: the user of the key.'),
+  organization_id: optional.meta({
+    format: 'uuid',
+    description: "Instead: an organization's usage.",
+  }),
+  member: optional.describe("Of an organization: this user's part alone."),
+  api_key_id: optional.meta({ format: 'uuid', description: 'What this key paid for alone.' }),
+  all_scopes: z
+    .boolean()
+    .nullish()
+    .describe(
+      "A user's usage in every scope: personal, and their part of each organization they are in.",
+    ),
+  top: z.number().nullish().meta({
+    minimum: 1,
+    maximum: MAX_TOP,
+    description:
+      'Groups that are told apart, the largest by `metric`; the rest is `other`. Default 10.',
+  }),
+  metric: optional.meta({ enum: [...TOP_METRICS, null], description: 'Default `cost`.' }),
+  compare: z.boolean().nullish().describe('Sums also as many days before `from`.'),
 });
 
-const searchInput = z.strictObject({
+export const reportSearch = z.strictObject({
   ...reportInput.shape,
-  by: optional,
-  top: optional,
-  all_scopes: z.enum(['true', 'false'], 'must be true or false').nullish(),
-  compare: z.enum(['true', 'false', 'previous'], 'must be previous, true or false').nullish(),
-  format: z.enum(['json', 'csv'], 'must be json or csv').nullish(),
+  by: optional.describe(
+    'Dimensions, up to two, with a comma between: model, provider, key, project, member.',
+  ),
+  top: optional.describe('A number from 1 to 50, as in tRPC.'),
+  all_scopes: z
+    .enum(['true', 'false'], 'must be true or false')
+    .nullish()
+    .describe("`true`: a user's usage in every scope."),
+  compare: z
+    .enum(['true', 'false', 'previous'], 'must be previous, true or false')
+    .nullish()
+    .describe('Sums also as many days before `from`.'),
+  format: z
+    .enum(['json', 'csv'], 'must be json or csv')
+    .nullish()
+    .describe('Before the header `Accept`.'),
 });
 
 export interface ReportRequest {
   query: UsageReportQuery;
   isAllScopes: boolean;
-}
-
-/** Input of a tRPC call. @throws LedgerError `invalid_request` */
-export function readReportInput(value: unknown): z.output<typeof reportInput> {
-  return parseInput(reportInput, value ?? {});
 }
 
 export function toReportRequest({
@@ -53,7 +79,7 @@ export function toReportRequest({
 export function readReportSearch(
   value: unknown,
 ): ReportRequest & { format: 'json' | 'csv' | null } {
-  const { format, by, top, compare, all_scopes, ...rest } = parseInput(searchInput, value);
+  const { format, by, top, compare, all_scopes, ...rest } = parseInput(reportSearch, value);
   const query = withDays({
     ...rest,
     by: by === undefined || by === null || by === '' ? [] : by.split(','),

@@ -65,7 +65,8 @@ export function addRequestGuard(
     if (reply.statusCode === 401 && !reply.hasHeader('www-authenticate')) {
       reply.header('www-authenticate', 'Bearer');
     }
-    if (reply.statusCode === 503 && !reply.hasHeader('retry-after')) {
+    const isWorthRepeating = reply.getHeader('x-should-retry') !== 'false';
+    if (reply.statusCode === 503 && isWorthRepeating && !reply.hasHeader('retry-after')) {
       reply.header('retry-after', '1');
     }
     if (isShuttingDown()) reply.header('connection', 'close');

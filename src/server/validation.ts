@@ -30,6 +30,39 @@ export function parseInput<Schema extends z.ZodType>(
   });
 }
 
+/**
+ * A body that must be there: none at all says so, whatever the fields are.
+ * @throws LedgerError `invalid_request`
+ */
+export function parseBody<Schema extends z.ZodType>(
+  schema: Schema,
+  body: unknown,
+): z.output<Schema> {
+  if (body === undefined) {
+    throw new LedgerError('invalid_request', 'the body is empty; send a JSON object');
+  }
+  return parseInput(schema, body);
+}
+
+/** A parser for tRPC; its schema stays to be read by what documents it (src/server/openapi). */
+export interface InputParser<Schema extends z.ZodType> {
+  (value: unknown): z.output<Schema>;
+  readonly schema: Schema;
+  /** Nothing at all is taken for `{}`. */
+  readonly isOptional: boolean;
+}
+
+export function inputOf<Schema extends z.ZodType>(schema: Schema): InputParser<Schema> {
+  const isOptional = schema.safeParse(undefined).success;
+  return Object.assign((value: unknown) => parseInput(schema, value), { schema, isOptional });
+}
+
+/** The same where nothing, or null, is the same as no fields. */
+export function inputOrNothing<Schema extends z.ZodType>(schema: Schema): InputParser<Schema> {
+  const isOptional = schema.safeParse({}).success;
+  return Object.assign((value: unknown) => parseInput(schema, value ?? {}), { schema, isOptional });
+}
+
 /** Where the schema has no words of its own; undefined leaves it to Zod. */
 function describeType({ code, input, expected }: z.core.$ZodRawIssue): string | undefined {
   if (code !== 'invalid_type' && code !== 'invalid_union') return undefined;
@@ -44,15 +77,22 @@ function knownFields(schema: z.ZodType): string {
 }
 
 /** A UTC calendar day, YYYY-MM-DD, that exists. */
-export const day = z.string().refine(isDay, 'must be a UTC day like 2026-11-22');
+export const day = z
+  .string()
+  .refine(isDay, 'must be a UTC day like 2026-11-22')
+  .meta({ format: 'date' });
 
-export const instant = z.string().refine((value) => parseInstant(value) !== null, {
-  message: 'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
-});
+export const instant = z
+  .string()
+  .refine((value) => parseInstant(value) !== null, {
+    message: 'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
+  })
+  .meta({ format: 'date-time' });
 
 export const uuid = z
   .string()
   .refine(isUuid, 'must be a UUID')
+  .meta({ format: 'uuid' })
   .transform((value) => value.toLowerCase());
 
 /** Both inclusive. @throws LedgerError `invalid_request` */

@@ -157,6 +157,13 @@ describe('a directory with the cluster of another server', () => {
   });
 });
 
+it('an admin key that can be guessed is refused before anything is made', async () => {
+  const error = await refusalOf({ env: { MICRODOLLAR_ADMIN_KEY: 'x' } });
+  expect(error).toContain('MICRODOLLAR_ADMIN_KEY has 1 characters');
+  expect(error).toContain('at least 16');
+  expect(readdirSync(dir)).toEqual([]);
+});
+
 describe('a start that fails after its admin key was made', () => {
   it('leaves the showing of a key to the next', async () => {
     const database = await createTestDatabase();

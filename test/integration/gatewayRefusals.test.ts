@@ -226,6 +226,7 @@ describe('refusals by the state of things', () => {
         });
         expect(response.status).toBe(503);
         expect(response.headers.get('x-should-retry')).toBe('false');
+        expect(response.headers.get('retry-after')).toBeNull();
         expect(await response.text()).toContain(variable);
       }
     } finally {

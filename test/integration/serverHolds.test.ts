@@ -17,7 +17,11 @@ describe('holds over HTTP', () => {
     const hold = { id: randomUUID(), kilo_user_id: user, amount: 400_000 };
     const granted = await service.post('/api/holds', hold, key);
     expect([granted.status, granted.body.status]).toEqual([200, 'granted']);
-    expect((await service.post('/api/holds', hold, key)).body.status).toBe('duplicate');
+    expect((await service.post('/api/holds', hold, key)).body).toMatchObject({
+      status: 'duplicate',
+      amount: 400_000,
+      available_microdollars: 600_000,
+    });
     const path = `/api/holds/${hold.id}`;
     expect((await service.post(`${path}/extend`, { amount: 500_000 }, key)).body).toMatchObject({
       status: 'granted',
@@ -40,6 +44,26 @@ describe('holds over HTTP', () => {
     expect((await service.call('DELETE', `/api/holds/${other.body.id}`, { key })).body.status).toBe(
       'released',
     );
+  });
+
+  it('are released with any body, or none, under any content type', async () => {
+    const { id: user, key } = await service.newUser();
+    await credit(user, 1);
+    const hold = { id: randomUUID(), kilo_user_id: user, amount: 1 };
+    await service.post('/api/holds', hold, key);
+    const json = { 'content-type': 'application/json' };
+    const path = `/api/holds/${hold.id}`;
+    const statuses = [];
+    for (const how of [{ headers: json }, { headers: json, body: '' }, { body: {} }, {}]) {
+      statuses.push((await service.call('POST', `${path}/release`, { key, ...how })).body.status);
+    }
+    statuses.push((await service.call('DELETE', path, { key, headers: json })).body.status);
+    expect(statuses).toEqual(['released', 'duplicate', 'duplicate', 'duplicate', 'duplicate']);
+    const empty = await service.call('POST', `${path}/extend`, { key, headers: json });
+    expect([empty.status, empty.body.error.message]).toEqual([
+      400,
+      'the body is empty; send a JSON object',
+    ]);
   });
 
   it('of a request in flight are the gateway’s to settle, and so is its usage', async () => {

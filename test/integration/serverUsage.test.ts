@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { idOf } from '../../src/server/cloudEvents.js';
 import { type Answer, startTestServer, type TestServer } from './serverHarness.js';
 
 let service: TestServer;
@@ -257,5 +258,130 @@ describe('keys', () => {
     expect(log).toContain(user.keyId);
     expect(log).not.toContain(user.key);
     expect(log).not.toContain('admin-key-of-the-tests');
+  });
+});
+
+describe('CloudEvents', () => {
+  const ONE = 'application/cloudevents+json';
+  const BATCH = 'application/cloudevents-batch+json';
+  const deliver = (body: unknown, type: string, key: string, headers = {}) =>
+    service.call('POST', '/api/usage', {
+      key,
+      body,
+      headers: { 'content-type': type, ...headers },
+    });
+  const eventOf = (user: string) => ({
+    specversion: '1.0',
+    id: randomUUID(),
+    source: 'https://gateway.example/eu',
+    type: 'microdollar.usage',
+    subject: user,
+    time: '2025-11-22T11:00:00.25+01:00',
+    data: { cost: 1_250, model: 'gpt-4o', metadata: { feature: 'chat' } },
+  });
+
+  it('are usage events, once for each source and id', async () => {
+    const user = await service.newUser();
+    const event = {
+      ...eventOf(user.id),
+      traceparent: '00-ab-cd-01',
+      datacontenttype: 'application/json',
+    };
+    const answer = await deliver(event, `${ONE}; charset=utf-8`, user.key);
+    expect(answer.status).toBe(200);
+    expect(first(answer)).toEqual({
+      id: idOf(event.source, event.id),
+      status: 'recorded',
+      created_at: '2025-11-22T10:00:00.250000Z',
+      new_microdollars_used: 1_250,
+    });
+    const again = await deliver(
+      [event, { ...event, source: 'https://gateway.example/us' }],
+      BATCH,
+      user.key,
+    );
+    expect(again.body.results).toMatchObject([
+      { ...first(answer), status: 'duplicate', new_microdollars_used: 2_500 },
+      { id: idOf('https://gateway.example/us', event.id), status: 'recorded' },
+    ]);
+    const changed = await deliver({ ...event, data: { cost: 1 } }, ONE, user.key);
+    expect([changed.status, changed.body.error.code]).toEqual([409, 'idempotency_conflict']);
+    expect(await countRows(user.id)).toBe(2);
+  });
+
+  it('have an id that other programs can compute', () => {
+    expect(idOf('urn:example:billing', 'req-81321')).toBe('11ed9929-cf44-5687-9d3c-214f664ec1a3');
+  });
+
+  it('may say their attributes in headers', async () => {
+    const user = await service.newUser();
+    const { data, ...attributes } = eventOf(user.id);
+    const headers = Object.fromEntries(
+      Object.entries({ ...attributes, source: 'https://b%C3%BCro.example/' }).map(
+        ([name, value]) => [`ce-${name}`, value],
+      ),
+    );
+    const answer = await deliver(data, 'application/json', user.key, headers);
+    expect(first(answer)).toMatchObject({
+      id: idOf('https://büro.example/', attributes.id),
+      status: 'recorded',
+    });
+    const broken = await deliver(data, 'application/json', user.key, {
+      ...headers,
+      'ce-subject': '%zz',
+    });
+    expect([broken.status, broken.body.error.details.field]).toEqual([400, 'subject']);
+    const missing = await service.call('POST', '/api/usage', { key: user.key, headers });
+    expect([missing.status, missing.body.error.details.field]).toEqual([400, 'data']);
+  });
+
+  it('are refused by the name of the attribute; of a batch no other', async () => {
+    const user = await service.newUser();
+    const good = eventOf(user.id);
+    const without = (name: string) => ({ ...good, [name]: undefined });
+    const bad: [unknown, string][] = [
+      [without('specversion'), 'specversion'],
+      [{ ...good, specversion: '0.3' }, 'specversion'],
+      [without('id'), 'id'],
+      [{ ...good, id: '' }, 'id'],
+      [without('source'), 'source'],
+      [{ ...good, source: 'two words' }, 'source'],
+      [without('type'), 'type'],
+      [{ ...good, type: 'com.example.prompt' }, 'type'],
+      [without('subject'), 'subject'],
+      [{ ...good, time: 'yesterday' }, 'time'],
+      [{ ...good, datacontenttype: 'application/xml' }, 'datacontenttype'],
+      [without('data'), 'data'],
+      [{ ...good, data: 'text' }, 'data'],
+      [{ ...good, data: { ...good.data, id: randomUUID() } }, 'data.id'],
+      [{ ...good, data: { ...good.data, kilo_user_id: 'other' } }, 'subject'],
+      [{ ...good, data: { ...good.data, created_at: '2025-11-22T10:00:00Z' } }, 'time'],
+      [{ ...good, data: { model: 'm' } }, 'cost'],
+      [{ ...good, data: { ...good.data, price: 1 } }, 'price'],
+    ];
+    const alone = await Promise.all(bad.map(([event]) => deliver(event, ONE, user.key)));
+    expect(
+      alone.map(({ status, body }) => [status, body.error.code, body.error.details.field]),
+    ).toEqual(bad.map(([, field]) => [400, 'invalid_event', field]));
+    const together = await deliver([...bad.map(([event]) => event), good], BATCH, user.key);
+    const results: { status: string; error?: { details: { field: string } } }[] =
+      together.body.results;
+    expect(together.status).toBe(200);
+    expect(results.map(({ error }) => error?.details.field)).toEqual([
+      ...bad.map(([, field]) => field),
+      undefined,
+    ]);
+    expect(results.at(-1)?.status).toBe('recorded');
+    expect(await countRows(user.id)).toBe(1);
+  });
+
+  it("are written with a user's key for that user alone", async () => {
+    const [user, other] = [await service.newUser(), await service.newUser()];
+    const answer = await deliver(eventOf(other.id), ONE, user.key);
+    expect([answer.status, answer.body.error.code]).toEqual([403, 'forbidden']);
+    const list = await deliver([eventOf(user.id)], ONE, user.key);
+    expect([list.status, list.body.error.code]).toEqual([400, 'invalid_event']);
+    const none = await deliver([], BATCH, user.key);
+    expect([none.status, none.body.error.message]).toEqual([400, 'must hold at least one event']);
   });
 });

@@ -118,6 +118,13 @@ describe('the environment', () => {
     expect(() => readEnvironment(env)).toThrow(new RegExp(`^${name} must be`));
     expect(() => readEnvironment(env)).not.toThrow(/secret/);
   });
+
+  it('names what is no proxy, whatever the command', () => {
+    const env = { MICRODOLLAR_TRUSTED_PROXIES: '10.0.0.0/8, 10.0.0/33' };
+    expect(() => readEnvironment(env)).toThrow(
+      'MICRODOLLAR_TRUSTED_PROXIES: "10.0.0/33" is neither',
+    );
+  });
 });
 
 it('a refused connection is unavailable; a bug is internal', () => {

@@ -25,7 +25,7 @@ export type RefusalReason =
   | 'unavailable'
   | 'internal';
 
-interface Shape {
+export interface RefusalShape {
   status: number;
   /** `error.type` of OpenAI. */
   openaiType: string;
@@ -35,7 +35,7 @@ interface Shape {
   code?: string;
 }
 
-const SHAPES = {
+export const REFUSAL_SHAPES = {
   invalid_request: shape(400, 'invalid_request_error', 'invalid_request_error'),
   unauthorized: shape(401, 'authentication_error', 'authentication_error'),
   insufficient_balance: shape(402, 'insufficient_quota', 'billing_error'),
@@ -57,7 +57,7 @@ const SHAPES = {
   upstream_timeout: shape(504, 'server_error', 'timeout_error'),
   unavailable: shape(503, 'server_error', 'overloaded_error'),
   internal: shape(500, 'server_error', 'api_error'),
-} as const satisfies Record<RefusalReason, Shape>;
+} as const satisfies Record<RefusalReason, RefusalShape>;
 
 /** Of Fastify's own errors, and of those that the server marks with a status. */
 const REASON_OF_STATUS: Readonly<Record<number, RefusalReason>> = {
@@ -123,7 +123,7 @@ export class Refusal extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'Refusal';
     this.reason = reason;
-    this.status = SHAPES[reason].status;
+    this.status = REFUSAL_SHAPES[reason].status;
     this.param = options.param ?? null;
     this.retryAfterSeconds = options.retryAfterSeconds ?? (reason === 'unavailable' ? 1 : null);
     this.#headers = options.headers ?? {};
@@ -140,7 +140,11 @@ export class Refusal extends Error {
 
   /** As the provider's own API words its errors. */
   body(provider: Provider): object {
-    const { openaiType, anthropicType, code = this.reason }: Shape = SHAPES[this.reason];
+    const {
+      openaiType,
+      anthropicType,
+      code = this.reason,
+    }: RefusalShape = REFUSAL_SHAPES[this.reason];
     if (provider === 'anthropic') {
       return { type: 'error', error: { type: anthropicType, message: this.message } };
     }
@@ -172,6 +176,6 @@ export function toRefusal(error: unknown, bodyLimitBytes: number): Refusal {
   });
 }
 
-function shape(status: number, openaiType: string, anthropicType: string): Shape {
+function shape(status: number, openaiType: string, anthropicType: string): RefusalShape {
   return { status, openaiType, anthropicType };
 }

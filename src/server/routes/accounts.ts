@@ -2,45 +2,69 @@ import { z } from 'zod';
 import { adjustUsage } from '../../accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../accounts/apiKeys.js';
 import { addCredit } from '../../accounts/credits.js';
-import { removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
+import { ROLES, removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../accounts/organizations.js';
+import { SCOPES } from '../../accounts/scopes.js';
 import { createUser } from '../../accounts/users.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { parseBody, parseInput } from '../validation.js';
 
-// Fields and types only; what a value may be is checked where it is stored (src/accounts).
+// Fields and types only; what a value may be is checked where it is stored (src/accounts). What the
+// descriptions say is in the API reference (src/server/openapi).
 const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]);
-const newUser = z.strictObject({
-  id: z.string(),
+const usd = z
+  .union([z.string(), z.number()])
+  .describe('USD, as a text or a number; rounded once to the microdollar.');
+const user = z.string().meta({ minLength: 1, maxLength: 256 });
+const role = z.string().meta({ enum: [...ROLES] });
+export const newUser = z.strictObject({
+  id: user.describe('Of your choice.'),
   email: optionalText,
   name: optionalText,
-  kilo_pass_threshold: z.number().nullish(),
+  kilo_pass_threshold: z.number().nullish().describe('Microdollars.'),
 });
-const newOrganization = z.strictObject({ name: z.string(), id: optionalText });
-const newMember = z.strictObject({ kilo_user_id: z.string(), role: z.string().optional() });
-const newRole = z.strictObject({ role: z.string() });
-const newKey = z.strictObject({
-  name: optionalText,
-  kilo_user_id: optionalText,
-  organization_id: optionalText,
-  scopes: z.array(z.string()),
+export const newOrganization = z.strictObject({
+  name: z.string(),
+  id: optionalText.meta({ format: 'uuid', description: 'Made when absent.' }),
 });
-const newCredit = z.strictObject({
-  id: optionalText,
-  kilo_user_id: optionalText,
-  organization_id: optionalText,
-  usd,
+export const newMember = z.strictObject({
+  kilo_user_id: user,
+  role: role.optional().describe('Default `member`.'),
+});
+export const newRole = z.strictObject({ role });
+export const newKey = z.strictObject({
+  name: optionalText.meta({ maxLength: 100, description: 'What its maker calls it.' }),
+  kilo_user_id: optionalText.describe('The user it acts for; absent: a service key.'),
+  organization_id: optionalText.meta({
+    format: 'uuid',
+    description:
+      "Of a user's key: the payer of its gateway traffic. Of a service key: the only " +
+      'organization it may act for.',
+  }),
+  scopes: z.array(z.string().meta({ enum: [...SCOPES] })).meta({ minItems: 1 }),
+});
+export const newCredit = z.strictObject({
+  id: optionalText.meta({
+    format: 'uuid',
+    description: 'Idempotency key: the same again is a `duplicate` and moves nothing.',
+  }),
+  kilo_user_id: optionalText.describe('Exactly one of user and organization.'),
+  organization_id: optionalText.meta({ format: 'uuid' }),
+  usd: usd.describe('USD, rounded once to the microdollar; negative takes back.'),
   description: optionalText,
 });
-const newAdjustment = z.strictObject({
-  usage_id: z.string(),
-  usd,
-  id: z.string().optional(),
-  force: z.boolean().optional(),
+export const newAdjustment = z.strictObject({
+  usage_id: z.string().meta({ format: 'uuid', description: 'The usage row to correct.' }),
+  usd: usd.describe('USD; negative refunds.'),
+  id: z.string().optional().meta({
+    format: 'uuid',
+    description: 'Idempotency key. Default: made of the usage row and the amount.',
+  }),
+  force: z.boolean().optional().describe('Refund more than the request cost.'),
 });
-const idParam = z.object({ id: z.string() });
-const memberParams = z.object({ id: z.string(), user: z.string() });
+const id = z.string().meta({ format: 'uuid' });
+export const idParam = z.object({ id });
+export const memberParams = z.object({ id, user });
 
 /** Users, organizations, keys, credits, adjustments. All need `admin`. */
 export const accountRoutes: ServerPlugin = (app, services) => {
@@ -49,21 +73,21 @@ export const accountRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/users', async (request, reply) => {
     reply.code(201);
-    return createUser(ledger.pool, parseInput(newUser, request.body));
+    return createUser(ledger.pool, parseBody(newUser, request.body));
   });
   app.post('/api/organizations', async (request, reply) => {
     reply.code(201);
-    return createOrganization(ledger.pool, parseInput(newOrganization, request.body));
+    return createOrganization(ledger.pool, parseBody(newOrganization, request.body));
   });
   app.post('/api/organizations/:id/members', async (request, reply) => {
     const { id } = parseInput(idParam, request.params);
-    const member = parseInput(newMember, request.body);
+    const member = parseBody(newMember, request.body);
     reply.code(201);
     return addOrganizationMember(ledger.pool, id, member.kilo_user_id, member.role);
   });
   app.patch('/api/organizations/:id/members/:user', async (request) => {
     const { id, user } = parseInput(memberParams, request.params);
-    return setMemberRole(ledger.pool, id, user, parseInput(newRole, request.body).role);
+    return setMemberRole(ledger.pool, id, user, parseBody(newRole, request.body).role);
   });
   app.delete('/api/organizations/:id/members/:user', async (request) => {
     const { id, user } = parseInput(memberParams, request.params);
@@ -73,17 +97,17 @@ export const accountRoutes: ServerPlugin = (app, services) => {
   app.get('/api/keys', async () => ({ keys: await listApiKeys(ledger.pool) }));
   app.post('/api/keys', async (request, reply) => {
     reply.code(201);
-    return createApiKey(ledger.pool, parseInput(newKey, request.body));
+    return createApiKey(ledger.pool, parseBody(newKey, request.body));
   });
   app.delete('/api/keys/:id', async (request) =>
     revokeApiKey(ledger.pool, parseInput(idParam, request.params).id),
   );
   app.post('/api/credits', async (request, reply) => {
     reply.code(201);
-    return addCredit(ledger.pool, parseInput(newCredit, request.body));
+    return addCredit(ledger.pool, parseBody(newCredit, request.body));
   });
   app.post('/api/adjustments', async (request, reply) => {
-    const { usage_id, usd: amount, ...options } = parseInput(newAdjustment, request.body);
+    const { usage_id, usd: amount, ...options } = parseBody(newAdjustment, request.body);
     reply.code(201);
     return adjustUsage(ledger, usage_id, amount, options);
   });

@@ -9,32 +9,44 @@ import {
   removeBudget,
   setBudget,
 } from '../../budgets/budgets.js';
+import { BUDGET_MODES } from '../../budgets/newBudget.js';
 import { LedgerError } from '../../errors.js';
+import { BUDGET_PERIODS, BUDGET_SCOPES } from '../../schema/budgets.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin, ServerServices } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { parseBody, parseInput } from '../validation.js';
 
 // Fields and types only; what a value may be is checked by src/budgets.
 const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]);
-const newBudget = z.strictObject({
-  scope: z.string(),
-  id: z.string(),
+const optionalUuid = optionalText.meta({ format: 'uuid' });
+const usd = z.union([z.string(), z.number()]).describe('USD, 0 or more.');
+const mode = optionalText.meta({
+  enum: [...BUDGET_MODES, null],
+  description: 'A soft one is counted and shown, and refuses nothing. Default `hard`.',
+});
+export const newBudget = z.strictObject({
+  scope: z.string().meta({ enum: [...BUDGET_SCOPES] }),
+  id: z.string().describe('Of the user, organization, member (a user), key or project.'),
   limit_usd: usd,
-  window: z.string(),
-  time_zone: optionalText,
-  mode: optionalText,
-  kilo_user_id: optionalText,
-  organization_id: optionalText,
+  window: z.string().meta({ enum: [...BUDGET_PERIODS] }),
+  time_zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
+  mode,
+  kilo_user_id: optionalText.describe('Who pays for a project.'),
+  organization_id: optionalUuid.describe(
+    'Of a member the organization; or who pays for a project.',
+  ),
 });
-const change = z.strictObject({
+export const budgetChange = z.strictObject({
   limit_usd: usd.nullish(),
-  mode: optionalText,
-  raise_usd: usd.nullish(),
-  raise_until: optionalText,
+  mode,
+  raise_usd: usd.nullish().describe('USD, added to the limit until `raise_until`.'),
+  raise_until: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
 });
-const filter = z.strictObject({ kilo_user_id: optionalText, organization_id: optionalText });
-const idParam = z.object({ id: z.string() });
+export const budgetFilter = z.strictObject({
+  kilo_user_id: optionalText,
+  organization_id: optionalUuid,
+});
+export const idParam = z.object({ id: z.string().meta({ format: 'uuid' }) });
 
 /** Budgets: of anybody for `admin`, of an organization for its owner; a user reads its own. */
 export const budgetRoutes: ServerPlugin = (app, services) => {
@@ -44,7 +56,7 @@ export const budgetRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/budgets', async (request, reply) => {
     const principal = request.principal as Principal;
-    const wanted = parseInput(newBudget, request.body);
+    const wanted = parseBody(newBudget, request.body);
     const createdBy = principal.kiloUserId ?? principal.keyId;
     reply.code(201);
     return setBudget(store, { ...wanted, created_by: createdBy }, (payer) =>
@@ -53,7 +65,10 @@ export const budgetRoutes: ServerPlugin = (app, services) => {
   });
   app.get('/api/budgets', async (request) => {
     const principal = request.principal as Principal;
-    const { kilo_user_id: user, organization_id: organization } = parseInput(filter, request.query);
+    const { kilo_user_id: user, organization_id: organization } = parseInput(
+      budgetFilter,
+      request.query,
+    );
     const isOfOne = (user ?? organization ?? null) !== null;
     const payer = isOfOne ? readPayer(user, organization) : ownPayer(principal);
     await checkRead(services, principal, payer);
@@ -62,7 +77,7 @@ export const budgetRoutes: ServerPlugin = (app, services) => {
   app.patch('/api/budgets/:id', async (request) => {
     const { id } = parseInput(idParam, request.params);
     await checkWrite(services, request.principal as Principal, await findBudget(ledger.pool, id));
-    return changeBudget(store, id, parseInput(change, request.body));
+    return changeBudget(store, id, parseBody(budgetChange, request.body));
   });
   app.delete('/api/budgets/:id', async (request) => {
     const { id } = parseInput(idParam, request.params);

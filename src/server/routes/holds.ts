@@ -1,28 +1,50 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { HoldRequest, HoldResult } from '../../budgets/types.js';
+import { MAX_EXPIRY_MS } from '../../budgets/validate.js';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
+import { MAX_COST } from '../../record/event.js';
 import type { UsageEvent } from '../../record/types.js';
 import { createEventAccess } from '../access.js';
 import type { Principal } from '../auth.js';
 import { toErrorBody } from '../errors.js';
 import type { ServerPlugin, ServerServices } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { parseBody, parseInput } from '../validation.js';
 
 // Fields and types only; what a value may be is checked by the ledger (src/budgets/validate.ts).
-const newHold = z.strictObject({
-  id: z.string().nullish(),
-  kilo_user_id: z.string(),
-  organization_id: z.string().nullish(),
-  api_key_id: z.string().nullish(),
-  project_id: z.string().nullish(),
-  amount: z.number(),
-  expires_in_ms: z.number().nullish(),
+const uuid = z.string().meta({ format: 'uuid' });
+const amount = z.number().meta({
+  type: 'integer',
+  minimum: 0,
+  maximum: MAX_COST,
+  description: 'Microdollars, the most that it can cost.',
 });
-const settlement = z.strictObject({ event: z.record(z.string(), z.unknown()) });
-const extension = z.strictObject({ amount: z.number() });
-const idParam = z.object({ id: z.string() });
+export const newHold = z.strictObject({
+  id: uuid
+    .nullish()
+    .describe('Idempotency key, and the id of the usage row to come. Made when absent.'),
+  kilo_user_id: z.string().meta({ minLength: 1, maxLength: 256 }),
+  organization_id: uuid.nullish().describe('The organization that pays; null: the user.'),
+  api_key_id: uuid.nullish().describe('Budgets of a key count it. Default: the key in use.'),
+  project_id: z.string().nullish().describe('Budgets of a project count it.'),
+  amount,
+  expires_in_ms: z.number().nullish().meta({
+    minimum: 1,
+    maximum: MAX_EXPIRY_MS,
+    description: 'Released by itself after this time. Default ten minutes.',
+  }),
+});
+export const settlement = z.strictObject({
+  event: z.record(z.string(), z.unknown()).meta({
+    $ref: '#/components/schemas/UsageEvent',
+    description: 'With the id of the hold, or none.',
+  }),
+});
+export const extension = z.strictObject({
+  amount: amount.describe('Microdollars held in all, from now on.'),
+});
+export const idParam = z.object({ id: uuid });
 
 /** Holds over HTTP have no owner that lives or dies: they expire by their time. */
 export const holdRoutes: ServerPlugin = (app, services) => {
@@ -31,21 +53,21 @@ export const holdRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/holds', async (request, reply) => {
     const principal = request.principal as Principal;
-    const hold = withOwnKey(parseInput(newHold, request.body) as HoldRequest, principal);
+    const hold = withOwnKey(parseBody(newHold, request.body) as HoldRequest, principal);
     await checkAccess(services, principal, hold);
     return answer(reply, await ledger.holdForClient(hold));
   });
   app.post('/api/holds/:id/settle', async (request) => {
     const { id } = parseInput(idParam, request.params);
-    const { event } = parseInput(settlement, request.body);
+    const { event } = parseBody(settlement, request.body);
     await checkAccess(services, request.principal as Principal, { ...event, id });
     return ledger.settle(id, event as unknown as UsageEvent);
   });
   app.post('/api/holds/:id/extend', async (request, reply) => {
     const { id } = parseInput(idParam, request.params);
-    const { amount } = parseInput(extension, request.body);
+    const wanted = parseBody(extension, request.body);
     await checkOwnHold(services, request.principal as Principal, id);
-    return answer(reply, await ledger.extend(id, amount));
+    return answer(reply, await ledger.extend(id, wanted.amount));
   });
   const release = async (request: FastifyRequest) => {
     const { id } = parseInput(idParam, request.params);

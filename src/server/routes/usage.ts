@@ -1,13 +1,18 @@
+import type { FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { HTTP_STATUS, LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
+import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult, RecordResult, UsageEvent } from '../../record/types.js';
 import { createEventAccess } from '../access.js';
 import type { Principal } from '../auth.js';
+import { CLOUD_EVENT, CLOUD_EVENT_BATCH, readBinary, toUsageEvent } from '../cloudEvents.js';
 import { toErrorBody } from '../errors.js';
-import type { ServerPlugin, ServerServices } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { addJsonParser } from '../jsonParser.js';
+import { DEFAULT_LIMITS } from '../options.js';
+import type { ServerPlugin } from '../plugins.js';
+import { parseBody } from '../validation.js';
 
 type Rejected = {
   id: string | null;
@@ -17,24 +22,34 @@ type Rejected = {
   error: ReturnType<typeof toErrorBody>;
 };
 
-const body = z.strictObject({
-  events: z.array(z.unknown()).min(1, 'must hold at least one event'),
+export const usageBody = z.strictObject({
+  events: z
+    .array(z.unknown().meta({ $ref: '#/components/schemas/UsageEvent' }))
+    .min(1, 'must hold at least one event')
+    .meta({ maxItems: DEFAULT_LIMITS.events }),
 });
+export const cloudEventBatch = z
+  .array(z.unknown().meta({ $ref: '#/components/schemas/CloudEvent' }))
+  .min(1, 'must hold at least one event')
+  .meta({ maxItems: DEFAULT_LIMITS.events });
 
 /** `POST /api/usage`: one result per event, in order; one bad event never fails its neighbours. */
 export const usageRoutes: ServerPlugin = (app, services) => {
-  app.post('/api/usage', { onRequest: services.requireScope('usage:write') }, async (request) => {
-    const { events } = parseInput(body, request.body);
-    if (events.length > services.limits.events) {
-      const limit = services.limits.events;
+  const { ledger, limits } = services;
+  const onRequest = services.requireScope('usage:write');
+  addJsonParser(app, limits.jsonDepth, [CLOUD_EVENT, CLOUD_EVENT_BATCH]);
+  app.post('/api/usage', { onRequest }, async (request, reply) => {
+    const { events, isOne } = readEvents(request);
+    if (events.length > limits.events) {
+      const limit = limits.events;
       throw new LedgerError(
         'payload_too_large',
         `${events.length} events; send at most ${limit} in one request, the rest in further requests`,
         { details: { field: 'events', limit } },
       );
     }
-    const { tracing } = services.ledger;
-    const run = () => record(services, request.principal as Principal, events);
+    const { tracing } = ledger;
+    const run = () => record(ledger, request.principal as Principal, events);
     const results =
       tracing === null ? await run() : await tracing.linked(idsOf(events), request.span, run);
     throwIfUnavailable(results);
@@ -43,7 +58,9 @@ export const usageRoutes: ServerPlugin = (app, services) => {
         request.log.error({ eventId: result.id, code: result.error.code }, result.error.message);
       }
     }
-    return { results };
+    const [first] = results;
+    if (!isOne || first?.status !== 'rejected') return { results };
+    return reply.code(HTTP_STATUS[first.error.code]).send({ error: first.error });
   });
 };
 
@@ -52,28 +69,44 @@ function idsOf(events: readonly unknown[]): unknown[] {
   return events.map((event) => (event as { id?: unknown } | null)?.id);
 }
 
+interface Sent {
+  /** As sent, or why it is no event. */
+  events: readonly unknown[];
+  /** A CloudEvent by itself: its sender looks at the status alone. */
+  isOne: boolean;
+}
+
+function readEvents({ headers, body }: FastifyRequest): Sent {
+  const type = (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase();
+  if (type === CLOUD_EVENT) return { events: [toUsageEvent(body)], isOne: true };
+  if (type === CLOUD_EVENT_BATCH) {
+    return { events: parseBody(cloudEventBatch, body).map(toUsageEvent), isOne: false };
+  }
+  const binary = readBinary(headers, body);
+  if (binary !== null) return { events: [binary], isOne: true };
+  return { events: parseBody(usageBody, body).events, isOne: false };
+}
+
 async function record(
-  services: ServerServices,
+  ledger: Ledger,
   principal: Principal,
   events: readonly unknown[],
 ): Promise<(RecordResult | Rejected)[]> {
-  const refuse = await createEventAccess(services.ledger.pool, principal, events);
+  const refuse = await createEventAccess(ledger.pool, principal, events);
   const results: (RecordResult | Rejected)[] = [];
   const allowed: { event: UsageEvent; index: number }[] = [];
   for (const [index, event] of events.entries()) {
-    const refusal = refuse(event);
+    const refusal = event instanceof LedgerError ? event : refuse(event);
     if (refusal === null) {
       allowed.push({ event: withOwn(event, principal), index });
       continue;
     }
-    services.ledger.metrics.events.inc({ kind: 'usage', outcome: 'rejected' });
-    services.ledger.metrics.rejections.inc({ code: refusal.code });
+    ledger.metrics.events.inc({ kind: 'usage', outcome: 'rejected' });
+    ledger.metrics.rejections.inc({ code: refusal.code });
     results[index] = toRejected(event, refusal);
   }
   const recorded: BatchResult[] =
-    allowed.length === 0
-      ? []
-      : await services.ledger.recordUsageBatch(allowed.map(({ event }) => event));
+    allowed.length === 0 ? [] : await ledger.recordUsageBatch(allowed.map(({ event }) => event));
   for (const [position, { event, index }] of allowed.entries()) {
     const result = recorded[position];
     if (result !== undefined && result.status !== 'rejected') {

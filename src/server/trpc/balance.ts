@@ -4,14 +4,17 @@ import { toJsonInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
 import { readRows } from '../queries/rows.js';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const input = z.strictObject({ kiloUserId: z.string().optional() }).optional();
 
-/** A user's balance and those of their organizations; microdollars. */
-export const readCurrentBalance = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(input, value))
+export const readCurrentBalance = procedureFor(
+  'usage:read',
+  "A user's balance and those of their organizations, in microdollars. Of the own user; " +
+    'a service key names one.',
+)
+  .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
     await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);

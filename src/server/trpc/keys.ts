@@ -12,7 +12,7 @@ import { readRole } from '../../accounts/memberships.js';
 import { SCOPES } from '../../accounts/scopes.js';
 import { checkNoMore, checkOwner, checkServiceOrganization, resolveUser } from '../access.js';
 import type { Principal } from '../auth.js';
-import { parseInput, uuid } from '../validation.js';
+import { inputOf, inputOrNothing, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
 import { procedureFor, router } from './procedure.js';
 
@@ -26,9 +26,11 @@ const listInput = z.strictObject({
   organization_id: uuid.nullish(),
 });
 
-/** Keys of a user, or of an organization for its owner; never the secrets. */
-const listKeys = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(listInput, value ?? {}))
+const listKeys = procedureFor(
+  'usage:read',
+  'Keys of a user, or of an organization for its owner; never the secrets.',
+)
+  .input(inputOrNothing(listInput))
   .query(async ({ ctx, input }) => {
     const { pool } = ctx.ledger;
     if (input.organization_id == null) {
@@ -52,12 +54,12 @@ const createInput = z.strictObject({
   scopes: z.array(z.enum(SCOPES)).min(1),
 });
 
-/**
- * A key for the own user, with no more scopes than the one in use. The answer is the only place where the
- * key itself is ever seen.
- */
-const createKey = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(createInput, value))
+const createKey = procedureFor(
+  'usage:read',
+  'A key for the own user, with no more scopes than the one in use. The answer is the ' +
+    'only place where the key itself is ever seen.',
+)
+  .input(inputOf(createInput))
   .mutation(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined, 'kilo_user_id');
     checkServiceOrganization(ctx.principal, input.organization_id ?? null);
@@ -75,16 +77,21 @@ const createKey = procedureFor('usage:read')
 const renameInput = z.strictObject({ id: uuid, name });
 const revokeInput = z.strictObject({ id: uuid });
 
-const renameKey = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(renameInput, value))
+const renameKey = procedureFor(
+  'usage:read',
+  'Names a key: of the own user, or one that pays for an organization they own.',
+)
+  .input(inputOf(renameInput))
   .mutation(async ({ ctx, input }) => {
     await findOwn(ctx, ctx.principal, input.id);
     return renameApiKey(ctx.ledger.pool, input.id, input.name?.trim() || null);
   });
 
-/** For good; again is fine. */
-const revokeKey = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(revokeInput, value))
+const revokeKey = procedureFor(
+  'usage:read',
+  'Revokes a key for good, as `keys.rename`; again is fine.',
+)
+  .input(inputOf(revokeInput))
   .mutation(async ({ ctx, input }) => {
     await findOwn(ctx, ctx.principal, input.id);
     const revoked = await revokeApiKey(ctx.ledger.pool, input.id);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { instant, parseInput } from '../validation.js';
+import { inputOf, instant } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
@@ -12,9 +12,12 @@ const input = z
   })
   .optional();
 
-/** Average of the last three months, personal scope, USD; a header says which source answered. */
-export const readAverageMonthlyUsage = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(input, value))
+export const readAverageMonthlyUsage = procedureFor(
+  'usage:read',
+  'Average of the last three months in USD, personal usage of the own user; a service ' +
+    'key names one. `x-microdollar-source` says which source answered.',
+)
+  .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
     await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);

@@ -5,7 +5,7 @@ import { addOrganizationMember } from '../../accounts/organizations.js';
 import type { Scope } from '../../accounts/scopes.js';
 import { checkNoMore, checkOwner } from '../access.js';
 import type { Principal } from '../auth.js';
-import { parseInput, uuid } from '../validation.js';
+import { inputOf, uuid } from '../validation.js';
 import { procedureFor, router } from './procedure.js';
 
 /** What members' keys may do with the organization's money: who makes members could do so too. */
@@ -16,9 +16,12 @@ const listInput = z.strictObject({ organization_id: uuid, after: z.string().null
 const memberInput = z.strictObject({ organization_id: uuid, kilo_user_id });
 const roleInput = z.strictObject({ organization_id: uuid, kilo_user_id, role: z.string() });
 
-/** Members by id, with their roles, for an owner; a page, and whether there are more. */
-const list = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(listInput, value))
+const list = procedureFor(
+  'usage:read',
+  'Members by id with their roles, for an owner of the organization: a page, and ' +
+    'whether there are more.',
+)
+  .input(inputOf(listInput))
   .query(async ({ ctx, input }) => {
     const { pool } = ctx.ledger;
     await checkOwner(pool, ctx.principal, input.organization_id, 'reads its members');
@@ -30,8 +33,12 @@ const list = procedureFor('usage:read')
     return { members: rows, has_more };
   });
 
-const add = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(roleInput, value))
+const add = procedureFor(
+  'usage:read',
+  'Adds a member: an owner of the organization, with a key that has `usage:write` and ' +
+    '`gateway`; or `admin`.',
+)
+  .input(inputOf(roleInput))
   .mutation(async ({ ctx, input }) => {
     const { pool } = ctx.ledger;
     changer(ctx.principal);
@@ -39,8 +46,11 @@ const add = procedureFor('usage:read')
     return addOrganizationMember(pool, input.organization_id, input.kilo_user_id, input.role);
   });
 
-const setRole = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(roleInput, value))
+const setRole = procedureFor(
+  'usage:read',
+  "Changes a member's role, as `members.add`. An organization keeps an owner.",
+)
+  .input(inputOf(roleInput))
   .mutation(async ({ ctx, input }) =>
     setMemberRole(
       ctx.ledger.pool,
@@ -51,8 +61,11 @@ const setRole = procedureFor('usage:read')
     ),
   );
 
-const remove = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(memberInput, value))
+const remove = procedureFor(
+  'usage:read',
+  "Removes a member, as `members.add`. What they used stays the organization's.",
+)
+  .input(inputOf(memberInput))
   .mutation(async ({ ctx, input }) => {
     const by = changer(ctx.principal);
     await removeOrganizationMember(ctx.ledger.pool, input.organization_id, input.kilo_user_id, by);

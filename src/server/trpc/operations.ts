@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import {
   pauseBackfill,
   planBackfill,
@@ -15,9 +15,8 @@ import { procedureFor, router } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
 
-/** What `microdollar status` prints. */
-const readStatus = procedureFor('admin')
-  .input((value: unknown) => parseInput(noInput, value))
+const readStatus = procedureFor('admin', 'What `microdollar status` prints.')
+  .input(inputOf(noInput))
   .query(({ ctx }) => ctx.readStatus());
 
 /** What the console shows and does; all of it for the `admin` scope. */

@@ -4,7 +4,7 @@ import { setBackfillPaused } from '../../rollup/backfill.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { type BackfillStateRow, backfillStateStatement } from '../queries/backfillState.sql.js';
 import { queryRows, readRows } from '../queries/rows.js';
-import { day, parseInput } from '../validation.js';
+import { day, inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
@@ -20,9 +20,11 @@ const request = z
 /** A worker commits more often than this, unless it waits. */
 const SILENT_MS = 15_000;
 
-/** The backfill of any process, from its row in the database; and this server's own, if any. */
-export const readBackfill = procedureFor('admin')
-  .input((value: unknown) => parseInput(noInput, value))
+export const readBackfill = procedureFor(
+  'admin',
+  "The backfill of any process, from its row in the database; and this server's own, if " + 'any.',
+)
+  .input(inputOf(noInput))
   .query(async ({ ctx }) => {
     const [row] = await readRows<BackfillStateRow>(
       ctx.ledger.pool,
@@ -69,27 +71,33 @@ export const readBackfill = procedureFor('admin')
     };
   });
 
-/** What a backfill would do: days, and rows by the planner's estimate. */
-export const planBackfill = procedureFor('admin')
-  .input((value: unknown) => parseInput(request, value))
+export const planBackfill = procedureFor(
+  'admin',
+  "What a backfill would do: days, and rows by the planner's estimate.",
+)
+  .input(inputOf(request))
   .query(({ ctx, input }) => ctx.operations.backfill.plan(input ?? {}));
 
-/** Starts one in the background of this server. */
-export const startBackfill = procedureFor('admin')
-  .input((value: unknown) => parseInput(request, value))
+export const startBackfill = procedureFor(
+  'admin',
+  'Starts a backfill in the background of this server.',
+)
+  .input(inputOf(request))
   .mutation(async ({ ctx, input }) => {
     const plan = await ctx.operations.backfill.start(input ?? {});
     ctx.request.log.info({ plan, keyId: ctx.principal.keyId }, 'backfill started');
     return plan;
   });
 
-/** Every worker in every process, between two chunks. Again is fine. */
-export const pauseBackfill = pauseProcedure(true);
-export const resumeBackfill = pauseProcedure(false);
+export const pauseBackfill = pauseProcedure(
+  true,
+  'Pauses every worker in every process, between two chunks. Again is fine.',
+);
+export const resumeBackfill = pauseProcedure(false, 'Lets them go on. Again is fine.');
 
-function pauseProcedure(isPaused: boolean) {
-  return procedureFor('admin')
-    .input((value: unknown) => parseInput(noInput, value))
+function pauseProcedure(isPaused: boolean, about: string) {
+  return procedureFor('admin', about)
+    .input(inputOf(noInput))
     .mutation(async ({ ctx }) => {
       await setBackfillPaused({ query: queryRows(ctx.ledger.pool) }, DAILY_ROLLUP, isPaused);
       ctx.request.log.info({ isPaused, keyId: ctx.principal.keyId }, 'backfill switched');

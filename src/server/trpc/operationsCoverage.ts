@@ -5,7 +5,7 @@ import { todayStatement } from '../../rollup/periods.sql.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import { countedPeriodsStatement } from '../queries/countedPeriods.sql.js';
 import { readRows } from '../queries/rows.js';
-import { checkDayRange, day, MAX_DAYS, parseInput } from '../validation.js';
+import { checkDayRange, day, inputOf, MAX_DAYS } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const input = z
@@ -18,12 +18,12 @@ const input = z
 
 const DAY_MS = 86_400_000;
 
-/**
- * What is known of each UTC day of the daily rollup, oldest first; `empty`: it has no usage, and was
- * not built.
- */
-export const readCoverage = procedureFor('admin')
-  .input((value: unknown) => parseInput(input, value))
+export const readCoverage = procedureFor(
+  'admin',
+  'What is known of each UTC day of the daily rollup, oldest first; `empty`: it has no ' +
+    'usage, and was not built.',
+)
+  .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const { pool } = ctx.ledger;
     const [periods, [now]] = await Promise.all([

@@ -6,14 +6,16 @@ import {
   type UnpricedRow,
   unpricedUsageStatement,
 } from '../queries/unpricedUsage.sql.js';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
 
-/** The write path of this server process: pending log, rates, latency. */
-export const readLive = procedureFor('admin')
-  .input((value: unknown) => parseInput(noInput, value))
+export const readLive = procedureFor(
+  'admin',
+  'The write path of this server process: pending log, rates, latency.',
+)
+  .input(inputOf(noInput))
   .query(async ({ ctx }) => {
     const [status, series] = await Promise.all([ctx.readStatus(), ctx.operations.live.read()]);
     return {
@@ -34,9 +36,8 @@ export const readLive = procedureFor('admin')
 
 const unpricedInput = z.strictObject({ limit: z.int().min(1).max(200).optional() }).optional();
 
-/** Usage that waits for a price, newest first. */
-export const readUnpriced = procedureFor('admin')
-  .input((value: unknown) => parseInput(unpricedInput, value))
+export const readUnpriced = procedureFor('admin', 'Usage that waits for a price, newest first.')
+  .input(inputOf(unpricedInput))
   .query(async ({ ctx, input }) => {
     const rows = await readRows<UnpricedRow>(
       ctx.ledger.readPool,

@@ -9,7 +9,7 @@ import {
   recentRepairsStatement,
 } from '../queries/drift.sql.js';
 import { readRows } from '../queries/rows.js';
-import { checkDayRange, day, parseInput } from '../validation.js';
+import { checkDayRange, day, inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
@@ -22,9 +22,12 @@ const range = z.strictObject({
 const MAX_DRIFTING_DAYS = 100;
 const MAX_REPAIRS = 20;
 
-/** Days known to be wrong, this server's last verification or repair, and the last corrections. */
-export const readDrift = procedureFor('admin')
-  .input((value: unknown) => parseInput(noInput, value))
+export const readDrift = procedureFor(
+  'admin',
+  "Days known to be wrong, this server's last verification or repair, and the last " +
+    'corrections.',
+)
+  .input(inputOf(noInput))
   .query(async ({ ctx }) => {
     const { pool } = ctx.ledger;
     const [days, repairs] = await Promise.all([
@@ -52,15 +55,19 @@ export const readDrift = procedureFor('admin')
     };
   });
 
-/** Starts a verification of a range; `operations.drift` tells how it goes and what it found. */
-export const verifyRange = proofProcedure('verify');
+export const verifyRange = proofProcedure(
+  'verify',
+  'Starts a verification of a range; `operations.drift` tells how it goes and what it found.',
+);
 
-/** Starts a repair of what a range shows wrong; recorded in `rollup_repairs`. */
-export const repairRange = proofProcedure('repair');
+export const repairRange = proofProcedure(
+  'repair',
+  'Starts a repair of what a range shows wrong; recorded in `rollup_repairs`.',
+);
 
-function proofProcedure(kind: 'verify' | 'repair') {
-  return procedureFor('admin')
-    .input((value: unknown) => parseInput(range, value))
+function proofProcedure(kind: 'verify' | 'repair', about: string) {
+  return procedureFor('admin', about)
+    .input(inputOf(range))
     .mutation(({ ctx, input }) => {
       checkDayRange(input.from, input.until);
       if (input.until > new Date().toISOString().slice(0, 10)) {

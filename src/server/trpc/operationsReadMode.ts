@@ -3,21 +3,26 @@ import { openRollupDatabase } from '../../rollup/database.js';
 import { readReadMode, setReadMode } from '../../rollup/readMode.js';
 import { compareUsers } from '../operations/compareUsers.js';
 import { queryRows } from '../queries/rows.js';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
 const compared = z.strictObject({ users: z.int().min(1).max(500) });
 const wanted = z.strictObject({ mode: z.enum(['raw', 'shadow', 'rollup']) });
 
-/** The stored mode, what reads use, and what is still unproven. */
-export const readMode = procedureFor('admin')
-  .input((value: unknown) => parseInput(noInput, value))
+export const readMode = procedureFor(
+  'admin',
+  'The stored read mode, what reads use, and what is still unproven.',
+)
+  .input(inputOf(noInput))
   .query(({ ctx }) => readReadMode(queryRows(ctx.ledger.pool)));
 
-/** Switches. `rollup` is refused (`unproven_window`) while the gate is shut; again is fine. */
-export const switchReadMode = procedureFor('admin')
-  .input((value: unknown) => parseInput(wanted, value))
+export const switchReadMode = procedureFor(
+  'admin',
+  'Switches the read mode. `rollup` is refused (`unproven_window`) while the gate is ' +
+    'shut; again is fine.',
+)
+  .input(inputOf(wanted))
   .mutation(async ({ ctx, input }) => {
     const { url, viaPooler } = ctx.operations.database;
     const database = openRollupDatabase(url, 1, { viaPooler });
@@ -30,9 +35,11 @@ export const switchReadMode = procedureFor('admin')
     }
   });
 
-/** Compares raw usage with the rollup for random users with recent usage, now. */
-export const compareReads = procedureFor('admin')
-  .input((value: unknown) => parseInput(compared, value))
+export const compareReads = procedureFor(
+  'admin',
+  'Compares raw usage with the rollup for random users with recent usage, now.',
+)
+  .input(inputOf(compared))
   .mutation(async ({ ctx, input }) => {
     const { url, viaPooler } = ctx.operations.database;
     const database = openRollupDatabase(url, 1, { viaPooler });

@@ -38,19 +38,30 @@ const LEDGER_CODE: Partial<Record<TRPC_ERROR_CODE_KEY, ErrorCode>> = {
   PAYLOAD_TOO_LARGE: 'payload_too_large',
 };
 
-const t = initTRPC.context<TrpcContext>().create({
-  isDev: false,
-  errorFormatter({ shape, error }) {
-    const { cause } = error;
-    if (cause instanceof LedgerError) {
-      const { code, details } = toErrorBody(cause);
-      return { ...shape, data: { ...shape.data, ledgerCode: code, details } };
-    }
-    const ledgerCode = LEDGER_CODE[error.code] ?? 'internal';
-    const message = ledgerCode === 'internal' ? toErrorBody(cause).message : shape.message;
-    return { ...shape, message, data: { ...shape.data, ledgerCode, details: undefined } };
-  },
-});
+/** For the API reference. */
+export interface ProcedureMeta {
+  /** Absent: any valid key. */
+  scope?: Scope;
+  /** What it does, and for whom. */
+  about?: string;
+}
+
+const t = initTRPC
+  .context<TrpcContext>()
+  .meta<ProcedureMeta>()
+  .create({
+    isDev: false,
+    errorFormatter({ shape, error }) {
+      const { cause } = error;
+      if (cause instanceof LedgerError) {
+        const { code, details } = toErrorBody(cause);
+        return { ...shape, data: { ...shape.data, ledgerCode: code, details } };
+      }
+      const ledgerCode = LEDGER_CODE[error.code] ?? 'internal';
+      const message = ledgerCode === 'internal' ? toErrorBody(cause).message : shape.message;
+      return { ...shape, message, data: { ...shape.data, ledgerCode, details: undefined } };
+    },
+  });
 
 export const { router } = t;
 
@@ -68,9 +79,9 @@ export const authenticated = procedure.use(async ({ ctx, next }) =>
   next({ ctx: { principal: await ctx.getPrincipal() } }),
 );
 
-/** A procedure for keys with this scope. */
-export function procedureFor(scope: Scope) {
-  return authenticated.use(async ({ ctx, next }) => {
+/** A procedure for keys with this scope; `about` is its line in the API reference. */
+export function procedureFor(scope: Scope, about: string) {
+  return authenticated.meta({ scope, about }).use(async ({ ctx, next }) => {
     checkScope(ctx.principal, scope);
     return next();
   });

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type AccountRow, accountStatement } from '../queries/account.sql.js';
 import { readRows } from '../queries/rows.js';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import { toCurrentBalance } from './balance.js';
 import { procedureFor } from './procedure.js';
 import { toJsonRequest } from './usage.js';
@@ -14,9 +14,11 @@ const input = z
   })
   .optional();
 
-/** `balance.current` and `usage.recent` from one statement and one snapshot. */
-export const readAccount = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(input, value))
+export const readAccount = procedureFor(
+  'usage:read',
+  '`balance.current` and `usage.recent` from one statement and one snapshot.',
+)
+  .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
     await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);

@@ -1,12 +1,16 @@
 import { toJson } from '../../money.js';
 import { resolveReport } from '../reportAccess.js';
-import { readReportInput, toReportRequest } from '../reportInput.js';
+import { reportInput, toReportRequest } from '../reportInput.js';
+import { inputOrNothing } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
-/** Usage by period and dimension (src/report/usage). Exact (I2). */
-export const readReport = procedureFor('usage:read')
-  .input((value: unknown) => readReportInput(value))
+export const readReport = procedureFor(
+  'usage:read',
+  'Usage by period and dimension, as `GET /api/reports/usage`: of the own user, of an ' +
+    'organization for its owner, the own part for its members.',
+)
+  .input(inputOrNothing(reportInput))
   .query(async ({ ctx, input }) => {
     const query = await resolveReport(ctx.ledger.pool, ctx.principal, toReportRequest(input));
     const report = await ctx.ledger.getUsageReport(query);

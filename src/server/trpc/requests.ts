@@ -14,7 +14,7 @@ import {
 } from '../queries/requests.sql.js';
 import { readRows } from '../queries/rows.js';
 import { resolveScope } from '../reportAccess.js';
-import { instant, parseInput, uuid } from '../validation.js';
+import { inputOf, inputOrNothing, instant, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
 import { procedureFor } from './procedure.js';
 import { toJsonRequest } from './usage.js';
@@ -44,12 +44,13 @@ const listInput = z.strictObject({
   limit: z.int().min(1).max(MAX_PAGE).nullish(),
 });
 
-/**
- * Requests of a scope, newest first, by pages. A page looks through a bounded number of requests: one
- * that ends with fewer than asked for says how far it went, and `next` goes on from there.
- */
-export const readRequests = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(listInput, value ?? {}))
+export const readRequests = procedureFor(
+  'usage:read',
+  'Requests of a scope, newest first, by pages; for whom `usage.report` is. A page ' +
+    'looks through a bounded number of requests: one that ends with fewer than asked for ' +
+    'says how far it went, and `next` goes on from there.',
+)
+  .input(inputOrNothing(listInput))
   .query(async ({ ctx, input }) => {
     const filters = await resolveFilters(ctx, ctx.principal, input);
     const limit = input.limit ?? DEFAULT_PAGE;
@@ -139,8 +140,13 @@ const detailInput = z.strictObject({ id: uuid });
  * made it, while they are in its organization; for an owner of the organization; for service keys.
  * @throws LedgerError `not_found`, also for what is not the asker's to see
  */
-export const readRequest = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(detailInput, value))
+export const readRequest = procedureFor(
+  'usage:read',
+  'One request: tokens, cost and where its price comes from, attribution, corrections. ' +
+    'For the user who made it, while they are in its organization; for an owner of the ' +
+    'organization; for service keys.',
+)
+  .input(inputOf(detailInput))
   .query(async ({ ctx, input }) => {
     const [row] = await readRows<RequestDetailRow>(ctx.ledger.readPool, requestStatement(input.id));
     if (row === undefined || !(await mayRead(ctx, ctx.principal, row))) {

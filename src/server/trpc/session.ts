@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { parseInput } from '../validation.js';
+import { inputOf } from '../validation.js';
 import { authenticated } from './procedure.js';
 
 const noInput = z.strictObject({}).nullish();
 
-/** Whom the key acts for and what it may do; for the page's sign-in. */
 export const readSession = authenticated
-  .input((value: unknown) => parseInput(noInput, value))
+  .meta({ about: 'Whom the key acts for and what it may do.' })
+  .input(inputOf(noInput))
   .query(({ ctx }) => ({
     keyId: ctx.principal.keyId,
     /** Null: a service key. */

@@ -4,7 +4,7 @@ import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type RecentRow, recentUsageStatement } from '../queries/recentUsage.sql.js';
 import { readRows } from '../queries/rows.js';
 import { type ByModelRow, usageByModelStatement } from '../queries/usageByModel.sql.js';
-import { checkDayRange, day, parseInput, uuid } from '../validation.js';
+import { checkDayRange, day, inputOf, uuid } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
 
@@ -19,9 +19,12 @@ const dailyInput = z.strictObject({
   kiloUserId: z.string().optional(),
 });
 
-/** Daily totals of one scope; days without usage are absent. Exact (I2). */
-export const readDaily = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(dailyInput, value))
+export const readDaily = procedureFor(
+  'usage:read',
+  'Daily totals of one scope, exact; days without usage are absent. Of the own user, ' +
+    'personal or in an organization of theirs; a service key names one.',
+)
+  .input(inputOf(dailyInput))
   .query(async ({ ctx, input }) => {
     checkDayRange(input.from, input.until);
     const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
@@ -44,9 +47,12 @@ const recentInput = z
   })
   .optional();
 
-/** A user's last requests, personal and organizations', newest first. */
-export const readRecent = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(recentInput, value))
+export const readRecent = procedureFor(
+  'usage:read',
+  "The own user's last requests, personal and organizations', newest first; a service " +
+    'key names one.',
+)
+  .input(inputOf(recentInput))
   .query(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input?.kiloUserId);
     await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
@@ -81,9 +87,11 @@ const byModelInput = z.strictObject({
   kiloUserId: z.string().optional(),
 });
 
-/** A UTC day by model, the costliest first. */
-export const readByModel = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(byModelInput, value))
+export const readByModel = procedureFor(
+  'usage:read',
+  'A UTC day by model, the costliest first; for whom `usage.daily` is.',
+)
+  .input(inputOf(byModelInput))
   .query(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
     const organizationId = input.organizationId ?? null;

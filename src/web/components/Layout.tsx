@@ -31,6 +31,9 @@ export function Layout({ identity, children }: { identity: Identity | null; chil
         <Offline />
         {children}
       </main>
+      <footer className="footer">
+        <a href="/docs">API reference</a>
+      </footer>
     </>
   );
 }

@@ -1,0 +1,49 @@
+import { reportSearch } from '../../reportInput.js';
+import { EXAMPLE } from '../examples.js';
+import type { OperationDoc } from '../types.js';
+
+const sums = {
+  cost_microdollars: 1250,
+  requests: 1,
+  errors: 0,
+  input_tokens: 900,
+  output_tokens: 120,
+  cache_hit_tokens: 0,
+  cache_write_tokens: 0,
+};
+
+export const reportOperations: readonly OperationDoc[] = [
+  {
+    id: 'getUsageReport',
+    method: 'get',
+    path: '/api/reports/usage',
+    tag: 'reports',
+    summary: 'Spend by period and dimension',
+    description:
+      'Exact at every instant. Of the own user; of an organization for its owner, the own ' +
+      'part for its members; a service key names whom. `Accept: text/csv` or `format=csv` ' +
+      'answers CSV.',
+    scope: 'usage:read',
+    search: reportSearch,
+    answers: {
+      200: {
+        description: 'Rows by period, and their total',
+        others: ['text/csv'],
+        body: {
+          schema: 'UsageReport',
+          example: {
+            from: '2026-11-01',
+            until: '2026-11-30',
+            zone: 'Europe/Berlin',
+            grain: 'day',
+            by: ['model'],
+            rows: [{ start: '2026-11-22', model: 'gpt-4o', ...sums }],
+            total: sums,
+            source: { mode: 'rollup', server: 'primary', asOf: EXAMPLE.at },
+          },
+        },
+      },
+    },
+    errors: ['unknown_user', 'unknown_organization', 'not_found'],
+  },
+];
