@@ -28,7 +28,11 @@ import { accountRoutes } from './routes/accounts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
+<<<<<<< HEAD
 import { referenceRoutes } from './routes/reference.js';
+=======
+import { membershipRoutes } from './routes/memberships.js';
+>>>>>>> page
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';
@@ -98,6 +102,7 @@ export function createServer(options: ServerOptions): Server {
     usageRoutes,
     reportRoutes,
     accountRoutes,
+    membershipRoutes,
     budgetRoutes,
     holdRoutes,
     referenceRoutes,

@@ -5,7 +5,12 @@ import { addOrganizationMember } from '../../accounts/organizations.js';
 import type { Scope } from '../../accounts/scopes.js';
 import { checkNoMore, checkOwner } from '../access.js';
 import type { Principal } from '../auth.js';
+<<<<<<< HEAD
 import { inputOf, uuid } from '../validation.js';
+=======
+import { leaveOrganization } from '../leaveOrganization.js';
+import { parseInput, uuid } from '../validation.js';
+>>>>>>> page
 import { procedureFor, router } from './procedure.js';
 
 /** What members' keys may do with the organization's money: who makes members could do so too. */
@@ -14,6 +19,7 @@ const SPENDING: readonly Scope[] = ['usage:write', 'gateway'];
 const kilo_user_id = z.string();
 const listInput = z.strictObject({ organization_id: uuid, after: z.string().nullish() });
 const memberInput = z.strictObject({ organization_id: uuid, kilo_user_id });
+const leaveInput = z.strictObject({ organization_id: uuid });
 const roleInput = z.strictObject({ organization_id: uuid, kilo_user_id, role: z.string() });
 
 const list = procedureFor(
@@ -72,6 +78,13 @@ const remove = procedureFor(
     return { ...input, removed: true };
   });
 
+/** Out of an organization by oneself; its last owner stays. */
+const leave = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(leaveInput, value))
+  .mutation(({ ctx, input }) =>
+    leaveOrganization(ctx.ledger.pool, ctx.principal, input.organization_id),
+  );
+
 /**
  * Who changes members: administrators, and users whose key may spend. That they own the organization is
  * found where it is changed.
@@ -84,5 +97,5 @@ function changer(principal: Principal): { by?: string } {
   return { by: principal.kiloUserId };
 }
 
-/** For the page: an owner sees, adds and removes the organization's members. */
-export const membersRouter = router({ list, add, setRole, remove });
+/** For the page: an owner sees, adds and removes the organization's members; a member leaves. */
+export const membersRouter = router({ list, add, setRole, remove, leave });
