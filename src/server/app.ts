@@ -28,11 +28,8 @@ import { accountRoutes } from './routes/accounts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
-<<<<<<< HEAD
-import { referenceRoutes } from './routes/reference.js';
-=======
 import { membershipRoutes } from './routes/memberships.js';
->>>>>>> page
+import { referenceRoutes } from './routes/reference.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';

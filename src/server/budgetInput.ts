@@ -1,28 +1,37 @@
 import { z } from 'zod';
+import { BUDGET_MODES } from '../budgets/newBudget.js';
+import { BUDGET_PERIODS, BUDGET_SCOPES } from '../schema/budgets.js';
 
 /** Of HTTP and tRPC alike. Fields and types only; what a value may be is checked by src/budgets. */
 const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]);
+const optionalUuid = optionalText.meta({ format: 'uuid' });
+const usd = z.union([z.string(), z.number()]).describe('USD, 0 or more.');
+const mode = optionalText.meta({
+  enum: [...BUDGET_MODES, null],
+  description: 'A soft one is counted and shown, and refuses nothing. Default `hard`.',
+});
 
 export const newBudgetInput = z.strictObject({
-  scope: z.string(),
-  id: z.string(),
+  scope: z.string().meta({ enum: [...BUDGET_SCOPES] }),
+  id: z.string().describe('Of the user, organization, member (a user), key or project.'),
   limit_usd: usd,
-  window: z.string(),
-  time_zone: optionalText,
-  mode: optionalText,
-  kilo_user_id: optionalText,
-  organization_id: optionalText,
+  window: z.string().meta({ enum: [...BUDGET_PERIODS] }),
+  time_zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
+  mode,
+  kilo_user_id: optionalText.describe('Who pays for a project.'),
+  organization_id: optionalUuid.describe(
+    'Of a member the organization; or who pays for a project.',
+  ),
 });
 
 export const budgetChangeInput = z.strictObject({
   limit_usd: usd.nullish(),
-  mode: optionalText,
-  raise_usd: usd.nullish(),
-  raise_until: optionalText,
+  mode,
+  raise_usd: usd.nullish().describe('USD, added to the limit until `raise_until`.'),
+  raise_until: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
 });
 
 export const budgetPayerInput = z.strictObject({
   kilo_user_id: optionalText,
-  organization_id: optionalText,
+  organization_id: optionalUuid,
 });

@@ -4,7 +4,7 @@ import { leaveOrganization } from '../leaveOrganization.js';
 import type { ServerPlugin } from '../plugins.js';
 import { parseInput, uuid } from '../validation.js';
 
-const idParam = z.object({ id: uuid });
+export const leaveParams = z.object({ id: uuid });
 
 /** What a user's own key changes of memberships; the rest is an administrator's (accounts.ts). */
 export const membershipRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
@@ -12,7 +12,7 @@ export const membershipRoutes: ServerPlugin = (app, { ledger, requireScope }) =>
     '/api/organizations/:id/leave',
     { onRequest: requireScope('usage:read') },
     async (request) => {
-      const { id } = parseInput(idParam, request.params);
+      const { id } = parseInput(leaveParams, request.params);
       return leaveOrganization(ledger.pool, request.principal as Principal, id);
     },
   );

@@ -4,7 +4,7 @@ import { toJson } from '../../money.js';
 import { budgetStoreOf, listVisibleBudgets } from '../budgetAccess.js';
 import { type BudgetAsker, changeBudgetAs, removeBudgetAs, setBudgetAs } from '../budgetActions.js';
 import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../budgetInput.js';
-import { parseInput, uuid } from '../validation.js';
+import { inputOf, inputOrNothing, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
 import { procedureFor, router } from './procedure.js';
 
@@ -20,15 +20,18 @@ const changeInput = budgetChangeInput.extend({ id: uuid });
 const removeInput = z.strictObject({ id: uuid });
 
 /** Budgets of one payer, the balance first, as far as the asker may see them (budgetAccess.ts). */
-const list = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(budgetPayerInput, value ?? {}))
+const list = procedureFor(
+  'usage:read',
+  'Budgets of one payer, the balance first, as far as the asker may see them.',
+)
+  .input(inputOrNothing(budgetPayerInput))
   .query(async ({ ctx, input }) => ({
     budgets: toJson(await listVisibleBudgets(budgetStoreOf(ctx.ledger), ctx.principal, input)),
   }));
 
 /** Everybody's, by payer, in pages. */
-const payers = procedureFor('admin')
-  .input((value: unknown) => parseInput(payersInput, value ?? {}))
+const payers = procedureFor('admin', 'Budgets of everybody, by payer, in pages.')
+  .input(inputOrNothing(payersInput))
   .query(async ({ ctx, input }) =>
     toJson(
       await listPayersBudgets(
@@ -49,18 +52,21 @@ const askerOf = ({
   log: request.log,
 });
 
-const set = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(newBudgetInput, value))
+const set = procedureFor('usage:read', 'Sets a budget, as `POST /api/budgets`.')
+  .input(inputOf(newBudgetInput))
   .mutation(async ({ ctx, input }) => toJson(await setBudgetAs(askerOf(ctx), input)));
 
-const change = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(changeInput, value))
+const change = procedureFor(
+  'usage:read',
+  'Changes or raises a budget, as `PATCH /api/budgets/{id}`.',
+)
+  .input(inputOf(changeInput))
   .mutation(async ({ ctx, input: { id, ...changed } }) =>
     toJson(await changeBudgetAs(askerOf(ctx), id, changed)),
   );
 
-const remove = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(removeInput, value))
+const remove = procedureFor('usage:read', 'Removes a budget, as `DELETE /api/budgets/{id}`.')
+  .input(inputOf(removeInput))
   .mutation(({ ctx, input }) => removeBudgetAs(askerOf(ctx), input.id));
 
 /** For the page: budgets are seen, set, changed, raised and removed there. */

@@ -5,12 +5,8 @@ import { addOrganizationMember } from '../../accounts/organizations.js';
 import type { Scope } from '../../accounts/scopes.js';
 import { checkNoMore, checkOwner } from '../access.js';
 import type { Principal } from '../auth.js';
-<<<<<<< HEAD
-import { inputOf, uuid } from '../validation.js';
-=======
 import { leaveOrganization } from '../leaveOrganization.js';
-import { parseInput, uuid } from '../validation.js';
->>>>>>> page
+import { inputOf, uuid } from '../validation.js';
 import { procedureFor, router } from './procedure.js';
 
 /** What members' keys may do with the organization's money: who makes members could do so too. */
@@ -79,8 +75,8 @@ const remove = procedureFor(
   });
 
 /** Out of an organization by oneself; its last owner stays. */
-const leave = procedureFor('usage:read')
-  .input((value: unknown) => parseInput(leaveInput, value))
+const leave = procedureFor('usage:read', 'Ends the own membership; an organization keeps an owner.')
+  .input(inputOf(leaveInput))
   .mutation(({ ctx, input }) =>
     leaveOrganization(ctx.ledger.pool, ctx.principal, input.organization_id),
   );

@@ -9,6 +9,7 @@ import {
   newRole,
   newUser,
 } from '../../routes/accounts.js';
+import { leaveParams } from '../../routes/memberships.js';
 import { EXAMPLE } from '../examples.js';
 import { toJsonSchema } from '../jsonSchema.js';
 import type { OperationDoc } from '../types.js';
@@ -139,6 +140,25 @@ export const accountOperations: readonly OperationDoc[] = [
     answers: {
       200: {
         description: 'Removed',
+        body: { schema: 'RemovedMembership', example: { ...membership, removed: true } },
+      },
+    },
+    errors: ['not_found'],
+  },
+  {
+    ...common,
+    id: 'leaveOrganization',
+    method: 'post',
+    path: '/api/organizations/{id}/leave',
+    summary: 'Leave an organization',
+    description:
+      "Ends the membership of the key's own user; a key that reads alone may not. " +
+      'Refused for the last owner.',
+    scope: 'usage:read',
+    params: leaveParams,
+    answers: {
+      200: {
+        description: 'Left',
         body: { schema: 'RemovedMembership', example: { ...membership, removed: true } },
       },
     },

@@ -1,11 +1,12 @@
-import { budgetChange, budgetFilter, idParam, newBudget } from '../../routes/budgets.js';
+import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../../budgetInput.js';
+import { idParam } from '../../routes/budgets.js';
 import { EXAMPLE } from '../examples.js';
 import { toJsonSchema } from '../jsonSchema.js';
 import type { OperationDoc } from '../types.js';
 
 export const budgetSchemas = {
-  NewBudget: toJsonSchema(newBudget),
-  BudgetChange: toJsonSchema(budgetChange),
+  NewBudget: toJsonSchema(newBudgetInput),
+  BudgetChange: toJsonSchema(budgetChangeInput),
 };
 
 const budget = {
@@ -31,7 +32,8 @@ const budget = {
 const one = (description: string) => ({ description, body: { schema: 'Budget', example: budget } });
 
 const common = { tag: 'budgets', scope: 'usage:read' } as const;
-const WRITERS = 'By `admin`, or an owner of the organization that it limits.';
+const WRITERS =
+  'By `admin`, an owner of the organization that pays, or the user whose usage alone it limits.';
 
 export const budgetOperations: readonly OperationDoc[] = [
   {
@@ -67,7 +69,7 @@ export const budgetOperations: readonly OperationDoc[] = [
     description:
       "With what is spent, held and left, exact in one snapshot. A user's key reads its " +
       'own; without a payer `admin` reads those of every payer that has some.',
-    search: budgetFilter,
+    search: budgetPayerInput,
     answers: {
       200: {
         description: 'Of one payer with its balance',
