@@ -1,4 +1,4 @@
-import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
+import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 
 /** Statements on definitions. None touches what is accounted for: the fold that follows takes them in. */
 
@@ -46,7 +46,7 @@ export const keyValues = (key: BudgetKey): unknown[] => [
   key.period,
 ];
 
-/** A zone cannot change under windows that are there: the budget is replaced. $8 the zone. */
+/** A zone cannot change under windows that are there: the budget is replaced. $8 the zone, $9 whose. */
 export const RETIRE_OTHER_ZONE = `/* budgets.retire */
 update budgets as b
 set removed_at = now(),
@@ -58,18 +58,19 @@ where b.scope = $1::text
   and b.api_key_id is not distinct from $5::uuid
   and b.project_id is not distinct from $6::text
   and b.period = $7::text
+  and b.set_by = $9::text
   and not b.is_balance
   and b.removed_at is null
   and b.time_zone <> $8::text`;
 
-/** $8 zone, $9 limit, $10 hard, $11 by whom. */
+/** $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom. */
 export const SET_BUDGET = `/* budgets.set */
 insert into budgets as b (scope, payer_scope, payer_id, kilo_user_id, api_key_id, project_id, period,
-  time_zone, limit_microdollars, is_hard, created_by)
-values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, $8::text, $9::bigint,
-  $10::boolean, $11::text)
+  time_zone, set_by, limit_microdollars, is_hard, created_by)
+values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, $8::text, $9::text,
+  $10::bigint, $11::boolean, $12::text)
 on conflict (payer_scope, payer_id, scope, period, is_balance, coalesce(kilo_user_id, ''),
-  coalesce(api_key_id::text, ''), coalesce(project_id, '')) where removed_at is null
+  coalesce(api_key_id::text, ''), coalesce(project_id, ''), set_by) where removed_at is null
 do update
 set limit_microdollars = excluded.limit_microdollars,
   is_hard = excluded.is_hard,
@@ -88,12 +89,12 @@ export interface ChangedRow {
   payer_id: string;
 }
 
-/** Null keeps: $2 limit, $3 hard, $4 raise, $5 its end. */
 /** A budget that somebody set; a balance is the ledger's own. */
 const ONE_IN_FORCE = `where b.id = $1::uuid
   and b.removed_at is null
   and not b.is_balance`;
 
+/** Null keeps: $2 limit, $3 hard, $4 raise, $5 its end. */
 export const CHANGE_BUDGET = `/* budgets.change */
 update budgets as b
 set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
@@ -112,15 +113,41 @@ ${ONE_IN_FORCE}
 returning b.id, b.payer_scope, b.payer_id`;
 
 export const FIND_BUDGET = `/* budgets.find */
-select b.id, b.payer_scope, b.payer_id, b.scope
+select b.id, b.payer_scope, b.payer_id, b.scope, b.set_by,
+  case
+    when b.payer_scope = 'user' then b.payer_id
+    when b.scope = 'key' then k.kilo_user_id
+    else b.kilo_user_id
+  end as only_user
 from budgets as b
+left join api_keys as k on k.id = b.api_key_id
 ${ONE_IN_FORCE}`;
 
-/** Payers with budgets other than their balance, at most $1. */
+export interface FoundRow extends ChangedRow {
+  scope: BudgetScope;
+  set_by: BudgetSetter;
+  /** Whose usage alone it counts; null of several. */
+  only_user: string | null;
+}
+
+export interface PayerRow {
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+  name: string | null;
+}
+
+/** Payers with budgets other than their balance, at most $1, after the one of scope $2 and id $3. */
 export const PAYERS_WITH_BUDGETS = `/* budgets.payers */
-select distinct b.payer_scope, b.payer_id
-from budgets as b
-where b.removed_at is null
-  and not b.is_balance
-order by b.payer_scope, b.payer_id
-limit $1::integer`;
+select p.payer_scope, p.payer_id, coalesce(o.name, u.name) as name
+from (
+  select distinct b.payer_scope, b.payer_id
+  from budgets as b
+  where b.removed_at is null
+    and not b.is_balance
+    and ($2::text is null or (b.payer_scope, b.payer_id) > ($2::text, $3::text))
+  order by b.payer_scope, b.payer_id
+  limit $1::integer
+) as p
+left join organizations as o on p.payer_scope = 'organization' and o.id::text = p.payer_id
+left join kilocode_users as u on p.payer_scope = 'user' and u.id = p.payer_id
+order by p.payer_scope, p.payer_id`;

@@ -8,14 +8,16 @@ import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toExactInteger, toSafeInteger } from '../money.js';
 import { formatMicros } from '../record/instants.sql.js';
-import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
+import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 import { scopeNamed } from '../schema/unsettled.js';
 import {
   CHANGE_BUDGET,
   type ChangedRow,
   FIND_BUDGET,
+  type FoundRow,
   keyValues,
   PAYERS_WITH_BUDGETS,
+  type PayerRow,
   REMOVE_BUDGET,
   RETIRE_OTHER_ZONE,
   SET_BUDGET,
@@ -40,6 +42,8 @@ export interface Budget {
   is_hard: boolean;
   /** What the payer acquired, as a budget. */
   is_balance: boolean;
+  /** Who set it, and changes it; an administrator changes any. */
+  set_by: BudgetSetter;
   /** With the raise that is in force. */
   limit_microdollars: number;
   raise_microdollars: number | null;
@@ -66,37 +70,46 @@ export interface BudgetPayer {
   id: string;
 }
 
+/** What decides who may set a budget. */
+export interface BudgetSubject extends BudgetPayer {
+  budgetScope: BudgetScope;
+  /** Whose usage alone it counts; null of several. */
+  onlyUser: string | null;
+}
+
 const MAX_PAYERS_LISTED = 1_000;
 const FOLD_TRIES = 20;
 /** The second holds the row that the first met. */
 const ZONE_TRIES = 2;
 
 /**
- * Sets a budget: the same scope, subject and window again changes its limit. In force for the next
- * hold; usage of its window so far is in it.
- * @param authorize throws where the caller may not limit this payer
+ * Sets a budget: the same scope, subject and window again changes its limit, if the same set it. In
+ * force for the next hold; usage of its window so far is in it.
+ * @param authorize as whom the caller sets it; throws where they may not
  * @throws LedgerError `invalid_request` naming the field, `unknown_user`, `unknown_organization`,
  *   `not_found` of a key
  */
 export async function setBudget(
   store: BudgetStore,
   budget: NewBudget,
-  authorize: (payer: BudgetPayer) => Promise<void> = async () => {},
+  authorize: (subject: BudgetSubject) => Promise<BudgetSetter> = async () => 'admin',
 ): Promise<Budget> {
   const valid = await readNewBudget(store.pool, budget);
-  const { key } = valid;
-  await authorize({ scope: key.payerScope, id: key.payerId });
+  const { key, onlyUser } = valid;
+  const payer = { scope: key.payerScope, id: key.payerId };
+  const setBy = await authorize({ ...payer, budgetScope: key.scope, onlyUser });
   const client = await store.pool.connect();
   let set: SetRow | undefined;
   try {
     await client.query('begin isolation level read committed');
-    const values = [valid.timeZone, valid.limitMicrodollars, valid.isHard, valid.createdBy];
+    const inZone = [...keyValues(key), valid.timeZone, setBy];
+    const values = [valid.limitMicrodollars, valid.isHard, valid.createdBy];
     // Who sets it in another zone beside this is not seen before the insert has met it.
     for (let tries = 0; tries < ZONE_TRIES && set?.time_zone !== valid.timeZone; tries++) {
-      await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
+      await client.query(RETIRE_OTHER_ZONE, inZone);
       ({
         rows: [set],
-      } = await client.query<SetRow>(SET_BUDGET, [...keyValues(key), ...values]));
+      } = await client.query<SetRow>(SET_BUDGET, [...inZone, ...values]));
     }
     await client.query('commit');
   } catch (error) {
@@ -105,7 +118,7 @@ export async function setBudget(
   } finally {
     client.release();
   }
-  return await settled(store, { scope: key.payerScope, id: key.payerId }, set?.id ?? '');
+  return await settled(store, payer, set?.id ?? '');
 }
 
 /**
@@ -140,12 +153,16 @@ export async function removeBudget(store: BudgetStore, id: string): Promise<{ id
 export async function findBudget(
   pool: pg.Pool,
   id: string,
-): Promise<BudgetPayer & { budgetScope: BudgetScope }> {
-  const [row] = await runStatement<ChangedRow & { scope: BudgetScope }>(pool, FIND_BUDGET, [
-    readUuid('id', id),
-  ]);
+): Promise<BudgetSubject & { setBy: BudgetSetter }> {
+  const [row] = await runStatement<FoundRow>(pool, FIND_BUDGET, [readUuid('id', id)]);
   if (!row) throw noBudget(id);
-  return { scope: row.payer_scope, id: row.payer_id, budgetScope: row.scope };
+  return {
+    scope: row.payer_scope,
+    id: row.payer_id,
+    budgetScope: row.scope,
+    onlyUser: row.only_user,
+    setBy: row.set_by,
+  };
 }
 
 /** Of one payer with its balance, or of every payer that has budgets, up to a thousand. */
@@ -154,12 +171,29 @@ export async function listBudgets(
   payer: BudgetPayer | null,
 ): Promise<Budget[]> {
   if (payer !== null) return await readBudgets(store, payer);
-  const rows = await runStatement<ChangedRow>(store.pool, PAYERS_WITH_BUDGETS, [MAX_PAYERS_LISTED]);
-  const budgets: Budget[] = [];
-  for (const { payer_scope, payer_id } of rows) {
-    budgets.push(...(await readBudgets(store, { scope: payer_scope, id: payer_id })));
+  const { payers } = await listPayersBudgets(store, null, MAX_PAYERS_LISTED);
+  return payers.flatMap(({ budgets }) => budgets);
+}
+
+/** Payers that have budgets, with all of theirs, in an order that stays; a page after `after`. */
+export async function listPayersBudgets(
+  store: BudgetStore,
+  after: BudgetPayer | null,
+  limit: number,
+): Promise<{
+  payers: (BudgetPayer & { name: string | null; budgets: Budget[] })[];
+  has_more: boolean;
+}> {
+  const rows = await runStatement<PayerRow>(store.pool, PAYERS_WITH_BUDGETS, [
+    limit + 1,
+    after?.scope ?? null,
+    after?.id ?? null,
+  ]);
+  const payers = [];
+  for (const { payer_scope: scope, payer_id: id, name } of rows.slice(0, limit)) {
+    payers.push({ scope, id, name, budgets: await readBudgets(store, { scope, id }) });
   }
-  return budgets;
+  return { payers, has_more: rows.length > limit };
 }
 
 /** What was changed is in force: a limit that was lowered is accounted for before this answers. */
@@ -207,6 +241,7 @@ function toBudget(row: BudgetStateRow, payer: BudgetPayer): Budget {
     time_zone: row.time_zone,
     is_hard: row.is_hard,
     is_balance: row.is_balance,
+    set_by: row.set_by,
     limit_microdollars: toSafeInteger(row.limit_microdollars),
     raise_microdollars:
       row.raise_microdollars === null ? null : toSafeInteger(row.raise_microdollars),

@@ -18,6 +18,14 @@ export const isHolding = (scope: PayerScope, row: string): string =>
   `${isOfPayer(scope, row)}
     and ${row}.window_ids <> '{}'`;
 
+/** Holds `row` of a payer, an expression of text, that are neither released nor settled. */
+export const isOpenHold = (scope: PayerScope['name'], payer: string, row: string): string =>
+  `${row}.payer_scope = '${scope}'
+    and ${row}.payer_id = ${payer}
+    and ${row}.window_ids <> '{}'
+    and ${row}.released_at is null
+    and not exists (select from microdollar_usage as m where m.id = ${row}.id)`;
+
 /** Whether `now()` lies in window `row`. */
 export const isCurrent = (row: string): string =>
   `${row}.window_start <= now()

@@ -33,7 +33,7 @@ export interface NewBudget {
 export interface BudgetChange {
   limit_usd?: string | number | null | undefined;
   mode?: string | null | undefined;
-  /** Added to the limit until then. */
+  /** Added to the limit until then; 0, which needs no end, ends a raise. */
   raise_usd?: string | number | null | undefined;
   /** ISO 8601 with offset, in the future. */
   raise_until?: string | null | undefined;
@@ -41,6 +41,8 @@ export interface BudgetChange {
 
 export interface ValidBudget {
   key: BudgetKey;
+  /** Whose usage alone it counts; null of several. */
+  onlyUser: string | null;
   timeZone: string;
   limitMicrodollars: number;
   isHard: boolean;
@@ -60,14 +62,15 @@ export async function readNewBudget(pool: pg.Pool, budget: NewBudget): Promise<V
     isHard: readMode(budget.mode ?? 'hard'),
     createdBy: budget.created_by ?? null,
   };
-  return { key: await findSubject(pool, scope, period, budget), ...valid };
+  return { ...(await findSubject(pool, scope, period, budget)), ...valid };
 }
 
 /** @throws LedgerError `invalid_request` naming the field */
 export function readChange(change: BudgetChange) {
   const { limit_usd: limit, mode, raise_usd: raise, raise_until: until } = change;
   const has = (value: unknown) => value !== undefined && value !== null;
-  if (has(raise) !== has(until)) {
+  const raiseMicrodollars = has(raise) ? readLimit('raise_usd', raise as string) : null;
+  if (has(raise) !== has(until) && (raiseMicrodollars !== 0 || has(until))) {
     throw invalidField('raise_until', 'and raise_usd belong together: give both');
   }
   if (!has(limit) && !has(mode) && !has(raise)) {
@@ -79,7 +82,7 @@ export function readChange(change: BudgetChange) {
   return {
     limitMicrodollars: has(limit) ? readLimit('limit_usd', limit as string) : null,
     isHard: has(mode) ? readMode(mode as string) : null,
-    raiseMicrodollars: has(raise) ? readLimit('raise_usd', raise as string) : null,
+    raiseMicrodollars,
     raiseUntil: has(until) ? readFuture('raise_until', until as string) : null,
   };
 }
@@ -89,7 +92,7 @@ async function findSubject(
   scope: BudgetScope,
   period: BudgetPeriod,
   budget: NewBudget,
-): Promise<BudgetKey> {
+): Promise<Pick<ValidBudget, 'key' | 'onlyUser'>> {
   const isUuid = scope === 'organization' || scope === 'key';
   const id = isUuid ? readUuid('id', budget.id) : readText('id', budget.id, 512);
   const user = budget.kilo_user_id ?? null;
@@ -101,24 +104,31 @@ async function findSubject(
   switch (scope) {
     case 'user':
       await checkPayer(pool, id, null, { user: 'id' });
-      return { ...none, payerScope: 'user', payerId: id };
+      return { key: { ...none, payerScope: 'user', payerId: id }, onlyUser: id };
     case 'organization':
       await checkPayer(pool, null, id, { organization: 'id' });
-      return { ...none, payerScope: 'organization', payerId: id };
+      return { key: { ...none, payerScope: 'organization', payerId: id }, onlyUser: null };
     case 'member':
       if (organization === null) throw invalidField('organization_id', 'names whose member it is');
       await checkPayer(pool, id, organization, { user: 'id' }, true);
-      return { ...none, payerScope: 'organization', payerId: organization, kiloUserId: id };
-    case 'key':
-      return { ...none, ...(await findKeyPayer(pool, id)), apiKeyId: id };
+      return {
+        key: { ...none, payerScope: 'organization', payerId: organization, kiloUserId: id },
+        onlyUser: id,
+      };
+    case 'key': {
+      const { onlyUser, ...payer } = await findKeyPayer(pool, id);
+      return { key: { ...none, ...payer, apiKeyId: id }, onlyUser };
+    }
     case 'project': {
       if ((user === null) === (organization === null)) {
         throw invalidField('kilo_user_id', 'or organization_id: name who pays for the project');
       }
       await checkPayer(pool, user, organization, {});
-      return organization === null
-        ? { ...none, payerScope: 'user', payerId: user ?? '', projectId: id }
-        : { ...none, payerScope: 'organization', payerId: organization, projectId: id };
+      const payer =
+        organization === null
+          ? ({ payerScope: 'user', payerId: user ?? '' } as const)
+          : ({ payerScope: 'organization', payerId: organization } as const);
+      return { key: { ...none, ...payer, projectId: id }, onlyUser: user };
     }
   }
 }
@@ -134,7 +144,11 @@ async function findKeyPayer(pool: pg.Pool, id: string) {
   if (payerId === null) {
     throw invalidField('id', 'names a service key, which pays for nobody of its own');
   }
-  return { payerScope: key.organization_id === null ? 'user' : 'organization', payerId } as const;
+  return {
+    payerScope: key.organization_id === null ? 'user' : 'organization',
+    payerId,
+    onlyUser: key.kilo_user_id,
+  } as const;
 }
 
 async function checkPayer(

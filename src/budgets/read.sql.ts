@@ -1,8 +1,8 @@
 import type { Statement } from '../db/statement.js';
-import type { BudgetPeriod, BudgetScope } from '../schema/budgets.js';
+import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 import { tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isHolding, isOfPayer, markOf } from './matching.sql.js';
+import { counts, isCurrent, isOfPayer, isOpenHold, markOf } from './matching.sql.js';
 
 /** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
 export interface BudgetStateRow {
@@ -15,6 +15,7 @@ export interface BudgetStateRow {
   time_zone: string;
   is_hard: boolean;
   is_balance: boolean;
+  set_by: BudgetSetter;
   /** With a raise that is in force. */
   limit_microdollars: string;
   base_limit_microdollars: string;
@@ -51,12 +52,10 @@ with mark as materialized (
 ), open as materialized (
   select h.window_ids, h.amount_microdollars as amount
   from usage_holds as h
-  where ${isHolding(scope, 'h')}
-    and h.released_at is null
-    and not exists (select from microdollar_usage as m where m.id = h.id)
+  where ${isOpenHold(scope.name, '$1::text', 'h')}
 )
 select b.id as budget_id, b.scope, b.kilo_user_id, b.api_key_id, b.project_id, b.period, b.time_zone,
-  b.is_hard, b.is_balance, b.limit_microdollars as base_limit_microdollars,
+  b.is_hard, b.is_balance, b.set_by, b.limit_microdollars as base_limit_microdollars,
   case when b.is_balance
     then (select u.total_microdollars_acquired from ${scope.payers} as u where u.id = $1::${scope.idType})
     else b.limit_microdollars + case when b.raise_until > now() then b.raise_microdollars else 0 end

@@ -25,6 +25,13 @@ export type BudgetScope = (typeof BUDGET_SCOPES)[number];
 export const BUDGET_PERIODS = ['day', 'week', 'month', 'total'] as const;
 export type BudgetPeriod = (typeof BUDGET_PERIODS)[number];
 
+/**
+ * Who set a budget: an administrator; an owner of the organization that pays; the user whose usage
+ * alone it counts. Each has one of their own for the same thing, and the lowest of them refuses first.
+ */
+export const BUDGET_SETTERS = ['admin', 'owner', 'user'] as const;
+export type BudgetSetter = (typeof BUDGET_SETTERS)[number];
+
 /** Rows of `headroom` a window has: so many can be reserved from at once. */
 export const SLOTS = 8;
 
@@ -60,6 +67,8 @@ export const budgets = pgTable(
     raise_microdollars: microdollars().notNull().default(0),
     raise_until: instant(),
     created_by: text(),
+    /** One of `BUDGET_SETTERS`: nobody else but an administrator changes it. */
+    set_by: text().notNull().default('admin'),
     created_at: instant().notNull().defaultNow(),
     updated_at: instant().notNull().defaultNow(),
     removed_at: instant(),
@@ -75,11 +84,13 @@ export const budgets = pgTable(
         sql`coalesce(kilo_user_id, '')`,
         sql`coalesce(api_key_id::text, '')`,
         sql`coalesce(project_id, '')`,
+        t.set_by,
       )
       .where(sql`${t.removed_at} is null`),
     check('budgets_scope', sql.raw(`scope in (${quoted(BUDGET_SCOPES)})`)),
     check('budgets_payer_scope', sql.raw(`payer_scope in ('user', 'organization')`)),
     check('budgets_period', sql.raw(`period in (${quoted(BUDGET_PERIODS)})`)),
+    check('budgets_set_by', sql.raw(`set_by in (${quoted(BUDGET_SETTERS)})`)),
     check('budgets_limit', sql.raw('limit_microdollars >= 0 and raise_microdollars >= 0')),
   ],
 );
