@@ -154,6 +154,22 @@ export async function listKeysOf(
   return rows.map(toApiKey);
 }
 
+/** Which of these keys are the user's, by id. */
+export async function findOwnKeys(
+  pool: pg.Pool,
+  kiloUserId: string,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  if (ids.length === 0) return new Set();
+  const rows = await runStatement<{ id: string }>(
+    pool,
+    `/* accounts.findOwnKeys */
+     select id from api_keys where id = any($1::uuid[]) and kilo_user_id = $2::text`,
+    [ids, kiloUserId],
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
 /** @throws LedgerError `invalid_request`, `not_found`, both naming the field */
 export async function findApiKey(pool: pg.Pool, id: string, field = 'id'): Promise<ApiKey> {
   const [row] = await runStatement<ApiKeyRow>(

@@ -104,7 +104,7 @@ export interface ChangedBy {
 }
 
 /**
- * CTE `judged`: whether $3 may change the organization $1, and whether it has an owner beside $2. Owners
+ * CTE `judged`: whether $3 may change the organization $1, and whether it keeps an owner without $2. Owners
  * are locked, so of two who take each other's place the second one finds itself alone.
  */
 const JUDGED = `owners as materialized (
@@ -119,7 +119,8 @@ const JUDGED = `owners as materialized (
          $3::text is null or exists (
            select from owners as o where o.kilo_user_id = $3) as is_allowed,
          $3::text is null or exists (
-           select from owners as o where o.kilo_user_id <> $2::text) as leaves_owner
+           select from owners as o where o.kilo_user_id <> $2::text)
+           or not exists (select from owners as o where o.kilo_user_id = $2::text) as leaves_owner
      )`;
 
 interface JudgedRow {
@@ -168,8 +169,9 @@ export async function setMemberRole(
 }
 
 /**
- * Reports refuse at once; writes within `MEMBER_TTL_MS`, in this process at once. What was used stays
- * the organization's. @throws LedgerError `invalid_request`, `not_found`, `forbidden`
+ * By an owner, or by the member: who leaves. Reports refuse at once; writes within `MEMBER_TTL_MS`, in
+ * this process at once. What was used stays the organization's.
+ * @throws LedgerError `invalid_request`, `not_found`, `forbidden`
  */
 export async function removeOrganizationMember(
   pool: pg.Pool,
@@ -185,11 +187,11 @@ export async function removeOrganizationMember(
        using judged as j
        where m.organization_id = $1::uuid
          and m.kilo_user_id = $2::text
-         and j.is_allowed
+         and (j.is_allowed or m.kilo_user_id = $3::text)
          and j.leaves_owner
        returning m.role
      )
-     select j.is_allowed, j.leaves_owner, c.role
+     select j.is_allowed or $2::text = $3::text as is_allowed, j.leaves_owner, c.role
      from judged as j
      left join changed as c on true`,
     [readUuid('organization_id', organizationId), readText('kilo_user_id', kiloUserId), by ?? null],

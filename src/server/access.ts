@@ -156,6 +156,19 @@ export function checkNoMore(principal: Principal, scopes: readonly Scope[]): voi
   );
 }
 
+/**
+ * A key to read with changes nothing of what may be spent.
+ * @throws LedgerError `forbidden`
+ */
+export function checkActs({ scopes }: Principal): void {
+  if (scopes.has('admin') || scopes.has('usage:write') || scopes.has('gateway')) return;
+  throw new LedgerError(
+    'forbidden',
+    'the key in use only reads; sign in with one that has usage:write or gateway',
+    { details: { field: 'scopes' } },
+  );
+}
+
 export function checkServiceOrganization(
   principal: Principal,
   organizationId: string | null,

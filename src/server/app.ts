@@ -26,6 +26,7 @@ import { accountRoutes } from './routes/accounts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
+import { membershipRoutes } from './routes/memberships.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { createStatus } from './status.js';
@@ -87,6 +88,7 @@ export function createServer(options: ServerOptions): Server {
     usageRoutes,
     reportRoutes,
     accountRoutes,
+    membershipRoutes,
     budgetRoutes,
     holdRoutes,
     ...(options.plugins ?? []),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
-import { startTestServer, type TestServer } from './serverHarness.js';
+import { type Answer, startTestServer, type TestServer } from './serverHarness.js';
 
 /** Who may see and change the members of an organization. */
 
@@ -134,8 +134,6 @@ describe('who is no owner', () => {
       expect(codeOf(await change('remove', owner.id, key))).toBe('forbidden');
       expect(codeOf(await change('remove', 'nobody', key))).toBe('forbidden');
     }
-    // A member does not even leave by themselves: who is one is the owner's to say.
-    expect(codeOf(await change('remove', member.id, member.key))).toBe('forbidden');
     expect(await rolesOf()).toEqual(
       new Map([
         [member.id, 'member'],
@@ -152,6 +150,75 @@ describe('who is no owner', () => {
     expect(codeOf(await list(foreign))).toBe('forbidden');
     const writer = await service.newUser(['usage:write', 'gateway']);
     expect(codeOf(await list(writer.key))).toBe('forbidden');
+  });
+});
+
+describe('who leaves', () => {
+  const leave = (key: string, of = organization) =>
+    service.post('/api/trpc/members.leave', { organization_id: of }, key);
+  const leaveOverHttp = (key: string, of = organization) =>
+    service.post(`/api/organizations/${of}/leave`, {}, key);
+  const spend = ({ id, key }: Person) =>
+    service.post(
+      '/api/usage',
+      { events: [{ kilo_user_id: id, organization_id: organization, cost: 7 }] },
+      key,
+    );
+
+  it('is a member or an owner, of their own will, and spends nothing of it from then on', async () => {
+    for (const role of ['member', 'owner']) {
+      for (const out of [leave, leaveOverHttp]) {
+        const leaver = await service.newUser([...SCOPES]);
+        await change('add', leaver.id, owner.key, role);
+        expect((await spend(leaver)).body.results[0].status).toBe('recorded');
+        expect((await out(leaver.key)).status).toBe(200);
+        expect((await rolesOf()).has(leaver.id)).toBe(false);
+        expect((await spend(leaver)).body.results[0]).toMatchObject({
+          error: { code: 'forbidden' },
+        });
+        expect((await out(leaver.key)).status).toBe(404);
+      }
+    }
+  });
+
+  it('is not the last owner, nor whose key only reads, nor a service', async () => {
+    for (const answer of [await leave(owner.key), await leaveOverHttp(owner.key)]) {
+      expect(answer.status).toBe(403);
+      expect(answer.body.error.message).toContain('keeps an owner');
+    }
+    const reader = await service.post('/api/keys', {
+      kilo_user_id: member.id,
+      scopes: ['usage:read'],
+    });
+    expect((await leaveOverHttp(reader.body.key)).body.error.code).toBe('forbidden');
+    expect(codeOf(await leave(reader.body.key))).toBe('forbidden');
+    const limited = await service.newServiceKey([...SCOPES], organization);
+    expect(codeOf(await leave(limited))).toBe('invalid_request');
+    expect((await rolesOf()).has(member.id)).toBe(true);
+  });
+
+  it('leaves an organization that has no owner, and gains no role by trying', async () => {
+    const ownerless = await service.newOrganization(stranger.id);
+    const own = { organization_id: ownerless, kilo_user_id: stranger.id };
+    const promoted = await service.post(
+      '/api/trpc/members.setRole',
+      { ...own, role: 'owner' },
+      stranger.key,
+    );
+    expect(codeOf(promoted)).toBe('forbidden');
+    expect((await leave(stranger.key, ownerless)).status).toBe(200);
+  });
+
+  it('of two owners at once is one', async () => {
+    const rival = await service.newUser([...SCOPES]);
+    await change('add', rival.id, owner.key, 'owner');
+    const answers = await Promise.all([leave(rival.key), leave(owner.key)]);
+    expect(answers.map(codeOf).sort()).toEqual(['allowed', 'forbidden']);
+    if (codeOf(answers[1] as Answer) === 'allowed') {
+      await change('add', owner.id, rival.key, 'owner');
+      await leave(rival.key);
+    }
+    expect((await rolesOf()).get(owner.id)).toBe('owner');
   });
 });
 

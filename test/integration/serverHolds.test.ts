@@ -129,7 +129,8 @@ describe('budgets over HTTP', () => {
       window: 'month',
       time_zone: 'Asia/Tokyo',
     };
-    expect((await service.post('/api/budgets', wanted, key)).status).toBe(403);
+    const stranger = await service.newUser();
+    expect((await service.post('/api/budgets', wanted, stranger.key)).status).toBe(403);
     const { body: budget } = await service.post('/api/budgets', wanted);
     const path = `/api/budgets/${budget.id}`;
     const raise = { raise_usd: 1, raise_until: '2999-01-01T00:00:00Z' };
@@ -139,7 +140,6 @@ describe('budgets over HTTP', () => {
     expect((await service.call('PATCH', path, { body: raise, key })).status).toBe(403);
     const listed = await service.get('/api/budgets', key);
     expect(listed.body.budgets).toMatchObject([{ is_balance: true }, { id: budget.id }]);
-    const stranger = await service.newUser();
     expect((await service.get(`/api/budgets?kilo_user_id=${user}`, stranger.key)).status).toBe(403);
     expect((await service.call('DELETE', path)).status).toBe(200);
     expect((await service.call('DELETE', path)).status).toBe(404);

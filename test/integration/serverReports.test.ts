@@ -227,13 +227,23 @@ describe('usage.recent, usage.byModel, balance.current', () => {
     ]);
   });
 
-  it('answers the balance of the user and of their organizations', async () => {
+  it('answers the balance of the user and of their organizations, with what is held apart', async () => {
     await service.post('/api/credits', { kilo_user_id: user.id, usd: '10' });
     await service.post('/api/credits', { organization_id: organization, usd: 1 });
+    const held = async (amount: number, organization_id: string | null) => {
+      const hold = { kilo_user_id: user.id, organization_id, amount };
+      const { body } = await service.post('/api/holds', hold, user.key);
+      expect(body.status).toBe('granted');
+      return body.id;
+    };
+    await held(40, null);
+    await held(3, organization);
+    await service.post(`/api/holds/${await held(50, null)}/release`, {}, user.key);
     expect(data(await service.query('balance.current', undefined, user.key))).toEqual({
       microdollars_used: 3_000_540,
       total_microdollars_acquired: 10_000_000,
       remaining_microdollars: 6_999_460,
+      held_microdollars: 40,
       organizations: [
         {
           organization_id: organization,
@@ -242,6 +252,7 @@ describe('usage.recent, usage.byModel, balance.current', () => {
           microdollars_used: 7,
           total_microdollars_acquired: 1_000_000,
           remaining_microdollars: 999_993,
+          held_microdollars: 3,
         },
       ],
     });

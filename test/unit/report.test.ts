@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { readDay } from '../../src/days.js';
 import { LedgerError } from '../../src/errors.js';
+import type { UsageReport } from '../../src/ledgerTypes.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
+import { toCsv } from '../../src/report/usage/reportCsv.js';
 
 const SOURCES = ['raw', 'rollup'] as const;
 const range = { kiloUserId: 'u', from: '2025-01-01', until: '2025-01-31' };
@@ -46,6 +48,80 @@ describe('report statements', () => {
     expect(personal.text).toContain('organization_id is null');
     const organization = dailyUsageStatement('rollup', { ...range, organizationId: ORGANIZATION });
     expect(organization.text).toContain('organization_id = $4::uuid');
+  });
+});
+
+describe('a report as CSV', () => {
+  const sums = (cost: number | bigint) => ({
+    cost_microdollars: cost,
+    requests: 1,
+    errors: 0,
+    input_tokens: 3,
+    output_tokens: 4,
+    cache_hit_tokens: 0,
+    cache_write_tokens: 0,
+  });
+  const report: UsageReport = {
+    from: '2026-11-20',
+    until: '2026-11-22',
+    zone: 'UTC',
+    grain: 'day',
+    by: [],
+    rows: [
+      { start: '2026-11-20', ...sums(5) },
+      { start: '2026-11-22', ...sums(2n ** 60n) },
+    ],
+    total: sums(2n ** 60n + 5n),
+    source: { mode: 'rollup', server: 'primary', asOf: '2026-11-22T10:00:00Z' },
+  };
+  const previous = {
+    from: '2026-11-17',
+    until: '2026-11-19',
+    rows: [
+      { start: '2026-11-20', ...sums(7) },
+      { start: '2026-11-21', ...sums(1) },
+    ],
+    total: sums(8),
+  };
+  const nothing = '0,0,0,0,0,0,0';
+
+  it('has no columns of a period that was not asked for', () => {
+    expect(toCsv(report).split('\n')).toEqual([
+      'start,cost_microdollars,requests,errors,input_tokens,output_tokens,cache_hit_tokens,cache_write_tokens',
+      '2026-11-20,5,1,0,3,4,0,0',
+      '2026-11-22,1152921504606846976,1,0,3,4,0,0',
+      'total,1152921504606846981,1,0,3,4,0,0',
+      '',
+    ]);
+  });
+
+  it('has the period before in columns of its own, a day beside its day', () => {
+    const [header, ...lines] = toCsv({ ...report, previous })
+      .trimEnd()
+      .split('\n');
+    expect(header).toContain('cache_write_tokens,previous_cost_microdollars,previous_requests');
+    expect(lines).toEqual([
+      '2026-11-20,5,1,0,3,4,0,0,7,1,0,3,4,0,0',
+      `2026-11-21,${nothing},1,1,0,3,4,0,0`,
+      `2026-11-22,1152921504606846976,1,0,3,4,0,0,${nothing}`,
+      'total,1152921504606846981,1,0,3,4,0,0,8,1,0,3,4,0,0',
+    ]);
+  });
+
+  it('has it in a line of its own beside groups, which it is not known by', () => {
+    const rows = [
+      { start: '2026-11-20', model: '=a', ...sums(3) },
+      { start: '2026-11-20', other: true as const, ...sums(2) },
+    ];
+    const lines = toCsv({ ...report, by: ['model'], rows, previous })
+      .trimEnd()
+      .split('\n');
+    expect(lines.slice(1, -1)).toEqual([
+      `2026-11-20,'=a,,3,1,0,3,4,0,0,${nothing}`,
+      `2026-11-20,,true,2,1,0,3,4,0,0,${nothing}`,
+      `2026-11-20,,,${nothing},7,1,0,3,4,0,0`,
+      `2026-11-21,,,${nothing},1,1,0,3,4,0,0`,
+    ]);
   });
 });
 

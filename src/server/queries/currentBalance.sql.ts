@@ -1,3 +1,4 @@
+import { isOpenHold } from '../../budgets/matching.sql.js';
 import type { Statement } from '../../db/statement.js';
 
 export interface BalanceRow {
@@ -7,7 +8,15 @@ export interface BalanceRow {
   role: string | null;
   microdollars_used: string;
   total_microdollars_acquired: string;
+  /** Of requests in flight: neither settled nor released. */
+  held_microdollars: string;
 }
+
+const heldBy = (scope: 'user' | 'organization', payer: string) => `(
+    select coalesce(sum(h.amount_microdollars), 0)::text
+    from usage_holds as h
+    where ${isOpenHold(scope, payer, 'h')}
+  )`;
 
 /**
  * A user's exact balance and those of their organizations, in one snapshot (I5). Amounts as text: the
@@ -22,7 +31,8 @@ select null::uuid as organization_id,
   null::text as role,
   (select b.microdollars_used::text from kilocode_user_balances as b where b.kilo_user_id = u.id)
     as microdollars_used,
-  u.total_microdollars_acquired::text
+  u.total_microdollars_acquired::text,
+  ${heldBy('user', 'u.id')} as held_microdollars
 from kilocode_users as u
 where u.id = $1::text
 union all
@@ -30,7 +40,8 @@ select o.id,
   o.name,
   m.role,
   (select b.microdollars_used::text from organization_balances as b where b.organization_id = o.id),
-  o.total_microdollars_acquired::text
+  o.total_microdollars_acquired::text,
+  ${heldBy('organization', 'o.id::text')}
 from organization_memberships as m
 join organizations as o on o.id = m.organization_id
 where m.kilo_user_id = $1::text`,

@@ -1,104 +1,38 @@
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { isOrganizationOwner } from '../../accounts/memberships.js';
-import {
-  type BudgetPayer,
-  changeBudget,
-  findBudget,
-  listBudgets,
-  readPayer,
-  removeBudget,
-  setBudget,
-} from '../../budgets/budgets.js';
-import { LedgerError } from '../../errors.js';
 import type { Principal } from '../auth.js';
-import type { ServerPlugin, ServerServices } from '../plugins.js';
+import { budgetStoreOf, listVisibleBudgets } from '../budgetAccess.js';
+import { type BudgetAsker, changeBudgetAs, removeBudgetAs, setBudgetAs } from '../budgetActions.js';
+import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../budgetInput.js';
+import type { ServerPlugin } from '../plugins.js';
 import { parseInput } from '../validation.js';
 
-// Fields and types only; what a value may be is checked by src/budgets.
-const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]);
-const newBudget = z.strictObject({
-  scope: z.string(),
-  id: z.string(),
-  limit_usd: usd,
-  window: z.string(),
-  time_zone: optionalText,
-  mode: optionalText,
-  kilo_user_id: optionalText,
-  organization_id: optionalText,
-});
-const change = z.strictObject({
-  limit_usd: usd.nullish(),
-  mode: optionalText,
-  raise_usd: usd.nullish(),
-  raise_until: optionalText,
-});
-const filter = z.strictObject({ kilo_user_id: optionalText, organization_id: optionalText });
 const idParam = z.object({ id: z.string() });
 
-/** Budgets: of anybody for `admin`, of an organization for its owner; a user reads its own. */
-export const budgetRoutes: ServerPlugin = (app, services) => {
-  const { ledger } = services;
-  const store = { pool: ledger.pool, folder: ledger.budgetFolder };
-  app.addHook('onRequest', services.requireScope('usage:read'));
+/** Budgets: of anybody for `admin`; who else sets and sees which is in budgetAccess.ts. */
+export const budgetRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
+  app.addHook('onRequest', requireScope('usage:read'));
+  const askerOf = (request: FastifyRequest): BudgetAsker => ({
+    ledger,
+    principal: request.principal as Principal,
+    log: request.log,
+  });
+  const idOf = (request: FastifyRequest) => parseInput(idParam, request.params).id;
 
   app.post('/api/budgets', async (request, reply) => {
-    const principal = request.principal as Principal;
-    const wanted = parseInput(newBudget, request.body);
-    const createdBy = principal.kiloUserId ?? principal.keyId;
     reply.code(201);
-    return setBudget(store, { ...wanted, created_by: createdBy }, (payer) =>
-      checkWrite(services, principal, payer),
-    );
+    return setBudgetAs(askerOf(request), parseInput(newBudgetInput, request.body));
   });
   app.get('/api/budgets', async (request) => {
-    const principal = request.principal as Principal;
-    const { kilo_user_id: user, organization_id: organization } = parseInput(filter, request.query);
-    const isOfOne = (user ?? organization ?? null) !== null;
-    const payer = isOfOne ? readPayer(user, organization) : ownPayer(principal);
-    await checkRead(services, principal, payer);
-    return { budgets: await listBudgets(store, payer) };
+    const { principal } = askerOf(request);
+    const asked = parseInput(budgetPayerInput, request.query);
+    return { budgets: await listVisibleBudgets(budgetStoreOf(ledger), principal, asked) };
   });
   app.patch('/api/budgets/:id', async (request) => {
-    const { id } = parseInput(idParam, request.params);
-    await checkWrite(services, request.principal as Principal, await findBudget(ledger.pool, id));
-    return changeBudget(store, id, parseInput(change, request.body));
+    const change = parseInput(budgetChangeInput, request.body);
+    return changeBudgetAs(askerOf(request), idOf(request), change);
   });
-  app.delete('/api/budgets/:id', async (request) => {
-    const { id } = parseInput(idParam, request.params);
-    await checkWrite(services, request.principal as Principal, await findBudget(ledger.pool, id));
-    return removeBudget(store, id);
-  });
-};
-
-/** Null: everybody's. */
-function ownPayer(principal: Principal): BudgetPayer | null {
-  if (principal.kiloUserId === null || principal.scopes.has('admin')) return null;
-  return { scope: 'user', id: principal.kiloUserId };
-}
-
-/** @throws LedgerError `forbidden` */
-async function checkWrite(
-  { ledger }: ServerServices,
-  principal: Principal,
-  payer: BudgetPayer | null,
-): Promise<void> {
-  if (principal.scopes.has('admin')) return;
-  const { kiloUserId } = principal;
-  if (kiloUserId !== null && payer?.scope === 'organization') {
-    if (await isOrganizationOwner(ledger.pool, payer.id, kiloUserId)) return;
-  }
-  throw new LedgerError(
-    'forbidden',
-    'budgets are set by an admin, or an owner of the organization',
+  app.delete('/api/budgets/:id', async (request) =>
+    removeBudgetAs(askerOf(request), idOf(request)),
   );
-}
-
-async function checkRead(
-  services: ServerServices,
-  principal: Principal,
-  payer: BudgetPayer | null,
-): Promise<void> {
-  if (payer?.scope === 'user' && payer.id === principal.kiloUserId) return;
-  await checkWrite(services, principal, payer);
-}
+};

@@ -49,6 +49,8 @@ function toBalance(row: BalanceRow) {
   return {
     microdollars_used: toJsonInteger(used),
     total_microdollars_acquired: toJsonInteger(acquired),
+    /** What was acquired and is not used; what is held is still in it, so that it does not flicker. */
     remaining_microdollars: toJsonInteger(acquired - used),
+    held_microdollars: toJsonInteger(row.held_microdollars),
   };
 }

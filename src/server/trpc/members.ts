@@ -5,6 +5,7 @@ import { addOrganizationMember } from '../../accounts/organizations.js';
 import type { Scope } from '../../accounts/scopes.js';
 import { checkNoMore, checkOwner } from '../access.js';
 import type { Principal } from '../auth.js';
+import { leaveOrganization } from '../leaveOrganization.js';
 import { parseInput, uuid } from '../validation.js';
 import { procedureFor, router } from './procedure.js';
 
@@ -14,6 +15,7 @@ const SPENDING: readonly Scope[] = ['usage:write', 'gateway'];
 const kilo_user_id = z.string();
 const listInput = z.strictObject({ organization_id: uuid, after: z.string().nullish() });
 const memberInput = z.strictObject({ organization_id: uuid, kilo_user_id });
+const leaveInput = z.strictObject({ organization_id: uuid });
 const roleInput = z.strictObject({ organization_id: uuid, kilo_user_id, role: z.string() });
 
 /** Members by id, with their roles, for an owner; a page, and whether there are more. */
@@ -59,6 +61,13 @@ const remove = procedureFor('usage:read')
     return { ...input, removed: true };
   });
 
+/** Out of an organization by oneself; its last owner stays. */
+const leave = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(leaveInput, value))
+  .mutation(({ ctx, input }) =>
+    leaveOrganization(ctx.ledger.pool, ctx.principal, input.organization_id),
+  );
+
 /**
  * Who changes members: administrators, and users whose key may spend. That they own the organization is
  * found where it is changed.
@@ -71,5 +80,5 @@ function changer(principal: Principal): { by?: string } {
   return { by: principal.kiloUserId };
 }
 
-/** For the page: an owner sees, adds and removes the organization's members. */
-export const membersRouter = router({ list, add, setRole, remove });
+/** For the page: an owner sees, adds and removes the organization's members; a member leaves. */
+export const membersRouter = router({ list, add, setRole, remove, leave });

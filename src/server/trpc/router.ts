@@ -1,4 +1,5 @@
 import { readCurrentBalance } from './balance.js';
+import { budgetsRouter } from './budgets.js';
 import { keysRouter } from './keys.js';
 import { readAverageMonthlyUsage } from './kiloPass.js';
 import { membersRouter } from './members.js';
@@ -25,6 +26,7 @@ export const appRouter = router({
   session: router({ current: readSession }),
   profile: router({ account: readAccount }),
   keys: keysRouter,
+  budgets: budgetsRouter,
   members: membersRouter,
   operations: operationsRouter,
 });

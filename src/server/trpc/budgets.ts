@@ -1,0 +1,67 @@
+import { z } from 'zod';
+import { listPayersBudgets } from '../../budgets/budgets.js';
+import { toJson } from '../../money.js';
+import { budgetStoreOf, listVisibleBudgets } from '../budgetAccess.js';
+import { type BudgetAsker, changeBudgetAs, removeBudgetAs, setBudgetAs } from '../budgetActions.js';
+import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../budgetInput.js';
+import { parseInput, uuid } from '../validation.js';
+import type { TrpcContext } from './context.js';
+import { procedureFor, router } from './procedure.js';
+
+const MAX_PAYERS = 100;
+const DEFAULT_PAYERS = 20;
+
+const payersInput = z.strictObject({
+  /** The last payer of the page before. */
+  after: z.strictObject({ scope: z.enum(['user', 'organization']), id: z.string() }).nullish(),
+  limit: z.int().min(1).max(MAX_PAYERS).nullish(),
+});
+const changeInput = budgetChangeInput.extend({ id: uuid });
+const removeInput = z.strictObject({ id: uuid });
+
+/** Budgets of one payer, the balance first, as far as the asker may see them (budgetAccess.ts). */
+const list = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(budgetPayerInput, value ?? {}))
+  .query(async ({ ctx, input }) => ({
+    budgets: toJson(await listVisibleBudgets(budgetStoreOf(ctx.ledger), ctx.principal, input)),
+  }));
+
+/** Everybody's, by payer, in pages. */
+const payers = procedureFor('admin')
+  .input((value: unknown) => parseInput(payersInput, value ?? {}))
+  .query(async ({ ctx, input }) =>
+    toJson(
+      await listPayersBudgets(
+        budgetStoreOf(ctx.ledger),
+        input.after ?? null,
+        input.limit ?? DEFAULT_PAYERS,
+      ),
+    ),
+  );
+
+const askerOf = ({
+  ledger,
+  principal,
+  request,
+}: TrpcContext & Pick<BudgetAsker, 'principal'>): BudgetAsker => ({
+  ledger,
+  principal,
+  log: request.log,
+});
+
+const set = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(newBudgetInput, value))
+  .mutation(async ({ ctx, input }) => toJson(await setBudgetAs(askerOf(ctx), input)));
+
+const change = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(changeInput, value))
+  .mutation(async ({ ctx, input: { id, ...changed } }) =>
+    toJson(await changeBudgetAs(askerOf(ctx), id, changed)),
+  );
+
+const remove = procedureFor('usage:read')
+  .input((value: unknown) => parseInput(removeInput, value))
+  .mutation(({ ctx, input }) => removeBudgetAs(askerOf(ctx), input.id));
+
+/** For the page: budgets are seen, set, changed, raised and removed there. */
+export const budgetsRouter = router({ list, payers, set, change, remove });
