@@ -4,8 +4,9 @@
  */
 import { mkdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser, Locator, Page } from 'playwright-core';
 import { createApiKey } from '../src/accounts/apiKeys.js';
+import { changeBudget, listBudgets } from '../src/budgets/budgets.js';
 import { fillDemo } from '../src/demo/fill.js';
 import { DEMO_ORGANIZATIONS } from '../src/demo/people.js';
 import { createLedger } from '../src/ledger.js';
@@ -48,6 +49,7 @@ const server = createServer({
   plugins: [pagePlugin()],
 });
 const url = await server.listen();
+await useBudgets(ledger);
 const traffic = sendTraffic(ledger);
 const browser = await launchChromium();
 try {
@@ -63,6 +65,8 @@ try {
         { width, scheme, key, path: `/profile?scope=${organization}&by=member&range=3m` },
         name('organization'),
       );
+      const budgets = { width, scheme, key, path: `/profile?scope=${organization}` };
+      await takeView(browser, budgets, name('budgets'), openCard('Budgets'));
       await takeView(
         browser,
         { width, scheme, key: ADMIN_KEY, path: '/operations' },
@@ -82,7 +86,8 @@ async function takeView(
   on: Browser,
   view: { width: number; scheme: 'light' | 'dark'; key: string | null; path: string },
   file: string,
-  prepare?: (page: Page) => Promise<void>,
+  /** May name a part of the view that is shown instead of all. */
+  prepare?: (page: Page) => Promise<Locator | null>,
 ): Promise<void> {
   const context = await on.newContext({
     viewport: { width: view.width, height: view.width < 600 ? 812 : 860 },
@@ -98,11 +103,16 @@ async function takeView(
   await page.goto(`${url}${view.path}`);
   await page.locator('h1').waitFor();
   await untilLoaded(page);
-  await prepare?.(page);
-  // The top of the view: what follows are rows of tables.
-  const height = Math.ceil((await page.locator('body').boundingBox())?.height ?? MAX_HEIGHT);
-  const clip = { x: 0, y: 0, width: view.width, height: Math.min(height, MAX_HEIGHT) };
-  await page.screenshot({ path: file, fullPage: true, clip });
+  const part = (await prepare?.(page)) ?? null;
+  const box = await (part ?? page.locator('body')).boundingBox();
+  // The top of it: what follows are rows of tables.
+  const height = Math.min(Math.ceil(box?.height ?? MAX_HEIGHT), MAX_HEIGHT);
+  const y = part === null ? 0 : (box?.y ?? 0) + (await page.evaluate<number>('scrollY'));
+  await page.screenshot({
+    path: file,
+    fullPage: true,
+    clip: { x: 0, y, width: view.width, height },
+  });
   console.log(file);
   await context.close();
 }
@@ -112,7 +122,7 @@ async function untilLoaded(page: Page): Promise<void> {
 }
 
 /** A bar from three quarters on, read and told in detail. */
-async function openDay(page: Page): Promise<void> {
+async function openDay(page: Page): Promise<null> {
   const chart = page.getByRole('slider');
   const box = await chart.boundingBox();
   if (box === null) throw new Error('no chart');
@@ -126,6 +136,29 @@ async function openDay(page: Page): Promise<void> {
   }
   await page.locator('.period-detail table').waitFor();
   await page.evaluate('scrollTo({ top: 0 })');
+  return null;
+}
+
+/** A card further down, which is asked for when it is seen. */
+function openCard(title: string): (page: Page) => Promise<Locator> {
+  return async (page) => {
+    const heading = page.getByRole('heading', { name: title, exact: true });
+    await heading.scrollIntoViewIfNeeded();
+    await page.waitForTimeout(200);
+    await untilLoaded(page);
+    return page.locator('section.card').filter({ has: heading });
+  };
+}
+
+/** A request in flight, and a budget that is raised. */
+async function useBudgets(to: Ledger): Promise<void> {
+  const store = { pool: to.pool, folder: to.budgetFolder };
+  const payer = { scope: 'organization' as const, id: organization ?? '' };
+  const budgets = await listBudgets(store, payer);
+  const billing = budgets.find(({ project_id }) => project_id === 'billing');
+  const raise = { raise_usd: 5, raise_until: '2999-01-01T00:00:00Z' };
+  await changeBudget(store, billing?.id ?? '', raise);
+  await to.hold({ kilo_user_id: 'demo-barbara', organization_id: payer.id, amount: 1_250_000 });
 }
 
 /** Bursts that contend for one user's rows now and then. */

@@ -6,6 +6,7 @@ import { createUser } from '../accounts/users.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { UsageEvent } from '../record/types.js';
+import { setDemoBudgets } from './budgets.js';
 import { DEMO_ORGANIZATIONS, type DemoUser, demoUsers, keysOf } from './people.js';
 import { uuidOf } from './random.js';
 import { dayOfTraffic } from './traffic.js';
@@ -28,7 +29,7 @@ const DAY_MS = 86_400_000;
 const BATCH = 4_000;
 
 /**
- * Writes the demo's people, credits and traffic through the ledger. Idempotent: ids follow from
+ * Writes the demo's people, credits, traffic and budgets through the ledger. Idempotent: ids follow from
  * what they name, and the traffic ends at the instant at which the first demo user was created.
  */
 export async function fillDemo(
@@ -62,6 +63,7 @@ export async function fillDemo(
     }
     options.onDay?.(index + 1);
   }
+  await setDemoBudgets(ledger, users);
   await ledger.fold();
   return report;
 }

@@ -10,6 +10,7 @@ import './styles/base.css';
 import './styles/components.css';
 import './styles/views.css';
 import './styles/usage.css';
+import './styles/budgets.css';
 import './styles/media.css';
 
 applyTheme();

@@ -1,3 +1,5 @@
+import { formatDay } from './days.js';
+
 const HOUR_MS = 3_600_000;
 const MINUTE_MS = 60_000;
 
@@ -47,6 +49,20 @@ export function startOfDayMs(day: string, zone: string): number {
   const exact = midnight - offsetMinutes(guess, zone) * MINUTE_MS;
   // A midnight that clocks skip: the instant at which they do.
   return dayIn(exact, zone) < day ? exact + HOUR_MS : exact;
+}
+
+/** The instant, ms, at which clocks of the zone show `2026-11-22T10:02`; NaN where that is no time. */
+export function instantAtMs(local: string, zone: string): number {
+  const asUtc = Date.parse(`${local}Z`);
+  if (Number.isNaN(asUtc)) return asUtc;
+  const guess = asUtc - offsetMinutes(asUtc, zone) * MINUTE_MS;
+  return asUtc - offsetMinutes(guess, zone) * MINUTE_MS;
+}
+
+/** "1 Dec 2026, 00:00", as clocks of the zone show it; say the zone beside it. */
+export function formatLocal(instantMs: number, zone: string): string {
+  const local = localTime(instantMs, zone);
+  return `${formatDay(local.slice(0, 10))}, ${local.slice(11, 16)}`;
 }
 
 /** `2026-11-22T10:00:00+01:00`: the hour of the zone that holds the instant, as reports name it. */

@@ -219,6 +219,48 @@ describe('the operations console', () => {
     await close();
   });
 
+  it('lists the budgets of every payer, sets, raises and removes them', async () => {
+    const { page, problems, close } = await service.open({ key: ADMIN_KEY });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Budgets', exact: true }).scrollIntoViewIfNeeded();
+    await page.getByText('No budgets').waitFor();
+    const form = page.getByRole('form', { name: 'New budget' });
+    const organization = await service.newOrganization(user.id);
+    for (const [limits, id, payer] of [
+      ['user', 'nobody', null],
+      ['user', user.id, null],
+      ['project', 'project-x', null],
+      ['project', 'project-x', organization],
+    ] as const) {
+      if (!(await form.isVisible())) await page.getByRole('button', { name: 'New budget' }).click();
+      await form.getByLabel('Limits').selectOption(limits);
+      await form.getByLabel(limits === 'user' ? 'User id' : 'Project').fill(id);
+      if (payer !== null) await form.getByLabel('or organization id').fill(payer);
+      await form.getByLabel('Limit, $').fill('12.5');
+      await form.getByRole('button', { name: 'Set the budget' }).click();
+      if (id === 'nobody') await form.getByText('Names no user').waitFor();
+      else if (limits === 'project' && payer === null) {
+        await form.getByText('name who pays for the project').waitFor();
+      } else await form.waitFor({ state: 'detached' });
+    }
+    const row = page.locator('[data-budget]', { hasText: user.id });
+    await row.getByRole('button', { name: /^Raise/ }).click();
+    await row.getByLabel('Add, $').fill('5');
+    await page.keyboard.press('Enter');
+    await row.getByText('Raised by $5.00').waitFor();
+    await page.getByRole('region', { name: 'Budgets of Acme' }).getByText('project-x').waitFor();
+    expect(await findFaults(page)).toEqual([]);
+    await row.getByRole('button', { name: /^Remove/ }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Remove' }).click();
+    await row.waitFor({ state: 'detached' });
+    const left = await service.query('budgets.payers');
+    expect(left.body.result.data.payers.map(({ id }: { id: string }) => id)).toEqual([
+      organization,
+    ]);
+    expect(problems).toEqual([]);
+    await close();
+  });
+
   it('has no serious barrier in light and dark, and fits a narrow screen', async () => {
     const { page, problems, close } = await service.open({ key: ADMIN_KEY, path: '/operations' });
     await untilLoaded(page);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
@@ -289,7 +290,7 @@ describe('members', () => {
     const asMember = await service.open({ key: member.key, path: path() });
     await untilLoaded(asMember.page);
     await expect
-      .poll(() => asMember.page.getByRole('heading', { name: 'Members' }).count())
+      .poll(() => asMember.page.getByRole('heading', { name: 'Members', exact: true }).count())
       .toBe(0);
     await asMember.close();
     const reader = await service.post('/api/keys', {
@@ -302,6 +303,209 @@ describe('members', () => {
     await page.locator(`tr[data-member="${member.id}"]`).waitFor();
     await page.getByText('sign in with a key that has usage:write and gateway').waitFor();
     await expect.poll(() => page.getByRole('button', { name: /^Remove/ }).count()).toBe(0);
+    await close();
+  });
+});
+
+interface ListedBudget {
+  id: string;
+  is_balance: boolean;
+  set_by: string;
+  limit_microdollars: number;
+  held_microdollars: number;
+  overshoot_microdollars: number;
+}
+
+async function budgetsOf(key: string, of: object = {}): Promise<ListedBudget[]> {
+  const { body } = await service.query('budgets.list', of, key);
+  return body.result.data.budgets.filter(({ is_balance }: ListedBudget) => !is_balance);
+}
+
+async function openBudgets(page: Page): Promise<void> {
+  await untilLoaded(page);
+  await page.getByRole('heading', { name: 'Budgets', exact: true }).scrollIntoViewIfNeeded();
+  await page.getByText('No budgets').or(page.locator('[data-budget]')).first().waitFor();
+}
+
+const microdollarsOf = (row: Locator, text: string) =>
+  row.locator('.budget-use data').filter({ hasText: text }).getAttribute('value');
+
+describe('budgets', () => {
+  it('of a user are set, shown against their limit, changed, raised and removed', async () => {
+    const { page, problems, close } = await service.open({
+      key: owner.key,
+      path: '/profile?scope=personal',
+    });
+    await openBudgets(page);
+    await page.getByRole('button', { name: 'New budget' }).click();
+    const form = page.getByRole('form', { name: 'New budget' });
+    await form.getByLabel('Limits').selectOption('key');
+    await form.getByLabel('Key', { exact: true }).selectOption(owner.keyId);
+    await form.getByLabel('Limit, $').fill('much');
+    await page.keyboard.press('Enter');
+    await form.getByText('Must be an amount in USD').waitFor();
+    const focused = await form
+      .getByLabel('Limit, $')
+      .evaluate((input) => [document.activeElement === input, input.ariaInvalid]);
+    expect(focused).toEqual([true, 'true']);
+    await form.getByLabel('Limit, $').fill('$0.5');
+    await form.getByLabel('Of time zone').fill('Mars/Olympus');
+    await page.keyboard.press('Enter');
+    await form.getByText('Must be an IANA time zone').waitFor();
+    expect(await findFaults(page)).toEqual([]);
+    await form.getByLabel('Of time zone').fill('Asia/Tokyo');
+    await form.getByLabel('Per').selectOption('total');
+    await form.getByRole('button', { name: 'Set the budget' }).click();
+    const row = page.locator('[data-budget]');
+    await row.waitFor();
+    const [over] = await budgetsOf(owner.key);
+    expect(over?.overshoot_microdollars).toBeGreaterThan(0);
+    await row.getByText('over', { exact: true }).waitFor();
+    await row.getByText('it does not reset').waitFor();
+    expect(await row.locator('.budget-excess data').getAttribute('value')).toBe(
+      String(over?.overshoot_microdollars),
+    );
+    expect(await row.getByRole('img').getAttribute('aria-label')).toMatch(
+      /% of the limit used: over/,
+    );
+    expect(await findFaults(page)).toEqual([]);
+
+    await row.getByRole('button', { name: /^Change/ }).click();
+    await row.getByLabel('Limit, $').fill('1000');
+    await row.getByLabel('When used up').selectOption('soft');
+    await row.getByRole('button', { name: 'Save' }).click();
+    await row.getByText('soft: refuses nothing').waitFor();
+    // The focus is back at what opened the form.
+    await page.keyboard.press('Enter');
+    await row.getByLabel('When used up').selectOption('hard');
+    await row.getByRole('button', { name: 'Save' }).click();
+    await row.getByText('soft: refuses nothing').waitFor({ state: 'detached' });
+    const hold = { kilo_user_id: owner.id, api_key_id: owner.keyId, amount: 1_234_567 };
+    expect((await service.post('/api/holds', hold, owner.key)).status).toBe(200);
+    await page.reload();
+    await openBudgets(page);
+    await row.getByText('held').waitFor();
+    const [held] = await budgetsOf(owner.key);
+    expect(held?.held_microdollars).toBe(1_234_567);
+    expect(await microdollarsOf(row, '$1.23')).toBe('1234567');
+    // Held apart from used: what is left of the balance has it still.
+    const balance = page.locator('.card', { hasText: 'Held for requests in flight' });
+    expect(await balance.locator('dd data').nth(1).getAttribute('value')).toBe('1234567');
+    const account = await service.query('balance.current', undefined, owner.key);
+    const { remaining_microdollars, microdollars_used, total_microdollars_acquired } =
+      account.body.result.data;
+    expect(remaining_microdollars).toBe(total_microdollars_acquired - microdollars_used);
+
+    await row.getByRole('button', { name: /^Raise/ }).click();
+    await row.getByLabel('Add, $').fill('5');
+    await row.getByLabel(/^Until/).fill('2020-01-01T00:00');
+    await row.getByRole('button', { name: 'Raise', exact: true }).click();
+    await row.getByText('Lies in the past').waitFor();
+    await row.getByLabel(/^Until/).fill('2999-01-01T09:00');
+    await row.getByRole('button', { name: 'Raise', exact: true }).click();
+    await row.getByText('Raised by $5.00 until 1 Jan 2999, 09:00').waitFor();
+    expect((await budgetsOf(owner.key))[0]).toMatchObject({
+      limit_microdollars: 1_005_000_000,
+      raise_until: '2999-01-01T00:00:00.000000Z',
+    });
+    await row.getByRole('button', { name: /^End the raise/ }).click();
+    await row.getByRole('button', { name: /^Raise/ }).waitFor();
+    expect((await budgetsOf(owner.key))[0]?.limit_microdollars).toBe(1_000_000_000);
+    await row.getByRole('button', { name: /^Remove/ }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Remove' }).click();
+    await page.getByText('No budgets').waitFor();
+    expect(await budgetsOf(owner.key)).toEqual([]);
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('of an organization are its owner’s; a member sees what limits them, and sets their own', async () => {
+    const path = `/profile?scope=${organization}`;
+    const of = { organization_id: organization };
+    const asOwner = await service.open({ key: owner.key, path });
+    await openBudgets(asOwner.page);
+    for (const [limits, id] of [
+      ['organization', null],
+      ['member', 'nobody'],
+      ['member', member.id],
+    ] as const) {
+      const form = asOwner.page.getByRole('form', { name: 'New budget' });
+      if (!(await form.isVisible())) {
+        await asOwner.page.getByRole('button', { name: 'New budget' }).click();
+      }
+      await form.getByLabel('Limits').selectOption(limits);
+      if (id !== null) await form.getByLabel('User id of the member').fill(id);
+      await form.getByLabel('Limit, $').fill('7');
+      await form.getByRole('button', { name: 'Set the budget' }).click();
+      if (id === 'nobody') await form.getByText('Names no user').waitFor();
+      else await form.waitFor({ state: 'detached' });
+    }
+    await expect.poll(() => asOwner.page.locator('[data-budget]').count()).toBe(2);
+    const balance = await service.query('balance.current', undefined, owner.key);
+    const [acme] = balance.body.result.data.organizations;
+    expect(await asOwner.page.locator('.figure data.amount').first().getAttribute('value')).toBe(
+      String(acme.remaining_microdollars),
+    );
+    await expect
+      .poll(() => asOwner.page.getByRole('heading', { name: 'Average monthly usage' }).count())
+      .toBe(0);
+    await asOwner.close();
+
+    const asMember = await service.open({ key: member.key, path });
+    await openBudgets(asMember.page);
+    const rows = asMember.page.locator('[data-budget]');
+    await expect.poll(() => rows.count()).toBe(1);
+    await rows.getByText('It was set by an owner').waitFor();
+    expect(await rows.getByRole('button').count()).toBe(0);
+    await asMember.page.getByRole('button', { name: 'New budget' }).click();
+    const form = asMember.page.getByRole('form', { name: 'New budget' });
+    await form.getByLabel('Limit, $').fill('3');
+    expect(await findFaults(asMember.page)).toEqual([]);
+    await form.getByRole('button', { name: 'Set the budget' }).click();
+    await expect.poll(() => rows.count()).toBe(2);
+    await expect.poll(() => rows.getByRole('button', { name: /^Change/ }).count()).toBe(1);
+    expect((await budgetsOf(member.key, of)).map(({ set_by }) => set_by)).toEqual([
+      'owner',
+      'user',
+    ]);
+    expect(asMember.problems).toEqual([]);
+    await asMember.close();
+  });
+
+  it('are read alone with a key that only reads', async () => {
+    const { body } = await service.post('/api/keys', {
+      kilo_user_id: owner.id,
+      scopes: ['usage:read'],
+    });
+    const { page, close } = await service.open({ key: body.key });
+    await openBudgets(page);
+    await page.getByText('sign in with a key that has usage:write or gateway').waitFor();
+    await expect.poll(() => page.getByRole('button', { name: 'New budget' }).count()).toBe(0);
+    await close();
+  });
+});
+
+describe('a member', () => {
+  it('leaves an organization, after a question, and sees nothing of it any more', async () => {
+    const leaver = await service.newUser(['usage:read', 'usage:write', 'gateway']);
+    await addOrganizationMember(service.ledger.pool, organization, leaver.id);
+    const { page, problems, close } = await service.open({
+      key: leaver.key,
+      path: `/profile?scope=${organization}`,
+    });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Membership' }).scrollIntoViewIfNeeded();
+    await page.getByRole('button', { name: 'Leave', exact: true }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Cancel' }).click();
+    await page.getByRole('button', { name: 'Leave', exact: true }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Leave' }).click();
+    await page.getByText('You left').waitFor();
+    await untilLoaded(page);
+    await expect.poll(() => page.getByLabel('Scope').count()).toBe(0);
+    expect(new URL(page.url()).searchParams.get('scope')).toBeNull();
+    const seen = await service.query('budgets.list', { organization_id: organization }, leaver.key);
+    expect(seen.status).toBe(403);
+    expect(problems).toEqual([]);
     await close();
   });
 });

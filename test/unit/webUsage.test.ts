@@ -217,6 +217,46 @@ describe('the CSV', () => {
     expect(csvFileName(series)).toBe('microdollar-usage_2026-11-20_2026-11-22_day_model.csv');
   });
 
+  it('has what it is compared with in columns of its own, each adding up to its total', () => {
+    const previous = {
+      from: '2026-11-17',
+      until: '2026-11-19',
+      rows: [
+        { start: '2026-11-21', ...sums(40) },
+        { start: '2026-11-22', ...sums(2) },
+      ],
+      total: sums(42, 2),
+    };
+    const compared = { ...report, previous };
+    const nameOf = ({ id, isOther }: { id: string | null; isOther: boolean }) =>
+      isOther ? 'Other' : (id ?? 'none');
+    for (const by of [report.by, []]) {
+      const rows = by.length > 0 ? report.rows : [{ start: '2026-11-20', ...sums(5) }];
+      const total = by.length > 0 ? report.total : sums(5);
+      const made = toSeries({ ...compared, by, rows, total }, nowMs, (of) => metricOf(of, 'cost'));
+      const [header = '', ...lines] = toCsv(made, { scope: 'Personal', nameOf })
+        .trimEnd()
+        .split('\r\n');
+      const names = header.split(',');
+      expect(names.slice(-2)).toEqual(['previous_cache_hit_tokens', 'previous_cache_write_tokens']);
+      const cells = lines.map((line) => line.split(','));
+      for (const name of names.filter((each) => /(cost_microdollars|requests)$/.test(each))) {
+        const column = cells.map((line) => BigInt(line[names.indexOf(name)] ?? ''));
+        const sum = column.slice(0, -1).reduce((a, b) => a + b, 0n);
+        if (name !== 'requests') expect([name, sum]).toEqual([name, column.at(-1)]);
+      }
+      const before = names.indexOf('previous_cost_microdollars');
+      const had = cells.filter((line) => line[before] !== '0').map((line) => line[0]);
+      expect(had).toEqual(['2026-11-21', '2026-11-22', 'total']);
+    }
+    expect(
+      toCsv(
+        toSeries(compared, nowMs, (of) => metricOf(of, 'cost')),
+        { scope: 'P', nameOf },
+      ).split('\r\n')[6],
+    ).toBe('2026-11-22,P,,0,0.000000,0,0,0,0,0,0,2,0.000002,1,0,10,2,0,0');
+  });
+
   it('cannot carry a formula into a spreadsheet', () => {
     for (const text of ['=cmd|x', '+1', '-1', '@sum', '\t=1', '\r=1']) {
       expect(textCell(text).replace(/^"/, '').startsWith("'")).toBe(true);

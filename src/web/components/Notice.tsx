@@ -1,6 +1,7 @@
 import type { ReactNode } from 'react';
 import { Button } from 'react-aria-components';
 import type { Failure } from '../api.js';
+import { sentence } from '../sentence.js';
 
 export function Loading({ what }: { what: string }) {
   return (
@@ -52,10 +53,4 @@ export function Empty({ title, children }: { title: string; children?: ReactNode
       {children}
     </div>
   );
-}
-
-/** The server's messages begin in lower case and end without a stop. */
-export function sentence(text: string): string {
-  const upper = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
 }

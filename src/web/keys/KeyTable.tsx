@@ -6,8 +6,8 @@ import { ScrollRegion } from '../components/ScrollRegion.js';
 import { ShowMore } from '../components/ShowMore.js';
 import { formatDay, formatInstant, formatSpan } from '../days.js';
 import { type Organization, scopeName } from '../usage/scopes.js';
+import { type Key, nameOfKey } from './key.js';
 import { RenameKey } from './RenameKey.js';
-import { type Key, nameOfKey } from './useKeys.js';
 
 /** Keys at first, and at each further look. */
 const PAGE = 10;

@@ -8,8 +8,9 @@ import { type Identity, useSession } from '../session.js';
 import type { Organization } from '../usage/scopes.js';
 import type { UsageState } from '../usage/usageState.js';
 import { KeyTable } from './KeyTable.js';
+import { type Key, nameOfKey } from './key.js';
 import { NewKey } from './NewKey.js';
-import { type Key, nameOfKey, type useKeys } from './useKeys.js';
+import type { useKeys } from './useKeys.js';
 
 /** Keys: made, named, limited in scope and revoked here. Theirs who own an organization, too. */
 export function KeysCard({

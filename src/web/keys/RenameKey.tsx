@@ -3,7 +3,7 @@ import { type FormEvent, useState } from 'react';
 import { Button, Input, Label, TextField } from 'react-aria-components';
 import { toFailure } from '../api.js';
 import { useSession } from '../session.js';
-import type { Key } from './useKeys.js';
+import type { Key } from './key.js';
 
 /** In the place of the name; Escape leaves it as it was. */
 export function RenameKey({ apiKey, onDone }: { apiKey: Key; onDone(): void }) {

@@ -1,9 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
-import type { Outputs } from '../api.js';
 import { useSession } from '../session.js';
-
-export type Key = Outputs['keys']['list']['keys'][number];
+import { nameOfKey } from './key.js';
 
 /** The user's keys and, for an organization that they own, those that pay for it. */
 export function useKeys(of: {
@@ -37,9 +35,4 @@ export function useKeys(of: {
     [own.data, shared.data],
   );
   return { own, shared, names };
-}
-
-/** Its name, else how it begins. */
-export function nameOfKey({ name, key_prefix }: Pick<Key, 'name' | 'key_prefix'>): string {
-  return name ?? `${key_prefix}…`;
 }

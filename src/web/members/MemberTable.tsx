@@ -137,10 +137,10 @@ function MemberRow({
           {mayChange && (
             <Button
               className="button small danger"
-              aria-label={`Remove ${id}`}
+              aria-label={isSelf ? 'Leave the organization' : `Remove ${id}`}
               onPress={() => onRemove(member)}
             >
-              Remove
+              {isSelf ? 'Leave' : 'Remove'}
             </Button>
           )}
         </span>

@@ -19,11 +19,14 @@ export function MembersCard({
   organization,
   identity,
   onShow,
+  onLeft,
 }: {
   organization: Organization;
   identity: Identity;
   /** Shows what a member used. */
   onShow(member: string): void;
+  /** The user is out of it themselves. */
+  onLeft(): void;
 }) {
   const { api } = useSession();
   const queryClient = useQueryClient();
@@ -45,6 +48,9 @@ export function MembersCard({
   const remove = useMutation({
     mutationFn: (kilo_user_id: string) =>
       api.members.remove.mutate({ organization_id: organization.id, kilo_user_id }),
+    onSuccess: ({ kilo_user_id }) => {
+      if (kilo_user_id === identity.kiloUserId) onLeft();
+    },
     onSettled: renew,
   });
   const setRole = useMutation({

@@ -6,9 +6,10 @@ import { type Outputs, toFailure } from '../api.js';
 import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
-import { ErrorNotice, Loading, sentence } from '../components/Notice.js';
+import { ErrorNotice, Loading } from '../components/Notice.js';
 import { formatInstant, formatSpan } from '../days.js';
 import { usePolled, useRefreshWhen } from '../polling.js';
+import { sentence } from '../sentence.js';
 import { useSession } from '../session.js';
 
 type Backfill = Outputs['operations']['backfill'];

@@ -1,5 +1,6 @@
 import { useSearchParams } from 'react-router';
 import { toFailure } from '../api.js';
+import { AllBudgetsCard } from '../budgets/AllBudgetsCard.js';
 import { AsOf } from '../components/AsOf.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { isDay } from '../days.js';
@@ -75,6 +76,7 @@ function Console() {
       {live.data !== undefined && <LiveCharts live={live.data} />}
       <DriftCard key={day} day={day} />
       <UnpricedCard />
+      <AllBudgetsCard />
     </>
   );
 }

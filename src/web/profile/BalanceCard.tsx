@@ -11,30 +11,48 @@ type Balance = Outputs['profile']['account']['balance'];
 /** Organizations at first, and at each further look. */
 const PAGE = 6;
 
-/** What is left, of the user and of their organizations. */
-export function BalanceCard({ balance }: { balance: Balance }) {
-  const isOverdrawn = BigInt(balance.remaining_microdollars) < 0n;
+/**
+ * What is left of who pays in the scope: the user, beside their organizations, or one organization. What
+ * is held stands apart: it comes and goes with each request, what is left only goes down.
+ */
+export function BalanceCard({ balance, scope }: { balance: Balance; scope: string }) {
+  const { organizations } = balance;
+  const isPersonal = scope === 'all' || scope === 'personal';
+  const organization = organizations.find(({ organization_id }) => organization_id === scope);
+  const payer = isPersonal ? balance : organization;
+  if (payer === undefined) return null;
+  const isOverdrawn = BigInt(payer.remaining_microdollars) < 0n;
+  const whose =
+    organization !== undefined ? (
+      <>
+        Of <bdi>{organization.name}</bdi>, exact at this instant
+      </>
+    ) : organizations.length > 0 ? (
+      'Personal, exact at this instant'
+    ) : (
+      'Exact at this instant'
+    );
   return (
-    <Card title="Balance" note="Exact at this instant">
+    <Card title="Balance" note={whose}>
       <p className={isOverdrawn ? 'figure overdrawn' : 'figure'}>
-        <FocusableAmount microdollars={balance.remaining_microdollars} />
+        <FocusableAmount microdollars={payer.remaining_microdollars} />
         <span className="figure-unit">{isOverdrawn ? 'overdrawn' : 'left'}</span>
       </p>
       <dl className="pairs">
-        <div>
-          <dt>Used</dt>
-          <dd>
-            <Amount microdollars={balance.microdollars_used} />
-          </dd>
-        </div>
-        <div>
-          <dt>Topped up</dt>
-          <dd>
-            <Amount microdollars={balance.total_microdollars_acquired} />
-          </dd>
-        </div>
+        {[
+          ['Used', payer.microdollars_used] as const,
+          ['Held for requests in flight', payer.held_microdollars] as const,
+          ['Topped up', payer.total_microdollars_acquired] as const,
+        ].map(([term, amount]) => (
+          <div key={term}>
+            <dt>{term}</dt>
+            <dd>
+              <Amount microdollars={amount} />
+            </dd>
+          </div>
+        ))}
       </dl>
-      {balance.organizations.length > 0 && <Organizations all={balance.organizations} />}
+      {scope === 'all' && organizations.length > 0 && <Organizations all={organizations} />}
     </Card>
   );
 }

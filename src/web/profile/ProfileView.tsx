@@ -1,10 +1,12 @@
 import { useQuery } from '@tanstack/react-query';
-import { useMemo } from 'react';
+import { useMemo, useState } from 'react';
 import { type Failure, toFailure } from '../api.js';
+import { BudgetsCard } from '../budgets/BudgetsCard.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
 import { KeysCard } from '../keys/KeysCard.js';
 import { useKeys } from '../keys/useKeys.js';
+import { LeaveCard } from '../members/LeaveCard.js';
 import { MembersCard } from '../members/MembersCard.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
@@ -13,6 +15,7 @@ import { Steps } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
 import { createNameOf } from '../usage/names.js';
 import { UsageCard } from '../usage/UsageCard.js';
+import { isOrganization } from '../usage/usageState.js';
 import { useUsageState } from '../usage/useUsageState.js';
 import { BalanceCard } from './BalanceCard.js';
 import { KiloPassCard } from './KiloPassCard.js';
@@ -59,8 +62,14 @@ export function ProfileView({
     ]);
   }, [account.data]);
   const [below, isSeen] = useSeen();
-  const owned =
-    organizations?.find(({ id, role }) => id === state.scope && role === 'owner') ?? null;
+  const shown = organizations?.find(({ id }) => id === state.scope) ?? null;
+  const owned = shown?.role === 'owner' ? shown : null;
+  const [leftName, setLeftName] = useState<string | null>(null);
+  function leave(organization: { name: string }) {
+    change({ scope: 'all', member: null, key: null, at: null });
+    setLeftName(organization.name);
+    scrollTo({ top: 0 });
+  }
   const keys = useKeys({
     kiloUserId,
     isOwn,
@@ -79,6 +88,8 @@ export function ProfileView({
       />
     );
   }
+  // The average is of what one pays oneself.
+  const hasTiers = identity.tiersUsd.length > 0 && !isOrganization(state);
   const isNew =
     account.data?.recent.length === 0 && BigInt(account.data.balance.microdollars_used) === 0n;
   return (
@@ -92,6 +103,11 @@ export function ProfileView({
         </div>
       </div>
       {failure !== null && <NotRenewed failure={failure} />}
+      {leftName !== null && (
+        <p className="notice" role="status">
+          You left <bdi>{leftName}</bdi>. What you used there stays its own.
+        </p>
+      )}
       {isNew && (
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
@@ -108,18 +124,27 @@ export function ProfileView({
         balances={balances}
         nameOf={nameOf}
       />
-      <div className={identity.tiersUsd.length > 0 ? 'profile-pair' : 'profile-single'}>
+      <div className={hasTiers ? 'profile-pair' : 'profile-single'}>
         {account.data === undefined ? (
           <Loading what="the balance" />
         ) : (
-          <BalanceCard balance={account.data.balance} />
+          <BalanceCard balance={account.data.balance} scope={state.scope} />
         )}
-        {identity.tiersUsd.length > 0 && (
+        {hasTiers && (
           <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
         )}
       </div>
       <div ref={below} className="below">
         {/* Whether one owns the organization decides what to ask for. */}
+        {organizations !== null && (shown !== null || !isOrganization(state)) && (
+          <BudgetsCard
+            key={`budgets ${shown?.id}`}
+            identity={identity}
+            kiloUserId={kiloUserId}
+            organization={shown}
+            keys={keys}
+          />
+        )}
         {organizations !== null && (
           <RequestsCard
             state={state}
@@ -138,6 +163,15 @@ export function ProfileView({
               change({ member, by: 'model', key: null, at: null });
               scrollTo({ top: 0 });
             }}
+            onLeft={() => leave(owned)}
+          />
+        )}
+        {isOwn && shown !== null && owned === null && (
+          <LeaveCard
+            key={shown.id}
+            organization={shown}
+            identity={identity}
+            onLeft={() => leave(shown)}
           />
         )}
         <KeysCard
@@ -146,8 +180,8 @@ export function ProfileView({
           organizations={organizations ?? []}
           owned={owned}
           keys={keys}
-          onShow={(shown) => {
-            change(shown);
+          onShow={(changed) => {
+            change(changed);
             scrollTo({ top: 0 });
           }}
         />

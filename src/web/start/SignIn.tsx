@@ -2,7 +2,7 @@ import { type FormEvent, useState } from 'react';
 import { Button, Input, Label, TextField } from 'react-aria-components';
 import { Link } from 'react-router';
 import { createApi, type Failure, toFailure } from '../api.js';
-import { sentence } from '../components/Notice.js';
+import { sentence } from '../sentence.js';
 import { useSession } from '../session.js';
 import { useTitle } from '../title.js';
 

@@ -129,7 +129,7 @@ function Readout({
         <span className="muted">
           before{' '}
           <data data-testid="readout-before" value={String(metricBefore(period, metric))}>
-            {formatValue(metricBefore(period, metric), metric)}
+            {formatExactValue(metricBefore(period, metric), metric)}
           </data>
         </span>
       )}

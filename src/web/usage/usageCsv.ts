@@ -1,12 +1,16 @@
 import { formatUsd } from '../../money.js';
-import { COLUMNS, type Sums } from './metrics.js';
+import { COLUMNS, noSums, type Sums } from './metrics.js';
 import type { Group, UsageSeries } from './series.js';
 
 const SUMS = COLUMNS.filter((name) => name !== 'cost_microdollars');
 
+const NOTHING = noSums();
+
 /**
  * What chart and table show, as CSV (RFC 4180): a line a period and group, also of a period without
- * usage, and a last line with the total. Text that came from users cannot become a formula.
+ * usage, and a last line with the total. Where the period before is compared, columns `previous_...` have
+ * what it had; that is not known by group, so beside groups it stands in a line of its own. Each column
+ * adds up to its total. Text that came from users cannot become a formula.
  */
 export function toCsv(
   series: UsageSeries,
@@ -14,29 +18,37 @@ export function toCsv(
 ): string {
   const start = `start_${series.zone.toLowerCase().replaceAll(/[^a-z]+/g, '_')}`;
   const header = [start, 'scope', ...(series.by === null ? [] : [series.by])];
-  const lines = [[...header, 'cost_microdollars', 'cost_usd', ...SUMS].join(',')];
-  const line = (first: string, group: string | null, sums: Sums) =>
+  const { by, previous: compared } = series;
+  const columns = ['cost_microdollars', 'cost_usd', ...SUMS];
+  const before = compared === null ? [] : columns.map((name) => `previous_${name}`);
+  const lines = [[...header, ...columns, ...before].join(',')];
+  const cells = (sums: Sums) => [
+    String(sums.cost_microdollars),
+    formatUsd(sums.cost_microdollars),
+    ...SUMS.map((name) => String(sums[name])),
+  ];
+  const line = (first: string, group: string, sums: Sums, previous: Sums | undefined) =>
     lines.push(
       [
         first,
         textCell(names.scope),
-        ...(group === null ? [] : [textCell(group)]),
-        String(sums.cost_microdollars),
-        formatUsd(sums.cost_microdollars),
-        ...SUMS.map((name) => String(sums[name])),
+        ...(by === null ? [] : [textCell(group)]),
+        ...cells(sums),
+        ...(compared === null ? [] : cells(previous ?? NOTHING)),
       ].join(','),
     );
-  for (const period of series.periods) {
-    if (series.by === null || period.groups.every((sums) => sums === undefined)) {
-      line(period.start, series.by === null ? null : '', period.sums);
-      continue;
+  for (const { start, sums, groups, previous } of series.periods) {
+    const isWhole = by === null || groups.every((each) => each === undefined);
+    if (!isWhole) {
+      for (const [index, each] of groups.entries()) {
+        const group = series.groups[index];
+        if (each === undefined || group === undefined) continue;
+        line(start, names.nameOf(group), each, undefined);
+      }
     }
-    for (const [index, sums] of period.groups.entries()) {
-      const group = series.groups[index];
-      if (sums !== undefined && group !== undefined) line(period.start, names.nameOf(group), sums);
-    }
+    if (isWhole || previous !== undefined) line(start, '', isWhole ? sums : NOTHING, previous);
   }
-  line('total', series.by === null ? null : '', series.total);
+  line('total', '', series.total, compared?.total);
   return `${lines.join('\r\n')}\r\n`;
 }
 
