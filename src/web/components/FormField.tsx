@@ -104,7 +104,7 @@ export function ChoiceField<Id extends string>({
   problem: string | null;
   value: Id;
   choices: readonly { id: Id; text: string }[];
-  onChoose(id: Id): void;
+  onChoose(id: NoInfer<Id>): void;
   isFirst?: boolean;
 }) {
   return (
