@@ -1,3 +1,4 @@
+import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
 import { type BackgroundTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
@@ -252,6 +253,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       budgeting,
       sweepingBudgets,
+      startExpiring({ pool: connections.pool('grant'), withdrawals: budgetFolder, tell }),
     ];
   }
 

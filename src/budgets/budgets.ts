@@ -4,6 +4,7 @@ import { invalidField } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { queryOnPool } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toExactInteger, toSafeInteger } from '../money.js';
@@ -86,25 +87,20 @@ export async function setBudget(
   const valid = await readNewBudget(store.pool, budget);
   const { key } = valid;
   await authorize({ scope: key.payerScope, id: key.payerId });
-  const client = await store.pool.connect();
-  let set: SetRow | undefined;
-  try {
-    await client.query('begin isolation level read committed');
+  const set = await inTransaction(store.pool, async (client) => {
     const values = [valid.timeZone, valid.limitMicrodollars, valid.isHard, valid.createdBy];
+    let row: SetRow | undefined;
     // Who sets it in another zone beside this is not seen before the insert has met it.
-    for (let tries = 0; tries < ZONE_TRIES && set?.time_zone !== valid.timeZone; tries++) {
+    for (let tries = 0; tries < ZONE_TRIES && row?.time_zone !== valid.timeZone; tries++) {
       await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
       ({
-        rows: [set],
+        rows: [row],
       } = await client.query<SetRow>(SET_BUDGET, [...keyValues(key), ...values]));
     }
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback').catch(() => {});
+    return row;
+  }).catch((error) => {
     throw toLedgerError(error);
-  } finally {
-    client.release();
-  }
+  });
   return await settled(store, { scope: key.payerScope, id: key.payerId }, set?.id ?? '');
 }
 

@@ -108,6 +108,10 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
     says: /insert into microdollar_usage \(/,
     owners: ['record', 'importing', 'testing'],
   },
+  'grants: usage knows nothing of them': {
+    says: /\bcredit_(transactions|expiries)\b/,
+    owners: ['schema', 'accounts'],
+  },
   'what a SQLSTATE means': {
     says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,
     owners: ['db/sqlstate'],

@@ -1,4 +1,6 @@
+import { nextExpiryOf } from '../../accounts/grants/grants.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
 
 export interface BalanceRow {
   /** Null: the user's own balance. */
@@ -7,7 +9,12 @@ export interface BalanceRow {
   role: string | null;
   microdollars_used: string;
   total_microdollars_acquired: string;
+  next_credit_expiry_at: string | null;
 }
+
+/** Of an instant that the ledger has checked. */
+const isoText = (instant: string): string =>
+  `to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
 /**
  * A user's exact balance and those of their organizations, in one snapshot (I5). Amounts as text: the
@@ -22,7 +29,8 @@ select null::uuid as organization_id,
   null::text as role,
   (select b.microdollars_used::text from kilocode_user_balances as b where b.kilo_user_id = u.id)
     as microdollars_used,
-  u.total_microdollars_acquired::text
+  u.total_microdollars_acquired::text,
+  ${isoText(nextExpiryOf(USER_SCOPE, 'u'))} as next_credit_expiry_at
 from kilocode_users as u
 where u.id = $1::text
 union all
@@ -30,7 +38,8 @@ select o.id,
   o.name,
   m.role,
   (select b.microdollars_used::text from organization_balances as b where b.organization_id = o.id),
-  o.total_microdollars_acquired::text
+  o.total_microdollars_acquired::text,
+  ${isoText(nextExpiryOf(ORGANIZATION_SCOPE, 'o'))}
 from organization_memberships as m
 join organizations as o on o.id = m.organization_id
 where m.kilo_user_id = $1::text`,

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { adjustUsage } from '../../accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../accounts/apiKeys.js';
 import { addCredit } from '../../accounts/credits.js';
+import { listPayerCredits } from '../../accounts/listCredits.js';
 import { removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../accounts/organizations.js';
 import { createUser } from '../../accounts/users.js';
@@ -32,6 +33,13 @@ const newCredit = z.strictObject({
   organization_id: optionalText,
   usd,
   description: optionalText,
+  note: optionalText,
+  expires_at: optionalText,
+  priority: z.number().nullish(),
+});
+const creditPayer = z.strictObject({
+  kilo_user_id: z.string().optional(),
+  organization_id: z.string().optional(),
 });
 const newAdjustment = z.strictObject({
   usage_id: z.string(),
@@ -78,6 +86,13 @@ export const accountRoutes: ServerPlugin = (app, services) => {
   app.delete('/api/keys/:id', async (request) =>
     revokeApiKey(ledger.pool, parseInput(idParam, request.params).id),
   );
+  app.get('/api/credits', async (request) => {
+    const { rows, ...page } = await listPayerCredits(
+      ledger.pool,
+      parseInput(creditPayer, request.query),
+    );
+    return { credits: rows, ...page };
+  });
   app.post('/api/credits', async (request, reply) => {
     reply.code(201);
     return addCredit(ledger.pool, parseInput(newCredit, request.body));

@@ -50,5 +50,6 @@ function toBalance(row: BalanceRow) {
     microdollars_used: toJsonInteger(used),
     total_microdollars_acquired: toJsonInteger(acquired),
     remaining_microdollars: toJsonInteger(acquired - used),
+    next_credit_expiry_at: row.next_credit_expiry_at,
   };
 }
