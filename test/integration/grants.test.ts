@@ -96,13 +96,17 @@ describe('a grant', () => {
 
 describe('what expires', () => {
   it('leaves the balance as a row that names its grant, and is done once', async () => {
-    const grant = await addGrant(ledger, { kilo_user_id: user }, 1_000);
-    await ledger.recordUsage({ kilo_user_id: user, cost: 300, created_at: ago(10_000) });
+    const payer = { kilo_user_id: user };
+    await addCredit(ledger.pool, { ...payer, usd: '0.0005' });
+    const grant = await addGrant(ledger, payer, 1_000);
+    await ledger.recordUsage({ ...payer, cost: 300, created_at: ago(10_000) });
     await setExpiry(fixture, [grant], ago(5_000));
-    expect(await grantsOf(ledger, { kilo_user_id: user })).toEqual([
+    expect(await grantsOf(ledger, payer)).toEqual([
+      { status: 'active', left: 500, used: 0, expired: 0 },
       { status: 'expiring', left: 700, used: 300, expired: 0 },
     ]);
-    await ledger.recordUsage({ kilo_user_id: user, cost: 40 });
+    // Of the time after: not the grant's, though it comes before the row.
+    await ledger.recordUsage({ ...payer, cost: 40 });
     expect(await expire()).toEqual([
       {
         payer_scope: 'user',
@@ -113,16 +117,32 @@ describe('what expires', () => {
       },
     ]);
     expect(await expire()).toEqual([]);
-    const { rows, next_expiry_at: next } = await listPayerCredits(ledger.pool, {
-      kilo_user_id: user,
-    });
+    const { rows, next_expiry_at: next } = await listPayerCredits(ledger.pool, payer);
     expect(next).toBeNull();
     expect(rows).toMatchObject([
       { kind: 'expiry', grant_id: grant, amount_microdollars: -700, grant: null },
       { kind: 'credit', grant: { status: 'expired', used_microdollars: 300 } },
+      { kind: 'credit', grant: { status: 'active', left_microdollars: 460 } },
     ]);
-    // 40 were used when there was nothing any more.
-    expect(await acquiredBy(fixture, user)).toBe(300);
+    expect(await acquiredBy(fixture, user)).toBe(800);
+    await fixture.expectExact();
+  });
+
+  it('takes no balance below what is spent already; the rest goes once there is credit', async () => {
+    const payer = { kilo_user_id: user };
+    const grant = await addGrant(ledger, payer, 1_000);
+    await setExpiry(fixture, [grant], ago(5_000));
+    await ledger.recordUsage({ ...payer, cost: 40 });
+    expect(await expire()).toMatchObject([{ expired_microdollars: 960 }]);
+    expect(await grantsOf(ledger, payer)).toEqual([
+      { status: 'expiring', left: 40, used: 0, expired: 960 },
+    ]);
+    await addCredit(ledger.pool, { ...payer, usd: '0.0001' });
+    expect(await expire()).toMatchObject([{ expired_microdollars: 40 }]);
+    expect(await grantsOf(ledger, payer)).toEqual([
+      { status: 'expired', left: 0, used: 0, expired: 1_000 },
+      { status: 'active', left: 60, used: 40, expired: 0 },
+    ]);
     await fixture.expectExact();
   });
 
@@ -172,9 +192,9 @@ describe('what expires', () => {
     expect(await expirer.preview(ORGANIZATION_SCOPE, organization)).toMatchObject([
       { expired_microdollars: 300 },
     ]);
-    expect((await expirer.expireDue()).expired).toMatchObject([
-      { payer_scope: 'organization', payer_id: organization, expired_microdollars: 300 },
-    ]);
+    expect((await expirer.expireDue()).expired).toContainEqual(
+      expect.objectContaining({ payer_id: organization, expired_microdollars: 300 }),
+    );
     expect(await getOrganization(ledger.pool, organization)).toMatchObject({
       total_microdollars_acquired: 200,
       microdollars_used: 200,
