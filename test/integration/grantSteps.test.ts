@@ -101,7 +101,7 @@ describe.each(POINTS)('an expiry stopped at %s', (point) => {
       { status: 'expired', left: 0, used: 130, expired: 870 },
     ]);
     expect(await acquiredBy(fixture, user)).toBe(1_500 - 870);
-    await fixture.expectExact();
+    await expectWhole(fixture);
   });
 
   it('delays no refund, which revives nothing', async () => {
@@ -115,7 +115,7 @@ describe.each(POINTS)('an expiry stopped at %s', (point) => {
       { status: 'active', left: 495, used: 5, expired: 0 },
       { status: 'expired', left: 0, used: 100, expired: 900 },
     ]);
-    await fixture.expectExact();
+    await expectWhole(fixture);
   });
 
   it('is alone: another one does nothing, then or after', async () => {
@@ -125,7 +125,7 @@ describe.each(POINTS)('an expiry stopped at %s', (point) => {
     expect(await expiry.end()).toMatchObject([{ kind: 'expiry', expired_microdollars: 900 }]);
     expect(await look()).toEqual([]);
     expect(await acquiredBy(fixture, user)).toBe(600);
-    await fixture.expectExact();
+    await expectWhole(fixture);
   });
 
   it('takes nothing that a hold beside it was granted, and lets none pass the limit', async () => {

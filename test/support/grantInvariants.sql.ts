@@ -5,11 +5,11 @@
 
 /** Payers that have grants which expire, with what they acquired. */
 const PAYERS = `
-  select 'user' as payer_scope, id as payer_id, total_microdollars_acquired as acquired
-  from kilocode_users
-  union all
-  select 'organization', id::text, total_microdollars_acquired
-  from organizations`;
+  select e.payer_scope, e.payer_id,
+    coalesce(u.total_microdollars_acquired, o.total_microdollars_acquired) as acquired
+  from (select distinct payer_scope, payer_id from credit_expiries) as e
+  left join kilocode_users as u on e.payer_scope = 'user' and u.id = e.payer_id
+  left join organizations as o on e.payer_scope = 'organization' and o.id::text = e.payer_id`;
 
 const CREDITS = `
   select c.*, case when c.organization_id is null then 'user' else 'organization' end as payer_scope,
@@ -26,10 +26,7 @@ cross join lateral (
   where c.payer_scope = p.payer_scope
     and c.payer_id = p.payer_id
 ) as l
-where l.amount <> p.acquired
-  and exists (
-    select from credit_expiries as e
-    where e.payer_scope = p.payer_scope and e.payer_id = p.payer_id)`;
+where l.amount is distinct from p.acquired`;
 
 /** A row of an expiry names a grant of its payer, whose time was over. */
 const NAMED_GRANTS = `
@@ -112,7 +109,4 @@ select p.payer_scope, p.payer_id, p.acquired::text, (
     from credit_expiries as e
     where e.payer_scope = p.payer_scope and e.payer_id = p.payer_id
   ) as expiries
-from (${PAYERS}) as p
-where exists (
-  select from credit_expiries as e
-  where e.payer_scope = p.payer_scope and e.payer_id = p.payer_id)`;
+from (${PAYERS}) as p`;
