@@ -33,7 +33,7 @@ export const GRANT_MUTANTS: readonly Mutant[] = [
     file: SETTLEMENT,
     search: 'each.usedLate - (late - each.lateBefore)',
     replace: 'each.usedLate',
-    tests: ['property/grants'],
+    tests: ['unit/grants'],
   },
   {
     name: 'grants: late usage is corrected for ever',

@@ -4,7 +4,7 @@ import { addCredit } from '../../src/accounts/credits.js';
 import type { Withdrawals } from '../../src/accounts/grants/expirer.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { USER_SCOPE } from '../../src/schema/unsettled.js';
-import { openSessions } from '../support/sessions.js';
+import { lockWaitsDuring, openSessions } from '../support/sessions.js';
 import { expectWhole, newHold, windowsOf } from './budgetHarness.js';
 import { acquiredBy, addGrant, ago, expirerOf, grantsOf, setExpiry } from './grantHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -206,7 +206,11 @@ describe('an expiry that cannot be had', () => {
     for (const lock of locks) {
       await holder?.run('begin');
       await holder?.run(lock, [user]);
-      expect(await look()).toBe('busy');
+      let result: unknown;
+      const waits = await lockWaitsDuring(fixture.database.pool, async () => {
+        result = await look();
+      });
+      expect([result, waits]).toEqual(['busy', []]);
       expect(await acquiredBy(fixture, user)).toBe(1_500);
       await holder?.run('rollback');
     }

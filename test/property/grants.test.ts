@@ -19,7 +19,7 @@ type Command =
   | { do: 'takeBack'; amount: number }
   | { do: 'use'; amount: number }
   | { do: 'refund'; amount: number }
-  | { do: 'lateUse'; amount: number }
+  | { do: 'lateUse'; amount: number; which: number }
   | { do: 'hold'; amount: number }
   | { do: 'settle'; which: number; part: number }
   | { do: 'release'; which: number }
@@ -43,7 +43,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   fc.record({ do: just('takeBack'), amount }),
   { weight: 4, arbitrary: fc.record({ do: just('use'), amount }) },
   { weight: 2, arbitrary: fc.record({ do: just('refund'), amount }) },
-  { weight: 2, arbitrary: fc.record({ do: just('lateUse'), amount }) },
+  { weight: 2, arbitrary: fc.record({ do: just('lateUse'), amount, which }) },
   { weight: 2, arbitrary: fc.record({ do: just('hold'), amount }) },
   { weight: 2, arbitrary: fc.record({ do: just('settle'), which, part: fc.nat(100) }) },
   fc.record({ do: just('release'), which }),
@@ -107,8 +107,9 @@ class Run {
       case 'refund':
         return await this.#use(-command.amount, this.#now);
       case 'lateUse': {
-        const last = model.lastExpiry();
-        return await this.#use(command.amount, last === null ? this.#now : last - 1);
+        const times = model.expiryTimes();
+        const at = times[command.which % Math.max(1, times.length)] ?? this.#now + 1;
+        return await this.#use(command.amount, at - 1);
       }
       case 'hold': {
         const hold = await ledger.hold({ kilo_user_id: this.#user, amount: command.amount });

@@ -71,8 +71,9 @@ export class GrantModel {
     for (const grant of this.#grants) if (ids.includes(grant.id)) grant.expiresAt = at;
   }
 
-  lastExpiry(): number | null {
-    return this.#expired().at(-1)?.expiresAt ?? null;
+  /** Of those that expired, ms. */
+  expiryTimes(): number[] {
+    return this.#expired().map(({ expiresAt }) => expiresAt ?? 0);
   }
 
   /** Lets expire what is due, and takes out of the balance what nobody holds. */
