@@ -253,7 +253,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       budgeting,
       sweepingBudgets,
-      startExpiring({ pool: connections.pool('grant'), withdrawals: budgetFolder, tell }),
+      startExpiring({ pool: connections.pool('grant'), named, withdrawals: budgetFolder, tell }),
     ];
   }
 

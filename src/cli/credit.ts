@@ -164,10 +164,11 @@ async function expire(
   database: CommandDatabase,
   { user, org, dryRun }: ExpireOptions,
 ): Promise<{ expired: readonly Expired[]; busy: number }> {
-  const { pool, budgetFolder } = await database.ledger();
+  const { pool, viaPooler, budgetFolder } = await database.ledger();
   const failures: unknown[] = [];
   const expirer = new GrantExpirer({
     pool,
+    named: !viaPooler,
     withdrawals: budgetFolder,
     onError: (error) => failures.push(error),
   });

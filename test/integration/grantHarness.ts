@@ -37,6 +37,7 @@ export const ago = (ms: number): Date => new Date(Date.now() - ms);
 export function expirerOf(ledger: Ledger, withdrawals: Withdrawals = ledger.budgetFolder) {
   return new GrantExpirer({
     pool: ledger.pool,
+    named: true,
     withdrawals,
     onError: (error) => {
       throw error;

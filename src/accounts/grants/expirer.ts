@@ -29,6 +29,8 @@ export interface Withdrawals {
 
 export interface ExpirerOptions {
   pool: pg.Pool;
+  /** Prepared statements. */
+  named: boolean;
   withdrawals: Withdrawals;
   /** A payer whose expiries failed; they are tried again. */
   onError: (error: unknown, payer: string) => void;
@@ -72,7 +74,7 @@ export class GrantExpirer {
 
   constructor(options: ExpirerOptions) {
     this.#options = options;
-    this.#query = queryOnPool(options.pool, false);
+    this.#query = queryOnPool(options.pool, options.named);
   }
 
   /** One look at whatever is due. */
@@ -108,7 +110,7 @@ export class GrantExpirer {
     try {
       return await inTransaction<ExpiryResult>(
         this.#options.pool,
-        (client) => this.#expire(queryOn(client, false), scope, id),
+        (client) => this.#expire(queryOn(client, this.#options.named), scope, id),
         (result) => result !== 'busy',
       );
     } catch (error) {

@@ -1,23 +1,19 @@
-import type pg from 'pg';
 import { type BackgroundTask, startTask } from '../../background.js';
-import { BUSY_MS, type ExpiryLook, GrantExpirer, type Withdrawals } from './expirer.js';
+import { BUSY_MS, type ExpirerOptions, type ExpiryLook, GrantExpirer } from './expirer.js';
 
 /** Grants that others add meanwhile are found within this time. */
 const MAX_REST_MS = 15_000;
 const MIN_REST_MS = 50;
 
-export interface ExpiringOptions {
-  pool: pg.Pool;
-  withdrawals: Withdrawals;
+export interface ExpiringOptions extends Omit<ExpirerOptions, 'onError'> {
   tell: (error: unknown, task: string, details?: object) => void;
 }
 
 /** Lets grants expire in the background: at their time, to a few hundred milliseconds. */
-export function startExpiring({ pool, withdrawals, tell }: ExpiringOptions): BackgroundTask {
+export function startExpiring({ tell, ...options }: ExpiringOptions): BackgroundTask {
   const name = 'credit_expiry';
   const expirer = new GrantExpirer({
-    pool,
-    withdrawals,
+    ...options,
     onError: (error, payer) => tell(error, name, { payer }),
   });
   let restMs = 0;

@@ -27,7 +27,7 @@ const NEVER = 1n << 63n;
 
 const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 
-/** Soonest to expire, then lowest priority, then oldest; `a` and `b` come in order of their rows. */
+/** Soonest to expire, then lowest priority, then oldest. */
 function compare({ entry: a }: Lot, { entry: b }: Lot): number {
   const by = (x: bigint, y: bigint) => (x < y ? -1 : x > y ? 1 : 0);
   return (
@@ -83,8 +83,10 @@ export class Waterfall {
     }
     const taken = min(this.debt, entry.amount);
     this.debt -= taken;
-    this.lots.push({ entry, left: entry.amount - taken, used: 0n, taken, hasExpired: false });
-    this.lots.sort(compare);
+    const lot = { entry, left: entry.amount - taken, used: 0n, taken, hasExpired: false };
+    // From the end, where most belong: sorting each time takes a payer of a thousand a tenth of a second.
+    const before = this.lots.findLastIndex((other) => compare(other, lot) <= 0);
+    this.lots.splice(before + 1, 0, lot);
   }
 
   get #inForce(): Lot[] {
@@ -94,6 +96,7 @@ export class Waterfall {
   #spend(amount: bigint): void {
     let open = amount;
     for (const lot of this.#inForce) {
+      if (open === 0n) return;
       const part = min(open, lot.left);
       lot.left -= part;
       lot.used += part;
