@@ -36,6 +36,8 @@ export const CONNECTION_USES = {
     lockTimeoutMs: 50,
     settings: [...WRITE_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
   },
+  /** Expiries of grants, and of the budgets what that takes: what is locked is left for later. */
+  grant: { size: 1, lockTimeoutMs: 50, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
   /** Lookups left as text, and soft deletes that waited for writes in flight. */
   housekeeping: { size: 1, settings: READ_SETTINGS },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */

@@ -1,5 +1,14 @@
 export { createApiKey as createKey } from './accounts/apiKeys.js';
-export { addCredit } from './accounts/credits.js';
+export { addCredit, type Credit } from './accounts/credits.js';
+export {
+  type GrantStatus,
+  type GrantUse,
+  type ListedCredit,
+  listPayerCredits,
+  type PayerCredit,
+  type PayerCredits,
+} from './accounts/listCredits.js';
+export type { NewCredit } from './accounts/newCredit.js';
 export {
   addOrganizationMember as addMember,
   createOrganization,

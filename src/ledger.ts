@@ -1,3 +1,4 @@
+import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
 import { type BackgroundTask, startTask, type TaskOptions } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
@@ -243,6 +244,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       restsFirst: true,
       run: (signal) => keeper.sweep(signal),
     });
+    const grants = connections.pool('grant');
+    started.push(startExpiring({ pool: grants, named, withdrawals: budgetFolder, tell }));
     return started;
   }
 

@@ -1,4 +1,5 @@
 import { ARCHIVE_MUTANTS } from './archive.js';
+import { GRANT_MUTANTS } from './grants.js';
 import { HOLD_MUTANTS } from './holds.js';
 import { JOURNAL_MUTANTS } from './journal.js';
 import type { Mutant } from './mutant.js';
@@ -16,4 +17,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...ARCHIVE_MUTANTS,
   ...JOURNAL_MUTANTS,
   ...HOLD_MUTANTS,
+  ...GRANT_MUTANTS,
 ];

@@ -1,27 +1,22 @@
 import type pg from 'pg';
+import { type Query, queryOn, queryOnPool } from '../db/query.js';
+import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
-import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
+import { formatMicros } from '../record/instants.sql.js';
 import {
-  invalidField,
-  readOptionalText,
-  readText,
-  readUsd,
-  unknownOrganization,
-  unknownUser,
-} from './fields.js';
-import { runStatement } from './runStatement.js';
-
-export interface NewCredit {
-  /** Makes a retry safe: the same again is a `duplicate` and moves nothing. */
-  id?: string | null | undefined;
-  /** Exactly one of user, organization. */
-  kilo_user_id?: string | null | undefined;
-  organization_id?: string | null | undefined;
-  /** Rounded once to the microdollar; negative takes back. */
-  usd: string | number;
-  description?: string | null | undefined;
-}
+  addCreditStatement,
+  type CreditRow,
+  readCreditStatement,
+  type StoredCreditRow,
+} from './credits.sql.js';
+import { invalidField, unknownOrganization, unknownUser } from './fields.js';
+import { writeSettlement } from './grants/expirer.js';
+import { lockPayerStatement } from './grants/grants.sql.js';
+import { readGrants } from './grants/readGrants.js';
+import { settleExpiries } from './grants/settlement.js';
+import { type NewCredit, readNewCredit, type ValidCredit } from './newCredit.js';
 
 export interface Credit {
   id: string;
@@ -30,144 +25,93 @@ export interface Credit {
   organization_id: string | null;
   amount_microdollars: number;
   description: string | null;
+  /** ISO 8601; null: never. */
+  expires_at: string | null;
+  priority: number;
   /** ISO 8601; of a duplicate the first one's. */
   created_at: string;
   /** Of the payer, now. */
   total_microdollars_acquired: number;
 }
 
-interface CreditRow {
-  is_payer: boolean;
-  id: string | null;
-  created_at: Date | null;
-  total_microdollars_acquired: string | null;
-}
-
-/** The payer's total and the transaction that explains it, in one statement. */
-function creditText(label: string, table: string, payerType: string, payerColumn: string): string {
-  return `/* ${label} */
-    with payer as (
-      select exists (select from ${table} where id = $2::${payerType}) as is_payer
-    ), credited as (
-      update ${table}
-      set total_microdollars_acquired = total_microdollars_acquired + $3::bigint,
-        updated_at = now()
-      where id = $2
-        and abs(total_microdollars_acquired + $3) <= ${Number.MAX_SAFE_INTEGER}
-      returning total_microdollars_acquired
-    ), created as (
-      insert into credit_transactions (id, ${payerColumn}, amount_microdollars, description)
-      select coalesce($1::uuid, gen_random_uuid()), $2, $3, $4::text
-      from credited
-      returning id, created_at
-    )
-    select payer.is_payer, created.id, created.created_at, credited.total_microdollars_acquired
-    from payer
-    left join credited on true
-    left join created on true`;
-}
-
-const CREDIT_USER = creditText('accounts.creditUser', 'kilocode_users', 'text', 'kilo_user_id');
-const CREDIT_ORGANIZATION = creditText(
-  'accounts.creditOrganization',
-  'organizations',
-  'uuid',
-  'organization_id',
-);
-
 /**
- * Top-up of a user or an organization. The same id with the same payer and amount again adds nothing.
- * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`,
- *   `idempotency_conflict`, `out_of_range`
+ * Top-up of a user or an organization: a grant (docs/adr/0011-credit-grants.md). The same id with the
+ * same payer, amount, expiry and priority again adds nothing, also after it has expired.
+ * @throws LedgerError `invalid_request` naming the field, `unknown_user` (also of a deleted one),
+ *   `unknown_organization`, `idempotency_conflict`, `out_of_range`
  */
 export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credit> {
-  const kiloUserId = credit.kilo_user_id ?? null;
-  const organizationId = credit.organization_id ?? null;
-  if ((kiloUserId === null) === (organizationId === null)) {
-    throw invalidField('kilo_user_id', 'or organization_id: name exactly one of the two');
-  }
-  const amountMicrodollars = readUsd(credit.usd);
-  const description = readOptionalText('description', credit.description);
-  const id = credit.id == null ? null : readUuid('id', credit.id);
-  const payer =
-    organizationId === null
-      ? readText('kilo_user_id', kiloUserId ?? '')
-      : readUuid('organization_id', organizationId);
-  let row: CreditRow | undefined;
+  const valid = readNewCredit(credit);
   try {
-    [row] = await runStatement<CreditRow>(
-      pool,
-      organizationId === null ? CREDIT_USER : CREDIT_ORGANIZATION,
-      [id, payer, amountMicrodollars, description],
-      'a credit with this id exists',
-    );
+    if (valid.expiresAt !== null && valid.expiresAt.epochMs <= Date.now()) {
+      const duplicate = await readDuplicate(queryOnPool(pool, false), valid);
+      if (duplicate !== null) return duplicate;
+      throw invalidField('expires_at', 'lies in the past: name a time to come, or leave it out');
+    }
+    return await inTransaction(pool, (client) => add(queryOn(client, false), valid));
   } catch (error) {
-    if (!(error instanceof LedgerError) || error.code !== 'already_exists') throw error;
-    return await readDuplicate(pool, id as string, payer, amountMicrodollars);
+    if (!isUniqueViolation(error)) throw toLedgerError(error);
+    const duplicate = await readDuplicate(queryOnPool(pool, false), valid);
+    if (duplicate === null) throw toLedgerError(error);
+    return duplicate;
   }
-  if (!row?.is_payer) {
-    if (organizationId === null) throw unknownUser();
-    throw unknownOrganization();
-  }
-  if (row.id === null || row.created_at === null || row.total_microdollars_acquired === null) {
-    throw new LedgerError('out_of_range', 'the total acquired would leave the safe integer range');
-  }
-  return {
-    id: row.id,
-    status: 'recorded',
-    kilo_user_id: kiloUserId,
-    organization_id: organizationId?.toLowerCase() ?? null,
-    amount_microdollars: amountMicrodollars,
-    description,
-    created_at: row.created_at.toISOString(),
-    total_microdollars_acquired: toSafeInteger(row.total_microdollars_acquired),
-  };
 }
 
-interface StoredCreditRow {
-  kilo_user_id: string | null;
-  organization_id: string | null;
-  amount_microdollars: string;
-  description: string | null;
-  created_at: Date;
-  total_microdollars_acquired: string;
-}
-
-/** The credit that has this id. @throws LedgerError `idempotency_conflict`: it is another one */
-async function readDuplicate(
-  pool: pg.Pool,
-  id: string,
-  payer: string,
-  amountMicrodollars: number,
-): Promise<Credit> {
-  const [row] = await runStatement<StoredCreditRow>(
-    pool,
-    `/* accounts.readCredit */
-    select c.kilo_user_id, c.organization_id, c.amount_microdollars, c.description, c.created_at,
-      coalesce(u.total_microdollars_acquired, o.total_microdollars_acquired, 0)
-        as total_microdollars_acquired
-    from credit_transactions as c
-    left join kilocode_users as u on u.id = c.kilo_user_id
-    left join organizations as o on o.id = c.organization_id
-    where c.id = $1::uuid`,
-    [id],
-  );
-  const isSame =
-    row !== undefined &&
-    (row.organization_id ?? row.kilo_user_id) === payer &&
-    Number(row.amount_microdollars) === amountMicrodollars;
-  if (!isSame) {
-    throw new LedgerError('idempotency_conflict', 'id names a credit of another payer or amount', {
-      details: { field: 'id' },
+/**
+ * In a statement each, so that the later ones see what the payer's row was locked after: what has expired
+ * by now is noted before, and the grant is used by what the payer uses from here on.
+ */
+async function add(query: Query, credit: ValidCredit): Promise<Credit> {
+  const { scope, payerId } = credit;
+  const [payer] = await query<{ is_deleted: boolean }>(lockPayerStatement(scope, payerId, true));
+  const state = payer === undefined ? null : await readGrants(query, scope, payerId);
+  if (payer === undefined || state === null) {
+    throw scope.name === 'user' ? unknownUser() : unknownOrganization();
+  }
+  if (payer.is_deleted) {
+    throw new LedgerError('unknown_user', 'kilo_user_id names a user who was deleted', {
+      details: { field: 'kilo_user_id' },
     });
   }
+  // Nothing can be withdrawn here: what is left of a grant whose time is over goes with its expiry.
+  const settlement = settleExpiries(state, 0n);
+  await writeSettlement(query, scope, payerId, state, settlement);
+  const used = state.used - settlement.late;
+  const [row] = await query<CreditRow>(addCreditStatement(credit, used));
+  if (row === undefined) {
+    throw new LedgerError('out_of_range', 'the total acquired would leave the safe integer range');
+  }
+  return toCredit('recorded', row);
+}
+
+/**
+ * The credit that has this id, if there is one.
+ * @throws LedgerError `idempotency_conflict`: it is another one
+ */
+async function readDuplicate(query: Query, credit: ValidCredit): Promise<Credit | null> {
+  if (credit.id === null) return null;
+  const [row] = await query<StoredCreditRow>(readCreditStatement(credit));
+  if (row === undefined) return null;
+  if (!row.is_same) {
+    throw new LedgerError(
+      'idempotency_conflict',
+      'id names a credit of another payer, amount, expiry or priority',
+      { details: { field: 'id' } },
+    );
+  }
+  return toCredit('duplicate', row);
+}
+
+function toCredit(status: Credit['status'], row: CreditRow): Credit {
   return {
-    id,
-    status: 'duplicate',
+    id: row.id,
+    status,
     kilo_user_id: row.kilo_user_id,
     organization_id: row.organization_id,
-    amount_microdollars: amountMicrodollars,
+    amount_microdollars: toSafeInteger(row.amount_microdollars),
     description: row.description,
+    expires_at: row.expires_micros === null ? null : formatMicros(row.expires_micros),
+    priority: row.priority,
     created_at: row.created_at.toISOString(),
     total_microdollars_acquired: toSafeInteger(row.total_microdollars_acquired),
   };

@@ -1,4 +1,5 @@
 import { LedgerError } from '../errors.js';
+import { type Instant, parseInstant } from '../instant.js';
 import { toMicrodollars } from '../money.js';
 
 /**
@@ -36,6 +37,16 @@ export function readUsd(usd: string | number): number {
   if (amountMicrodollars === 0)
     throw invalidField('usd', 'must not be 0 (after rounding to 0.000001)');
   return amountMicrodollars;
+}
+
+/** @throws LedgerError `invalid_request` naming the field */
+export function readInstant(field: string, value: string | Date): Instant {
+  const instant = parseInstant(value);
+  if (instant !== null) return instant;
+  throw invalidField(
+    field,
+    'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
+  );
 }
 
 export function invalidField(field: string, problem: string): LedgerError {

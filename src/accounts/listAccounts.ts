@@ -1,7 +1,9 @@
 import type pg from 'pg';
 import { readUuid } from '../ids.js';
 import { toExactInteger } from '../money.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
 import { readText, unknownOrganization, unknownUser } from './fields.js';
+import { nextExpiryOf } from './grants/grants.sql.js';
 import { runStatement } from './runStatement.js';
 
 /** Most rows of a list; a longer one says so (`has_more`). */
@@ -14,6 +16,8 @@ type Amount = number | bigint;
 export interface Balance {
   microdollars_used: Amount;
   total_microdollars_acquired: Amount;
+  /** Of the next credit that expires, ISO 8601; null: none does. */
+  next_credit_expiry_at: string | null;
 }
 
 export interface ListedUser extends Balance {
@@ -42,26 +46,17 @@ export interface ListedMember {
   created_at: string;
 }
 
-export interface ListedCredit {
-  id: string;
-  kilo_user_id: string | null;
-  organization_id: string | null;
-  amount_microdollars: Amount;
-  description: string | null;
-  /** ISO 8601. */
-  created_at: string;
-}
-
 /** Rows of one page, and whether there are more after the last of them. */
 export interface Listed<Row> {
   rows: Row[];
   has_more: boolean;
 }
 
+/** As the driver has it. */
 type Stored<Row> = {
   [Name in keyof Row]: bigint extends Row[Name]
     ? string
-    : Name extends 'created_at' | 'deleted_at'
+    : Name extends 'created_at' | 'deleted_at' | 'next_credit_expiry_at'
       ? Date | Extract<Row[Name], null>
       : Row[Name];
 };
@@ -69,12 +64,14 @@ type Stored<Row> = {
 const USERS = `select u.id, u.email, u.name, u.created_at, u.deleted_at,
       u.total_microdollars_acquired::text,
       (select b.microdollars_used::text from kilocode_user_balances as b
-        where b.kilo_user_id = u.id) as microdollars_used
+        where b.kilo_user_id = u.id) as microdollars_used,
+      ${nextExpiryOf(USER_SCOPE, 'u')} as next_credit_expiry_at
     from kilocode_users as u`;
 
 const ORGANIZATIONS = `select o.id, o.name, o.created_at, o.total_microdollars_acquired::text,
       (select b.microdollars_used::text from organization_balances as b
         where b.organization_id = o.id) as microdollars_used,
+      ${nextExpiryOf(ORGANIZATION_SCOPE, 'o')} as next_credit_expiry_at,
       (select count(*)::integer from organization_memberships as m
         where m.organization_id = o.id) as members
     from organizations as o`;
@@ -165,34 +162,8 @@ export async function listMembers(
   return page(rows, (row) => ({ ...row, created_at: row.created_at.toISOString() }));
 }
 
-/** Newest first, of everybody or of one payer. */
-export async function listCredits(
-  pool: pg.Pool,
-  payer: { kilo_user_id?: string | undefined; organization_id?: string | undefined } = {},
-): Promise<Listed<ListedCredit>> {
-  const { kilo_user_id, organization_id } = payer;
-  if (kilo_user_id !== undefined) await getUser(pool, kilo_user_id);
-  if (organization_id !== undefined) await getOrganization(pool, organization_id);
-  const rows = await runStatement<Stored<ListedCredit>>(
-    pool,
-    `/* accounts.listCredits */
-    select c.id, c.kilo_user_id, c.organization_id, c.amount_microdollars::text, c.description,
-      c.created_at
-    from credit_transactions as c
-    where ($1::text is null or c.kilo_user_id = $1)
-      and ($2::uuid is null or c.organization_id = $2)
-    order by c.created_at desc, c.id
-    limit $3`,
-    [kilo_user_id ?? null, organization_id ?? null, MAX_LISTED + 1],
-  );
-  return page(rows, (row) => ({
-    ...row,
-    amount_microdollars: toExactInteger(row.amount_microdollars),
-    created_at: row.created_at.toISOString(),
-  }));
-}
-
-function page<StoredRow, Row>(rows: StoredRow[], to: (row: StoredRow) => Row): Listed<Row> {
+/** @param rows one more than a page, where there are more */
+export function page<StoredRow, Row>(rows: StoredRow[], to: (row: StoredRow) => Row): Listed<Row> {
   return { rows: rows.slice(0, MAX_LISTED).map(to), has_more: rows.length > MAX_LISTED };
 }
 
@@ -213,5 +184,6 @@ function toBalance(row: Stored<Balance>): Balance {
   return {
     microdollars_used: toExactInteger(row.microdollars_used),
     total_microdollars_acquired: toExactInteger(row.total_microdollars_acquired),
+    next_credit_expiry_at: row.next_credit_expiry_at?.toISOString() ?? null,
   };
 }

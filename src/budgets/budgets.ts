@@ -4,6 +4,7 @@ import { invalidField } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { queryOnPool } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toExactInteger, toSafeInteger } from '../money.js';
@@ -98,26 +99,21 @@ export async function setBudget(
   const { key, onlyUser } = valid;
   const payer = { scope: key.payerScope, id: key.payerId };
   const setBy = await authorize({ ...payer, budgetScope: key.scope, onlyUser });
-  const client = await store.pool.connect();
-  let set: SetRow | undefined;
-  try {
-    await client.query('begin isolation level read committed');
+  const set = await inTransaction(store.pool, async (client) => {
     const inZone = [...keyValues(key), valid.timeZone, setBy];
     const values = [valid.limitMicrodollars, valid.isHard, valid.createdBy];
+    let row: SetRow | undefined;
     // Who sets it in another zone beside this is not seen before the insert has met it.
-    for (let tries = 0; tries < ZONE_TRIES && set?.time_zone !== valid.timeZone; tries++) {
+    for (let tries = 0; tries < ZONE_TRIES && row?.time_zone !== valid.timeZone; tries++) {
       await client.query(RETIRE_OTHER_ZONE, inZone);
       ({
-        rows: [set],
+        rows: [row],
       } = await client.query<SetRow>(SET_BUDGET, [...inZone, ...values]));
     }
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback').catch(() => {});
+    return row;
+  }).catch((error) => {
     throw toLedgerError(error);
-  } finally {
-    client.release();
-  }
+  });
   return await settled(store, payer, set?.id ?? '');
 }
 

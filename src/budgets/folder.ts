@@ -1,6 +1,7 @@
 import type pg from 'pg';
-import { queryOn, queryOnPool } from '../db/query.js';
+import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
@@ -14,6 +15,8 @@ import {
 
 /** Bounds the length of a statement; a payer with more is folded again at once. */
 const ROWS_PER_FOLD = 20_000;
+/** In somebody's transaction, which holds what it folds. */
+const MAX_FOLDS_WITHIN = 5;
 
 export interface BudgetFolderOptions {
   pool: pg.Pool;
@@ -76,29 +79,44 @@ export class BudgetFolder {
   /** One transaction. What it cannot lock at once fails it as a whole: the tail stays. */
   async #fold(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
     const { pool, named } = this.#options;
-    const client = await pool.connect();
-    const query = queryOn(client, named);
-    let failure: Error | undefined;
     try {
-      await client.query('begin isolation level read committed');
-      const locked = await query(lockBudgetsStatement(scope, id));
-      if (locked.length === 0) {
-        await client.query('rollback');
-        return null;
-      }
-      await query(openWindowsStatement(scope, id));
-      const limits = { rows: ROWS_PER_FOLD, slots, asked };
-      const rows = await query<FoldedWindowRow>(foldBudgetsStatement(scope, id, limits));
-      await client.query('commit');
-      return rows;
+      return await inTransaction<Folded>(
+        pool,
+        (client) => foldWithin(queryOn(client, named), scope, id, { slots, asked }),
+        (rows) => rows !== null,
+      );
     } catch (error) {
-      await client.query('rollback').catch((broken: Error) => {
-        failure = broken;
-      });
       if (isLockTimeout(error)) return null;
       throw error;
-    } finally {
-      client.release(failure);
     }
   }
+
+  /**
+   * In the caller's transaction: what the payer's balance has that is neither spent nor held, of all slots
+   * that are free. Until the transaction ends nobody reserves of them.
+   * @returns microdollars, not negative; null: somebody else holds the mark, or there is too much to fold
+   */
+  async gather(query: Query, scope: PayerScope, id: string): Promise<bigint | null> {
+    for (let folds = 0; folds < MAX_FOLDS_WITHIN; folds++) {
+      const rows = await foldWithin(query, scope, id, { slots: SLOTS, asked: 0 });
+      if (rows === null) return null;
+      if (rows.some((row) => row.has_more)) continue;
+      const pool = BigInt(rows.find((row) => row.is_balance)?.pool ?? 0);
+      return pool > 0n ? pool : 0n;
+    }
+    return null;
+  }
+}
+
+async function foldWithin(
+  query: Query,
+  scope: PayerScope,
+  id: string,
+  { slots, asked }: { slots: number; asked: number },
+): Promise<Folded> {
+  const locked = await query(lockBudgetsStatement(scope, id));
+  if (locked.length === 0) return null;
+  await query(openWindowsStatement(scope, id));
+  const limits = { rows: ROWS_PER_FOLD, slots, asked };
+  return await query<FoldedWindowRow>(foldBudgetsStatement(scope, id, limits));
 }

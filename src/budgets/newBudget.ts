@@ -1,9 +1,14 @@
 import type pg from 'pg';
-import { invalidField, readText, unknownOrganization, unknownUser } from '../accounts/fields.js';
+import {
+  invalidField,
+  readInstant,
+  readText,
+  unknownOrganization,
+  unknownUser,
+} from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
-import { parseInstant } from '../instant.js';
 import { toMicrodollars } from '../money.js';
 import {
   BUDGET_PERIODS,
@@ -214,13 +219,7 @@ async function readTimeZone(pool: pg.Pool, zone: string): Promise<string> {
 }
 
 function readFuture(field: string, value: string): string {
-  const instant = parseInstant(value);
-  if (instant === null) {
-    throw invalidField(
-      field,
-      'must be an ISO 8601 instant with an offset, like 2026-11-22T10:00:00Z',
-    );
-  }
+  const instant = readInstant(field, value);
   if (instant.epochMs <= Date.now()) throw invalidField(field, 'lies in the past');
   return instant.text;
 }

@@ -18,8 +18,10 @@ import {
   totalOf,
 } from './exportFormats.js';
 import {
+  CREDIT_SHAPE,
   DAILY_SHAPE,
   type ExportFilter,
+  exportCreditsStatement,
   exportDailyStatement,
   exportUsageStatement,
   USAGE_SHAPE,
@@ -29,11 +31,18 @@ import { formatAmount, formatCount } from './output.js';
 /** Rows in memory at once. */
 const FETCH_ROWS = 1000;
 
+const WHAT = {
+  usage: [USAGE_SHAPE, exportUsageStatement],
+  daily: [DAILY_SHAPE, exportDailyStatement],
+  credits: [CREDIT_SHAPE, exportCreditsStatement],
+} as const;
+
 interface ExportOptions {
   from: string;
   until: string;
   format: 'csv' | 'jsonl';
   daily?: true;
+  credits?: true;
   user?: string;
   out?: string;
   total: boolean;
@@ -42,11 +51,12 @@ interface ExportOptions {
 export const registerExport: Register = (program, run) => {
   program
     .command('export')
-    .description('usage rows or daily totals from one snapshot, with a total')
+    .description('usage rows, daily totals or credits from one snapshot, with a total')
     .requiredOption('--from <day>', 'first UTC day (required)')
     .requiredOption('--until <day>', 'last UTC day, inclusive (required)')
     .addOption(new Option('--format <format>').choices(['csv', 'jsonl']).default('csv'))
     .option('--daily', 'daily totals by user and organization')
+    .option('--credits', 'credit grants, what was taken back, and what expired')
     .option('--user <id>', 'this user only')
     .option('--out <file>', 'write to a file, not to stdout')
     .option('--no-total', 'leave out the total line, so that `import` reads the file')
@@ -65,9 +75,13 @@ async function exportCommand(
   if (filter.from > filter.until) {
     throw new LedgerError('invalid_request', '--from lies after --until; swap them');
   }
+  if (options.daily && options.credits) {
+    throw new LedgerError('invalid_request', '--daily and --credits are two exports: choose one');
+  }
   const { output } = context;
   const isDocument = output.json && options.out === undefined;
-  const shape = options.daily ? DAILY_SHAPE : USAGE_SHAPE;
+  const [shape, toStatement] =
+    WHAT[options.credits ? 'credits' : options.daily ? 'daily' : 'usage'];
   const build = isDocument ? jsonFormat : options.format === 'csv' ? csvFormat : jsonlFormat;
 
   return withDatabase(context, async (database) => {
@@ -77,8 +91,7 @@ async function exportCommand(
     // Without this an unwritable file would be an uncaught error before the first write.
     if (file !== null) await once(file, 'open').catch((error) => failOnFile(options.out, error));
     const target = file ?? output.streams.stdout;
-    const statement = options.daily ? exportDailyStatement(filter) : exportUsageStatement(filter);
-    const total = await exportRows(client, statement, build(shape), {
+    const total = await exportRows(client, toStatement(filter), build(shape), {
       target,
       hasTotal: options.total || isDocument,
     });

@@ -57,7 +57,7 @@ export function jsonlFormat(shape: ExportShape): ExportFormat {
 export function jsonFormat(shape: ExportShape): ExportFormat {
   return {
     costColumn: shape.costColumn,
-    head: () => '{"usage":[',
+    head: () => `{"${shape.listName}":[`,
     row: (row, index) => `${index === 0 ? '' : ','}\n${JSON.stringify(toJson(row, shape))}`,
     end: (total) => `\n],${JSON.stringify(totalOf(total)).slice(1)}\n`,
   };

@@ -21,6 +21,8 @@ export interface ExportColumn {
 export interface ExportShape {
   columns: readonly ExportColumn[];
   costColumn: string;
+  /** In a JSON document. */
+  listName: string;
 }
 
 export const USAGE_SHAPE: ExportShape = {
@@ -47,6 +49,25 @@ export const USAGE_SHAPE: ExportShape = {
     { name: 'has_error', isBoolean: true },
   ],
   costColumn: 'cost',
+  listName: 'usage',
+};
+
+/** The ledger of credits: what was granted, taken back, and has expired. */
+export const CREDIT_SHAPE: ExportShape = {
+  columns: [
+    { name: 'id' },
+    { name: 'created_at' },
+    { name: 'kilo_user_id', isText: true },
+    { name: 'organization_id' },
+    { name: 'kind' },
+    { name: 'amount_microdollars', isNumber: true },
+    { name: 'expires_at' },
+    { name: 'priority', isNumber: true },
+    { name: 'grant_id' },
+    { name: 'description', isText: true },
+  ],
+  costColumn: 'amount_microdollars',
+  listName: 'credits',
 };
 
 export const DAILY_SHAPE: ExportShape = {
@@ -57,6 +78,7 @@ export const DAILY_SHAPE: ExportShape = {
     { name: 'total_cost_microdollars', isNumber: true },
   ],
   costColumn: 'total_cost_microdollars',
+  listName: 'usage',
 };
 
 /** Usage rows by time; the range is on the column itself, so that its index serves. */
@@ -76,6 +98,23 @@ export function exportUsageStatement(filter: ExportFilter): Statement {
         and m.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
         ${filter.kiloUserId === null ? '' : 'and m.kilo_user_id = $3::text'}
       order by m.created_at, m.id`,
+    values: values(filter),
+  };
+}
+
+/** Rows of the ledger of credits, in their order. */
+export function exportCreditsStatement(filter: ExportFilter): Statement {
+  return {
+    name: 'export_credits',
+    text: `
+      select c.id, ${instantText('c.created_at')} as created_at, c.kilo_user_id, c.organization_id,
+        c.kind, c.amount_microdollars, ${instantText('c.expires_at')} as expires_at, c.priority,
+        c.grant_id, c.description
+      from credit_transactions as c
+      where c.created_at >= $1::date::timestamp at time zone 'UTC'
+        and c.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
+        ${filter.kiloUserId === null ? '' : 'and c.kilo_user_id = $3::text'}
+      order by c.sequence`,
     values: values(filter),
   };
 }

@@ -8,6 +8,8 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   organization_id: ['org'],
   api_key_id: ['key'],
   usage_id: ['usage-id'],
+  expires_at: ['expires'],
+  priority: ['priority'],
   limit_usd: ['usd'],
   raise_usd: ['usd'],
   raise_until: ['until'],
@@ -17,7 +19,7 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Whole words; `id` and `force` are words of every day as well, so only where they name a field. */
-const FIELDS = /^id\b|(?<=\bset )force\b|\b[a-z]+_[a-z_]+\b|^scopes\b/g;
+const FIELDS = /^(?:id|priority)\b|(?<=\bset )force\b|\b[a-z]+_[a-z_]+\b|^scopes\b/g;
 
 /**
  * The error with its fields called as `command` takes them, `<argument>` or `--option`; a field

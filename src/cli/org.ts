@@ -4,7 +4,7 @@ import { addOrganizationMember, createOrganization } from '../accounts/organizat
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
-import { answerList, formatAmount } from './output.js';
+import { answerList, formatAmount, formatExpiry } from './output.js';
 
 export const registerOrg: Register = (program, run) => {
   const org = program.command('org').description('create organizations, add members');
@@ -71,7 +71,8 @@ export const registerOrg: Register = (program, run) => {
           const acquired = formatAmount(row.total_microdollars_acquired);
           context.output.answer(
             row,
-            `${row.name}: ${used} used of ${acquired} acquired; members: ${row.members}`,
+            `${row.name}: ${used} used of ${acquired} acquired${formatExpiry(row.next_credit_expiry_at)}` +
+              `; members: ${row.members}`,
           );
           return 0;
         }),

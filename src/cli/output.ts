@@ -111,6 +111,11 @@ export function formatCount(count: number | bigint): string {
   return count.toLocaleString('en-US');
 }
 
+/** Of a balance, when some of its credit expires next. */
+export function formatExpiry(at: string | null): string {
+  return at === null ? '' : `; credit expires ${at}`;
+}
+
 /** Microdollars as `12.345678 USD`. */
 export function formatAmount(amountMicrodollars: number | bigint): string {
   return `${formatUsd(amountMicrodollars)} USD`;

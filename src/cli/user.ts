@@ -4,7 +4,7 @@ import { createUser } from '../accounts/users.js';
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
-import { answerList, formatAmount } from './output.js';
+import { answerList, formatAmount, formatExpiry } from './output.js';
 
 export const registerUser: Register = (program, run) => {
   const user = program.command('user').description('create, list and delete users');
@@ -70,7 +70,11 @@ export const registerUser: Register = (program, run) => {
           const used = formatAmount(row.microdollars_used);
           const acquired = formatAmount(row.total_microdollars_acquired);
           const state = row.deleted_at === null ? '' : `; deleted ${row.deleted_at}`;
-          context.output.answer(row, `${row.id}: ${used} used of ${acquired} acquired${state}`);
+          const expiry = formatExpiry(row.next_credit_expiry_at);
+          context.output.answer(
+            row,
+            `${row.id}: ${used} used of ${acquired} acquired${expiry}${state}`,
+          );
           return 0;
         }),
       ),

@@ -85,8 +85,59 @@ describe('accounts', () => {
     ]);
   });
 
+  it('grant credit until a day, list what is left, and let it expire', async () => {
+    await cli.ask('user', 'create', 'grace');
+    const add = ['credit', 'add', '--user', 'grace', '2', '--expires', '2999-12-31'];
+    const id = 'c0ffee00-0000-4000-8000-000000000002';
+    const added = await cli.run(...add, '--priority', '-5', '--note', 'trial', '--id', id);
+    expect(added.stdout).toBe(
+      'added 2.000000 USD to grace, until 3000-01-01T00:00:00.000000Z; 2.000000 USD in all\n',
+    );
+    expect((await cli.run('user', 'show', 'grace')).stdout).toMatch(
+      /; credit expires 3000-01-01T00:00:00\.000Z\n$/,
+    );
+    expect((await cli.run('credit', 'list', '--user', 'grace')).stdout).toMatch(
+      /2\.000000 +2\.000000 +3000-01-01T00:00:00\.000000Z +-5 +active +trial/,
+    );
+    expect((await cli.run('credit', 'expire')).stdout).toBe('nothing expired\n');
+    for (const [table, key] of [
+      ['credit_transactions', 'id'],
+      ['credit_expiries', 'grant_id'],
+    ]) {
+      await cli.database.pool.query(
+        `update ${table} set expires_at = now() - interval '1 s' where ${key} = $1`,
+        [id],
+      );
+    }
+    await cli.database.pool.query('update credit_expiries set look_at = expires_at');
+    const dry = await cli.ask('credit', 'expire', '--dry-run');
+    const expired = [{ payer_id: 'grace', grant_id: id, expired_microdollars: 2_000_000 }];
+    expect(dry.document).toMatchObject({ dry_run: true, expired });
+    const done = await cli.ask('credit', 'expire', '--user', 'grace');
+    expect(done).toMatchObject({ status: 0, document: { dry_run: false, expired, busy: 0 } });
+    expect((await cli.run('credit', 'expire')).stdout).toBe('nothing expired\n');
+    const list = (await cli.run('credit', 'list', '--user', 'grace')).stdout;
+    expect(list).toMatch(new RegExp(`-2\\.000000 .* expiry of ${id}\n`));
+    expect(list).toMatch(/ expired +trial\n$/);
+    const today = new Date().toISOString().slice(0, 10);
+    const range = ['--from', today, '--until', today, '--user', 'grace'];
+    const { document } = await cli.ask('export', '--credits', ...range);
+    expect(document).toMatchObject({ rows: 2, total_cost_microdollars: 0 });
+    expect(document.credits[1]).toMatchObject({ kind: 'expiry', grant_id: id });
+  });
+
+  it.each([
+    ['--expires', '2020-01-01', /^error: --expires lies in the past/],
+    ['--expires', 'soon', /^error: --expires must be an ISO 8601 instant/],
+    ['--priority', 'x', /^error: --priority must be a whole number/],
+  ])('refuse a grant with %s %s', async (option, value, message) => {
+    const { status, stderr } = await cli.run('credit', 'add', '--user', 'ada', '1', option, value);
+    expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
+  });
+
   it.each([
     ['user', 'show', 'nobody'],
+    ['credit', 'expire', '--user', 'nobody'],
     ['org', 'show', '00000000-0000-4000-8000-000000000000'],
     ['org', 'members', '00000000-0000-4000-8000-000000000000'],
     ['credit', 'list', '--user', 'nobody'],

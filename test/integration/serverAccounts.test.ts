@@ -81,6 +81,31 @@ describe('account routes', () => {
     expect([answer.status, answer.body.error.code]).toEqual([status, code]);
   });
 
+  it('grants credit, and lists what is left of it', async () => {
+    const user = await service.newUser();
+    const expiresAt = '2999-01-01T00:00:00.000000Z';
+    const grant = { kilo_user_id: user.id, usd: 1, expires_at: expiresAt, priority: 1, note: 'n' };
+    const added = await service.post('/api/credits', grant);
+    expect(added).toMatchObject({ status: 201, body: { expires_at: expiresAt, priority: 1 } });
+    const path = `/api/credits?kilo_user_id=${encodeURIComponent(user.id)}`;
+    const list = await service.get(path);
+    expect(list.body).toMatchObject({
+      credits: [{ id: added.body.id, description: 'n', grant: { left_microdollars: 1_000_000 } }],
+      has_more: false,
+      next_expiry_at: expiresAt,
+    });
+    expect((await service.get(path, user.key)).status).toBe(403);
+    expect((await service.get('/api/credits?kilo_user_id=nobody')).status).toBe(404);
+    const past = await service.post('/api/credits', {
+      ...grant,
+      expires_at: '2020-01-01T00:00:00Z',
+    });
+    expect(past).toMatchObject({
+      status: 400,
+      body: { error: { details: { field: 'expires_at' } } },
+    });
+  });
+
   it('is for admins alone', async () => {
     const user = await service.newUser();
     const paths = ['users', 'organizations', 'organizations/x/members', 'keys', 'credits'];

@@ -242,6 +242,7 @@ describe('usage.recent, usage.byModel, balance.current', () => {
     expect(data(await service.query('balance.current', undefined, user.key))).toEqual({
       microdollars_used: 3_000_540,
       total_microdollars_acquired: 10_000_000,
+      next_credit_expiry_at: null,
       remaining_microdollars: 6_999_460,
       held_microdollars: 40,
       organizations: [
@@ -251,6 +252,7 @@ describe('usage.recent, usage.byModel, balance.current', () => {
           role: 'member',
           microdollars_used: 7,
           total_microdollars_acquired: 1_000_000,
+          next_credit_expiry_at: null,
           remaining_microdollars: 999_993,
           held_microdollars: 3,
         },

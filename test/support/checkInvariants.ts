@@ -1,14 +1,19 @@
 import type pg from 'pg';
+import { GRANT_INVARIANTS, GRANT_SOURCES } from './grantInvariants.sql.js';
+import { checkGrants, type GrantSources } from './grantTruth.js';
 import { FOLDED, INVARIANTS, NEVER_EXCEEDS } from './invariants.sql.js';
 
 /**
- * Checks I1, I2, I5, I7, I8 and I13 over the whole database, in one snapshot, so it may run beside
+ * Checks I1, I2, I5, I7, I8, I13 and I14 over the whole database, in one snapshot, so it may run beside
  * live writers. A raw row that a foreign program wrote is drift until it is backfilled.
  *
  * @returns violations in words, with amounts in microdollars; empty = none
  */
 export function checkInvariants(pool: pg.Pool): Promise<string[]> {
-  return inOneSnapshot(pool, INVARIANTS);
+  return inOneSnapshot(pool, [...INVARIANTS, ...GRANT_INVARIANTS], async (client) => {
+    const { rows } = await client.query<GrantSources>(GRANT_SOURCES);
+    return rows.flatMap(checkGrants);
+  });
 }
 
 /** After a fold with no writers: nothing unsettled, and the base tables alone are exact. */
@@ -21,7 +26,11 @@ export function checkNeverExceeds(pool: pg.Pool): Promise<string[]> {
   return inOneSnapshot(pool, NEVER_EXCEEDS);
 }
 
-async function inOneSnapshot(pool: pg.Pool, statements: readonly string[]): Promise<string[]> {
+async function inOneSnapshot(
+  pool: pg.Pool,
+  statements: readonly string[],
+  more: (client: pg.ClientBase) => Promise<string[]> = async () => [],
+): Promise<string[]> {
   const client = await pool.connect();
   // A server that is killed meanwhile fails the statement, and not the process.
   const ignore = () => {};
@@ -33,6 +42,7 @@ async function inOneSnapshot(pool: pg.Pool, statements: readonly string[]): Prom
       const result = await client.query<{ message: string }>(statement);
       violations.push(...result.rows.map((row) => row.message));
     }
+    violations.push(...(await more(client)));
     await client.query('commit');
     return violations.sort();
   } catch (error) {

@@ -114,6 +114,10 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
   },
   // Loaded where something is exported, and bundled when it is built.
   "OpenTelemetry's SDK": { says: /'@opentelemetry\/(?!api')/, owners: ['telemetry/otlp'] },
+  'grants: usage knows nothing of them': {
+    says: /\bcredit_(transactions|expiries)\b/,
+    owners: ['schema', 'accounts', 'cli/exportRows'],
+  },
   'what a SQLSTATE means': {
     says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,
     owners: ['db/sqlstate'],

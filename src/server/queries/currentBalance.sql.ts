@@ -1,5 +1,7 @@
 import { isOpenHold } from '../../budgets/matching.sql.js';
+import { nextExpiryOf } from '../../accounts/grants/grants.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
 
 export interface BalanceRow {
   /** Null: the user's own balance. */
@@ -10,6 +12,7 @@ export interface BalanceRow {
   total_microdollars_acquired: string;
   /** Of requests in flight: neither settled nor released. */
   held_microdollars: string;
+  next_credit_expiry_at: string | null;
 }
 
 const heldBy = (scope: 'user' | 'organization', payer: string) => `(
@@ -17,6 +20,10 @@ const heldBy = (scope: 'user' | 'organization', payer: string) => `(
     from usage_holds as h
     where ${isOpenHold(scope, payer, 'h')}
   )`;
+
+/** Of an instant that the ledger has checked. */
+const isoText = (instant: string): string =>
+  `to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
 /**
  * A user's exact balance and those of their organizations, in one snapshot (I5). Amounts as text: the
@@ -32,7 +39,8 @@ select null::uuid as organization_id,
   (select b.microdollars_used::text from kilocode_user_balances as b where b.kilo_user_id = u.id)
     as microdollars_used,
   u.total_microdollars_acquired::text,
-  ${heldBy('user', 'u.id')} as held_microdollars
+  ${heldBy('user', 'u.id')} as held_microdollars,
+  ${isoText(nextExpiryOf(USER_SCOPE, 'u'))} as next_credit_expiry_at
 from kilocode_users as u
 where u.id = $1::text
 union all
@@ -41,7 +49,8 @@ select o.id,
   m.role,
   (select b.microdollars_used::text from organization_balances as b where b.organization_id = o.id),
   o.total_microdollars_acquired::text,
-  ${heldBy('organization', 'o.id::text')}
+  ${heldBy('organization', 'o.id::text')},
+  ${isoText(nextExpiryOf(ORGANIZATION_SCOPE, 'o'))}
 from organization_memberships as m
 join organizations as o on o.id = m.organization_id
 where m.kilo_user_id = $1::text`,

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { adjustUsage } from '../../accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../accounts/apiKeys.js';
 import { addCredit } from '../../accounts/credits.js';
+import { listPayerCredits } from '../../accounts/listCredits.js';
 import { ROLES, removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../accounts/organizations.js';
 import { SCOPES } from '../../accounts/scopes.js';
@@ -52,6 +53,13 @@ export const newCredit = z.strictObject({
   organization_id: optionalText.meta({ format: 'uuid' }),
   usd: usd.describe('USD, rounded once to the microdollar; negative takes back.'),
   description: optionalText,
+  note: optionalText,
+  expires_at: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
+  priority: z.number().nullish().describe('Of grants that expire together the lower is used first.'),
+});
+export const creditPayer = z.strictObject({
+  kilo_user_id: z.string().optional(),
+  organization_id: z.string().optional(),
 });
 export const newAdjustment = z.strictObject({
   usage_id: z.string().meta({ format: 'uuid', description: 'The usage row to correct.' }),
@@ -102,6 +110,13 @@ export const accountRoutes: ServerPlugin = (app, services) => {
   app.delete('/api/keys/:id', async (request) =>
     revokeApiKey(ledger.pool, parseInput(idParam, request.params).id),
   );
+  app.get('/api/credits', async (request) => {
+    const { rows, ...page } = await listPayerCredits(
+      ledger.pool,
+      parseInput(creditPayer, request.query),
+    );
+    return { credits: rows, ...page };
+  });
   app.post('/api/credits', async (request, reply) => {
     reply.code(201);
     return addCredit(ledger.pool, parseBody(newCredit, request.body));

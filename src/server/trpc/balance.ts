@@ -55,5 +55,6 @@ function toBalance(row: BalanceRow) {
     /** What was acquired and is not used; what is held is still in it, so that it does not flicker. */
     remaining_microdollars: toJsonInteger(acquired - used),
     held_microdollars: toJsonInteger(row.held_microdollars),
+    next_credit_expiry_at: row.next_credit_expiry_at,
   };
 }

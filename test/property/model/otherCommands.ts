@@ -74,12 +74,17 @@ export class Credit implements Command {
   check = (model: Readonly<LedgerModel>) => !areLocksHeld(model);
   async run(model: LedgerModel, { world, users, organization }: Program) {
     const isOrganization = this.payer >= users.length;
-    await addCredit(world.database.pool, {
+    const added = addCredit(world.database.pool, {
       ...(isOrganization
         ? { organization_id: organization }
         : { kilo_user_id: users[this.payer] ?? '' }),
       usd: this.cents / 100,
     });
+    if (model.deleted.has(this.payer)) {
+      await expect(added).rejects.toMatchObject({ code: 'unknown_user' });
+      return;
+    }
+    await added;
     const key = isOrganization ? 'organization' : String(this.payer);
     model.credits.set(key, (model.credits.get(key) ?? 0) + this.cents * 10_000);
   }
