@@ -1,4 +1,5 @@
 import { finishScrubs } from './accounts/softDelete.js';
+import { Alerts } from './alerts/ledgerAlerts.js';
 import { type BackgroundTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
@@ -103,11 +104,24 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('rollup'), named),
     onError: (error, payer) => tell(error, 'rollup', { payer }),
   });
-  const budgetFolder = new BudgetFolder({ pool: connections.pool('budget'), named });
+  const budgetFolder = new BudgetFolder({
+    pool: connections.pool('budget'),
+    named,
+    onSettled: (...folded) => alerts.raise(...folded),
+  });
   const keeper = new BudgetKeeper({
     query: queryOnPool(connections.pool('budget'), named),
     folder: budgetFolder,
     onError: (error, payer) => tell(error, 'budget', { payer }),
+  });
+  const alerts = new Alerts({
+    pool,
+    folder: budgetFolder,
+    query: () => queryOnPool(connections.pool('alert'), named),
+    allowsPrivate: options.allowPrivateWebhooks ?? false,
+    metrics,
+    onUsed: (payer) => keeper.used(payer),
+    onError: (error) => tell(error, 'alert_delivery'),
   });
   const holds = new Holds({
     query: queryOnPool(connections.pool('hold'), named, onWait),
@@ -136,6 +150,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
       holds.noteUsage(event);
+      alerts.noteUsage(event);
     },
   });
   const exa = {
@@ -199,7 +214,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         if (keeper.hasHolds) await keeper.beat();
       },
     });
-    if (!(options.backgroundFold ?? true)) return [housekeeping, beating];
+    const delivering = options.deliverAlerts ? alerts.startDelivering(onError) : [];
+    if (!(options.backgroundFold ?? true)) return [housekeeping, beating, ...delivering];
     const settling = startTask({
       name: 'settle',
       intervalMs: SETTLE_INTERVAL_MS,
@@ -252,6 +268,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       budgeting,
       sweepingBudgets,
+      alerts.startFollowing(onError),
+      ...delivering,
     ];
   }
 
@@ -409,6 +427,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     extend: (holdId, amount) => track('extend', () => holds.extend(holdId, amount)),
     release: (holdId) => track('release', () => holds.release(holdId)),
     budgetFolder,
+    alertStore: alerts.store,
     findHolder: (holdId) => holds.findHolder(holdId),
     async keepBudgets() {
       await keeper.foldDue(undefined, true);

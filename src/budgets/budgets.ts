@@ -15,6 +15,7 @@ import {
   type ChangedRow,
   FIND_BUDGET,
   keyValues,
+  MOVE_ALERTS,
   PAYERS_WITH_BUDGETS,
   REMOVE_BUDGET,
   RETIRE_OTHER_ZONE,
@@ -88,16 +89,22 @@ export async function setBudget(
   await authorize({ scope: key.payerScope, id: key.payerId });
   const client = await store.pool.connect();
   let set: SetRow | undefined;
+  const replaced: string[] = [];
   try {
     await client.query('begin isolation level read committed');
     const values = [valid.timeZone, valid.limitMicrodollars, valid.isHard, valid.createdBy];
     // Who sets it in another zone beside this is not seen before the insert has met it.
     for (let tries = 0; tries < ZONE_TRIES && set?.time_zone !== valid.timeZone; tries++) {
-      await client.query(RETIRE_OTHER_ZONE, [...keyValues(key), valid.timeZone]);
+      const retired = await client.query<{ id: string }>(RETIRE_OTHER_ZONE, [
+        ...keyValues(key),
+        valid.timeZone,
+      ]);
+      replaced.push(...retired.rows.map(({ id }) => id));
       ({
         rows: [set],
       } = await client.query<SetRow>(SET_BUDGET, [...keyValues(key), ...values]));
     }
+    if (replaced.length > 0) await client.query(MOVE_ALERTS, [replaced, set?.id]);
     await client.query('commit');
   } catch (error) {
     await client.query('rollback').catch(() => {});
@@ -136,15 +143,16 @@ export async function removeBudget(store: BudgetStore, id: string): Promise<{ id
   return { id: row.id };
 }
 
-/** Whose budget it is. @throws LedgerError `not_found` */
+/** Whose budget it is. @param field that named it @throws LedgerError `not_found` */
 export async function findBudget(
   pool: pg.Pool,
   id: string,
+  field = 'id',
 ): Promise<BudgetPayer & { budgetScope: BudgetScope }> {
   const [row] = await runStatement<ChangedRow & { scope: BudgetScope }>(pool, FIND_BUDGET, [
-    readUuid('id', id),
+    readUuid(field, id),
   ]);
-  if (!row) throw noBudget(id);
+  if (!row) throw noBudget(id, field);
   return { scope: row.payer_scope, id: row.payer_id, budgetScope: row.scope };
 }
 
@@ -233,12 +241,10 @@ export function readPayer(
   throw invalidField('kilo_user_id', 'or organization_id: name exactly one of the two');
 }
 
-function noBudget(id: string): LedgerError {
+function noBudget(id: string, field = 'id'): LedgerError {
   return new LedgerError(
     'not_found',
-    'id names no budget that is in force; a balance is changed by credit',
-    {
-      details: { field: 'id', id },
-    },
+    `${field} names no budget that is in force; a balance is changed by credit`,
+    { details: { field, id } },
   );
 }

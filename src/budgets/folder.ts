@@ -1,10 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { queryOn, queryOnPool } from '../db/query.js';
+import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
-import { type FoldedWindowRow, foldBudgetsStatement } from './fold.sql.js';
+import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
 import {
   lockBudgetsStatement,
   type OpenedPayerRow,
@@ -14,12 +15,18 @@ import {
 
 /** Bounds the length of a statement; a payer with more is folded again at once. */
 const ROWS_PER_FOLD = 20_000;
+const CHANGE_TRIES = 20;
+const CHANGE_PAUSE_MS = 10;
 
 export interface BudgetFolderOptions {
   pool: pg.Pool;
   /** Prepared statements. */
   named: boolean;
+  /** Told what a fold of a payer with alerts did, within its transaction. */
+  onSettled?: (query: Query, scope: PayerScope, id: string, rows: FoldedRows) => Promise<void>;
 }
+
+export type FoldedRows = readonly FoldRow[];
 
 /** What a fold of a payer did; null: someone else holds its mark, or there is none yet. */
 export type Folded = readonly FoldedWindowRow[] | null;
@@ -63,6 +70,24 @@ export class BudgetFolder {
     return this.#foldAll(scope, id, SLOTS, asked);
   }
 
+  /**
+   * The same after `change`, in one transaction that is durable when this answers. Repeated while someone
+   * else holds the mark, for some 200 ms. @returns whether it was done
+   */
+  async foldAfter(
+    scope: PayerScope,
+    id: string,
+    change: (query: Query) => Promise<unknown>,
+  ): Promise<boolean> {
+    for (let tries = 0; tries < CHANGE_TRIES; tries++) {
+      if (tries > 0) await sleep(CHANGE_PAUSE_MS);
+      const folded = await this.#fold(scope, id, SLOTS, 0, change);
+      if (folded?.some((row) => row.has_more)) await this.foldFor(scope, id, 0);
+      if (folded !== null) return true;
+    }
+    return false;
+  }
+
   async #foldAll(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
     for (;;) {
       const folded = await this.#fold(scope, id, slots, asked);
@@ -74,8 +99,14 @@ export class BudgetFolder {
   }
 
   /** One transaction. What it cannot lock at once fails it as a whole: the tail stays. */
-  async #fold(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
-    const { pool, named } = this.#options;
+  async #fold(
+    scope: PayerScope,
+    id: string,
+    slots: number,
+    asked: number,
+    change?: (query: Query) => Promise<unknown>,
+  ): Promise<Folded> {
+    const { pool, named, onSettled } = this.#options;
     const client = await pool.connect();
     const query = queryOn(client, named);
     let failure: Error | undefined;
@@ -86,9 +117,14 @@ export class BudgetFolder {
         await client.query('rollback');
         return null;
       }
+      if (change) {
+        await client.query('set local synchronous_commit = on');
+        await change(query);
+      }
       await query(openWindowsStatement(scope, id));
       const limits = { rows: ROWS_PER_FOLD, slots, asked };
-      const rows = await query<FoldedWindowRow>(foldBudgetsStatement(scope, id, limits));
+      const rows = await query<FoldRow>(foldBudgetsStatement(scope, id, limits));
+      if (rows[0]?.has_alerts) await onSettled?.(query, scope, id, rows);
       await client.query('commit');
       return rows;
     } catch (error) {

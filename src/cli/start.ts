@@ -129,6 +129,8 @@ async function serve(
   const ledger = await createLedger({
     databaseUrl: url,
     backgroundVerify: true,
+    deliverAlerts: true,
+    allowPrivateWebhooks: environment.allowsPrivateWebhooks,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
   }).catch((error) => {

@@ -23,11 +23,13 @@ import { DEFAULT_LIMITS, type ServerLimits, type ServerOptions } from './options
 import type { ServerServices } from './plugins.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
 import { accountRoutes } from './routes/accounts.js';
+import { alertRoutes } from './routes/alerts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
+import { webhookRoutes } from './routes/webhooks.js';
 import { createStatus } from './status.js';
 import { createContextFactory } from './trpc/context.js';
 import { type AppRouter, appRouter } from './trpc/router.js';
@@ -89,6 +91,8 @@ export function createServer(options: ServerOptions): Server {
     accountRoutes,
     budgetRoutes,
     holdRoutes,
+    alertRoutes,
+    webhookRoutes,
     ...(options.plugins ?? []),
   ]) {
     app.register(async (scope) => plugin(scope, services));

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { FOLDED, INVARIANTS, NEVER_EXCEEDS } from './invariants.sql.js';
 
 /**
- * Checks I1, I2, I5, I7, I8 and I13 over the whole database, in one snapshot, so it may run beside
+ * Checks I1, I2, I5, I7, I8, I13 and I14 over the whole database, in one snapshot, so it may run beside
  * live writers. A raw row that a foreign program wrote is drift until it is backfilled.
  *
  * @returns violations in words, with amounts in microdollars; empty = none

@@ -89,6 +89,7 @@ describe('the environment', () => {
         onOutgrown: 'continue',
         corsOrigins: [],
       },
+      allowsPrivateWebhooks: false,
       tiersUsd: [],
       shutdownMs: 25_000,
     });
@@ -109,6 +110,7 @@ describe('the environment', () => {
     [{ MICRODOLLAR_POOLER: 'session' }, 'MICRODOLLAR_POOLER'],
     [{ MICRODOLLAR_ON_ABORT: 'secret' }, 'MICRODOLLAR_ON_ABORT'],
     [{ MICRODOLLAR_HOLDS: 'secret' }, 'MICRODOLLAR_HOLDS'],
+    [{ MICRODOLLAR_ALERTS_ALLOW_PRIVATE: 'yes' }, 'MICRODOLLAR_ALERTS_ALLOW_PRIVATE'],
     [{ MICRODOLLAR_ON_OUTGROWN: 'secret' }, 'MICRODOLLAR_ON_OUTGROWN'],
     [{ MICRODOLLAR_CORS_ORIGINS: 'https://a.example, secret' }, 'MICRODOLLAR_CORS_ORIGINS'],
   ])('names the wrong variable in %j, not its value', (env, name) => {

@@ -1,3 +1,4 @@
+import { alertsRouter } from './alerts.js';
 import { readCurrentBalance } from './balance.js';
 import { keysRouter } from './keys.js';
 import { readAverageMonthlyUsage } from './kiloPass.js';
@@ -26,6 +27,7 @@ export const appRouter = router({
   profile: router({ account: readAccount }),
   keys: keysRouter,
   members: membersRouter,
+  alerts: alertsRouter,
   operations: operationsRouter,
 });
 
