@@ -41,7 +41,7 @@ const WEEK_BEFORE = `w.hour_start - interval '${SPEND_DAYS} days'`;
  * quarter hours and its tail; so what comes late changes no hour that was looked at. Spent is what the
  * budgets have counted: rollup and its tail, less the tail of the budgets, in one snapshot.
  *
- *   uncounted  usage that the rollup has not, and what the budgets have not, as its negative
+ *   *_tail     usage that the rollup, or the budgets, have not counted
  *   opened     hours that an alert looks at for the first time
  *   forgotten  hours that are not looked at any more
  *   crossed    as many percent of the usual, and at least the floor

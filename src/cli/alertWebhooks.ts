@@ -44,10 +44,16 @@ export function registerWebhooks(alerts: Command, run: Runner): void {
     .action((id: string, options: { overlapHours?: string }) =>
       run((context) => rotate(context, id, options.overlapHours)),
     );
-  onOne(webhook, run, 'delete', 'it gets nothing more; its secret is forgotten', async (database, id) => {
-    const removed = await removeWebhook(database.pool(), id);
-    return { document: removed, text: `deleted ${removed.id}` };
-  });
+  onOne(
+    webhook,
+    run,
+    'delete',
+    'it gets nothing more; its secret is forgotten',
+    async (database, id) => {
+      const removed = await removeWebhook(database.pool(), id);
+      return { document: removed, text: `deleted ${removed.id}` };
+    },
+  );
   onOne(webhook, run, 'enable', 'send again to one that answered 410', async (database, id) => {
     const enabled = await enableWebhook(database.pool(), id);
     return { document: enabled, text: toTable([enabled]) };

@@ -57,7 +57,9 @@ export const registerAlerts: Register = (program, run) => {
 function registerSet(alerts: Command, run: Runner): void {
   alerts
     .command('set <kind>')
-    .description('budget: percent of its limit; balance: what is left; spend: an hour and the usual')
+    .description(
+      'budget: percent of its limit; balance: what is left; spend: an hour and the usual',
+    )
     .option('--budget <id>', 'the budget that is watched')
     .option('--user <id>', 'the user whose balance or spend is')
     .option('--org <id>', 'or this organization')

@@ -101,7 +101,12 @@ describe('a delivery', () => {
       },
     });
     expect(await deliveriesOf(user)).toMatchObject(
-      [1, 2, 3].map(() => ({ state: 'delivered', attempts: 1, last_status: 204, last_error: null })),
+      [1, 2, 3].map(() => ({
+        state: 'delivered',
+        attempts: 1,
+        last_status: 204,
+        last_error: null,
+      })),
     );
     await newDeliverer().drain();
     expect(receiver.received).toHaveLength(3);
@@ -287,10 +292,9 @@ describe('a receiver', () => {
       await spend(ledger, user, 60);
     }
     const { user } = await told();
-    await fixture.rows(
-      `update usage_alert_webhooks set failing_since = now() where url like $1`,
-      [`${dead.url}%`],
-    );
+    await fixture.rows(`update usage_alert_webhooks set failing_since = now() where url like $1`, [
+      `${dead.url}%`,
+    ]);
     const deliverer = newDeliverer();
     // All but 20 hang; claims go on beside them.
     for (let n = 0; n < 3; n++) await deliverer.begin();
@@ -451,7 +455,9 @@ describe('an address of the operator', () => {
     const { user } = await told([50]);
     await newDeliverer({ allowsPrivate: false }).drain();
     expect(receiver.received).toEqual([]);
-    expect(await deliveriesOf(user)).toMatchObject([{ last_error: expect.stringMatching(/public/) }]);
+    expect(await deliveriesOf(user)).toMatchObject([
+      { last_error: expect.stringMatching(/public/) },
+    ]);
   });
 
   it('is refused when it is set, and nothing is stored', async () => {

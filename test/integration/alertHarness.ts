@@ -16,7 +16,10 @@ export interface ToldEvent {
 }
 
 /** What was told of a payer, in the order of its lines. */
-export function eventsOf(fixture: Pick<LedgerFixture, 'rows'>, payer: string): Promise<ToldEvent[]> {
+export function eventsOf(
+  fixture: Pick<LedgerFixture, 'rows'>,
+  payer: string,
+): Promise<ToldEvent[]> {
   return fixture.rows<ToldEvent>(
     `select a.kind, e.threshold::float as threshold, e.limit_microdollars::float as limit,
        e.spent_microdollars::float as spent, e.alert_id

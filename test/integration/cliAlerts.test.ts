@@ -64,7 +64,9 @@ describe('a webhook', () => {
       stdout: 'answered 500\n',
     });
     const rotated = await run('webhook', 'rotate', hook.id, '--overlap-hours', '0');
-    expect(rotated.stdout).toMatch(/^secret, shown this once: whsec_\S+\nthe old one signs no more/);
+    expect(rotated.stdout).toMatch(
+      /^secret, shown this once: whsec_\S+\nthe old one signs no more/,
+    );
     const list = await run('webhook', 'list');
     expect(list.stdout).toMatch(new RegExp(`${hook.id} +ada +${receiver.url} +in use`));
     expect(list.stdout).not.toContain('whsec_');

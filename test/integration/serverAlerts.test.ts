@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { setMemberRole } from '../../src/accounts/memberships.js';
+import { setBudget } from '../../src/budgets/budgets.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
 import { budgetStore, spend } from './alertHarness.js';
-import { setBudget } from '../../src/budgets/budgets.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 let server: TestServer;

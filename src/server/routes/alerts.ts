@@ -1,13 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import {
-  getAlert,
-  listAlerts,
-  payerOfAlert,
-  removeAlert,
-  setAlert,
-} from '../../alerts/alerts.js';
-import { listDeliveries, findDelivery, replayDelivery } from '../../alerts/deliveries.js';
+import { getAlert, listAlerts, payerOfAlert, removeAlert, setAlert } from '../../alerts/alerts.js';
+import { findDelivery, listDeliveries, replayDelivery } from '../../alerts/deliveries.js';
 import { checkAlertPayer, isAdmin, resolveAlertPayer } from '../alertAccess.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
