@@ -4,6 +4,7 @@ import { type BackgroundTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
+import { startBeating, startBudgetFolds } from './budgets/keeperTasks.js';
 import type { HoldIntent, HoldRequest } from './budgets/types.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { DimensionFolder } from './counter/dimensionFolder.js';
@@ -50,10 +51,6 @@ const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
 const ROLLUP_INTERVAL_MS = 2_000;
-const BUDGET_INTERVAL_MS = 200;
-/** Within the lease of a process by far (src/budgets/keeper.ts). */
-const BEAT_INTERVAL_MS = 15_000;
-const BUDGET_SWEEP_INTERVAL_MS = 30_000;
 /** Nothing reported waits for it. */
 const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
 
@@ -205,15 +202,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         await finishScrubs(housekeepingPool);
       },
     });
-    const beating = startTask({
-      name: 'hold_beat',
-      intervalMs: BEAT_INTERVAL_MS,
-      restsFirst: true,
-      onError,
-      run: async () => {
-        if (keeper.hasHolds) await keeper.beat();
-      },
-    });
+    const beating = startBeating(keeper, onError);
     const delivering = options.deliverAlerts ? alerts.startDelivering(onError) : [];
     if (!(options.backgroundFold ?? true)) return [housekeeping, beating, ...delivering];
     const settling = startTask({
@@ -245,20 +234,6 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       onError,
       run: (signal) => folder.foldAll(signal),
     });
-    const budgeting = startTask({
-      name: 'budget',
-      intervalMs: BUDGET_INTERVAL_MS,
-      errorIntervalMs: BUDGET_INTERVAL_MS * 5,
-      onError,
-      run: (signal) => keeper.foldDue(signal),
-    });
-    const sweepingBudgets = startTask({
-      name: 'budget_sweep',
-      intervalMs: () => BUDGET_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
-      restsFirst: true,
-      onError,
-      run: (signal) => keeper.sweep(signal),
-    });
     return [
       housekeeping,
       beating,
@@ -266,8 +241,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       sweeping,
       folding,
       sweepingTails,
-      budgeting,
-      sweepingBudgets,
+      ...startBudgetFolds(keeper, onError),
       alerts.startFollowing(onError),
       ...delivering,
     ];
