@@ -1,3 +1,4 @@
+import { ALERT_MUTANTS } from './alerts.js';
 import { ARCHIVE_MUTANTS } from './archive.js';
 import { HOLD_MUTANTS } from './holds.js';
 import { JOURNAL_MUTANTS } from './journal.js';
@@ -16,4 +17,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...ARCHIVE_MUTANTS,
   ...JOURNAL_MUTANTS,
   ...HOLD_MUTANTS,
+  ...ALERT_MUTANTS,
 ];
