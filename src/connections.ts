@@ -38,6 +38,8 @@ export const CONNECTION_USES = {
   },
   /** Expiries of grants, and of the budgets what that takes: what is locked is left for later. */
   grant: { size: 1, lockTimeoutMs: 50, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
+  /** The outbox of alerts: what is to be sent, and how it went. */
+  alert: { size: 1, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
   /** Lookups left as text, and soft deletes that waited for writes in flight. */
   housekeeping: { size: 1, settings: READ_SETTINGS },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */

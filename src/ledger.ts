@@ -1,9 +1,11 @@
 import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
-import { type BackgroundTask, startTask, type TaskOptions } from './background.js';
+import { Alerts } from './alerts/ledgerAlerts.js';
+import { startTask, type TaskOptions } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
+import { startBeating, startBudgetFolds } from './budgets/keeperTasks.js';
 import type { HoldIntent, HoldRequest } from './budgets/types.js';
 import { CONNECTION_USES, Connections } from './connections.js';
 import { DimensionFolder } from './counter/dimensionFolder.js';
@@ -51,10 +53,6 @@ const SETTLE_INTERVAL_MS = 50;
 /** Rows that others left unsettled; a process settles its own by itself. */
 const SWEEP_INTERVAL_MS = 60_000;
 const ROLLUP_INTERVAL_MS = 2_000;
-const BUDGET_INTERVAL_MS = 200;
-/** Within the lease of a process by far (src/budgets/keeper.ts). */
-const BEAT_INTERVAL_MS = 15_000;
-const BUDGET_SWEEP_INTERVAL_MS = 30_000;
 /** Nothing reported waits for it. */
 const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
 
@@ -107,11 +105,24 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('rollup'), named),
     onError: (error, payer) => tell(error, 'rollup', { payer }),
   });
-  const budgetFolder = new BudgetFolder({ pool: connections.pool('budget'), named });
+  const budgetFolder = new BudgetFolder({
+    pool: connections.pool('budget'),
+    named,
+    onSettled: (...folded) => alerts.raise(...folded),
+  });
   const keeper = new BudgetKeeper({
     query: queryOnPool(connections.pool('budget'), named),
     folder: budgetFolder,
     onError: (error, payer) => tell(error, 'budget', { payer }),
+  });
+  const alerts = new Alerts({
+    pool,
+    folder: budgetFolder,
+    query: () => queryOnPool(connections.pool('alert'), named),
+    allowsPrivate: options.allowPrivateWebhooks ?? false,
+    metrics,
+    onUsed: (payer) => keeper.used(payer),
+    onError: (error) => tell(error, 'alert_delivery'),
   });
   const holds = new Holds({
     query: queryOnPool(connections.pool('hold'), named, onWait),
@@ -141,6 +152,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
       holds.noteUsage(event);
+      alerts.noteUsage(event);
     },
   });
   const exa = {
@@ -183,10 +195,11 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     log.error({ task, ...details, err: toLedgerError(error) }, `${task} failed; it is tried again`);
   }
 
-  function startTasks(): BackgroundTask[] {
-    const started: BackgroundTask[] = [];
+  function startTasks(): { stop(): Promise<void> }[] {
+    const started: { stop(): Promise<void> }[] = [];
+    const onError = (error: unknown, name: string) => tell(error, name);
     const start = (task: Omit<TaskOptions, 'onError'>) =>
-      started.push(startTask({ tracing, onError: (error, name) => tell(error, name), ...task }));
+      started.push(startTask({ tracing, onError, ...task }));
     start({
       name: 'housekeeping',
       intervalMs: HOUSEKEEPING_INTERVAL_MS,
@@ -196,14 +209,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         await finishScrubs(housekeepingPool);
       },
     });
-    start({
-      name: 'hold_beat',
-      intervalMs: BEAT_INTERVAL_MS,
-      restsFirst: true,
-      run: async () => {
-        if (keeper.hasHolds) await keeper.beat();
-      },
-    });
+    started.push(startBeating(keeper, onError));
+    if (options.deliverAlerts) started.push(...alerts.startDelivering(onError));
     if (!(options.backgroundFold ?? true)) return started;
     start({
       name: 'settle',
@@ -232,18 +239,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       restsFirst: true,
       run: (signal) => folder.foldAll(signal),
     });
-    start({
-      name: 'budget',
-      intervalMs: BUDGET_INTERVAL_MS,
-      errorIntervalMs: BUDGET_INTERVAL_MS * 5,
-      run: (signal) => keeper.foldDue(signal),
-    });
-    start({
-      name: 'budget_sweep',
-      intervalMs: () => BUDGET_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
-      restsFirst: true,
-      run: (signal) => keeper.sweep(signal),
-    });
+    started.push(...startBudgetFolds(keeper, onError), alerts.startFollowing(onError));
     const grants = connections.pool('grant');
     started.push(startExpiring({ pool: grants, named, withdrawals: budgetFolder, tell }));
     return started;
@@ -406,6 +402,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     extend: (holdId, amount) => track('extend', () => holds.extend(holdId, amount)),
     release: (holdId) => track('release', () => holds.release(holdId)),
     budgetFolder,
+    alertStore: alerts.store,
     findHolder: (holdId) => holds.findHolder(holdId),
     async keepBudgets() {
       await keeper.foldDue(undefined, true);

@@ -1,5 +1,6 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { Pool } from 'pg';
+import type { AlertStore } from './alerts/alerts.js';
 import type { BudgetFolder } from './budgets/folder.js';
 import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './budgets/types.js';
 import type { FoldReport, PendingStatus } from './counter/sweep.js';
@@ -50,6 +51,10 @@ export interface LedgerOptions {
   backgroundFold?: boolean | undefined;
   /** Verify the rollup in the background, at a low rate. Default false; `start` turns it on. */
   backgroundVerify?: boolean | undefined;
+  /** Send alerts to webhooks in the background of this process. Default false; `start` turns it on. */
+  deliverAlerts?: boolean | undefined;
+  /** Webhooks may be http, and lead to private addresses. Default false. */
+  allowPrivateWebhooks?: boolean | undefined;
   /**
    * For locks of accounts and settings, and for an in-flight write of the same id, which is all that
    * a usage write ever waits for. Default 5,000 ms.
@@ -149,6 +154,8 @@ export interface Ledger extends PublicLedger {
   readonly tracing: Tracing | null;
   /** Folds budgets; see src/budgets/README.md. */
   readonly budgetFolder: BudgetFolder;
+  /** Alerts and webhooks; see src/alerts/README.md. */
+  readonly alertStore: AlertStore;
   /** With an intent that becomes durable in the same statement. */
   hold(hold: HoldRequest, intent?: HoldIntent | null): Promise<HoldResult>;
   /** A hold without an owner, which expires by its time: for callers that may not come back. */

@@ -134,6 +134,32 @@ export function createMetrics() {
       help: 'Raw rows compared by the background verification',
       registers,
     }),
+    alertsRaised: new Counter({
+      name: 'microdollar_alerts_raised_total',
+      help: 'Thresholds that were crossed, by this process',
+      registers,
+    }),
+    alertDeliveries: new Counter({
+      name: 'microdollar_alert_deliveries_total',
+      help: 'Tries to deliver alerts by result: delivered, failed (to be tried again), dead',
+      labelNames: ['result'] as const,
+      registers,
+    }),
+    alertOutbox: new Gauge({
+      name: 'microdollar_alert_outbox_deliveries',
+      help: 'Deliveries that wait for their first or next try, of everybody',
+      registers,
+    }),
+    alertOutboxAge: new Gauge({
+      name: 'microdollar_alert_outbox_oldest_age_seconds',
+      help: 'How long the oldest of them has waited',
+      registers,
+    }),
+    alertDeadLetters: new Gauge({
+      name: 'microdollar_alert_dead_letters',
+      help: 'Deliveries that were given up and not replayed, of everybody',
+      registers,
+    }),
     backgroundErrors: new Counter({
       name: 'microdollar_background_errors_total',
       help: 'Rounds of background work that failed and will be tried again, by task',

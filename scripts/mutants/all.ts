@@ -1,3 +1,4 @@
+import { ALERT_MUTANTS } from './alerts.js';
 import { ARCHIVE_MUTANTS } from './archive.js';
 import { GRANT_MUTANTS } from './grants.js';
 import { HOLD_MUTANTS } from './holds.js';
@@ -18,4 +19,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...JOURNAL_MUTANTS,
   ...HOLD_MUTANTS,
   ...GRANT_MUTANTS,
+  ...ALERT_MUTANTS,
 ];

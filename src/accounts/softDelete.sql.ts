@@ -23,8 +23,8 @@ const PERSONAL_COLUMNS = [
 ] as const;
 
 /**
- * Marks the user, who then waits for a final scrub (`scrub_after_xid` is set), and takes away keys
- * and memberships. No row: no such user.
+ * Marks the user, who then waits for a final scrub (`scrub_after_xid` is set), and takes away keys,
+ * memberships, alerts and webhooks. No row: no such user.
  */
 export function markDeletedStatement(kiloUserId: string): Statement {
   return {
@@ -48,6 +48,19 @@ with marked as (
 ), left_organizations as (
   delete from organization_memberships
   where kilo_user_id = $1::text
+), silenced as (
+  update usage_alerts
+  set removed_at = coalesce(removed_at, now())
+  where payer_scope = 'user'
+    and payer_id = $1::text
+), unhooked as (
+  update usage_alert_webhooks
+  set removed_at = coalesce(removed_at, now()),
+    url = '',
+    secret = '',
+    previous_secret = null
+  where payer_scope = 'user'
+    and payer_id = $1::text
 )
 select id from marked`,
     values: [kiloUserId],

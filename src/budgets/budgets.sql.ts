@@ -61,7 +61,17 @@ where b.scope = $1::text
   and b.set_by = $9::text
   and not b.is_balance
   and b.removed_at is null
-  and b.time_zone <> $8::text`;
+  and b.time_zone <> $8::text
+returning b.id`;
+
+/** Alerts on the budgets $1 that were retired are on $2 from now on, where it has none of its own. */
+export const MOVE_ALERTS = `/* budgets.moveAlerts */
+update usage_alerts as a
+set budget_id = $2::uuid
+where a.budget_id = any ($1::uuid[])
+  and a.removed_at is null
+  and not exists (
+    select from usage_alerts as o where o.budget_id = $2::uuid and o.removed_at is null)`;
 
 /** $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom. */
 export const SET_BUDGET = `/* budgets.set */
@@ -105,12 +115,22 @@ set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
 ${ONE_IN_FORCE}
 returning b.id, b.payer_scope, b.payer_id`;
 
+/** With the alerts on it. */
 export const REMOVE_BUDGET = `/* budgets.remove */
-update budgets as b
-set removed_at = now(),
-  updated_at = now()
-${ONE_IN_FORCE}
-returning b.id, b.payer_scope, b.payer_id`;
+with removed as (
+  update budgets as b
+  set removed_at = now(),
+    updated_at = now()
+  ${ONE_IN_FORCE}
+  returning b.id, b.payer_scope, b.payer_id
+), silenced as (
+  update usage_alerts as a
+  set removed_at = now()
+  where a.budget_id = any (array(select r.id from removed as r))
+    and a.removed_at is null
+)
+select r.id, r.payer_scope, r.payer_id
+from removed as r`;
 
 export const FIND_BUDGET = `/* budgets.find */
 select b.id, b.payer_scope, b.payer_id, b.scope, b.set_by,

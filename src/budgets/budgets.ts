@@ -17,6 +17,7 @@ import {
   FIND_BUDGET,
   type FoundRow,
   keyValues,
+  MOVE_ALERTS,
   PAYERS_WITH_BUDGETS,
   type PayerRow,
   REMOVE_BUDGET,
@@ -102,14 +103,17 @@ export async function setBudget(
   const set = await inTransaction(store.pool, async (client) => {
     const inZone = [...keyValues(key), valid.timeZone, setBy];
     const values = [valid.limitMicrodollars, valid.isHard, valid.createdBy];
+    const replaced: string[] = [];
     let row: SetRow | undefined;
     // Who sets it in another zone beside this is not seen before the insert has met it.
     for (let tries = 0; tries < ZONE_TRIES && row?.time_zone !== valid.timeZone; tries++) {
-      await client.query(RETIRE_OTHER_ZONE, inZone);
+      const retired = await client.query<{ id: string }>(RETIRE_OTHER_ZONE, inZone);
+      replaced.push(...retired.rows.map(({ id }) => id));
       ({
         rows: [row],
       } = await client.query<SetRow>(SET_BUDGET, [...inZone, ...values]));
     }
+    if (replaced.length > 0) await client.query(MOVE_ALERTS, [replaced, row?.id]);
     return row;
   }).catch((error) => {
     throw toLedgerError(error);
@@ -145,13 +149,14 @@ export async function removeBudget(store: BudgetStore, id: string): Promise<{ id
   return { id: row.id };
 }
 
-/** Whose budget it is. @throws LedgerError `not_found` */
+/** Whose budget it is. @param field that named it @throws LedgerError `not_found` */
 export async function findBudget(
   pool: pg.Pool,
   id: string,
+  field = 'id',
 ): Promise<BudgetSubject & { setBy: BudgetSetter }> {
-  const [row] = await runStatement<FoundRow>(pool, FIND_BUDGET, [readUuid('id', id)]);
-  if (!row) throw noBudget(id);
+  const [row] = await runStatement<FoundRow>(pool, FIND_BUDGET, [readUuid(field, id)]);
+  if (!row) throw noBudget(id, field);
   return {
     scope: row.payer_scope,
     id: row.payer_id,
@@ -264,12 +269,10 @@ export function readPayer(
   throw invalidField('kilo_user_id', 'or organization_id: name exactly one of the two');
 }
 
-function noBudget(id: string): LedgerError {
+function noBudget(id: string, field = 'id'): LedgerError {
   return new LedgerError(
     'not_found',
-    'id names no budget that is in force; a balance is changed by credit',
-    {
-      details: { field: 'id', id },
-    },
+    `${field} names no budget that is in force; a balance is changed by credit`,
+    { details: { field, id } },
   );
 }

@@ -1,10 +1,11 @@
 import { exceptionsOf, positionAfter, SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
+import { SPEND_DAYS } from '../schema/alerts.js';
 import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope } from '../schema/budgets.js';
 import { isCounted, tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isHolding, isOfPayer, markOf } from './matching.sql.js';
+import { balanceOf, counts, isHolding, isOfPayer, markOf } from './matching.sql.js';
 
 /** A window as the fold left it. */
 export interface FoldedWindowRow {
@@ -26,6 +27,18 @@ export interface FoldedWindowRow {
   has_more: boolean;
 }
 
+/** With what alerts are decided by, the same in each row. */
+export interface FoldRow extends FoldedWindowRow {
+  /** The payer has alerts: what was folded may cross a threshold. */
+  has_alerts: boolean;
+  /** Hours, UTC, of the usage that was counted, as far as an alert looks at them; null without one. */
+  spend_hours: string[] | null;
+}
+
+/** Alerts `a` of payer $1 that are in force. */
+const isAlertOf = (scope: PayerScope): string =>
+  `${isOfPayer(scope, 'a')} and a.removed_at is null`;
+
 /** In so many parts of what is asked at once a slot is worth having. */
 const ASKS_PER_SLOT = 4;
 /** Of one slot: 64 bits hold it, whatever is added. */
@@ -33,12 +46,6 @@ const MOST_OF_A_SLOT = '1000000000000000000';
 
 /** Columns of the log that budgets look at. */
 const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cost, m.position';
-
-const balanceOf = ({ name, idType }: PayerScope): string =>
-  name === 'user'
-    ? `select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = $1::${idType}`
-    : `select b.microdollars_used from organization_balances as b
-      where b.organization_id = $1::${idType}`;
 
 /**
  * Folds the usage of payer $1 past the mark into its windows, gives back what its closed holds
@@ -232,6 +239,14 @@ with s as materialized (
 )
 select p.budget_id, p.id as window_id, p.scope, p.period, p.is_balance, p.pool, p.slots, p.is_open,
   p.limit_now as limit_microdollars, u.has_more,
+  exists (select from usage_alerts as a where ${isAlertOf(scope)}) as has_alerts,
+  case when exists (select from usage_alerts as a where ${isAlertOf(scope)} and a.kind = 'spend')
+    then array(
+      select distinct date_trunc('hour', m.created_at, 'UTC')
+      from tail as m
+      where m.counts
+        and m.created_at > now() - interval '${SPEND_DAYS} days'
+    )::text[] end as spend_hours,
   case when p.window_end < 'infinity'
     then (extract(epoch from p.window_end) * 1000000)::bigint end as resets_micros
 from shared as p

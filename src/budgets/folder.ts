@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
@@ -5,7 +6,7 @@ import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
-import { type FoldedWindowRow, foldBudgetsStatement } from './fold.sql.js';
+import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
 import {
   lockBudgetsStatement,
   type OpenedPayerRow,
@@ -17,12 +18,26 @@ import {
 const ROWS_PER_FOLD = 20_000;
 /** In somebody's transaction, which holds what it folds. */
 const MAX_FOLDS_WITHIN = 5;
+const CHANGE_TRIES = 20;
+const CHANGE_PAUSE_MS = 10;
+const DURABLE = {
+  name: 'microdollar_budgets_durable',
+  text: 'set local synchronous_commit = on',
+  values: [],
+};
 
 export interface BudgetFolderOptions {
   pool: pg.Pool;
   /** Prepared statements. */
   named: boolean;
+  /** Told what a fold of a payer with alerts did, within its transaction. */
+  onSettled?: (query: Query, scope: PayerScope, id: string, rows: FoldedRows) => Promise<void>;
 }
+
+export type FoldedRows = readonly FoldRow[];
+
+/** What a fold does first, in its transaction. */
+type Change = (query: Query) => Promise<unknown>;
 
 /** What a fold of a payer did; null: someone else holds its mark, or there is none yet. */
 export type Folded = readonly FoldedWindowRow[] | null;
@@ -66,6 +81,20 @@ export class BudgetFolder {
     return this.#foldAll(scope, id, SLOTS, asked);
   }
 
+  /**
+   * The same after `change`, in one transaction that is durable when this answers. Repeated while someone
+   * else holds the mark, for some 200 ms. @returns whether it was done
+   */
+  async foldAfter(scope: PayerScope, id: string, change: Change): Promise<boolean> {
+    for (let tries = 0; tries < CHANGE_TRIES; tries++) {
+      if (tries > 0) await sleep(CHANGE_PAUSE_MS);
+      const folded = await this.#fold(scope, id, SLOTS, 0, change);
+      if (folded?.some((row) => row.has_more)) await this.foldFor(scope, id, 0);
+      if (folded !== null) return true;
+    }
+    return false;
+  }
+
   async #foldAll(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
     for (;;) {
       const folded = await this.#fold(scope, id, slots, asked);
@@ -77,12 +106,18 @@ export class BudgetFolder {
   }
 
   /** One transaction. What it cannot lock at once fails it as a whole: the tail stays. */
-  async #fold(scope: PayerScope, id: string, slots: number, asked: number): Promise<Folded> {
+  async #fold(
+    scope: PayerScope,
+    id: string,
+    slots: number,
+    asked: number,
+    change?: Change,
+  ): Promise<Folded> {
     const { pool, named } = this.#options;
     try {
       return await inTransaction<Folded>(
         pool,
-        (client) => foldWithin(queryOn(client, named), scope, id, { slots, asked }),
+        (client) => this.#foldWithin(queryOn(client, named), scope, id, { slots, asked, change }),
         (rows) => rows !== null,
       );
     } catch (error) {
@@ -98,7 +133,7 @@ export class BudgetFolder {
    */
   async gather(query: Query, scope: PayerScope, id: string): Promise<bigint | null> {
     for (let folds = 0; folds < MAX_FOLDS_WITHIN; folds++) {
-      const rows = await foldWithin(query, scope, id, { slots: SLOTS, asked: 0 });
+      const rows = await this.#foldWithin(query, scope, id, { slots: SLOTS, asked: 0 });
       if (rows === null) return null;
       if (rows.some((row) => row.has_more)) continue;
       const pool = BigInt(rows.find((row) => row.is_balance)?.pool ?? 0);
@@ -106,17 +141,24 @@ export class BudgetFolder {
     }
     return null;
   }
-}
 
-async function foldWithin(
-  query: Query,
-  scope: PayerScope,
-  id: string,
-  { slots, asked }: { slots: number; asked: number },
-): Promise<Folded> {
-  const locked = await query(lockBudgetsStatement(scope, id));
-  if (locked.length === 0) return null;
-  await query(openWindowsStatement(scope, id));
-  const limits = { rows: ROWS_PER_FOLD, slots, asked };
-  return await query<FoldedWindowRow>(foldBudgetsStatement(scope, id, limits));
+  /** The mark's lock first: the statements after it see all that its last holder wrote. */
+  async #foldWithin(
+    query: Query,
+    scope: PayerScope,
+    id: string,
+    { slots, asked, change }: { slots: number; asked: number; change?: Change | undefined },
+  ): Promise<Folded> {
+    const locked = await query(lockBudgetsStatement(scope, id));
+    if (locked.length === 0) return null;
+    if (change) {
+      await query(DURABLE);
+      await change(query);
+    }
+    await query(openWindowsStatement(scope, id));
+    const limits = { rows: ROWS_PER_FOLD, slots, asked };
+    const rows = await query<FoldRow>(foldBudgetsStatement(scope, id, limits));
+    if (rows[0]?.has_alerts) await this.#options.onSettled?.(query, scope, id, rows);
+    return rows;
+  }
 }

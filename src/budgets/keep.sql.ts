@@ -2,6 +2,7 @@ import { plainArray, type Statement } from '../db/statement.js';
 import { BUDGETS_MARK } from '../schema/budgets.js';
 import { markColumns, tailRows } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
+import { balanceOf } from './matching.sql.js';
 
 /** Owners of holds that are not released, with their heartbeats. */
 export const HOLD_OWNERS_STATEMENT: Statement = {
@@ -92,7 +93,8 @@ export interface SweptBudgetsRow {
 
 /**
  * A page of payers that have budgets, and which of them to fold: usage past the mark, holds that were
- * closed, a balance whose limit is another, a raise that ended lately.
+ * closed, a balance whose limit is another, or that an alert is on and Exa has moved, a raise that ended
+ * lately.
  */
 export function sweepBudgetsStatement(
   scope: PayerScope,
@@ -142,6 +144,21 @@ select (select max(u.payer_id) from page as u) as last_id,
               where w.budget_id = b.id
                 and w.limit_microdollars <> p.total_microdollars_acquired
             )))
+      )
+      or exists (
+        select
+        from usage_alerts as a
+        join budgets as b
+          on b.payer_scope = a.payer_scope
+          and b.payer_id = a.payer_id
+          and b.is_balance
+          and b.removed_at is null
+        join budget_windows as w on w.budget_id = b.id
+        where a.payer_scope = '${scope.name}'
+          and a.payer_id = u.payer_id
+          and a.kind = 'balance'
+          and a.removed_at is null
+          and w.spent_microdollars <> (${balanceOf(scope, 'u.id')})
       )
   ) as ids`,
     values: [afterId, limit],

@@ -82,6 +82,13 @@ export class BudgetKeeper {
     }
   }
 
+  /** Usage of the payer is to be folded within `MAX_AGE_MS`, whether it was held or not. A hint. */
+  used(payer: Payer): void {
+    const key = payerKey(payer);
+    if (this.#due.has(key) || this.#due.size >= MAX_PAYERS) return;
+    this.#due.set(key, { payer, closed: 0, sinceMs: Date.now() });
+  }
+
   /** Folds what is worth it by now; with `all` whatever is known. */
   async foldDue(signal?: AbortSignal, all = false): Promise<void> {
     const before = Date.now() - MAX_AGE_MS;

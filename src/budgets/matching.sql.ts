@@ -38,3 +38,11 @@ export const markOf = (scope: PayerScope): string =>
     where k.rollup = '${BUDGETS_MARK}'
       and k.payer_scope = '${scope.name}'
       and k.payer_id = $1::text`;
+
+/** What payer `id` used, exact; one row and column, or none. */
+export const balanceOf = ({ name, idType }: PayerScope, id = '$1'): string =>
+  name === 'user'
+    ? `select b.microdollars_used from kilocode_user_balances as b
+      where b.kilo_user_id = ${id}::${idType}`
+    : `select b.microdollars_used from organization_balances as b
+      where b.organization_id = ${id}::${idType}`;

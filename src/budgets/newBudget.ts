@@ -159,7 +159,7 @@ async function findKeyPayer(pool: pg.Pool, id: string) {
   } as const;
 }
 
-async function checkPayer(
+export async function checkPayer(
   pool: pg.Pool,
   user: string | null,
   organization: string | null,
@@ -176,7 +176,11 @@ async function checkPayer(
   if (!row.is_member) throw invalidField('id', 'names no member of the organization');
 }
 
-function readOneOf<T extends string>(field: string, value: unknown, allowed: readonly T[]): T {
+export function readOneOf<T extends string>(
+  field: string,
+  value: unknown,
+  allowed: readonly T[],
+): T {
   const found = allowed.find((each) => each === value);
   if (found !== undefined) return found;
   throw invalidField(field, `must be one of ${allowed.join(', ')}`);
@@ -187,7 +191,7 @@ function readMode(mode: string): boolean {
 }
 
 /** USD to microdollars; 0 is a limit: nothing may be spent. */
-function readLimit(field: string, usd: string | number): number {
+export function readLimit(field: string, usd: string | number): number {
   let limit: number;
   try {
     limit = toMicrodollars(usd);

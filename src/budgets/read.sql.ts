@@ -2,7 +2,7 @@ import type { Statement } from '../db/statement.js';
 import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 import { tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer, isOpenHold, markOf } from './matching.sql.js';
+import { balanceOf, counts, isCurrent, isOfPayer, isOpenHold, markOf } from './matching.sql.js';
 
 /** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
 export interface BudgetStateRow {
@@ -29,12 +29,6 @@ export interface BudgetStateRow {
   /** Open holds: no usage yet, not released. */
   held: string;
 }
-
-const balanceOf = ({ name, idType }: PayerScope): string =>
-  name === 'user'
-    ? `select b.microdollars_used from kilocode_user_balances as b where b.kilo_user_id = $1::${idType}`
-    : `select b.microdollars_used from organization_balances as b
-      where b.organization_id = $1::${idType}`;
 
 /**
  * The budgets in force of payer $1, without a lock: spent is the window's and what lies past the

@@ -4,7 +4,6 @@ import {
   type BudgetStore,
   changeBudget,
   listBudgets,
-  readPayer,
   removeBudget,
   setBudget,
 } from '../budgets/budgets.js';
@@ -12,13 +11,9 @@ import { formatUsd } from '../money.js';
 import type { Register, Runner } from './context.js';
 import { type CommandDatabase, withDatabase } from './database.js';
 import { alignTable } from './output.js';
+import { type PayerOptions, payerOf } from './payer.js';
 
-interface Payer {
-  user?: string;
-  org?: string;
-}
-
-interface SetOptions extends Payer {
+interface SetOptions extends PayerOptions {
   window: string;
   zone?: string;
   soft?: true;
@@ -97,12 +92,10 @@ function registerList(budget: Command, run: Runner): void {
     .description('budgets in force, what is spent, held and left of each')
     .option('--user <id>', 'of this payer, with its balance')
     .option('--org <id>', 'or of this organization')
-    .action((options: Payer) =>
+    .action((options: PayerOptions) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          const isOfOne = options.user !== undefined || options.org !== undefined;
-          const payer = isOfOne ? readPayer(options.user, options.org) : null;
-          const budgets = await listBudgets(await storeOf(database), payer);
+          const budgets = await listBudgets(await storeOf(database), payerOf(options));
           context.output.answer(
             { budgets },
             budgets.length === 0 ? 'no budgets' : toTable(budgets),

@@ -158,6 +158,7 @@ function openDatabase(
         databaseUrl: server.url,
         ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
         backgroundFold: false,
+        allowPrivateWebhooks: environment.allowsPrivateWebhooks,
         preparedStatements: !viaPooler,
         ...options,
       });

@@ -22,6 +22,8 @@ export interface Environment {
   /** Addresses and ranges whose `x-forwarded-for` is believed. */
   trustedProxies: string[];
   gateway: GatewayEnvironment;
+  /** Webhooks of alerts may be http, and lead into the operator's own network. */
+  allowsPrivateWebhooks: boolean;
   /** Monthly tiers in USD, ascending, shown on the profile; empty = none. */
   tiersUsd: number[];
   /** Of a graceful stop, from the signal to the end of the process, ms. */
@@ -82,6 +84,8 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
       corsOrigins: readList(env, 'MICRODOLLAR_CORS_ORIGINS').map(readOrigin),
       traces: readTraceAllowances(env),
     },
+    allowsPrivateWebhooks:
+      readOneOf(env, 'MICRODOLLAR_ALERTS_ALLOW_PRIVATE', ['false', 'true']) === 'true',
     tiersUsd: readTiers(env),
     shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
     telemetry: readTelemetrySettings(env),

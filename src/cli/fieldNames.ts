@@ -3,7 +3,7 @@ import { LedgerError } from '../errors.js';
 
 /** Fields of the ledger, and what commands call them. */
 const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
-  id: ['id', 'budget'],
+  id: ['id', 'budget', 'alert', 'webhook', 'delivery'],
   kilo_user_id: ['user', 'id'],
   organization_id: ['org'],
   api_key_id: ['key'],
@@ -14,6 +14,12 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   raise_usd: ['usd'],
   raise_until: ['until'],
   time_zone: ['zone'],
+  budget_id: ['budget'],
+  webhook_id: ['webhook'],
+  thresholds_percent: ['at'],
+  below_usd: ['below'],
+  floor_usd: ['floor'],
+  overlap_hours: ['overlap-hours'],
   scopes: ['scope'],
   force: ['force'],
 };

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
+import { registerAlerts } from './alerts.js';
 import { registerArchive } from './archive.js';
 import { registerBackfill } from './backfill.js';
 import { registerBench } from './bench.js';
@@ -36,6 +37,7 @@ const COMMANDS: readonly Register[] = [
   registerKey,
   registerCredit,
   registerBudget,
+  registerAlerts,
   registerAdjust,
   registerImport,
   registerExport,

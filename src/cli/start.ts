@@ -140,6 +140,8 @@ async function serve(
     log,
     tracer: telemetry?.tracer ?? undefined,
     backgroundVerify: true,
+    deliverAlerts: true,
+    allowPrivateWebhooks: environment.allowsPrivateWebhooks,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
   }).catch((error) => {

@@ -23,6 +23,8 @@ export interface StatusRow {
   events_today: string;
   last_event_at: string | null;
   keys_active: string;
+  alerts_pending: string;
+  alerts_dead: string;
 }
 
 /** Everything `status` shows but the pending log. No full count: each is bounded by a limit. */
@@ -47,7 +49,11 @@ export function statusStatement(): Statement {
           from microdollar_usage as m
           order by m.created_at desc
           limit 1) as last_event_at,
-        (select count(*) from api_keys as k where k.revoked_at is null) as keys_active`,
+        (select count(*) from api_keys as k where k.revoked_at is null) as keys_active,
+        (select count(*) from usage_alert_deliveries as d
+          where d.delivered_at is null and d.dead_at is null) as alerts_pending,
+        (select count(*) from usage_alert_deliveries as d
+          where d.dead_at is not null) as alerts_dead`,
     values: [],
   };
 }

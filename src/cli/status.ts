@@ -74,6 +74,8 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       events_today: { rows: eventsToday, isEstimate: eventsToday >= COUNTED_EVENTS },
       last_event_at: row.last_event_at,
       journal: await readJournals(context),
+      alert_deliveries_pending: Number(row.alerts_pending),
+      alert_dead_letters: Number(row.alerts_dead),
       warnings,
     };
     context.output.answer(
@@ -90,6 +92,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
           document.counts_foreign_rows ? 'counted at once' : 'counted by backfill or repair',
         ],
         ['journal', describeJournal(document.journal)],
+        ['alerts', describeAlerts(document.alert_deliveries_pending, document.alert_dead_letters)],
         ['users', describeSize(document.users)],
         ['organizations', describeSize(document.organizations)],
         ['usage rows', describeSize(document.usage)],
@@ -144,6 +147,12 @@ function describeJournal(journals: Awaited<ReturnType<typeof readJournals>>): st
   const depth = records === 0 ? 'empty' : `${formatCount(records)} records to be drained`;
   const letters = `${formatCount(deadLetters)} dead letters; \`dead-letters\` lists them`;
   return deadLetters === 0 ? depth : `${depth}, ${letters}`;
+}
+
+function describeAlerts(pending: number, dead: number): string {
+  const waiting = pending === 0 ? 'all delivered' : `${formatCount(pending)} to be delivered`;
+  const letters = `${formatCount(dead)} dead letters; \`alerts deliveries --state dead\` lists them`;
+  return dead === 0 ? waiting : `${waiting}, ${letters}`;
 }
 
 function describeMode({ stored, effective, reason }: ReadModeStatus): string {

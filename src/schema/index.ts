@@ -1,3 +1,4 @@
+export * from './alerts.js';
 export * from './apiKeys.js';
 export * from './budgets.js';
 export * from './credits.js';

@@ -25,6 +25,7 @@ import { readMetrics } from './readMetrics.js';
 import { addRequestGuard, makeRequestId } from './requestGuard.js';
 import { addRequestSpans } from './requestSpans.js';
 import { accountRoutes } from './routes/accounts.js';
+import { alertRoutes } from './routes/alerts.js';
 import { budgetRoutes } from './routes/budgets.js';
 import { healthRoutes } from './routes/health.js';
 import { holdRoutes } from './routes/holds.js';
@@ -32,6 +33,7 @@ import { membershipRoutes } from './routes/memberships.js';
 import { referenceRoutes } from './routes/reference.js';
 import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
+import { webhookRoutes } from './routes/webhooks.js';
 import { createStatus } from './status.js';
 import { createContextFactory } from './trpc/context.js';
 import { type AppRouter, appRouter } from './trpc/router.js';
@@ -103,6 +105,8 @@ export function createServer(options: ServerOptions): Server {
     budgetRoutes,
     holdRoutes,
     referenceRoutes,
+    alertRoutes,
+    webhookRoutes,
     ...(options.plugins ?? []),
   ]) {
     app.register(async (scope) => plugin(scope, services));

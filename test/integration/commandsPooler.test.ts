@@ -55,6 +55,11 @@ it('accounts, credit and keys', async () => {
   const budget = await ask('budget', 'set', 'user', 'ada', '5', '--window', 'day');
   await ask('budget', 'raise', budget.id, '1', '--until', '2999-01-01T00:00:00Z');
   expect((await ask('budget', 'list')).budgets).toHaveLength(2);
+  const alert = await ask('alerts', 'set', 'budget', '--budget', budget.id);
+  expect((await ask('alerts', 'list')).alerts).toMatchObject([{ id: alert.id }]);
+  await ask('alerts', 'set', 'balance', '--user', 'ada', '--below', '50');
+  expect((await ask('alerts', 'deliveries')).deliveries).toMatchObject([{ kind: 'balance' }]);
+  await ask('alerts', 'delete', alert.id);
   await ask('budget', 'remove', budget.id);
   const key = await ask('key', 'create', '--user', 'ada', '--scope', 'gateway');
   await ask('key', 'list');

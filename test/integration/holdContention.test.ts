@@ -4,18 +4,21 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { setAlert } from '../../src/alerts/alerts.js';
 import { BudgetKeeper } from '../../src/budgets/keeper.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
 import type { HoldJob, HoldReport } from '../support/holdWorker.js';
 import { programPath } from '../support/programs.js';
+import { eventsOf } from './alertHarness.js';
 import {
   acquire,
   addBudget,
   addPayer,
   expectWhole,
   foldBudgets,
+  type NewBudget,
   windowsOf,
 } from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -130,16 +133,23 @@ describe('many callers in several processes', () => {
     const users = [await fixture.addUser(), await fixture.addUser(), await fixture.addUser()];
     const [user = ''] = users;
     const key = randomUUID();
-    await addBudget(fixture, { scope: 'organization', payer, limit: 45_000, period: 'month' });
-    await addBudget(fixture, { scope: 'member', payer, user, limit: 15_000 });
-    await addBudget(fixture, { scope: 'key', payer, key, limit: 12_000, period: 'week' });
-    await addBudget(fixture, {
-      scope: 'project',
-      payer,
-      project: 'p',
-      limit: 8_000,
-      period: 'total',
-    });
+    const budgets: NewBudget[] = [
+      { scope: 'organization', payer, limit: 45_000, period: 'month' },
+      { scope: 'member', payer, user, limit: 15_000 },
+      { scope: 'key', payer, key, limit: 12_000, period: 'week' },
+      { scope: 'project', payer, project: 'p', limit: 8_000, period: 'total' },
+    ];
+    // Every few holds something is crossed (I14).
+    const watched = { organization_id: organization };
+    for (const budget of budgets) {
+      await setAlert(ledger.alertStore, {
+        kind: 'budget',
+        budget_id: await addBudget(fixture, budget),
+        thresholds_percent: [1, 2, 5, 10, 20, 40, 60, 80, 95, 100],
+      });
+    }
+    await setAlert(ledger.alertStore, { kind: 'balance', ...watched, below_usd: '0.05' });
+    await setAlert(ledger.alertStore, { kind: 'spend', ...watched, floor_usd: '0.005' });
     const requests = users.flatMap((id) =>
       [null, key].flatMap((api_key_id) =>
         [null, 'p'].map((project_id) => ({
@@ -183,6 +193,7 @@ describe('many callers in several processes', () => {
     await expect.poll(countOpen).toBe('0');
     await foldBudgets(ledger, payer);
     await expectWhole(fixture);
+    expect((await eventsOf(fixture, organization)).length).toBeGreaterThan(20);
     expect((await windowsOf(fixture, organization)).map(({ held }) => held)).toEqual([
       0, 0, 0, 0, 0,
     ]);

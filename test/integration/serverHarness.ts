@@ -4,7 +4,7 @@ import { addOrganizationMember, createOrganization } from '../../src/accounts/or
 import type { Scope } from '../../src/accounts/scopes.js';
 import { createUser } from '../../src/accounts/users.js';
 import { createLedger } from '../../src/ledger.js';
-import type { Ledger } from '../../src/ledgerTypes.js';
+import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { createServer, type Server, type ServerOptions } from '../../src/server/index.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
@@ -46,9 +46,14 @@ export interface CallOptions {
 export async function startTestServer(
   options: Partial<ServerOptions> = {},
   databaseUrl: (url: string) => string = (url) => url,
+  ledgerOptions: Partial<LedgerOptions> = {},
 ): Promise<TestServer> {
   const database = await createTestDatabase();
-  const ledger = await createLedger({ databaseUrl: databaseUrl(database.url), poolSize: 5 });
+  const ledger = await createLedger({
+    databaseUrl: databaseUrl(database.url),
+    poolSize: 5,
+    ...ledgerOptions,
+  });
   const logLines: string[] = [];
   const server = createServer({
     ledger,

@@ -1,3 +1,5 @@
+import { ALERTS } from './alertInvariants.sql.js';
+
 /**
  * Each statement returns one row per violation: `message`. They recompute from the sources (raw
  * usage, archived cost, Exa log, marks) without using the ledger's own expressions, so a mistake
@@ -351,6 +353,7 @@ export const INVARIANTS: readonly string[] = [
   WINDOWS,
   SPENT,
   HOLD_WINDOWS,
+  ...ALERTS,
 ];
 
 /**

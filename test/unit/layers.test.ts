@@ -30,6 +30,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['counter', 'connections'],
   ['record', 'report', 'rollup', 'accounts'],
   ['budgets'],
+  ['alerts'],
   ['ledgerTypes'],
   ['ledger'],
   ['publicLedger'],

@@ -1,5 +1,5 @@
-import { isOpenHold } from '../../budgets/matching.sql.js';
 import { nextExpiryOf } from '../../accounts/grants/grants.sql.js';
+import { isOpenHold } from '../../budgets/matching.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
 

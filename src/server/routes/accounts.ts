@@ -55,7 +55,10 @@ export const newCredit = z.strictObject({
   description: optionalText,
   note: optionalText,
   expires_at: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
-  priority: z.number().nullish().describe('Of grants that expire together the lower is used first.'),
+  priority: z
+    .number()
+    .nullish()
+    .describe('Of grants that expire together the lower is used first.'),
 });
 export const creditPayer = z.strictObject({
   kilo_user_id: z.string().optional(),

@@ -1,3 +1,4 @@
+import { alertsRouter } from './alerts.js';
 import { readCurrentBalance } from './balance.js';
 import { budgetsRouter } from './budgets.js';
 import { keysRouter } from './keys.js';
@@ -28,6 +29,7 @@ export const appRouter = router({
   keys: keysRouter,
   budgets: budgetsRouter,
   members: membersRouter,
+  alerts: alertsRouter,
   operations: operationsRouter,
 });
 

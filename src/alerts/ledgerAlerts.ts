@@ -1,0 +1,105 @@
+import type pg from 'pg';
+import { type BackgroundTask, startTask } from '../background.js';
+import type { BudgetFolder, FoldedRows } from '../budgets/folder.js';
+import type { Payer } from '../counter/payer.js';
+import { type Query, queryOnPool } from '../db/query.js';
+import type { Metrics } from '../metrics.js';
+import type { PayerScope } from '../schema/unsettled.js';
+import { type LookupAll, systemLookup } from './address.js';
+import { AlertedPayers } from './alertedPayers.js';
+import type { AlertStore } from './alerts.js';
+import { Deliverer } from './deliverer.js';
+import { raiseAlerts } from './raise.js';
+
+export interface LedgerAlertsOptions {
+  pool: pg.Pool;
+  folder: BudgetFolder;
+  /** Connections of its own, opened when they are needed. */
+  query: () => Query;
+  allowsPrivate: boolean;
+  lookup?: LookupAll;
+  metrics: Metrics;
+  /** Usage of the payer is to be folded soon. */
+  onUsed: (payer: Payer) => void;
+  onError: (error: unknown) => void;
+}
+
+const FOLLOW_INTERVAL_MS = 15_000;
+const DELIVERY_INTERVAL_MS = 1_000;
+const LOOK_INTERVAL_MS = 15_000;
+
+type OnError = (error: unknown, task: string) => void;
+
+/** What a ledger does for alerts: decides with each fold, follows whose usage to fold, and delivers. */
+export class Alerts {
+  readonly store: AlertStore;
+  readonly #options: LedgerAlertsOptions;
+  readonly #payers: AlertedPayers;
+
+  constructor(options: LedgerAlertsOptions) {
+    this.#options = options;
+    this.#payers = new AlertedPayers(options.onUsed);
+    this.store = {
+      pool: options.pool,
+      folder: options.folder,
+      allowsPrivate: options.allowsPrivate,
+      lookup: options.lookup ?? systemLookup,
+      onSet: (payer) => this.#payers.add(payer),
+    };
+  }
+
+  /** In the transaction of a fold. */
+  async raise(query: Query, scope: PayerScope, id: string, folded: FoldedRows): Promise<void> {
+    const raised = await raiseAlerts(query, scope, id, folded);
+    if (raised === 0) return;
+    this.#options.metrics.alertsRaised.inc(raised);
+  }
+
+  noteUsage(payer: Payer): void {
+    this.#payers.noteUsage(payer);
+  }
+
+  /** Learns who has alerts. */
+  startFollowing(onError: OnError): BackgroundTask {
+    return startTask({
+      name: 'alert_payers',
+      intervalMs: FOLLOW_INTERVAL_MS,
+      onError,
+      run: () => this.#payers.refresh(queryOnPool(this.#options.pool, false)),
+    });
+  }
+
+  startDelivering(onError: OnError): { stop(): Promise<void> }[] {
+    const { metrics, query, onError: onFailure } = this.#options;
+    const deliverer = new Deliverer({
+      query: query(),
+      lookup: this.store.lookup,
+      allowsPrivate: this.store.allowsPrivate,
+      onResult: (result, count) => metrics.alertDeliveries.inc({ result }, count),
+      onError: onFailure,
+    });
+    const sending = startTask({
+      name: 'alert_delivery',
+      intervalMs: DELIVERY_INTERVAL_MS,
+      errorIntervalMs: DELIVERY_INTERVAL_MS * 5,
+      onError,
+      run: () => deliverer.begin(),
+    });
+    const looking = startTask({
+      name: 'alert_outbox',
+      intervalMs: LOOK_INTERVAL_MS,
+      onError,
+      run: async () => {
+        const outbox = await deliverer.look();
+        metrics.alertOutbox.set(Number(outbox.pending));
+        metrics.alertOutboxAge.set(outbox.oldest_age_seconds);
+        metrics.alertDeadLetters.set(Number(outbox.dead));
+      },
+    });
+    const stop = async () => {
+      await sending.stop();
+      await deliverer.stop();
+    };
+    return [looking, { stop }];
+  }
+}
