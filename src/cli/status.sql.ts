@@ -23,6 +23,8 @@ export interface StatusRow {
   events_today: string;
   last_event_at: string | null;
   keys_active: string;
+  /** Connections of programs that serve, or have a ledger open; those of commands are not counted. */
+  ledger_connections: string;
 }
 
 /** Everything `status` shows but the pending log. No full count: each is bounded by a limit. */
@@ -47,7 +49,14 @@ export function statusStatement(): Statement {
           from microdollar_usage as m
           order by m.created_at desc
           limit 1) as last_event_at,
-        (select count(*) from api_keys as k where k.revoked_at is null) as keys_active`,
+        (select count(*) from api_keys as k where k.revoked_at is null) as keys_active,
+        (select count(*)
+          from pg_stat_activity as a
+          where a.datname = current_database()
+            and a.application_name like 'microdollar %'
+            and a.application_name <> all (
+              array['microdollar command', 'microdollar rollup', 'microdollar migrate']))
+          as ledger_connections`,
     values: [],
   };
 }
