@@ -75,10 +75,16 @@ async function exportCommand(
     const statement = options.daily ? exportDailyStatement(filter) : exportUsageStatement(filter);
     const pages = pagesOf(client, statement, archived, options.archive);
     const target = options.out === undefined ? toOutput(output, format) : await toFile(options.out);
-    const total = await exportRows(pages, { format, write: target.write });
-    total.missingDays = archived?.missing ?? [];
-    if (options.total || isDocument) await target.write(format.end(total));
-    await target.close();
+    let total: ExportTotal;
+    try {
+      total = await exportRows(pages, { format, write: target.write });
+      total.missingDays = archived?.missing ?? [];
+      if (options.total || isDocument) await target.write(format.end(total));
+      await target.close();
+    } catch (error) {
+      target.abandon();
+      throw error;
+    }
     await client.query('commit');
     if (options.out !== undefined) {
       output.answer(
@@ -167,6 +173,8 @@ async function exportRows(
 interface ExportTarget {
   write(text: string): Promise<void>;
   close(): Promise<void>;
+  /** Of what is not whole. */
+  abandon(): void;
 }
 
 function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
@@ -176,6 +184,7 @@ function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
       await output.write(text);
     },
     close: async () => output.closeDocument(),
+    abandon: () => {},
   };
 }
 
@@ -188,6 +197,7 @@ async function toFile(path: string): Promise<ExportTarget> {
   return {
     write: (text) => file.writeFile(text).catch(fail),
     close: () => file.close().catch(fail),
+    abandon: () => void file.close().catch(() => {}),
   };
 }
 

@@ -3,10 +3,11 @@ import { LedgerError } from '../errors.js';
 import type { Output } from './output.js';
 import { stopProgress } from './progress.js';
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Not SIGHUP: a handler would undo `nohup`. */
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /**
- * Ctrl-C, a request to end, or a terminal that went away. Work that can end by itself does so at its
+ * Ctrl-C, or a request to end. Work that can end by itself does so at its
  * next step, and tells what it did; a second signal, or the first for other work, ends it at once.
  */
 export class Interruption {

@@ -167,7 +167,10 @@ describe("LiteLLM's spend logs", () => {
   });
 
   it('of users that are not there say what makes them', async () => {
-    const path = await cli.file('who.jsonl', jsonl({ ...SPEND_LOG, request_id: 'who', user: 'who' }));
+    const path = await cli.file(
+      'who.jsonl',
+      jsonl({ ...SPEND_LOG, request_id: 'who', user: 'who' }),
+    );
     const run = await cli.run('import', path, '--format', 'litellm');
     expect(run.status).toBe(1);
     expect(run.stdout).toMatch(/unknown_user/);

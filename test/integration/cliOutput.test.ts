@@ -174,7 +174,10 @@ describe('Ctrl-C', () => {
     const argv = ['--json', 'backfill', '--progress', 'json', '--workers', '1'];
     const run = await runOnTerminal(80, onText, ...argv);
     expect(run.status).toBe(130);
-    expect(documentOf({ ...run, stderr: '' })).toMatchObject({ interrupted: 'SIGINT', rollups: expect.any(Array) });
+    expect(documentOf({ ...run, stderr: '' })).toMatchObject({
+      interrupted: 'SIGINT',
+      rollups: expect.any(Array),
+    });
     expect((await cli.ask('backfill')).status).toBe(0);
     expect((await cli.ask('verify')).document).toMatchObject({ drift_keys: 0 });
     await cli.ask('repair', '--balances');

@@ -104,6 +104,9 @@ describe('an adopted history, from import to the switch', () => {
       status: 0,
       document: { read_mode: 'shadow', shadow: { comparisons: 150, mismatches: 0 } },
     });
+    const refused = await cli.run('read-mode', 'rollup', '--compare', '3');
+    expect(refused.status).toBe(2);
+    expect(refused.stderr).toContain('--compare goes with shadow');
     expect(await cli.ask('read-mode', 'rollup')).toMatchObject({
       status: 0,
       document: { read_mode: 'rollup', effective_mode: 'rollup', obstacles: [] },

@@ -72,7 +72,9 @@ afterAll(async () => {
   await shims?.close();
   for (const server of embedded.values()) await server.stop();
   await database.drop();
-  await asAdmin((client) => client.query('drop database if exists microdollar_archive with (force)'));
+  await asAdmin((client) =>
+    client.query('drop database if exists microdollar_archive with (force)'),
+  );
   await rm(dir, { recursive: true, force: true });
 });
 
@@ -168,7 +170,10 @@ describe('every command of the README and of the operators', () => {
           OLD_KEY_ID: oldKeyId,
         };
         try {
-          await promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', block], { cwd: dir, env });
+          await promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', block], {
+            cwd: dir,
+            env,
+          });
         } catch (error) {
           const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
           failures.push(`${file}:\n${block}${stdout}${stderr}`);
