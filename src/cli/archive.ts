@@ -1,12 +1,15 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { LedgerError } from '../errors.js';
 import { toJsonInteger } from '../money.js';
 import { archiveUsage } from '../rollup/archive/archive.js';
 import { describeBlockers, planArchive } from '../rollup/archive/plan.js';
 import type { ArchivePlan, ArchiveReport } from '../rollup/archive/types.js';
+import { registerArchiveRead } from './archiveRead.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { formatAmount, formatCount } from './output.js';
-import { startProgress } from './progress.js';
+import { type Progress, startProgress } from './progress.js';
+import { tellingWhatRan } from './whatRan.js';
 
 interface ArchiveCommandOptions {
   until: string;
@@ -17,11 +20,12 @@ interface ArchiveCommandOptions {
 }
 
 export const registerArchive: Register = (program, run) => {
-  program
+  const command = program
     .command('archive')
     .description('write raw usage of proven days to files, then delete it; totals stay the same')
-    .requiredOption('--until <day>', 'last UTC day to archive, inclusive (required)')
-    .requiredOption('--out <dir>', 'directory of the files, the same one every time (required)')
+    .usage('[options] | read [options] <dir>')
+    .option('--until <day>', 'last UTC day to archive, inclusive (required)')
+    .option('--out <dir>', 'directory of the files, the same one every time (required)')
     .option('--dry-run', 'say what there is to do and what is in the way, and do nothing')
     .option('--with-personal-data', 'keep personal metadata in the files; see below')
     .addOption(
@@ -31,10 +35,23 @@ export const registerArchive: Register = (program, run) => {
     )
     .option('--wait <seconds>', 'for transactions and rows that others hold', seconds, 60)
     .addHelpText('after', NOTES)
-    .action((options: ArchiveCommandOptions) =>
-      run((context) => (options.dryRun ? plan(context, options) : archive(context, options))),
-    );
+    .action((given: Partial<ArchiveCommandOptions>) => {
+      const options = requireTarget(given);
+      return run((context) =>
+        options.dryRun ? plan(context, options) : archive(context, options),
+      );
+    });
+  registerArchiveRead(command, run);
 };
+
+/** Not by commander, which would ask them of `archive read` as well. */
+function requireTarget(given: Partial<ArchiveCommandOptions>): ArchiveCommandOptions {
+  for (const field of ['until', 'out'] as const) {
+    if (given[field] !== undefined) continue;
+    throw new LedgerError('invalid_request', `--${field} is required`, { details: { field } });
+  }
+  return given as ArchiveCommandOptions;
+}
 
 function seconds(value: string): number {
   const number = Number(value);
@@ -50,33 +67,53 @@ archive stops half-way. A killed archive goes on when it is run again.
 Files hold one event a line, gzipped. Deleting a user (\`user delete\`) cannot reach them, so what may
 identify a person (prompt prefix, IP address, place, user agent, machine, session) is left out, and
 is gone with the rows, unless --with-personal-data is given. User ids stay in the files.
+There is no way back: archived rows do not return to the ledger, and the horizon is never lowered.
+\`archive read\` puts them into a database of their own, \`export --archive\` into an export.
 Exa requests are not archived.`;
+
+const GO_ON = 'the same command, with the same --out, goes on';
 
 async function archive(
   context: CommandContext,
   options: ArchiveCommandOptions,
 ): Promise<CommandStatus> {
-  const { output } = context;
+  const { output, interruption } = context;
   return withMigratedDatabase(context, async ({ url, viaPooler }) => {
-    let bar: ReturnType<typeof startProgress> | null = null;
+    let bar: Progress | null = null;
+    const ran = { days: 0, rows: 0 };
+    const describe = () => ({
+      document: { days_archived: ran.days, rows_archived: ran.rows },
+      text:
+        ran.rows === 0
+          ? ''
+          : `${formatCount(ran.rows)} rows and ${formatCount(ran.days)} whole days are archived; ` +
+            GO_ON,
+    });
     try {
-      const report = await archiveUsage({
-        url,
-        viaPooler,
-        until: options.until,
-        directory: options.out,
-        withPersonalData: options.withPersonalData === true,
-        waitMs: options.wait * 1000,
-        onNotice: (message) => output.note(message),
-        onProgress: ({ rowsDone, rowsExpected }) => {
-          bar ??= startProgress(output, 'archive', rowsExpected, 'rows');
-          bar.update(rowsDone);
-        },
-      });
-      output.answer(toDocument(report, options), describeReport(report, options));
+      const report = await tellingWhatRan(output, describe, () =>
+        archiveUsage({
+          url,
+          viaPooler,
+          until: options.until,
+          directory: options.out,
+          withPersonalData: options.withPersonalData === true,
+          waitMs: options.wait * 1000,
+          signal: interruption.gracefully(),
+          onNotice: (message) => output.note(message),
+          onProgress: ({ daysDone, rowsDone, rowsExpected }) => {
+            Object.assign(ran, { days: daysDone, rows: rowsDone });
+            bar ??= startProgress(output, 'archive', rowsExpected, 'rows');
+            bar.update(rowsDone);
+          },
+        }),
+      );
+      output.answer(
+        { ...toDocument(report, options), ...interruption.fields },
+        [describeReport(report, options), ...interruption.lines(GO_ON)].join('\n'),
+      );
       return report.failures.length === 0 ? 0 : 1;
     } finally {
-      (bar as ReturnType<typeof startProgress> | null)?.stop();
+      (bar as Progress | null)?.stop();
     }
   });
 }

@@ -1,13 +1,20 @@
 import { Option } from 'commander';
 import { planBackfill, runBackfill, setBackfillPaused } from '../rollup/backfill.js';
-import type { BackfillPlan, BackfillProgress, BackfillReport } from '../rollup/backfillTypes.js';
+import type { BackfillPlan, BackfillReport } from '../rollup/backfillTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
-import { type BuildOptions, buildDimensions, planDimensions } from '../rollup/dimensions/build.js';
+import { buildDimensions, planDimensions } from '../rollup/dimensions/build.js';
+import type { ProveReport } from '../rollup/dimensions/prove.js';
 import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
+import {
+  describeBackfill,
+  describeLeft,
+  type RollupReport,
+  showProgress,
+  toBackfillReport,
+} from './backfillReport.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withMigratedDatabase } from './database.js';
-import { alignTable, formatCount } from './output.js';
-import { startProgress } from './progress.js';
+import { type CommandDatabase, withMigratedDatabase } from './database.js';
+import { formatCount } from './output.js';
 import {
   addRangeOptions,
   CHECKED_ROLLUPS,
@@ -15,6 +22,7 @@ import {
   type RollupOptions,
   rangeOf,
 } from './rollupOptions.js';
+import { tellingWhatRan } from './whatRan.js';
 
 interface BackfillCommandOptions extends RollupOptions {
   pause?: true;
@@ -50,143 +58,77 @@ async function backfill(
   context: CommandContext,
   options: BackfillCommandOptions,
 ): Promise<CommandStatus> {
-  const { output } = context;
+  const { output, interruption } = context;
   return withMigratedDatabase(context, async (database) => {
-    const reports: (BackfillReport & { rollup: string })[] = [];
-    for (const rollup of CHECKED_ROLLUPS) {
-      const show = showProgress(context, rollup.name, options.progress);
-      try {
-        const report = await runBackfill({
-          ...jobOptions(context, database, rollup, options),
-          onProgress: show.update,
-        });
-        reports.push({ rollup: rollup.name, ...report });
-      } finally {
-        show.stop();
-      }
-    }
-    for (const rollup of DIMENSION_ROLLUPS) {
-      const show = showProgress(context, rollup.name, options.progress);
-      try {
-        const report = await buildReport({
-          ...jobOptions(context, database, rollup, options),
-          onProgress: show.update,
-        });
-        reports.push({ rollup: rollup.name, ...report });
-      } finally {
-        show.stop();
-      }
-    }
+    const reports: RollupReport[] = [];
+    await tellingWhatRan(
+      output,
+      () => describeBackfill(reports),
+      () => build(context, database, options, reports),
+    );
     const left = reports.reduce((sum, report) => sum + report.left, 0);
     const failures = reports.flatMap((report) => report.failures);
-    output.answer(
-      {
-        rollups: reports.map((report) => ({
-          rollup: report.rollup,
-          periods: report.periods,
-          checked: report.checked,
-          raw_rows: report.rows,
-          keys: report.keys,
-          created: report.created,
-          corrected: report.corrected,
-          left: report.left,
-          unfit: report.unfit,
-          failures: report.failures,
-          longest_transaction_ms: Math.round(report.longestTransactionMs),
-          duration_ms: Math.round(report.durationMs),
-        })),
-      },
-      [
-        alignTable(
-          [
-            ['rollup', 'built', 'checked', 'raw rows', 'created', 'corrected', 'left', 'seconds'],
-            ...reports.map((report) => [
-              report.rollup,
-              formatCount(report.periods),
-              formatCount(report.checked),
-              formatCount(report.rows),
-              formatCount(report.created),
-              formatCount(report.corrected),
-              formatCount(report.left),
-              (report.durationMs / 1000).toFixed(1),
-            ]),
-          ],
-          [1, 2, 3, 4, 5, 6, 7],
-        ),
-        ...describeLeft(reports),
-      ].join('\n'),
-    );
+    const { document, text } = describeBackfill(reports);
+    const remarks = [
+      ...describeLeft(reports),
+      ...interruption.lines('what was built stays; `backfill` again goes on'),
+    ];
+    if (remarks.length === 0) remarks.push('next: `verify`, then `read-mode`');
+    output.answer({ ...document, ...interruption.fields }, [text, ...remarks].join('\n'));
     return left === 0 && failures.length === 0 ? 0 : 1;
   });
 }
 
-/** Of a rollup by dimension: a day is looked at, and set right where it is wrong. */
-async function buildReport(options: BuildOptions): Promise<BackfillReport> {
-  const { found, wrongDays, changed, left, longestTransactionMs } = await buildDimensions(options);
-  return {
-    periods: wrongDays,
-    checked: found.periods - wrongDays,
-    rows: found.rows,
-    keys: found.keys,
-    created: changed,
-    corrected: 0,
-    left: left?.driftKeys ?? 0,
-    unfit: 0,
-    failures: found.failures,
-    longestTransactionMs,
-    durationMs: found.durationMs,
-  };
-}
-
-/** What stays to be done, in words; or what comes next. */
-function describeLeft(reports: readonly (BackfillReport & { rollup: string })[]): string[] {
-  const held = reports.reduce((sum, report) => sum + report.left - report.unfit, 0);
-  const unfit = reports.reduce((sum, report) => sum + report.unfit, 0);
-  const lines = reports.flatMap(({ rollup, failures }) =>
-    failures.map(({ period, message }) => `failed: ${rollup}, ${period}: ${message}`),
-  );
-  if (held > 0) lines.push('rows held by other sessions were left; run `backfill` again');
-  if (unfit > 0) {
-    lines.push(
-      `${formatCount(unfit)} keys sum to more than a counter row holds; \`verify\` names them`,
-    );
-  }
-  return lines.length === 0 ? ['next: `verify`, then `read-mode`'] : lines;
-}
-
-/** A bar on a terminal, or JSON lines on stderr: stdout belongs to the answer. */
-function showProgress(context: CommandContext, name: string, form: 'bar' | 'json') {
-  const { output } = context;
-  if (form === 'json') {
-    return {
-      update: (progress: BackfillProgress) =>
-        output.streams.stderr.write(`${JSON.stringify({ rollup: name, ...toJson(progress) })}\n`),
-      stop: () => {},
+/** Every rollup, one after the other; `reports` grow while they are built. */
+async function build(
+  context: CommandContext,
+  database: CommandDatabase,
+  options: BackfillCommandOptions,
+  reports: RollupReport[],
+): Promise<void> {
+  const { signal } = context.interruption;
+  for (const [place, rollup] of CHECKED_ROLLUPS.entries()) {
+    if (signal.aborted) return;
+    const show = showProgress(context, rollup.name, options.progress);
+    const keep = (report: BackfillReport) => {
+      reports[place] = Object.assign(report, { rollup: rollup.name });
     };
-  }
-  let bar: ReturnType<typeof startProgress> | null = null;
-  return {
-    update: (progress: BackfillProgress) => {
-      bar ??= startProgress(output, `backfill ${name}`, progress.periodsTotal, 'periods');
-      bar.update(progress.periodsDone, {
-        rate: `${formatCount(progress.rowsPerSecond)} rows/s${progress.isPaused ? ', paused' : ''}`,
+    try {
+      await runBackfill({
+        ...jobOptions(context, database, rollup, options),
+        onProgress: show.update,
+        onReport: keep,
       });
-    },
-    stop: () => bar?.stop(),
-  };
-}
-
-function toJson(progress: BackfillProgress) {
-  return {
-    period: progress.period,
-    periods_done: progress.periodsDone,
-    periods_total: progress.periodsTotal,
-    rows_done: progress.rowsDone,
-    rows_expected: progress.rowsExpected,
-    rows_per_second: progress.rowsPerSecond,
-    eta_seconds: progress.etaSeconds,
-    is_paused: progress.isPaused,
-  };
+    } finally {
+      show.stop();
+    }
+  }
+  for (const [index, rollup] of DIMENSION_ROLLUPS.entries()) {
+    if (signal.aborted) return;
+    const show = showProgress(context, rollup.name, options.progress);
+    let ran: ProveReport | null = null;
+    let longestTransactionMs = 0;
+    try {
+      const report = await buildDimensions({
+        ...jobOptions(context, database, rollup, options),
+        onProgress: show.update,
+        onReport: (report) => {
+          ran = report;
+        },
+      });
+      ran = report;
+      longestTransactionMs = report.longestTransactionMs;
+    } finally {
+      show.stop();
+      if (ran !== null) {
+        const place = CHECKED_ROLLUPS.length + index;
+        reports[place] = {
+          rollup: rollup.name,
+          ...toBackfillReport(ran, longestTransactionMs),
+        };
+      }
+    }
+  }
 }
 
 async function plan(

@@ -111,11 +111,19 @@ async function storeOf(database: CommandDatabase): Promise<BudgetStore> {
   return { pool, folder };
 }
 
+/** Who or what it limits; of a member, and of a project, of whom. */
+function describeSubject(budget: Budget): string {
+  const { project_id, api_key_id, kilo_user_id, organization_id } = budget;
+  if (budget.scope === 'member') return `${kilo_user_id} in ${organization_id}`;
+  if (project_id !== null) return `${project_id} of ${organization_id ?? kilo_user_id}`;
+  return api_key_id ?? kilo_user_id ?? organization_id ?? '';
+}
+
 function toTable(budgets: readonly Budget[]): string {
   const rows = budgets.map((budget) => [
     budget.id,
     budget.is_balance ? 'balance' : `${budget.scope}${budget.is_hard ? '' : ' (soft)'}`,
-    budget.project_id ?? budget.api_key_id ?? budget.kilo_user_id ?? budget.organization_id ?? '',
+    describeSubject(budget),
     budget.window,
     formatUsd(budget.limit_microdollars),
     formatUsd(budget.spent_microdollars),

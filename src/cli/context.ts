@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import type { Environment } from './environment.js';
+import type { Interruption } from './interruption.js';
 import type { Output } from './output.js';
 
 /** What every command is given. */
 export interface CommandContext {
   output: Output;
   environment: Environment;
+  interruption: Interruption;
 }
 
 /** Exit status when the command ran: 0 fine, 1 it found something wrong. */

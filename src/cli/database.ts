@@ -9,6 +9,7 @@ import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
 import type { CommandContext, CommandStatus } from './context.js';
 import { requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
+import { placeOf } from './otherDatabase.js';
 import { toCommandError } from './output.js';
 
 /** The database of a command, migrated. */
@@ -68,27 +69,23 @@ export function isContended(error: unknown): boolean {
   return error instanceof LedgerError && isLockConflict(error.cause);
 }
 
+/** Details of errors that name their remedy: the server answers, and DATABASE_URL is not to blame. */
+const REMEDIES = ['missing_migrations', 'adoptable', 'system_error'];
+
 /** Names the host that does not answer, and what to check; never the password. */
 export function describeFailure(error: unknown, url: string): LedgerError {
   const ledgerError = toCommandError(error);
+  if (REMEDIES.some((detail) => detail in ledgerError.details)) return ledgerError;
   const state = ledgerError.details.sqlstate ?? sqlStateOf(ledgerError.cause ?? error);
   const isRefused = typeof state === 'string' && /^(28|3D)/.test(state);
-  if (ledgerError.code !== 'unavailable' && !isRefused) return ledgerError;
+  const isAway = ledgerError.code === 'unavailable' && 'sqlstate' in ledgerError.details;
+  if (!isAway && !isRefused) return ledgerError;
   return new LedgerError(
     'unavailable',
-    `cannot use the database at ${hostOf(url)}: ${ledgerError.message}; check DATABASE_URL ` +
+    `cannot use the database at ${placeOf(url)}: ${ledgerError.message}; check DATABASE_URL ` +
       'and that the server accepts connections',
     { details: { ...ledgerError.details }, cause: error },
   );
-}
-
-function hostOf(url: string): string {
-  try {
-    const { host, pathname } = new URL(url);
-    return `${host}${pathname}`;
-  } catch {
-    return 'DATABASE_URL';
-  }
 }
 
 /**
@@ -96,28 +93,28 @@ function hostOf(url: string): string {
  * with `isMigrated`, for commands on what is there already, a database of DATABASE_URL must be.
  */
 export async function withDatabase(
-  { environment }: CommandContext,
+  { environment, interruption }: CommandContext,
   work: (database: CommandDatabase) => Promise<CommandStatus>,
   { isMigrated = false } = {},
 ): Promise<CommandStatus> {
   const server = await openServer(environment);
-  const leave = stopOnSignal(server.stop);
+  const database = openDatabase(environment, server);
   try {
-    const mustBe = isMigrated && environment.databaseUrl !== null;
-    if (!mustBe) await migrateDatabase(environment, server.url);
-    const database = openDatabase(environment, server);
-    try {
-      if (mustBe) await assertMigrated(database.pool());
-      return await work(database);
-    } catch (error) {
-      const failure = toCommandError(error);
-      const isAway = failure.code === 'unavailable' && !failure.details.missing_migrations;
-      throw isAway ? describeFailure(failure, server.url) : failure;
-    } finally {
-      await database.close();
-    }
+    return await interruption.guard<CommandStatus>(async () => {
+      const mustBe = isMigrated && environment.databaseUrl !== null;
+      if (!mustBe) await migrateDatabase(environment, server.url);
+      try {
+        if (mustBe) await assertMigrated(database.pool());
+        return await work(database);
+      } catch (error) {
+        throw describeFailure(error, server.url);
+      }
+    });
   } finally {
-    leave();
+    const closing = database.close();
+    // What was abandoned may keep its connection: the process ends without it.
+    if (interruption.isAbandoned) closing.catch(() => {});
+    else await closing;
     await server.stop();
   }
 }
@@ -181,19 +178,5 @@ function openDatabase(
       await ledger?.then((opened) => opened.close()).catch(() => {});
       await pool?.end();
     },
-  };
-}
-
-/** Ctrl-C ends a command, and the embedded server with it. */
-function stopOnSignal(stop: () => Promise<void>): () => void {
-  const end = (signal: NodeJS.Signals) => {
-    const status = signal === 'SIGINT' ? 130 : 143;
-    stop().finally(() => process.exit(status));
-  };
-  process.once('SIGINT', end);
-  process.once('SIGTERM', end);
-  return () => {
-    process.removeListener('SIGINT', end);
-    process.removeListener('SIGTERM', end);
   };
 }

@@ -1,13 +1,13 @@
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { finished } from 'node:stream/promises';
+import { open } from 'node:fs/promises';
 import { Option } from 'commander';
 import type pg from 'pg';
 import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
 import { userExistsStatement } from '../rollup/explain.sql.js';
+import { describeDays } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
+import { ArchivedDays } from './exportArchive.js';
 import {
   csvFormat,
   type ExportFormat,
@@ -26,7 +26,7 @@ import {
   exportUsageStatement,
   USAGE_SHAPE,
 } from './exportRows.sql.js';
-import { formatAmount, formatCount } from './output.js';
+import { formatAmount, formatCount, type Output } from './output.js';
 
 /** Rows in memory at once. */
 const FETCH_ROWS = 1000;
@@ -45,6 +45,7 @@ interface ExportOptions {
   credits?: true;
   user?: string;
   out?: string;
+  archive?: string;
   total: boolean;
 }
 
@@ -58,6 +59,7 @@ export const registerExport: Register = (program, run) => {
     .option('--daily', 'daily totals by user and organization')
     .option('--credits', 'credit grants, what was taken back, and what expired')
     .option('--user <id>', 'this user only')
+    .option('--archive <dir>', 'read archived days from these files; without it they are missing')
     .option('--out <file>', 'write to a file, not to stdout')
     .option('--no-total', 'leave out the total line, so that `import` reads the file')
     .action((options: ExportOptions) => run((context) => exportCommand(context, options)));
@@ -67,44 +69,64 @@ async function exportCommand(
   context: CommandContext,
   options: ExportOptions,
 ): Promise<CommandStatus> {
-  const filter: ExportFilter = {
-    from: readDay('--from', options.from),
-    until: readDay('--until', options.until),
-    kiloUserId: options.user ?? null,
-  };
-  if (filter.from > filter.until) {
-    throw new LedgerError('invalid_request', '--from lies after --until; swap them');
-  }
+  const { output, interruption } = context;
   if (options.daily && options.credits) {
     throw new LedgerError('invalid_request', '--daily and --credits are two exports: choose one');
   }
-  const { output } = context;
+  const filter = readFilter(options);
   const isDocument = output.json && options.out === undefined;
-  const [shape, toStatement] =
-    WHAT[options.credits ? 'credits' : options.daily ? 'daily' : 'usage'];
+  const what = options.credits ? 'credits' : options.daily ? 'daily' : 'usage';
+  const [shape, toStatement] = WHAT[what];
   const build = isDocument ? jsonFormat : options.format === 'csv' ? csvFormat : jsonlFormat;
+  const format = build(shape);
+  interruption.remark = 'what was written is not whole; run it again';
 
   return withDatabase(context, async (database) => {
     const client = await database.client();
     if (filter.kiloUserId !== null) await requireUser(client, filter.kiloUserId);
-    const file = options.out === undefined ? null : createWriteStream(options.out, { flags: 'w' });
-    // Without this an unwritable file would be an uncaught error before the first write.
-    if (file !== null) await once(file, 'open').catch((error) => failOnFile(options.out, error));
-    const target = file ?? output.streams.stdout;
-    const total = await exportRows(client, toStatement(filter), build(shape), {
-      target,
-      hasTotal: options.total || isDocument,
-    });
-    if (file !== null) {
-      file.end();
-      await finished(file);
+    await beginSnapshot(client);
+    const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
+    const pages = pagesOf(client, toStatement(filter), archived, options.archive);
+    const target = options.out === undefined ? toOutput(output, format) : await toFile(options.out);
+    let total: ExportTotal;
+    try {
+      total = await exportRows(pages, { format, write: target.write });
+      total.missingDays = archived?.missing ?? [];
+      if (options.total || isDocument) await target.write(format.end(total));
+      await target.close();
+    } catch (error) {
+      target.abandon();
+      throw error;
+    }
+    await client.query('commit');
+    if (options.out !== undefined) {
       output.answer(
         { file: options.out, ...totalOf(total) },
         `${formatCount(total.rows)} rows, ${formatAmount(total.costMicrodollars)}`,
       );
     }
-    return 0;
+    if (total.missingDays.length === 0) return 0;
+    output.note(describeMissing(total.missingDays, options.archive));
+    return 1;
   });
+}
+
+function readFilter(options: ExportOptions): ExportFilter {
+  const from = readDay('--from', options.from);
+  const until = readDay('--until', options.until);
+  if (from > until) {
+    throw new LedgerError('invalid_request', '--from lies after --until; swap them');
+  }
+  if (options.daily && options.archive !== undefined) {
+    throw new LedgerError('invalid_request', '--archive goes with rows: daily totals are whole');
+  }
+  return { from, until, kiloUserId: options.user ?? null };
+}
+
+function describeMissing(days: readonly string[], archive: string | undefined): string {
+  const what = `usage of ${describeDays(days)} was archived, and is not in this export`;
+  if (archive === undefined) return `${what}; name its directory with --archive <dir>`;
+  return `${what}: the files in ${archive} do not hold all of it`;
 }
 
 /** @throws LedgerError `unknown_user`: a typing error must not look like an empty export */
@@ -117,44 +139,87 @@ async function requireUser(client: pg.Client, kiloUserId: string): Promise<void>
   });
 }
 
-/** Streams rows through a cursor of one repeatable-read snapshot; waits for a slow reader. */
-async function exportRows(
-  client: pg.Client,
-  statement: { text: string; values: unknown[] },
-  format: ExportFormat,
-  { target, hasTotal }: { target: NodeJS.WritableStream; hasTotal: boolean },
-): Promise<ExportTotal> {
-  const total: ExportTotal = { rows: 0, costMicrodollars: 0n };
+async function beginSnapshot(client: pg.Client): Promise<void> {
   await client.query('begin isolation level repeatable read, read only');
   // No limit on idleness: whoever reads the output sets the pace.
   await client.query('set local idle_in_transaction_session_timeout = 0');
   await client.query('set local statement_timeout = 0');
   // Every row is wanted, not the first few.
   await client.query('set local cursor_tuple_fraction = 1');
+}
+
+/** What the archive's files have, then what the table has. */
+async function* pagesOf(
+  client: pg.Client,
+  statement: { text: string; values: unknown[] },
+  archived: ArchivedDays | null,
+  directory: string | undefined,
+): AsyncGenerator<readonly ExportRow[]> {
+  if (archived !== null && directory !== undefined) yield* archived.pages(directory);
   await client.query(`declare export no scroll cursor for ${statement.text}`, statement.values);
-  await write(target, format.head());
   for (;;) {
     const { rows } = await client.query<ExportRow>(`fetch forward ${FETCH_ROWS} from export`);
-    if (rows.length === 0) break;
+    if (rows.length === 0) return;
+    yield rows;
+  }
+}
+
+async function exportRows(
+  pages: AsyncIterable<readonly ExportRow[]>,
+  { format, write }: { format: ExportFormat; write: ExportTarget['write'] },
+): Promise<ExportTotal> {
+  const total: ExportTotal = { rows: 0, costMicrodollars: 0n };
+  await write(format.head());
+  for await (const rows of pages) {
     let text = '';
     for (const row of rows) {
       text += format.row(row, total.rows);
       total.rows += 1;
       total.costMicrodollars += BigInt(String(row[format.costColumn] ?? 0));
     }
-    await write(target, text);
+    await write(text);
   }
-  await client.query('commit');
-  if (hasTotal) await write(target, format.end(total));
   return total;
 }
 
-async function write(target: NodeJS.WritableStream, text: string): Promise<void> {
-  if (text !== '' && !target.write(text)) await once(target, 'drain');
+/** Where the text goes; waits for a slow reader. */
+interface ExportTarget {
+  write(text: string): Promise<void>;
+  close(): Promise<void>;
+  /** Of what is not whole. */
+  abandon(): void;
 }
 
-function failOnFile(path: string | undefined, error: NodeJS.ErrnoException): never {
-  throw new LedgerError('invalid_request', `cannot write ${path} (${error.code})`, {
-    details: { file: path },
-  });
+function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
+  return {
+    async write(text) {
+      if (fail !== undefined && text !== '') output.openDocument(fail);
+      await output.write(text);
+    },
+    close: async () => output.closeDocument(),
+    abandon: () => {},
+  };
+}
+
+/** @throws LedgerError `invalid_request` for a path, `unavailable` for a disk that is full */
+async function toFile(path: string): Promise<ExportTarget> {
+  const fail = (error: NodeJS.ErrnoException) => {
+    throw failedOnFile(path, error);
+  };
+  const file = await open(path, 'w').catch(fail);
+  return {
+    write: (text) => file.writeFile(text).catch(fail),
+    close: () => file.close().catch(fail),
+    abandon: () => void file.close().catch(() => {}),
+  };
+}
+
+function failedOnFile(path: string, error: NodeJS.ErrnoException): LedgerError {
+  const isFull = ['ENOSPC', 'EDQUOT', 'EIO'].includes(error.code ?? '');
+  const what = isFull ? `; the disk is full, and ${path} is not whole` : '';
+  return new LedgerError(
+    isFull ? 'unavailable' : 'invalid_request',
+    `cannot write ${path} (${error.code})${what}`,
+    { details: { file: path, system_error: error.code }, cause: error },
+  );
 }

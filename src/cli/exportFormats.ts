@@ -1,7 +1,9 @@
 import { stringify } from 'csv-stringify/sync';
+import type { LedgerError } from '../errors.js';
 import { toJsonInteger } from '../money.js';
 import { guardText } from '../report/usage/reportCsv.js';
 import type { ExportColumn, ExportShape } from './exportRows.sql.js';
+import { errorMember } from './output.js';
 
 /** A row as the database sends it: 64-bit integers as text. */
 export type ExportRow = Readonly<Record<string, string | boolean | null>>;
@@ -9,6 +11,8 @@ export type ExportRow = Readonly<Record<string, string | boolean | null>>;
 export interface ExportTotal {
   rows: number;
   costMicrodollars: bigint;
+  /** UTC days that were archived and are not in it; absent: none. */
+  missingDays?: readonly string[];
 }
 
 /** How rows become text: a head, rows, and an end that holds the total. */
@@ -18,6 +22,8 @@ export interface ExportFormat {
   head(): string;
   row(row: ExportRow, index: number): string;
   end(total: ExportTotal): string;
+  /** Of a document, where the rest cannot come. */
+  fail?(error: LedgerError): string;
 }
 
 /** RFC 4180 with CRLF left to those who need it: LF, a header, a last row `total,...`. */
@@ -60,11 +66,16 @@ export function jsonFormat(shape: ExportShape): ExportFormat {
     head: () => `{"${shape.listName}":[`,
     row: (row, index) => `${index === 0 ? '' : ','}\n${JSON.stringify(toJson(row, shape))}`,
     end: (total) => `\n],${JSON.stringify(totalOf(total)).slice(1)}\n`,
+    fail: (error) => `\n],${errorMember(error)}}\n`,
   };
 }
 
-export function totalOf(total: ExportTotal) {
-  return { total_cost_microdollars: toJsonInteger(total.costMicrodollars), rows: total.rows };
+export function totalOf({ costMicrodollars, rows, missingDays = [] }: ExportTotal) {
+  return {
+    total_cost_microdollars: toJsonInteger(costMicrodollars),
+    rows,
+    ...(missingDays.length === 0 ? {} : { missing_days: missingDays }),
+  };
 }
 
 function toJson(row: ExportRow, shape: ExportShape): Record<string, unknown> {

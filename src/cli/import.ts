@@ -92,7 +92,8 @@ async function importCommand(
   return withTarget(context, async (database) => {
     if (isAzure && !options.dryRun) await ensureAzureAccounts(database.pool(), azure);
     const sink = await openSink(database, options, isAzure);
-    const progress = startProgress(context.output, 'importing', totalBytes);
+    const { output, interruption } = context;
+    const progress = startProgress(output, 'importing', totalBytes);
     let report: ImportReport;
     try {
       report = await importFiles({
@@ -105,6 +106,7 @@ async function importCommand(
         },
         ...(shiftTo === undefined ? {} : { shiftTo }),
         onProgress: (bytes) => progress.update(bytes),
+        signal: interruption.gracefully(),
       });
     } finally {
       progress.stop();
@@ -113,7 +115,11 @@ async function importCommand(
     else if (options.raw && report.recorded > 0) await noteForeignRows(context, database.pool());
     // Reports are exact either way; whoever looks at the base tables finds them so as well.
     else if (!options.raw) await (await database.ledger()).fold();
-    context.output.answer(report, describeReport(report));
+    const goOn = 'what was recorded stays; the same import again records the rest';
+    output.answer(
+      { ...report, ...interruption.fields },
+      [describeReport(report), ...interruption.lines(goOn)].join('\n'),
+    );
     return report.rejected === 0 ? 0 : 1;
   });
 }

@@ -2,6 +2,11 @@ import type { MappingReport } from '../importing/importNotes.js';
 import type { ImportReport } from '../importing/importReport.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 
+const UNKNOWN_ACCOUNT: ReadonlySet<string> = new Set(['unknown_user', 'unknown_organization']);
+const CREATE_FIRST = '`user create` and `org create` make them; then import again';
+const CREATE_ALONG =
+  'with --create-accounts the import creates the users and organizations it names';
+
 /** What became of the lines, for a person. */
 export function describeReport(report: ImportReport): string {
   const accepted =
@@ -29,6 +34,9 @@ export function describeReport(report: ImportReport): string {
   );
   const unlisted = report.rejected - report.rejections.length;
   if (unlisted > 0) remarks.push(`and ${formatCount(unlisted)} more`);
+  if (report.rejections.some(({ code }) => UNKNOWN_ACCOUNT.has(code))) {
+    remarks.push(report.mapping === undefined ? CREATE_FIRST : CREATE_ALONG);
+  }
   if (report.nul_bytes_removed > 0) {
     remarks.push(`${formatCount(report.nul_bytes_removed)} NUL bytes removed`);
   }

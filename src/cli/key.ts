@@ -4,7 +4,7 @@ import { SCOPES } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase } from './database.js';
-import { alignTable } from './output.js';
+import { alignTable, shorten } from './output.js';
 
 const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
 
@@ -74,11 +74,11 @@ function registerKeyList(key: Command, run: Runner): void {
           const rows = keys.map((one) => [
             one.id,
             one.key_prefix,
-            one.kilo_user_id ?? '(service)',
+            shorten(one.kilo_user_id ?? '(service)'),
             one.scopes.join(','),
             one.revoked_at === null ? 'active' : 'revoked',
             one.last_used_at?.slice(0, 16).replace('T', ' ') ?? 'never',
-            one.name ?? '',
+            shorten(one.name ?? ''),
           ]);
           const head = ['id', 'key', 'user', 'scopes', 'state', 'last used (UTC)', 'name'];
           const table = alignTable([head, ...rows]);

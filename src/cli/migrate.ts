@@ -1,20 +1,15 @@
 import { InvalidArgumentError, Option } from 'commander';
-import type { Step } from '../db/migrate/step.js';
-import {
-  type MigrateResult,
-  type MigrationPlan,
-  migrate,
-  planMigration,
-  type StepProgress,
-} from '../db/migrate.js';
+import { type MigrateResult, migrate, planMigration, type StepProgress } from '../db/migrate.js';
 import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { describeFailure, isContended, openServer } from './database.js';
-import { alignTable, type Output } from './output.js';
+import { describeForeignRows, describePlan, planDocument, planSql } from './migratePlan.js';
+import type { Output } from './output.js';
+import { withOwner } from './owner.js';
 import { type Progress, startProgress } from './progress.js';
 
 interface MigrateCommandOptions {
   dryRun?: true;
+  sql?: true;
   dropForeignKeys?: true;
   countForeignRows?: boolean;
   lockTimeout?: number;
@@ -27,6 +22,7 @@ export const registerMigrate: Register = (program, run) => {
       'apply migrations, or adopt a database that has usage already; safe from several processes',
     )
     .option('--dry-run', 'say what there is to do, its locks and its length, and do nothing')
+    .option('--sql', 'with --dry-run: the statements, in their order, to be read')
     .option('--drop-foreign-keys', 'drop foreign keys that make usage writes wait for other rows')
     .addOption(
       new Option(
@@ -40,44 +36,22 @@ export const registerMigrate: Register = (program, run) => {
     );
 };
 
-/** As the role that owns the schema, which belongs to the database of DATABASE_URL. */
-async function withOwner(
-  { environment }: CommandContext,
-  work: (url: string) => Promise<CommandStatus>,
-): Promise<CommandStatus> {
-  const isOwn = environment.databaseUrl !== null;
-  if (isOwn && environment.pooler !== null && environment.migrationUrl === null) {
-    throw new LedgerError(
-      'invalid_request',
-      'migrate holds a lock of its session, which a pooler in transaction mode hands to others; set ' +
-        'MICRODOLLAR_MIGRATION_URL to the database itself',
-      { details: { field: 'MICRODOLLAR_MIGRATION_URL' } },
-    );
-  }
-  const server = await openServer(environment);
-  const url = isOwn ? (environment.migrationUrl ?? server.url) : server.url;
-  try {
-    return await work(url);
-  } catch (error) {
-    // A table in use says who holds it; DATABASE_URL is not to blame.
-    throw isContended(error) ? error : describeFailure(error, url);
-  } finally {
-    await server.stop();
-  }
-}
-
 async function migrateOrPlan(
-  { output }: CommandContext,
+  { output, interruption }: CommandContext,
   url: string,
   options: MigrateCommandOptions,
 ): Promise<CommandStatus> {
+  interruption.remark = 'whole steps stay; `migrate` again goes on';
   const choices = {
     dropForeignKeys: options.dropForeignKeys,
     countForeignRows: options.countForeignRows,
   };
+  if (options.sql && !options.dryRun) {
+    throw new LedgerError('invalid_request', '--sql goes with --dry-run, and changes nothing');
+  }
   if (options.dryRun) {
     const plan = await planMigration(url, choices);
-    output.answer(planDocument(plan), describePlan(plan));
+    output.answer(planDocument(plan), options.sql ? planSql(plan) : describePlan(plan));
     return plan.problems.length === 0 ? 0 : 1;
   }
   const shown = showSteps(output);
@@ -121,12 +95,6 @@ function describeResult(result: MigrateResult): string {
   ].join('\n');
 }
 
-const describeForeignRows = (areCounted: boolean) =>
-  areCounted
-    ? 'usage rows of other programs are counted at once'
-    : 'usage rows of other programs are counted by backfill or repair ' +
-      '(at once: --count-foreign-rows on)';
-
 /** A line for each step, and a bar while an index is built. */
 function showSteps(output: Output) {
   let bar: Progress | null = null;
@@ -144,50 +112,6 @@ function showSteps(output: Output) {
     }
   };
   return { onStep, stop };
-}
-
-function planDocument(plan: MigrationPlan) {
-  return {
-    dry_run: true,
-    adoption: plan.work === 'adopt',
-    unapplied: plan.unapplied,
-    count_foreign_rows: plan.countsForeignRows,
-    steps: plan.steps.map((step) => ({
-      kind: step.kind,
-      subject: step.subject,
-      tables: step.tables,
-      lock: step.lock,
-      duration: step.duration,
-      statements: step.statements,
-    })),
-    problems: plan.problems,
-    warnings: plan.warnings,
-  };
-}
-
-const TITLES = {
-  adopt: 'this database has tables of its own: it would be adopted online, beside its writers',
-  upgrade: 'this database is of an older version: it would be changed online, beside its writers',
-  install: 'would be applied, in one transaction',
-  change: 'the schema is up to date; would be done, step by step',
-} as const;
-
-function describePlan(plan: MigrationPlan): string {
-  if (plan.steps.length === 0) return ['nothing to do', ...remarks(plan)].join('\n');
-  const title = TITLES[plan.work ?? (plan.unapplied.length === 0 ? 'change' : 'install')];
-  const rows = plan.steps.map((step) => [step.duration, lockOf(step), kindOf(step), step.subject]);
-  return [title, alignTable([['', 'lock', 'step', ''], ...rows]), ...remarks(plan)].join('\n');
-}
-
-const lockOf = (step: Step) => (step.lock === 'none' ? '-' : step.lock.toLowerCase());
-const kindOf = (step: Step) => step.kind.replaceAll('_', ' ');
-
-function remarks(plan: MigrationPlan): string[] {
-  return [
-    describeForeignRows(plan.countsForeignRows),
-    ...plan.warnings.map((warning) => `warning: ${warning}`),
-    ...plan.problems.map((problem) => `in the way: ${problem}`),
-  ];
 }
 
 function toSwitch(text: string): boolean {

@@ -4,7 +4,7 @@ import { addOrganizationMember, createOrganization } from '../accounts/organizat
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
-import { answerList, formatAmount, formatExpiry } from './output.js';
+import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
 export const registerOrg: Register = (program, run) => {
   const org = program.command('org').description('create organizations, add members');
@@ -50,7 +50,7 @@ export const registerOrg: Register = (program, run) => {
             right: [2, 3, 4],
             cells: (row) => [
               row.id,
-              row.name,
+              shorten(row.name),
               String(row.members),
               formatUsd(row.microdollars_used),
               formatUsd(row.total_microdollars_acquired),
@@ -88,7 +88,12 @@ export const registerOrg: Register = (program, run) => {
           const page = await listMembers(database.pool(), organizationId, options.after);
           answerList(context.output, 'members', page, {
             head: ['user', 'name', 'role', 'since'],
-            cells: (row) => [row.kilo_user_id, row.name ?? '', row.role, row.created_at],
+            cells: (row) => [
+              shorten(row.kilo_user_id),
+              shorten(row.name ?? ''),
+              row.role,
+              row.created_at,
+            ],
           });
           return 0;
         }),

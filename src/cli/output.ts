@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { exactIntegers, formatUsd } from '../money.js';
@@ -5,21 +6,75 @@ import { exactIntegers, formatUsd } from '../money.js';
 /** Where a command writes; streams are given, so that tests can read them. */
 export interface Streams {
   stdout: NodeJS.WritableStream;
-  stderr: NodeJS.WritableStream & { isTTY?: boolean };
+  stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
 }
 
 /** What commands print: with `--json` one document on stdout, else short text. */
 export class Output {
   readonly json: boolean;
   readonly streams: Streams;
+  #failure: NodeJS.ErrnoException | null = null;
+  #isFailureTold = false;
+  /** The one document is out, or ends so: a second one would make both unreadable. */
+  #hasAnswered = false;
+  #endDocument: ((error: LedgerError) => string) | null = null;
 
   constructor(json: boolean, streams: Streams) {
     this.json = json;
     this.streams = streams;
   }
 
+  /** A disk that is full, or a reader that went away, is told at the end, not thrown. */
+  watchStreams(): void {
+    const { stdout, stderr } = this.streams;
+    stdout.on('error', (error) => {
+      this.#failure ??= error;
+    });
+    stderr.on('error', () => {});
+  }
+
+  /** Once everything is written. @throws LedgerError `unavailable` where it could not be */
+  async flush(): Promise<void> {
+    if (this.#failure === null) await this.#drained();
+    if (!this.#isFailureTold) this.#requireWhole();
+  }
+
+  /** When what was written is out, or cannot be. */
+  #drained(): Promise<void> {
+    const { stdout } = this.streams;
+    return new Promise((resolve) => {
+      stdout.once('error', () => resolve());
+      stdout.write('', () => resolve());
+    });
+  }
+
+  /** A part of a long answer, with the reader's pace. @throws LedgerError `unavailable` */
+  async write(text: string): Promise<void> {
+    if (text === '') return;
+    this.#requireWhole();
+    if (!this.streams.stdout.write(text)) await once(this.streams.stdout, 'drain').catch(() => {});
+    this.#requireWhole();
+  }
+
+  #requireWhole(): void {
+    if (this.#failure === null) return;
+    this.#isFailureTold = true;
+    throw describeUnwritten(this.#failure);
+  }
+
+  /** From here the document is written in parts; `end` closes it where the rest cannot come. */
+  openDocument(end: (error: LedgerError) => string): void {
+    this.#endDocument = end;
+  }
+
+  closeDocument(): void {
+    this.#endDocument = null;
+    this.#hasAnswered = true;
+  }
+
   /** The answer of a command, in both forms. */
   answer(document: unknown, text: string): void {
+    this.#hasAnswered = true;
     if (this.json) this.streams.stdout.write(`${JSON.stringify(document, exactIntegers)}\n`);
     else if (text !== '') this.streams.stdout.write(`${showControls(text)}\n`);
   }
@@ -30,13 +85,33 @@ export class Output {
   }
 
   error(error: LedgerError): void {
-    if (!this.json) {
+    if (!this.json || this.#hasAnswered || this.#failure !== null) {
       this.streams.stderr.write(`error: ${showControls(error.message)}\n`);
       return;
     }
-    const { code, message, details } = error;
-    this.streams.stdout.write(`${JSON.stringify({ error: { code, message, details } })}\n`);
+    this.#hasAnswered = true;
+    const end = this.#endDocument ?? ((failure) => `{${errorMember(failure)}}\n`);
+    this.streams.stdout.write(end(error));
   }
+}
+
+/** `"error":{...}`, for a document. */
+export function errorMember({ code, message, details }: LedgerError): string {
+  return `"error":${JSON.stringify({ code, message, details }, exactIntegers)}`;
+}
+
+function describeUnwritten(error: NodeJS.ErrnoException): LedgerError {
+  const reasons: Record<string, string> = {
+    EPIPE: 'its reader went away',
+    ENOSPC: 'the disk is full',
+    EDQUOT: 'the disk is full',
+  };
+  const code = error.code ?? error.message;
+  const reason = reasons[code] === undefined ? code : `${reasons[code]} (${code})`;
+  return new LedgerError('unavailable', `the output cannot be written: ${reason}`, {
+    details: { system_error: code },
+    cause: error,
+  });
 }
 
 /** Any failure as the error a user is told; of a database's, its SQLSTATE is kept. */
@@ -86,6 +161,13 @@ export function alignTable(table: readonly (readonly string[])[], right: readonl
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
+const MAX_CELL = 40;
+
+/** A cell of a list: ids and names may have 256 characters; `--json` has them whole. */
+export function shorten(text: string): string {
+  return text.length <= MAX_CELL ? text : `${text.slice(0, MAX_CELL - 1)}…`;
+}
+
 /** How rows of a list are shown to a person. */
 export interface ListColumns<Row> {
   head: readonly string[];
@@ -114,6 +196,22 @@ export function formatCount(count: number | bigint): string {
 /** Of a balance, when some of its credit expires next. */
 export function formatExpiry(at: string | null): string {
   return at === null ? '' : `; credit expires ${at}`;
+}
+
+const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'] as const;
+
+/** 1234567 -> 1.2 MB */
+export function formatBytes(bytes: number): string {
+  const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  const amount = bytes / 1000 ** power;
+  return `${amount >= 10 || power === 0 ? Math.round(amount) : amount.toFixed(1)} ${UNITS[power]}`;
+}
+
+/** Rounded up, in its largest unit: 90 -> 2 min */
+export function formatDuration(seconds: number): string {
+  if (seconds < 60) return `${Math.ceil(seconds)} s`;
+  if (seconds < 7200) return `${Math.ceil(seconds / 60)} min`;
+  return `${Math.ceil(seconds / 3600)} h`;
 }
 
 /** Microdollars as `12.345678 USD`. */

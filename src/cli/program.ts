@@ -11,16 +11,19 @@ import type { Register, Runner } from './context.js';
 import { registerCredit } from './credit.js';
 import { registerDeadLetters } from './deadLetters.js';
 import { registerDemo } from './demo.js';
+import { registerDump } from './dump.js';
 import { readEnvironment } from './environment.js';
 import { registerExport } from './export.js';
 import { inWordsOf } from './fieldNames.js';
 import { registerFold } from './fold.js';
 import { registerImport } from './import.js';
+import { Interruption } from './interruption.js';
 import { registerKey } from './key.js';
 import { registerMigrate } from './migrate.js';
 import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
 import { registerPriceUnpriced } from './priceUnpriced.js';
+import { registerPsqlUrl } from './psqlUrl.js';
 import { registerReadMode } from './readMode.js';
 import { registerRepair } from './repair.js';
 import { registerReport } from './report.js';
@@ -47,6 +50,8 @@ const COMMANDS: readonly Register[] = [
   registerVerify,
   registerRepair,
   registerArchive,
+  registerDump,
+  registerPsqlUrl,
   registerReadMode,
   registerPriceUnpriced,
   registerDeadLetters,
@@ -65,9 +70,11 @@ export async function runCli(
 ): Promise<number> {
   // Known before parsing, so that errors of usage are JSON as well.
   const output = new Output(argv.includes('--json'), streams);
+  output.watchStreams();
+  const interruption = new Interruption(output);
   let status = 0;
   const run: Runner = async (work) => {
-    status = await work({ output, environment: readEnvironment(env) });
+    status = await work({ output, environment: readEnvironment(env), interruption });
   };
   const program = createProgram(output, run);
   let running = program;
@@ -76,12 +83,24 @@ export async function runCli(
   });
   try {
     await program.parseAsync([...argv], { from: 'user' });
-    return status;
   } catch (error) {
     if (error instanceof CommanderError) return endOfUsage(error, output);
     const commandError = toCommandError(error);
     output.error(inWordsOf(running, commandError));
-    return EXIT_STATUS[commandError.code];
+    status = EXIT_STATUS[commandError.code];
+  }
+  return interruption.status ?? (await endOfOutput(output)) ?? status;
+}
+
+/** Whatever the command did, an answer that nobody got is no success. */
+async function endOfOutput(output: Output): Promise<number | null> {
+  try {
+    await output.flush();
+    return null;
+  } catch (error) {
+    const failure = toCommandError(error);
+    output.streams.stderr.write(`error: ${failure.message}\n`);
+    return EXIT_STATUS[failure.code];
   }
 }
 

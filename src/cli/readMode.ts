@@ -1,4 +1,5 @@
 import { Argument, InvalidArgumentError } from 'commander';
+import { LedgerError } from '../errors.js';
 import type { ReadMode } from '../ledgerTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
 import { type ReadModeStatus, readReadMode, setReadMode } from '../rollup/readMode.js';
@@ -25,11 +26,13 @@ export const registerReadMode: Register = (program, run) => {
         withMigratedDatabase(context, async ({ url, viaPooler }) => {
           const database = openRollupDatabase(url, 1, { viaPooler });
           try {
+            if (mode !== undefined && options.compare !== undefined) requireShadow(mode);
             let status = mode
               ? await setReadMode(database, mode)
               : await readReadMode(database.query);
             let mismatches: string[] = [];
-            if (options.compare !== undefined && status.stored === 'shadow') {
+            if (options.compare !== undefined) {
+              requireShadow(status.stored);
               mismatches = (await compareUsers(database, options.compare)).mismatches;
               status = await readReadMode(database.query);
             }
@@ -42,6 +45,18 @@ export const registerReadMode: Register = (program, run) => {
       ),
     );
 };
+
+/** Anywhere else it would compare nothing, and say nothing of it. */
+function requireShadow(mode: ReadMode): void {
+  if (mode === 'shadow') return;
+  throw new LedgerError(
+    'invalid_request',
+    `--compare goes with shadow; reads are in mode ${mode}`,
+    {
+      details: { field: 'compare' },
+    },
+  );
+}
 
 function toDocument({ stored, effective, reason, gate }: ReadModeStatus) {
   return {

@@ -2,6 +2,7 @@ import { openRollupDatabase } from '../rollup/database.js';
 import { repairDimensions } from '../rollup/dimensions/prove.js';
 import { describeWayBack, type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import { type RepairReport, repairRollup } from '../rollup/repair.js';
+import type { VerifyOptions } from '../rollup/verify.js';
 import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { type CommandDatabase, withMigratedDatabase } from './database.js';
@@ -13,7 +14,9 @@ import {
   toVerifyDocument,
   type VerifyCommandOptions,
   verify,
+  withBar,
 } from './verify.js';
+import { tellingWhatRan } from './whatRan.js';
 
 export const registerRepair: Register = (program, run) => {
   addRangeOptions(
@@ -38,17 +41,20 @@ async function repair(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
+  const { output, interruption } = context;
   return withMigratedDatabase(context, async (database) => {
     const reports: RepairReport[] = [];
-    for (const rollup of CHECKED_ROLLUPS) {
-      reports.push(await repairRollup(jobOptions(context, database, rollup, options)));
-    }
-    for (const rollup of DIMENSION_ROLLUPS) {
-      const { changed, found, locked, left } = await repairDimensions(
-        jobOptions(context, database, rollup, options),
-      );
-      reports.push({ found, locked, left, repaired: changed });
-    }
+    await tellingWhatRan(
+      output,
+      () => ({
+        document: {
+          found: reports.map((report) => toVerifyDocument(report.found)),
+          repaired: reports.reduce((sum, report) => sum + report.repaired, 0),
+        },
+        text: describeRepaired(reports),
+      }),
+      () => repairAll(context, database, options, reports),
+    );
     const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
     const left = reports.reduce((sum, report) => sum + (report.left?.driftKeys ?? 0), 0);
     const unfit = reports.flatMap(({ left }) => left?.drifts.filter(({ fits }) => !fits) ?? []);
@@ -56,7 +62,7 @@ async function repair(
     const remark = describeRest(left, unfit.length);
     const readMode = await askReadMode(database);
     const wayBack = describeWayBack(readMode);
-    context.output.answer(
+    output.answer(
       {
         found: reports.map((report) => toVerifyDocument(report.found)),
         repaired,
@@ -65,18 +71,47 @@ async function repair(
         failures,
         effective_read_mode: readMode.effective,
         way_back: wayBack,
+        ...interruption.fields,
       },
       [
-        describeVerify(
-          reports.map((report) => report.found),
-          'drift found',
-        ),
-        `repaired ${formatCount(repaired)}${remark}`,
+        `${describeRepaired(reports)}${remark}`,
+        ...interruption.lines('what was repaired stays; run it again for the rest'),
         ...wayBack,
       ].join('\n'),
     );
     return left === 0 && failures.length === 0 ? 0 : 1;
   });
+}
+
+/** Every rollup, one after the other; `reports` has those that were gone through. */
+async function repairAll(
+  context: CommandContext,
+  database: CommandDatabase,
+  options: VerifyCommandOptions,
+  reports: RepairReport[],
+): Promise<void> {
+  for (const rollup of CHECKED_ROLLUPS) {
+    if (context.interruption.signal.aborted) return;
+    const job = jobOptions(context, database, rollup, options);
+    const run = (onPeriod: VerifyOptions['onPeriod']) => repairRollup({ ...job, onPeriod });
+    reports.push(await withBar(context, `repair ${rollup.name}`, run));
+  }
+  for (const rollup of DIMENSION_ROLLUPS) {
+    if (context.interruption.signal.aborted) return;
+    const job = jobOptions(context, database, rollup, options);
+    const { changed, found, locked, left } = await withBar(
+      context,
+      `repair ${rollup.name}`,
+      (onPeriod) => repairDimensions({ ...job, onPeriod }),
+    );
+    reports.push({ found, locked, left, repaired: changed });
+  }
+}
+
+function describeRepaired(reports: readonly RepairReport[]): string {
+  const found = reports.map((report) => report.found);
+  const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
+  return `${describeVerify(found, 'drift found')}\nrepaired ${formatCount(repaired)}`;
 }
 
 async function askReadMode({ url, viaPooler }: CommandDatabase): Promise<ReadModeStatus> {

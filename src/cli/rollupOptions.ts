@@ -38,6 +38,7 @@ export function jobOptions<R>(
   options: RollupOptions,
 ) {
   return {
+    signal: context.interruption.gracefully(),
     url,
     viaPooler,
     rollup,
@@ -48,7 +49,7 @@ export function jobOptions<R>(
   };
 }
 
-function day(value: string): string {
+export function day(value: string): string {
   try {
     return readDay('day', value);
   } catch {

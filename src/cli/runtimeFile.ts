@@ -1,4 +1,4 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   currentIdentity,
@@ -6,37 +6,63 @@ import {
   isLocal,
   type ProcessIdentity,
 } from '../db/embedded/processes.js';
+import type { Environment } from './environment.js';
+import { placeOf } from './otherDatabase.js';
 
 /** Which `start` serves from a data directory; mode 0600. */
 export interface Runtime {
   process: ProcessIdentity;
   /** Null until the server listens. */
   serverUrl: string | null;
+  /** Of DATABASE_URL, without its password; null: the embedded one. */
+  database: string | null;
 }
 
-function runtimePath(dataDir: string): string {
-  return join(dataDir, 'runtime.json');
+/** An embedded database is served by one `start`; any other by as many as share the directory. */
+const SOLE = 'runtime.json';
+const ONE_OF_MANY = /^runtime-\d+\.json$/;
+
+type Place = Pick<Environment, 'dataDir' | 'databaseUrl'>;
+
+function fileOf({ dataDir, databaseUrl }: Place): string {
+  return join(dataDir, databaseUrl === null ? SOLE : `runtime-${process.pid}.json`);
 }
 
-/** The `start` that runs from this data directory; null when none does, also after a crash. */
-export async function readRuntime(dataDir: string): Promise<Runtime | null> {
+/** The `start` that serves this directory's embedded database; null: none, also after a crash. */
+export function readRuntime(dataDir: string): Promise<Runtime | null> {
+  return readFileOf(join(dataDir, SOLE));
+}
+
+async function readFileOf(path: string): Promise<Runtime | null> {
   try {
-    const runtime = JSON.parse(await readFile(runtimePath(dataDir), 'utf8')) as Runtime;
+    const runtime = JSON.parse(await readFile(path, 'utf8')) as Runtime;
     return isLocal(runtime.process) && isAlive(runtime.process) ? runtime : null;
   } catch {
     return null;
   }
 }
 
+/** URLs of every `start` on this machine that serves this database from this directory. */
+export async function findServers({ dataDir, databaseUrl }: Place): Promise<string[]> {
+  const names = await readdir(dataDir).catch(() => []);
+  const files = databaseUrl === null ? [SOLE] : names.filter((name) => ONE_OF_MANY.test(name));
+  const runtimes = await Promise.all(files.sort().map((name) => readFileOf(join(dataDir, name))));
+  const database = databaseUrl === null ? null : placeOf(databaseUrl);
+  return runtimes.flatMap((runtime) =>
+    runtime?.database === database && runtime.serverUrl !== null ? [runtime.serverUrl] : [],
+  );
+}
+
 /** Whole or not at all: a reader never sees half a file. */
-export async function writeRuntime(dataDir: string, serverUrl: string | null): Promise<void> {
-  const path = runtimePath(dataDir);
+export async function writeRuntime(place: Place, serverUrl: string | null): Promise<void> {
+  const path = fileOf(place);
   const draft = `${path}.${process.pid}.draft`;
-  const runtime: Runtime = { process: currentIdentity(), serverUrl };
+  const database = place.databaseUrl === null ? null : placeOf(place.databaseUrl);
+  const runtime: Runtime = { process: currentIdentity(), serverUrl, database };
   await writeFile(draft, JSON.stringify(runtime), { mode: 0o600 });
   await rename(draft, path);
 }
 
-export async function removeRuntime(dataDir: string): Promise<void> {
-  await rm(runtimePath(dataDir), { force: true });
+export async function removeRuntime(place: Place): Promise<void> {
+  await rm(fileOf(place), { force: true });
 }

@@ -76,10 +76,10 @@ async function openDatabase(
   closers: Closer[],
   log: Logger,
 ): Promise<string> {
-  if (environment.databaseUrl !== null) return environment.databaseUrl;
-  const { dataDir } = environment;
-  await writeRuntime(dataDir, null);
-  closers.push(() => removeRuntime(dataDir));
+  await writeRuntime(environment, null);
+  closers.push(() => removeRuntime(environment));
+  const { databaseUrl, dataDir } = environment;
+  if (databaseUrl !== null) return databaseUrl;
   let server = await startEmbeddedPostgres({ dataDir });
   let isClosing = false;
   closers.push(() => {
@@ -173,7 +173,7 @@ async function serve(
   const serverUrl = await server.listen().catch((error) => {
     throw describeListenFailure(error, environment);
   });
-  if (environment.databaseUrl === null) await writeRuntime(environment.dataDir, serverUrl);
+  await writeRuntime(environment, serverUrl);
   return { url: serverUrl, adminKey };
 }
 

@@ -25,6 +25,8 @@ export interface StatusRow {
   keys_active: string;
   alerts_pending: string;
   alerts_dead: string;
+  /** Connections of programs that serve, or have a ledger open; those of commands are not counted. */
+  ledger_connections: string;
 }
 
 /** Everything `status` shows but the pending log. No full count: each is bounded by a limit. */
@@ -53,7 +55,14 @@ export function statusStatement(): Statement {
         (select count(*) from usage_alert_deliveries as d
           where d.delivered_at is null and d.dead_at is null) as alerts_pending,
         (select count(*) from usage_alert_deliveries as d
-          where d.dead_at is not null) as alerts_dead`,
+          where d.dead_at is not null) as alerts_dead,
+        (select count(*)
+          from pg_stat_activity as a
+          where a.datname = current_database()
+            and a.application_name like 'microdollar %'
+            and a.application_name <> all (
+              array['microdollar command', 'microdollar rollup', 'microdollar migrate']))
+          as ledger_connections`,
     values: [],
   };
 }

@@ -12,7 +12,7 @@ import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
-import { readRuntime } from './runtimeFile.js';
+import { findServers } from './runtimeFile.js';
 import {
   COUNTED_EVENTS,
   COUNTED_ROWS,
@@ -42,7 +42,8 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const row = rows[0];
     if (row === undefined) throw new Error('the status statement returned no row');
     const pending = await (await database.ledger()).getPendingStatus();
-    const runtime = database.embeddedDir === null ? null : await readRuntime(database.embeddedDir);
+    const serverUrls = await findServers(context.environment);
+    const connections = Number(row.ledger_connections);
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
     const isKnown = await isKnownCluster(pool);
@@ -55,7 +56,9 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
       data_dir: database.embeddedDir,
       postgresql: row.server_version,
-      server_url: runtime?.serverUrl ?? null,
+      server_url: serverUrls[0] ?? null,
+      server_urls: serverUrls,
+      ledger_connections: connections,
       read_mode: mode.stored,
       effective_read_mode: mode.effective,
       read_mode_reason: mode.reason,
@@ -82,7 +85,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       document,
       alignTable([
         ['database', `${document.data_dir ?? document.database}, PostgreSQL ${row.server_version}`],
-        ['server', document.server_url ?? 'not started from this data directory'],
+        ['server', describeServers(serverUrls, connections)],
         ['read mode', describeMode(mode)],
         ...rollups.flatMap(describeRollup),
         ['archive horizon', document.archive_horizon ?? 'none'],
@@ -107,6 +110,13 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
   });
 }
 
+function describeServers(urls: readonly string[], connections: number): string {
+  if (urls.length > 0) return urls.join(', ');
+  const here = 'none from this data directory';
+  if (connections === 0) return here;
+  return `${here}; ${formatCount(connections)} connections of ledgers that are open elsewhere`;
+}
+
 /** What the gateways of this data directory have not yet brought into the database. */
 async function readJournals(context: CommandContext) {
   const { inspectJournals } = await import('../journal/inspect.js');
@@ -127,6 +137,7 @@ function toRollupDocument(row: OverviewRow) {
     first_period: row.first_period,
     last_period: row.last_period,
     drift_keys: Number(row.drift_keys),
+    unbuilt_drift_keys: Number(row.unbuilt_drift_keys),
     drift_microdollars: toJsonInteger(row.drift_microdollars),
     last_verified_at: row.last_verified_at,
     backfill: {
@@ -163,21 +174,33 @@ function describeMode({ stored, effective, reason }: ReadModeStatus): string {
 function describeRollup(row: OverviewRow): string[][] {
   const states = (['unbuilt', 'building', 'built', 'verified', 'archived'] as const)
     .filter((state) => Number(row[state]) > 0)
-    .map((state) => `${formatCount(Number(row[state]))} ${state}`);
+    .map((state) => `${formatCount(Number(row[state]))} ${STATE_WORDS[state] ?? state}`);
   const coverage = states.length === 0 ? 'no period known yet' : states.join(', ');
-  const drift =
-    Number(row.drift_keys) === 0
-      ? 'no drift known'
-      : `${formatCount(Number(row.drift_keys))} wrong keys, ` +
-        `${formatAmount(BigInt(row.drift_microdollars))}; \`repair\` fixes them`;
-  const lines = [
-    [row.rollup, coverage],
-    ['', `${drift}; last verified ${row.last_verified_at ?? 'never'}`],
-  ];
+  const verified = `last verified ${row.last_verified_at ?? 'never'}`;
+  const lines = [[row.rollup, coverage], ...describeDrift(row, verified).map((line) => ['', line])];
   if (row.is_paused) {
     lines.push(['', `backfill paused since ${row.paused_at}; \`backfill --resume\` lets it go on`]);
   } else if (row.started_at !== null && row.finished_at === null) {
     lines.push(['', `backfill since ${row.started_at}, last sign of life ${row.heartbeat_at}`]);
+  }
+  return lines;
+}
+
+const STATE_WORDS: Readonly<Record<string, string>> = { unbuilt: 'not built' };
+
+/** What is not built yet is not wrong: nothing reads it. */
+function describeDrift(row: OverviewRow, verified: string): string[] {
+  const unbuilt = Number(row.unbuilt_drift_keys);
+  const wrong = Number(row.drift_keys) - unbuilt;
+  const amount = formatAmount(BigInt(row.drift_microdollars));
+  const lines =
+    wrong === 0
+      ? [`no drift known; ${verified}`]
+      : [`${formatCount(wrong)} wrong keys, ${amount}; \`repair\` fixes them; ${verified}`];
+  if (unbuilt > 0) {
+    lines.push(
+      `${formatCount(unbuilt)} keys of periods that are not built; \`backfill\` builds them`,
+    );
   }
   return lines;
 }

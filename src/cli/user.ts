@@ -4,7 +4,7 @@ import { createUser } from '../accounts/users.js';
 import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
-import { answerList, formatAmount, formatExpiry } from './output.js';
+import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
 export const registerUser: Register = (program, run) => {
   const user = program.command('user').description('create, list and delete users');
@@ -49,8 +49,8 @@ export const registerUser: Register = (program, run) => {
             head: ['id', 'name', 'used', 'acquired', 'state'],
             right: [2, 3],
             cells: (row) => [
-              row.id,
-              row.name ?? '',
+              shorten(row.id),
+              shorten(row.name ?? ''),
               formatUsd(row.microdollars_used),
               formatUsd(row.total_microdollars_acquired),
               row.deleted_at === null ? '' : 'deleted',

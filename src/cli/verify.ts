@@ -6,13 +6,14 @@ import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { type CommandDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
-import { startProgress } from './progress.js';
+import { type Progress, startProgress } from './progress.js';
 import {
   addRangeOptions,
   CHECKED_ROLLUPS,
   jobOptions,
   type RollupOptions,
 } from './rollupOptions.js';
+import { tellingWhatRan } from './whatRan.js';
 
 export interface VerifyCommandOptions extends RollupOptions {
   balances?: true;
@@ -43,45 +44,66 @@ export async function verify(
   context: CommandContext,
   options: VerifyCommandOptions,
 ): Promise<CommandStatus> {
+  const { output, interruption } = context;
   return withMigratedDatabase(context, async (database) => {
     const reports: VerifyReport[] = [];
-    for (const rollup of CHECKED_ROLLUPS) {
-      reports.push(await verifyOne(context, database, rollup, options));
-    }
-    for (const rollup of DIMENSION_ROLLUPS) {
-      reports.push(await verifyDimensions(jobOptions(context, database, rollup, options)));
-    }
-    const driftKeys = reports.reduce((sum, report) => sum + report.driftKeys, 0);
-    const failures = reports.flatMap((report) => report.failures);
-    context.output.answer(
-      {
+    const describe = () => ({
+      document: {
         ...(options.dryRun ? { dry_run: true } : {}),
         rollups: reports.map(toVerifyDocument),
-        drift_keys: driftKeys,
+        drift_keys: reports.reduce((sum, report) => sum + report.driftKeys, 0),
       },
-      describeVerify(reports),
+      text: reports.length === 0 ? '' : describeVerify(reports),
+    });
+    await tellingWhatRan(output, describe, () => verifyAll(context, database, options, reports));
+    const failures = reports.flatMap((report) => report.failures);
+    const { document, text } = describe();
+    output.answer(
+      { ...document, ...interruption.fields },
+      [text, ...interruption.lines('the rest was not compared; run it again')].join('\n'),
     );
-    return driftKeys === 0 && failures.length === 0 ? 0 : 1;
+    return document.drift_keys === 0 && failures.length === 0 ? 0 : 1;
   });
 }
 
-async function verifyOne(
+/** Every rollup, one after the other; `reports` grow while they are compared. */
+async function verifyAll(
   context: CommandContext,
   database: CommandDatabase,
-  rollup: (typeof CHECKED_ROLLUPS)[number],
   options: VerifyCommandOptions,
-): Promise<VerifyReport> {
-  let bar: ReturnType<typeof startProgress> | null = null;
+  reports: VerifyReport[],
+): Promise<void> {
+  const onReport = (report: VerifyReport) => reports.push(report);
+  for (const rollup of CHECKED_ROLLUPS) {
+    if (context.interruption.signal.aborted) return;
+    const job = jobOptions(context, database, rollup, options);
+    await withBar(context, `verify ${rollup.name}`, (onPeriod) =>
+      verifyRollup({ ...job, onReport, onPeriod }),
+    );
+  }
+  for (const rollup of DIMENSION_ROLLUPS) {
+    if (context.interruption.signal.aborted) return;
+    const job = jobOptions(context, database, rollup, options);
+    await withBar(context, `verify ${rollup.name}`, (onPeriod) =>
+      verifyDimensions({ ...job, onReport, onPeriod }),
+    );
+  }
+}
+
+/** Shows the periods that are done. */
+export async function withBar<T>(
+  { output }: CommandContext,
+  label: string,
+  run: (onPeriod: (period: string, done: number, total: number) => void) => Promise<T>,
+): Promise<T> {
+  let bar: Progress | null = null;
   try {
-    return await verifyRollup({
-      ...jobOptions(context, database, rollup, options),
-      onPeriod: (_period, done, total) => {
-        bar ??= startProgress(context.output, `verify ${rollup.name}`, total, 'periods');
-        bar.update(done);
-      },
+    return await run((_period, done, total) => {
+      bar ??= startProgress(output, label, total, 'periods');
+      bar.update(done);
     });
   } finally {
-    (bar as ReturnType<typeof startProgress> | null)?.stop();
+    (bar as Progress | null)?.stop();
   }
 }
 
@@ -157,16 +179,24 @@ export async function checkBalances(
   context: CommandContext,
   options: VerifyCommandOptions & { repair?: boolean },
 ): Promise<CommandStatus> {
+  const { output, interruption } = context;
   return withMigratedDatabase(context, async ({ url, viaPooler }) => {
     const report = await verifyBalances({
       url,
       viaPooler,
+      signal: interruption.gracefully(),
       repair: options.repair ?? false,
       resume: options.continue ?? false,
       id: options.user,
-      onNotice: (message) => context.output.note(message),
+      onNotice: (message) => output.note(message),
     });
-    context.output.answer(toBalanceDocument(report), describeBalances(report));
+    output.answer(
+      { ...toBalanceDocument(report), ...interruption.fields },
+      [
+        describeBalances(report),
+        ...interruption.lines('`--balances --continue` goes on where it ended'),
+      ].join('\n'),
+    );
     const { drifted, repaired, unopened, failures } = report;
     return drifted === repaired && unopened === 0 && failures.length === 0 ? 0 : 1;
   });

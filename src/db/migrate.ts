@@ -147,6 +147,7 @@ function notAsked(): LedgerError {
     'unavailable',
     'this database has tables of its own, and is not adopted yet: look at ' +
       '`microdollar migrate --dry-run`, then run `microdollar migrate`',
+    { details: { adoptable: true } },
   );
 }
 

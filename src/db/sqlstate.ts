@@ -21,7 +21,9 @@ const KIND_BY_STATE: Readonly<Record<string, FailureKind>> = {
   '57P05': 'retry', // idle_session_timeout
   '25P03': 'retry', // idle_in_transaction_session_timeout
   '54000': 'data',
-  '26000': 'retry', // prepared statement is gone: the connection was swapped under us
+  // A pooler swapped the connection under a prepared statement: it is gone, or another's is there.
+  '26000': 'retry',
+  '42P05': 'retry',
 };
 
 const KIND_BY_CLASS: Readonly<Record<string, FailureKind>> = {
@@ -114,7 +116,8 @@ export function isReadOnlyRefusal(error: unknown): boolean {
 }
 
 const POOLER_REMEDY =
-  'behind a pooler in transaction mode open the ledger with `preparedStatements: false`';
+  'behind a pooler in transaction mode set MICRODOLLAR_POOLER=transaction, or open the ledger with ' +
+  '`preparedStatements: false`';
 
 export function classifyFailure(error: unknown): FailureKind {
   const state = sqlStateOf(error);
@@ -159,7 +162,11 @@ export function toLedgerError(error: unknown): LedgerError {
 }
 
 /** Failures of one statement; the database itself is well. */
-export const STATEMENT_STATES: ReadonlySet<string> = new Set(['40001', '40P01', '26000']);
+export const STATEMENT_STATES: ReadonlySet<string> = new Set([
+  '40001',
+  '40P01',
+  ...SWAPPED_CONNECTION,
+]);
 
 /** Whether the failure says that the database takes no writes now, not just this one. */
 export function isDatabaseAway(error: unknown): boolean {

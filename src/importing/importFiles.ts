@@ -30,6 +30,8 @@ export interface ImportOptions extends ReaderOptions {
   /** Bytes read so far, of all files, as they are stored. */
   onProgress?: (bytes: number) => void;
   stdin?: AsyncIterable<Buffer>;
+  /** Ends the import after the lines that are on their way. */
+  signal?: AbortSignal;
 }
 
 export interface ImportFile {
@@ -52,6 +54,7 @@ export async function importFiles(options: ImportOptions): Promise<ImportReport>
   const notes = files.some(({ format }) => FOREIGN_FORMATS.has(format)) ? new ImportNotes() : null;
   let bytes = 0;
   for (const file of files) {
+    if (options.signal?.aborted) break;
     const fileTally = tally.beginFile(file.path, file.format);
     const cleaning: LineCleaning = { nulBytesRemoved: 0 };
     const chunks = openInput(
@@ -67,7 +70,8 @@ export async function importFiles(options: ImportOptions): Promise<ImportReport>
       notes: notes ?? new ImportNotes(),
     });
     const lines = reader(readLines(chunks, cleaning));
-    await importFile({ file, lines, shiftByDays, fileTally, sink: options.sink });
+    const { sink, signal } = options;
+    await importFile({ file, lines, shiftByDays, fileTally, sink, signal });
     tally.nulBytesRemoved += cleaning.nulBytesRemoved;
   }
   return tally.report(notes);
@@ -79,9 +83,11 @@ interface FileRun {
   shiftByDays: number;
   fileTally: FileTally;
   sink: EventSink;
+  signal: AbortSignal | undefined;
 }
 
-async function importFile({ file, lines, shiftByDays, fileTally, sink }: FileRun): Promise<void> {
+async function importFile(run: FileRun): Promise<void> {
+  const { file, lines, shiftByDays, fileTally, sink, signal } = run;
   const inFlight = new Set<Promise<void>>();
   let failure: Error | null = null;
   const send = async (batch: NumberedEvent[]) => {
@@ -116,7 +122,7 @@ async function importFile({ file, lines, shiftByDays, fileTally, sink }: FileRun
     if (batch.length === BATCH_EVENTS) {
       await send(batch);
       batch = [];
-      if (failure !== null) break;
+      if (failure !== null || signal?.aborted) break;
     }
   }
   await send(batch);

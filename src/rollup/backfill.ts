@@ -61,16 +61,20 @@ export async function runBackfill(options: BackfillOptions): Promise<BackfillRep
   try {
     await requireWritable(database.query);
     const job = await startJob(database, options);
+    options.onReport?.(job.report);
     const end = new JobEnd(options.signal);
     const tell = tellWaiting(options.onNotice);
     const throttle = new Throttle(database.query, {
       queryLoad: (statement) => whileAway(() => database.query(statement), tell, end.signal),
       rest: (ms) => pause(ms, end.signal),
     });
-    await runWorkers(workers, end, () =>
-      new BackfillWorker(database, options, job, throttle, end.signal).run(),
-    );
-    job.report.durationMs = performance.now() - job.startedAtMs;
+    try {
+      await runWorkers(workers, end, () =>
+        new BackfillWorker(database, options, job, throttle, end.signal).run(),
+      );
+    } finally {
+      job.report.durationMs = performance.now() - job.startedAtMs;
+    }
     if (!options.signal?.aborted) await database.query(finishBackfillStatement(options.rollup));
     return job.report;
   } finally {

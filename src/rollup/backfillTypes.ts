@@ -14,6 +14,8 @@ export interface BackfillOptions extends RollupDatabaseOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: BackfillProgress) => void) | undefined;
   onNotice?: ((message: string) => void) | undefined;
+  /** Once, at the start: the report grows in place, so a job that fails is told as far as it came. */
+  onReport?: ((report: BackfillReport) => void) | undefined;
   /** For tests. */
   limits?: Partial<ChunkLimits> | undefined;
 }

@@ -10,6 +10,8 @@ export interface OverviewRow {
   first_period: string | null;
   last_period: string | null;
   drift_keys: string;
+  /** Of them: those of periods that are not built yet. */
+  unbuilt_drift_keys: string;
   drift_microdollars: string;
   last_verified_at: string | null;
   is_paused: boolean;
@@ -34,6 +36,8 @@ select n.rollup,
   min(c.period)::text as first_period,
   max(c.period)::text as last_period,
   coalesce(sum(c.drift_keys), 0) as drift_keys,
+  coalesce(sum(c.drift_keys) filter (where c.state in ('unbuilt', 'building')), 0)
+    as unbuilt_drift_keys,
   coalesce(sum(c.drift_microdollars), 0) as drift_microdollars,
   ${instant('max(c.verified_at)')} as last_verified_at,
   coalesce(b.is_paused, false) as is_paused,

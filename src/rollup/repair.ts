@@ -43,6 +43,8 @@ export async function repairRollup(options: VerifyOptions): Promise<RepairReport
       const result = await repairDrifts(database, options, report.drifts);
       repaired += result.repaired;
       locked = result.locked;
+      // What was found last stays named: nobody looked again.
+      if (options.signal?.aborted) break;
       report = await verifyOn(database, { ...options, ...periodsAfter(report) }, workers);
       if (result.repaired === 0) break;
     }

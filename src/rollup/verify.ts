@@ -41,6 +41,8 @@ export interface VerifyOptions extends RollupDatabaseOptions {
   signal?: AbortSignal | undefined;
   onPeriod?: ((period: string, done: number, total: number) => void) | undefined;
   onNotice?: ((message: string) => void) | undefined;
+  /** Once, at the start: the report grows in place, so a job that fails is told as far as it came. */
+  onReport?: ((report: VerifyReport) => void) | undefined;
   /** Rest between chunks, ms; for a low rate in the background. Default 0. */
   restMs?: number | undefined;
   /** For tests. */
@@ -99,6 +101,7 @@ export async function verifyOn(
     failures: [],
     durationMs: 0,
   };
+  options.onReport?.(report);
   if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
   const periods = options.periods ?? (await listPeriods(database, options));
   const queue = [...periods].reverse();

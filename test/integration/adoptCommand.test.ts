@@ -22,7 +22,10 @@ describe('microdollar migrate on a database with usage of its own', () => {
     expect(text.stdout).toMatch(
       /^quick +access exclusive +alter table +microdollar_usage_daily: /m,
     );
-    expect(text.stdout).toMatch(/^long +share update exclusive +create index +idx_/m);
+    expect(text.stdout).toMatch(
+      /^long +share update exclusive +create index +[\d,]+ +\d+ kB +1 s +\d+ kB +idx_/m,
+    );
+    expect(text.stdout).toMatch(/^long steps: about \d+ s in all, and at most \d+ kB of disk/m);
     expect(text.stdout).toContain('warning: foreign keys of microdollar_usage (usage_user)');
     const { steps, adoption } = documentOf(await run('--dry-run', '--json'));
     expect(adoption).toBe(true);
@@ -32,8 +35,29 @@ describe('microdollar migrate on a database with usage of its own', () => {
         step.duration === 'long' && !['ACCESS SHARE', 'SHARE UPDATE EXCLUSIVE'].includes(step.lock),
     );
     expect(rewriting).toEqual([]);
+    for (const { duration, estimate } of steps) expect(estimate !== null).toBe(duration === 'long');
     expect(steps.at(-1)).toMatchObject({ kind: 'finish', lock: 'none', duration: 'quick' });
     expect(await describeDatabase(database.url)).toBe(before);
+  });
+
+  it('--dry-run --sql shows every statement, and --sql alone is refused', async () => {
+    const { stdout } = await run('--dry-run', '--sql');
+    const { steps } = documentOf(await run('--dry-run', '--json'));
+    const statements = steps.flatMap((step: { statements: string[] }) => step.statements);
+    for (const statement of statements) expect(stdout).toContain(statement.trim().slice(0, 60));
+    expect(stdout).toMatch(/^-- \d+\. create index: idx_.* \(outside of a transaction\)$/m);
+    expect((await run('--sql')).status).toBe(2);
+  });
+
+  it('until then, commands on what is there say that it can be adopted', async () => {
+    const status = await runCommand({ DATABASE_URL: database.url }, 'status');
+    expect(status.status).toBe(3);
+    expect(status.stderr).toMatch(
+      /^error: this database has tables of its own, and can be adopted/,
+    );
+    const user = await runCommand({ DATABASE_URL: database.url }, 'user', 'list');
+    expect(user.stderr).toContain('migrate --dry-run');
+    expect(user.stderr).not.toContain('check DATABASE_URL');
   });
 
   it('--dry-run exits with 1 where something is in the way', async () => {

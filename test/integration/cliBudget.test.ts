@@ -26,6 +26,25 @@ describe('budget', () => {
     expect((await cli.ask('budget', 'list')).document).toEqual({ budgets: [] });
   });
 
+  it('of a member, and of a project, is listed with the organization that it is of', async () => {
+    const org = (await cli.ask('org', 'create', 'acme')).document.id;
+    await cli.ask('org', 'add-member', org, 'ada');
+    for (const argv of [
+      ['member', 'ada', '1'],
+      ['project', 'search', '2'],
+    ]) {
+      const made = await cli.ask('budget', 'set', ...argv, '--window', 'day', '--org', org);
+      expect(made.status).toBe(0);
+    }
+    const { stdout } = await cli.run('budget', 'list', '--org', org);
+    expect(stdout).toMatch(new RegExp(`member +ada in ${org} +day`));
+    expect(stdout).toMatch(new RegExp(`project +search of ${org} +day`));
+    const { document } = await cli.ask('budget', 'list', '--org', org);
+    for (const { id, is_balance } of document.budgets) {
+      if (!is_balance) await cli.ask('budget', 'remove', id);
+    }
+  });
+
   it.each([
     [['set', 'user', 'ada', '-1', '--window', 'day']],
     [['set', 'user', 'ada', '1']],

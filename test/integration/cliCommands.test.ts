@@ -36,6 +36,15 @@ describe('accounts', () => {
     expect((await cli.ask('key', 'revoke', key.document.id)).status).toBe(0);
     expect((await cli.run('key', 'list')).stdout).toMatch(/revoked/);
 
+    const long = 'x'.repeat(200);
+    await cli.ask('user', 'create', long);
+    await cli.ask('key', 'create', '--user', long);
+    const { stdout } = await cli.run('key', 'list');
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThan(170);
+    expect((await cli.ask('key', 'list')).document.keys).toContainEqual(
+      expect.objectContaining({ kilo_user_id: long }),
+    );
+
     expect((await cli.ask('user', 'create', 'gone')).status).toBe(0);
     expect((await cli.ask('user', 'delete', 'gone')).status).toBe(0);
     const unknown = await cli.ask('user', 'delete', 'nobody');

@@ -166,6 +166,17 @@ describe("LiteLLM's spend logs", () => {
     }
   });
 
+  it('of users that are not there say what makes them', async () => {
+    const path = await cli.file(
+      'who.jsonl',
+      jsonl({ ...SPEND_LOG, request_id: 'who', user: 'who' }),
+    );
+    const run = await cli.run('import', path, '--format', 'litellm');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toMatch(/unknown_user/);
+    expect(run.stdout).toContain('with --create-accounts the import creates');
+  });
+
   it('never cost nothing because the cost cannot be read, and keep their good rows', async () => {
     const { spend: _, ...noSpend } = SPEND_LOG;
     const bad = [

@@ -33,6 +33,11 @@ describe('an adopted history, from import to the switch', () => {
     expect(daily).toMatchObject({ raw_rows: 400, drift_keys: 40 });
     expect(daily.drifts[0]).toMatchObject({ kind: 'missing', likely_cause: expect.any(String) });
     expect((await cli.run('verify')).stdout).toContain('`repair` fixes');
+    // Nobody reads what is not built: it is not wrong.
+    const status = (await cli.run('status')).stdout;
+    expect(status).toMatch(/^microdollar_usage_daily +(\d+ verified, )?.*40 not built/m);
+    expect(status).toMatch(/no drift known/);
+    expect(status).toMatch(/^ +40 keys of periods that are not built; `backfill` builds them$/m);
     const one = await cli.ask('verify', '--user', 'ada');
     expect(one.document.rollups[0].drift_keys).toBe(20);
   });
@@ -99,6 +104,9 @@ describe('an adopted history, from import to the switch', () => {
       status: 0,
       document: { read_mode: 'shadow', shadow: { comparisons: 150, mismatches: 0 } },
     });
+    const refused = await cli.run('read-mode', 'rollup', '--compare', '3');
+    expect(refused.status).toBe(2);
+    expect(refused.stderr).toContain('--compare goes with shadow');
     expect(await cli.ask('read-mode', 'rollup')).toMatchObject({
       status: 0,
       document: { read_mode: 'rollup', effective_mode: 'rollup', obstacles: [] },

@@ -107,6 +107,15 @@ it('the archive', async () => {
   expect(await ask('verify')).toMatchObject({ drift_keys: 0 });
 });
 
+it('a dump, and what needs the server itself', async () => {
+  expect(await ask('dump', join(dir, 'dump'))).toMatchObject({ left_out: [] });
+  expect(await ask('psql-url')).toEqual({ url: pooler.url });
+  used.add('restore');
+  const env = { DATABASE_URL: pooler.url, MICRODOLLAR_POOLER: 'transaction' };
+  const run = await runCommand(env, 'restore', join(dir, 'dump'));
+  expect(run.stderr).toContain('MICRODOLLAR_MIGRATION_URL');
+});
+
 it('the demo', async () => {
   const size = ['--no-serve', '--days', '2', '--users', '2'];
   expect(await ask('demo', '--yes', ...size)).toMatchObject({

@@ -17,6 +17,7 @@ const TABLE: [state: string, kind: FailureKind, code: string, what: string][] = 
   ['25006', 'retry', 'unavailable', 'read_only_sql_transaction: a standby'],
   ['25P03', 'retry', 'unavailable', 'idle_in_transaction_session_timeout'],
   ['26000', 'retry', 'unavailable', 'invalid_sql_statement_name'],
+  ['42P05', 'retry', 'unavailable', 'duplicate_prepared_statement'],
   ['40001', 'retry', 'unavailable', 'serialization_failure'],
   ['40P01', 'retry', 'unavailable', 'deadlock_detected'],
   ['53100', 'retry', 'unavailable', 'disk_full'],

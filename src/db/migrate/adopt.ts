@@ -2,11 +2,11 @@ import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import { findViewsOn } from './dependentViews.js';
 import {
+  findOwnTables,
   isBreaking,
   type Migration,
   readJournal,
   readMigrationSql,
-  readTableNames,
   readWantedSchema,
   recordAllApplied,
 } from './journal.js';
@@ -31,19 +31,11 @@ export async function findOnlineWork(
   unapplied: readonly Migration[],
 ): Promise<OnlineWork | null> {
   if (unapplied.length < readJournal().length) return null;
-  const result = await client.query<{ found: boolean; journal: boolean }>(
-    `select to_regclass('public.microdollar_migrations') is not null as journal,
-      exists (
-        select from pg_class
-        where relnamespace = 'public'::regnamespace
-          and relkind in ('r', 'p', 'v', 'm', 'f')
-          and relname = any($1::text[])
-      ) as found`,
-    [readTableNames()],
+  if (!(await findOwnTables(client))) return null;
+  const result = await client.query<{ journal: boolean }>(
+    `select to_regclass('public.microdollar_migrations') is not null as journal`,
   );
-  const { found = false, journal = false } = result.rows[0] ?? {};
-  if (!found) return null;
-  if (!journal) return 'adopt';
+  if (!result.rows[0]?.journal) return 'adopt';
   const applied = await client.query('select from public.microdollar_migrations limit 1');
   return applied.rowCount === 0 ? 'adopt' : 'upgrade';
 }

@@ -79,6 +79,20 @@ export async function findUnapplied(database: Queryable): Promise<Migration[]> {
   return readJournal().filter((migration) => migration.createdAtMs > newest);
 }
 
+/** Whether there is a table of one of the ledger's names. */
+export async function findOwnTables(database: Queryable): Promise<boolean> {
+  const result = await database.query(
+    `select exists (
+      select from pg_class
+      where relnamespace = 'public'::regnamespace
+        and relkind in ('r', 'p', 'v', 'm', 'f')
+        and relname = any($1::text[])
+    ) as found`,
+    [readTableNames()],
+  );
+  return (result.rows[0] as { found: boolean }).found;
+}
+
 /** Whether a migration marks itself as breaking: it adds its own name to the settings. */
 export function isBreaking(name: string, statements: readonly string[]): boolean {
   return statements.some((each) => each.includes(`array_append(breaking_migrations, '${name}')`));
@@ -127,6 +141,14 @@ export async function assertMigrated(database: Queryable): Promise<void> {
   }
   if (unapplied.length === 0) return;
   const names = unapplied.map((migration) => migration.name);
+  if (names.length === readJournal().length && (await findOwnTables(database))) {
+    throw new LedgerError(
+      'unavailable',
+      'this database has tables of its own, and can be adopted, online: look at ' +
+        '`microdollar migrate --dry-run`, then run `microdollar migrate`',
+      { details: { missing_migrations: names, adoptable: true } },
+    );
+  }
   const state = names.length === readJournal().length ? 'not set up' : 'behind this version';
   throw new LedgerError(
     'unavailable',

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { findOnlineWork, type OnlineWork, planAdoptionOf } from './adopt.js';
 import { connectToMigrate, explainFailure } from './connection.js';
+import { estimateSteps, type StepEstimate } from './estimate.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
 import { planGeneration } from './generation.js';
 import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
@@ -17,6 +18,8 @@ export interface MigrationPlan extends AdoptionPlan {
   work: OnlineWork | null;
   /** Whether usage rows that other programs insert are counted at once, today. */
   countsForeignRows: boolean;
+  /** For each step; null for those that are quick. */
+  estimates: (StepEstimate | null)[];
 }
 
 export interface PlanOptions {
@@ -38,17 +41,19 @@ export async function planMigration(
     const keys = await findWaitingForeignKeys(client);
     const counts = await countsForeignRows(client);
     const choice = options.countForeignRows;
+    const steps = [
+      ...upgrade.steps,
+      // Before the schema is up to date there is nothing to read of a generation.
+      ...(unapplied.length === 0 ? await planGeneration(client) : []),
+      ...(options.dropForeignKeys && work === null ? keys.map(dropForeignKey) : []),
+      ...(choice === undefined ? [] : await planForeignRows(client, choice)),
+    ];
     return {
       unapplied: unapplied.map((migration) => migration.name),
       work,
       countsForeignRows: counts,
-      steps: [
-        ...upgrade.steps,
-        // Before the schema is up to date there is nothing to read of a generation.
-        ...(unapplied.length === 0 ? await planGeneration(client) : []),
-        ...(options.dropForeignKeys && work === null ? keys.map(dropForeignKey) : []),
-        ...(choice === undefined ? [] : await planForeignRows(client, choice)),
-      ],
+      steps,
+      estimates: await estimateSteps(client, steps),
       problems: upgrade.problems,
       warnings: [
         ...upgrade.warnings,

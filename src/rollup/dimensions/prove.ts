@@ -36,6 +36,8 @@ export interface ProveOptions extends RollupDatabaseOptions {
   signal?: AbortSignal | undefined;
   onPeriod?: ((day: string, done: number, total: number) => void) | undefined;
   onNotice?: ((message: string) => void) | undefined;
+  /** Once, at the start: the report grows in place, so a job that fails is told as far as it came. */
+  onReport?: ((report: ProveReport) => void) | undefined;
 }
 
 export interface ProveReport {
@@ -57,8 +59,11 @@ const MAX_ROUNDS = 5;
 export const provenOf = ({ name }: DimensionRollup) => ({ name, grain: 'day' as const });
 
 /** Compares, by day; changes nothing but what is known of the days. */
-export async function verifyDimensions(options: ProveOptions): Promise<VerifyReport> {
-  return (await run(options, null)).found;
+export async function verifyDimensions(
+  options: Omit<ProveOptions, 'onReport'> & { onReport?: (report: VerifyReport) => void },
+): Promise<VerifyReport> {
+  const { onReport } = options;
+  return (await run({ ...options, onReport: ({ found }) => onReport?.(found) }, null)).found;
 }
 
 /** Fixes what a comparison finds, and keeps every correction in `rollup_repairs`. Idempotent. */
@@ -97,6 +102,7 @@ export async function proveDays(
   const found = emptyReport(options.rollup);
   const left = emptyReport(options.rollup);
   const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
+  options.onReport?.(report);
   const queue = await listDays(database, options);
   const total = queue.length;
   await runWorkers(workers, end, async () => {

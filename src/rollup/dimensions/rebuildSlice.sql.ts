@@ -101,19 +101,19 @@ with payer as materialized (
   where (${columns.map((name) => `c.${name}`).join(', ')})
     is distinct from (${columns.map((name) => `excluded.${name}`).join(', ')})
   returning c.kilo_user_id, c.organization_id
-), changed as (
-  select kilo_user_id, organization_id, count(*) as changed
+), part as (
+  select kilo_user_id, organization_id, 1 as changed, 0 as before, 0 as after
   from (table deleted union all table written) as c
-  group by kilo_user_id, organization_id
+  union all
+  select kilo_user_id, organization_id, 0, cost_microdollars, 0 from old
+  union all
+  select kilo_user_id, organization_id, 0, 0, cost_microdollars from truth
 )
-select c.kilo_user_id, c.organization_id, c.changed, $2::date::text as period,
-  (select coalesce(sum(o.cost_microdollars), 0) from old as o
-    where o.kilo_user_id = c.kilo_user_id
-      and o.organization_id is not distinct from c.organization_id) as before,
-  (select coalesce(sum(t.cost_microdollars), 0) from truth as t
-    where t.kilo_user_id = c.kilo_user_id
-      and t.organization_id is not distinct from c.organization_id) as after
-from changed as c`,
+select p.kilo_user_id, p.organization_id, sum(p.changed) as changed, $2::date::text as period,
+  sum(p.before) as before, sum(p.after) as after
+from part as p
+group by p.kilo_user_id, p.organization_id
+having sum(p.changed) > 0`,
     values: [textArray(lockedIds), ...sliceValues(slice)],
   };
 }

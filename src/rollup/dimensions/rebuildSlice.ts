@@ -11,7 +11,10 @@ import {
   rebuildSliceStatement,
 } from './rebuildSlice.sql.js';
 
+/** At first; then as many as fill the time: a step of few is mostly its round trips and its flush. */
 const PAYERS_PER_STEP = 100;
+const MAX_PAYERS_PER_STEP = 3_200;
+const TARGET_MS = 500;
 /** The payers' folds wait meanwhile, and nobody else: reads sum a longer tail. */
 const REBUILD_TIMEOUT_MS = 10 * 60_000;
 
@@ -40,11 +43,14 @@ export async function rebuildSlice(
     [ORGANIZATION_SCOPE, organizations],
   ];
   for (const [scope, payers] of scopes) {
-    for (let from = 0; from < payers.length; from += PAYERS_PER_STEP) {
-      const ids = payers.slice(from, from + PAYERS_PER_STEP);
+    let size = PAYERS_PER_STEP;
+    for (let from = 0; from < payers.length; ) {
+      const ids = payers.slice(from, from + size);
+      from += ids.length;
       await database.query(openMarksStatement(rollup, scope, ids));
-      const part = await pace.step(() =>
-        database.transaction(
+      const part = await pace.step(async () => {
+        const startedAt = performance.now();
+        const done = await database.transaction(
           async (query) => {
             const locked = await query<{ id: string }>(lockMarksStatement(rollup, scope, ids));
             const lockedIds = locked.map(({ id }) => id);
@@ -59,11 +65,19 @@ export async function rebuildSlice(
             return { changed, locked: ids.length - lockedIds.length };
           },
           { statementTimeoutMs: REBUILD_TIMEOUT_MS },
-        ),
-      );
+        );
+        size = nextSize(size, performance.now() - startedAt);
+        return done;
+      });
       rebuilt.changed += part.changed;
       rebuilt.locked += part.locked;
     }
   }
   return rebuilt;
+}
+
+/** Grows only while there is room for twice as many; shrinks at once. */
+function nextSize(size: number, durationMs: number): number {
+  if (durationMs > TARGET_MS) return Math.max(1, Math.floor(size / 2));
+  return durationMs < TARGET_MS / 2 ? Math.min(MAX_PAYERS_PER_STEP, size * 2) : size;
 }

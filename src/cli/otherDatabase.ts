@@ -1,0 +1,58 @@
+import pg from 'pg';
+import { sqlStateOf } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+
+/** Host, port and database of a URL; never its password. */
+export function placeOf(url: string): string {
+  try {
+    const { host, pathname } = new URL(url);
+    return `${host}${pathname}`;
+  } catch {
+    return 'DATABASE_URL';
+  }
+}
+
+/** The URL of another database on the same server. */
+export function urlOfDatabase(url: string, name: string): string {
+  const other = new URL(url);
+  other.pathname = `/${encodeURIComponent(name)}`;
+  return other.href;
+}
+
+/** A connection to one database, without time limits; ends with the work. */
+export async function withClient<T>(
+  url: string,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: 'microdollar command',
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+  });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    return await work(client);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/** Makes the database where there is none of the name. @throws LedgerError `unavailable` */
+export async function ensureDatabase(url: string, name: string): Promise<void> {
+  await withClient(url, async (client) => {
+    const { rows } = await client.query('select from pg_database where datname = $1', [name]);
+    if (rows.length > 0) return;
+    try {
+      await client.query(`create database ${client.escapeIdentifier(name)}`);
+    } catch (error) {
+      throw new LedgerError(
+        'unavailable',
+        `cannot create the database ${name} (${sqlStateOf(error)}): let a role that may do it ` +
+          'create one, and name it with --database',
+        { details: { field: 'database' }, cause: error },
+      );
+    }
+  });
+}

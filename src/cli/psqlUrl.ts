@@ -1,0 +1,50 @@
+import { once } from 'node:events';
+import { LedgerError } from '../errors.js';
+import type { CommandContext, CommandStatus, Register } from './context.js';
+import { openServer } from './database.js';
+import { urlOfDatabase } from './otherDatabase.js';
+import { readRuntime } from './runtimeFile.js';
+
+interface PsqlUrlOptions {
+  database?: string;
+  hold?: true;
+}
+
+export const registerPsqlUrl: Register = (program, run) => {
+  program
+    .command('psql-url')
+    .description('the URL of the database, with its password: psql "$(microdollar psql-url)"')
+    .option('--database <name>', 'another database of the same server')
+    .option('--hold', 'keep the embedded server running, until Ctrl-C, where no `start` does')
+    .action((options: PsqlUrlOptions) => run((context) => showUrl(context, options)));
+};
+
+async function showUrl(
+  { environment, interruption, output }: CommandContext,
+  { database, hold }: PsqlUrlOptions,
+): Promise<CommandStatus> {
+  const { dataDir, databaseUrl } = environment;
+  const isServed = databaseUrl !== null || (await readRuntime(dataDir)) !== null;
+  if (!isServed && !hold) {
+    throw new LedgerError(
+      'unavailable',
+      `no server runs from ${dataDir}: run \`start\` beside it, or \`psql-url --hold\` in another ` +
+        'terminal',
+      { details: { data_dir: dataDir } },
+    );
+  }
+  const server = await openServer(environment);
+  try {
+    return await interruption.guard<CommandStatus>(async () => {
+      const url = database === undefined ? server.url : urlOfDatabase(server.url, database);
+      output.answer({ url }, url);
+      if (!hold) return 0;
+      output.note('the server runs until Ctrl-C');
+      const signal = interruption.gracefully();
+      if (!signal.aborted) await once(signal, 'abort');
+      return 0;
+    });
+  } finally {
+    await server.stop();
+  }
+}

@@ -1,0 +1,47 @@
+/** Tables of these names, those first that others refer to. */
+export const TABLES = `
+with recursive named as (
+  select c.oid, c.relname
+  from pg_class as c
+  where c.relnamespace = 'public'::regnamespace
+    and c.relkind = 'r'
+    and c.relname = any ($1::text[])
+), reference as (
+  select k.conrelid as source, k.confrelid as target
+  from pg_constraint as k
+  where k.contype = 'f'
+    and k.conrelid <> k.confrelid
+    and k.conrelid in (select oid from named)
+    and k.confrelid in (select oid from named)
+), depth as (
+  select n.oid, 0 as level from named as n
+  union
+  select r.source, d.level + 1
+  from depth as d
+  join reference as r on r.target = d.oid
+  where d.level < 100
+)
+select n.relname as name,
+  (
+    select array_agg(a.attname::text order by a.attnum)
+    from pg_attribute as a
+    where a.attrelid = n.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+  ) as columns
+from named as n
+join depth as d on d.oid = n.oid
+group by n.oid, n.relname
+order by max(d.level), n.relname`;
+
+/** Sequences of identity and serial columns. */
+export const SEQUENCES = `
+select t.relname as table, a.attname as column,
+  s.oid::regclass::text as sequence
+from pg_depend as d
+join pg_class as s on s.oid = d.objid and s.relkind = 'S'
+join pg_class as t on t.oid = d.refobjid
+join pg_attribute as a on a.attrelid = t.oid and a.attnum = d.refobjsubid
+where d.classid = 'pg_class'::regclass
+  and d.deptype in ('a', 'i')
+  and t.relnamespace = 'public'::regnamespace
+  and t.relname = any ($1::text[])
+order by 1, 2`;

@@ -1,0 +1,143 @@
+import { createHash } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { PassThrough } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import type pg from 'pg';
+import { to as copyTo } from 'pg-copy-streams';
+import { makeDirectories } from '../../directories.js';
+import { LedgerError } from '../../errors.js';
+import { assertMigrated, readJournal, readWantedSchema } from '../migrate/journal.js';
+import { SEQUENCES, TABLES } from './catalog.sql.js';
+import { type DumpedSequence, type DumpedTable, tableFile, writeManifest } from './manifest.js';
+
+export interface DumpOptions {
+  /** Made, or empty. */
+  directory: string;
+  /** After each table. */
+  onTable?: ((table: DumpedTable, done: number, total: number) => void) | undefined;
+}
+
+export interface DumpReport {
+  tables: DumpedTable[];
+  rows: number;
+  /** Columns of other programs on the ledger's tables: not in the dump. */
+  leftOut: string[];
+}
+
+/**
+ * Writes the ledger's tables to files, from one snapshot, beside writers: a dump where no PostgreSQL
+ * client is installed. Tables and columns of other programs are not in it.
+ * @throws LedgerError `invalid_request` for the directory, `unavailable` for a full disk or a database
+ *   that is not up to date
+ */
+export async function dumpLedger(
+  client: pg.Client,
+  { directory, onTable }: DumpOptions,
+): Promise<DumpReport> {
+  await assertMigrated(client);
+  await prepareDirectory(directory);
+  const wanted = readWantedSchema().tables.filter((table) => table.kind === 'r');
+  const names = wanted.map((table) => table.name);
+  await client.query('begin isolation level repeatable read, read only');
+  const found = await client.query<{ name: string; columns: string[] }>(TABLES, [names]);
+  const tables: DumpedTable[] = [];
+  const leftOut: string[] = [];
+  for (const { name, columns } of found.rows) {
+    const own = new Set(wanted.find((table) => table.name === name)?.columns.map((c) => c.name));
+    leftOut.push(...columns.filter((column) => !own.has(column)).map((each) => `${name}.${each}`));
+    const table = await dumpTable(
+      client,
+      directory,
+      name,
+      columns.filter((column) => own.has(column)),
+    );
+    tables.push(table);
+    onTable?.(table, tables.length, found.rows.length);
+  }
+  const sequences = await readSequences(client, names);
+  const { rows } = await client.query<{ database: string; version: string }>(
+    `select current_database() as database, current_setting('server_version') as version`,
+  );
+  await client.query('commit');
+  await onFile(directory, () =>
+    writeManifest(directory, {
+      written_at: new Date().toISOString(),
+      database: rows[0]?.database ?? '',
+      server_version: rows[0]?.version ?? '',
+      migrations: readJournal().map((migration) => migration.name),
+      tables,
+      sequences,
+    }),
+  );
+  return { tables, rows: tables.reduce((sum, table) => sum + table.rows, 0), leftOut };
+}
+
+async function prepareDirectory(directory: string): Promise<void> {
+  const names = await onFile(directory, async () => {
+    makeDirectories(directory, 0o700);
+    return await readdir(directory);
+  });
+  if (names.length === 0) return;
+  throw new LedgerError('invalid_request', `${directory} is not empty; name a new directory`, {
+    details: { field: 'out' },
+  });
+}
+
+async function dumpTable(
+  client: pg.Client,
+  directory: string,
+  name: string,
+  columns: readonly string[],
+): Promise<DumpedTable> {
+  const list = columns.map((column) => client.escapeIdentifier(column)).join(', ');
+  const copy = client.query(copyTo(`copy ${client.escapeIdentifier(name)} (${list}) to stdout`));
+  const hash = createHash('sha256');
+  const digested = new PassThrough();
+  digested.on('data', (chunk: Buffer) => hash.update(chunk));
+  await onFile(directory, () =>
+    pipeline(
+      copy,
+      digested,
+      createGzip({ level: 4 }),
+      createWriteStream(tableFile(directory, name), { mode: 0o600, flags: 'wx', flush: true }),
+    ),
+  );
+  return { name, columns: [...columns], rows: copy.rowCount ?? 0, sha256: hash.digest('hex') };
+}
+
+async function readSequences(
+  client: pg.Client,
+  names: readonly string[],
+): Promise<DumpedSequence[]> {
+  const found = await client.query<{ table: string; column: string; sequence: string }>(SEQUENCES, [
+    names,
+  ]);
+  const sequences: DumpedSequence[] = [];
+  for (const { table, column, sequence } of found.rows) {
+    const { rows } = await client.query<{ last_value: string; is_called: boolean }>(
+      `select last_value::text, is_called from ${sequence}`,
+    );
+    const [state] = rows;
+    if (state === undefined) continue;
+    sequences.push({ table, column, lastValue: state.last_value, isCalled: state.is_called });
+  }
+  return sequences;
+}
+
+/** @throws LedgerError `unavailable` for a full disk, `invalid_request` for the path */
+async function onFile<T>(directory: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (error instanceof LedgerError || syscall === undefined) throw error;
+    const isFull = ['ENOSPC', 'EDQUOT', 'EIO'].includes(code ?? '');
+    throw new LedgerError(
+      isFull ? 'unavailable' : 'invalid_request',
+      `cannot write to ${directory} (${code}); there is no whole dump in it`,
+      { details: { field: 'out', system_error: code }, cause: error },
+    );
+  }
+}

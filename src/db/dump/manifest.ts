@@ -1,0 +1,83 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LedgerError } from '../../errors.js';
+
+/** A directory: this file, and for each table `<table>.copy.gz`, what COPY gives, compressed. */
+export const FORMAT = 'microdollar-dump';
+const VERSION = 1;
+const MANIFEST = 'manifest.json';
+
+export interface DumpedTable {
+  name: string;
+  columns: string[];
+  rows: number;
+  /** SHA-256, hex, of what COPY gave. */
+  sha256: string;
+}
+
+export interface DumpedSequence {
+  table: string;
+  column: string;
+  /** Text: 64 bits. */
+  lastValue: string;
+  isCalled: boolean;
+}
+
+export interface Manifest {
+  format: typeof FORMAT;
+  version: number;
+  /** ISO 8601. */
+  written_at: string;
+  database: string;
+  server_version: string;
+  /** Names of the migrations that made the tables; a program that knows them all can restore. */
+  migrations: string[];
+  tables: DumpedTable[];
+  sequences: DumpedSequence[];
+}
+
+export function tableFile(directory: string, table: string): string {
+  return join(directory, `${table}.copy.gz`);
+}
+
+/** Last: a directory without it is no dump. */
+export async function writeManifest(
+  directory: string,
+  manifest: Omit<Manifest, 'format' | 'version'>,
+): Promise<void> {
+  const whole: Manifest = { format: FORMAT, version: VERSION, ...manifest };
+  const text = `${JSON.stringify(whole, null, 2)}\n`;
+  await writeFile(join(directory, MANIFEST), text, { mode: 0o600, flag: 'wx', flush: true });
+}
+
+/** @throws LedgerError `invalid_request` where there is no whole dump of this format */
+export async function readManifest(directory: string): Promise<Manifest> {
+  const refuse = (problem: string, cause?: unknown) =>
+    new LedgerError('invalid_request', `${directory} ${problem}`, {
+      details: { field: 'dir' },
+      cause,
+    });
+  let text: string;
+  try {
+    text = await readFile(join(directory, MANIFEST), 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(`holds no whole dump: its ${MANIFEST} cannot be read (${code})`, error);
+  }
+  const manifest = parse(text);
+  if (manifest?.format !== FORMAT || !Array.isArray(manifest.tables)) {
+    throw refuse('is not a dump of microdollar');
+  }
+  if (manifest.version !== VERSION) {
+    throw refuse(`is a dump of format ${manifest.version}, this program reads ${VERSION}`);
+  }
+  return manifest;
+}
+
+function parse(text: string): Manifest | null {
+  try {
+    return JSON.parse(text) as Manifest;
+  } catch {
+    return null;
+  }
+}

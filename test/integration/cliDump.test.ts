@@ -1,0 +1,144 @@
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
+import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { createTestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
+import { runCommand, useCli } from './cliHarness.js';
+
+const cli = useCli();
+let server: EmbeddedPostgres | null = null;
+let dump: string;
+
+/** Settled and unsettled usage, an organization, a budget, a credit, lookups and a key. */
+beforeAll(async () => {
+  dump = join(cli.dir, 'dump');
+  await cli.ask('user', 'create', 'ada');
+  await cli.ask('user', 'create', 'bob\twith\\odd "name"');
+  const org = (await cli.ask('org', 'create', 'acme')).document.id;
+  await cli.ask('org', 'add-member', org, 'ada');
+  await cli.ask('credit', 'add', '--user', 'ada', '20');
+  await cli.ask('budget', 'set', 'user', 'ada', '5', '--window', 'total');
+  await cli.ask('key', 'create', '--user', 'ada');
+  const lines = Array.from({ length: 300 }, (_, index) =>
+    JSON.stringify({
+      kilo_user_id: index % 3 ? 'ada' : 'bob\twith\\odd "name"',
+      ...(index % 5 === 1 ? { kilo_user_id: 'ada', organization_id: org } : {}),
+      cost: 10 + index,
+      created_at: new Date(Date.now() - index * 3_600_000).toISOString(),
+      metadata: { feature: `feature ${index % 4}`, user_prompt_prefix: 'line\nbreak' },
+    }),
+  );
+  await cli.ask('import', await cli.file('usage.jsonl', lines.join('\n')));
+  // Behind every mark, as a writer leaves it that was not settled yet.
+  await cli.database.pool.query(
+    `insert into microdollar_usage (id, kilo_user_id, cost, position)
+     select gen_random_uuid(), 'ada', 7, microdollar_position() from generate_series(1, 5)`,
+  );
+});
+
+afterAll(() => server?.stop());
+
+const reported = `select (select json_agg(b order by b.kilo_user_id) from kilocode_user_balances as b) as users,
+  (select json_agg(o order by o.organization_id) from organization_balances as o) as organizations,
+  (select sum(total_cost_microdollars) from microdollar_usage_daily_exact) as daily,
+  (select count(*) from microdollar_usage_metadata) as metadata`;
+
+describe('a dump', () => {
+  it('is one snapshot in files of its owner alone, with a manifest that counts and proves', async () => {
+    const { status, document } = await cli.ask('dump', dump);
+    expect(status).toBe(0);
+    expect(document.tables).toContainEqual({ name: 'microdollar_usage', rows: 305 });
+    expect((await stat(dump)).mode & 0o777).toBe(0o700);
+    expect((await stat(join(dump, 'manifest.json'))).mode & 0o777).toBe(0o600);
+    const manifest = JSON.parse(await readFile(join(dump, 'manifest.json'), 'utf8'));
+    expect(manifest).toMatchObject({ format: 'microdollar-dump', version: 1 });
+    expect(manifest.tables.map(({ name }: { name: string }) => name)).toContain('ledger_settings');
+  });
+
+  it('goes into an empty directory only', async () => {
+    const again = await cli.ask('dump', dump);
+    expect(again).toMatchObject({ status: 2, document: { error: { code: 'invalid_request' } } });
+  });
+
+  it('names columns of other programs, which it leaves out', async () => {
+    await cli.database.pool.query('alter table organizations add column plan text');
+    const run = await cli.ask('dump', join(cli.dir, 'other'));
+    expect(run.document.left_out).toEqual(['organizations.plan']);
+    await cli.database.pool.query('alter table organizations drop column plan');
+  });
+});
+
+describe('restore', () => {
+  it('refuses a database that is in use, and what is no dump', async () => {
+    expect(await cli.ask('restore', dump)).toMatchObject({
+      status: 2,
+      document: { error: { message: expect.stringContaining('already') } },
+    });
+    expect((await cli.ask('restore', cli.dir)).document.error.message).toContain('no whole dump');
+  });
+
+  it('changes nothing where a file is damaged', async () => {
+    const file = join(dump, 'credit_transactions.copy.gz');
+    const whole = await readFile(file);
+    await writeFile(file, gzipSync(gunzipSync(whole).toString().replaceAll('20', '21')));
+    const empty = await createTestDatabase({ empty: true });
+    try {
+      const run = await runCommand({ DATABASE_URL: empty.url }, 'restore', dump);
+      expect(run.status).toBe(3);
+      expect(run.stderr).toContain('its SHA-256 differs; nothing was restored');
+      const { rows } = await empty.pool.query(
+        `select from pg_class where relnamespace = 'public'::regnamespace`,
+      );
+      expect(rows).toEqual([]);
+    } finally {
+      await empty.drop();
+      await writeFile(file, whole);
+    }
+  });
+
+  it('brings everything into a new cluster, exact, and begins a new generation', async () => {
+    const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'restored') };
+    server = await startEmbeddedPostgres({ dataDir: env.MICRODOLLAR_DATA_DIR });
+    const run = await runCommand(env, '--json', 'restore', dump);
+    expect(JSON.parse(run.stdout)).toMatchObject({ generation_raised: true, warnings: [] });
+    expect(run.status).toBe(0);
+
+    const pool = openPool({ connectionString: server.url, max: 4 });
+    const rowsOf = async (from: typeof pool) => (await from.query(reported)).rows;
+    expect(await rowsOf(pool)).toEqual(await rowsOf(cli.database.pool));
+    expect(await checkInvariants(pool)).toEqual([]);
+    // Sequences go on behind the lookups that were restored.
+    const usage = join(cli.dir, 'more.jsonl');
+    await writeFile(
+      usage,
+      '{"kilo_user_id":"ada","cost":3,"metadata":{"feature":"another feature"}}',
+    );
+    expect((await runCommand(env, 'import', usage)).status).toBe(0);
+    expect((await runCommand(env, 'fold')).status).toBe(0);
+    expect((await runCommand(env, 'verify')).status).toBe(0);
+    expect((await runCommand(env, 'verify', '--balances')).status).toBe(0);
+    expect(await checkFolded(pool)).toEqual([]);
+    const { rows } = await pool.query(
+      `select count(distinct feature_id)::integer as n from feature`,
+    );
+    expect(rows).toEqual([{ n: 5 }]);
+    await pool.end();
+  });
+});
+
+describe('psql-url', () => {
+  it('is that of DATABASE_URL, or of another database beside it', async () => {
+    expect((await cli.run('psql-url')).stdout).toBe(`${cli.database.url}\n`);
+    const other = await cli.ask('psql-url', '--database', 'other');
+    expect(new URL(other.document.url).pathname).toBe('/other');
+  });
+
+  it('says how to have a server where none runs', async () => {
+    const run = await runCommand({ MICRODOLLAR_DATA_DIR: join(cli.dir, 'none') }, 'psql-url');
+    expect(run.status).toBe(3);
+    expect(run.stderr).toContain('psql-url --hold');
+  });
+});

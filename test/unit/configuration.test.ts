@@ -1,0 +1,25 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import { readEnvironment } from '../../src/cli/environment.js';
+
+const CONFIGURATION = path.join(import.meta.dirname, '../../docs/configuration.md');
+
+it('the table of environment variables has each that is read, and no other', async () => {
+  const read = new Set<string>();
+  readEnvironment(
+    new Proxy(
+      {},
+      {
+        get: (_env, name) => {
+          read.add(String(name));
+          return undefined;
+        },
+      },
+    ),
+  );
+  const text = await readFile(CONFIGURATION, 'utf8');
+  const named = [...text.matchAll(/^\| `([A-Z][A-Z0-9_]*)` \|/gm)].map(([, name]) => name ?? '');
+  expect(named.sort()).toEqual([...read].sort());
+  expect(new Set(named).size).toBe(named.length);
+});
