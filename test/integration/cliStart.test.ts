@@ -1,6 +1,7 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 import { useCli } from './cliHarness.js';
 
@@ -45,6 +46,8 @@ describe('start on DATABASE_URL', () => {
 describe('start on the embedded server', () => {
   it('shares its database with commands, and its directory with no other start', async () => {
     const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'embedded') };
+    await mkdir(env.MICRODOLLAR_DATA_DIR);
+    copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
     const first = launch(env, 'start');
     const url = await readyUrl(first);
 

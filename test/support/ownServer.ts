@@ -1,6 +1,18 @@
-import { startEmbeddedPostgres } from '../../src/testing.js';
+import { inject } from 'vitest';
+import { startThrowaway } from '../../src/testing/throwaway.js';
 import type { TestDatabase } from './database.js';
+import { copyCluster } from './madeCluster.js';
 import { openPool } from './openPool.js';
+import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
+
+/** A throwaway server on a copy of the run's made cluster: no initdb, no migrations. */
+export async function startCopy(settings: Record<string, string>, made = inject('madeCluster')) {
+  const server = await startThrowaway(
+    { settings: { ...SOCKET_SETTINGS, ...settings } },
+    (dataDir) => copyCluster(made, dataDir),
+  );
+  return { url: socketUrl(server), stop: () => server.stop() };
+}
 
 /**
  * A migrated database on a server of the test's own. Which rows a settle may move depends on
@@ -8,8 +20,10 @@ import { openPool } from './openPool.js';
  * rows follows from its own steps. Transactions can be prepared.
  */
 export async function createDatabaseOnOwnServer(): Promise<TestDatabase> {
-  const server = await startEmbeddedPostgres({
-    settings: { autovacuum: 'off', max_prepared_transactions: '10', max_connections: '60' },
+  const server = await startCopy({
+    autovacuum: 'off',
+    max_prepared_transactions: '10',
+    max_connections: '60',
   });
   const pool = openPool({ connectionString: server.url, max: 10 });
   return {
