@@ -1,8 +1,11 @@
+import { renameSync } from 'node:fs';
+import path from 'node:path';
 import type { TestProject } from 'vitest/node';
+import { startThrowaway } from '../../src/testing/throwaway.js';
 import { compileProject } from './compileProject.js';
 import { databaseUrl } from './database.js';
-import { makeCluster } from './madeCluster.js';
-import { startCopy } from './ownServer.js';
+import { copyCluster, makeCluster } from './madeCluster.js';
+import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -20,17 +23,30 @@ declare module 'vitest' {
 /** One throwaway server per run, fsync off. No server: the run fails, nothing is skipped. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const [compiled, made] = await Promise.all([compileProject(), makeCluster()]);
-  const server = await startCopy(
-    { max_connections: '300', max_prepared_transactions: '20', autovacuum_naptime: '15min' },
-    made.dataDir,
-  );
+  const server = await startMain(made);
   project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
   project.provide('templateDatabase', new URL(server.url).pathname.slice(1));
-  project.provide('madeCluster', made.dataDir);
+  project.provide('madeCluster', server.made);
   project.provide('compiledProject', compiled.dir);
   return async () => {
     await server.stop();
-    made.remove();
     compiled.remove();
   };
+}
+
+/** On a copy of the made cluster, which goes with its directory: also when the run is killed. */
+async function startMain(made: string) {
+  const settings = {
+    ...SOCKET_SETTINGS,
+    max_connections: '300',
+    max_prepared_transactions: '20',
+    // Databases that are gone in a minute: to look after each costs more than it gives.
+    autovacuum_naptime: '15min',
+  };
+  const server = await startThrowaway({ settings }, (dataDir) => {
+    copyCluster(made, dataDir);
+    renameSync(made, path.join(dataDir, 'made'));
+  });
+  const stop = () => server.stop();
+  return { url: socketUrl(server), made: path.join(server.dataDir, 'made'), stop };
 }

@@ -10,16 +10,12 @@ import { THROWAWAY_SETTINGS } from '../../src/testing/throwaway.js';
 /** Thousands of connections, and a password that nobody could guess. */
 const CHEAP_LOGIN = { scram_iterations: '1' };
 
-/** A data directory whose server was made, migrated and stopped: initdb is most of a first start. */
-export interface MadeCluster {
-  dataDir: string;
-  remove(): void;
-}
-
-/** Once a run: the servers of tests that are not about making one are copies of it. */
-export async function makeCluster(): Promise<MadeCluster> {
+/**
+ * A data directory whose server was made, migrated and stopped; initdb is most of a first start. Once a
+ * run: the servers of tests that are not about making one are copies of it.
+ */
+export async function makeCluster(): Promise<string> {
   const dataDir = mkdtempSync(path.join(tmpdir(), 'microdollar-made-'));
-  const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
   try {
     const settings = { ...THROWAWAY_SETTINGS, ...CHEAP_LOGIN };
     const server = await startEmbeddedPostgres({ dataDir, settings });
@@ -29,9 +25,9 @@ export async function makeCluster(): Promise<MadeCluster> {
     } finally {
       await server.stop();
     }
-    return { dataDir, remove };
+    return dataDir;
   } catch (error) {
-    remove();
+    rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
     throw error;
   }
 }
