@@ -37,7 +37,7 @@ export default defineConfig({
     isolate: false,
     // In `.ci/run` alone: a busy machine there must not decide. Who needed it is printed.
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
-    // One more than cores in CI: tests often wait, for a process or for a lock.
-    maxWorkers: 3,
+    // Twice the cores of CI: tests often wait, for a process or for a lock.
+    maxWorkers: 4,
   },
 });

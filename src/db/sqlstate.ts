@@ -34,10 +34,10 @@ const KIND_BY_CLASS: Readonly<Record<string, FailureKind>> = {
   '23': 'data',
 };
 
-/** SQLSTATE of an error, or null when the database never answered. */
+/** SQLSTATE of an error, or null when the database never answered: EPIPE has five letters too. */
 export function sqlStateOf(error: unknown): string | null {
   const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+  return typeof code === 'string' && /^(?!E[A-Z]{4})[0-9A-Z]{5}$/.test(code) ? code : null;
 }
 
 /** Short stable name of a failure for metrics: SQLSTATE, system error code or `connection`. */

@@ -4,6 +4,11 @@ export interface Statement {
   name: string;
   text: string;
   values: unknown[];
+  /**
+   * One plan is good for all values, as where a row is found by its key: prepared also where other
+   * statements are planned anew for theirs.
+   */
+  plannedOnce?: true;
 }
 
 /**

@@ -70,6 +70,7 @@ left join rollup_coverage as c
 export function isPausedStatement(rollup: Pick<ProvenRollup, 'name'>): Statement {
   return {
     name: 'microdollar_is_paused',
+    plannedOnce: true,
     text: `/* microdollar.isBackfillPaused */
 select is_paused from rollup_backfill where rollup = $1::text`,
     values: [rollup.name],

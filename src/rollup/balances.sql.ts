@@ -80,6 +80,7 @@ export function balanceStatement(source: BalanceSource, id: string): Statement {
   const { payers, idType } = source.scope;
   return {
     name: `microdollar_verify_balance_${payers}`,
+    plannedOnce: true,
     text: `/* microdollar.verifyBalance */
 select ${columns(source)}
 from ${payers} as t
@@ -101,6 +102,7 @@ export function countRepairsStatement(
 ): Statement {
   return {
     name: `microdollar_count_repairs_${source.scope.payers}`,
+    plannedOnce: true,
     text: `/* microdollar.countRepairs */
 select p.since::text as since, (
     select count(*)
@@ -117,6 +119,7 @@ from (select coalesce($2::timestamptz, now() - interval '1 day') as since) as p`
 export function lockPayerStatement(source: BalanceSource, id: string): Statement {
   return {
     name: `microdollar_lock_payer_${source.scope.payers}`,
+    plannedOnce: true,
     text: `/* microdollar.lockPayer */
 select id
 from ${source.scope.payers}
@@ -130,6 +133,7 @@ for no key update skip locked`,
 export function moveBalanceStatement(source: BalanceSource, id: string, by: bigint): Statement {
   return {
     name: `microdollar_move_balance_${source.scope.payers}`,
+    plannedOnce: true,
     text: `/* microdollar.moveBalance */
 update ${source.scope.payers} as t
 set microdollars_used = t.microdollars_used + $2::numeric
@@ -144,6 +148,7 @@ returning t.id`,
 export function setOpeningStatement(source: BalanceSource, id: string, opening: bigint): Statement {
   return {
     name: `microdollar_set_opening_${source.scope.payers}`,
+    plannedOnce: true,
     text: `/* microdollar.setOpening */
 update ${source.scope.payers} as t
 set opening_microdollars_used = $2::numeric

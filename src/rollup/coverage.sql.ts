@@ -155,6 +155,7 @@ export function saveProgressStatement(
   const keepsState = isCheck && (!isLast || (isDone && correctedKeys === 0));
   return {
     name: 'microdollar_save_progress',
+    plannedOnce: true,
     text: `/* microdollar.saveProgress */
 with pulse as (
   update rollup_backfill
@@ -199,6 +200,7 @@ returning period::text`,
 export function renewClaimStatement(rollup: Rollup, worker: string, period: string): Statement {
   return {
     name: 'microdollar_renew_claim',
+    plannedOnce: true,
     text: `/* microdollar.renewClaim */
 update rollup_coverage
 set claimed_until = now() + interval '${CLAIM_SECONDS} seconds'
@@ -243,6 +245,7 @@ export interface Began {
 export function beginVerifyStatement(rollup: ProvenRollup, period: string): Statement {
   return {
     name: 'microdollar_begin_verify',
+    plannedOnce: true,
     text: `/* microdollar.beginVerify */
 select now()::text as began_at,
   (select c.xmin::text from rollup_coverage as c
@@ -265,6 +268,7 @@ export function saveVerifiedStatement(
 ): Statement {
   return {
     name: 'microdollar_save_verified',
+    plannedOnce: true,
     text: `/* microdollar.saveVerified */
 insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_microdollars,
   drift_keys, drift_microdollars, built_at, verified_at)

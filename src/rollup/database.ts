@@ -61,6 +61,11 @@ export function openRollupDatabase(
     viaPooler,
   });
 
+  /** Of statements by key a job sends one a period or payer: to plan each is most of what they cost. */
+  function toQuery({ name, text, values, plannedOnce }: Statement) {
+    return plannedOnce && !viaPooler ? { name, text, values } : { text, values };
+  }
+
   async function transaction<T>(
     run: (query: Query) => Promise<T>,
     options: TransactionOptions = {},
@@ -76,8 +81,8 @@ export function openRollupDatabase(
       const timeout = {
         query_timeout: (options.statementTimeoutMs ?? CHUNK_TIMEOUT_MS) + SILENCE_MS,
       };
-      const result = await run(async <Row>({ text, values }: Statement) => {
-        const { rows } = await client.query({ text, values, ...timeout });
+      const result = await run(async <Row>(statement: Statement) => {
+        const { rows } = await client.query({ ...toQuery(statement), ...timeout });
         return rows as Row[];
       });
       await client.query('commit');
@@ -95,7 +100,7 @@ export function openRollupDatabase(
     pool,
     query: viaPooler
       ? (statement) => transaction((query) => query(statement))
-      : async <Row>({ text, values }: Statement) => (await pool.query(text, values)).rows as Row[],
+      : async <Row>(statement: Statement) => (await pool.query(toQuery(statement))).rows as Row[],
     transaction,
     close: () => pool.end(),
   };

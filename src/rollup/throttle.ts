@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
+import type { Statement } from '../db/statement.js';
 
 /** Beside a chunk and after it. */
 const PROBE_EVERY_MS = 50;
@@ -151,8 +152,9 @@ function mean(values: readonly number[]): number {
 }
 
 /** A commit that has to be flushed, and leaves nothing behind in any table. */
-const PROBE = {
+const PROBE: Statement = {
   name: 'microdollar_probe',
+  plannedOnce: true,
   text: `/* microdollar.probe */
 select pg_logical_emit_message(true, 'microdollar.probe'::text, ''::text)`,
   values: [],
@@ -161,6 +163,7 @@ select pg_logical_emit_message(true, 'microdollar.probe'::text, ''::text)`,
 async function readLoad(query: Query): Promise<Load> {
   const [row] = await query<{ active: string; lock_waits: string; replica_lag: string }>({
     name: 'microdollar_read_load',
+    plannedOnce: true,
     text: `/* microdollar.readLoad */
 select (
     select count(*) from pg_stat_activity

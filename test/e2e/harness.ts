@@ -1,5 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
@@ -7,6 +7,7 @@ import { build } from 'vite';
 import type { ServerOptions } from '../../src/server/index.js';
 import { pagePlugin } from '../../src/server/page.js';
 import { startTestServer, type TestServer } from '../integration/serverHarness.js';
+import { compiledProject } from '../support/programs.js';
 import { launchChromium } from './chromium.js';
 
 const WIDE = 1280;
@@ -37,14 +38,7 @@ export interface PageService extends TestServer {
 export async function startPage(
   options: Pick<ServerOptions, 'tiersUsd'> = {},
 ): Promise<PageService> {
-  // Vitest's own NODE_ENV would build React for developers.
-  process.env.NODE_ENV = 'production';
-  const directory = await mkdtemp(join(tmpdir(), 'microdollar-page-'));
-  await build({
-    configFile: 'vite.config.ts',
-    logLevel: 'error',
-    build: { outDir: directory, emptyOutDir: true },
-  });
+  const directory = await buildPage();
   const browser = await launchChromium();
   const service = await startTestServer({
     ...options,
@@ -59,9 +53,29 @@ export async function startPage(
     async stop() {
       await browser.close();
       await service.stop();
-      await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * The page, built once a run. Processes that do it at the same time each build one of their own; the
+ * first counts.
+ */
+async function buildPage(): Promise<string> {
+  const directory = join(compiledProject(), 'page');
+  if (existsSync(directory)) return directory;
+  // Vitest's own NODE_ENV would build React for developers.
+  process.env.NODE_ENV = 'production';
+  const own = await mkdtemp(join(compiledProject(), 'page-'));
+  await build({
+    configFile: 'vite.config.ts',
+    logLevel: 'error',
+    build: { outDir: own, emptyOutDir: true },
+  });
+  await rename(own, directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+  });
+  return directory;
 }
 
 async function open(

@@ -10,7 +10,8 @@ import { type ArchivedEvent, readArchive } from '../../src/rollup/archive/readFi
 import type { ArchiveOptions, ArchiveReport } from '../../src/rollup/archive/types.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
-import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+import { once } from '../support/database.js';
+import { createLedgerFixture, type FixtureOptions, type LedgerFixture } from './ledgerHarness.js';
 
 const DAY_MS = 86_400_000;
 
@@ -32,8 +33,8 @@ export interface ArchiveFixture extends LedgerFixture {
   rawIds(): Promise<string[]>;
 }
 
-export async function createArchiveFixture(): Promise<ArchiveFixture> {
-  const fixture = await createLedgerFixture();
+export async function createArchiveFixture(options: FixtureOptions = {}): Promise<ArchiveFixture> {
+  const fixture = await createLedgerFixture(options);
   const ledger = await fixture.open();
   const directory = await mkdtemp(join(tmpdir(), 'microdollar-archive-'));
   return {
@@ -95,7 +96,12 @@ export interface FilledFixture extends ArchiveFixture {
  * out. Tests archive from FIRST to LAST.
  */
 export async function createFilledFixture(): Promise<FilledFixture> {
-  const fixture = await createArchiveFixture();
+  const { template, ...filled } = await filledDatabase();
+  return { ...(await createArchiveFixture({ template })), ...filled };
+}
+
+const filledDatabase = once(async () => {
+  const fixture = await createArchiveFixture({ kept: true });
   for (const id of ['ann', 'bob', 'cid', 'zero']) await fixture.addUser(id);
   const organization = await fixture.addOrganization();
   const many = Array.from({ length: 240 }, (_, index) => ({
@@ -123,8 +129,9 @@ export async function createFilledFixture(): Promise<FilledFixture> {
   ];
   await fixture.record(events);
   await fixture.prove();
-  return { ...fixture, organization, events };
-}
+  await fixture.close();
+  return { template: fixture.database.name, organization, events };
+});
 
 export function dayOf(event: { created_at: string }): string {
   return event.created_at.slice(0, 10);
@@ -132,7 +139,11 @@ export function dayOf(event: { created_at: string }): string {
 
 /** Two users, 20 events on each of days 6 to 4 ago; ids of nobody matter. */
 export async function createSmallFixture(): Promise<ArchiveFixture> {
-  const fixture = await createArchiveFixture();
+  return await createArchiveFixture({ template: await smallDatabase() });
+}
+
+const smallDatabase = once(async () => {
+  const fixture = await createArchiveFixture({ kept: true });
   for (const id of ['ann', 'bob']) await fixture.addUser(id);
   await fixture.record(
     Array.from({ length: 60 }, (_, index) => ({
@@ -143,5 +154,6 @@ export async function createSmallFixture(): Promise<ArchiveFixture> {
     })),
   );
   await fixture.prove();
-  return fixture;
-}
+  await fixture.close();
+  return fixture.database.name;
+});

@@ -9,6 +9,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import type { UsageEvent } from '../../src/record/types.js';
 import type { ArchiveStep } from '../../src/rollup/archive/types.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
+import { IS_LONG } from '../faults/support/scale.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { programPath } from '../support/programs.js';
 import { type ArchiveFixture, createArchiveFixture, daysAgo } from './archiveHarness.js';
@@ -23,12 +24,12 @@ const STEPS: readonly (ArchiveStep | null)[] = [
   'named',
   'proven',
   'day archived',
-  null,
-  null,
-  null,
+  ...Array(IS_LONG ? 13 : 1).fill(null),
 ];
 const KILLS = STEPS.length;
 const OLDEST = 9;
+/** By which the horizon rises over all kills. */
+const DAYS = 5;
 const USERS = 5;
 
 let fixture: ArchiveFixture;
@@ -137,11 +138,11 @@ describe('an archive that is killed', () => {
     const reached: string[] = [];
     for (const [kill, step] of STEPS.entries()) {
       // The horizon rises while events for the days above it keep coming.
-      const until = daysAgo(OLDEST - Math.floor(kill / 2));
+      const until = daysAgo(OLDEST - Math.floor((DAYS * kill) / KILLS));
       reached.push(await killAfter(startWorker(until), step));
       expect(await checkInvariants(fixture.database.pool)).toEqual([]);
     }
-    const until = daysAgo(OLDEST - Math.floor(KILLS / 2));
+    const until = daysAgo(OLDEST - DAYS);
     await finish(startWorker(until));
     await stop();
 

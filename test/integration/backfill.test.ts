@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -23,6 +24,8 @@ const DAYS = ROWS >= 1_000_000 ? 100 : 20;
 const USERS = ROWS >= 1_000_000 ? 50_000 : 1_000;
 const WORKER = 'test/support/backfillWorker.ts';
 const LONG_MS = 30 * 60_000;
+/** Before every history here: the days since, and not all that a rollup covers by itself. */
+const FROM = new Date(Date.now() - (DAYS + 1) * 86_400_000).toISOString().slice(0, 10);
 
 let database: TestDatabase;
 const ledgers: Ledger[] = [];
@@ -59,7 +62,7 @@ async function startWriters(users: number, days: number): Promise<() => Promise<
         created_at: new Date(Date.now() - ageDays * 86_400_000),
       });
       written++;
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await sleep(2);
     }
   };
   const writers = Promise.all(Array.from({ length: 4 }, write));
@@ -81,7 +84,7 @@ async function coveredDays(historyDays = 0): Promise<number> {
 }
 
 async function expectExact(): Promise<void> {
-  const report = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+  const report = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
   expect(report.drifts).toEqual([]);
   expect(report.driftKeys).toBe(0);
   await verifyBalances({ url: database.url, repair: true });
@@ -99,7 +102,7 @@ describe('backfill beside live writers', () => {
       const ended = once(worker, 'exit');
       await once(worker.stdout as NodeJS.ReadableStream, 'data');
       const aliveMs = 50 + Math.random() * (ROWS / 400);
-      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, aliveMs))]);
+      await Promise.race([ended, sleep(aliveMs)]);
       worker.kill('SIGKILL');
       await ended;
     }
@@ -133,7 +136,7 @@ describe('backfill beside live writers', () => {
 
   it('leaves a row that is held by another session, and takes it the next time', async () => {
     await writeRawHistory(database.pool, { rows: 500, days: 2, users: 5 });
-    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     await database.pool.query(
       `update rollup_coverage set state = 'unbuilt', done_until_user = null`,
     );
@@ -145,11 +148,11 @@ describe('backfill beside live writers', () => {
     await holder.query(
       `select from microdollar_usage_daily where kilo_user_id = 'user-1' for update`,
     );
-    const first = await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    const first = await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     expect(first.left).toBeGreaterThan(0);
     await holder.query('rollback');
     holder.release();
-    const second = await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    const second = await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     expect(second.left).toBe(0);
     await expectExact();
   });
@@ -182,18 +185,19 @@ describe('a rolling deploy', () => {
            values (gen_random_uuid(), 'user-' || (1 + floor(random() * 100)), 11,
              now() - interval '1 day' * random() * 9)`,
         );
+        await sleep(2);
       }
     })();
-    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     isOld = false;
     await oldVersion;
-    const behind = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    const behind = await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     // The old version went on into days that were built already.
     expect(behind.driftKeys).toBeGreaterThan(0);
     await database.pool.query(
       `update rollup_coverage set state = 'unbuilt', done_until_user = null`,
     );
-    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
+    await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: FROM });
     await stopWriters();
     await expectExact();
   });

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import net from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import { startOtlpReceiver } from '../support/otlpReceiver.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 import { useCli } from './cliHarness.js';
@@ -82,6 +83,8 @@ describe('start on DATABASE_URL', () => {
 describe('start on the embedded server', () => {
   it('shares its database with commands, and its directory with no other start', async () => {
     const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'embedded') };
+    await mkdir(env.MICRODOLLAR_DATA_DIR);
+    copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
     const first = launch(env, 'start');
     const url = await readyUrl(first);
 

@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createTestDatabase } from '../support/database.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, type LaunchOptions, launchService } from '../support/serviceProcess.js';
+import { runCommand } from './cliHarness.js';
 
 // Each test starts whole services; that ends a hang, and measures nothing.
 vi.setConfig({ testTimeout: 180_000 });
@@ -37,14 +38,23 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
 });
 
-/** The one line it says, with status 3. */
+/** The one line it says, with status 3. Where another user or mounts are needed, in a process. */
 async function refusalOf(options: LaunchOptions, argv = ['start']): Promise<string> {
-  const env = { MICRODOLLAR_DATA_DIR: dataDir, ...options.env };
-  const service = launchService(argv, { ...options, env });
-  expect(await service.ended).toBe(3);
-  expect(service.output.stdout).toBe('');
-  expect(service.output.stderr).toMatch(/^error: [^\n]*\n$/);
-  return service.output.stderr;
+  const { env: own, ...how } = options;
+  const env = { MICRODOLLAR_DATA_DIR: dataDir, ...own };
+  const isPlain = Object.keys(how).length === 0;
+  const run = isPlain
+    ? await runCommand({ PORT: '0', ...env }, ...argv)
+    : await runService(argv, { ...how, env });
+  expect(run.status).toBe(3);
+  expect(run.stdout).toBe('');
+  expect(run.stderr).toMatch(/^error: [^\n]*\n$/);
+  return run.stderr;
+}
+
+async function runService(argv: readonly string[], options: LaunchOptions) {
+  const service = launchService(argv, options);
+  return { status: await service.ended, ...service.output };
 }
 
 describe('an address that cannot be used', () => {
@@ -56,9 +66,9 @@ describe('an address that cannot be used', () => {
         `port ${occupied.port} on 127.0.0.1 is in use; set PORT to a free one`,
       );
       const asked = { env: { MICRODOLLAR_DATA_DIR: dataDir, PORT: occupied.port } };
-      const service = launchService(['start', '--json'], asked);
-      expect(await service.ended).toBe(3);
-      expect(`error: ${JSON.parse(service.output.stdout).error.message}\n`).toBe(error);
+      const { status, stdout } = await runService(['start', '--json'], asked);
+      expect(status).toBe(3);
+      expect(`error: ${JSON.parse(stdout).error.message}\n`).toBe(error);
     } finally {
       await occupied.release();
     }
@@ -169,9 +179,9 @@ describe('a start that fails after its admin key was made', () => {
     const database = await createTestDatabase();
     try {
       const env = { DATABASE_URL: database.url, MICRODOLLAR_PRICES_FILE: path.join(dir, 'none') };
-      const service = launchService(['start'], { env: { MICRODOLLAR_DATA_DIR: dataDir, ...env } });
-      expect(await service.ended).not.toBe(0);
-      expect(service.output.stderr).toContain('MICRODOLLAR_PRICES_FILE');
+      const run = await runService(['start'], { env: { MICRODOLLAR_DATA_DIR: dataDir, ...env } });
+      expect(run.status).not.toBe(0);
+      expect(run.stderr).toContain('MICRODOLLAR_PRICES_FILE');
     } finally {
       await database.drop();
     }

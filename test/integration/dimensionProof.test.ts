@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -248,6 +249,7 @@ it('a rolling deploy ends exact: what old processes wrote is built when the last
          values (gen_random_uuid(), $1, 7, $2, $3)`,
         [user, model(index), `${DAY}T12:00:00Z`],
       );
+      await sleep(2);
     }
   })();
   for (let index = 0; index < 60; index++) {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
 import { journalRoot } from '../../src/journal/slots.js';
+import { IS_LONG } from '../faults/support/scale.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { count, createUser, makeDataDir, openGateway, until } from '../support/gateway.js';
@@ -12,7 +13,7 @@ import { programPath } from '../support/programs.js';
 import { openRelay, type Relay } from '../support/relay.js';
 
 /** Two processes are killed a round. */
-const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? 10);
+const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? (IS_LONG ? 50 : 5));
 const SETTLED_A_ROUND = 20;
 const SCRIPT = 'test/support/journalWorker.ts';
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
-import { migrate } from '../../src/db/migrate.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import {
   count,
   createUser,
@@ -21,8 +21,8 @@ let server: Server;
 
 beforeEach(async () => {
   place = makeDataDir();
+  copyMadeCluster(place.dataDir);
   server = await startEmbeddedPostgres({ dataDir: place.dataDir, settings });
-  await migrate(server.url);
 });
 
 afterEach(async () => {

@@ -2,8 +2,8 @@ import type pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
-import { migrate } from '../../src/db/migrate.js';
 import type { FollowedResponse, OpenResponse } from '../../src/gateway/durable/types.js';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import {
   count,
   createUser,
@@ -26,8 +26,8 @@ let gateway: TestGateway;
 
 beforeEach(async () => {
   place = makeDataDir();
+  copyMadeCluster(place.dataDir);
   server = await startEmbeddedPostgres({ dataDir: place.dataDir, settings });
-  await migrate(server.url);
   pool = openPool({ connectionString: server.url, max: 2 });
   gateway = await openGateway(server.url, place.dataDir);
 });

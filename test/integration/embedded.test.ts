@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -13,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, inject, it, vi } from 'vitest';
 import { placesOf } from '../../src/db/embedded/cluster.js';
 import { isStarting } from '../../src/db/embedded/failures.js';
 import { StartLock } from '../../src/db/embedded/membership.js';
@@ -21,12 +20,12 @@ import { findPostmaster, quitPostmaster, waitUntilGone } from '../../src/db/embe
 import { currentIdentity, isRunning } from '../../src/db/embedded/processes.js';
 import { restoreSymlinks } from '../../src/db/embedded/symlinks.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import { type Holder, holdEmbedded } from '../support/embeddedHolder.js';
 
 const isRoot = process.getuid?.() === 0;
 
 let dataDir: string;
-let madeOnce: string;
 const servers: EmbeddedPostgres[] = [];
 const holders: Holder[] = [];
 
@@ -52,11 +51,6 @@ async function query(url: string, text: string): Promise<Record<string, unknown>
   }
 }
 
-beforeAll(async () => {
-  madeOnce = mkdtempSync(path.join(tmpdir(), 'microdollar-test-'));
-  await (await startEmbeddedPostgres({ dataDir: madeOnce })).stop();
-});
-
 beforeEach(() => {
   // Mode 0700 and ours: where we are root, the server's account cannot enter it.
   dataDir = mkdtempSync(path.join(tmpdir(), 'microdollar-test-'));
@@ -64,10 +58,8 @@ beforeEach(() => {
 
 /** A cluster that was made and stopped before: spares the test initdb. */
 function reuseCluster(): void {
-  execFileSync('cp', ['-a', path.join(madeOnce, 'postgres'), dataDir]);
+  copyMadeCluster(dataDir);
 }
-
-afterAll(() => rmSync(madeOnce, { recursive: true, force: true }));
 
 afterEach(async () => {
   for (const holder of holders.splice(0)) await holder.kill();
@@ -105,6 +97,7 @@ describe('a server of its own', () => {
   });
 
   it('keeps its data from one start to the next, and is gone after stop', async () => {
+    reuseCluster();
     const first = await start();
     await query(first.url, 'create table kept as select 42 as answer');
     await first.stop();
@@ -123,6 +116,7 @@ describe('a server of its own', () => {
   });
 
   it('says why it does not start, in the words of its log', async () => {
+    reuseCluster();
     const failure = start({ settings: { shared_buffers: 'plenty' } });
     await expect(failure).rejects.toMatchObject({ code: 'unavailable' });
     await expect(failure).rejects.toThrow(/shared_buffers.*"plenty"/s);
@@ -130,6 +124,7 @@ describe('a server of its own', () => {
   });
 
   it('leaves nothing behind when it is not persistent', async () => {
+    reuseCluster();
     const server = await startEmbeddedPostgres({ dataDir, persistent: false });
     servers.push(server);
     await server.stop();
@@ -292,8 +287,10 @@ describe('what a killed process leaves', () => {
   });
 
   it('a lock whose pid is another process now does not matter', async () => {
+    reuseCluster();
     const { lock } = placesOf(dataDir);
-    mkdirSync(lock, { recursive: true });
+    rmSync(lock, { recursive: true });
+    mkdirSync(lock);
     const reused = { ...currentIdentity(), startedAt: '1' };
     writeFileSync(path.join(lock, '1'), JSON.stringify(reused));
     expect((await start()).joined).toBe(false);
@@ -344,7 +341,7 @@ describe('the throwaway server of microdollar/testing', () => {
 
   for (const end of ['exit', 'throw', 'kill'] as const) {
     it(`is gone, with its directory, however its process ends: ${end}`, async () => {
-      const holder = await hold('-');
+      const holder = await hold(`-${inject('madeCluster')}`);
       const { pid = 0, dataDir: throwawayDir = '' } = holder.said;
       expect(existsSync(throwawayDir)).toBe(true);
       if (end === 'kill') await holder.kill();

@@ -83,43 +83,6 @@ describe('a fold', () => {
     expect(await fixture.rows(marks)).toEqual(before);
   });
 
-  it('settles more payers, rows and missing keys than one statement takes', async () => {
-    const users = await Promise.all(Array.from({ length: 250 }, () => fixture.addUser()));
-    const deep = await fixture.addUser();
-    const organization = await fixture.addOrganization();
-    await fixture.rows(
-      `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, created_at, position)
-       select gen_random_uuid(), u, null::uuid, n, $2::timestamptz - n * interval '1 day',
-         microdollar_position()
-       from unnest($1::text[]) as u
-       cross join generate_series(1, 3) as n
-       union all
-       select gen_random_uuid(), $3, null, n % 7, $2::timestamptz - n * interval '1 minute',
-         microdollar_position()
-       from generate_series(1, 9000) as n
-       union all
-       select gen_random_uuid(), u, $4::uuid, 1 + n, $2::timestamptz - n * interval '1 day',
-         microdollar_position()
-       from unnest($1::text[]) as u
-       cross join generate_series(1, 12) as n`,
-      [users, AT, deep, organization],
-    );
-    expect(await invariants()).toEqual([]);
-    expect(await ledger.fold()).toEqual({ drained: 250 * 3 + 9000 + 250 * 12, remaining: 0 });
-    await fixture.expectExact();
-  });
-
-  it('finds a payer behind more of them than one look takes', async () => {
-    await fixture.rows(
-      `insert into kilocode_users (id) select 'many ' || i from generate_series(1, 2100) as i`,
-    );
-    const last = await fixture.addUser(`zzz ${randomUUID()}`);
-    await append(last, 3);
-    expect((await ledger.getPendingStatus()).depth).toBe(3);
-    expect(await ledger.fold()).toEqual({ drained: 3, remaining: 0 });
-    await fixture.expectExact();
-  });
-
   it('is metered', async () => {
     const user = await fixture.addUser();
     const metered = await fixture.open({ appendAlways: true, groupCommit: false });
@@ -329,6 +292,46 @@ describe('what a sweep notes', () => {
     for (let round = 0; round < 3; round++) await ledger.fold();
     await writer.run('commit');
     expect(await invariants()).toEqual([]);
+    await fixture.expectExact();
+  });
+});
+
+/** Last: every check after them has their rows to read. */
+describe('a fold of many', () => {
+  it('settles more payers, rows and missing keys than one statement takes', async () => {
+    const users = await Promise.all(Array.from({ length: 250 }, () => fixture.addUser()));
+    const deep = await fixture.addUser();
+    const organization = await fixture.addOrganization();
+    await fixture.rows(
+      `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, created_at, position)
+       select gen_random_uuid(), u, null::uuid, n, $2::timestamptz - n * interval '1 day',
+         microdollar_position()
+       from unnest($1::text[]) as u
+       cross join generate_series(1, 3) as n
+       union all
+       select gen_random_uuid(), $3, null, n % 7, $2::timestamptz - n * interval '1 minute',
+         microdollar_position()
+       from generate_series(1, 9000) as n
+       union all
+       select gen_random_uuid(), u, $4::uuid, 1 + n, $2::timestamptz - n * interval '1 day',
+         microdollar_position()
+       from unnest($1::text[]) as u
+       cross join generate_series(1, 12) as n`,
+      [users, AT, deep, organization],
+    );
+    expect(await invariants()).toEqual([]);
+    expect(await ledger.fold()).toEqual({ drained: 250 * 3 + 9000 + 250 * 12, remaining: 0 });
+    await fixture.expectExact();
+  });
+
+  it('finds a payer behind more of them than one look takes', async () => {
+    await fixture.rows(
+      `insert into kilocode_users (id) select 'many ' || i from generate_series(1, 2100) as i`,
+    );
+    const last = await fixture.addUser(`zzz ${randomUUID()}`);
+    await append(last, 3);
+    expect((await ledger.getPendingStatus()).depth).toBe(3);
+    expect(await ledger.fold()).toEqual({ drained: 3, remaining: 0 });
     await fixture.expectExact();
   });
 });

@@ -13,7 +13,8 @@ const AT = '2025-05-06T07:08:09Z';
 let fixture: LedgerFixture;
 
 beforeAll(async () => {
-  fixture = await createLedgerFixture();
+  // How long a tail may be is asked here: transactions of other tests would hold its mark.
+  fixture = await createLedgerFixture({ ownServer: true });
 });
 afterAll(() => fixture.close());
 

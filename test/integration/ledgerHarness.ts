@@ -5,7 +5,11 @@ import { LedgerError } from '../../src/errors.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import {
+  createTestDatabase,
+  type TestDatabase,
+  type TestDatabaseOptions,
+} from '../support/database.js';
 import { createDatabaseOnOwnServer } from '../support/ownServer.js';
 
 /** A database with ledgers on it, all closed together. */
@@ -22,13 +26,14 @@ export interface LedgerFixture {
   close(): Promise<void>;
 }
 
-export interface FixtureOptions {
+export interface FixtureOptions extends Pick<TestDatabaseOptions, 'template' | 'kept'> {
   /** Where a test asks for base rows before any fold (ownServer.ts). */
   ownServer?: boolean;
 }
 
 export async function createLedgerFixture(options: FixtureOptions = {}): Promise<LedgerFixture> {
-  const database = await (options.ownServer ? createDatabaseOnOwnServer() : createTestDatabase());
+  const { ownServer, ...copied } = options;
+  const database = await (ownServer ? createDatabaseOnOwnServer() : createTestDatabase(copied));
   const ledgers: Ledger[] = [];
   const rows = async <Row>(text: string, values: unknown[] = []) =>
     (await database.pool.query(text, values)).rows as Row[];

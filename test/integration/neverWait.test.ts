@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { drizzle } from 'drizzle-orm/node-postgres';
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { settleStatement } from '../../src/counter/settle.sql.js';
 import { settleExaStatement } from '../../src/counter/settleExa.sql.js';
 import { LedgerError } from '../../src/errors.js';
@@ -58,6 +58,23 @@ afterAll(async () => {
   await hostPool.end();
   await fixture.close();
 });
+
+/** What a test left is proven: the next need not prove it again, three times. */
+afterEach(() =>
+  fixture.rows(
+    [
+      'microdollar_usage_metadata',
+      'microdollar_usage',
+      'microdollar_usage_daily',
+      'exa_usage_log',
+      'exa_monthly_usage',
+      'kilocode_users',
+      'organizations',
+    ]
+      .map((table) => `delete from ${table};`)
+      .join('\n'),
+  ),
+);
 
 async function newPayers(): Promise<Payers> {
   return {

@@ -11,27 +11,32 @@ import { ReadModeFollower } from '../../src/rollup/readModeFollower.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
-import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { createTestDatabase, once, type TestDatabase } from '../support/database.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 
 let database: TestDatabase;
 let control: RollupDatabase;
-const ledgers: Ledger[] = [];
+const opened: { close(): Promise<void> }[] = [];
 
-beforeEach(async () => {
-  database = await createTestDatabase();
+/** A database of the test's own: empty, or with a history. */
+async function begin(history?: () => Promise<string>): Promise<void> {
+  database = await createTestDatabase({ template: await history?.() });
+  opened.push({ close: database.drop });
   control = openRollupDatabase(database.url, 1);
-});
+  opened.push(control);
+  // A proof of today and yesterday lasts for ten minutes.
+  await database.pool.query(
+    `update rollup_coverage set verified_at = now() where state = 'verified'`,
+  );
+}
 
 afterEach(async () => {
-  for (const ledger of ledgers.splice(0)) await ledger.close();
-  await control.close();
-  await database.drop();
+  for (const each of opened.splice(0).reverse()) await each.close();
 });
 
 async function openLedger(): Promise<Ledger> {
   const ledger = await createLedger({ databaseUrl: database.url });
-  ledgers.push(ledger);
+  opened.push(ledger);
   return ledger;
 }
 
@@ -40,9 +45,9 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
-async function proveHistory(): Promise<void> {
-  await runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
-  await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+async function proveHistory(url: string): Promise<void> {
+  await runBackfill({ url, rollup: DAILY_ROLLUP });
+  await verifyRollup({ url, rollup: DAILY_ROLLUP });
 }
 
 async function windowStart(): Promise<string> {
@@ -62,6 +67,8 @@ async function compareInShadow(ledger: Ledger, comparisons: number): Promise<voi
 }
 
 describe('a new installation', () => {
+  beforeEach(() => begin());
+
   it('starts in rollup, without a history to prove', async () => {
     const ledger = await openLedger();
     expect(ledger.getReadMode()).toMatchObject({ stored: 'rollup', effective: 'rollup' });
@@ -106,12 +113,21 @@ describe('a new installation', () => {
   });
 });
 
-describe('the switch of an adopted ledger', () => {
-  beforeEach(async () => {
+/** 60 days of 20 users, and whether they are proven. */
+const historyOf = (isProven: boolean) =>
+  once(async () => {
+    const database = await createTestDatabase({ kept: true });
     await writeRawHistory(database.pool, { rows: 2_000, days: 60, users: 20 });
+    if (isProven) await proveHistory(database.url);
+    await database.drop();
+    return database.name;
   });
+const unprovenHistory = historyOf(false);
+const provenHistory = historyOf(true);
 
+describe('the switch of an adopted ledger', () => {
   it('is refused with the list of unproven days, allowed after proof, and falls back', async () => {
+    await begin(unprovenHistory);
     const ledger = await openLedger();
     expect(ledger.getReadMode()?.effective).toBe('raw');
 
@@ -124,7 +140,7 @@ describe('the switch of an adopted ledger', () => {
     const builtOnly = await setReadMode(control, 'rollup').catch((error) => error);
     expect(builtOnly.details.unproven_days.length).toBeGreaterThanOrEqual(90);
 
-    await proveHistory();
+    await proveHistory(database.url);
     const unshadowed = await setReadMode(control, 'rollup').catch((error) => error);
     expect(unshadowed.details.unproven_days).toEqual([]);
     expect(unshadowed.message).toContain('comparisons');
@@ -157,7 +173,7 @@ describe('the switch of an adopted ledger', () => {
   });
 
   it('is refused after a shadow comparison that differed', async () => {
-    await proveHistory();
+    await begin(provenHistory);
     const ledger = await openLedger();
     await setReadMode(control, 'shadow');
     await until(() => ledger.getReadMode()?.effective === 'shadow');
@@ -171,7 +187,7 @@ describe('the switch of an adopted ledger', () => {
   });
 
   it('does not take a day for proven that was verified before it ended (I10)', async () => {
-    await proveHistory();
+    await begin(provenHistory);
     const at = (time: string) =>
       database.pool.query(
         `update rollup_coverage
@@ -192,13 +208,14 @@ describe('the switch of an adopted ledger', () => {
   });
 
   it('begins to count comparisons anew', async () => {
+    await begin(unprovenHistory);
     await database.pool.query('update ledger_settings set shadow_comparisons = 1000');
     await setReadMode(control, 'shadow');
     expect((await readReadMode(control.query)).gate.shadow.comparisons).toBe(0);
   });
 
   it('answers from raw while the lease of today and yesterday has run out', async () => {
-    await proveHistory();
+    await begin(provenHistory);
     await database.pool.query(
       `update ledger_settings set read_mode = 'rollup', shadow_comparisons = 1000`,
     );
@@ -215,9 +232,10 @@ describe('the switch of an adopted ledger', () => {
   });
 
   it('is kept proven by the background verification', async () => {
+    await begin(unprovenHistory);
     await runBackfill({ url: database.url, rollup: DAILY_ROLLUP, from: await windowStart() });
     const ledger = await createLedger({ databaseUrl: database.url, backgroundVerify: true });
-    ledgers.push(ledger);
+    opened.push(ledger);
     await until(async () => (await readReadMode(control.query)).gate.unprovenDays.length < 80);
     const { rows } = await database.pool.query(
       `select verified_at is not null as is_verified from rollup_coverage
@@ -260,8 +278,7 @@ describe('a process that follows the stored mode', () => {
   }
 
   it('relies on the rollup until the lease that it saw has run out by its own clock', async () => {
-    await writeRawHistory(database.pool, { rows: 200, days: 30, users: 5 });
-    await proveHistory();
+    await begin(provenHistory);
     await database.pool.query(
       `update ledger_settings set read_mode = 'rollup', shadow_comparisons = 1000`,
     );
@@ -285,6 +302,7 @@ describe('a process that follows the stored mode', () => {
   });
 
   it('counts a lease from before the question, however long the answer takes', async () => {
+    await begin();
     const { follower, now, cut, answersIn } = await startFollower();
     answersIn(30_000);
     await follower.poll();
@@ -296,6 +314,7 @@ describe('a process that follows the stored mode', () => {
   });
 
   it('falls back at once when a comparison of its own differed, or drift is known', async () => {
+    await begin();
     const { follower } = await startFollower();
     follower.note(false, () => 'user u: raw 1, rollup 2');
     await follower.poll();
@@ -316,6 +335,7 @@ describe('a process that follows the stored mode', () => {
   });
 
   it('counts time that the machine was suspended, and a clock that was set back', async () => {
+    await begin();
     const { follower, now } = await startFollower();
     expect(follower.mode()).toBe('rollup');
     now.wallMs -= 3_600_000;

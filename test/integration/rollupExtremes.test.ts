@@ -30,7 +30,8 @@ beforeEach(async () => {
 
 afterEach(() => fixture.close());
 
-const daily = () => ({ url: fixture.database.url, rollup: DAILY_ROLLUP });
+const everyDay = () => ({ url: fixture.database.url, rollup: DAILY_ROLLUP });
+const daily = () => ({ ...everyDay(), from: DAY, until: DAY });
 
 /** Raw rows as another program may have them. */
 async function insertRaw(user: string, cost: bigint, count: number, at = `${DAY}T12:00:00Z`) {
@@ -127,19 +128,20 @@ describe('sums past 2^63', () => {
   it('end commands with 1, as decimal strings', async () => {
     await insertRaw('extreme', LARGEST, 3);
     const sum = String(3n * LARGEST);
-    const backfill = await command('backfill');
+    const range = ['--from', DAY, '--until', DAY];
+    const backfill = await command('backfill', ...range);
     expect(backfill.status).toBe(1);
     expect(backfill.document.rollups[0]).toMatchObject({ created: 1, left: 1, unfit: 1 });
-    const verify = await command('verify');
+    const verify = await command('verify', ...range);
     expect(verify.status).toBe(1);
     expect(verify.document.rollups[0]).toMatchObject({
       drift_microdollars: sum,
       drifts: [{ true_microdollars: sum, drift_microdollars: `-${sum}`, repairable: false }],
     });
-    const repair = await command('repair');
+    const repair = await command('repair', ...range);
     expect(repair.status).toBe(1);
     expect(repair.document).toMatchObject({ repaired: 0, left_drift_keys: 1, unfit_keys: 1 });
-    const dryRun = await command('repair', '--dry-run');
+    const dryRun = await command('repair', '--dry-run', ...range);
     expect(dryRun).toMatchObject({ status: 1, document: { dry_run: true, drift_keys: 1 } });
     const balances = await command('repair', '--balances');
     expect(balances).toMatchObject({ status: 1, document: { failures: [{ id: 'extreme' }] } });
@@ -173,28 +175,28 @@ describe('days far from all others', () => {
   it('cost one period each, and are built, verified and repaired like others', async () => {
     for (const [index, at] of ANCIENT.entries()) await insertRaw(`old-${index}`, 11n, 2, at);
     const days = (await usualDays()) + ANCIENT.length;
-    const plan = await planBackfill(daily());
+    const plan = await planBackfill(everyDay());
     expect(plan).toMatchObject({ periods: days, from: '-infinity', until: 'infinity' });
-    const built = await runBackfill({ ...daily(), workers: 4 });
+    const built = await runBackfill({ ...everyDay(), workers: 4 });
     expect(built).toMatchObject({
       periods: days,
       created: ANCIENT.length + 1,
       left: 0,
       failures: [],
     });
-    const verified = await verifyRollup(daily());
+    const verified = await verifyRollup(everyDay());
     expect(verified).toMatchObject({ periods: days, drifts: [], failures: [] });
     expect(verified.rows).toBe(10 + 2 * ANCIENT.length);
     await fixture.rows('update microdollar_usage_daily set total_cost_microdollars = 1');
-    expect(await repairRollup(daily())).toMatchObject({ left: { driftKeys: 0 } });
-    await verifyBalances({ ...daily(), repair: true });
+    expect(await repairRollup(everyDay())).toMatchObject({ left: { driftKeys: 0 } });
+    await verifyBalances({ ...everyDay(), repair: true });
     await fixture.expectExact();
   });
 
   it('are planned for the archive sparsely', async () => {
     await insertRaw('old', 11n, 2, '0001-01-01T12:00:00Z');
-    await runBackfill(daily());
-    await verifyRollup(daily());
+    await runBackfill(everyDay());
+    await verifyRollup(everyDay());
     const directory = await mkdtemp(join(tmpdir(), 'microdollar-extremes-'));
     const plan = await planArchive({ url: fixture.database.url, until: DAY, directory });
     expect(plan.days.map(({ day }) => day)).toEqual(['0001-01-01', DAY]);
@@ -204,10 +206,10 @@ describe('days far from all others', () => {
 
   it('that no date arithmetic reaches fail by name, and keep nothing else from its proof', async () => {
     await insertRaw('last', 11n, 2, '294276-12-31T23:59:59.999999Z');
-    const built = await runBackfill(daily());
+    const built = await runBackfill(everyDay());
     expect(built.failures).toMatchObject([{ period: '294276-12-31' }]);
     expect(built).toMatchObject({ created: 1, periods: await usualDays() });
-    const verified = await verifyRollup(daily());
+    const verified = await verifyRollup(everyDay());
     expect(verified.failures).toMatchObject([{ period: '294276-12-31' }]);
     expect(verified).toMatchObject({ drifts: [], periods: await usualDays() });
     expect((await command('verify')).status).toBe(1);

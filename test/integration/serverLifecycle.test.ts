@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createServer } from '../../src/server/index.js';
+import { urlThrough } from '../support/socketUrl.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 describe('probes, metrics and what every answer carries', () => {
@@ -340,11 +341,9 @@ async function openLink(): Promise<Link> {
   };
   return {
     through(url) {
-      const relayed = new URL(url);
-      target = { host: relayed.hostname, port: Number(relayed.port) };
-      relayed.hostname = '127.0.0.1';
-      relayed.port = String(port);
-      return relayed.href;
+      const server = new URL(url);
+      target = { host: server.hostname, port: Number(server.port) };
+      return urlThrough(url, port);
     },
     cut,
     freeze() {

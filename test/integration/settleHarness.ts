@@ -7,6 +7,7 @@ import {
   settleStatement,
 } from '../../src/counter/settle.sql.js';
 import { type SettledExaRow, settleExaStatement } from '../../src/counter/settleExa.sql.js';
+import { queryOn } from '../../src/db/query.js';
 import type { Statement } from '../../src/db/statement.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
 import { validateEvent } from '../../src/record/event.js';
@@ -77,6 +78,11 @@ begin
 end
 $$;`;
 
+/** Statements pass the gate, and are planned once, as on the ledger's own connections. */
+const SESSION_SETTINGS = `
+set search_path = gate, pg_catalog, public;
+set plan_cache_mode = force_generic_plan`;
+
 /** Sessions that write and fold by hand, on a server of their own; nothing folds by itself. */
 export class Steps implements AsyncDisposable {
   readonly fixture: LedgerFixture;
@@ -94,9 +100,7 @@ export class Steps implements AsyncDisposable {
       'update ledger_settings set exa_free_allowance_microdollars = 5, generation = 3',
     );
     const sessions = await openSessions(fixture.database.url, 6);
-    for (const session of sessions.all) {
-      await session.run('set search_path = gate, pg_catalog, public');
-    }
+    for (const session of sessions.all) await session.run(SESSION_SETTINGS);
     return new Steps(fixture, sessions);
   }
 
@@ -117,7 +121,7 @@ export class Steps implements AsyncDisposable {
   async extraSession(): Promise<AsyncDisposable & { session: Session }> {
     const sessions = await openSessions(this.fixture.database.url, 1);
     const [session] = sessions.all as [Session];
-    await session.run('set search_path = gate, pg_catalog, public');
+    await session.run(SESSION_SETTINGS);
     return { session, [Symbol.asyncDispose]: () => sessions.close() };
   }
 
@@ -248,6 +252,7 @@ export class Steps implements AsyncDisposable {
   }
 }
 
-async function run<Row>(session: Session, { text, values }: Statement): Promise<Row[]> {
-  return await session.run<Row>(text, values);
+/** As the ledger's own connections do: planned once a session. */
+async function run<Row>(session: Session, statement: Statement): Promise<Row[]> {
+  return await queryOn(session.client, true)<Row>(statement);
 }

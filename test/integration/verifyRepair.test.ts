@@ -12,20 +12,28 @@ import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { checkInvariants } from '../support/checkInvariants.js';
-import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { createTestDatabase, once, type TestDatabase } from '../support/database.js';
 
 const ORGANIZATION = '00000000-0000-4000-8000-0000000000bb';
 const DAY = '2026-10-05';
+const EMPTY_DAY = '2026-10-01';
 
 let database: TestDatabase;
 let ledger: Ledger;
 
-const verify = () => verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
-const repair = () => repairRollup({ url: database.url, rollup: DAILY_ROLLUP });
+/** The days of the events and a few before: the whole window is verified where that is asked. */
+const daily = () => ({
+  url: database.url,
+  rollup: DAILY_ROLLUP,
+  from: EMPTY_DAY,
+  until: '2026-10-14',
+});
+const verify = () => verifyRollup(daily());
+const repair = () => repairRollup(daily());
 
 /** Three users, two scopes, ten days; `u1` spent 100 x 30 personally on the DAY. */
-beforeEach(async () => {
-  database = await createTestDatabase();
+const seededDatabase = once(async () => {
+  const database = await createTestDatabase({ kept: true });
   await database.pool.query(`insert into kilocode_users (id) values ('u1'), ('u2'), ('u3')`);
   await database.pool.query(`insert into organizations (id, name) values ($1, 'o')`, [
     ORGANIZATION,
@@ -35,7 +43,7 @@ beforeEach(async () => {
      select $1::uuid, id from kilocode_users`,
     [ORGANIZATION],
   );
-  ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
   const events = Array.from({ length: 300 }, (_, index) => ({
     kilo_user_id: `u${1 + (index % 3)}`,
     organization_id: index % 10 === 9 ? ORGANIZATION : null,
@@ -45,6 +53,14 @@ beforeEach(async () => {
   const results = await ledger.recordUsageBatch(events);
   expect(results.every((result) => result.status === 'recorded')).toBe(true);
   await ledger.fold();
+  await ledger.close();
+  await database.drop();
+  return database.name;
+});
+
+beforeEach(async () => {
+  database = await createTestDatabase({ template: await seededDatabase() });
+  ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
 });
 
 afterEach(async () => {
@@ -59,10 +75,11 @@ describe('a clean database', () => {
         ledger.recordUsage({ kilo_user_id: 'u1', cost: index, created_at: `${DAY}T01:00:00Z` }),
       ),
     );
-    const report = await verify();
+    const everything = { url: database.url, rollup: DAILY_ROLLUP };
+    const report = await verifyRollup(everything);
     await writing;
     expect(report.drifts).toEqual([]);
-    expect((await verify()).drifts).toEqual([]);
+    expect((await verifyRollup(everything)).drifts).toEqual([]);
     expect(report.periods).toBeGreaterThanOrEqual(10);
     expect((await verifyBalances({ url: database.url })).drifts).toEqual([]);
     expect((await verifyRollup({ url: database.url, rollup: EXA_ROLLUP })).drifts).toEqual([]);
@@ -139,7 +156,7 @@ const DAMAGES: readonly [string, string[], { kind: string; drift: number; cause:
     'an orphan row was planted',
     [
       `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
-       values ('u3', '2026-09-01', 55)`,
+       values ('u3', '${EMPTY_DAY}', 55)`,
     ],
     { kind: 'orphan', drift: 55, cause: /without raw rows/ },
   ],

@@ -2,18 +2,23 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type pg from 'pg';
-import { createTestDatabase, type TestDatabase } from './database.js';
+import { createTestDatabase, once, type TestDatabase } from './database.js';
 
 const SCHEMA = readFileSync(path.join(import.meta.dirname, 'schemaBeforeLog.sql'), 'utf8');
 
-/** A database of the eight migrations before the log, as its last `migrate` left it. */
-export async function createDatabaseBeforeLog(): Promise<TestDatabase> {
-  const database = await createTestDatabase({ empty: true });
+const templateBeforeLog = once(async () => {
+  const database = await createTestDatabase({ empty: true, kept: true });
   await database.pool.query(SCHEMA);
   await database.pool.query(`
     update ledger_settings
     set system_identifier = (select system_identifier::text from pg_control_system())`);
-  return database;
+  await database.drop();
+  return database.name;
+});
+
+/** A database of the eight migrations before the log, as its last `migrate` left it. */
+export async function createDatabaseBeforeLog(): Promise<TestDatabase> {
+  return await createTestDatabase({ template: await templateBeforeLog() });
 }
 
 export interface OldEvent {

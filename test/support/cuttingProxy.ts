@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { urlThrough } from './socketUrl.js';
 
 /**
  * Where the connection breaks, seen from the client:
@@ -67,11 +68,9 @@ export async function startCuttingProxy(serverUrl: string): Promise<CuttingProxy
 
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const url = new URL(serverUrl);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as net.AddressInfo).port);
+  const { port } = server.address() as net.AddressInfo;
   return {
-    url: url.href,
+    url: urlThrough(serverUrl, port),
     cutNext(text, place, times = 1) {
       armed = { text, place, times };
     },

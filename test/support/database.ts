@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { inject } from 'vitest';
 import { openPool } from './openPool.js';
 
@@ -19,26 +19,39 @@ export function databaseUrl(url: string, database: string): string {
   return other.href;
 }
 
-/** Runs work on a connection to the run's maintenance database. */
+let admin: pg.Pool | undefined;
+
+/** Runs work on a connection to the run's maintenance database, which the process keeps. */
 export async function asAdmin<Result>(
-  work: (client: pg.Client) => Promise<Result>,
+  work: (client: pg.PoolClient) => Promise<Result>,
 ): Promise<Result> {
-  const client = new pg.Client({ connectionString: inject('postgresUrl') });
-  await client.connect();
+  admin ??= openPool({
+    connectionString: inject('postgresUrl'),
+    max: 2,
+    idleTimeoutMillis: 0,
+    allowExitOnIdle: true,
+  });
+  const client = await admin.connect();
   try {
     return await work(client);
   } finally {
-    await client.end();
+    client.release();
   }
 }
 
-/**
- * A database of the test's own: a copy of the migrated template, or with `empty` a new one
- * without tables.
- */
-export async function createTestDatabase(options: { empty?: boolean } = {}): Promise<TestDatabase> {
-  const name = `test_${randomBytes(8).toString('hex')}`;
-  const template = options.empty ? 'template0' : inject('templateDatabase');
+export interface TestDatabaseOptions {
+  /** Without tables. */
+  empty?: boolean;
+  /** Name of a database to copy that nobody is connected to. Default: the migrated one. */
+  template?: string | undefined;
+  /** `drop` only ends the pool: others will copy it. It goes with the run's server. */
+  kept?: boolean | undefined;
+}
+
+/** A database of the test's own: a copy of the template. */
+export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
+  const name = `test_${process.pid}_${randomBytes(8).toString('hex')}`;
+  const template = options.empty ? 'template0' : (options.template ?? inject('templateDatabase'));
   // By its files: what PostgreSQL caches of the catalog is copied as well, and not written twice.
   await asAdmin((client) =>
     client.query(`create database ${name} template ${template} strategy file_copy`),
@@ -51,7 +64,20 @@ export async function createTestDatabase(options: { empty?: boolean } = {}): Pro
     pool,
     drop: async () => {
       await pool.end();
+      if (options.kept) return;
       await asAdmin((client) => client.query(`drop database if exists ${name} with (force)`));
     },
+  };
+}
+
+/**
+ * A database that many tests begin with: `make` fills one that is `kept`, once a process of the run and
+ * when it is first asked for, and leaves no connection to it; each test copies it.
+ */
+export function once<Made>(make: () => Promise<Made>): () => Promise<Made> {
+  let made: Promise<Made> | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }

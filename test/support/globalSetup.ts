@@ -1,10 +1,11 @@
-import pg from 'pg';
+import { renameSync } from 'node:fs';
+import path from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { startEmbeddedPostgres } from '../../src/testing.js';
+import { startThrowaway } from '../../src/testing/throwaway.js';
 import { compileProject } from './compileProject.js';
 import { databaseUrl } from './database.js';
-
-const TEMPLATE = 'microdollar_template';
+import { copyCluster, makeCluster } from './madeCluster.js';
+import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -12,6 +13,8 @@ declare module 'vitest' {
     postgresUrl: string;
     /** Migrated and empty; test databases are copies of it. */
     templateDatabase: string;
+    /** Data directory of a cluster to copy (madeCluster.ts). */
+    madeCluster: string;
     /** Directory of the project as plain JavaScript. */
     compiledProject: string;
   }
@@ -19,21 +22,11 @@ declare module 'vitest' {
 
 /** One throwaway server per run, fsync off. No server: the run fails, nothing is skipped. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const compiled = await compileProject();
-  const server = await startEmbeddedPostgres({
-    database: TEMPLATE,
-    settings: {
-      fsync: 'off',
-      full_page_writes: 'off',
-      max_connections: '300',
-      max_prepared_transactions: '20',
-      // Thousands of connections, and a password that nobody could guess.
-      scram_iterations: '1',
-    },
-  });
-  await restatePassword(server.url);
+  const [compiled, made] = await Promise.all([compileProject(), makeCluster()]);
+  const server = await startMain(made);
   project.provide('postgresUrl', databaseUrl(server.url, 'postgres'));
-  project.provide('templateDatabase', TEMPLATE);
+  project.provide('templateDatabase', new URL(server.url).pathname.slice(1));
+  project.provide('madeCluster', server.made);
   project.provide('compiledProject', compiled.dir);
   return async () => {
     await server.stop();
@@ -41,15 +34,19 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
-/** Stored anew, under the server's settings. */
-async function restatePassword(url: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(
-      `alter role current_user password ${pg.escapeLiteral(new URL(url).password)}`,
-    );
-  } finally {
-    await client.end();
-  }
+/** On a copy of the made cluster, which goes with its directory: also when the run is killed. */
+async function startMain(made: string) {
+  const settings = {
+    ...SOCKET_SETTINGS,
+    max_connections: '300',
+    max_prepared_transactions: '20',
+    // Databases that are gone in a minute: to look after each costs more than it gives.
+    autovacuum_naptime: '15min',
+  };
+  const server = await startThrowaway({ settings }, (dataDir) => {
+    copyCluster(made, dataDir);
+    renameSync(made, path.join(dataDir, 'made'));
+  });
+  const stop = () => server.stop();
+  return { url: socketUrl(server), made: path.join(server.dataDir, 'made'), stop };
 }

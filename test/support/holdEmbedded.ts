@@ -1,20 +1,31 @@
 /**
  * A process that uses an embedded server: `holdEmbedded.ts <dataDir>`, where `-` stands for the
- * throwaway server of `microdollar/testing`. Prints one line of JSON
- * when it is ready (or failed), then obeys one word on stdin: `stop`, `exit` (without stop) or
- * `throw` (an uncaught error).
+ * throwaway server of `microdollar/testing`, and `-<dataDir>` for one on a copy of that. Prints one
+ * line of JSON when it is ready (or failed), then obeys one word on stdin: `stop`, `exit` (without
+ * stop) or `throw` (an uncaught error).
  */
-import { startEmbeddedPostgres } from '../../src/db/embedded.js';
+import type { EmbeddedPostgres } from '../../src/db/embedded.js';
 import { LedgerError } from '../../src/errors.js';
-import { startEmbeddedPostgres as startThrowaway } from '../../src/testing.js';
+import { startThrowaway } from '../../src/testing/throwaway.js';
+import { startEmbeddedPostgres } from '../../src/testing.js';
+import { copyCluster } from './madeCluster.js';
 
 const [dataDir = '', startTimeoutMs = '30000'] = process.argv.slice(2);
 
+function startServer(): Promise<EmbeddedPostgres> {
+  if (dataDir === '-') return startEmbeddedPostgres();
+  if (dataDir.startsWith('-')) {
+    return startThrowaway({}, (own) => copyCluster(dataDir.slice(1), own));
+  }
+  return startEmbeddedPostgres({
+    dataDir,
+    migrated: false,
+    startTimeoutMs: Number(startTimeoutMs),
+  });
+}
+
 try {
-  const server =
-    dataDir === '-'
-      ? await startThrowaway()
-      : await startEmbeddedPostgres({ dataDir, startTimeoutMs: Number(startTimeoutMs) });
+  const server = await startServer();
   const { url, port, pid, joined, dataDir: usedDir } = server;
   console.log(JSON.stringify({ url, port, pid, joined, dataDir: usedDir }));
   process.stdin.on('data', async (data) => {

@@ -1,4 +1,5 @@
-import { cpSync, mkdirSync, readdirSync, realpathSync, symlinkSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, realpathSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { compiledProject } from './programs.js';
 
@@ -29,5 +30,5 @@ export const PROGRAMS_DIR = path.join(
 );
 
 function copy(from: string, to: string): void {
-  cpSync(from, to, { recursive: true, verbatimSymlinks: true });
+  execFileSync('cp', ['-a', from, to]);
 }

@@ -1,6 +1,8 @@
-import { startEmbeddedPostgres } from '../../src/testing.js';
+import { startThrowaway } from '../../src/testing/throwaway.js';
+import { copyMadeCluster } from './copyMadeCluster.js';
 import type { TestDatabase } from './database.js';
 import { openPool } from './openPool.js';
+import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
 
 /**
  * A migrated database on a server of the test's own. Which rows a settle may move depends on
@@ -8,13 +10,19 @@ import { openPool } from './openPool.js';
  * rows follows from its own steps. Transactions can be prepared.
  */
 export async function createDatabaseOnOwnServer(): Promise<TestDatabase> {
-  const server = await startEmbeddedPostgres({
-    settings: { autovacuum: 'off', max_prepared_transactions: '10', max_connections: '60' },
-  });
-  const pool = openPool({ connectionString: server.url, max: 10 });
+  const settings = {
+    ...SOCKET_SETTINGS,
+    autovacuum: 'off',
+    max_prepared_transactions: '10',
+    max_connections: '60',
+  };
+  // No initdb, no migrations.
+  const server = await startThrowaway({ settings }, copyMadeCluster);
+  const url = socketUrl(server);
+  const pool = openPool({ connectionString: url, max: 10 });
   return {
-    name: new URL(server.url).pathname.slice(1),
-    url: server.url,
+    name: new URL(url).pathname.slice(1),
+    url,
     pool,
     drop: async () => {
       await pool.end();

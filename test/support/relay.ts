@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { urlThrough } from './socketUrl.js';
 
 /** A way to the database that a test can cut, or leave hanging, and restore. */
 export interface Relay {
@@ -38,9 +39,6 @@ export async function openRelay(databaseUrl: string): Promise<Relay> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as net.AddressInfo;
-  const url = new URL(databaseUrl);
-  url.hostname = '127.0.0.1';
-  url.port = String(port);
 
   async function cut(): Promise<void> {
     if (!server.listening) return;
@@ -51,7 +49,7 @@ export async function openRelay(databaseUrl: string): Promise<Relay> {
   }
 
   return {
-    url: url.href,
+    url: urlThrough(databaseUrl, port),
     cut,
     hang() {
       isHanging = true;

@@ -20,7 +20,7 @@ export interface Sessions extends AsyncDisposable {
 export async function openSessions(url: string, count: number): Promise<Sessions> {
   const all: Session[] = [];
   const close = async () => {
-    await Promise.all(all.splice(0).map((session) => disconnect(url, session)));
+    if (all.length > 0) await disconnect(url, all.splice(0));
   };
   try {
     for (let index = 0; index < count; index++) all.push(await openSession(url, index));
@@ -47,13 +47,14 @@ async function openSession(url: string, index: number): Promise<Session> {
   };
 }
 
-async function disconnect(url: string, session: Session): Promise<void> {
+async function disconnect(url: string, sessions: readonly Session[]): Promise<void> {
   const admin = new pg.Client({ connectionString: url });
   await admin.connect();
-  // Waits for the end of the backend, so that its locks are gone.
-  await admin.query('select pg_terminate_backend($1, 10000)', [session.pid]);
+  // Waits for the end of each backend, so that its locks are gone.
+  for (const { pid } of sessions)
+    await admin.query('select pg_terminate_backend($1, 10000)', [pid]);
   await admin.end();
-  await session.client.end().catch(() => {});
+  await Promise.all(sessions.map(({ client }) => client.end().catch(() => {})));
 }
 
 export interface LockWait {

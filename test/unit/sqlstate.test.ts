@@ -50,7 +50,7 @@ describe('a failure of the database', () => {
     expect(failureName(error)).toBe(state);
   });
 
-  it.each(['ECONNRESET', 'ECONNREFUSED', 'ETIMEDOUT', 'ENOTFOUND', 'EHOSTUNREACH'])(
+  it.each(['EPIPE', 'ECONNRESET', 'ECONNREFUSED', 'ETIMEDOUT', 'ENOTFOUND', 'EHOSTUNREACH'])(
     'without a SQLSTATE is a broken connection: %s',
     (code) => {
       const error = databaseError(code);

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { urlThrough } from '../../support/socketUrl.js';
 import type { Random } from './scale.js';
 
 /**
@@ -92,11 +93,9 @@ export async function startChaosProxy(
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const url = new URL(serverUrl);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as net.AddressInfo).port);
+  const { port } = server.address() as net.AddressInfo;
   return {
-    url: url.href.replace(/\/$/, ''),
+    url: urlThrough(serverUrl, port).replace(/\/$/, ''),
     met,
     calm() {
       isCalm = true;

@@ -6,7 +6,7 @@ import type pg from 'pg';
 import { isStarting } from '../../../src/db/embedded/failures.js';
 import { isRunning } from '../../../src/db/embedded/processes.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/db/embedded.js';
-import { migrate } from '../../../src/db/migrate.js';
+import { copyMadeCluster } from '../../support/copyMadeCluster.js';
 import { openPool } from '../../support/openPool.js';
 import { IS_LONG } from './scale.js';
 
@@ -28,8 +28,6 @@ export interface Cluster {
 }
 
 export interface ClusterOptions {
-  /** Default true. */
-  migrated?: boolean;
   /** PostgreSQL settings. */
   settings?: Record<string, string>;
 }
@@ -38,10 +36,11 @@ export function makeClusterDir(): string {
   return mkdtempSync(path.join(tmpdir(), 'microdollar-faults-'));
 }
 
-export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
-  const cluster = await openCluster(makeClusterDir(), options.settings);
-  if (options.migrated ?? true) await migrate(cluster.url);
-  return cluster;
+/** With the migrated database. */
+export function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  const dataDir = makeClusterDir();
+  copyMadeCluster(dataDir);
+  return openCluster(dataDir, options.settings);
 }
 
 /** The server of a directory, which `stop` removes. */

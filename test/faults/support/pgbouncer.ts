@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { chooseAccount } from '../../../src/db/embedded/account.js';
 import { pickFreePort } from '../../../src/db/embedded/postmaster.js';
 import type { Pooler, PoolerOptions } from '../../support/pooler/transactionPooler.js';
+import { urlThrough } from '../../support/socketUrl.js';
 import { findPgbouncer } from './findPgbouncer.js';
 
 /** pgbouncer itself, by SIGKILL where it crashes. @throws where it is not, with the remedy */
@@ -46,11 +47,8 @@ export async function startPgbouncer(databaseUrl: string, options: PoolerOptions
     await ended;
   };
   await launch();
-  const url = new URL(databaseUrl);
-  url.hostname = '127.0.0.1';
-  url.port = String(port);
   return {
-    url: url.href,
+    url: urlThrough(databaseUrl, port),
     async crash() {
       await end();
       await launch();

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { urlThrough } from '../socketUrl.js';
 import { Backend } from './backend.js';
 import { ClientSession } from './clientSession.js';
 
@@ -25,20 +26,18 @@ export interface PoolerOptions {
  * next client finds. The suite of this one is run on pgbouncer as well, where that is installed.
  */
 export async function startPooler(databaseUrl: string, options: PoolerOptions): Promise<Pooler> {
-  const url = new URL(databaseUrl);
   const poolAt = async (port: number) => {
     const pool = new TransactionPool(databaseUrl, options);
     await pool.listen(port);
     return pool;
   };
   let pool = await poolAt(0);
-  url.hostname = '127.0.0.1';
-  url.port = String(pool.port);
+  const { port } = pool;
   return {
-    url: url.href,
+    url: urlThrough(databaseUrl, port),
     async crash() {
       await pool.kill();
-      pool = await poolAt(Number(url.port));
+      pool = await poolAt(port);
     },
     stop: () => pool.kill(),
   };

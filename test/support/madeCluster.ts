@@ -1,0 +1,51 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pg from 'pg';
+import { startEmbeddedPostgres } from '../../src/db/embedded.js';
+import { migrate } from '../../src/db/migrate.js';
+import { THROWAWAY_SETTINGS } from '../../src/testing/throwaway.js';
+
+/** Thousands of connections, and a password that nobody could guess. */
+const CHEAP_LOGIN = { scram_iterations: '1' };
+
+/**
+ * A data directory whose server was made, migrated and stopped; initdb is most of a first start. Once a
+ * run: the servers of tests that are not about making one are copies of it.
+ */
+export async function makeCluster(): Promise<string> {
+  const dataDir = mkdtempSync(path.join(tmpdir(), 'microdollar-made-'));
+  try {
+    const settings = { ...THROWAWAY_SETTINGS, ...CHEAP_LOGIN };
+    const server = await startEmbeddedPostgres({ dataDir, settings });
+    try {
+      await restatePassword(server.url);
+      await migrate(server.url);
+    } finally {
+      await server.stop();
+    }
+    return dataDir;
+  } catch (error) {
+    rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
+    throw error;
+  }
+}
+
+/** The cluster in `from`, stopped, to `to`, which has none. Its system identifier stays. */
+export function copyCluster(from: string, to: string): void {
+  execFileSync('cp', ['-a', path.join(from, 'postgres'), to]);
+}
+
+/** Stored anew, under the server's settings. */
+async function restatePassword(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(
+      `alter role current_user password ${pg.escapeLiteral(new URL(url).password)}`,
+    );
+  } finally {
+    await client.end();
+  }
+}
