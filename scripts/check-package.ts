@@ -3,9 +3,9 @@
  * systemd in charge allows:
  *
  *   image     the steps of the Dockerfile, each RUN in a chroot on an overlay over this machine's root; its
- *             service starts as the image says, as its user, with process id 1, passes the image's own
- *             health check, keeps its data in the volume, and ends by the image's signal
- *   compose   the service of compose.yaml beside a PostgreSQL 18 as the other one sets it up, read-only
+ *             service starts as the image says, as its user, with process id 1, read-only, passes the image's
+ *             own health check, keeps its data in the volume, and ends by the image's signal
+ *   compose   the service of compose.yaml beside a PostgreSQL 18 as the other one sets it up
  *   systemd   `systemd-analyze verify` and `security` of the unit, where systemd is installed
  *   registry  what npm resolves today for a user of the package: every package for this Node.js
  *
@@ -136,8 +136,7 @@ async function tryCompose(image: Image): Promise<void> {
     const env = Object.fromEntries(
       Object.entries(microdollar.environment).map(([name, value]) => [name, String(value)]),
     );
-    const readOnly = microdollar.read_only ?? false;
-    const options = { image, scratch, volumes, readOnly };
+    const options = { image, scratch, volumes };
     await serve({ ...options, env: { ...env, PORT: await freePort() } }, async (url) => {
       await record(url, readFileSync(path.join(sources.data ?? '', 'admin-key'), 'utf8').trim());
     });
@@ -170,11 +169,11 @@ async function record(url: string, key: string): Promise<void> {
       body: JSON.stringify(body),
     });
     if (!answer.ok) throw new Error(`${route}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
+    return (await answer.json()) as { results: { new_microdollars_used: number }[] };
   };
   await post('/api/users', { id: 'ada' });
   const { results } = await post('/api/usage', { events: [{ kilo_user_id: 'ada', cost: 1250 }] });
-  expectEqual('the balance', String(results[0].new_microdollars_used), '1250');
+  expectEqual('the balance', String(results[0]?.new_microdollars_used), '1250');
 }
 
 /** As an engine makes one: with the owner and the mode of the image's directory. */

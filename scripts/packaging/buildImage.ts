@@ -1,13 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Stage, Step } from './dockerfile.js';
 import { mountScript } from './mounts.js';
 
 /** What a stage makes. */
 export interface Image {
-  /** Directories with what was added, the newest first. Below them lies this machine's own root. */
-  layers: string[];
+  /** What was added to this machine's own root, which lies below it. */
+  layer: string;
   /** Directories of this machine in the place of directories of the image. */
   binds: { target: string; source: string }[];
   env: Record<string, string>;
@@ -39,8 +39,7 @@ export function buildImage(options: BuildOptions): Image {
   const built = new Map<string, Image>();
   let last: Image | undefined;
   for (const stage of options.stages) {
-    const image = startStage(built.get(stage.base));
-    image.layers = [mkdtempSync(path.join(options.scratch, 'layer-')), ...image.layers];
+    const image = startStage(built.get(stage.base), options.scratch);
     for (const step of stage.steps) apply(step, image, built, options);
     if (stage.name !== null) built.set(stage.name, image);
     last = image;
@@ -49,10 +48,16 @@ export function buildImage(options: BuildOptions): Image {
   return last;
 }
 
-function startStage(base: Image | undefined): Image {
-  if (base !== undefined) return structuredClone(base);
+/** A copy of the stage that it is based on: an overlay does not take layers that lie in its lowest. */
+function startStage(base: Image | undefined, scratch: string): Image {
+  const layer = mkdtempSync(path.join(scratch, 'layer-'));
+  chmodSync(layer, 0o755);
+  if (base !== undefined) {
+    cpSync(base.layer, layer, { recursive: true, verbatimSymlinks: true });
+    return { ...structuredClone(base), layer };
+  }
   return {
-    layers: [],
+    layer,
     binds: [],
     env: {},
     workdir: '/',
@@ -161,17 +166,19 @@ function run(step: Step, image: Image, { installed, scratch }: BuildOptions): vo
     }));
   const root = mkdtempSync(path.join(scratch, 'root-'));
   const work = mkdtempSync(path.join(scratch, 'work-'));
-  const [upper = '', ...lower] = image.layers;
-  const mounts = mountScript({ root, work, upper, lower, binds: [...image.binds, ...caches] });
+  const binds = [...image.binds, ...caches];
+  const mounts = mountScript({ root, work, upper: image.layer, binds });
   const env = Object.entries({ PATH: imagePath(), HOME: '/root', ...image.env });
   const command = ['chroot', root, 'env', '-i', '-C', image.workdir];
   const variables = env.map(([name, value]) => `${name}=${value}`);
+  const began = Date.now();
   const { status } = spawnSync(
     'unshare',
     ['-m', 'sh', '-c', mounts, ...command, ...variables, 'sh', '-c', step.text],
     { stdio: ['ignore', 'ignore', 'inherit'] },
   );
   if (status !== 0) throw new Error(`RUN ${step.text}: status ${status}`);
+  console.log(`  RUN ${step.text} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
 }
 
 /** Where a path of the image is; null: it is not there, or of the base image. */
@@ -179,11 +186,11 @@ export function find(image: Image, inside: string): string | null {
   for (const { target, source } of image.binds) {
     if (isWithin(inside, target)) return path.join(source, path.posix.relative(target, inside));
   }
-  const places = image.layers.map((layer) => path.join(layer, inside));
-  return places.find((place) => statSync(place, { throwIfNoEntry: false })) ?? null;
+  const place = inLayer(image, inside);
+  return statSync(place, { throwIfNoEntry: false }) ? place : null;
 }
 
-const inLayer = (image: Image, inside: string) => path.join(image.layers[0] ?? '', inside);
+const inLayer = (image: Image, inside: string) => path.join(image.layer, inside);
 
 /** That of the base image, with where this machine has its Node.js. */
 export function imagePath(): string {

@@ -11,7 +11,6 @@ export interface ComposeService {
   volumes: string[];
   ports?: string[];
   tmpfs?: string[];
-  read_only?: boolean;
   depends_on?: Record<string, { condition: string }>;
   healthcheck?: { test: string[] };
   stop_grace_period?: string;

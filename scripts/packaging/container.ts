@@ -11,12 +11,12 @@ export interface ContainerOptions {
   env: Record<string, string>;
   /** Directories of this machine in the place of volumes. */
   volumes: { target: string; source: string }[];
-  /** Nothing but volumes and /tmp can be written. */
-  readOnly?: boolean;
-  uid?: number;
 }
 
-/** The image's process, as number one of its own processes, in its own root. */
+/**
+ * The image's process, as number one of its own processes, in its own root. Nothing but its volumes and /tmp
+ * can be written.
+ */
 export class Container {
   readonly output = { stdout: '', stderr: '' };
   readonly ended: Promise<number | string>;
@@ -24,14 +24,13 @@ export class Container {
   readonly #image: Image;
   readonly #env: Record<string, string>;
 
-  constructor({ image, scratch, env, volumes, readOnly = false }: ContainerOptions) {
+  constructor({ image, scratch, env, volumes }: ContainerOptions) {
     this.#image = image;
     this.#env = { PATH: imagePath(), ...image.env, ...env };
     const root = mkdtempSync(path.join(scratch, 'root-'));
-    const upper = mkdtempSync(path.join(scratch, 'written-'));
     const work = mkdtempSync(path.join(scratch, 'work-'));
     const binds = [...image.binds, ...volumes];
-    const script = mountScript({ root, work, upper, lower: image.layers, binds, readOnly });
+    const script = mountScript({ root, work, upper: image.layer, binds, readOnly: true });
     const variables = Object.entries(this.#env).map(([name, value]) => `${name}=${value}`);
     const [command = '', ...args] = [
       ...['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', script],

@@ -1,9 +1,9 @@
 import { readdirSync } from 'node:fs';
-import dockerIgnore from '@balena/dockerignore';
+import ignorer from '@balena/dockerignore';
 
 /** What a builder is sent: files by their paths in the project, as `.dockerignore` says. */
 export function readContext(project: string, ignored: string): string[] {
-  const rules = dockerIgnore().add(ignored);
+  const rules = ignorer.default().add(ignored);
   // Never asked about: nothing is taken of these, and they are large.
   const all = readdirSync(project, { withFileTypes: true })
     .filter(({ name }) => name !== 'node_modules' && name !== '.git')

@@ -3,10 +3,8 @@ export interface Mounts {
   root: string;
   /** The overlay's own. */
   work: string;
-  /** What is written. */
+  /** What lies over this machine's root, and takes what is written. */
   upper: string;
-  /** What lies below it, the newest first; this machine's root comes last. */
-  lower: readonly string[];
   binds: readonly { target: string; source: string }[];
   /** Nothing but the binds and /tmp can be written. */
   readOnly?: boolean;
@@ -16,19 +14,20 @@ export interface Mounts {
  * A program for `sh -c`, in a mount namespace of its own, that makes a root as an image has it and
  * executes its arguments.
  */
-export function mountScript({ root, work, upper, lower, binds, readOnly }: Mounts): string {
-  const layers = [...lower, '/'].join(':');
+export function mountScript({ root, work, upper, binds, readOnly }: Mounts): string {
   const lines = [
     'set -e',
     'mount --make-rprivate /',
-    `mount -t overlay overlay -o lowerdir=${layers},upperdir=${upper},workdir=${work} ${root}`,
+    `mount -t overlay overlay -o lowerdir=/,upperdir=${upper},workdir=${work} ${root}`,
     `mkdir -p ${root}/proc ${root}/dev ${root}/tmp`,
-    ...binds.map(({ target }) => `mkdir -p ${root}${target}`),
+    // As the image sees it: a link in there may be absolute.
+    `place() { echo "${root}$(chroot ${root} readlink -m "$1")"; }`,
+    ...binds.map(({ target }) => `mkdir -p "$(place ${target})"`),
     ...(readOnly ? [`mount -o remount,ro ${root}`] : []),
     `mount -t proc proc ${root}/proc`,
     `mount --rbind /dev ${root}/dev`,
     `mount -t tmpfs tmpfs ${root}/tmp`,
-    ...binds.map(({ source, target }) => `mount --bind ${source} ${root}${target}`),
+    ...binds.map(({ source, target }) => `mount --bind ${source} "$(place ${target})"`),
     'exec "$0" "$@"',
   ];
   return lines.join('\n');
