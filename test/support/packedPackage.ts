@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
@@ -63,6 +63,13 @@ export function installPacked({ tarball }: PackedPackage, dir: string): void {
     },
   });
   run('npm', ['ci', '--prefer-offline', '--engine-strict', '--no-audit', '--no-fund'], dir);
+}
+
+/** Adds packages of this repository to a project. */
+export function addInstalled(dir: string, names: readonly string[]): void {
+  for (const name of names) {
+    symlinkSync(path.join(REPOSITORY, 'node_modules', name), path.join(dir, 'node_modules', name));
+  }
 }
 
 export function copyInto(dir: string, from: string): void {
