@@ -160,20 +160,23 @@ async function serve(
   }
 }
 
+/** A user, usage and its balance over HTTP; the state of the service as its page asks for it. */
 async function record(url: string, key: string): Promise<void> {
-  const post = async (route: string, body: unknown) => {
-    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
-    const answer = await fetch(url + route, {
-      method: 'POST',
-      headers,
-      body: JSON.stringify(body),
-    });
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+  const ask = async (route: string, init: RequestInit): Promise<unknown> => {
+    const answer = await fetch(url + route, { ...init, headers });
     if (!answer.ok) throw new Error(`${route}: ${answer.status} ${await answer.text()}`);
-    return (await answer.json()) as { results: { new_microdollars_used: number }[] };
+    return answer.json();
   };
+  const post = (route: string, body: unknown) =>
+    ask(route, { method: 'POST', body: JSON.stringify(body) });
   await post('/api/users', { id: 'ada' });
-  const { results } = await post('/api/usage', { events: [{ kilo_user_id: 'ada', cost: 1250 }] });
+  const { results } = (await post('/api/usage', {
+    events: [{ kilo_user_id: 'ada', cost: 1250 }],
+  })) as { results: { new_microdollars_used: number }[] };
   expectEqual('the balance', String(results[0]?.new_microdollars_used), '1250');
+  const status = (await ask('/api/trpc/operations.status', {})) as { result?: { data?: unknown } };
+  expectEqual('the state', typeof status.result?.data, 'object');
 }
 
 /** As an engine makes one: with the owner and the mode of the image's directory. */

@@ -5,6 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Image, imagePath } from './buildImage.js';
 import { mountScript } from './mounts.js';
 
+const HEALTHY_WITHIN_MS = 120_000;
+const CHECK_TIMEOUT_MS = 5_000;
+
 export interface ContainerOptions {
   image: Image;
   scratch: string;
@@ -57,7 +60,8 @@ export class Container {
     this.ended.then((status) => {
       end = status;
     });
-    for (let attempt = 0; attempt < 600; attempt++) {
+    const deadline = Date.now() + HEALTHY_WITHIN_MS;
+    while (Date.now() < deadline) {
       if (end !== null) throw new Error(`it ended (${end}): ${this.output.stderr}`);
       if (this.#isHealthy()) return;
       await sleep(200);
@@ -68,7 +72,7 @@ export class Container {
   /** By the image's command, with its environment. */
   #isHealthy(): boolean {
     const [command = '', ...args] = this.#image.healthcheck;
-    return spawnSync(command, args, { env: this.#env }).status === 0;
+    return spawnSync(command, args, { env: this.#env, timeout: CHECK_TIMEOUT_MS }).status === 0;
   }
 
   /** Who the process is, as the system knows it. */
