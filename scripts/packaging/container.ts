@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Image, imagePath } from './buildImage.js';
@@ -36,7 +36,7 @@ export class Container {
     const script = mountScript({ root, work, upper: image.layer, binds, readOnly: true });
     const variables = Object.entries(this.#env).map(([name, value]) => `${name}=${value}`);
     const [command = '', ...args] = [
-      ...['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', script],
+      ...['unshare', '--mount', '--pid', '--fork', 'sh', '-c', script],
       ...['chroot', `--userspec=${image.user}`, '--groups=', root],
       ...['env', '-i', '-C', image.workdir, ...variables],
       ...image.entrypoint,
@@ -88,16 +88,21 @@ export class Container {
     return this.ended;
   }
 
-  /** Ends it in any case, with all of its processes. */
+  /**
+   * Ends it in any case, with all of its processes. By the image's own process, whose end is that of all others:
+   * the kernel forgets to end it with `unshare` once it has become another user.
+   */
   async destroy(): Promise<void> {
+    const pid = this.#pid();
+    if (pid > 0) process.kill(pid, 'SIGKILL');
     this.#child.kill('SIGKILL');
     await this.ended;
   }
 
-  /** Of the process that `unshare` started. */
+  /** Of the process that `unshare` started; 0 when it has ended. */
   #pid(): number {
     const own = this.#child.pid;
-    const children = readFileSync(`/proc/${own}/task/${own}/children`, 'utf8');
-    return Number(children.trim().split(' ')[0]);
+    const file = `/proc/${own}/task/${own}/children`;
+    return existsSync(file) ? Number(readFileSync(file, 'utf8').trim().split(' ')[0]) : 0;
   }
 }
