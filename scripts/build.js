@@ -3,7 +3,8 @@
  * development may be missing.
  *
  *   --if-changed   not when it was built from these very sources (`npm start`)
- *   --optional     a build that is not possible is left to `npm start` (after `npm ci`)
+ *   --optional     a build that is not possible is left to `npm start` (after `npm ci`, which an
+ *                  image runs before it has the sources)
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -23,20 +24,33 @@ const INPUTS = [
   'vite.config.ts',
 ];
 const STEPS = [
-  () => run('tsc -p tsconfig.build.json').then(withTelemetry),
+  () =>
+    run('tsc -p tsconfig.build.json')
+      .then(bundleTrpc)
+      .then((status) => withTelemetry(status))
+      .then(removeStale),
   () => run('vite build --logLevel warn'),
 ];
+const TRPC = 'server/trpc/library';
 const COULD_NOT_RUN = 3;
 
 const isOptional = process.argv.includes('--optional');
-const digest = digestOfInputs();
-const isBuilt = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === digest;
-if (!isBuilt || !process.argv.includes('--if-changed')) process.exitCode = await build();
+if (!isOptional || existsSync(path.join(PROJECT, 'src'))) process.exitCode = await buildChanged();
 
-async function build() {
-  const missing = ['typescript', 'vite', 'esbuild', '@opentelemetry/sdk-trace-base'].filter(
-    (name) => !existsSync(path.join(PROJECT, 'node_modules', name)),
-  );
+async function buildChanged() {
+  const digest = digestOfInputs();
+  const isBuilt = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === digest;
+  return isBuilt && process.argv.includes('--if-changed') ? 0 : build(digest);
+}
+
+async function build(digest) {
+  const missing = [
+    'typescript',
+    'vite',
+    'esbuild',
+    '@trpc/server',
+    '@opentelemetry/sdk-trace-base',
+  ].filter((name) => !existsSync(path.join(PROJECT, 'node_modules', name)));
   if (missing.length > 0) {
     return refuse(`${missing.join(', ')} not installed: run npm ci with development packages`);
   }
@@ -74,6 +88,44 @@ function run(command) {
 async function withTelemetry(status) {
   if (status === 0) await bundleTelemetry(PROJECT);
   return status;
+}
+
+/**
+ * tRPC's code in the place of the module that names it: the package is for development alone, for
+ * its peer, TypeScript, would be installed wherever the ledger is.
+ */
+async function bundleTrpc(status) {
+  if (status !== 0) return status;
+  const { build: bundle } = await import('esbuild');
+  const licence = readFileSync(path.join(PROJECT, 'node_modules/@trpc/server/LICENSE'), 'utf8');
+  await bundle({
+    absWorkingDir: PROJECT,
+    entryPoints: [`src/${TRPC}.ts`],
+    outfile: `dist/${TRPC}.js`,
+    bundle: true,
+    external: ['fastify'],
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    sourcemap: true,
+    legalComments: 'inline',
+    banner: { js: `/*! The code of @trpc/server:\n${licence}*/` },
+    logLevel: 'error',
+  });
+  return 0;
+}
+
+/** What a module left that is not there any more; it would be published. `web` is vite's own. */
+function removeStale(status) {
+  if (status !== 0) return status;
+  const dist = path.join(PROJECT, 'dist');
+  for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
+    const file = path.relative(dist, path.join(entry.parentPath, entry.name));
+    const module = /^(?!web[/\\])(.*?)\.(?:js|js\.map|d\.ts)$/.exec(file)?.[1];
+    if (module === undefined || existsSync(path.join(PROJECT, 'src', `${module}.ts`))) continue;
+    rmSync(path.join(dist, file));
+  }
+  return 0;
 }
 
 /** SHA-256 over names and content of everything that the output depends on. */

@@ -75,6 +75,8 @@ export interface WithoutBalance {
 
 /** What hosts get: `Ledger` of the package. */
 export interface PublicLedger {
+  /** Connections to the primary, for `createUser` and its like; ended by `close`. */
+  readonly pool: Pool;
   /**
    * Records one event, durably, exactly once by its `id`.
    * @throws LedgerError `invalid_event`, `unknown_user`, `unknown_organization`,
@@ -144,7 +146,6 @@ export interface Ledger extends PublicLedger {
   readonly databaseUrl: string;
   /** It is that of a pooler in transaction mode. */
   readonly viaPooler: boolean;
-  readonly pool: Pool;
   /** Reads: the replica's pool, else the primary's. */
   readonly readPool: Pool;
   /** Rows that this process wrote and that may be unsettled, and for how long. */

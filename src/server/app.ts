@@ -1,6 +1,6 @@
 import type { AddressInfo, Socket } from 'node:net';
 import type { TRPCError } from '@trpc/server';
-import { type FastifyTRPCPluginOptions, fastifyTRPCPlugin } from '@trpc/server/adapters/fastify';
+import type { FastifyTRPCPluginOptions } from '@trpc/server/adapters/fastify';
 import {
   type FastifyInstance,
   type FastifyReply,
@@ -36,6 +36,7 @@ import { usageRoutes } from './routes/usage.js';
 import { webhookRoutes } from './routes/webhooks.js';
 import { createStatus } from './status.js';
 import { createContextFactory } from './trpc/context.js';
+import { fastifyTRPCPlugin } from './trpc/library.js';
 import { type AppRouter, appRouter } from './trpc/router.js';
 import { addUnmatchedHandler } from './unmatched.js';
 

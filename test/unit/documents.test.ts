@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { findDeadLinks } from '../support/links.js';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
-const FOLDERS = ['src', 'test', 'docs', 'bench', 'scripts', 'drizzle', '.ci'];
+const FOLDERS = ['src', 'test', 'docs', 'bench', 'scripts', 'drizzle', 'contrib', '.ci'];
 
-const LINK = /\]\((?![a-z]+:|#)([^)#\s]+)/g;
 const NAMED_FILE = /`([\w./-]+\.(?:ts|tsx|sql|md|sh))`/g;
 const PATH = /\b(?:docs|src|test|bench|scripts)\/[\w./-]+\.(?:sql\.ts|md|tsx?|sql)\b(?!\.)/g;
 
@@ -21,12 +21,7 @@ async function filesOf(folder: string): Promise<string[]> {
 }
 
 async function sources(): Promise<string[]> {
-  return [
-    ...(await Promise.all(FOLDERS.map(filesOf))).flat(),
-    'README.md',
-    'CHANGELOG.md',
-    'bench/README.md',
-  ];
+  return [...(await Promise.all(FOLDERS.map(filesOf))).flat(), 'README.md', 'CHANGELOG.md'];
 }
 
 const read = (file: string) => readFile(path.join(REPOSITORY, file), 'utf8');
@@ -34,13 +29,8 @@ const exists = (...parts: string[]) => existsSync(path.join(REPOSITORY, ...parts
 
 describe('the documents', () => {
   it('link to what is there', async () => {
-    const dead: string[] = [];
-    for (const file of (await sources()).filter((name) => name.endsWith('.md'))) {
-      for (const [, target = ''] of (await read(file)).matchAll(LINK)) {
-        if (!exists(path.dirname(file), target)) dead.push(`${file}: ${target}`);
-      }
-    }
-    expect(dead).toEqual([]);
+    const documents = (await sources()).filter((name) => name.endsWith('.md'));
+    expect(documents.flatMap((file) => findDeadLinks(REPOSITORY, file))).toEqual([]);
   });
 
   // A decision that was superseded may name what it decided.

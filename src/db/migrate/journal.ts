@@ -29,9 +29,15 @@ export interface Queryable {
 
 /** /drizzle of the package: src/db/migrate and dist/db/migrate are equally deep. */
 export function migrationsFolder(): string {
-  const folder = fileURLToPath(new URL('../../../drizzle', import.meta.url));
-  if (existsSync(path.join(folder, 'meta', '_journal.json'))) return folder;
-  throw new LedgerError('internal', `migrations are missing: ${folder}`);
+  // A bundle in CommonJS has none.
+  const { url } = import.meta as { url?: string };
+  const folder = url === undefined ? null : fileURLToPath(new URL('../../../drizzle', url));
+  if (folder !== null && existsSync(path.join(folder, 'meta', '_journal.json'))) return folder;
+  throw new LedgerError(
+    'internal',
+    `the package's migrations are not where its code is${folder === null ? '' : ` (${folder})`}: ` +
+      'a bundle has to leave microdollar out (esbuild: external)',
+  );
 }
 
 export function readJournal(): Migration[] {

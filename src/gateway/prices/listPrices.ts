@@ -114,12 +114,18 @@ function dependsOnHour({ prices }: ModelInfo): boolean {
   return Array.isArray(prices) && prices.some((each) => each.constraint?.type === 'time_of_date');
 }
 
-/** The package does not export its version. */
 function readVersion(): string {
-  if (listVersion === null) {
+  listVersion ??= findVersion();
+  return listVersion;
+}
+
+/** The package does not export its version; in a bundle there is no manifest to read it from. */
+function findVersion(): string {
+  try {
     const entry = createRequire(import.meta.url).resolve('@pydantic/genai-prices');
     const manifest = readFileSync(entry.replace(/dist[/\\][^/\\]*$/, 'package.json'), 'utf8');
-    listVersion = String(JSON.parse(manifest).version);
+    return String(JSON.parse(manifest).version);
+  } catch {
+    return 'bundled';
   }
-  return listVersion;
 }

@@ -1,10 +1,10 @@
-import { initTRPC, TRPCError } from '@trpc/server';
 import type { TRPC_ERROR_CODE_KEY } from '@trpc/server/rpc';
 import type { Scope } from '../../accounts/scopes.js';
 import { type ErrorCode, LedgerError } from '../../errors.js';
 import { checkScope } from '../auth.js';
 import { toErrorBody } from '../errors.js';
 import type { TrpcContext } from './context.js';
+import { initTRPC, TRPCError } from './library.js';
 
 const TRPC_CODE = {
   invalid_event: 'BAD_REQUEST',
