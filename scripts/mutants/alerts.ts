@@ -49,10 +49,13 @@ export const ALERT_MUTANTS: readonly Mutant[] = [
   {
     name: 'alerts: raised after the commit of the fold',
     file: 'src/budgets/folder.ts',
-    search: `      if (rows[0]?.has_alerts) await onSettled?.(query, scope, id, rows);
-      await client.query('commit');`,
-    replace: `      await client.query('commit');
-      if (rows[0]?.has_alerts) await onSettled?.(query, scope, id, rows);`,
+    search: `
+    if (rows[0]?.has_alerts) await this.#options.onSettled?.(query, scope, id, rows);`,
+    replace: `
+    if (rows[0]?.has_alerts) {
+      await query({ name: 'early_commit', text: 'commit', values: [] });
+      await this.#options.onSettled?.(query, scope, id, rows);
+    }`,
     tests: ['integration/holdContention'],
   },
   {
