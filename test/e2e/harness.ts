@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { build } from 'vite';
+import type { LedgerOptions } from '../../src/ledgerTypes.js';
 import type { ServerOptions } from '../../src/server/index.js';
 import { pagePlugin } from '../../src/server/page.js';
 import { startTestServer, type TestServer } from '../integration/serverHarness.js';
@@ -37,14 +38,15 @@ export interface PageService extends TestServer {
 /** The built page on a server over a database of its own, and a real browser. */
 export async function startPage(
   options: Pick<ServerOptions, 'tiersUsd'> = {},
+  ledgerOptions: Partial<LedgerOptions> = {},
 ): Promise<PageService> {
   const directory = await buildPage();
   const browser = await launchChromium();
-  const service = await startTestServer({
-    ...options,
-    plugins: [pagePlugin({ directory })],
-    logLevel: 'warn',
-  });
+  const service = await startTestServer(
+    { ...options, plugins: [pagePlugin({ directory })], logLevel: 'warn' },
+    undefined,
+    ledgerOptions,
+  );
   return {
     ...service,
     browser,

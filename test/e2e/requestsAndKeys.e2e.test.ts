@@ -4,18 +4,25 @@ import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { spend } from '../integration/alertHarness.js';
+import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
 import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
 
 type Person = { id: string; key: string; keyId: string };
 
 let service: PageService;
+let receiver: WebhookReceiver;
 let owner: Person;
 let member: Person;
 let organization: string;
 const needle = randomUUID();
 
 beforeAll(async () => {
-  service = await startPage({ tiersUsd: [19, 49, 199] });
+  receiver = await startWebhookReceiver();
+  service = await startPage(
+    { tiersUsd: [19, 49, 199] },
+    { allowPrivateWebhooks: true, deliverAlerts: true },
+  );
   const scopes = ['usage:write', 'usage:read', 'gateway'] as const;
   [owner, member] = [await service.newUser([...scopes]), await service.newUser([...scopes])];
   organization = await service.newOrganization(member.id);
@@ -51,7 +58,10 @@ beforeAll(async () => {
     })),
   );
 });
-afterAll(() => service?.stop());
+afterAll(async () => {
+  await service?.stop();
+  await receiver?.close();
+});
 
 const rows = 'tr[data-request]';
 
@@ -482,6 +492,92 @@ describe('budgets', () => {
     await page.getByText('sign in with a key that has usage:write or gateway').waitFor();
     await expect.poll(() => page.getByRole('button', { name: 'New budget' }).count()).toBe(0);
     await close();
+  });
+});
+
+describe('alerts', () => {
+  it('are set, sent to a webhook whose secret is shown once, given up, and sent again', async () => {
+    const watched = await service.newUser(['usage:read', 'usage:write', 'gateway']);
+    const budget = { scope: 'user', id: watched.id, limit_usd: 1, window: 'month' };
+    expect((await service.post('/api/budgets', budget, watched.key)).status).toBe(201);
+    const { page, problems, close } = await service.open({ key: watched.key });
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Alerts', exact: true }).scrollIntoViewIfNeeded();
+    await page.getByText('Nothing was told yet').waitFor();
+
+    await page.getByRole('button', { name: 'New alert' }).click();
+    const form = page.getByRole('form', { name: 'New alert' });
+    await form.getByLabel('Tell when').selectOption('budget');
+    await form.getByLabel('At percent').fill('none');
+    await page.keyboard.press('Enter');
+    await form.getByText('Must be up to 10 whole numbers').waitFor();
+    await form.getByLabel('At percent').fill('50, 80%');
+    await page.keyboard.press('Enter');
+    await page.locator('[data-alert]', { hasText: 'You, $1.00 a month: at 50%, 80%' }).waitFor();
+    await page.getByRole('button', { name: 'New alert' }).click();
+    await form.getByLabel('Tell when').selectOption('balance');
+    await form.getByLabel('Less is left than, $').fill('-1');
+    await page.keyboard.press('Enter');
+    await form.getByText('Must not be negative').waitFor();
+    expect(await findFaults(page)).toEqual([]);
+    await form.getByRole('button', { name: 'Cancel' }).click();
+
+    const hooks = page.getByRole('region', { name: 'Webhooks' });
+    await hooks.getByLabel('URL (https)').fill('ftp://nowhere');
+    await page.keyboard.press('Enter');
+    await hooks.locator('.field-problem').waitFor();
+    await hooks.getByLabel('URL (https)').fill(receiver.url);
+    await page.keyboard.press('Enter');
+    await hooks.getByText('Shown this once').waitFor();
+    const secret = (await hooks.locator('code').textContent()) ?? '';
+    expect(secret).toMatch(/^whsec_/);
+    await hooks.getByRole('button', { name: /^Send a test/ }).click();
+    await hooks.getByText('The test was delivered: HTTP 200').waitFor();
+    expect(await findFaults(page)).toEqual([]);
+
+    receiver.answerWith(410);
+    await spend(service.ledger, watched.id, 600_000);
+    await page.reload();
+    await untilLoaded(page);
+    await page.getByRole('heading', { name: 'Alerts', exact: true }).scrollIntoViewIfNeeded();
+    const row = page.locator('[data-delivery]');
+    await row.getByText('given up').waitFor();
+    expect(await row.textContent()).toContain('You, $1.00 a month: 50%, $0.60 spent');
+    expect(await row.textContent()).toContain('HTTP 410');
+    expect(await page.locator('main').textContent()).not.toContain(secret);
+    expect(await findFaults(page)).toEqual([]);
+    receiver.answerWith(200);
+    await hooks.getByRole('button', { name: /^Enable/ }).click();
+    await hooks.getByText('disabled', { exact: true }).waitFor({ state: 'detached' });
+    await row.getByRole('button', { name: /^Send again/ }).click();
+    await row.getByText('delivered').waitFor();
+
+    await hooks.getByRole('button', { name: /^New secret/ }).click();
+    await hooks.getByText('The secret before signs as well').waitFor();
+    await hooks.getByRole('button', { name: /^Remove/ }).click();
+    await page.getByRole('alertdialog').getByRole('button', { name: 'Remove' }).click();
+    await page.getByText('No webhooks').waitFor();
+    await page.getByRole('button', { name: /^Remove the alert/ }).click();
+    await page.getByText('No alerts').waitFor();
+    expect(problems).toEqual([]);
+    await close();
+  });
+
+  it('of an organization are its owner’s to see', async () => {
+    for (const [who, shown] of [
+      [owner, 1],
+      [member, 0],
+    ] as const) {
+      const { page, close } = await service.open({
+        key: who.key,
+        path: `/profile?scope=${organization}`,
+      });
+      await openBudgets(page);
+      await expect
+        .poll(() => page.getByRole('heading', { name: 'Alerts', exact: true }).count())
+        .toBe(shown);
+      await close();
+    }
   });
 });
 

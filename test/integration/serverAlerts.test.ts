@@ -1,9 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { setMemberRole } from '../../src/accounts/memberships.js';
+import { removeOrganizationMember, setMemberRole } from '../../src/accounts/memberships.js';
 import { setBudget } from '../../src/budgets/budgets.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
 import { budgetStore, spend } from './alertHarness.js';
-import { startTestServer, type TestServer } from './serverHarness.js';
+import { type Answer, startTestServer, type TestServer } from './serverHarness.js';
 
 let server: TestServer;
 let receiver: WebhookReceiver;
@@ -156,5 +157,61 @@ describe('bad input', () => {
     const answer = await server.post(path, body);
     expect(answer.status).toBeGreaterThanOrEqual(400);
     expect(answer.body.error.details.field).toBe(field);
+  });
+});
+
+describe('for the page', () => {
+  const call = (procedure: string, input: object, key: string) =>
+    server.post(`/api/trpc/alerts.${procedure}`, input, key);
+  const codeOf = ({ body }: Answer) => body.error?.data?.ledgerCode ?? 'allowed';
+
+  it('alerts and webhooks are set and changed by whose they are, and by nobody else', async () => {
+    const { id, key } = await server.newUser();
+    const owner = await server.newUser();
+    const member = await server.newUser();
+    const removed = await server.newUser();
+    const stranger = await server.newUser();
+    const organization = await server.newOrganization(owner.id, member.id, removed.id);
+    await setMemberRole(server.ledger.pool, organization, owner.id, 'owner');
+    await removeOrganizationMember(server.ledger.pool, organization, removed.id);
+    for (const [whose, by] of [
+      [{ kilo_user_id: id }, key],
+      [{ organization_id: organization }, owner.key],
+    ] as const) {
+      const alert = { kind: 'balance', ...whose, below_usd: '1' };
+      const set = await call('set', alert, by);
+      const added = await call('webhooks.add', { url: receiver.url, ...whose }, by);
+      expect([codeOf(set), codeOf(added)]).toEqual(['allowed', 'allowed']);
+      const alertId = { id: set.body.result.data.id };
+      const hookId = { id: added.body.result.data.id };
+      expect(added.body.result.data.secret).toMatch(/^whsec_/);
+      for (const other of [member, removed, stranger]) {
+        for (const [procedure, input] of [
+          ['set', alert],
+          ['remove', alertId],
+          ['webhooks.add', { url: receiver.url, ...whose }],
+          ...['rotate', 'enable', 'test', 'remove'].map(
+            (name) => [`webhooks.${name}`, hookId] as const,
+          ),
+        ] as const) {
+          expect([procedure, codeOf(await call(procedure, input, other.key))]).toEqual([
+            procedure,
+            'forbidden',
+          ]);
+        }
+        expect(codeOf(await server.query('alerts.list', whose, other.key))).toBe('forbidden');
+        expect(codeOf(await server.query('alerts.deliveries', whose, other.key))).toBe('forbidden');
+      }
+      const listed = await server.query('alerts.list', whose, by);
+      expect(JSON.stringify(listed.body)).not.toContain('whsec_');
+      for (const procedure of ['rotate', 'enable', 'test', 'remove']) {
+        expect(codeOf(await call(`webhooks.${procedure}`, hookId, by))).toBe('allowed');
+      }
+      expect(codeOf(await call('remove', alertId, by))).toBe('allowed');
+      expect(codeOf(await call('remove', alertId, by))).toBe('not_found');
+    }
+    const nowhere = await call('webhooks.add', { url: 'ftp://x' }, key);
+    expect(nowhere.body.error.data).toMatchObject({ details: { field: 'url' } });
+    expect(codeOf(await call('replay', { id: randomUUID() }, key))).toBe('not_found');
   });
 });

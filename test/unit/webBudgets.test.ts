@@ -8,9 +8,7 @@ import {
   editableUsd,
   inOrder,
   isRaised,
-  problemOf,
   subjectOf,
-  typedUsd,
   useOf,
 } from '../../src/web/budgets/budget.js';
 import {
@@ -19,6 +17,7 @@ import {
   subjectsOfUser,
   toSubject,
 } from '../../src/web/budgets/subjects.js';
+import { problemOf, typedUsd } from '../../src/web/formValues.js';
 import type { Key } from '../../src/web/keys/key.js';
 import { formatLocal, instantAtMs, localTime } from '../../src/web/zones.js';
 

@@ -1,28 +1,16 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { getAlert, listAlerts, payerOfAlert, removeAlert, setAlert } from '../../alerts/alerts.js';
-import { findDelivery, listDeliveries, replayDelivery } from '../../alerts/deliveries.js';
-import { checkAlertPayer, isAdmin, resolveAlertPayer } from '../alertAccess.js';
+import { listAlerts } from '../../alerts/alerts.js';
+import { listDeliveries } from '../../alerts/deliveries.js';
+import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
+import { type AlertAsker, removeAlertAs, replayDeliveryAs, setAlertAs } from '../alertActions.js';
+import { alertPayerInput, newAlertInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
 import { parseInput } from '../validation.js';
 
-// Fields and types only; what a value may be is checked by src/alerts.
-const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]).nullish();
-const payer = { kilo_user_id: optionalText, organization_id: optionalText };
-const newAlert = z.strictObject({
-  kind: z.string(),
-  ...payer,
-  budget_id: optionalText,
-  thresholds_percent: z.array(z.number()).nullish(),
-  below_usd: usd,
-  floor_usd: usd,
-});
-const filter = z.strictObject(payer);
-const deliveryFilter = z.strictObject({
-  ...payer,
-  state: optionalText,
+const deliveryFilter = alertPayerInput.extend({
+  state: z.string().nullish(),
   limit: z.coerce.number().nullish(),
 });
 const idParam = z.object({ id: z.string() });
@@ -30,38 +18,32 @@ const idParam = z.object({ id: z.string() });
 /** Alerts, and what became of what they told (src/alerts/README.md). */
 export const alertRoutes: ServerPlugin = (app, services) => {
   const { ledger } = services;
-  const { alertStore: store } = ledger;
   app.addHook('onRequest', services.requireScope('usage:read'));
   const by = (request: FastifyRequest) => request.principal as Principal;
+  const askerOf = (request: FastifyRequest): AlertAsker => ({ ledger, principal: by(request) });
 
   app.post('/api/alerts', async (request, reply) => {
-    const principal = by(request);
-    const wanted = parseInput(newAlert, request.body);
-    const createdBy = principal.kiloUserId ?? principal.keyId;
     reply.code(201);
-    return setAlert(store, { ...wanted, created_by: createdBy }, (whose) =>
-      checkAlertPayer(ledger, principal, whose),
-    );
+    return setAlertAs(askerOf(request), parseInput(newAlertInput, request.body));
   });
   app.get('/api/alerts', async (request) => {
-    const whose = await resolveAlertPayer(ledger, by(request), parseInput(filter, request.query));
+    const whose = await resolveAlertPayer(
+      ledger,
+      by(request),
+      parseInput(alertPayerInput, request.query),
+    );
     return { alerts: await listAlerts(ledger.pool, whose) };
   });
-  app.delete('/api/alerts/:id', async (request) => {
-    const { id } = parseInput(idParam, request.params);
-    const alert = await getAlert(ledger.pool, id);
-    await checkAlertPayer(ledger, by(request), payerOfAlert(alert));
-    return removeAlert(ledger.pool, id);
-  });
+  app.delete('/api/alerts/:id', async (request) =>
+    removeAlertAs(askerOf(request), parseInput(idParam, request.params).id),
+  );
   app.get('/api/alerts/deliveries', async (request) => {
     const { state, limit, ...asked } = parseInput(deliveryFilter, request.query);
     const whose = await resolveAlertPayer(ledger, by(request), asked);
     const query = { payer: whose, state, limit, withShared: isAdmin(by(request)) };
     return { deliveries: await listDeliveries(ledger.pool, query) };
   });
-  app.post('/api/alerts/deliveries/:id/replay', async (request) => {
-    const { id } = parseInput(idParam, request.params);
-    await checkAlertPayer(ledger, by(request), await findDelivery(ledger.pool, id));
-    return replayDelivery(ledger.pool, id);
-  });
+  app.post('/api/alerts/deliveries/:id/replay', async (request) =>
+    replayDeliveryAs(askerOf(request), parseInput(idParam, request.params).id),
+  );
 };

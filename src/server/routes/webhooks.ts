@@ -2,25 +2,19 @@ import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { replayWebhook } from '../../alerts/deliveries.js';
 import {
-  addWebhook,
   enableWebhook,
-  getWebhook,
   listWebhooks,
-  payerOfWebhook,
   removeWebhook,
   rotateWebhookSecret,
   testWebhook,
 } from '../../alerts/webhooks.js';
-import { checkAlertPayer, resolveAlertPayer } from '../alertAccess.js';
+import { resolveAlertPayer } from '../alertAccess.js';
+import { type AlertAsker, addWebhookAs, findOwnWebhook } from '../alertActions.js';
+import { alertPayerInput, newWebhookInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
 import { parseInput } from '../validation.js';
 
-// Fields and types only; what a value may be is checked by src/alerts.
-const optionalText = z.string().nullish();
-const payer = { kilo_user_id: optionalText, organization_id: optionalText };
-const newWebhook = z.strictObject({ url: z.string(), ...payer });
-const filter = z.strictObject(payer);
 const rotation = z.strictObject({ overlap_hours: z.number().optional() }).optional();
 const idParam = z.object({ id: z.string() });
 
@@ -30,33 +24,20 @@ export const webhookRoutes: ServerPlugin = (app, services) => {
   const { alertStore: store, pool } = ledger;
   app.addHook('onRequest', services.requireScope('usage:read'));
 
-  /** The webhook of the path, if the caller may change it. */
-  async function own(request: FastifyRequest): Promise<string> {
-    const { id } = parseInput(idParam, request.params);
-    const webhook = await getWebhook(pool, id);
-    await checkAlertPayer(ledger, request.principal as Principal, payerOfWebhook(webhook));
-    return webhook.id;
-  }
+  const askerOf = (request: FastifyRequest): AlertAsker => ({
+    ledger,
+    principal: request.principal as Principal,
+  });
+  const own = (request: FastifyRequest): Promise<string> =>
+    findOwnWebhook(askerOf(request), parseInput(idParam, request.params).id);
 
   app.post('/api/webhooks', async (request, reply) => {
-    const principal = request.principal as Principal;
-    const wanted = parseInput(newWebhook, request.body);
-    const isNamed = (wanted.kilo_user_id ?? wanted.organization_id ?? null) !== null;
-    const whose = isNamed ? null : await resolveAlertPayer(ledger, principal, {});
-    const url = await addWebhook(
-      store,
-      {
-        ...wanted,
-        ...(whose?.scope === 'user' ? { kilo_user_id: whose.id } : {}),
-        created_by: principal.kiloUserId ?? principal.keyId,
-      },
-      (named) => checkAlertPayer(ledger, principal, named),
-    );
+    const webhook = await addWebhookAs(askerOf(request), parseInput(newWebhookInput, request.body));
     reply.code(201);
-    return url;
+    return webhook;
   });
   app.get('/api/webhooks', async (request) => {
-    const asked = parseInput(filter, request.query);
+    const asked = parseInput(alertPayerInput, request.query);
     const whose = await resolveAlertPayer(ledger, request.principal as Principal, asked);
     return { webhooks: await listWebhooks(pool, whose) };
   });

@@ -5,6 +5,7 @@ import { listWebhooks } from '../../alerts/webhooks.js';
 import { toJson } from '../../money.js';
 import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
 import { inputOrNothing } from '../validation.js';
+import { alertChanges, webhookChanges } from './alertChanges.js';
 import { procedureFor, router } from './procedure.js';
 
 const payer = { kilo_user_id: z.string().nullish(), organization_id: z.string().nullish() };
@@ -41,4 +42,9 @@ const deliveries = procedureFor(
   });
 
 /** For the page. */
-export const alertsRouter = router({ list, deliveries });
+export const alertsRouter = router({
+  list,
+  deliveries,
+  ...alertChanges,
+  webhooks: router(webhookChanges),
+});

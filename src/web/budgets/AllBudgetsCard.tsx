@@ -6,11 +6,12 @@ import { type Outputs, toFailure } from '../api.js';
 import { Card } from '../components/Card.js';
 import { Name } from '../components/Name.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
+import { useFormOpener } from '../components/useFormOpener.js';
 import { useSeen } from '../seen.js';
 import { useSession } from '../session.js';
 import { BudgetList } from './BudgetList.js';
+import { NewBudget } from './NewBudget.js';
 import { SUBJECTS_OF_ALL } from './subjects.js';
-import { useNewBudget } from './useNewBudget.js';
 
 type Payer = Outputs['budgets']['payers']['payers'][number];
 type After = Pick<Payer, 'scope' | 'id'>;
@@ -19,7 +20,7 @@ type After = Pick<Payer, 'scope' | 'id'>;
 export function AllBudgetsCard() {
   const { api } = useSession();
   const [card, isSeen] = useSeen();
-  const adding = useNewBudget(SUBJECTS_OF_ALL);
+  const adding = useFormOpener('New budget');
   const [after, setAfter] = useState<After | null>(null);
   const page = useQuery({
     queryKey: ['budgets.payers', after],
@@ -34,7 +35,9 @@ export function AllBudgetsCard() {
         note="Of every payer. Users and owners set their own beside these; the lowest counts."
         tools={adding.opener}
       >
-        {adding.form}
+        {adding.isOpen && (
+          <NewBudget subjects={SUBJECTS_OF_ALL} onSet={adding.close} onClose={adding.close} />
+        )}
         {page.error !== null ? (
           <ErrorNotice
             failure={toFailure(page.error)}

@@ -8,7 +8,7 @@ import { ErrorNotice } from '../components/Notice.js';
 import { formatSpan } from '../days.js';
 import { formatLocal } from '../zones.js';
 import { BudgetMeter } from './BudgetMeter.js';
-import { type Budget, isRaised, type Setter, useOf } from './budget.js';
+import { type Budget, isRaised, PER, type Setter, useOf } from './budget.js';
 import { ChangeLimit, RaiseBudget } from './ChangeBudget.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 
@@ -17,13 +17,6 @@ const SET_BY: Record<Setter, string> = {
   owner: 'set by an owner',
   user: 'set by the user',
 };
-const PER: Record<Budget['window'], string> = {
-  day: 'a day',
-  week: 'a week',
-  month: 'a month',
-  total: 'in all',
-};
-
 type ItemForm = 'limit' | 'raise';
 
 /** One budget: its use against its limit, when it begins anew, and what may be done to it. */

@@ -4,13 +4,11 @@ import { Confirm } from '../components/Confirm.js';
 import { ErrorNotice } from '../components/Notice.js';
 import { ShowMore } from '../components/ShowMore.js';
 import { BudgetItem } from './BudgetItem.js';
-import { type Budget, inOrder, subjectOf } from './budget.js';
+import { type Budget, type BudgetNames, inOrder, subjectOf } from './budget.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 
 /** Budgets at first, and at each further look. */
 const PAGE = 12;
-
-export type BudgetNames = Parameters<typeof subjectOf>[1];
 
 /** Budgets of one payer, but for its balance. Removed only after a question. */
 export function BudgetList({

@@ -2,15 +2,15 @@ import { useQuery } from '@tanstack/react-query';
 import { toFailure } from '../api.js';
 import { Card } from '../components/Card.js';
 import { Empty, ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
-import { nameOfKey } from '../keys/key.js';
+import { useFormOpener } from '../components/useFormOpener.js';
 import type { useKeys } from '../keys/useKeys.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
 import type { Organization } from '../usage/scopes.js';
-import { BudgetList, type BudgetNames } from './BudgetList.js';
-import type { Budget } from './budget.js';
+import { BudgetList } from './BudgetList.js';
+import type { Budget, BudgetNames } from './budget.js';
+import { NewBudget } from './NewBudget.js';
 import { subjectsOfOrganization, subjectsOfUser } from './subjects.js';
-import { useNewBudget } from './useNewBudget.js';
 
 /** Budgets of the scope: the user's own, or the organization's as far as the user may see them. */
 export function BudgetsCard({
@@ -18,12 +18,14 @@ export function BudgetsCard({
   kiloUserId,
   organization,
   keys,
+  names,
 }: {
   identity: Identity;
   kiloUserId: string;
   /** The one that is shown; null: the user's own. */
   organization: Organization | null;
   keys: ReturnType<typeof useKeys>;
+  names: BudgetNames;
 }) {
   const { api } = useSession();
   const [card, isSeen] = useSeen();
@@ -41,26 +43,21 @@ export function BudgetsCard({
     organization === null
       ? subjectsOfUser(kiloUserId, isOwn, own)
       : subjectsOfOrganization(organization, kiloUserId, { own, shared });
-  const adding = useNewBudget(subjects);
+  const adding = useFormOpener('New budget');
   const obstacle = obstacleOf(identity, isOwn);
-  const names: BudgetNames = {
-    self: isOwn ? kiloUserId : null,
-    organization: organization?.name ?? null,
-    key: (id) => {
-      const key = [...shared, ...own].find((each) => each.id === id);
-      return key === undefined ? `${id.slice(0, 8)}…` : nameOfKey(key);
-    },
-  };
   const budgets = list.data?.budgets.filter(({ is_balance }) => !is_balance);
   return (
     <div ref={card}>
       <Card
+        anchor="budgets"
         title="Budgets"
         note={<Note organization={organization} isOwn={isOwn} />}
         tools={obstacle === null && adding.opener}
       >
         {obstacle !== null && <p className="card-note">{obstacle}</p>}
-        {adding.form}
+        {adding.isOpen && (
+          <NewBudget subjects={subjects} onSet={adding.close} onClose={adding.close} />
+        )}
         {budgets === undefined ? (
           list.error !== null ? (
             <ErrorNotice

@@ -1,10 +1,11 @@
 import { type FormEvent, type ReactNode, useState } from 'react';
 import { Button } from 'react-aria-components';
-import { type Failure, toFailure } from '../api.js';
+import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { ChoiceField, TextField } from '../components/FormField.js';
-import { ErrorNotice } from '../components/Notice.js';
+import { Unplaced } from '../components/Unplaced.js';
 import { useFocusOnProblem } from '../components/useFocusOnProblem.js';
+import { problemOf, typedUsd } from '../formValues.js';
 import { instantAtMs, localTime } from '../zones.js';
 import {
   type Budget,
@@ -13,8 +14,6 @@ import {
   editableUsd,
   MODES,
   type Mode,
-  problemOf,
-  typedUsd,
 } from './budget.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 
@@ -159,18 +158,4 @@ function ChangeForm({
       <Unplaced failure={failure} fields={fields} what={failed} />
     </form>
   );
-}
-
-/** A refusal that is about no field of the form. */
-export function Unplaced({
-  failure,
-  fields,
-  what,
-}: {
-  failure: Failure | null;
-  fields: readonly string[];
-  what: string;
-}) {
-  if (failure === null || fields.includes(String(failure.details.field))) return null;
-  return <ErrorNotice failure={failure} what={what} />;
 }

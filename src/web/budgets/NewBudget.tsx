@@ -2,18 +2,11 @@ import { type FormEvent, useState } from 'react';
 import { Button } from 'react-aria-components';
 import { toFailure } from '../api.js';
 import { ChoiceField, TextField } from '../components/FormField.js';
+import { Unplaced } from '../components/Unplaced.js';
 import { useFocusOnProblem } from '../components/useFocusOnProblem.js';
+import { problemOf, typedUsd } from '../formValues.js';
 import { localZone } from '../zones.js';
-import {
-  type Budget,
-  MODES,
-  type Mode,
-  problemOf,
-  typedUsd,
-  WINDOWS,
-  type Window,
-} from './budget.js';
-import { Unplaced } from './ChangeBudget.js';
+import { type Budget, MODES, type Mode, WINDOWS, type Window } from './budget.js';
 import { type SubjectChoices, toSubject } from './subjects.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 

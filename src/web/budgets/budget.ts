@@ -1,7 +1,6 @@
 import { formatUsd } from '../../money.js';
-import { formatCount } from '../amounts.js';
-import type { Api, Failure, Outputs } from '../api.js';
-import { sentence } from '../sentence.js';
+import { formatAmount, formatCount } from '../amounts.js';
+import type { Api, Outputs } from '../api.js';
 
 export type Budget = Outputs['budgets']['list']['budgets'][number];
 export type NewBudgetInput = Parameters<Api['budgets']['set']['mutate']>[0];
@@ -76,10 +75,19 @@ export function describeUse(budget: Parameters<typeof useOf>[0]): string {
   return isOver ? `${used}: over` : `${used}, ${formatCount(percent.held)}% held`;
 }
 
+/** How those are called whom budgets are about. */
+export interface BudgetNames {
+  key(id: string): string;
+  /** Of the organization that pays. */
+  organization: string | null;
+  /** Who looks at them, where it is their own. */
+  self: string | null;
+}
+
 /** What it limits, in words. */
 export function subjectOf(
   budget: Budget,
-  names: { key(id: string): string; organization: string | null; self: string | null },
+  names: BudgetNames,
 ): { what: string; name: string | null } {
   const { scope } = budget;
   if (scope === 'key') return { what: 'Key', name: names.key(budget.api_key_id ?? '') };
@@ -115,6 +123,21 @@ export function inOrder(budgets: readonly Budget[]): Budget[] {
   );
 }
 
+/** As in "$20.00 a month". */
+export const PER: Readonly<Record<Window, string>> = {
+  day: 'a day',
+  week: 'a week',
+  month: 'a month',
+  total: 'in all',
+};
+
+/** "Key laptop, $20.00 a month" */
+export function nameOfBudget(budget: Budget, names: BudgetNames): string {
+  const { what, name } = subjectOf(budget, names);
+  const limit = formatAmount(budget.limit_microdollars);
+  return `${what}${name === null ? '' : ` ${name}`}, ${limit} ${PER[budget.window]}`;
+}
+
 /** Without the raise that is in force. */
 export function baseLimitOf({ limit_microdollars, raise_microdollars }: Budget): bigint {
   return BigInt(limit_microdollars) - BigInt(raise_microdollars ?? 0);
@@ -129,21 +152,6 @@ export function editableUsd(amountMicrodollars: bigint): string {
   const [whole = '0', fraction = ''] = formatUsd(amountMicrodollars).split('.');
   const cents = fraction.replace(/0+$/, '').padEnd(2, '0');
   return cents === '00' ? whole : `${whole}.${cents}`;
-}
-
-/** What is typed as an amount; the server reads and refuses it. */
-export function typedUsd(text: string): string {
-  return text.trim().replace(/^\$\s*/, '');
-}
-
-/** What a refusal says about this field; null where it is about another one, or none. */
-export function problemOf(failure: Failure | null, field: string): string | null {
-  if (failure === null || failure.details.field !== field) return null;
-  const { message } = failure;
-  const bare = message.startsWith(field)
-    ? message.slice(field.length).replace(/^[:\s]+/, '')
-    : message;
-  return sentence(bare);
 }
 
 function max(a: bigint, b: bigint): bigint {

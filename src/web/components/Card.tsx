@@ -2,12 +2,15 @@ import { type ReactNode, useId } from 'react';
 
 /** A titled section. */
 export function Card({
+  anchor,
   title,
   note,
   tools,
   className = '',
   children,
 }: {
+  /** What links of the page lead to. */
+  anchor?: string;
   title: string;
   note?: ReactNode;
   tools?: ReactNode;
@@ -16,7 +19,7 @@ export function Card({
 }) {
   const id = useId();
   return (
-    <section className={`card ${className}`} aria-labelledby={id}>
+    <section id={anchor} className={`card ${className}`} aria-labelledby={id}>
       <div className="card-head">
         <div>
           <h2 id={id}>{title}</h2>

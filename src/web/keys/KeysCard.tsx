@@ -45,6 +45,7 @@ export function KeysCard({
   ];
   return (
     <Card
+      anchor="keys"
       title="Keys"
       note="A key stands for its user. It can give no more than it has: what is not in its scopes is not offered."
     >

@@ -29,6 +29,7 @@ export function LeaveCard({
   const onlyReads = !identity.scopes.some((scope) => scope !== 'usage:read');
   return (
     <Card
+      anchor="members"
       title="Membership"
       note={
         <>

@@ -63,6 +63,7 @@ export function MembersCard({
   return (
     <div ref={card}>
       <Card
+        anchor="members"
         title="Members"
         note={
           <>

@@ -1,4 +1,5 @@
 import { useSearchParams } from 'react-router';
+import { AlertsCard } from '../alerts/AlertsCard.js';
 import { toFailure } from '../api.js';
 import { AllBudgetsCard } from '../budgets/AllBudgetsCard.js';
 import { AsOf } from '../components/AsOf.js';
@@ -77,6 +78,7 @@ function Console() {
       <DriftCard key={day} day={day} />
       <UnpricedCard />
       <AllBudgetsCard />
+      <AlertsCard payer={null} names={null} />
     </>
   );
 }

@@ -33,7 +33,7 @@ export function BalanceCard({ balance, scope }: { balance: Balance; scope: strin
       'Exact at this instant'
     );
   return (
-    <Card title="Balance" note={whose}>
+    <Card anchor="balance" title="Balance" note={whose}>
       <p className={isOverdrawn ? 'figure overdrawn' : 'figure'}>
         <FocusableAmount microdollars={payer.remaining_microdollars} />
         <span className="figure-unit">{isOverdrawn ? 'overdrawn' : 'left'}</span>

@@ -1,7 +1,9 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
+import { AlertsCard } from '../alerts/AlertsCard.js';
 import { type Failure, toFailure } from '../api.js';
 import { BudgetsCard } from '../budgets/BudgetsCard.js';
+import type { BudgetNames } from '../budgets/budget.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
 import { KeysCard } from '../keys/KeysCard.js';
@@ -77,6 +79,14 @@ export function ProfileView({
     isEnabled: isSeen || state.by === 'key' || state.key !== null,
   });
   const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
+  const budgetNames: BudgetNames = {
+    self: isOwn ? kiloUserId : null,
+    organization: shown?.name ?? null,
+    key: (id) => keys.names.get(id) ?? `${id.slice(0, 8)}…`,
+  };
+  // Of an organization its owner; of a user they themselves.
+  const mayWatch =
+    (isOwn || identity.scopes.includes('admin')) && (owned !== null || !isOrganization(state));
 
   const failure = account.error === null ? null : toFailure(account.error);
   if (failure !== null && account.data === undefined) {
@@ -90,6 +100,15 @@ export function ProfileView({
   }
   // The average is of what one pays oneself.
   const hasTiers = identity.tiersUsd.length > 0 && !isOrganization(state);
+  const sections = [
+    ['balance', 'Balance'],
+    ['budgets', 'Budgets'],
+    ...(mayWatch ? [['alerts', 'Alerts']] : []),
+    ['requests', 'Requests'],
+    ...(owned !== null ? [['members', 'Members']] : []),
+    ...(owned === null && shown !== null && isOwn ? [['members', 'Membership']] : []),
+    ['keys', 'Keys'],
+  ];
   const isNew =
     account.data?.recent.length === 0 && BigInt(account.data.balance.microdollars_used) === 0n;
   return (
@@ -101,6 +120,13 @@ export function ProfileView({
             <Name text={kiloUserId} />
           </p>
         </div>
+        <nav className="on-page" aria-label="On this page">
+          {sections.map(([anchor, text]) => (
+            <a key={anchor} href={`#${anchor}`}>
+              {text}
+            </a>
+          ))}
+        </nav>
       </div>
       {failure !== null && <NotRenewed failure={failure} />}
       {leftName !== null && (
@@ -143,6 +169,14 @@ export function ProfileView({
             kiloUserId={kiloUserId}
             organization={shown}
             keys={keys}
+            names={budgetNames}
+          />
+        )}
+        {organizations !== null && mayWatch && (
+          <AlertsCard
+            key={`alerts ${owned?.id}`}
+            payer={owned === null ? { kilo_user_id: kiloUserId } : { organization_id: owned.id }}
+            names={budgetNames}
           />
         )}
         {organizations !== null && (

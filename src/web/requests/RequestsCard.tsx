@@ -66,6 +66,7 @@ export function RequestsCard({
   return (
     <div ref={card}>
       <Card
+        anchor="requests"
         title="Requests"
         note={
           <>
