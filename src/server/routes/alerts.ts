@@ -3,29 +3,19 @@ import { z } from 'zod';
 import { getAlert, listAlerts, payerOfAlert, removeAlert, setAlert } from '../../alerts/alerts.js';
 import { findDelivery, listDeliveries, replayDelivery } from '../../alerts/deliveries.js';
 import { checkAlertPayer, isAdmin, resolveAlertPayer } from '../alertAccess.js';
+import { alertPayerInput, deliveriesInput, newAlertInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { parseBody, parseInput } from '../validation.js';
 
-// Fields and types only; what a value may be is checked by src/alerts.
-const optionalText = z.string().nullish();
-const usd = z.union([z.string(), z.number()]).nullish();
-const payer = { kilo_user_id: optionalText, organization_id: optionalText };
-const newAlert = z.strictObject({
-  kind: z.string(),
-  ...payer,
-  budget_id: optionalText,
-  thresholds_percent: z.array(z.number()).nullish(),
-  below_usd: usd,
-  floor_usd: usd,
+/** In a URL everything is a text. */
+export const deliveriesSearch = deliveriesInput.extend({
+  limit: z.coerce
+    .number()
+    .nullish()
+    .meta({ minimum: 1, maximum: 1_000, description: 'Default 100.' }),
 });
-const filter = z.strictObject(payer);
-const deliveryFilter = z.strictObject({
-  ...payer,
-  state: optionalText,
-  limit: z.coerce.number().nullish(),
-});
-const idParam = z.object({ id: z.string() });
+export const idParam = z.object({ id: z.string().meta({ format: 'uuid' }) });
 
 /** Alerts, and what became of what they told (src/alerts/README.md). */
 export const alertRoutes: ServerPlugin = (app, services) => {
@@ -36,7 +26,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/alerts', async (request, reply) => {
     const principal = by(request);
-    const wanted = parseInput(newAlert, request.body);
+    const wanted = parseBody(newAlertInput, request.body);
     const createdBy = principal.kiloUserId ?? principal.keyId;
     reply.code(201);
     return setAlert(store, { ...wanted, created_by: createdBy }, (whose) =>
@@ -44,7 +34,11 @@ export const alertRoutes: ServerPlugin = (app, services) => {
     );
   });
   app.get('/api/alerts', async (request) => {
-    const whose = await resolveAlertPayer(ledger, by(request), parseInput(filter, request.query));
+    const whose = await resolveAlertPayer(
+      ledger,
+      by(request),
+      parseInput(alertPayerInput, request.query),
+    );
     return { alerts: await listAlerts(ledger.pool, whose) };
   });
   app.delete('/api/alerts/:id', async (request) => {
@@ -54,7 +48,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
     return removeAlert(ledger.pool, id);
   });
   app.get('/api/alerts/deliveries', async (request) => {
-    const { state, limit, ...asked } = parseInput(deliveryFilter, request.query);
+    const { state, limit, ...asked } = parseInput(deliveriesSearch, request.query);
     const whose = await resolveAlertPayer(ledger, by(request), asked);
     const query = { payer: whose, state, limit, withShared: isAdmin(by(request)) };
     return { deliveries: await listDeliveries(ledger.pool, query) };

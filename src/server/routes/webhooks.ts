@@ -1,5 +1,4 @@
 import type { FastifyRequest } from 'fastify';
-import { z } from 'zod';
 import { replayWebhook } from '../../alerts/deliveries.js';
 import {
   addWebhook,
@@ -12,17 +11,11 @@ import {
   testWebhook,
 } from '../../alerts/webhooks.js';
 import { checkAlertPayer, resolveAlertPayer } from '../alertAccess.js';
+import { alertPayerInput, newWebhookInput, secretRotationInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseInput } from '../validation.js';
-
-// Fields and types only; what a value may be is checked by src/alerts.
-const optionalText = z.string().nullish();
-const payer = { kilo_user_id: optionalText, organization_id: optionalText };
-const newWebhook = z.strictObject({ url: z.string(), ...payer });
-const filter = z.strictObject(payer);
-const rotation = z.strictObject({ overlap_hours: z.number().optional() }).optional();
-const idParam = z.object({ id: z.string() });
+import { parseBody, parseInput } from '../validation.js';
+import { idParam } from './alerts.js';
 
 /** Where alerts are sent (src/alerts/README.md). A secret is in the answer that makes it, and in no other. */
 export const webhookRoutes: ServerPlugin = (app, services) => {
@@ -40,7 +33,7 @@ export const webhookRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/webhooks', async (request, reply) => {
     const principal = request.principal as Principal;
-    const wanted = parseInput(newWebhook, request.body);
+    const wanted = parseBody(newWebhookInput, request.body);
     const isNamed = (wanted.kilo_user_id ?? wanted.organization_id ?? null) !== null;
     const whose = isNamed ? null : await resolveAlertPayer(ledger, principal, {});
     const url = await addWebhook(
@@ -56,13 +49,13 @@ export const webhookRoutes: ServerPlugin = (app, services) => {
     return url;
   });
   app.get('/api/webhooks', async (request) => {
-    const asked = parseInput(filter, request.query);
+    const asked = parseInput(alertPayerInput, request.query);
     const whose = await resolveAlertPayer(ledger, request.principal as Principal, asked);
     return { webhooks: await listWebhooks(pool, whose) };
   });
   app.delete('/api/webhooks/:id', async (request) => removeWebhook(pool, await own(request)));
   app.post('/api/webhooks/:id/rotate', async (request) => {
-    const { overlap_hours: hours } = parseInput(rotation, request.body ?? {}) ?? {};
+    const { overlap_hours: hours } = parseInput(secretRotationInput, request.body ?? {});
     return rotateWebhookSecret(pool, await own(request), hours);
   });
   app.post('/api/webhooks/:id/enable', async (request) => enableWebhook(pool, await own(request)));
