@@ -61,14 +61,19 @@ export interface DeliveryQuery {
   withShared: boolean;
 }
 
-const STATES = ['pending', 'delivered', 'dead'] as const satisfies readonly DeliveryState[];
+export const DELIVERY_STATES = [
+  'pending',
+  'delivered',
+  'dead',
+] as const satisfies readonly DeliveryState[];
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
 
 /** The newest first. @throws LedgerError `invalid_request` */
 export async function listDeliveries(pool: pg.Pool, query: DeliveryQuery): Promise<Delivery[]> {
   const { payer } = query;
-  const state = (query.state ?? null) === null ? null : readOneOf('state', query.state, STATES);
+  const state =
+    (query.state ?? null) === null ? null : readOneOf('state', query.state, DELIVERY_STATES);
   const limit = query.limit ?? DEFAULT_LIMIT;
   if (!Number.isSafeInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
     throw invalidField('limit', `must be a whole number from 1 to ${MAX_LIMIT}`);

@@ -2,7 +2,7 @@ import { isOrganizationOwner } from '../accounts/memberships.js';
 import { type BudgetPayer, readPayer } from '../budgets/budgets.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
-import { checkServiceOrganization } from './access.js';
+import { checkActs, checkServiceOrganization } from './access.js';
 import type { Principal } from './auth.js';
 
 /** A payer that was asked for by its fields; neither: the caller's own, or everybody (null). */
@@ -23,12 +23,24 @@ export async function resolveAlertPayer(
 ): Promise<BudgetPayer | null> {
   const isNamed = (user ?? organization ?? null) !== null;
   const payer = isNamed ? readPayer(user, organization) : ownPayer(principal);
-  await checkAlertPayer(ledger, principal, payer);
+  await checkReach(ledger, principal, payer);
   return payer;
 }
 
-/** @throws LedgerError `forbidden` */
+/**
+ * For what changes something; a key that only reads changes no alert or webhook.
+ * @throws LedgerError `forbidden`
+ */
 export async function checkAlertPayer(
+  ledger: Ledger,
+  principal: Principal,
+  payer: BudgetPayer | null,
+): Promise<void> {
+  checkActs(principal);
+  await checkReach(ledger, principal, payer);
+}
+
+async function checkReach(
   ledger: Ledger,
   principal: Principal,
   payer: BudgetPayer | null,

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { removeOrganizationMember, setMemberRole } from '../../src/accounts/memberships.js';
 import { setBudget } from '../../src/budgets/budgets.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
@@ -115,6 +116,30 @@ describe('a user', () => {
       status: 200,
       body: { alerts: [{ id: alert.id }] },
     });
+  });
+
+  it('with a key that only reads sees, and changes nothing', async () => {
+    const { id, key: actingKey } = await server.newUser();
+    const set = { kind: 'balance', kilo_user_id: id, below_usd: 1 };
+    const { body: alert } = await server.post('/api/alerts', set, actingKey);
+    const { body: hook } = await server.post('/api/webhooks', { url: receiver.url }, actingKey);
+    const reading = { kilo_user_id: id, scopes: ['usage:read' as const] };
+    const { key } = await createApiKey(server.ledger.pool, reading);
+    const refused = await Promise.all([
+      server.post('/api/alerts', set, key),
+      del(`/api/alerts/${alert.id}`, key),
+      server.post('/api/webhooks', { url: receiver.url }, key),
+      del(`/api/webhooks/${hook.id}`, key),
+      ...['rotate', 'enable', 'test', 'replay'].map((what) =>
+        server.post(`/api/webhooks/${hook.id}/${what}`, {}, key),
+      ),
+    ]);
+    expect(refused.map(({ status, body }) => [status, body.error.details.field])).toEqual(
+      refused.map(() => [403, 'scopes']),
+    );
+    expect((await server.get('/api/alerts', key)).body.alerts).toMatchObject([{ id: alert.id }]);
+    expect((await server.get('/api/webhooks', key)).body.webhooks).toMatchObject([{ id: hook.id }]);
+    expect((await server.get('/api/alerts/deliveries', key)).status).toBe(200);
   });
 
   it('with a key that may not read is refused', async () => {

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { SCOPES } from '../../accounts/scopes.js';
-import { BUDGET_PERIODS, BUDGET_SCOPES } from '../../schema/budgets.js';
+import { DELIVERY_STATES } from '../../alerts/deliveries.js';
+import { ALERT_KINDS } from '../../schema/alerts.js';
+import { BUDGET_PERIODS, BUDGET_SCOPES, BUDGET_SETTERS } from '../../schema/budgets.js';
+import { CREDIT_KINDS } from '../../schema/credits.js';
 import { METRIC_NAMES } from '../../schema/dimensionRollups.js';
 import { reference } from './jsonSchema.js';
 
@@ -49,8 +52,33 @@ const credit = z.object({
   organization_id: uuid.nullable(),
   amount_microdollars: z.int(),
   description: z.string().nullable(),
+  expires_at: instant.nullable().describe('Null: never.'),
+  priority: z.int(),
   created_at: instant,
   total_microdollars_acquired: z.int().describe('Of the payer, now.'),
+});
+const listedCredit = z.object({
+  id: uuid,
+  kind: z.enum(CREDIT_KINDS),
+  grant_id: uuid.nullable().describe('The grant that an expiry is of.'),
+  kilo_user_id: z.string().nullable(),
+  organization_id: uuid.nullable(),
+  amount_microdollars: microdollars,
+  description: z.string().nullable(),
+  expires_at: instant.nullable().describe('Null: never.'),
+  priority: z.int(),
+  created_at: instant,
+  grant: z
+    .object({
+      status: z
+        .enum(['active', 'used', 'expiring', 'expired'])
+        .describe('`expiring`: its time is over, and some of it is held or not yet written off.'),
+      left_microdollars: microdollars,
+      used_microdollars: microdollars,
+      expired_microdollars: microdollars,
+    })
+    .nullable()
+    .describe('What became of it; null of what was taken back, and of expiries.'),
 });
 const recorded = z.object({
   id: uuid,
@@ -78,6 +106,7 @@ const budget = z.object({
   time_zone: z.string(),
   is_hard: z.boolean(),
   is_balance: z.boolean().describe('What the payer acquired, as a budget.'),
+  set_by: z.enum(BUDGET_SETTERS).describe('Who changes it, beside an administrator.'),
   limit_microdollars: z.int(),
   raise_microdollars: z.int().nullable(),
   raise_until: instant.nullable(),
@@ -86,6 +115,53 @@ const budget = z.object({
   available_microdollars: microdollars,
   overshoot_microdollars: microdollars,
   resets_at: instant.nullable().describe('Null: of all time.'),
+});
+const payer = { kilo_user_id: z.string().nullable(), organization_id: uuid.nullable() };
+const alert = z.object({
+  id: uuid,
+  kind: z.enum(ALERT_KINDS),
+  ...payer,
+  budget_id: uuid.nullable(),
+  thresholds_percent: z.array(z.int()).nullable(),
+  below_microdollars: z.int().nullable(),
+  floor_microdollars: z.int().nullable(),
+  created_at: instant,
+  last_event_at: instant.nullable().describe('When it told something last.'),
+});
+const webhook = z.object({
+  id: uuid,
+  ...payer,
+  url: z.string(),
+  previous_secret_until: instant.nullable().describe('Until then two secrets sign.'),
+  failing_since: instant.nullable().describe('Since its last try that succeeded.'),
+  disabled_at: instant.nullable(),
+  disabled_reason: z.string().nullable(),
+  created_at: instant,
+});
+const delivery = z.object({
+  id: uuid.nullable().describe('Null: no webhook was there for it.'),
+  event_id: uuid,
+  alert_id: uuid,
+  kind: z.enum(ALERT_KINDS),
+  type: z.string().describe('Of the event, as the webhook gets it.'),
+  ...payer,
+  budget_id: uuid.nullable(),
+  window_start: instant.nullable().describe('Null: of all time.'),
+  window_end: instant.nullable(),
+  threshold: microdollars.describe('Percent, or of a low balance microdollars.'),
+  limit_microdollars: microdollars.describe('Of the budget, what was acquired, or what is usual.'),
+  spent_microdollars: microdollars,
+  created_at: instant,
+  webhook_id: uuid.nullable(),
+  url: z.string().nullable(),
+  state: z.enum(DELIVERY_STATES).nullable(),
+  attempts: z.int(),
+  next_attempt_at: instant.nullable(),
+  last_attempt_at: instant.nullable(),
+  last_status: z.int().nullable().describe('HTTP, of the last try.'),
+  last_error: z.string().nullable(),
+  delivered_at: instant.nullable(),
+  dead_at: instant.nullable(),
 });
 const hold = z.object({
   id: uuid,
@@ -132,6 +208,14 @@ export const ANSWERS: Readonly<Record<string, z.ZodType>> = {
   CreatedApiKey: apiKey.extend({ key: z.string().describe('Shown this once.') }),
   ApiKeyList: z.object({ keys: z.array(reference('ApiKey')) }),
   Credit: credit,
+  ListedCredit: listedCredit,
+  CreditList: z.object({
+    credits: z.array(reference('ListedCredit')),
+    has_more: z.boolean(),
+    next_expiry_at: instant
+      .nullable()
+      .describe('When the next grant that has something left expires; null: none does.'),
+  }),
   Adjustment: recorded.extend({
     adjusts_usage_id: uuid,
     kilo_user_id: z.string(),
@@ -148,6 +232,21 @@ export const ANSWERS: Readonly<Record<string, z.ZodType>> = {
   Budget: budget,
   BudgetList: z.object({ budgets: z.array(reference('Budget')) }),
   RemovedBudget: z.object({ id: uuid }),
+  Alert: alert,
+  AlertList: z.object({ alerts: z.array(reference('Alert')) }),
+  RemovedAlert: z.object({ id: uuid }),
+  Webhook: webhook,
+  NewWebhookSecret: webhook.extend({ secret: z.string().describe('Shown this once.') }),
+  WebhookList: z.object({ webhooks: z.array(reference('Webhook')) }),
+  RemovedWebhook: z.object({ id: uuid }),
+  WebhookTest: z.object({
+    delivered: z.boolean(),
+    status: z.int().nullable().describe('HTTP; null: no answer.'),
+    error: z.string().nullable(),
+  }),
+  Delivery: delivery,
+  DeliveryList: z.object({ deliveries: z.array(reference('Delivery')) }),
+  Replayed: z.object({ replayed: z.int().describe('How many dead letters are tried again.') }),
   Hold: hold,
   ReleasedHold: z.object({ id: uuid, status: z.enum(['released', 'duplicate', 'settled']) }),
   UsageReport: z.object({

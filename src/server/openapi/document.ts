@@ -8,6 +8,7 @@ import { gatewayPaths } from './gateway.js';
 import { listHeaders } from './headers.js';
 import { refTo, toJsonSchema } from './jsonSchema.js';
 import { accountOperations, accountSchemas } from './operations/accounts.js';
+import { alertOperations, alertSchemas } from './operations/alerts.js';
 import { budgetOperations, budgetSchemas } from './operations/budgets.js';
 import { holdOperations, holdSchemas } from './operations/holds.js';
 import { reportOperations } from './operations/reports.js';
@@ -29,7 +30,7 @@ const SCOPE_HELP = {
   admin: 'Everything: users, organizations, keys, credits, budgets, the console.',
   'usage:write':
     "Records usage and holds money: of a user's key for that user alone, of a service key for any user.",
-  'usage:read': "Reads usage and budgets, of those that the key's user may see.",
+  'usage:read': "Reads usage, budgets and alerts, of those that the key's user may see.",
   gateway: 'Calls providers through the gateway.',
 } as const satisfies Record<Scope, string>;
 
@@ -40,6 +41,7 @@ export const OPERATIONS: readonly OperationDoc[] = [
   ...reportOperations,
   ...accountOperations,
   ...budgetOperations,
+  ...alertOperations,
   ...serviceOperations,
 ];
 
@@ -88,6 +90,7 @@ function schemas(): Record<string, JsonSchema> {
     ...holdSchemas,
     ...accountSchemas,
     ...budgetSchemas,
+    ...alertSchemas,
     ...Object.fromEntries(answers),
     ...errorSchemas(),
   };

@@ -8,6 +8,8 @@ export const EXAMPLE = {
   credit: 'b4f0c5de-12ab-4c34-9d56-7e8f90a1b2c3',
   key: '3f2b8f0e-9d4c-4c8a-8a5e-1f2e3d4c5b6a',
   budget: '9a1b2c3d-4e5f-4a6b-8c7d-0e1f2a3b4c5d',
+  webhook: '5d0c7b1a-2e3f-4a4b-9c5d-6e7f80912a3b',
+  alert: '2c4e6a80-1b3d-4f5a-8b7c-9d0e1f2a3b4d',
   at: '2026-11-22T10:00:00.000Z',
   atMicros: '2026-11-22T10:00:00.000000Z',
 } as const;

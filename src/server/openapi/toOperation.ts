@@ -21,6 +21,7 @@ const SERVER: readonly ErrorCode[] = ['unavailable', 'internal'];
 
 export function toOperation(doc: OperationDoc): Operation {
   const { id, tag, summary, description, scope, bodies = [] } = doc;
+  const required = doc.isBodyOptional !== true;
   const parameters = toParameters(doc);
   const errors = scope === null ? [] : [...COMMON, ...(doc.errors ?? []), ...SERVER];
   return {
@@ -30,7 +31,7 @@ export function toOperation(doc: OperationDoc): Operation {
     ...(description === undefined ? {} : { description: unwrap(description) }),
     security: securityOf(scope),
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...(bodies.length === 0 ? {} : { requestBody: { required: true, content: toContent(bodies) } }),
+    ...(bodies.length === 0 ? {} : { requestBody: { required, content: toContent(bodies) } }),
     responses: { ...toErrorResponses(errors), ...toResponses(doc.answers) },
     'x-scope': scope,
   };

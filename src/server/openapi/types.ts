@@ -10,6 +10,7 @@ export const TAGS = {
   reports: 'Spend by period and dimension.',
   accounts: 'Users, organizations, keys, credits, adjustments.',
   budgets: 'Limits of a user, organization, member, key or project.',
+  alerts: 'What tells a webhook when spend crosses a line (docs/alerts.md).',
   service: 'Probes, metrics, this reference.',
   trpc: 'The same data for pages: tRPC v11 over plain JSON.',
   gateway:
@@ -55,6 +56,8 @@ export interface OperationDoc {
   /** Names in `REQUEST_HEADERS`. */
   headers?: readonly string[];
   bodies?: readonly BodyDoc[];
+  /** None at all is taken too. */
+  isBodyOptional?: true;
   answers: Readonly<Record<number, AnswerDoc>>;
   /** Beside those that every route with a key may answer. */
   errors?: readonly ErrorCode[];

@@ -53,16 +53,20 @@ export const newCredit = z.strictObject({
   organization_id: optionalText.meta({ format: 'uuid' }),
   usd: usd.describe('USD, rounded once to the microdollar; negative takes back.'),
   description: optionalText,
-  note: optionalText,
-  expires_at: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
-  priority: z
-    .number()
-    .nullish()
-    .describe('Of grants that expire together the lower is used first.'),
+  note: optionalText.describe('The same as `description`.'),
+  expires_at: optionalText.meta({
+    format: 'date-time',
+    description: 'In the future: what is left of it then leaves the balance. Default: never.',
+  }),
+  priority: z.number().nullish().meta({
+    minimum: -1_000,
+    maximum: 1_000,
+    description: 'Of grants that expire together the lower is used first. Default 0.',
+  }),
 });
 export const creditPayer = z.strictObject({
-  kilo_user_id: z.string().optional(),
-  organization_id: z.string().optional(),
+  kilo_user_id: z.string().optional().describe('Exactly one of user and organization.'),
+  organization_id: z.string().optional().meta({ format: 'uuid' }),
 });
 export const newAdjustment = z.strictObject({
   usage_id: z.string().meta({ format: 'uuid', description: 'The usage row to correct.' }),

@@ -4,16 +4,19 @@ import { listAlerts } from '../../alerts/alerts.js';
 import { listDeliveries } from '../../alerts/deliveries.js';
 import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
 import { type AlertAsker, removeAlertAs, replayDeliveryAs, setAlertAs } from '../alertActions.js';
-import { alertPayerInput, newAlertInput } from '../alertInput.js';
+import { alertPayerInput, deliveriesInput, newAlertInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseInput } from '../validation.js';
+import { parseBody, parseInput } from '../validation.js';
 
-const deliveryFilter = alertPayerInput.extend({
-  state: z.string().nullish(),
-  limit: z.coerce.number().nullish(),
+/** In a URL everything is a text. */
+export const deliveriesSearch = deliveriesInput.extend({
+  limit: z.coerce
+    .number()
+    .nullish()
+    .meta({ minimum: 1, maximum: 1_000, description: 'Default 100.' }),
 });
-const idParam = z.object({ id: z.string() });
+export const idParam = z.object({ id: z.string().meta({ format: 'uuid' }) });
 
 /** Alerts, and what became of what they told (src/alerts/README.md). */
 export const alertRoutes: ServerPlugin = (app, services) => {
@@ -24,7 +27,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/alerts', async (request, reply) => {
     reply.code(201);
-    return setAlertAs(askerOf(request), parseInput(newAlertInput, request.body));
+    return setAlertAs(askerOf(request), parseBody(newAlertInput, request.body));
   });
   app.get('/api/alerts', async (request) => {
     const whose = await resolveAlertPayer(
@@ -38,7 +41,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
     removeAlertAs(askerOf(request), parseInput(idParam, request.params).id),
   );
   app.get('/api/alerts/deliveries', async (request) => {
-    const { state, limit, ...asked } = parseInput(deliveryFilter, request.query);
+    const { state, limit, ...asked } = parseInput(deliveriesSearch, request.query);
     const whose = await resolveAlertPayer(ledger, by(request), asked);
     const query = { payer: whose, state, limit, withShared: isAdmin(by(request)) };
     return { deliveries: await listDeliveries(ledger.pool, query) };

@@ -1,5 +1,4 @@
 import type { FastifyRequest } from 'fastify';
-import { z } from 'zod';
 import { replayWebhook } from '../../alerts/deliveries.js';
 import {
   enableWebhook,
@@ -10,13 +9,11 @@ import {
 } from '../../alerts/webhooks.js';
 import { resolveAlertPayer } from '../alertAccess.js';
 import { type AlertAsker, addWebhookAs, findOwnWebhook } from '../alertActions.js';
-import { alertPayerInput, newWebhookInput } from '../alertInput.js';
+import { alertPayerInput, newWebhookInput, secretRotationInput } from '../alertInput.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseInput } from '../validation.js';
-
-const rotation = z.strictObject({ overlap_hours: z.number().optional() }).optional();
-const idParam = z.object({ id: z.string() });
+import { parseBody, parseInput } from '../validation.js';
+import { idParam } from './alerts.js';
 
 /** Where alerts are sent (src/alerts/README.md). A secret is in the answer that makes it, and in no other. */
 export const webhookRoutes: ServerPlugin = (app, services) => {
@@ -32,7 +29,7 @@ export const webhookRoutes: ServerPlugin = (app, services) => {
     findOwnWebhook(askerOf(request), parseInput(idParam, request.params).id);
 
   app.post('/api/webhooks', async (request, reply) => {
-    const webhook = await addWebhookAs(askerOf(request), parseInput(newWebhookInput, request.body));
+    const webhook = await addWebhookAs(askerOf(request), parseBody(newWebhookInput, request.body));
     reply.code(201);
     return webhook;
   });
@@ -43,7 +40,7 @@ export const webhookRoutes: ServerPlugin = (app, services) => {
   });
   app.delete('/api/webhooks/:id', async (request) => removeWebhook(pool, await own(request)));
   app.post('/api/webhooks/:id/rotate', async (request) => {
-    const { overlap_hours: hours } = parseInput(rotation, request.body ?? {}) ?? {};
+    const { overlap_hours: hours } = parseInput(secretRotationInput, request.body ?? {});
     return rotateWebhookSecret(pool, await own(request), hours);
   });
   app.post('/api/webhooks/:id/enable', async (request) => enableWebhook(pool, await own(request)));

@@ -1,26 +1,18 @@
-import { z } from 'zod';
 import { listAlerts } from '../../alerts/alerts.js';
 import { listDeliveries } from '../../alerts/deliveries.js';
 import { listWebhooks } from '../../alerts/webhooks.js';
 import { toJson } from '../../money.js';
 import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
+import { alertPayerInput, deliveriesInput } from '../alertInput.js';
 import { inputOrNothing } from '../validation.js';
 import { alertChanges, webhookChanges } from './alertChanges.js';
 import { procedureFor, router } from './procedure.js';
-
-const payer = { kilo_user_id: z.string().nullish(), organization_id: z.string().nullish() };
-const filter = z.strictObject(payer);
-const deliveryFilter = z.strictObject({
-  ...payer,
-  state: z.string().nullish(),
-  limit: z.number().nullish(),
-});
 
 const list = procedureFor(
   'usage:read',
   'Alerts and webhooks of the own user, or of an organization for its owner.',
 )
-  .input(inputOrNothing(filter))
+  .input(inputOrNothing(alertPayerInput))
   .query(async ({ ctx, input }) => {
     const whose = await resolveAlertPayer(ctx.ledger, ctx.principal, input);
     return {
@@ -33,7 +25,7 @@ const deliveries = procedureFor(
   'usage:read',
   'What was told and what became of it, the newest first.',
 )
-  .input(inputOrNothing(deliveryFilter))
+  .input(inputOrNothing(deliveriesInput))
   .query(async ({ ctx, input }) => {
     const { state, limit, ...asked } = input;
     const whose = await resolveAlertPayer(ctx.ledger, ctx.principal, asked);

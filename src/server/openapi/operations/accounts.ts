@@ -1,4 +1,5 @@
 import {
+  creditPayer,
   idParam,
   memberParams,
   newAdjustment,
@@ -238,6 +239,8 @@ export const accountOperations: readonly OperationDoc[] = [
             organization_id: null,
             amount_microdollars: 20_000_000,
             description: null,
+            expires_at: null,
+            priority: 0,
             created_at: EXAMPLE.at,
             total_microdollars_acquired: 20_000_000,
           },
@@ -245,6 +248,48 @@ export const accountOperations: readonly OperationDoc[] = [
       },
     },
     errors: ['unknown_user', 'unknown_organization', 'idempotency_conflict', 'out_of_range'],
+  },
+  {
+    ...common,
+    id: 'listCredits',
+    method: 'get',
+    path: '/api/credits',
+    summary: 'List the credits of a user or an organization',
+    description: 'With what is left of each grant, exact in one snapshot, and what expired.',
+    search: creditPayer,
+    answers: {
+      200: {
+        description: 'The newest first, up to a thousand',
+        body: {
+          schema: 'CreditList',
+          example: {
+            credits: [
+              {
+                id: EXAMPLE.credit,
+                kind: 'credit',
+                grant_id: null,
+                kilo_user_id: EXAMPLE.user,
+                organization_id: null,
+                amount_microdollars: 20_000_000,
+                description: null,
+                expires_at: null,
+                priority: 0,
+                created_at: EXAMPLE.atMicros,
+                grant: {
+                  status: 'active',
+                  left_microdollars: 19_998_750,
+                  used_microdollars: 1250,
+                  expired_microdollars: 0,
+                },
+              },
+            ],
+            has_more: false,
+            next_expiry_at: null,
+          },
+        },
+      },
+    },
+    errors: ['unknown_user', 'unknown_organization'],
   },
   {
     ...common,

@@ -20,6 +20,7 @@ const budget = {
   time_zone: 'Europe/Berlin',
   is_hard: true,
   is_balance: false,
+  set_by: 'admin',
   limit_microdollars: 20_000_000,
   raise_microdollars: null,
   raise_until: null,
