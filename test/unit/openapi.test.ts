@@ -10,6 +10,7 @@ import { EVENT_FIELDS, METADATA_FIELDS, validateEvent } from '../../src/record/e
 import { openApiDocument } from '../../src/server/openapi/document.js';
 import { REQUEST_HEADERS, RESPONSE_HEADERS } from '../../src/server/openapi/headers.js';
 import type { MediaType, Method, Operation } from '../../src/server/openapi/types.js';
+import { referenceBlocks } from '../../src/server/reference/content.js';
 import { PAGE_POLICY, toPage } from '../../src/server/reference/page.js';
 import { appRouter } from '../../src/server/trpc/router.js';
 import { compileSchemas } from '../support/openApiSchemas.js';
@@ -177,6 +178,17 @@ describe('the page of the reference', () => {
     expect(ids.filter((id, index) => ids.indexOf(id) !== index)).toEqual([]);
     const linked = [...page.matchAll(/href="#([^"]*)"/g)].map(([, id]) => id);
     expect(linked.filter((id) => !ids.includes(id))).toEqual([]);
+  });
+
+  it('tells each route', () => {
+    const told = new Set(
+      referenceBlocks(document).flatMap((each) => (each.kind === 'heading' ? [each.text] : [])),
+    );
+    const untold = operations
+      .filter(({ operation: { tags } }) => !tags.includes('trpc') && !tags.includes('gateway'))
+      .map(({ method, url }) => `${method.toUpperCase()} ${url}`)
+      .filter((route) => !told.has(route));
+    expect(untold).toEqual([]);
   });
 
   it('shows texts as texts', () => {

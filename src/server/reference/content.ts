@@ -1,11 +1,11 @@
 import type { JsonSchema } from '../../record/eventSchema.js';
-import type { OpenApiDocument, Operation } from '../openapi/types.js';
+import { type OpenApiDocument, type Operation, TAGS } from '../openapi/types.js';
 import { type Block, heading, table, text } from './blocks.js';
 import { endpointBlocks, listOperations, scopeText, shownMedia } from './endpoints.js';
 import { fieldRows, typeText } from './schemaText.js';
 
 /** Groups whose routes are told one by one; the others are tables. */
-const DETAILED = ['usage', 'holds', 'reports', 'accounts', 'budgets', 'service'];
+const DETAILED = Object.keys(TAGS).filter((tag) => tag !== 'trpc' && tag !== 'gateway');
 
 /** The whole reference, in the order in which it is read. */
 export function referenceBlocks(document: OpenApiDocument): Block[] {
