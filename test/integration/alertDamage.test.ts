@@ -8,7 +8,7 @@ import { addAlerted, spend } from './alertHarness.js';
 import { expectIdentity } from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
-/** The checks of I14 are seen to find each kind of damage, and nothing where there is none. */
+/** The checks of I15 are seen to find each kind of damage, and nothing where there is none. */
 let fixture: LedgerFixture;
 let ledger: Ledger;
 
@@ -32,19 +32,19 @@ const DAMAGE: readonly { name: string; damage: string; found: RegExp[] }[] = [
   {
     name: 'a crossing of a budget that was not told',
     damage: `delete from usage_alert_events where threshold = 80`,
-    found: [/^I14 alert .* past 80 percent, and told 0 times$/, /^I14 delivery /],
+    found: [/^I15 alert .* past 80 percent, and told 0 times$/, /^I15 delivery /],
   },
   {
     name: 'a low balance that was not told',
     damage: `delete from usage_alert_events where alert_id = ${OF('balance')};
       truncate usage_alert_deliveries`,
-    found: [/^I14 alert .* less than 950 is left, and told 0 times$/],
+    found: [/^I15 alert .* less than 950 is left, and told 0 times$/],
   },
   {
     name: 'an hour that was not told',
     damage: `delete from usage_alert_events where alert_id = ${OF('spend')};
       truncate usage_alert_deliveries`,
-    found: [/^I14 alert .* 85 in the hour of .* told 0 times$/],
+    found: [/^I15 alert .* 85 in the hour of .* told 0 times$/],
   },
   {
     name: 'a threshold that was told and not reached',
@@ -52,7 +52,7 @@ const DAMAGE: readonly { name: string; damage: string; found: RegExp[] }[] = [
         limit_microdollars, spent_microdollars)
       select e.alert_id, e.budget_id, e.window_start, e.window_end, 100, 100, 85
       from usage_alert_events e where e.threshold = 80`,
-    found: [/^I14 event .* 85 of 100 is no crossing of 100$/],
+    found: [/^I15 event .* 85 of 100 is no crossing of 100$/],
   },
   {
     name: 'the same with figures that no usage bears out',
@@ -60,7 +60,7 @@ const DAMAGE: readonly { name: string; damage: string; found: RegExp[] }[] = [
         limit_microdollars, spent_microdollars)
       select e.alert_id, e.budget_id, e.window_start, e.window_end, 100, 100, 101
       from usage_alert_events e where e.threshold = 80`,
-    found: [/^I14 event .* spent 101, but no more than 85 was ever charged$/],
+    found: [/^I15 event .* spent 101, but no more than 85 was ever charged$/],
   },
   {
     name: 'one that was told twice',
@@ -75,7 +75,7 @@ const DAMAGE: readonly { name: string; damage: string; found: RegExp[] }[] = [
   {
     name: 'a delivery whose webhook is not there',
     damage: `delete from usage_alert_webhooks`,
-    found: [/^I14 delivery /, /^I14 delivery /, /^I14 delivery /, /^I14 delivery /],
+    found: [/^I15 delivery /, /^I15 delivery /, /^I15 delivery /, /^I15 delivery /],
   },
 ];
 
@@ -106,8 +106,8 @@ describe('the check', () => {
   it('is part of what every concurrency test ends with', async () => {
     await fixture.rows('delete from usage_alert_events where threshold = 50');
     expect(await checkInvariants(fixture.database.pool)).toEqual([
-      expect.stringMatching(/^I14 alert .* past 50 percent, and told 0 times$/),
-      expect.stringMatching(/^I14 delivery /),
+      expect.stringMatching(/^I15 alert .* past 50 percent, and told 0 times$/),
+      expect.stringMatching(/^I15 delivery /),
     ]);
   });
 });

@@ -139,7 +139,7 @@ describe('many callers in several processes', () => {
       { scope: 'key', payer, key, limit: 12_000, period: 'week' },
       { scope: 'project', payer, project: 'p', limit: 8_000, period: 'total' },
     ];
-    // Every few holds something is crossed (I14).
+    // Every few holds something is crossed (I15).
     const watched = { organization_id: organization };
     for (const budget of budgets) {
       await setAlert(ledger.alertStore, {

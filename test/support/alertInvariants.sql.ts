@@ -1,11 +1,11 @@
 /**
- * I14: every threshold that what is settled has crossed is in the outbox, once; nothing else is. As in
+ * I15: every threshold that what is settled has crossed is in the outbox, once; nothing else is. As in
  * invariants.sql.ts, each statement returns one row per violation, and shares no expression with the product.
  */
 
 /** Of alerts in force: crossed now, by window, as the budgets have settled it. */
 const CROSSED_BUDGETS = `
-select format('I14 alert %s: %s of %s is spent in the window of %s, past %s percent, and told %s times',
+select format('I15 alert %s: %s of %s is spent in the window of %s, past %s percent, and told %s times',
   a.id, w.spent_microdollars, w.limit_microdollars, w.window_start, t, told.times) as message
 from usage_alerts as a
 join budgets as b on b.id = a.budget_id and b.removed_at is null
@@ -24,7 +24,7 @@ where a.removed_at is null
   and told.times <> 1`;
 
 const CROSSED_BALANCES = `
-select format('I14 alert %s: %s of %s is spent, less than %s is left, and told %s times', a.id,
+select format('I15 alert %s: %s of %s is spent, less than %s is left, and told %s times', a.id,
   w.spent_microdollars, w.limit_microdollars, a.thresholds[1], told.times) as message
 from usage_alerts as a
 join budgets as b
@@ -45,7 +45,7 @@ where a.removed_at is null
 
 /** Usage of an hour that the mark of the budgets has passed; not where another program's rows are in it. */
 const CROSSED_HOURS = `
-select format('I14 alert %s: %s in the hour of %s, usual is %s, past %s percent, and told %s times', a.id,
+select format('I15 alert %s: %s in the hour of %s, usual is %s, past %s percent, and told %s times', a.id,
   spent.amount, h.hour_start, h.usual_microdollars, t, told.times) as message
 from usage_alerts as a
 join usage_alert_hours as h on h.alert_id = a.id
@@ -81,7 +81,7 @@ where a.removed_at is null
 
 /** What was told is a crossing by its own figures. */
 const TOLD_WITHOUT_CROSSING = `
-select format('I14 event %s of alert %s: %s of %s is no crossing of %s', e.id, e.alert_id,
+select format('I15 event %s of alert %s: %s of %s is no crossing of %s', e.id, e.alert_id,
   e.spent_microdollars, e.limit_microdollars, e.threshold) as message
 from usage_alert_events as e
 left join usage_alerts as a on a.id = e.alert_id
@@ -98,7 +98,7 @@ where case a.kind
  * Where nothing was archived.
  */
 const TOLD_WITHOUT_USAGE = `
-select format('I14 event %s of alert %s: spent %s, but no more than %s was ever charged', e.id, e.alert_id,
+select format('I15 event %s of alert %s: spent %s, but no more than %s was ever charged', e.id, e.alert_id,
   e.spent_microdollars, charged.amount) as message
 from usage_alert_events as e
 join usage_alerts as a on a.id = e.alert_id and a.kind <> 'balance'
@@ -121,14 +121,14 @@ where e.spent_microdollars > charged.amount
 
 /** The unique index may be missing, or broken. */
 const TOLD_TWICE = `
-select format('I14 alert %s: the window of %s was told %s times at %s', alert_id, window_start, count(*),
+select format('I15 alert %s: the window of %s was told %s times at %s', alert_id, window_start, count(*),
   threshold) as message
 from usage_alert_events
 group by alert_id, window_start, threshold
 having count(*) > 1`;
 
 const DELIVERIES = `
-select format('I14 delivery %s: its event or webhook is not there', d.id) as message
+select format('I15 delivery %s: its event or webhook is not there', d.id) as message
 from usage_alert_deliveries as d
 where not exists (select from usage_alert_events as e where e.id = d.event_id)
   or not exists (select from usage_alert_webhooks as h where h.id = d.webhook_id)`;

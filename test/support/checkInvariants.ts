@@ -4,7 +4,7 @@ import { checkGrants, type GrantSources } from './grantTruth.js';
 import { FOLDED, INVARIANTS, NEVER_EXCEEDS } from './invariants.sql.js';
 
 /**
- * Checks I1, I2, I5, I7, I8, I13 and I14 over the whole database, in one snapshot, so it may run beside
+ * Checks I1, I2, I5, I7, I8, I13, I14 and I15 over the whole database, in one snapshot, so it may run beside
  * live writers. A raw row that a foreign program wrote is drift until it is backfilled.
  *
  * @returns violations in words, with amounts in microdollars; empty = none
