@@ -69,10 +69,10 @@ function addColumn(table: string, column: ColumnShape, isKey: boolean, draft: Dr
   const isConstant = column.default !== null && !VOLATILE.test(column.default);
   const isMissingForGood =
     isKey ||
-    column.isIdentity ||
     isNotToBeInvented(table, column.name) ||
     (column.default !== null && !isConstant) ||
-    (column.isNotNull && column.default === null);
+    // An order that is no key is numbered by PostgreSQL, which rewrites the table: that of credits, a small one.
+    (column.isNotNull && column.default === null && !column.isIdentity);
   if (isMissingForGood) {
     draft.problems.push(
       `${table}.${column.name} is missing (wanted: ${column.type}), and cannot be made up for ` +
