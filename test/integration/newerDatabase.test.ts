@@ -40,11 +40,12 @@ const COMMANDS = [
   'read-mode raw',
   'price-unpriced',
   'dead-letters --retry',
+  'dump DIR/out',
   'status',
   'demo',
 ] as const;
-/** Runs on servers of its own. */
-const OWN_SERVERS = ['bench'];
+/** Run on servers of their own, on an empty database, or on none. */
+const OWN_SERVERS = ['bench', 'restore', 'psql-url'];
 
 let database: TestDatabase;
 let dir: string;
