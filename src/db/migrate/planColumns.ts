@@ -71,7 +71,7 @@ function addColumn(table: string, column: ColumnShape, isKey: boolean, draft: Dr
     isKey ||
     isNotToBeInvented(table, column.name) ||
     (column.default !== null && !isConstant) ||
-    // An order that is no key is numbered by PostgreSQL, which rewrites the table: that of credits, a small one.
+    // An order that is no key is numbered by PostgreSQL, which rewrites the table: credits', a small one.
     (column.isNotNull && column.default === null && !column.isIdentity);
   if (isMissingForGood) {
     draft.problems.push(
