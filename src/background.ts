@@ -25,6 +25,9 @@ export interface TaskOptions {
   tracing?: Tracing | null;
 }
 
+/** Starts a task of a ledger, which says how its failures and rounds are told. */
+export type StartTask = (task: Omit<TaskOptions, 'onError'>) => BackgroundTask;
+
 /**
  * The one way to do something in the background: rounds never overlap, a failure is told and does
  * not end the task, the process may end meanwhile, and `stop` waits.

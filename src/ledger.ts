@@ -1,7 +1,7 @@
 import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
 import { Alerts } from './alerts/ledgerAlerts.js';
-import { startTask, type TaskOptions } from './background.js';
+import { type StartTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
@@ -196,11 +196,9 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   }
 
   function startTasks(): { stop(): Promise<void> }[] {
-    const started: { stop(): Promise<void> }[] = [];
-    const onError = (error: unknown, name: string) => tell(error, name);
-    const start = (task: Omit<TaskOptions, 'onError'>) =>
-      started.push(startTask({ tracing, onError, ...task }));
-    start({
+    const start: StartTask = (task) =>
+      startTask({ tracing, onError: (error, name) => tell(error, name), ...task });
+    const housekeeping = start({
       name: 'housekeeping',
       intervalMs: HOUSEKEEPING_INTERVAL_MS,
       run: async () => {
@@ -209,10 +207,10 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
         await finishScrubs(housekeepingPool);
       },
     });
-    started.push(startBeating(keeper, onError));
-    if (options.deliverAlerts) started.push(...alerts.startDelivering(onError));
-    if (!(options.backgroundFold ?? true)) return started;
-    start({
+    const started = [housekeeping, startBeating(keeper, start)];
+    const delivering = options.deliverAlerts ? alerts.startDelivering(start) : [];
+    if (!(options.backgroundFold ?? true)) return [...started, ...delivering];
+    const settling = start({
       name: 'settle',
       // Its statements have spans of their own.
       tracing: null,
@@ -220,29 +218,37 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       errorIntervalMs: 1_000,
       run: () => settler.settleDue(),
     });
-    start({
+    const sweeping = start({
       name: 'sweep',
       // Spread over processes that began together.
       intervalMs: () => SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
       run: () => sweep.pass(),
     });
-    start({
+    const folding = start({
       name: 'rollup',
       intervalMs: ROLLUP_INTERVAL_MS,
       errorIntervalMs: ROLLUP_INTERVAL_MS * 5,
       run: (signal) => folder.foldDue(signal),
     });
-    start({
+    const sweepingTails = start({
       name: 'rollup_sweep',
       intervalMs: () => ROLLUP_SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
       // It looks at every payer: no start of a process has to pay for that.
       restsFirst: true,
       run: (signal) => folder.foldAll(signal),
     });
-    started.push(...startBudgetFolds(keeper, onError), alerts.startFollowing(onError));
     const grants = connections.pool('grant');
-    started.push(startExpiring({ pool: grants, named, withdrawals: budgetFolder, tell }));
-    return started;
+    return [
+      ...started,
+      ...delivering,
+      settling,
+      sweeping,
+      folding,
+      sweepingTails,
+      ...startBudgetFolds(keeper, start),
+      alerts.startFollowing(start),
+      startExpiring({ pool: grants, named, withdrawals: budgetFolder, start, tell }),
+    ];
   }
 
   const verifying = options.backgroundVerify

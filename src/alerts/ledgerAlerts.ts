@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { type BackgroundTask, startTask } from '../background.js';
+import type { BackgroundTask, StartTask } from '../background.js';
 import type { BudgetFolder, FoldedRows } from '../budgets/folder.js';
 import type { Payer } from '../counter/payer.js';
 import { type Query, queryOnPool } from '../db/query.js';
@@ -27,8 +27,6 @@ export interface LedgerAlertsOptions {
 const FOLLOW_INTERVAL_MS = 15_000;
 const DELIVERY_INTERVAL_MS = 1_000;
 const LOOK_INTERVAL_MS = 15_000;
-
-type OnError = (error: unknown, task: string) => void;
 
 /** What a ledger does for alerts: decides with each fold, follows whose usage to fold, and delivers. */
 export class Alerts {
@@ -60,35 +58,32 @@ export class Alerts {
   }
 
   /** Learns who has alerts. */
-  startFollowing(onError: OnError): BackgroundTask {
-    return startTask({
+  startFollowing(start: StartTask): BackgroundTask {
+    return start({
       name: 'alert_payers',
       intervalMs: FOLLOW_INTERVAL_MS,
-      onError,
       run: () => this.#payers.refresh(queryOnPool(this.#options.pool, false)),
     });
   }
 
-  startDelivering(onError: OnError): { stop(): Promise<void> }[] {
-    const { metrics, query, onError: onFailure } = this.#options;
+  startDelivering(start: StartTask): { stop(): Promise<void> }[] {
+    const { metrics, query, onError } = this.#options;
     const deliverer = new Deliverer({
       query: query(),
       lookup: this.store.lookup,
       allowsPrivate: this.store.allowsPrivate,
       onResult: (result, count) => metrics.alertDeliveries.inc({ result }, count),
-      onError: onFailure,
+      onError,
     });
-    const sending = startTask({
+    const sending = start({
       name: 'alert_delivery',
       intervalMs: DELIVERY_INTERVAL_MS,
       errorIntervalMs: DELIVERY_INTERVAL_MS * 5,
-      onError,
       run: () => deliverer.begin(),
     });
-    const looking = startTask({
+    const looking = start({
       name: 'alert_outbox',
       intervalMs: LOOK_INTERVAL_MS,
-      onError,
       run: async () => {
         const outbox = await deliverer.look();
         metrics.alertOutbox.set(Number(outbox.pending));

@@ -118,7 +118,7 @@ export class BudgetFolder {
       return await inTransaction<Folded>(
         pool,
         (client) => this.#foldWithin(queryOn(client, named), scope, id, { slots, asked, change }),
-        (rows) => rows !== null,
+        { keep: (rows) => rows !== null },
       );
     } catch (error) {
       if (isLockTimeout(error)) return null;

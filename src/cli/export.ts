@@ -117,8 +117,11 @@ function readFilter(options: ExportOptions): ExportFilter {
   if (from > until) {
     throw new LedgerError('invalid_request', '--from lies after --until; swap them');
   }
-  if (options.daily && options.archive !== undefined) {
-    throw new LedgerError('invalid_request', '--archive goes with rows: daily totals are whole');
+  if ((options.daily || options.credits) && options.archive !== undefined) {
+    throw new LedgerError(
+      'invalid_request',
+      `--archive goes with rows: ${options.daily ? 'daily totals' : 'credits'} are whole`,
+    );
   }
   return { from, until, kiloUserId: options.user ?? null };
 }

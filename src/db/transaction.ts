@@ -1,13 +1,20 @@
 import type pg from 'pg';
 
-/**
- * Runs work in one READ COMMITTED transaction on a connection of the pool; each statement has a
- * snapshot of its own. What it throws rolls back; `false` of `keep` does so without an error.
- */
+export interface InTransactionOptions<T> {
+  /** Default READ COMMITTED: each statement has a snapshot of its own. */
+  begin?: string;
+  /** `false` rolls back without an error. */
+  keep?: (result: T) => boolean;
+}
+
+/** Runs work in one transaction on a connection of the pool. What it throws rolls back. */
 export async function inTransaction<T>(
   pool: pg.Pool,
   work: (client: pg.PoolClient) => Promise<T>,
-  keep: (result: T) => boolean = () => true,
+  {
+    begin = 'begin isolation level read committed',
+    keep = () => true,
+  }: InTransactionOptions<T> = {},
 ): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;
@@ -17,7 +24,7 @@ export async function inTransaction<T>(
   };
   client.on('error', noteLoss);
   try {
-    await client.query('begin isolation level read committed');
+    await client.query(begin);
     const result = await work(client);
     await client.query(keep(result) ? 'commit' : 'rollback');
     return result;

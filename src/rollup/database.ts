@@ -4,6 +4,7 @@ import { createPool } from '../db/pool.js';
 import type { Query } from '../db/query.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 
 /** No statement of a backfill, verification or repair may take longer. */
@@ -66,34 +67,19 @@ export function openRollupDatabase(
     return plannedOnce && !viaPooler ? { name, text, values } : { text, values };
   }
 
-  async function transaction<T>(
+  function transaction<T>(
     run: (query: Query) => Promise<T>,
     options: TransactionOptions = {},
   ): Promise<T> {
-    const client = await pool.connect();
-    let broken: Error | undefined;
-    const noteLoss = (error: Error) => {
-      broken = error;
+    const timeout = {
+      query_timeout: (options.statementTimeoutMs ?? CHUNK_TIMEOUT_MS) + SILENCE_MS,
     };
-    client.on('error', noteLoss);
-    try {
-      await client.query(beginText(options, viaPooler));
-      const timeout = {
-        query_timeout: (options.statementTimeoutMs ?? CHUNK_TIMEOUT_MS) + SILENCE_MS,
-      };
-      const result = await run(async <Row>(statement: Statement) => {
+    const work = (client: pg.PoolClient) =>
+      run(async <Row>(statement: Statement) => {
         const { rows } = await client.query({ ...toQuery(statement), ...timeout });
         return rows as Row[];
       });
-      await client.query('commit');
-      return result;
-    } catch (error) {
-      await client.query('rollback').catch(noteLoss);
-      throw error;
-    } finally {
-      client.off('error', noteLoss);
-      client.release(broken);
-    }
+    return inTransaction(pool, work, { begin: beginText(options, viaPooler) });
   }
 
   return {

@@ -7,14 +7,11 @@ import {
   pgTable,
   primaryKey,
   text,
-  timestamp,
   unique,
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { microdollarSum, microdollars } from './columns.js';
-
-const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+import { instant, microdollarSum, microdollars } from './columns.js';
 
 /**
  * `budget`: percent of a budget's limit are spent; `balance`: less than an amount is left; `spend`: an

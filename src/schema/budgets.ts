@@ -8,14 +8,11 @@ import {
   pgTable,
   primaryKey,
   text,
-  timestamp,
   unique,
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { microdollarSum, microdollars } from './columns.js';
-
-const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+import { instant, microdollarSum, microdollars } from './columns.js';
 
 /** Who or what is limited. A balance is the `user` or `organization` budget with `is_balance`. */
 export const BUDGET_SCOPES = ['user', 'organization', 'member', 'key', 'project'] as const;

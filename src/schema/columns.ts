@@ -5,6 +5,9 @@ export const xid8 = customType<{ data: string; driverData: string }>({
   dataType: () => 'xid8',
 });
 
+/** A point in time, read as the text that PostgreSQL writes. */
+export const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+
 /** A signed amount in microdollars (1 USD = 1,000,000), read as a JavaScript number. */
 export const microdollars = () => bigint({ mode: 'number' });
 

@@ -6,13 +6,10 @@ import {
   integer,
   pgTable,
   text,
-  timestamp,
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { microdollarSum, microdollars } from './columns.js';
-
-const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+import { instant, microdollarSum, microdollars } from './columns.js';
 
 /** What a row of the ledger of credits is; see docs/adr/0011-credit-grants.md. */
 export const CREDIT_KINDS = ['credit', 'expiry', 'expiry_correction'] as const;

@@ -9,12 +9,9 @@ import {
   pgTable,
   primaryKey,
   text,
-  timestamp,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { microdollarSum } from './columns.js';
-
-const instant = () => timestamp({ withTimezone: true, mode: 'string' });
+import { instant, microdollarSum } from './columns.js';
 
 /**
  * What is known of each period (UTC day or month) of a rollup, periods without usage too. No live

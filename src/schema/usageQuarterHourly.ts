@@ -1,9 +1,8 @@
 import { sql } from 'drizzle-orm';
-import { bigint, index, pgTable, pgView, primaryKey, text, timestamp } from 'drizzle-orm/pg-core';
+import { bigint, index, pgTable, pgView, primaryKey, text } from 'drizzle-orm/pg-core';
+import { instant } from './columns.js';
 import { dimensionCounterColumns, dimensionSumColumns } from './dimensionColumns.js';
 import { exactRows, QUARTER_HOURLY } from './dimensionRollups.js';
-
-const instant = () => timestamp({ withTimezone: true, mode: 'string' });
 
 /**
  * Usage by payer, user, quarter of an hour, provider, model, key and project (dimensionRollups.ts).

@@ -10,7 +10,7 @@ import {
 } from '../alerts/webhooks.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { checkAlertPayer, resolveAlertPayer } from './alertAccess.js';
-import type { Principal } from './auth.js';
+import { actorOf, type Principal } from './auth.js';
 
 /** What HTTP and tRPC do alike: only for who may. */
 export interface AlertAsker {
@@ -18,11 +18,9 @@ export interface AlertAsker {
   principal: Principal;
 }
 
-const nameOf = ({ kiloUserId, keyId }: Principal): string => kiloUserId ?? keyId;
-
 /** @throws LedgerError as `setAlert`; `forbidden` */
 export function setAlertAs({ ledger, principal }: AlertAsker, wanted: NewAlert): Promise<Alert> {
-  return setAlert(ledger.alertStore, { ...wanted, created_by: nameOf(principal) }, (whose) =>
+  return setAlert(ledger.alertStore, { ...wanted, created_by: actorOf(principal) }, (whose) =>
     checkAlertPayer(ledger, principal, whose),
   );
 }
@@ -56,7 +54,7 @@ export async function addWebhookAs(
   const webhook = {
     ...wanted,
     ...(whose?.scope === 'user' ? { kilo_user_id: whose.id } : {}),
-    created_by: nameOf(principal),
+    created_by: actorOf(principal),
   };
   return addWebhook(ledger.alertStore, webhook, (named) =>
     checkAlertPayer(ledger, principal, named),

@@ -1,11 +1,9 @@
 import { z } from 'zod';
 import { DELIVERY_STATES } from '../alerts/deliveries.js';
 import { ALERT_KINDS } from '../schema/alerts.js';
+import { optionalText, optionalUuid, usd } from './validation.js';
 
 /** Of HTTP and tRPC alike. Fields and types only; what a value may be is checked by src/alerts. */
-const optionalText = z.string().nullish();
-const optionalUuid = optionalText.meta({ format: 'uuid' });
-const usd = z.union([z.string(), z.number()]).nullish();
 const payer = { kilo_user_id: optionalText, organization_id: optionalUuid };
 
 export const newAlertInput = z.strictObject({
@@ -22,8 +20,10 @@ export const newAlertInput = z.strictObject({
       'Up to ten whole numbers. Of kind `budget` percent of its limit, default 50, 80 and 100; ' +
         "of `spend` percent of an hour's usual, above 100, default 300.",
     ),
-  below_usd: usd.describe('Of kind `balance`: told when less is left. USD, above 0.'),
-  floor_usd: usd.describe('Of kind `spend`: an hour with less is never told. USD, default 1.'),
+  below_usd: usd.nullish().describe('Of kind `balance`: told when less is left. USD, above 0.'),
+  floor_usd: usd
+    .nullish()
+    .describe('Of kind `spend`: an hour with less is never told. USD, default 1.'),
 });
 
 export const alertPayerInput = z.strictObject(payer);

@@ -16,6 +16,9 @@ export interface Principal {
   scopes: ReadonlySet<Scope>;
 }
 
+/** Who is told to have done something: the user, or a service key. */
+export const actorOf = ({ kiloUserId, keyId }: Principal): string => kiloUserId ?? keyId;
+
 declare module 'fastify' {
   interface FastifyRequest {
     /** Set by `requireScope`. */

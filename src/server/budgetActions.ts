@@ -8,7 +8,7 @@ import {
   setBudget,
 } from '../budgets/budgets.js';
 import type { Ledger } from '../ledgerTypes.js';
-import type { Principal } from './auth.js';
+import { actorOf, type Principal } from './auth.js';
 import { authorizeBudget, authorizeBudgetChange, budgetStoreOf } from './budgetAccess.js';
 import type { budgetChangeInput, newBudgetInput } from './budgetInput.js';
 
@@ -24,7 +24,7 @@ export async function setBudgetAs(
   { ledger, principal, log }: BudgetAsker,
   input: z.output<typeof newBudgetInput>,
 ): Promise<Budget> {
-  const wanted = { ...input, created_by: principal.kiloUserId ?? principal.keyId };
+  const wanted = { ...input, created_by: actorOf(principal) };
   const budget = await setBudget(budgetStoreOf(ledger), wanted, (subject) =>
     authorizeBudget(ledger.pool, principal, subject),
   );

@@ -1,11 +1,10 @@
 import { z } from 'zod';
 import { BUDGET_MODES } from '../budgets/newBudget.js';
 import { BUDGET_PERIODS, BUDGET_SCOPES } from '../schema/budgets.js';
+import { optionalText, optionalUuid, usd } from './validation.js';
 
 /** Of HTTP and tRPC alike. Fields and types only; what a value may be is checked by src/budgets. */
-const optionalText = z.string().nullish();
-const optionalUuid = optionalText.meta({ format: 'uuid' });
-const usd = z.union([z.string(), z.number()]).describe('USD, 0 or more.');
+const limit = usd.describe('USD, 0 or more.');
 const mode = optionalText.meta({
   enum: [...BUDGET_MODES, null],
   description: 'A soft one is counted and shown, and refuses nothing. Default `hard`.',
@@ -14,7 +13,7 @@ const mode = optionalText.meta({
 export const newBudgetInput = z.strictObject({
   scope: z.string().meta({ enum: [...BUDGET_SCOPES] }),
   id: z.string().describe('Of the user, organization, member (a user), key or project.'),
-  limit_usd: usd,
+  limit_usd: limit,
   window: z.string().meta({ enum: [...BUDGET_PERIODS] }),
   time_zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
   mode,
@@ -25,9 +24,9 @@ export const newBudgetInput = z.strictObject({
 });
 
 export const budgetChangeInput = z.strictObject({
-  limit_usd: usd.nullish(),
+  limit_usd: limit.nullish(),
   mode,
-  raise_usd: usd.nullish().describe('USD, added to the limit until `raise_until`.'),
+  raise_usd: limit.nullish().describe('USD, added to the limit until `raise_until`.'),
   raise_until: optionalText.meta({ format: 'date-time', description: 'In the future.' }),
 });
 

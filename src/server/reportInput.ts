@@ -2,17 +2,16 @@ import { z } from 'zod';
 import { addDays, isDay } from '../days.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
 import { GRAINS, GROUPS, MAX_TOP, TOP_METRICS } from '../report/usage/query.js';
-import { parseInput } from './validation.js';
+import { optionalText, parseInput } from './validation.js';
 
-const optional = z.string().nullish();
-const optionalDay = optional.meta({ format: 'date' });
+const optionalDay = optionalText.meta({ format: 'date' });
 
 /** Fields and types; what a value may be is checked by the report. */
 export const reportInput = z.strictObject({
   from: optionalDay.describe('A day of the zone, inclusive. Default: 29 days before `until`.'),
   until: optionalDay.describe('A day of the zone, inclusive. Default: today in UTC.'),
-  zone: optional.describe('IANA name, like Europe/Berlin. Default UTC.'),
-  grain: optional.meta({
+  zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
+  grain: optionalText.meta({
     enum: [...GRAINS, null],
     description: 'Default `day`. Weeks begin on Monday.',
   }),
@@ -20,13 +19,13 @@ export const reportInput = z.strictObject({
     .array(z.string().meta({ enum: Object.keys(GROUPS) }))
     .nullish()
     .meta({ maxItems: 2, description: 'Dimensions, up to two.' }),
-  kilo_user_id: optional.describe('Personal usage of this user. Default: the user of the key.'),
-  organization_id: optional.meta({
+  kilo_user_id: optionalText.describe('Personal usage of this user. Default: the user of the key.'),
+  organization_id: optionalText.meta({
     format: 'uuid',
     description: "Instead: an organization's usage.",
   }),
-  member: optional.describe("Of an organization: this user's part alone."),
-  api_key_id: optional.meta({ format: 'uuid', description: 'What this key paid for alone.' }),
+  member: optionalText.describe("Of an organization: this user's part alone."),
+  api_key_id: optionalText.meta({ format: 'uuid', description: 'What this key paid for alone.' }),
   all_scopes: z
     .boolean()
     .nullish()
@@ -39,16 +38,16 @@ export const reportInput = z.strictObject({
     description:
       'Groups that are told apart, the largest by `metric`; the rest is `other`. Default 10.',
   }),
-  metric: optional.meta({ enum: [...TOP_METRICS, null], description: 'Default `cost`.' }),
+  metric: optionalText.meta({ enum: [...TOP_METRICS, null], description: 'Default `cost`.' }),
   compare: z.boolean().nullish().describe('Sums also as many days before `from`.'),
 });
 
 export const reportSearch = z.strictObject({
   ...reportInput.shape,
-  by: optional.describe(
+  by: optionalText.describe(
     'Dimensions, up to two, with a comma between: model, provider, key, project, member.',
   ),
-  top: optional.describe('A number from 1 to 50, as in tRPC.'),
+  top: optionalText.describe('A number from 1 to 50, as in tRPC.'),
   all_scopes: z
     .enum(['true', 'false'], 'must be true or false')
     .nullish()

@@ -95,6 +95,11 @@ export const uuid = z
   .meta({ format: 'uuid' })
   .transform((value) => value.toLowerCase());
 
+/** Types alone, as documented: what a value may be is checked where it is stored. */
+export const optionalText = z.string().nullish();
+export const optionalUuid = optionalText.meta({ format: 'uuid' });
+export const usd = z.union([z.string(), z.number()]);
+
 /** Both inclusive. @throws LedgerError `invalid_request` */
 export function checkDayRange(from: string, until: string): void {
   const days = (Date.parse(until) - Date.parse(from)) / 86_400_000 + 1;

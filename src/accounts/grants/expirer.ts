@@ -111,7 +111,7 @@ export class GrantExpirer {
       return await inTransaction<ExpiryResult>(
         this.#options.pool,
         (client) => this.#expire(queryOn(client, this.#options.named), scope, id),
-        (result) => result !== 'busy',
+        { keep: (result) => result !== 'busy' },
       );
     } catch (error) {
       if (isLockTimeout(error)) return 'busy';

@@ -8,14 +8,10 @@ import { addOrganizationMember, createOrganization } from '../../accounts/organi
 import { SCOPES } from '../../accounts/scopes.js';
 import { createUser } from '../../accounts/users.js';
 import type { ServerPlugin } from '../plugins.js';
-import { parseBody, parseInput } from '../validation.js';
+import { optionalText, parseBody, parseInput, usd } from '../validation.js';
 
 // Fields and types only; what a value may be is checked where it is stored (src/accounts). What the
 // descriptions say is in the API reference (src/server/openapi).
-const optionalText = z.string().nullish();
-const usd = z
-  .union([z.string(), z.number()])
-  .describe('USD, as a text or a number; rounded once to the microdollar.');
 const user = z.string().meta({ minLength: 1, maxLength: 256 });
 const role = z.string().meta({ enum: [...ROLES] });
 export const newUser = z.strictObject({
