@@ -82,14 +82,15 @@ export interface NamedPayer {
 /** A ledger of shards is several; an ordinary one is its only part, whoever is asked for. */
 export interface LedgerParts<Part> {
   /**
-   * The ledger that has this payer's money and usage, or would have it.
-   * @throws LedgerError `unavailable` while it is on the way to another one, or cannot be reached
+   * The ledger that has this payer's money and usage, or would have it, as far as is known: one that the
+   * payer has left refuses it, and `at` looks again.
+   * @throws LedgerError `unavailable` while it cannot be reached
    */
   of(payer: NamedPayer): Promise<Part>;
   /**
    * Runs work on the ledger that has this payer; again on another one, or a little later, where it is refused
    * because the payer has moved meanwhile. Work that is refused so has done nothing.
-   * @throws as `of`, and what the work throws
+   * @throws as `of`, and what the work throws; `unavailable` where the payer is on its way for too long
    */
   at<T>(payer: NamedPayer, run: (ledger: Part) => Promise<T>): Promise<T>;
   /** All of them, home first. One that could not be reached yet refuses whatever it is asked. */

@@ -39,7 +39,7 @@ export class LedgerHolds implements RequestHolds {
   }
 
   async reserve({ intent, ...hold }: RequestHold): Promise<HoldResult> {
-    const { gate, ledger, owner, timeoutMs } = this.#options;
+    const { gate, timeoutMs } = this.#options;
     let isWanted = true;
     try {
       return await gate.run(async () => {
