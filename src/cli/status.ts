@@ -196,10 +196,12 @@ function describeDrift(row: OverviewRow, verified: string): string[] {
   const lines =
     wrong === 0
       ? [`no drift known; ${verified}`]
-      : [`${formatCount(wrong)} wrong keys, ${amount}; \`repair\` fixes them; ${verified}`];
+      : [
+          `${formatCount(wrong)} wrong ${wrong === 1 ? 'key' : 'keys'}, ${amount}; \`repair\` fixes them; ${verified}`,
+        ];
   if (unbuilt > 0) {
     lines.push(
-      `${formatCount(unbuilt)} keys of periods that are not built; \`backfill\` builds them`,
+      `${formatCount(unbuilt)} ${unbuilt === 1 ? 'key' : 'keys'} of periods that are not built; \`backfill\` builds them`,
     );
   }
   return lines;
