@@ -59,7 +59,8 @@ export async function dumpLedger(
   }
   const sequences = await readSequences(client, names);
   const { rows } = await client.query<{ database: string; schema: string; version: string }>(
-    `select current_database() as database, ${LEDGER_NAMESPACE}::regnamespace::text as schema,
+    `select current_database() as database,
+      (select nspname from pg_namespace where oid = ${LEDGER_NAMESPACE}) as schema,
       current_setting('server_version') as version`,
   );
   await client.query('commit');
