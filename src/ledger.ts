@@ -12,6 +12,7 @@ import { DimensionFolder } from './counter/dimensionFolder.js';
 import { balanceStatement } from './counter/settle.sql.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
+import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
 import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
@@ -61,14 +62,15 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  * @throws LedgerError `invalid_request` without a database URL; `unavailable` when the database
  *   cannot be reached, or lacks migrations
  */
-export async function createLedger(options: LedgerOptions): Promise<Ledger> {
-  if (!/^postgres(ql)?:\/\//.test(String(options?.databaseUrl))) {
+export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
+  if (!/^postgres(ql)?:\/\//.test(String(asked?.databaseUrl))) {
     throw new LedgerError(
       'invalid_request',
       'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
       { details: { field: 'databaseUrl' } },
     );
   }
+  const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
   const tracing = options.tracer === undefined ? null : new Tracing(options.tracer);
@@ -181,6 +183,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const reportQuery = queryOnPool(connections.pool('report'), named, onWait);
   const usageReports = new UsageReports(reportQuery, metrics);
   try {
+    for (const each of [pool, readPool]) await assertInSchema(each, options.schema);
     await assertMigrated(pool);
     if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
     await modes.start();

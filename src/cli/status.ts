@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { applicationSuffix, schemaOf } from '../db/ledgerSchema.js';
 import {
   countsForeignRows,
   findForeignKeyWarnings,
@@ -38,7 +39,9 @@ interface Size {
 async function showStatus(context: CommandContext): Promise<CommandStatus> {
   return withMigratedDatabase(context, async (database) => {
     const pool = database.pool();
-    const { rows } = await pool.query<StatusRow>(statusStatement());
+    const { rows } = await pool.query<StatusRow>(
+      statusStatement(applicationSuffix(schemaOf(database.url))),
+    );
     const row = rows[0];
     if (row === undefined) throw new Error('the status statement returned no row');
     const pending = await (await database.ledger()).getPendingStatus();

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { inSchema } from './ledgerSchema.js';
 import { adopt, findOnlineWork, type OnlineWork } from './migrate/adopt.js';
 import { applyMigrations } from './migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
@@ -22,6 +23,8 @@ export type { StepProgress } from './migrate/runSteps.js';
 export type { Step } from './migrate/step.js';
 
 export interface MigrateOptions {
+  /** Where the ledger lives, or is to live: made where it is absent. Default `public`. */
+  schema?: string | undefined;
   /**
    * For one DDL lock; what waits behind the DDL waits no longer than this. Default 5,000 ms; where the
    * ledger, or another program, is at work already 500 ms, below the server's deadlock timeout: rather
@@ -71,11 +74,15 @@ const ONLINE_ATTEMPTS = 30;
  * call it at once: one works, the others wait and find nothing to do. With nothing to do it
  * takes no lock and needs no right but to read. Ended anywhere, it can be called again.
  *
- * @throws LedgerError `unavailable` (unreachable, standby, locks held too long, adoption refused)
- *   or `internal` (server too old, role not permitted, a schema or data that cannot be adopted, a
- *   database that is newer than this program)
+ * @throws LedgerError `invalid_request` for the schema's name, `unavailable` (unreachable, standby,
+ *   locks held too long, adoption refused) or `internal` (server too old, role not permitted, a schema
+ *   or data that cannot be adopted, a database that is newer than this program)
  */
-export async function migrate(url: string, options: MigrateOptions = {}): Promise<MigrateResult> {
+export async function migrate(
+  databaseUrl: string,
+  options: MigrateOptions = {},
+): Promise<MigrateResult> {
+  const url = inSchema(databaseUrl, options.schema);
   const client = await connectToMigrate(url, options.lockTimeoutMs ?? 5_000);
   try {
     await assertNotNewer(client);

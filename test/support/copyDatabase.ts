@@ -13,7 +13,7 @@ export async function copyDatabase(source: string, target: string): Promise<void
   try {
     await from.query('begin isolation level repeatable read read only');
     const tables = await from.query<{ name: string }>(
-      `select quote_ident(tablename) as name from pg_tables where schemaname = 'public'`,
+      `select quote_ident(tablename) as name from pg_tables where schemaname = current_schema()`,
     );
     const names = tables.rows.map((row) => row.name);
     await to.query('begin');

@@ -6,6 +6,7 @@ import pg from 'pg';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
 import { THROWAWAY_SETTINGS } from '../../src/testing/throwaway.js';
+import { inTestSchema } from './testSchema.js';
 
 /** Thousands of connections, and a password that nobody could guess. */
 const CHEAP_LOGIN = { scram_iterations: '1' };
@@ -21,7 +22,7 @@ export async function makeCluster(): Promise<string> {
     const server = await startEmbeddedPostgres({ dataDir, settings });
     try {
       await restatePassword(server.url);
-      await migrate(server.url);
+      await migrate(inTestSchema(server.url));
     } finally {
       await server.stop();
     }

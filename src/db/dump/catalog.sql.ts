@@ -1,9 +1,11 @@
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
+
 /** Tables of these names, those first that others refer to. */
 export const TABLES = `
 with recursive named as (
   select c.oid, c.relname
   from pg_class as c
-  where c.relnamespace = 'public'::regnamespace
+  where c.relnamespace = ${LEDGER_NAMESPACE}
     and c.relkind = 'r'
     and c.relname = any ($1::text[])
 ), reference as (
@@ -42,6 +44,6 @@ join pg_class as t on t.oid = d.refobjid
 join pg_attribute as a on a.attrelid = t.oid and a.attnum = d.refobjsubid
 where d.classid = 'pg_class'::regclass
   and d.deptype in ('a', 'i')
-  and t.relnamespace = 'public'::regnamespace
+  and t.relnamespace = ${LEDGER_NAMESPACE}
   and t.relname = any ($1::text[])
 order by 1, 2`;

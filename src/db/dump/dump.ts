@@ -8,6 +8,7 @@ import type pg from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
 import { makeDirectories } from '../../directories.js';
 import { LedgerError } from '../../errors.js';
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { assertMigrated, readJournal, readWantedSchema } from '../migrate/journal.js';
 import { SEQUENCES, TABLES } from './catalog.sql.js';
 import { type DumpedSequence, type DumpedTable, tableFile, writeManifest } from './manifest.js';
@@ -57,14 +58,17 @@ export async function dumpLedger(
     onTable?.(table, tables.length, found.rows.length);
   }
   const sequences = await readSequences(client, names);
-  const { rows } = await client.query<{ database: string; version: string }>(
-    `select current_database() as database, current_setting('server_version') as version`,
+  const { rows } = await client.query<{ database: string; schema: string; version: string }>(
+    `select current_database() as database,
+      (select nspname from pg_namespace where oid = ${LEDGER_NAMESPACE}) as schema,
+      current_setting('server_version') as version`,
   );
   await client.query('commit');
   await onFile(directory, () =>
     writeManifest(directory, {
       written_at: new Date().toISOString(),
       database: rows[0]?.database ?? '',
+      schema: rows[0]?.schema ?? '',
       server_version: rows[0]?.version ?? '',
       migrations: readJournal().map((migration) => migration.name),
       tables,

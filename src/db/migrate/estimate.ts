@@ -1,3 +1,4 @@
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import type { Queryable } from './journal.js';
 import type { Step } from './step.js';
 
@@ -76,7 +77,8 @@ select c.relname as name,
   coalesce((
     select jsonb_object_agg(s.attname, s.avg_width)
     from pg_stats as s
-    where s.schemaname = 'public' and s.tablename = c.relname), '{}') as widths
+    where s.schemaname = n.nspname and s.tablename = c.relname), '{}') as widths
 from pg_class as c
-where c.relnamespace = 'public'::regnamespace
+join pg_namespace as n on n.oid = c.relnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relname = any ($1::text[])`;

@@ -1,10 +1,12 @@
 import type pg from 'pg';
+import { inSchema } from '../ledgerSchema.js';
 import { findOnlineWork, type OnlineWork, planAdoptionOf } from './adopt.js';
 import { connectToMigrate, explainFailure } from './connection.js';
 import { estimateSteps, type StepEstimate } from './estimate.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
 import { planGeneration } from './generation.js';
 import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
+import { forSchema, readSchemaPlace, type SchemaPlace } from './schemaPlace.js';
 import type { AdoptionPlan, Step } from './step.js';
 import { dropForeignKey, findWaitingForeignKeys, warnOfForeignKeys } from './waitingForeignKeys.js';
 
@@ -23,6 +25,8 @@ export interface MigrationPlan extends AdoptionPlan {
 }
 
 export interface PlanOptions {
+  /** As for `migrate`. */
+  schema?: string | undefined;
   dropForeignKeys?: boolean | undefined;
   countForeignRows?: boolean | undefined;
 }
@@ -32,7 +36,7 @@ export async function planMigration(
   url: string,
   options: PlanOptions = {},
 ): Promise<MigrationPlan> {
-  const client = await connectToMigrate(url, LOCK_TIMEOUT_MS);
+  const client = await connectToMigrate(inSchema(url, options.schema), LOCK_TIMEOUT_MS);
   try {
     await assertNotNewer(client);
     const unapplied = await findUnapplied(client);
@@ -75,16 +79,32 @@ async function planUpgrade(
   { dropForeignKeys = false }: PlanOptions,
 ): Promise<AdoptionPlan> {
   if (work !== null) return planAdoptionOf(client, { dropForeignKeys });
-  return { steps: unapplied.map(migrationStep), problems: [], warnings: [] };
+  const place = await readSchemaPlace(client);
+  const steps = unapplied.map((migration) => migrationStep(migration, place));
+  return { steps: [...createSchema(place), ...steps], problems: [], warnings: [] };
 }
 
-function migrationStep(migration: Migration): Step {
+function createSchema({ identifier, exists }: SchemaPlace): Step[] {
+  if (exists) return [];
+  return [
+    {
+      kind: 'create_schema',
+      subject: identifier,
+      tables: [],
+      lock: 'none',
+      duration: 'quick',
+      statements: [`create schema ${identifier}`],
+    },
+  ];
+}
+
+function migrationStep(migration: Migration, place: SchemaPlace): Step {
   return {
     kind: 'apply_migration',
     subject: migration.name,
     tables: [],
     lock: 'ACCESS EXCLUSIVE',
     duration: 'quick',
-    statements: readMigrationSql(migration.name),
+    statements: readMigrationSql(migration.name).map((text) => forSchema(text, place)),
   };
 }

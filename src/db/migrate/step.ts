@@ -9,6 +9,7 @@ export type TableLock =
   | 'ACCESS EXCLUSIVE';
 
 export type StepKind =
+  | 'create_schema'
   | 'apply_migration'
   | 'check'
   | 'create_table'
