@@ -80,7 +80,11 @@ export async function addWebhook(
     webhook.created_by ?? null,
     MAX_PER_PAYER,
   ]);
-  if (!row) throw invalidField('url', `is one too many: a payer has at most ${MAX_PER_PAYER}`);
+  if (!row) {
+    // Deleted since.
+    await readOptionalPayer(pool, webhook);
+    throw invalidField('url', `is one too many: a payer has at most ${MAX_PER_PAYER}`);
+  }
   return { ...toWebhook(row), secret };
 }
 
