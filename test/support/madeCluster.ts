@@ -6,6 +6,7 @@ import pg from 'pg';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
 import { THROWAWAY_SETTINGS } from '../../src/testing/throwaway.js';
+import { partitionFully } from './partitioned.js';
 
 /** Thousands of connections, and a password that nobody could guess. */
 const CHEAP_LOGIN = { scram_iterations: '1' };
@@ -22,6 +23,7 @@ export async function makeCluster(): Promise<string> {
     try {
       await restatePassword(server.url);
       await migrate(server.url);
+      if (process.env.MICRODOLLAR_TEST_PARTITIONED) await partitionFully(server.url);
     } finally {
       await server.stop();
     }

@@ -14,7 +14,7 @@ import {
   startOf,
   USAGE,
 } from './months.js';
-import type { PartitionState } from './state.js';
+import { type PartitionState, readColumnList } from './state.js';
 
 /** So many whole months are ahead when months were prepared; they are again when fewer are left. */
 const MONTHS_AHEAD = 6;
@@ -179,7 +179,7 @@ async function attach(
   constraint: string,
 ): Promise<'done'> {
   await client.query('set local enable_seqscan = off');
-  const columns = await columnsOf(client);
+  const columns = await readColumnList(client);
   for (const month of months) {
     const [from, until] = boundsOf(month, month);
     await client.query(
@@ -200,16 +200,6 @@ async function attach(
   }
   await client.query(`alter table ${DEFAULT_PARTITION} drop constraint ${quote(constraint)}`);
   return 'done';
-}
-
-async function columnsOf(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ columns: string }>(
-    `select string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns
-    from pg_attribute as a
-    where a.attrelid = to_regclass('${USAGE}')
-      and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''`,
-  );
-  return rows[0]?.columns ?? '';
 }
 
 /** Gives way and asks again, by a savepoint: what was validated, which may have been long, is kept. */

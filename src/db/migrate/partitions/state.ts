@@ -104,3 +104,14 @@ function toPreparing({ name, isValidated }: StateRow['checks'][number]) {
   const months = monthsOfPreparing(name);
   return months === null ? null : { name, first: months[0], last: months[1], isValidated };
 }
+
+/** Columns of the log that can be written, for a list in SQL: to move rows between its partitions. */
+export async function readColumnList(database: Queryable): Promise<string> {
+  const { rows } = await database.query(
+    `select string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns
+    from pg_attribute as a
+    where a.attrelid = to_regclass('${USAGE}')
+      and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''`,
+  );
+  return (rows[0] as { columns: string }).columns;
+}
