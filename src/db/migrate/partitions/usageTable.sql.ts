@@ -66,7 +66,7 @@ order by i.relname`;
 /** Foreign keys of the table, and checks that a partitioned table cannot have. */
 export const CONSTRAINTS = `
 select k.conname as name, k.contype = 'f' as "isForeignKey", pg_get_constraintdef(k.oid) as definition,
-  k.convalidated and not k.connoinherit as "isWhole", k.confrelid::regclass::text as "references"
+  k.convalidated and (k.contype = 'f' or not k.connoinherit) as "isWhole", k.confrelid::regclass::text as "references"
 from pg_constraint as k
 where k.conrelid = ${ON}
   and k.contype in ('f', 'c')
