@@ -1,8 +1,8 @@
 import type { Statement } from '../db/statement.js';
 
 /**
- * Whether somebody locks a table of the write, or a partition of one, against writers, or waits to: then a lock that was
- * met is the table's (DDL, `vacuum full`), not a twin's. Takes no lock itself.
+ * Whether somebody locks a table of the write, or a partition of one, against writers, or waits to: then
+ * a lock that was met is the table's (DDL, `vacuum full`), not a twin's. Takes no lock itself.
  */
 export const IS_TABLE_LOCKED_STATEMENT: Statement = {
   name: 'microdollar_is_table_locked',

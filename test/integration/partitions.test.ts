@@ -101,6 +101,20 @@ describe('beside four writers', () => {
         return 5;
       }),
     ]);
+    // Costs are positive: a total that falls has lost a row for a moment.
+    const totals: { exact: number; raw: number }[] = [];
+    const reading = (async () => {
+      while (!isStopped) {
+        totals.push(
+          ...(await fixture.rows<{ exact: number; raw: number }>(
+            `select
+              (select sum(total_cost_microdollars) from microdollar_usage_daily_exact)::integer
+                as exact,
+              (select sum(cost) from microdollar_usage)::integer as raw`,
+          )),
+        );
+      }
+    })();
     // Ids of a month that is being prepared wait aside until it is.
     const early: Promise<unknown>[] = [];
     const late = [strayId(), v7({ msecs: startOf(AHEAD) + 1 })];
@@ -115,7 +129,10 @@ describe('beside four writers', () => {
     });
     await Promise.all(early);
     isStopped = true;
-    await writers;
+    await Promise.all([writers, reading]);
+    expect(totals).toEqual(
+      totals.map(({ raw }) => ({ exact: raw, raw })).sort((a, b) => a.raw - b.raw),
+    );
     console.log(`longest write beside the partitioning: ${Math.round(longestMs)} ms`);
     expect(result.isPartitioned).toBe(true);
     const [sum] = await fixture.rows('select sum(cost)::integer as cost from microdollar_usage');
@@ -248,6 +265,7 @@ describe('ended at any step', () => {
     const ledger = await fixture.open();
     await ledger.recordUsage({ kilo_user_id: user, cost: 5 });
     await ledger.recordUsage({ id: strayId(), kilo_user_id: user, cost: 5 });
+    const impatient = await fixture.open({ lockTimeoutMs: 100 });
     const before = await readSchema();
     const killed: string[] = [];
     for (let isDone = false; !isDone; ) {
@@ -263,6 +281,21 @@ describe('ended at any step', () => {
         () => false,
       );
       await ledger.recordUsage({ kilo_user_id: user, cost: 5 });
+      if (killed.at(-1) === 'attach_partition' && !isDone) {
+        const [early, other] = await impatient.recordUsageBatch([
+          { id: strayId(), kilo_user_id: user, cost: 5 },
+          { kilo_user_id: user, cost: 5 },
+        ]);
+        expect(early).toMatchObject({
+          status: 'rejected',
+          error: { code: 'unavailable', details: { sqlstate: '23514' } },
+        });
+        expect(other).toMatchObject({ status: 'recorded' });
+        const status = await runCommand({ DATABASE_URL: url() }, 'status');
+        expect(status.stdout).toContain(
+          'are being prepared: their ids cannot be written meanwhile',
+        );
+      }
       expect((await readSchema()).tables.filter(({ name }) => !/_\d{4}_\d\d$/.test(name))).toEqual(
         before.tables,
       );

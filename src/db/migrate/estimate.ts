@@ -65,7 +65,10 @@ function indexBytes({ statements }: Step, { rows, widths }: TableStatistics): nu
   return Math.round((rows * (ENTRY_BYTES + (width || UNKNOWN_WIDTH))) / FILL_FACTOR);
 }
 
-/** With partitions: of all. Rows by the density of the last ANALYZE and the size now; a table never analyzed counts by its size. */
+/**
+ * Rows by the density of the last ANALYZE and the size now; a table never analyzed counts by its size. With
+ * partitions: of all.
+ */
 const STATISTICS = `
 select c.relname as name,
   (

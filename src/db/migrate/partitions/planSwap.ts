@@ -22,6 +22,8 @@ export function swap(table: UsageTable): Step {
     lock: 'ACCESS EXCLUSIVE',
     duration: 'quick',
     statements: [
+      // Views first, as who reads one locks it before the table.
+      ...table.dependents.flatMap(({ lock }) => lock ?? []),
       `lock table ${USAGE} in access exclusive mode`,
       ...table.triggers.map(({ name }) => `drop trigger ${quote(name)} on ${USAGE}`),
       `alter table ${USAGE} rename to ${DEFAULT_PARTITION}`,
@@ -44,7 +46,7 @@ export function swap(table: UsageTable): Step {
       ...table.statistics.map(({ definition }) => definition),
       `alter table ${USAGE} attach partition ${DEFAULT_PARTITION} default`,
       ...table.triggers.flatMap(createTrigger),
-      ...table.dependents,
+      ...table.dependents.map(({ definition }) => definition),
       ...table.defaultGrantees.map((grantee) => `revoke all on ${USAGE} from ${grantee}`),
       ...table.grants.map(grant),
     ],

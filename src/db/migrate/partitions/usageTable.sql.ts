@@ -1,4 +1,4 @@
-import { USAGE } from './months.js';
+import { DEFAULT_PARTITION, USAGE } from './months.js';
 
 /** What there is on the log, to be carried over to a partitioned table. */
 const ON = `to_regclass('${USAGE}')`;
@@ -11,7 +11,8 @@ select pg_get_userbyid(c.relowner) as owner, obj_description(c.oid, 'pg_class') 
   exists (
     select from pg_attribute as a
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attidentity <> ''
-  ) as "hasIdentity"
+  ) as "hasIdentity",
+  to_regclass('${DEFAULT_PARTITION}') is not null as "isNameTaken"
 from pg_class as c
 where c.oid = ${ON}`;
 
@@ -66,7 +67,8 @@ order by i.relname`;
 /** Foreign keys of the table, and checks that a partitioned table cannot have. */
 export const CONSTRAINTS = `
 select k.conname as name, k.contype = 'f' as "isForeignKey", pg_get_constraintdef(k.oid) as definition,
-  k.convalidated and (k.contype = 'f' or not k.connoinherit) as "isWhole", k.confrelid::regclass::text as "references"
+  k.convalidated and (k.contype = 'f' or not k.connoinherit) as "isWhole",
+  k.confrelid::regclass::text as "references"
 from pg_constraint as k
 where k.conrelid = ${ON}
   and k.contype in ('f', 'c')
@@ -88,9 +90,14 @@ from pg_statistic_ext as s
 where s.stxrelid = ${ON}
 order by s.stxname`;
 
-/** Views and functions that hold the table by its identity, in a form that makes them anew by its name. */
+/**
+ * Views and functions that hold the table by its identity, in a form that makes them anew by its name.
+ * `lock`: changes nothing, and locks a view alone; `lock table` would lock every table behind it.
+ */
 export const DEPENDENTS = `
-select distinct 'create or replace view ' || v.oid::regclass
+select distinct 'alter view ' || v.oid::regclass || ' owner to '
+    || quote_ident(pg_get_userbyid(v.relowner)) as lock,
+  'create or replace view ' || v.oid::regclass
     || case when v.reloptions is null then ''
       else ' with (' || array_to_string(v.reloptions, ', ') || ')' end
     || ' as ' || pg_get_viewdef(v.oid) as definition
@@ -102,7 +109,7 @@ where d.classid = 'pg_rewrite'::regclass
   and d.refobjid = ${ON}
   and v.relkind = 'v'
 union all
-select distinct pg_get_functiondef(d.objid)
+select distinct null, pg_get_functiondef(d.objid)
 from pg_depend as d
 where d.classid = 'pg_proc'::regclass
   and d.refclassid = 'pg_class'::regclass

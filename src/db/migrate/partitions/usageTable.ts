@@ -1,4 +1,5 @@
 import type { Queryable } from '../journal.js';
+import { DEFAULT_PARTITION } from './months.js';
 import {
   CONSTRAINTS,
   DEFAULT_GRANTEES,
@@ -22,6 +23,7 @@ export interface UsageTable {
   isTyped: boolean;
   hasUsualIdentity: boolean;
   hasIdentity: boolean;
+  isNameTaken: boolean;
   grants: { column: string | null; privilege: string; isGrantable: boolean; grantee: string }[];
   defaultGrantees: string[];
   indexes: {
@@ -41,8 +43,8 @@ export interface UsageTable {
   }[];
   triggers: { name: string; definition: string; state: string | null; needsTable: boolean }[];
   statistics: { name: string; definition: string }[];
-  /** Statements that make views and functions anew. */
-  dependents: string[];
+  /** Views and functions: what locks a view, and what makes it anew. */
+  dependents: { lock: string | null; definition: string }[];
   /** What cannot be carried over, as the server describes it. */
   inTheWay: string[];
   publications: { name: string; isWell: boolean }[];
@@ -61,7 +63,7 @@ export async function readUsageTable(database: Queryable): Promise<UsageTable> {
     constraints: await read(CONSTRAINTS),
     triggers: await read(TRIGGERS),
     statistics: await read(STATISTICS),
-    dependents: (await read<{ definition: string }>(DEPENDENTS)).map((row) => row.definition),
+    dependents: await read(DEPENDENTS),
     inTheWay: (await read<{ what: string }>(IN_THE_WAY)).map((row) => row.what),
     publications: await read(PUBLICATIONS),
   };
@@ -77,6 +79,7 @@ export function findTableProblems(table: UsageTable): string[] {
     ...problem(table.isTyped, 'is of a composite type'),
     ...problem(!table.hasUsualIdentity, 'has a replica identity of its own: set it to default'),
     ...problem(table.hasIdentity, 'has an identity column'),
+    ...problem(table.isNameTaken, `would become ${DEFAULT_PARTITION}, which there is: rename that`),
     ...table.indexes.flatMap(({ name, isValid, isUnique, hasId }) => [
       ...problem(!isValid, `has an INVALID index, ${name}: drop it, or build it again`),
       ...problem(
