@@ -14,6 +14,7 @@ import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
+import { startPreparingMonths } from './db/migrate/partitions/prepareMonths.js';
 import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
@@ -250,6 +251,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       ...startBudgetFolds(keeper, start),
       alerts.startFollowing(start),
+      startPreparingMonths({ url: options.databaseUrl, viaPooler: !named, start }),
       startExpiring({ pool: grants, named, withdrawals: budgetFolder, start, tell }),
     ];
   }

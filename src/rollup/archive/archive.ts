@@ -25,6 +25,7 @@ import { freezeDay } from '../dimensions/prove.js';
 import { describeFailure, isOfPeriod } from '../periodFailure.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
+import { dropPastMonths } from './dropPastMonths.js';
 import { isDraft } from './fileFormat.js';
 import { type ArchiveFileSystem, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 import { raiseHorizon, readHorizon, waitForOlderTransactions } from './horizon.js';
@@ -115,7 +116,11 @@ class Archive {
   async run(): Promise<ArchiveReport> {
     const startedAt = performance.now();
     await whileAway(
-      () => withArchiveSession(this.#database, this.#waitMs, (client) => this.#pass(client)),
+      () =>
+        withArchiveSession(this.#database, this.#waitMs, async (client) => {
+          await this.#pass(client);
+          await dropPastMonths(client, await readHorizon(this.#database.query), this.#options);
+        }),
       tellWaiting(this.#options.onNotice),
       this.#options.signal,
     );
