@@ -53,10 +53,11 @@ ON CONFLICT DO NOTHING;
 -- known by its system identifier, and by having reached `position_seen`: a physical copy has the
 -- same identifier, and a dump of the original may hold marks above its transaction ids.
 --
--- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
--- time, for `migrate` may end that state. Where the owner may not read the identifier (some hosted
--- servers), only the second test is made: in a statement of its own, for a statement that names a
--- function which its role may not execute fails whether it would be reached or not.
+-- A session stays in its cluster, so a known base is kept for it, one a ledger: a host's session may
+-- write to ledgers in several schemas. An unknown one is asked anew each time, for `migrate` may end
+-- that state. Where the owner may not read the identifier (some hosted servers), only the second test
+-- is made: in a statement of its own, for a statement that names a function which its role may not
+-- execute fails whether it would be reached or not.
 --
 -- With the owner's rights: as a column default it runs for programs that may insert usage, and may
 -- not read the ledger's settings (R7).
@@ -79,7 +80,8 @@ begin
   if v_base is null or not v_has_reached or v_present <> v_known then
     return 524287::bigint << 44;
   end if;
-  perform set_config('microdollar.generation', v_base::text, false);
+  perform set_config('microdollar.generation_' || 'ledger_settings'::regclass::oid::text,
+    v_base::text, false);
   return v_base;
 end
 $$;
@@ -87,11 +89,15 @@ $$;
 
 -- Position of a row that this transaction writes (R5: of the top-level transaction). The ledger's
 -- own statements spell this out (src/counter/position.sql.ts); as a column default it counts rows
--- of programs that know no position (R7, `migrate --count-foreign-rows on`).
+-- of programs that know no position (R7, `migrate --count-foreign-rows on`). Those have whatever search
+-- path they have, so names are written with their schema: `migrate` puts the ledger's in place of
+-- `public`.
 CREATE OR REPLACE FUNCTION microdollar_position() RETURNS bigint
 LANGUAGE sql VOLATILE AS $$
-  select coalesce(nullif(current_setting('microdollar.generation', true), '')::bigint,
-    microdollar_generation()) + txid_current()
+  select coalesce(
+    nullif(current_setting(
+      'microdollar.generation_' || 'public.ledger_settings'::regclass::oid::text, true), '')::bigint,
+    public.microdollar_generation()) + txid_current()
 $$;
 --> statement-breakpoint
 
@@ -111,14 +117,18 @@ $$;
 -- flight: its own insert cannot wait (I4, R8). Shared locks of foreign programs wait only for ledger
 -- statements, which are short, take the exclusive lock only by trying, and wait for nothing
 -- once they have it. The try comes first because, as an expression, it costs no query of its own.
+--
+-- Locks of a table have its oid in their class: ledgers in schemas of one database do not meet. Names
+-- are written with their schema (`migrate` puts the ledger's in place of `public`), for a foreign
+-- program has whatever search path it has.
 CREATE OR REPLACE FUNCTION microdollar_guard_daily_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 declare
-  v_bucket integer := microdollar_key_bucket(new.usage_date,
+  v_bucket integer := public.microdollar_key_bucket(new.usage_date,
     'microdollar_usage_daily|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
 begin
-  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
-    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  if not pg_try_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket);
   end if;
   return new;
 end
@@ -127,11 +137,11 @@ $$;
 CREATE OR REPLACE FUNCTION microdollar_guard_exa_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 declare
-  v_bucket integer := microdollar_key_bucket(new.month,
+  v_bucket integer := public.microdollar_key_bucket(new.month,
     'exa_monthly_usage|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
 begin
-  if not pg_try_advisory_xact_lock_shared(1297369170, v_bucket) then
-    perform pg_advisory_xact_lock_shared(1297369170, v_bucket);
+  if not pg_try_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket) then
+    perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket);
   end if;
   return new;
 end
@@ -140,7 +150,7 @@ $$;
 CREATE OR REPLACE FUNCTION microdollar_guard_lookup_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 begin
-  perform pg_advisory_xact_lock_shared(1297369170, microdollar_key_bucket(null,
+  perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, public.microdollar_key_bucket(null,
     tg_table_name || '|' || (to_jsonb(new) ->> tg_table_name)));
   return new;
 end
@@ -187,8 +197,9 @@ CREATE OR REPLACE FUNCTION microdollar_open_daily(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_usage_date,
-    'microdollar_usage_daily|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
+  if not pg_try_advisory_xact_lock(1297369170 # 'microdollar_usage_daily'::regclass::integer,
+    microdollar_key_bucket(p_usage_date, 'microdollar_usage_daily|' || p_kilo_user_id || '|'
+      || coalesce(p_organization_id::text, '')))
   then
     return false;
   end if;
@@ -220,8 +231,9 @@ CREATE OR REPLACE FUNCTION microdollar_open_exa_month(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170, microdollar_key_bucket(p_month,
-    'exa_monthly_usage|' || p_kilo_user_id || '|' || coalesce(p_organization_id::text, '')))
+  if not pg_try_advisory_xact_lock(1297369170 # 'exa_monthly_usage'::regclass::integer,
+    microdollar_key_bucket(p_month, 'exa_monthly_usage|' || p_kilo_user_id || '|'
+      || coalesce(p_organization_id::text, '')))
   then
     return false;
   end if;
@@ -260,7 +272,7 @@ begin
   if v_id is not null then
     return v_id;
   end if;
-  if not pg_try_advisory_xact_lock(1297369170,
+  if not pg_try_advisory_xact_lock(1297369170 # quote_ident(p_lookup)::regclass::integer,
     microdollar_key_bucket(null, p_lookup || '|' || p_value))
   then
     return null;

@@ -12,7 +12,9 @@ import { DimensionFolder } from './counter/dimensionFolder.js';
 import { balanceStatement } from './counter/settle.sql.js';
 import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
+import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
+import { startPreparingMonths } from './db/migrate/partitions/prepareMonths.js';
 import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
@@ -26,16 +28,11 @@ import { type Cleaning, validateEvent } from './record/event.js';
 import { recordExaUsage, validateExaUsage } from './record/exa.js';
 import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
+import { recordEach } from './record/recordEach.js';
 import { type Lane, Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
 import { Twins } from './record/twins.js';
-import type {
-  BatchResult,
-  ExaUsage,
-  RecordedEvent,
-  RecordResult,
-  UsageEvent,
-} from './record/types.js';
+import type { ExaUsage, RecordedEvent, RecordResult, UsageEvent } from './record/types.js';
 import { Reports } from './report/report.js';
 import { ShadowReads } from './report/shadow.js';
 import { UsageReports } from './report/usage/usageReport.js';
@@ -62,14 +59,15 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  * @throws LedgerError `invalid_request` without a database URL; `unavailable` when the database
  *   cannot be reached, or lacks migrations
  */
-export async function createLedger(options: LedgerOptions): Promise<Ledger> {
-  if (!/^postgres(ql)?:\/\//.test(String(options?.databaseUrl))) {
+export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
+  if (!/^postgres(ql)?:\/\//.test(String(asked?.databaseUrl))) {
     throw new LedgerError(
       'invalid_request',
       'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
       { details: { field: 'databaseUrl' } },
     );
   }
+  const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
   const tracing = options.tracer === undefined ? null : new Tracing(options.tracer);
@@ -183,6 +181,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
   const reportQuery = queryOnPool(connections.pool('report'), named, onWait);
   const usageReports = new UsageReports(reportQuery, metrics);
   try {
+    for (const each of [pool, readPool]) await assertInSchema(each, options.schema);
     await assertMigrated(pool);
     if (!(await isKnownCluster(pool))) log.warn({}, UNKNOWN_CLUSTER);
     await modes.start();
@@ -249,6 +248,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       ...startBudgetFolds(keeper, start),
       alerts.startFollowing(start),
+      startPreparingMonths({ url: options.databaseUrl, viaPooler: !named, start }),
       startExpiring({ pool: grants, named, withdrawals: budgetFolder, start, tell }),
     ];
   }
@@ -327,19 +327,8 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     return outcome.result;
   }
 
-  async function recordUsageBatch(
-    events: readonly UsageEvent[],
-    how?: WithoutBalance,
-  ): Promise<BatchResult[]> {
-    const settled = await Promise.allSettled(
-      events.map((event) => recordUsage(event, how as WithoutBalance) as Promise<RecordResult>),
-    );
-    return settled.map((outcome, index) =>
-      outcome.status === 'fulfilled'
-        ? outcome.value
-        : { id: events[index]?.id ?? null, status: 'rejected', error: outcome.reason as Error },
-    );
-  }
+  const recordUsageBatch = (events: readonly UsageEvent[], how?: WithoutBalance) =>
+    recordEach(events, (event) => recordUsage(event, how as WithoutBalance));
 
   function recordExa(usage: ExaUsage): Promise<RecordResult> {
     return track('exa', async () => {

@@ -39,6 +39,11 @@ export interface LedgerOptions {
   databaseUrl: string;
   /** Reads that may be slightly stale. */
   replicaUrl?: string | undefined;
+  /**
+   * Where the ledger lives in its database; default: where the role's search path leads, as a rule
+   * `public`. Behind a pooler in transaction mode the role must have it as its search path.
+   */
+  schema?: string | undefined;
   /** Connections for accounts and reports, and without group commit for writes. Default 10. */
   poolSize?: number | undefined;
   /** Gather concurrent calls into one statement while another is in flight. Default true. */

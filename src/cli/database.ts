@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../db/embedded.js';
+import { assertInSchema, inSchema } from '../db/ledgerSchema.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { isLockConflict, sqlStateOf } from '../db/sqlstate.js';
@@ -40,7 +41,8 @@ export async function openServer(
   const takeBack = await requireDataDir(dataDir);
   try {
     const server = await startEmbeddedPostgres({ dataDir });
-    return { url: server.url, embeddedDir: dataDir, stop: () => server.stop() };
+    const url = inSchema(server.url, environment.schema);
+    return { url, embeddedDir: dataDir, stop: () => server.stop() };
   } catch (error) {
     await takeBack();
     throw error;
@@ -104,6 +106,7 @@ export async function withDatabase(
       const mustBe = isMigrated && environment.databaseUrl !== null;
       if (!mustBe) await migrateDatabase(environment, server.url);
       try {
+        await assertInSchema(database.pool(), environment.schema);
         if (mustBe) await assertMigrated(database.pool());
         return await work(database);
       } catch (error) {
@@ -156,6 +159,7 @@ function openDatabase(
         ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
         backgroundFold: false,
         allowPrivateWebhooks: environment.allowsPrivateWebhooks,
+        schema: environment.schema ?? undefined,
         preparedStatements: !viaPooler,
         ...options,
       });

@@ -1,15 +1,19 @@
 import { join } from 'node:path';
+import { inSchema, validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';
 import { readTelemetrySettings, type TelemetrySettings } from '../telemetry/settings.js';
 
 /** The environment, read once per command. */
 export interface Environment {
+  /** Each with the schema in it (db/ledgerSchema.ts), but that of a pooler. */
   databaseUrl: string | null;
   migrationUrl: string | null;
   replicaUrl: string | null;
   /** `DATABASE_URL` is that of a pooler in transaction mode. */
   pooler: 'transaction' | null;
+  /** Where the ledger lives in its database; null: where the role's search path leads. */
+  schema: string | null;
   dataDir: string;
   host: string;
   port: number;
@@ -59,11 +63,17 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** @throws LedgerError `invalid_request` naming the variable, never its value */
 export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
+  const pooler = readPooler(env);
+  const schema = readSchema(env);
+  const place = (url: string | null) => (url === null ? null : inSchema(url, schema));
+  // A pooler takes no startup options: its roles have the search path.
+  const placeDirect = (url: string | null) => (pooler === null ? place(url) : url);
   return {
-    databaseUrl: readUrl(env, 'DATABASE_URL'),
-    migrationUrl: readUrl(env, 'MICRODOLLAR_MIGRATION_URL'),
-    replicaUrl: readUrl(env, 'DATABASE_REPLICA_URL'),
-    pooler: readPooler(env),
+    databaseUrl: placeDirect(readUrl(env, 'DATABASE_URL')),
+    migrationUrl: place(readUrl(env, 'MICRODOLLAR_MIGRATION_URL')),
+    replicaUrl: placeDirect(readUrl(env, 'DATABASE_REPLICA_URL')),
+    pooler,
+    schema,
     dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',
     host: read(env, 'HOST') ?? '127.0.0.1',
     port: readPort(read(env, 'PORT')),
@@ -107,6 +117,15 @@ function readPooler(env: NodeJS.ProcessEnv): 'transaction' | null {
   const value = read(env, 'MICRODOLLAR_POOLER');
   if (value === null || value === 'transaction') return value;
   throw invalid('MICRODOLLAR_POOLER', 'must be transaction, or not set');
+}
+
+function readSchema(env: NodeJS.ProcessEnv): string | null {
+  const value = read(env, 'MICRODOLLAR_SCHEMA');
+  try {
+    return value === null ? null : validateSchema(value);
+  } catch (error) {
+    throw invalid('MICRODOLLAR_SCHEMA', (error as Error).message.replace(/^schema /, ''));
+  }
 }
 
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {

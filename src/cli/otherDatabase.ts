@@ -1,12 +1,14 @@
 import pg from 'pg';
+import { isDefaultSchema, schemaOf, withoutSchema } from '../db/ledgerSchema.js';
 import { sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 
-/** Host, port and database of a URL; never its password. */
+/** Host, port, database and schema of a URL; never its password. */
 export function placeOf(url: string): string {
   try {
     const { host, pathname } = new URL(url);
-    return `${host}${pathname}`;
+    const schema = schemaOf(url);
+    return `${host}${pathname}${isDefaultSchema(schema) ? '' : `, schema ${schema}`}`;
   } catch {
     return 'DATABASE_URL';
   }
@@ -14,7 +16,7 @@ export function placeOf(url: string): string {
 
 /** The URL of another database on the same server. */
 export function urlOfDatabase(url: string, name: string): string {
-  const other = new URL(url);
+  const other = new URL(withoutSchema(url));
   other.pathname = `/${encodeURIComponent(name)}`;
   return other.href;
 }

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { isStarting } from '../db/embedded/failures.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
+import { inSchema } from '../db/ledgerSchema.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import { openTelemetry } from '../telemetry/telemetry.js';
@@ -10,7 +11,7 @@ import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
-import { openMeteringGateway, timeToEndMs } from './gateway.js';
+import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
@@ -36,6 +37,7 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   let deadline: NodeJS.Timeout | undefined;
   try {
     requireSafeAdminKey(environment);
+    await requireGatewaySettings(environment);
     await requireOnlyStart(environment);
     await requireFreeAddress(environment);
     closers.push(await requireDataDir(environment.dataDir));
@@ -100,7 +102,7 @@ async function openDatabase(
     log.fatal({ reason: error.message }, 'the embedded PostgreSQL cannot be started again');
     process.kill(process.pid, 'SIGTERM');
   });
-  return server.url;
+  return inSchema(server.url, environment.schema);
 }
 
 /** However long it replays what it wrote: the service stores and forwards meanwhile. */
@@ -142,6 +144,7 @@ async function serve(
     backgroundVerify: true,
     deliverAlerts: true,
     allowPrivateWebhooks: environment.allowsPrivateWebhooks,
+    schema: environment.schema ?? undefined,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
   }).catch((error) => {

@@ -29,8 +29,12 @@ export interface StatusRow {
   ledger_connections: string;
 }
 
-/** Everything `status` shows but the pending log. No full count: each is bounded by a limit. */
-export function statusStatement(): Statement {
+/**
+ * Everything `status` shows but the pending log. No full count: each is bounded by a limit.
+ *
+ * @param suffix of names of the ledger's connections (db/ledgerSchema.ts)
+ */
+export function statusStatement(suffix: string): Statement {
   return {
     name: 'status',
     text: `
@@ -60,10 +64,11 @@ export function statusStatement(): Statement {
           from pg_stat_activity as a
           where a.datname = current_database()
             and a.application_name like 'microdollar %'
-            and a.application_name <> all (
+            and coalesce(substring(a.application_name from ' @.*$'), '') = $1
+            and split_part(a.application_name, ' @', 1) <> all (
               array['microdollar command', 'microdollar rollup', 'microdollar migrate']))
           as ledger_connections`,
-    values: [],
+    values: [suffix],
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg';
+import { applicationSuffix, schemaOf } from '../db/ledgerSchema.js';
 import {
   countsForeignRows,
   findForeignKeyWarnings,
@@ -21,6 +22,7 @@ import {
   type StatusRow,
   statusStatement,
 } from './status.sql.js';
+import { describePartitions, readPartitions } from './statusPartitions.js';
 
 export const registerStatus: Register = (program, run) => {
   program
@@ -38,7 +40,9 @@ interface Size {
 async function showStatus(context: CommandContext): Promise<CommandStatus> {
   return withMigratedDatabase(context, async (database) => {
     const pool = database.pool();
-    const { rows } = await pool.query<StatusRow>(statusStatement());
+    const { rows } = await pool.query<StatusRow>(
+      statusStatement(applicationSuffix(schemaOf(database.url))),
+    );
     const row = rows[0];
     if (row === undefined) throw new Error('the status statement returned no row');
     const pending = await (await database.ledger()).getPendingStatus();
@@ -47,7 +51,9 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
     const isKnown = await isKnownCluster(pool);
+    const partitions = await readPartitions(pool);
     const warnings = [
+      ...partitions.warnings,
       ...(isKnown ? [] : [UNKNOWN_CLUSTER]),
       ...(await findForeignKeyWarnings(pool)),
     ];
@@ -71,6 +77,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       users: await sizeOf(pool, 'kilocode_users', row.users_counted),
       organizations: await sizeOf(pool, 'organizations', row.organizations_counted),
       usage: await sizeOf(pool, 'microdollar_usage', row.usage_counted),
+      usage_partitions: partitions.document,
       usage_daily: await sizeOf(pool, 'microdollar_usage_daily', row.daily_counted),
       active_keys: Number(row.keys_active),
       today: row.today,
@@ -99,6 +106,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ['users', describeSize(document.users)],
         ['organizations', describeSize(document.organizations)],
         ['usage rows', describeSize(document.usage)],
+        ...describePartitions(partitions.document),
         ['daily rows', describeSize(document.usage_daily)],
         ['active keys', formatCount(document.active_keys)],
         ['events today', describeToday(document.events_today, row.today)],
@@ -196,10 +204,12 @@ function describeDrift(row: OverviewRow, verified: string): string[] {
   const lines =
     wrong === 0
       ? [`no drift known; ${verified}`]
-      : [`${formatCount(wrong)} wrong keys, ${amount}; \`repair\` fixes them; ${verified}`];
+      : [
+          `${formatCount(wrong)} wrong ${wrong === 1 ? 'key' : 'keys'}, ${amount}; \`repair\` fixes them; ${verified}`,
+        ];
   if (unbuilt > 0) {
     lines.push(
-      `${formatCount(unbuilt)} keys of periods that are not built; \`backfill\` builds them`,
+      `${formatCount(unbuilt)} ${unbuilt === 1 ? 'key' : 'keys'} of periods that are not built; \`backfill\` builds them`,
     );
   }
   return lines;

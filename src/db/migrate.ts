@@ -1,11 +1,13 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { inSchema } from './ledgerSchema.js';
 import { adopt, findOnlineWork, type OnlineWork } from './migrate/adopt.js';
 import { applyMigrations } from './migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
 import { isKnownCluster, planGeneration } from './migrate/generation.js';
 import { assertNotNewer, findUnapplied, type Queryable, readJournal } from './migrate/journal.js';
+import { keepPartitions } from './migrate/partitions/keepPartitions.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import {
   dropForeignKey,
@@ -22,6 +24,8 @@ export type { StepProgress } from './migrate/runSteps.js';
 export type { Step } from './migrate/step.js';
 
 export interface MigrateOptions {
+  /** Where the ledger lives, or is to live: made where it is absent. Default `public`. */
+  schema?: string | undefined;
   /**
    * For one DDL lock; what waits behind the DDL waits no longer than this. Default 5,000 ms; where the
    * ledger, or another program, is at work already 500 ms, below the server's deadlock timeout: rather
@@ -32,7 +36,10 @@ export interface MigrateOptions {
   waitTimeoutMs?: number | undefined;
   /** Tries after a lock timeout or deadlock. Default 10; beside others 30, online of each step. */
   attempts?: number | undefined;
-  /** Adopt a database that has tables of its own. Default true; false: refuse with the remedy. */
+  /**
+   * Adopt a database that has tables of its own, and prepare partitions of the months ahead. Default
+   * true; false: refuse with the remedy, and prepare none.
+   */
   adopt?: boolean | undefined;
   /** Drop foreign keys that make usage writes wait. Default false: warn of them. */
   dropForeignKeys?: boolean | undefined;
@@ -41,6 +48,8 @@ export interface MigrateOptions {
    * is, which after installing is off.
    */
   countForeignRows?: boolean | undefined;
+  /** Partition the log by month of its ids. Default false: only months of one that is so already. */
+  partitionById?: boolean | undefined;
   log?: ((message: string) => void) | undefined;
   /** Before each step, awaited; and twice a second while an index is built. */
   onStep?: ((progress: StepProgress) => void | Promise<void>) | undefined;
@@ -55,6 +64,8 @@ export interface MigrateResult {
   isGenerationRaised: boolean;
   /** Whether usage rows that other programs insert are counted at once. */
   countsForeignRows: boolean;
+  /** Whether the log is partitioned by month of its ids. */
+  isPartitioned: boolean;
   /** What the owner should know, each with its remedy. */
   warnings: string[];
 }
@@ -71,25 +82,36 @@ const ONLINE_ATTEMPTS = 30;
  * call it at once: one works, the others wait and find nothing to do. With nothing to do it
  * takes no lock and needs no right but to read. Ended anywhere, it can be called again.
  *
- * @throws LedgerError `unavailable` (unreachable, standby, locks held too long, adoption refused)
- *   or `internal` (server too old, role not permitted, a schema or data that cannot be adopted, a
- *   database that is newer than this program)
+ * @throws LedgerError `invalid_request` for the schema's name, `unavailable` (unreachable, standby,
+ *   locks held too long, adoption refused) or `internal` (server too old, role not permitted, a schema
+ *   or data that cannot be adopted, a database that is newer than this program)
  */
-export async function migrate(url: string, options: MigrateOptions = {}): Promise<MigrateResult> {
+export async function migrate(
+  databaseUrl: string,
+  options: MigrateOptions = {},
+): Promise<MigrateResult> {
+  const url = inSchema(databaseUrl, options.schema);
   const client = await connectToMigrate(url, options.lockTimeoutMs ?? 5_000);
   try {
     await assertNotNewer(client);
     const result = await upgrade(client, url, options);
     const cluster = await knowCluster(client, url, options);
     await applyChoices(client, url, options);
+    const partitions = await keepPartitions(client, options, (plan) =>
+      locked(client, options, async () => {
+        await runSteps(client, await plan(), await runOnline(client, url, options));
+      }),
+    );
     return {
       applied: result.applied,
       isAdopted: result.work === 'adopt',
       isGenerationRaised: cluster.isRaised,
       countsForeignRows: await countsForeignRows(client),
+      isPartitioned: partitions.isPartitioned,
       warnings: [
         ...result.warnings,
         ...cluster.warnings,
+        ...partitions.warnings,
         ...(options.countForeignRows ? [DOUBLE_COUNT_WARNING] : []),
         ...warnOfForeignKeys(await findWaitingForeignKeys(client)),
       ],

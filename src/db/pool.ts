@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { applicationSuffix, schemaOf, splitUrl } from './ledgerSchema.js';
 
 export interface PoolOptions {
   url: string;
@@ -6,6 +7,7 @@ export interface PoolOptions {
   size: number;
   /** Of these, open ones that are not closed when idle. Default 0. */
   kept?: number;
+  /** The schema's name comes after it, where that is another than `public`. */
   applicationName: string;
   lockTimeoutMs: number;
   statementTimeoutMs: number;
@@ -36,17 +38,20 @@ export function createPool(options: PoolOptions): pg.Pool {
     'default_transaction_isolation=read\\ committed',
     ...(options.settings ?? []),
   ];
+  const { rest, options: asked } = splitUrl(options.url);
+  const startup = [asked, ...settings.map((setting) => `-c ${setting}`)].join(' ').trim();
   const pool = new pg.Pool({
-    connectionString: options.url,
+    // Behind a pooler the URL stays as it is: what it asks for there is for the pooler to refuse.
+    connectionString: options.viaPooler ? options.url : rest,
     max: options.size,
     min: options.kept ?? 0,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
-    application_name: options.applicationName,
+    application_name: options.applicationName + applicationSuffix(schemaOf(options.url)),
     // The server's own timeout cannot fire for a connection that has gone silent.
     query_timeout: options.statementTimeoutMs + 5_000,
-    ...(options.viaPooler ? {} : { options: settings.map((setting) => `-c ${setting}`).join(' ') }),
+    ...(options.viaPooler ? {} : { options: startup }),
   });
   // One that breaks between two statements of a transaction: the next statement tells.
   pool.on('connect', (client) => client.on('error', () => {}));

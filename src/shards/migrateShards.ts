@@ -1,3 +1,4 @@
+import { inSchema } from '../db/ledgerSchema.js';
 import { type MigrateOptions, type MigrateResult, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { toLedgerError } from '../db/sqlstate.js';
@@ -23,26 +24,25 @@ const STATEMENT_TIMEOUT_MS = 60_000;
  */
 export async function migrateShards(
   shards: readonly ShardOptions[],
-  options: MigrateOptions = {},
+  options: Omit<MigrateOptions, 'schema'> = {},
 ): Promise<MigrateShardsResult> {
   const named = readShards(shards);
   const migrated: MigrateShardsResult['shards'] = [];
-  for (const { name, databaseUrl } of named) {
+  for (const { name, databaseUrl, schema } of named) {
     try {
-      migrated.push({ name, ...(await migrate(databaseUrl, options)) });
+      migrated.push({ name, ...(await migrate(databaseUrl, { ...options, schema })) });
     } catch (error) {
       throw ofShard(name, toLedgerError(error));
     }
   }
-  const pools = named.map(({ name, databaseUrl }) => ({
+  const pools = named.map(({ name, databaseUrl, schema }) => ({
     name,
     pool: createPool({
-      url: databaseUrl,
+      url: inSchema(databaseUrl, schema),
       size: 2,
       applicationName: 'microdollar migrate',
       lockTimeoutMs: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
       statementTimeoutMs: STATEMENT_TIMEOUT_MS,
-      viaPooler: true,
     }),
   }));
   try {

@@ -4,6 +4,7 @@ import { isElsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import type { Ledger, NamedPayer } from '../ledgerTypes.js';
 import type { Metrics } from '../metrics.js';
+import { recordEach } from '../record/recordEach.js';
 import { introduceUser } from './introduce.js';
 import type { Router } from './router.js';
 import { askEach } from './scatter.js';
@@ -136,16 +137,10 @@ export function shardWrites({ router, shards, metrics, track }: ShardContext): W
       how === undefined ? ledger.recordUsage(event) : ledger.recordUsage(event, how),
     )) as Ledger['recordUsage'];
 
-  const recordUsageBatch = (async (events, how) => {
-    const settled = await Promise.allSettled(
-      events.map((event) => (how === undefined ? recordUsage(event) : recordUsage(event, how))),
-    );
-    return settled.map((outcome, index) =>
-      outcome.status === 'fulfilled'
-        ? outcome.value
-        : { id: events[index]?.id ?? null, status: 'rejected', error: outcome.reason as Error },
-    );
-  }) as Ledger['recordUsageBatch'];
+  const recordUsageBatch = ((events, how) =>
+    recordEach(events, (event) =>
+      how === undefined ? recordUsage(event) : recordUsage(event, how),
+    )) as Ledger['recordUsageBatch'];
 
   return {
     recordUsage,

@@ -16,7 +16,8 @@ import { readShards, type ShardOptions } from './shardsFile.js';
 import { shardWrites } from './shardWrites.js';
 
 /** Options of a ledger, for each of its shards. */
-export interface ShardedLedgerOptions extends Omit<LedgerOptions, 'databaseUrl' | 'replicaUrl'> {
+export interface ShardedLedgerOptions
+  extends Omit<LedgerOptions, 'databaseUrl' | 'replicaUrl' | 'schema'> {
   /** The first is home: it has the directory. */
   shards: readonly ShardOptions[];
 }
@@ -41,9 +42,9 @@ export async function createShardedLedger(options: ShardedLedgerOptions): Promis
     checkStates(names, [...others, state]);
     states.set(state.name, state);
   };
-  const shards = named.map(({ name, databaseUrl, replicaUrl }) => {
-    return new Shard({ name, options: { ...shared, databaseUrl, replicaUrl }, check });
-  });
+  const shards = named.map(
+    ({ name, ...own }) => new Shard({ name, options: { ...shared, ...own }, check }),
+  );
   const byName = new Map(shards.map((shard) => [shard.name, shard]));
   const [home] = shards as [Shard, ...Shard[]];
   const metrics = createShardMetrics(shards);

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 
 /** One shard as its owner names it. */
@@ -9,6 +10,8 @@ export interface ShardOptions {
   databaseUrl: string;
   /** Reads that may be slightly stale. */
   replicaUrl?: string | undefined;
+  /** Where it lives in its database; default: where the role's search path leads, as a rule `public`. */
+  schema?: string | undefined;
 }
 
 const NAME = /^[a-z0-9_-]{1,32}$/;
@@ -51,12 +54,16 @@ function readShard(shard: unknown, index: number): ShardOptions {
   if (replicaUrl !== undefined && !isUrl(replicaUrl)) {
     throw invalidShards(`"${name}" has a replicaUrl that is none, postgres://...`);
   }
-  if (schema !== undefined && schema !== 'public') {
-    throw invalidShards(
-      `"${name}" has a schema: a ledger lives in "public", a shard in a database`,
-    );
+  if (schema !== undefined && typeof schema !== 'string') {
+    throw invalidShards(`"${name}" has a schema that is no text`);
   }
-  return { name, databaseUrl, ...(replicaUrl === undefined ? {} : { replicaUrl }) };
+  if (schema !== undefined) validateSchema(schema);
+  return {
+    name,
+    databaseUrl,
+    ...(replicaUrl === undefined ? {} : { replicaUrl }),
+    ...(schema === undefined ? {} : { schema }),
+  };
 }
 
 const isUrl = (value: unknown): value is string =>

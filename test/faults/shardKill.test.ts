@@ -23,6 +23,7 @@ let home: TestDatabase;
 let b: TestDatabase;
 let c: Cluster;
 let wayHome: Relay;
+let wayC: Relay;
 let shards: { name: string; databaseUrl: string }[];
 let ledger: Ledger;
 /** By shard. */
@@ -42,10 +43,11 @@ const record = (shard: string, more = {}) =>
 beforeAll(async () => {
   [home, b, c] = await Promise.all([createTestDatabase(), createTestDatabase(), startCluster()]);
   wayHome = await openRelay(home.url);
+  wayC = await openRelay(c.url);
   shards = [
     { name: 'home', databaseUrl: wayHome.url },
     { name: 'b', databaseUrl: b.url },
-    { name: 'c', databaseUrl: c.url },
+    { name: 'c', databaseUrl: wayC.url },
   ];
   await migrateShards(shards);
   ledger = await open();
@@ -56,6 +58,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await ledger?.close();
   await wayHome?.close();
+  await wayC?.close();
   await Promise.all([home?.drop(), b?.drop(), c?.stop()]);
 });
 
@@ -207,6 +210,45 @@ describe('a shard that is killed', () => {
     }
     const { rows } = await home.pool.query('select count(*)::integer as open from gateway_intents');
     expect(rows).toEqual([{ open: 0 }]);
+    await expectExact();
+  });
+});
+
+describe('a shard that says nothing', () => {
+  it('costs its payers the time of a statement, and is not taken for the database', async () => {
+    const place = makeDataDir();
+    const own = await open();
+    // Its way is open, and silent: no connection breaks.
+    const gateway = await openGateway(wayHome.url, place.dataDir, {
+      ledger: own,
+      databaseTimeoutMs: 500,
+      maintenanceIntervalMs: 3_600_000,
+    });
+    const settle = async (shard: string) => {
+      const intent = newIntent(users[shard] as string);
+      await gateway.sink.begin(intent);
+      return (await gateway.sink.settle(usageOf(intent))).durable;
+    };
+    try {
+      // Connections and plans: a busy machine is not taken for a silent one.
+      await until(async () => (await settle('b')) === 'database');
+      wayC.hang();
+      expect(await Promise.all(Array.from({ length: 5 }, () => settle('c')))).toEqual(
+        Array(5).fill('journal'),
+      );
+      expect(gateway.sink.status().databaseAvailable).toBe(true);
+      await until(async () => (await settle('b')) === 'database');
+      await wayC.restore();
+      await gateway.maintain();
+      await until(async () => {
+        await gateway.maintain();
+        return gateway.sink.status().depthRecords === 0;
+      });
+    } finally {
+      await wayC.restore();
+      await gateway.stop();
+      place.remove();
+    }
     await expectExact();
   });
 });

@@ -187,7 +187,9 @@ describe('an archive is refused', () => {
 
   it('while another one runs', async () => {
     const client = await fixture.database.pool.connect();
-    await client.query('select pg_advisory_lock(1297369171, 1)');
+    await client.query(
+      'select pg_advisory_lock(1297369171, $$ledger_settings$$::regclass::integer)',
+    );
     const error = await ledgerErrorOf(fixture.archive(LAST, { waitMs: 200 }));
     expect(error.message).toMatch(/another archive is running on this database \(pid \d+\)/);
     await client.query('select pg_advisory_unlock_all()');

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
+import { GENERATION_SETTING } from '../../src/counter/position.sql.js';
 import {
   readBalancesStatement,
   type SettledRow,
@@ -53,6 +54,9 @@ export interface Account {
   /** The payer's id. */
   payer: string;
 }
+
+/** Has the session ask again for the base of its positions. */
+export const FORGET_GENERATION = `select pg_catalog.set_config(${GENERATION_SETTING}, '', false)`;
 
 /** A held gate makes a statement of its session stop between its snapshot and its first row lock. */
 const GATE = 4711;
@@ -202,7 +206,7 @@ export class Steps implements AsyncDisposable {
     const { keeper } = this.sessions;
     await keeper.run(`select pg_advisory_lock(${GATE})`);
     await session.run("set test.gate = 'on'");
-    await session.run("set microdollar.generation = ''");
+    await session.run(FORGET_GENERATION);
     const statement = start();
     await untilBlocked(this.fixture.database.pool, session, statement);
     // Whoever ends the session in `work` is told by the statement, not by the process.

@@ -10,7 +10,17 @@ import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { EXA_LOG, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { openPool } from '../support/openPool.js';
-import { type Account, AROUND, AT, BEHIND, DAY, KINDS, type Kind, Steps } from './settleHarness.js';
+import {
+  type Account,
+  AROUND,
+  AT,
+  BEHIND,
+  DAY,
+  FORGET_GENERATION,
+  KINDS,
+  type Kind,
+  Steps,
+} from './settleHarness.js';
 
 /** R2, R4, R8: what a fold may leave, and how. */
 let steps: Steps;
@@ -412,12 +422,12 @@ describe('a cluster that the ledger does not know (R6)', () => {
     const payer = await steps.account(OF_USER);
     await steps.append(a, payer, 5);
     await steps.fixture.rows('update ledger_settings set generation = generation + 1');
-    await f.run("set microdollar.generation = ''");
+    await f.run(FORGET_GENERATION);
     expect(await steps.fold(f, payer, AROUND)).toMatchObject({ depth: 1, settled: 1 });
     await steps.expectExact();
     // A session of the old generation would write below the mark: `migrate` ends them first.
     for (const session of Object.values(steps.sessions)) {
-      await session.run("set microdollar.generation = ''");
+      await session.run(FORGET_GENERATION);
     }
     await steps.append(a, payer, 6);
     await steps.expectFolds(payer, 1);

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { inSchema } from '../../src/db/ledgerSchema.js';
 import { archiveUsage } from '../../src/rollup/archive/archive.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
@@ -19,6 +20,7 @@ import { migrateShards } from '../../src/shards/migrateShards.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
 import { daysAgo } from './archiveHarness.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
 import { createShardFixture, NAMES, type ShardFixture } from './shardHarness.js';
@@ -307,15 +309,15 @@ describe('shards that are named wrongly', () => {
   });
 
   it('an ordinary ledger with payers becomes home, and keeps them where they are', async () => {
-    const databases = [
-      await createTestDatabase(),
-      await createTestDatabase(),
-      await createTestDatabase(),
+    const databases = [await createTestDatabase(), await createTestDatabase()];
+    const [one, two] = databases.map(({ url }) => url) as [string, string];
+    const shards = [
+      { name: 'one', databaseUrl: one },
+      { name: 'two', databaseUrl: two },
+      // Beside another one, in a schema of its own.
+      { name: 'three', databaseUrl: two, schema: 'third' },
     ];
-    const shards = ['one', 'two', 'three'].map((name, index) => ({
-      name,
-      databaseUrl: databases[index]?.url ?? '',
-    }));
+    const third = openPool({ connectionString: inSchema(two, 'third'), max: 2 });
     try {
       const ids = Array.from({ length: 20 }, (_, index) => `user ${index}`);
       await databases[0]?.pool.query('insert into kilocode_users (id) select unnest($1::text[])', [
@@ -335,17 +337,25 @@ describe('shards that are named wrongly', () => {
       expect(await migrateShards(shards)).toMatchObject({ joined: [] });
       await createOrganization(ledger, { name: 'new' });
       await ledger.close();
-      const pools = shards.map(({ name }, index) => ({
+      const pools = [...databases.map(({ pool }) => pool), third];
+      const byName = shards.map(({ name }, index) => ({
         name,
-        pool: databases[index]?.pool as never,
+        pool: pools[index] as typeof third,
       }));
-      expect(await checkShards(pools)).toEqual([]);
+      expect(await checkShards(byName)).toEqual([]);
+      const all = await createShardedLedger({ shards, backgroundFold: false, poolSize: 2 });
+      for (const { name, ledger: part } of all.parts) {
+        const { rows } = await part.pool.query('select shard_name from ledger_settings');
+        expect(rows).toEqual([{ shard_name: name }]);
+      }
+      await all.close();
       // A program of a version before would not look where a payer is.
       const breaking = await databases[1]?.pool.query(
         'select breaking_migrations as names from ledger_settings',
       );
       expect(breaking?.rows[0].names).toEqual([expect.stringMatching(/_shards$/)]);
     } finally {
+      await third.end();
       await Promise.all(databases.map((database) => database.drop()));
     }
   });

@@ -29,8 +29,9 @@ interface PayerRow {
 }
 
 /**
- * Over all shards, home first, with no move under way: each payer has its money on exactly one, the one that the
- * directory names; nobody has any where they are elsewhere; no usage is twice; a deleted user is so everywhere.
+ * Over all shards, home first, with no move under way: each payer has its money on exactly one, the one that
+ * the directory names; nobody has any where they are elsewhere; no usage is twice; a deleted user is so
+ * everywhere.
  * @returns violations in words; empty = none
  */
 export async function checkShards(

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { inject } from 'vitest';
 import { openPool } from './openPool.js';
+import { inTestSchema } from './testSchema.js';
 
 export interface TestDatabase {
   name: string;
@@ -56,7 +57,7 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   await asAdmin((client) =>
     client.query(`create database ${name} template ${template} strategy file_copy`),
   );
-  const url = databaseUrl(inject('postgresUrl'), name);
+  const url = inTestSchema(databaseUrl(inject('postgresUrl'), name));
   const pool = openPool({ connectionString: url, max: 10 });
   return {
     name,

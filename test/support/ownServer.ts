@@ -3,6 +3,7 @@ import { copyMadeCluster } from './copyMadeCluster.js';
 import type { TestDatabase } from './database.js';
 import { openPool } from './openPool.js';
 import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
+import { inTestSchema } from './testSchema.js';
 
 /**
  * A migrated database on a server of the test's own. Which rows a settle may move depends on
@@ -18,7 +19,7 @@ export async function createDatabaseOnOwnServer(): Promise<TestDatabase> {
   };
   // No initdb, no migrations.
   const server = await startThrowaway({ settings }, copyMadeCluster);
-  const url = socketUrl(server);
+  const url = inTestSchema(socketUrl(server));
   const pool = openPool({ connectionString: url, max: 10 });
   return {
     name: new URL(url).pathname.slice(1),

@@ -60,7 +60,8 @@ describe('shards that are named', () => {
     ['a name with a space', [{ ...a, name: 'a b' }], /1-32 characters/],
     ['no URL', [{ name: 'a', databaseUrl: 'mysql://x' }], /needs a databaseUrl/],
     ['a field that is none', [{ ...a, url: 'x' }], /has "url"/],
-    ['a schema', [{ ...a, schema: 's' }], /lives in "public"/],
+    ['a schema that is none', [{ ...a, schema: 'a"b' }], /schema must be/],
+    ['a schema of PostgreSQL', [{ ...a, schema: 'pg_x' }], /PostgreSQL itself/],
   ])('%s is refused', (_, shards, problem) => {
     expect(() => readShards(shards)).toThrow(problem);
   });

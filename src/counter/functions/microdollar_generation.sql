@@ -4,10 +4,11 @@
 -- known by its system identifier, and by having reached `position_seen`: a physical copy has the
 -- same identifier, and a dump of the original may hold marks above its transaction ids.
 --
--- A session stays in its cluster, so a known base is kept for it; an unknown one is asked anew each
--- time, for `migrate` may end that state. Where the owner may not read the identifier (some hosted
--- servers), only the second test is made: in a statement of its own, for a statement that names a
--- function which its role may not execute fails whether it would be reached or not.
+-- A session stays in its cluster, so a known base is kept for it, one a ledger: a host's session may
+-- write to ledgers in several schemas. An unknown one is asked anew each time, for `migrate` may end
+-- that state. Where the owner may not read the identifier (some hosted servers), only the second test
+-- is made: in a statement of its own, for a statement that names a function which its role may not
+-- execute fails whether it would be reached or not.
 --
 -- With the owner's rights: as a column default it runs for programs that may insert usage, and may
 -- not read the ledger's settings (R7).
@@ -30,7 +31,8 @@ begin
   if v_base is null or not v_has_reached or v_present <> v_known then
     return 524287::bigint << 44;
   end if;
-  perform set_config('microdollar.generation', v_base::text, false);
+  perform set_config('microdollar.generation_' || 'ledger_settings'::regclass::oid::text,
+    v_base::text, false);
   return v_base;
 end
 $$;

@@ -29,6 +29,8 @@ export interface Manifest {
   /** ISO 8601. */
   written_at: string;
   database: string;
+  /** Where it was; it may be restored into another. Absent in dumps of before: `public`. */
+  schema?: string;
   server_version: string;
   /** Names of the migrations that made the tables; a program that knows them all can restore. */
   migrations: string[];

@@ -3,18 +3,13 @@ import { createReadStream } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { readMigrationFiles } from 'drizzle-orm/migrator';
 import type pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { LedgerError } from '../../errors.js';
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
+import { runMigrations } from '../migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from '../migrate/connection.js';
-import {
-  MIGRATIONS_SCHEMA,
-  MIGRATIONS_TABLE,
-  migrationsFolder,
-  readJournal,
-  readTableNames,
-} from '../migrate/journal.js';
+import { MIGRATIONS_TABLE, readJournal, readTableNames } from '../migrate/journal.js';
 import { type MigrateResult, migrate } from '../migrate.js';
 import { SEQUENCES, TABLES } from './catalog.sql.js';
 import { type DumpedTable, type Manifest, readManifest, tableFile } from './manifest.js';
@@ -85,7 +80,7 @@ async function requireEmpty(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ name: string }>(
     `select c.relname as name
     from pg_class as c
-    where c.relnamespace = 'public'::regnamespace
+    where c.relnamespace = ${LEDGER_NAMESPACE}
       and c.relkind in ('r', 'p', 'v', 'm', 'f')
       and c.relname = any ($1::text[])
     order by 1`,
@@ -102,23 +97,8 @@ async function requireEmpty(client: pg.Client): Promise<void> {
 
 /** As the version that wrote the dump made them. */
 async function makeTables(client: pg.Client, { migrations }: Manifest): Promise<void> {
-  const wanted = new Set(
-    readJournal()
-      .filter(({ name }) => migrations.includes(name))
-      .map(({ createdAtMs }) => createdAtMs),
-  );
-  const journal = `${MIGRATIONS_SCHEMA}.${MIGRATIONS_TABLE}`;
-  await client.query(
-    `create table ${journal} (id serial primary key, hash text not null, created_at bigint)`,
-  );
-  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
-    if (!wanted.has(file.folderMillis)) continue;
-    for (const statement of file.sql) await client.query(statement);
-    await client.query(`insert into ${journal} (hash, created_at) values ($1, $2)`, [
-      file.hash,
-      file.folderMillis,
-    ]);
-  }
+  const wanted = readJournal().filter(({ name }) => migrations.includes(name));
+  await runMigrations(client, wanted);
 }
 
 async function fillTables(

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { recordAllApplied } from './applyMigrations.js';
 import { findViewsOn } from './dependentViews.js';
 import {
   findOwnTables,
@@ -8,13 +9,13 @@ import {
   readJournal,
   readMigrationSql,
   readWantedSchema,
-  recordAllApplied,
 } from './journal.js';
 import { planRetirement } from './pending/retire.js';
 import { planAdoption } from './planAdoption.js';
 import { settingsRow } from './planNewTable.js';
 import { readShape } from './readShape.js';
 import { notAdoptable, type RunOptions, runSteps } from './runSteps.js';
+import { readSchemaPlace } from './schemaPlace.js';
 import { type AdoptionPlan, quote, type Step } from './step.js';
 import { dropForeignKey, findWaitingForeignKeys } from './waitingForeignKeys.js';
 
@@ -33,10 +34,10 @@ export async function findOnlineWork(
   if (unapplied.length < readJournal().length) return null;
   if (!(await findOwnTables(client))) return null;
   const result = await client.query<{ journal: boolean }>(
-    `select to_regclass('public.microdollar_migrations') is not null as journal`,
+    `select to_regclass('microdollar_migrations') is not null as journal`,
   );
   if (!result.rows[0]?.journal) return 'adopt';
-  const applied = await client.query('select from public.microdollar_migrations limit 1');
+  const applied = await client.query('select from microdollar_migrations limit 1');
   return applied.rowCount === 0 ? 'adopt' : 'upgrade';
 }
 
@@ -46,7 +47,7 @@ export async function planAdoptionOf(
   options: { dropForeignKeys: boolean },
 ): Promise<AdoptionPlan> {
   const found = await readShape(client);
-  const wanted = readWantedSchema();
+  const wanted = readWantedSchema(await readSchemaPlace(client));
   const { hasPending, steps } = planRetirement(found, wanted);
   // Views on pending rows are made anew with the cutover.
   const plan = planAdoption(found, hasPending ? { ...wanted, views: [] } : wanted);

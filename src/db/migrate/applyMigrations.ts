@@ -1,15 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { drizzle } from 'drizzle-orm/node-postgres';
-import { migrate } from 'drizzle-orm/node-postgres/migrator';
+import { readMigrationFiles } from 'drizzle-orm/migrator';
 import type pg from 'pg';
 import { isLockConflict } from '../sqlstate.js';
 import { rootOf } from './connection.js';
-import {
-  MIGRATIONS_SCHEMA,
-  MIGRATIONS_TABLE,
-  type Migration,
-  migrationsFolder,
-} from './journal.js';
+import { MIGRATIONS_TABLE, type Migration, migrationsFolder } from './journal.js';
+import { forSchema, readSchemaPlace } from './schemaPlace.js';
 
 /** All in one transaction: all or nothing. */
 export async function applyMigrations(
@@ -19,13 +14,12 @@ export async function applyMigrations(
 ): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await migrate(drizzle(client), {
-        migrationsFolder: migrationsFolder(),
-        migrationsTable: MIGRATIONS_TABLE,
-        migrationsSchema: MIGRATIONS_SCHEMA,
-      });
+      await client.query('begin');
+      await runMigrations(client, unapplied);
+      await client.query('commit');
       return;
     } catch (error) {
+      await client.query('rollback').catch(() => {});
       const isContended = isLockConflict(rootOf(error));
       if (!isContended || attempt >= options.attempts) throw error;
       options.log(
@@ -35,4 +29,47 @@ export async function applyMigrations(
       await sleep(Math.min(200 * attempt, 2_000));
     }
   }
+}
+
+/**
+ * What drizzle's migrator does with its files, in a schema that it knows nothing of, which is made
+ * where there is none. In the caller's transaction.
+ */
+export async function runMigrations(
+  client: pg.Client,
+  migrations: readonly Migration[],
+): Promise<void> {
+  const place = await readSchemaPlace(client);
+  if (!place.exists) await client.query(`create schema ${place.identifier}`);
+  await client.query(CREATE_JOURNAL);
+  const wanted = new Set(migrations.map((migration) => migration.createdAtMs));
+  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
+    if (!wanted.has(file.folderMillis)) continue;
+    for (const statement of file.sql) await client.query(forSchema(statement, place));
+    await noteApplied(client, file);
+  }
+}
+
+/** Notes all migrations as applied, as if they had been run. In the caller's transaction. */
+export async function recordAllApplied(client: pg.Client): Promise<void> {
+  await client.query(CREATE_JOURNAL);
+  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
+    await noteApplied(client, file);
+  }
+}
+
+/** As drizzle's migrator makes it. */
+const CREATE_JOURNAL = `create table if not exists ${MIGRATIONS_TABLE}
+  (id serial primary key, hash text not null, created_at bigint)`;
+
+async function noteApplied(
+  client: pg.Client,
+  file: { hash: string; folderMillis: number },
+): Promise<void> {
+  await client.query(
+    `insert into ${MIGRATIONS_TABLE} (hash, created_at)
+    select $1, $2
+    where not exists (select from ${MIGRATIONS_TABLE} where created_at = $2)`,
+    [file.hash, file.folderMillis],
+  );
 }

@@ -43,7 +43,7 @@ left join pg_stat_activity as a on a.pid = l.pid
 where l.locktype = 'relation'
   and l.database = (select d.oid from pg_database as d where d.datname = current_database())
   and l.relation = any(
-    array(select to_regclass(format('public.%I', t)) from unnest($1::text[]) as t)::oid[])
+    array(select to_regclass(quote_ident(t)) from unnest($1::text[]) as t)::oid[])
   and l.granted
   and l.mode = any($2::text[])
   and l.pid is distinct from pg_backend_pid()

@@ -1,7 +1,9 @@
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
+
 /**
- * The catalog's view of schema `public`, one statement a kind of object. They read pg_catalog
+ * The catalog's view of the ledger's schema, one statement a kind of object. They read pg_catalog
  * alone, lock no table, and print names unqualified where the search path allows, so the session's
- * search path is `public`.
+ * search path is that schema.
  */
 const NOT_OF_AN_EXTENSION = (catalog: string, oid: string) => `not exists (
     select from pg_depend as e
@@ -9,12 +11,16 @@ const NOT_OF_AN_EXTENSION = (catalog: string, oid: string) => `not exists (
       and e.objid = ${oid}
       and e.deptype = 'e')`;
 
-/** Relations of the schema; partitions belong to their parent. */
+/** Relations of the schema; partitions belong to their parent, whose parameters the default one has. */
 export const TABLES = `
 select c.relname as name, c.relkind::text as kind,
-  coalesce(c.reloptions, '{}') as options
+  coalesce(c.reloptions, (
+    select d.reloptions
+    from pg_partitioned_table as p
+    join pg_class as d on d.oid = p.partdefid
+    where p.partrelid = c.oid), '{}') as options
 from pg_class as c
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relkind in ('r', 'p', 'v', 'm', 'f')
   and not c.relispartition
   and ${NOT_OF_AN_EXTENSION('pg_class', 'c.oid')}
@@ -27,7 +33,7 @@ select c.relname as "table", a.attname as name, format_type(a.atttypid, a.atttyp
 from pg_attribute as a
 join pg_class as c on c.oid = a.attrelid
 left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relkind in ('r', 'p', 'f')
   and a.attnum > 0
   and not a.attisdropped
@@ -54,12 +60,13 @@ select c.relname as "table", k.conname as name,
 from pg_constraint as k
 join pg_class as c on c.oid = k.conrelid
 left join pg_class as r on r.oid = k.confrelid
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and k.contype in ('p', 'u', 'f', 'c')
 order by c.relname collate "C", k.conname collate "C"`;
 
 export const INDEXES = `
-select c.relname as "table", i.relname as name, pg_get_indexdef(x.indexrelid) as definition,
+select c.relname as "table", i.relname as name,
+  replace(pg_get_indexdef(x.indexrelid), ' ON ONLY ', ' ON ') as definition,
   m.amname as method, x.indisunique and x.indimmediate as "isUnique",
   x.indisvalid and x.indisready as "isValid",
   array(
@@ -81,7 +88,7 @@ from pg_index as x
 join pg_class as i on i.oid = x.indexrelid
 join pg_class as c on c.oid = x.indrelid
 join pg_am as m on m.oid = i.relam
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relkind in ('r', 'p')
 order by c.relname collate "C", i.relname collate "C"`;
 
@@ -89,7 +96,7 @@ export const TRIGGERS = `
 select c.relname as "table", t.tgname as name, pg_get_triggerdef(t.oid) as definition
 from pg_trigger as t
 join pg_class as c on c.oid = t.tgrelid
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and not t.tgisinternal
 order by c.relname collate "C", t.tgname collate "C"`;
 
@@ -97,13 +104,13 @@ export const STATISTICS = `
 select c.relname as "table", s.stxname as name, pg_get_statisticsobjdef(s.oid) as definition
 from pg_statistic_ext as s
 join pg_class as c on c.oid = s.stxrelid
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
 order by c.relname collate "C", s.stxname collate "C"`;
 
 export const VIEWS = `
 select c.relname as name, pg_get_viewdef(c.oid) as definition
 from pg_class as c
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relkind = 'v'
   and ${NOT_OF_AN_EXTENSION('pg_class', 'c.oid')}
 order by c.relname collate "C"`;
@@ -111,7 +118,7 @@ order by c.relname collate "C"`;
 export const FUNCTIONS = `
 select p.oid::regprocedure::text as signature, pg_get_functiondef(p.oid) as definition
 from pg_proc as p
-where p.pronamespace = 'public'::regnamespace
+where p.pronamespace = ${LEDGER_NAMESPACE}
   and p.prokind in ('f', 'p')
   and ${NOT_OF_AN_EXTENSION('pg_proc', 'p.oid')}
 order by p.oid::regprocedure::text collate "C"`;

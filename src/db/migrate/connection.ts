@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { schemaOf } from '../ledgerSchema.js';
 import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
 
 const OLDEST_SERVER = 150_000;
-/** Of the session that migrates; any constant that nobody else uses. */
-const ADVISORY_KEY = '7166471036291613811';
+/** Of the session that migrates, one a schema; any constant that nobody else uses. */
+const ADVISORY_KEY = `(7166471036291613811 # case current_setting('search_path')
+  when '"public"' then 0 else hashtextextended(current_setting('search_path'), 0) end)`;
 
-/** A connection to migrate over: to a primary of a known version, without time limits. */
+/** A connection to migrate over: to a primary of a known version, in its schema, without time limits. */
 export async function connectToMigrate(url: string, lockTimeoutMs: number): Promise<pg.Client> {
   const client = await connect(url);
   try {
@@ -16,7 +18,7 @@ export async function connectToMigrate(url: string, lockTimeoutMs: number): Prom
       lock_timeout: `${lockTimeoutMs}`,
       statement_timeout: '0',
       idle_in_transaction_session_timeout: '0',
-      search_path: 'public',
+      search_path: `"${schemaOf(url)}"`,
       client_min_messages: 'warning',
     };
     for (const [name, value] of Object.entries(settings)) {
@@ -90,9 +92,7 @@ export async function underLock<Result>(
 ): Promise<Result> {
   const deadline = Date.now() + options.waitTimeoutMs;
   for (let told = false; ; ) {
-    const result = await client.query('select pg_try_advisory_lock($1::bigint) as locked', [
-      ADVISORY_KEY,
-    ]);
+    const result = await client.query(`select pg_try_advisory_lock(${ADVISORY_KEY}) as locked`);
     if (result.rows[0].locked) break;
     if (Date.now() > deadline) {
       throw new LedgerError('unavailable', 'another process has been migrating for too long');
@@ -104,7 +104,7 @@ export async function underLock<Result>(
   try {
     return await work();
   } finally {
-    await client.query('select pg_advisory_unlock($1::bigint)', [ADVISORY_KEY]).catch(() => {});
+    await client.query(`select pg_advisory_unlock(${ADVISORY_KEY})`).catch(() => {});
   }
 }
 

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 
 /** Views and materialized views of others on views of the ledger that are to be made anew. */
 const DEPENDENTS = `
@@ -9,9 +10,9 @@ join pg_class as v on v.oid = r.ev_class
 join pg_class as d on d.oid = p.refobjid
 where p.classid = 'pg_rewrite'::regclass
   and p.refclassid = 'pg_class'::regclass
-  and d.relnamespace = 'public'::regnamespace
+  and d.relnamespace = ${LEDGER_NAMESPACE}
   and d.relname = any($1::text[])
-  and not (v.relnamespace = 'public'::regnamespace and v.relname = any($1::text[]))
+  and not (v.relnamespace = d.relnamespace and v.relname = any($1::text[]))
 order by 1, 2`;
 
 /** What is in the way of making the ledger's views anew, with the remedy. */

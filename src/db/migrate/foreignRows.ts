@@ -1,3 +1,4 @@
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import type { Queryable } from './journal.js';
 import { quote, type Step } from './step.js';
 
@@ -14,7 +15,7 @@ select c.relname as "table"
 from pg_attribute as a
 join pg_class as c on c.oid = a.attrelid
 join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
-where c.relnamespace = 'public'::regnamespace
+where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relname = any($1::text[])
   and a.attname = 'position'
   and pg_get_expr(d.adbin, d.adrelid) like '%${DEFAULT}'`;

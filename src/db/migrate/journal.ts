@@ -1,14 +1,15 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readMigrationFiles } from 'drizzle-orm/migrator';
-import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { toLedgerError } from '../sqlstate.js';
+import { forSchema, type SchemaPlace } from './schemaPlace.js';
 import type { SchemaShape } from './shape.js';
 
-export const MIGRATIONS_SCHEMA = 'public';
 export const MIGRATIONS_TABLE = 'microdollar_migrations';
+
+const AS_WRITTEN: SchemaPlace = { identifier: 'public', exists: true };
 
 export interface Migration {
   name: string;
@@ -54,17 +55,20 @@ export function readMigrationSql(name: string): string[] {
   return text.split('--> statement-breakpoint').map((statement) => statement.trim());
 }
 
-function readSchemaFile(): WantedSchema {
-  return JSON.parse(readFileSync(path.join(migrationsFolder(), 'schema.json'), 'utf8'));
+function readSchemaFile(place: SchemaPlace): WantedSchema {
+  const text = readFileSync(path.join(migrationsFolder(), 'schema.json'), 'utf8');
+  return JSON.parse(text, (_key, value) =>
+    typeof value === 'string' ? forSchema(value, place) : value,
+  );
 }
 
 /** Names of the ledger's tables; also while schema.json is behind, as it is when it is made. */
 export function readTableNames(): string[] {
-  return readSchemaFile().tables.map((table) => table.name);
+  return readSchemaFile(AS_WRITTEN).tables.map((table) => table.name);
 }
 
-export function readWantedSchema(): WantedSchema {
-  const wanted = readSchemaFile();
+export function readWantedSchema(place: SchemaPlace = AS_WRITTEN): WantedSchema {
+  const wanted = readSchemaFile(place);
   const names = readJournal().map((migration) => migration.name);
   if (wanted.migrations.join() !== names.join()) {
     throw new LedgerError('internal', 'drizzle/schema.json is not of these migrations');
@@ -74,11 +78,14 @@ export function readWantedSchema(): WantedSchema {
 
 /** Migrations newer than the newest applied one: drizzle's own rule. */
 export async function findUnapplied(database: Queryable): Promise<Migration[]> {
-  const name = `${MIGRATIONS_SCHEMA}.${MIGRATIONS_TABLE}`;
-  const known = await database.query('select to_regclass($1) is not null as known', [name]);
+  const known = await database.query('select to_regclass($1) is not null as known', [
+    MIGRATIONS_TABLE,
+  ]);
   let newest = Number.NEGATIVE_INFINITY;
   if ((known.rows[0] as { known: boolean }).known) {
-    const result = await database.query(`select max(created_at) as newest from ${name}`);
+    const result = await database.query(
+      `select max(created_at) as newest from ${MIGRATIONS_TABLE}`,
+    );
     const row = result.rows[0] as { newest: string | null };
     if (row.newest !== null) newest = Number(row.newest);
   }
@@ -90,7 +97,7 @@ export async function findOwnTables(database: Queryable): Promise<boolean> {
   const result = await database.query(
     `select exists (
       select from pg_class
-      where relnamespace = 'public'::regnamespace
+      where relnamespace = ${LEDGER_NAMESPACE}
         and relkind in ('r', 'p', 'v', 'm', 'f')
         and relname = any($1::text[])
     ) as found`,
@@ -110,14 +117,12 @@ export function isBreaking(name: string, statements: readonly string[]): boolean
  * @throws LedgerError `internal` with the remedy
  */
 export async function assertNotNewer(database: Queryable): Promise<void> {
-  const known = await database.query(
-    `select to_regclass('${MIGRATIONS_SCHEMA}.ledger_settings') is not null as known`,
-  );
+  const known = await database.query(`select to_regclass('ledger_settings') is not null as known`);
   if (!(known.rows[0] as { known: boolean }).known) return;
   // Through JSON: settings of versions before have no such column.
   const result = await database.query(
     `select to_jsonb(s) -> 'breaking_migrations' as names
-    from ${MIGRATIONS_SCHEMA}.ledger_settings as s
+    from ledger_settings as s
     where s.id = 1`,
   );
   const row = result.rows[0] as { names: string[] | null } | undefined;
@@ -161,21 +166,4 @@ export async function assertMigrated(database: Queryable): Promise<void> {
     `the database is ${state}, ${names.length} migrations are missing: run microdollar migrate`,
     { details: { missing_migrations: names } },
   );
-}
-
-/** Notes all migrations as applied, as drizzle's migrator would. In the caller's transaction. */
-export async function recordAllApplied(client: pg.Client): Promise<void> {
-  const name = `${MIGRATIONS_SCHEMA}.${MIGRATIONS_TABLE}`;
-  await client.query(
-    `create table if not exists ${name}
-      (id serial primary key, hash text not null, created_at bigint)`,
-  );
-  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
-    await client.query(
-      `insert into ${name} (hash, created_at)
-      select $1, $2
-      where not exists (select from ${name} where created_at = $2)`,
-      [file.hash, file.folderMillis],
-    );
-  }
 }

@@ -1,10 +1,13 @@
 import type pg from 'pg';
+import { inSchema } from '../ledgerSchema.js';
 import { findOnlineWork, type OnlineWork, planAdoptionOf } from './adopt.js';
 import { connectToMigrate, explainFailure } from './connection.js';
 import { estimateSteps, type StepEstimate } from './estimate.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
 import { planGeneration } from './generation.js';
 import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
+import { planPartitions } from './partitions/planPartitions.js';
+import { forSchema, readSchemaPlace, type SchemaPlace } from './schemaPlace.js';
 import type { AdoptionPlan, Step } from './step.js';
 import { dropForeignKey, findWaitingForeignKeys, warnOfForeignKeys } from './waitingForeignKeys.js';
 
@@ -23,16 +26,22 @@ export interface MigrationPlan extends AdoptionPlan {
 }
 
 export interface PlanOptions {
+  /** As for `migrate`. */
+  schema?: string | undefined;
   dropForeignKeys?: boolean | undefined;
   countForeignRows?: boolean | undefined;
+  partitionById?: boolean | undefined;
 }
+
+const PARTITIONED_LATER =
+  'whether this ledger can be partitioned by its ids is looked at once the schema is up to date';
 
 /** What `migrate` would do, from the catalog and the settings: changes nothing, locks nothing. */
 export async function planMigration(
   url: string,
   options: PlanOptions = {},
 ): Promise<MigrationPlan> {
-  const client = await connectToMigrate(url, LOCK_TIMEOUT_MS);
+  const client = await connectToMigrate(inSchema(url, options.schema), LOCK_TIMEOUT_MS);
   try {
     await assertNotNewer(client);
     const unapplied = await findUnapplied(client);
@@ -41,12 +50,19 @@ export async function planMigration(
     const keys = await findWaitingForeignKeys(client);
     const counts = await countsForeignRows(client);
     const choice = options.countForeignRows;
+    const isAsked = options.partitionById ?? false;
+    // Before the schema is up to date there is nothing to read of partitions.
+    const partitions =
+      unapplied.length === 0
+        ? await planPartitions(client, isAsked)
+        : { steps: [], problems: [], warnings: isAsked ? [PARTITIONED_LATER] : [] };
     const steps = [
       ...upgrade.steps,
       // Before the schema is up to date there is nothing to read of a generation.
       ...(unapplied.length === 0 ? await planGeneration(client) : []),
       ...(options.dropForeignKeys && work === null ? keys.map(dropForeignKey) : []),
       ...(choice === undefined ? [] : await planForeignRows(client, choice)),
+      ...partitions.steps,
     ];
     return {
       unapplied: unapplied.map((migration) => migration.name),
@@ -54,10 +70,11 @@ export async function planMigration(
       countsForeignRows: counts,
       steps,
       estimates: await estimateSteps(client, steps),
-      problems: upgrade.problems,
+      problems: [...upgrade.problems, ...partitions.problems],
       warnings: [
         ...upgrade.warnings,
         ...(options.dropForeignKeys ? [] : warnOfForeignKeys(keys)),
+        ...partitions.warnings,
         ...(choice ? [DOUBLE_COUNT_WARNING] : []),
       ],
     };
@@ -75,16 +92,32 @@ async function planUpgrade(
   { dropForeignKeys = false }: PlanOptions,
 ): Promise<AdoptionPlan> {
   if (work !== null) return planAdoptionOf(client, { dropForeignKeys });
-  return { steps: unapplied.map(migrationStep), problems: [], warnings: [] };
+  const place = await readSchemaPlace(client);
+  const steps = unapplied.map((migration) => migrationStep(migration, place));
+  return { steps: [...createSchema(place), ...steps], problems: [], warnings: [] };
 }
 
-function migrationStep(migration: Migration): Step {
+function createSchema({ identifier, exists }: SchemaPlace): Step[] {
+  if (exists) return [];
+  return [
+    {
+      kind: 'create_schema',
+      subject: identifier,
+      tables: [],
+      lock: 'none',
+      duration: 'quick',
+      statements: [`create schema ${identifier}`],
+    },
+  ];
+}
+
+function migrationStep(migration: Migration, place: SchemaPlace): Step {
   return {
     kind: 'apply_migration',
     subject: migration.name,
     tables: [],
     lock: 'ACCESS EXCLUSIVE',
     duration: 'quick',
-    statements: readMigrationSql(migration.name),
+    statements: readMigrationSql(migration.name).map((text) => forSchema(text, place)),
   };
 }

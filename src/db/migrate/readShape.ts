@@ -21,7 +21,7 @@ interface ConstraintRow extends Omit<ConstraintShape, 'references'> {
   referencedColumns: string[];
 }
 
-/** What schema `public` holds now. The session's search path must be `public`. */
+/** What the schema holds now that is the session's search path. */
 export async function readShape(client: pg.Client): Promise<SchemaShape> {
   const read = async <Row>(text: string) => (await client.query(text)).rows as Row[];
   const tables = await read<Pick<TableShape, 'name' | 'kind' | 'options'>>(TABLES);

@@ -158,7 +158,7 @@ export class Accounts implements AccountsCache {
     problem: string,
   ): Promise<T> {
     try {
-      return await this.#options.gate.run(lookup);
+      return await this.#options.gate.runOnLedger(lookup);
     } catch (error) {
       const ledgerError = toLedgerError(error);
       if (ledgerError.code !== 'unavailable') throw ledgerError;

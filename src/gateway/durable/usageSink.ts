@@ -142,7 +142,7 @@ export class RequestSink {
   async #save(event: DatedUsage): Promise<SettleResult> {
     const { gate, ledger, metrics, log } = this.#context;
     try {
-      const result = await gate.run(() => recordLate(ledger, event));
+      const result = await gate.runOnLedger(() => recordLate(ledger, event));
       if (result.id !== event.id && result.status === 'recorded') metrics.corrected.inc();
       return { durable: 'database', result };
     } catch (error) {

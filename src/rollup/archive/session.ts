@@ -3,9 +3,8 @@ import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import type { RollupDatabase } from '../database.js';
 
-/** Advisory lock (class, key) that a running archive holds. */
+/** Class of the advisory lock that a running archive holds; its key is the ledger, by a table's oid. */
 const LOCK_CLASS = 1_297_369_171;
-const LOCK_KEY = 1;
 /** A killed archive's connection is closed by its server within a statement's time. */
 const MAX_LOCK_WAIT_MS = 10_000;
 const POLL_MS = 200;
@@ -40,19 +39,19 @@ async function lock(client: pg.PoolClient, waitMs: number): Promise<void> {
   for (;;) {
     const { rows } = await client.query<{ locked: boolean; holder: number | null }>(
       `/* microdollar.lockArchive */
-select pg_try_advisory_lock($1::integer, $2::integer) as locked,
+select pg_try_advisory_lock($1::integer, 'ledger_settings'::regclass::integer) as locked,
   (
     select l.pid
     from pg_locks as l
     join pg_database as d on d.oid = l.database
     where l.locktype = 'advisory'
       and l.classid = $1::integer::oid
-      and l.objid = $2::integer::oid
+      and l.objid = 'ledger_settings'::regclass::oid
       and l.granted
       and d.datname = current_database()
     limit 1
   ) as holder`,
-      [LOCK_CLASS, LOCK_KEY],
+      [LOCK_CLASS],
     );
     if (rows[0]?.locked) return;
     if (performance.now() > deadlineMs) {

@@ -41,7 +41,9 @@ export class RecordEvent implements Command {
   toString = () => `record(${this.by}, ${JSON.stringify(this.payment)})`;
 }
 
-/** Not asking for the balance; the same event again, on a pool of a host's own where there is one, tells it. */
+/**
+ * Not asking for the balance; the same event again, on a pool of a host's own where there is one, tells it.
+ */
 export class RecordWithoutBalance implements Command {
   constructor(
     readonly by: number,

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { LEDGER_NAMESPACE } from '../../ledgerSchema.js';
 import { inDependencyOrder } from '../planAdoption.js';
 import { dropIndex } from '../planIndexes.js';
 import type { SchemaShape, TableShape } from '../shape.js';
@@ -126,7 +127,7 @@ async function readGrants(client: pg.Client, views: readonly string[]): Promise<
     from pg_class as c
     cross join lateral aclexplode(c.relacl) as a
     left join pg_roles as r on r.oid = a.grantee
-    where c.relnamespace = 'public'::regnamespace
+    where c.relnamespace = ${LEDGER_NAMESPACE}
       and c.relname = any($1::text[])
       and a.grantee <> c.relowner`,
     [views],
