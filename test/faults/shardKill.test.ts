@@ -4,7 +4,6 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { createOrganization, createUser } from '../../src/shards/accounts.js';
 import { authenticateKey } from '../../src/shards/authenticateKey.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
-import { bucketOf, keyOfPayer, placeBucket } from '../../src/shards/placement.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { ledgerErrorOf } from '../integration/ledgerHarness.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
@@ -12,6 +11,7 @@ import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { makeDataDir, newIntent, openGateway, until, usageOf } from '../support/gateway.js';
 import { openRelay, type Relay } from '../support/relay.js';
+import { idOn } from '../support/shardIds.js';
 import { type Cluster, startCluster } from './support/cluster.js';
 import { KILLS } from './support/scale.js';
 
@@ -29,12 +29,6 @@ let ledger: Ledger;
 /** By shard. */
 let users: Record<string, string>;
 
-const idOn = (shard: string) => {
-  for (;;) {
-    const id = randomUUID();
-    if (placeBucket(bucketOf(keyOfPayer({ kilo_user_id: id })), NAMES) === shard) return id;
-  }
-};
 const open = () => createShardedLedger({ shards, poolSize: 3, statementTimeoutMs: 5_000 });
 const isAway = (shard: string) => ({ code: 'unavailable', details: { shard } });
 const record = (shard: string, more = {}) =>
@@ -52,7 +46,7 @@ beforeAll(async () => {
   await migrateShards(shards);
   ledger = await open();
   users = {};
-  for (const name of NAMES) users[name] = (await createUser(ledger, { id: idOn(name) })).id;
+  for (const name of NAMES) users[name] = (await createUser(ledger, { id: idOn(name, NAMES) })).id;
 });
 
 afterAll(async () => {
@@ -121,7 +115,10 @@ describe('a shard that is killed', () => {
   it('is named in every answer that would need it, and missed in no other', async () => {
     await c.kill();
     try {
-      const organization = await createOrganization(ledger, { name: 'o', id: organizationOn('b') });
+      const organization = await createOrganization(ledger, {
+        name: 'o',
+        id: idOn('b', NAMES, 'organization_id'),
+      });
       await record('b');
       expect(await record('b', { organization_id: organization.id })).toMatchObject({
         status: 'recorded',
@@ -261,7 +258,7 @@ describe('home that is away', () => {
       expect(await record('c')).toMatchObject({ status: 'recorded' });
       expect(await ledgerErrorOf(record('home'))).toMatchObject(isAway('home'));
       // Unknown on its shard: it may have moved, which only home could tell.
-      const nobody = ledger.recordUsage({ kilo_user_id: idOn('b'), cost: 1 });
+      const nobody = ledger.recordUsage({ kilo_user_id: idOn('b', NAMES), cost: 1 });
       expect(await ledgerErrorOf(nobody)).toMatchObject({ code: 'unavailable' });
       expect(await ledgerErrorOf(open())).toMatchObject(isAway('home'));
     } finally {
@@ -273,15 +270,8 @@ describe('home that is away', () => {
         () => false,
       ),
     );
-    const nobody = ledger.recordUsage({ kilo_user_id: idOn('b'), cost: 1 });
+    const nobody = ledger.recordUsage({ kilo_user_id: idOn('b', NAMES), cost: 1 });
     expect(await ledgerErrorOf(nobody)).toMatchObject({ code: 'unknown_user' });
     await expectExact();
   });
 });
-
-function organizationOn(shard: string): string {
-  for (;;) {
-    const id = randomUUID();
-    if (placeBucket(bucketOf(keyOfPayer({ organization_id: id })), NAMES) === shard) return id;
-  }
-}

@@ -1,14 +1,13 @@
-import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createOrganization, createUser } from '../../src/shards/accounts.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
-import { bucketOf, keyOfPayer, placeBucket } from '../../src/shards/placement.js';
 import { createShardedLedger, type ShardedLedgerOptions } from '../../src/shards/shardedLedger.js';
 import type { ShardOptions } from '../../src/shards/shardsFile.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { idOn } from '../support/shardIds.js';
 
 export interface ShardFixture {
   shards: ShardOptions[];
@@ -55,14 +54,6 @@ export async function createShardFixture(
     return ledger;
   };
   const ledger = await open();
-  const isOn = (shard: string, payer: Parameters<typeof keyOfPayer>[0]) =>
-    placeBucket(bucketOf(keyOfPayer(payer)), names) === shard;
-  const idOn = (shard: string, kind: 'kilo_user_id' | 'organization_id') => {
-    for (;;) {
-      const id = randomUUID();
-      if (isOn(shard, { [kind]: id })) return id;
-    }
-  };
   const rows = async <Row>(shard: string, text: string, values: unknown[] = []) =>
     ((await databases.get(shard)?.pool.query(text, values))?.rows ?? []) as Row[];
   return {
@@ -70,10 +61,11 @@ export async function createShardFixture(
     databases,
     ledger,
     open,
-    userIdOn: (shard) => idOn(shard, 'kilo_user_id'),
-    addUserOn: async (shard) => (await createUser(ledger, { id: idOn(shard, 'kilo_user_id') })).id,
+    userIdOn: (shard) => idOn(shard, names),
+    addUserOn: async (shard) => (await createUser(ledger, { id: idOn(shard, names) })).id,
     addOrganizationOn: async (shard) =>
-      (await createOrganization(ledger, { id: idOn(shard, 'organization_id'), name: 'o' })).id,
+      (await createOrganization(ledger, { id: idOn(shard, names, 'organization_id'), name: 'o' }))
+        .id,
     rows,
     expectExact: async () => {
       const pools = [...databases].map(([name, { pool }]) => ({ name, pool }));

@@ -13,11 +13,11 @@ import type { RecordResult, UsageEvent } from '../../../src/record/types.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
 import type { Accounts } from '../../../src/shards/accounts.js';
 import { migrateShards } from '../../../src/shards/migrateShards.js';
-import { bucketOf, keyOfPayer, placeBucket } from '../../../src/shards/placement.js';
 import { createShardedLedger } from '../../../src/shards/shardedLedger.js';
 import { createTestDatabase, type TestDatabase } from '../../support/database.js';
 import { setExaAllowance } from '../../support/exaAllowance.js';
 import { openPool } from '../../support/openPool.js';
+import { shardOf } from '../../support/shardIds.js';
 import {
   asAnswer,
   balanceOf,
@@ -100,7 +100,7 @@ export async function createShardedWorld(names: readonly string[]): Promise<Worl
     createShardedLedger({ shards, ...OPTIONS, ...options });
   return await openWorld(databases, open, (writers) => ({
     accounts: writers[0] as Ledger,
-    placeOf: (payer) => names.indexOf(placeBucket(bucketOf(keyOfPayer(payer)), names)),
+    placeOf: (payer) => names.indexOf(shardOf(payer, names)),
     replay: (event) => (writers[1] as Ledger).recordUsage(event),
   }));
 }
