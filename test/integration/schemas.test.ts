@@ -79,7 +79,9 @@ describe('two ledgers in schemas of one database', () => {
       kind: 'create_schema',
       statements: ['create schema "My ledger"'],
     });
-    expect(plan.steps.flatMap((step) => step.statements).join()).not.toMatch(/public["']?\.|, public,/);
+    expect(plan.steps.flatMap((step) => step.statements).join()).not.toMatch(
+      /public["']?\.|, public,/,
+    );
     await Promise.all([SPACED, LONG].map((schema) => migrate(url, { schema })));
     const committed = await readFile(
       path.join(import.meta.dirname, '../../drizzle/schema.txt'),
