@@ -14,6 +14,7 @@ import { Settler } from './counter/settler.js';
 import { Sweep } from './counter/sweep.js';
 import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
+import { startPreparingMonths } from './db/migrate/partitions/prepareMonths.js';
 import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
@@ -63,13 +64,6 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  *   cannot be reached, or lacks migrations
  */
 export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
-  if (!/^postgres(ql)?:\/\//.test(String(asked?.databaseUrl))) {
-    throw new LedgerError(
-      'invalid_request',
-      'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
-      { details: { field: 'databaseUrl' } },
-    );
-  }
   const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
@@ -250,6 +244,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
       sweepingTails,
       ...startBudgetFolds(keeper, start),
       alerts.startFollowing(start),
+      startPreparingMonths({ url: options.databaseUrl, viaPooler: !named, start }),
       startExpiring({ pool: grants, named, withdrawals: budgetFolder, start, tell }),
     ];
   }

@@ -42,12 +42,13 @@ export const holds: Scenario = {
 interface Worker {
   /** Holds granted within the time. */
   run(approach: Approach, ms: number): Promise<number>;
-  end(): void;
+  end(): Promise<void>;
 }
 
 async function startWorker(database: BenchDatabase): Promise<Worker> {
   const args = ['--import', 'tsx', WORKER, database.url, PAYER, String(CALLERS)];
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   await lines.next();
   return {
@@ -55,7 +56,10 @@ async function startWorker(database: BenchDatabase): Promise<Worker> {
       child.stdin.write(`${approach} ${ms}\n`);
       return Number((await lines.next()).value);
     },
-    end: () => child.stdin.end(),
+    async end() {
+      child.stdin.end();
+      await ended;
+    },
   };
 }
 
@@ -84,7 +88,7 @@ async function run(bench: Bench): Promise<Findings> {
       }
     }
   } finally {
-    for (const worker of workers) worker.end();
+    await Promise.all(workers.map((worker) => worker.end()));
     await folding.close();
   }
   const findings = { comparisons: [compare(rates, 'slots', 10), compare(rates, 'slots-settled')] };

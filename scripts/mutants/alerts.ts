@@ -4,6 +4,7 @@ const RAISE = 'src/alerts/raise.sql.ts';
 const SPEND = 'src/alerts/raiseSpend.sql.ts';
 const DELIVERIES = 'src/alerts/deliveries.sql.ts';
 const SEND = 'src/alerts/send.ts';
+const BESIDE = ['integration/alertsBeside'];
 const RAISED = ['integration/alertRaise'];
 const DELIVERED = ['integration/alertDelivery'];
 
@@ -13,9 +14,39 @@ export const ALERT_MUTANTS: readonly Mutant[] = [
     name: 'alerts: a refund alone arms a balance again',
     file: RAISE,
     search: `
-          and e.limit_microdollars < b.limit_microdollars`,
+          and (e.limit_microdollars < b.limit_microdollars
+            or \${hasCreditSince(scope, 'e.created_at')})`,
     replace: '',
     tests: RAISED,
+  },
+  {
+    name: 'alerts: what was taken back hides a top-up',
+    file: RAISE,
+    search: `
+            or \${hasCreditSince(scope, 'e.created_at')})`,
+    replace: ')',
+    tests: BESIDE,
+  },
+  {
+    name: 'alerts: the budget of an alert that is set may go away beside it',
+    file: 'src/alerts/alerts.sql.ts',
+    search: '  for share of b nowait\n',
+    replace: '',
+    tests: BESIDE,
+  },
+  {
+    name: 'alerts: a webhook is added for who was deleted meanwhile',
+    file: 'src/alerts/webhooks.sql.ts',
+    search: "\n  and ${isNotDeleted('$1::text', '$2::text')}",
+    replace: '',
+    tests: BESIDE,
+  },
+  {
+    name: 'alerts: what was in flight beside a deletion stays',
+    file: 'src/accounts/softDelete.ts',
+    search: '  await query(takeAwayStatement(kiloUserId));\n',
+    replace: '',
+    tests: BESIDE,
   },
   {
     name: 'alerts: a balance is never armed again',
@@ -50,11 +81,11 @@ export const ALERT_MUTANTS: readonly Mutant[] = [
     name: 'alerts: raised after the commit of the fold',
     file: 'src/budgets/folder.ts',
     search: `
-    if (rows[0]?.has_alerts) await this.#options.onSettled?.(query, scope, id, rows);`,
+    if (rows[0]?.has_alerts) await this.#options.onSettled(query, scope, id, rows);`,
     replace: `
     if (rows[0]?.has_alerts) {
       await query({ name: 'early_commit', text: 'commit', values: [] });
-      await this.#options.onSettled?.(query, scope, id, rows);
+      await this.#options.onSettled(query, scope, id, rows);
     }`,
     tests: ['integration/holdContention'],
   },

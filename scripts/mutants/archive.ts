@@ -4,6 +4,7 @@ const ARCHIVE = 'src/rollup/archive/archive.ts';
 const MOVE = 'src/rollup/archive/moveRows.ts';
 const MOVE_SQL = 'src/rollup/archive/moveRows.sql.ts';
 const PLAN = 'src/rollup/archive/plan.sql.ts';
+const BESIDE = ['integration/archiveBeside'];
 
 /** Moving raw rows out. */
 export const ARCHIVE_MUTANTS: readonly Mutant[] = [
@@ -48,6 +49,34 @@ export const ARCHIVE_MUTANTS: readonly Mutant[] = [
     search: 'locked.filter((row) => !row.is_settled)',
     replace: 'locked.filter((row) => !row.is_same)',
     tests: ['integration/archiveRefusals', 'integration/archive'],
+  },
+  {
+    name: 'archive: a payer without budgets has none before the rows are gone',
+    file: 'src/schema/budgeted.ts',
+    search: 'abs(${row}.position) < ${oldest}, true)',
+    replace: 'true)',
+    tests: BESIDE,
+  },
+  {
+    name: 'archive: what it counts in budgets is told to nobody',
+    file: ARCHIVE,
+    search: 'void (await raiseAlerts(...folded))',
+    replace: 'void folded',
+    tests: BESIDE,
+  },
+  {
+    name: 'archive: the hold of another payer keeps its id for ever',
+    file: ARCHIVE,
+    search: 'for (const row of holders) {',
+    replace: 'for (const row of holders.slice(0, 0)) {',
+    tests: BESIDE,
+  },
+  {
+    name: 'archive: expiries do not know of a row that is deleted',
+    file: MOVE_SQL,
+    search: "\n    and ${isKnownToExpiries('u')}",
+    replace: '',
+    tests: BESIDE,
   },
   {
     name: 'archive: a row that differs from its file is deleted',

@@ -31,9 +31,16 @@ export const GRANT_MUTANTS: readonly Mutant[] = [
   {
     name: 'grants: two that expired pay the same late usage',
     file: SETTLEMENT,
-    search: 'each.usedLate - (late - each.lateBefore)',
-    replace: 'each.usedLate',
+    search: 'clamp(lateBefore - late, each.left)',
+    replace: 'clamp(lateBefore, each.left)',
     tests: ['unit/grants'],
+  },
+  {
+    name: 'grants: late usage that a look has counted is forgotten',
+    file: SETTLEMENT,
+    search: 'lateBefore = each.lateBefore + each.usedLate;',
+    replace: 'lateBefore = each.usedLate;',
+    tests: ['integration/archiveBeside'],
   },
   {
     name: 'grants: late usage is corrected for ever',

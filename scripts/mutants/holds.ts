@@ -29,6 +29,20 @@ export const HOLD_MUTANTS: readonly Mutant[] = [
     tests: ['integration/holdSteps'],
   },
   {
+    name: 'holds: reserve, a limit that was lowered is not looked at',
+    file: RESERVE,
+    search: "\n      + ${lowered(limitOf(scope, 'b'), 'w.limit_microdollars')} as carry",
+    replace: ' as carry',
+    tests: ['integration/loweredLimits'],
+  },
+  {
+    name: 'holds: extend, a raise that has ended is not looked at',
+    file: 'src/budgets/hold.sql.ts',
+    search: "then ${lowered(LIMIT_NOW, 'w.limit_microdollars')}",
+    replace: 'then 0',
+    tests: ['integration/loweredLimits'],
+  },
+  {
     name: 'holds: fold, what a hold kept is not given back',
     file: FOLD,
     search: 'w.carry + w.limit_now - w.limit_before + w.returned - w.newly_spent',

@@ -22,9 +22,36 @@ const PERSONAL_COLUMNS = [
   'lookup_values',
 ] as const;
 
+/** CTEs that take away keys, memberships, alerts and webhooks of user $1. */
+const TAKEN_AWAY = `revoked as (
+  update api_keys
+  set revoked_at = coalesce(revoked_at, now()),
+    name = null
+  where kilo_user_id = $1::text
+    and (revoked_at is null or name is not null)
+), left_organizations as (
+  delete from organization_memberships
+  where kilo_user_id = $1::text
+), silenced as (
+  update usage_alerts
+  set removed_at = now()
+  where payer_scope = 'user'
+    and payer_id = $1::text
+    and removed_at is null
+), unhooked as (
+  update usage_alert_webhooks
+  set removed_at = coalesce(removed_at, now()),
+    url = '',
+    secret = '',
+    previous_secret = null
+  where payer_scope = 'user'
+    and payer_id = $1::text
+    and (removed_at is null or url <> '')
+)`;
+
 /**
- * Marks the user, who then waits for a final scrub (`scrub_after_xid` is set), and takes away keys,
- * memberships, alerts and webhooks. No row: no such user.
+ * Marks the user, who then waits for a final scrub (`scrub_after_xid` is set), and takes away what is there.
+ * No row: no such user.
  */
 export function markDeletedStatement(kiloUserId: string): Statement {
   return {
@@ -39,30 +66,19 @@ with marked as (
     scrub_after_xid = pg_current_xact_id()
   where id = $1::text
   returning id
-), revoked as (
-  update api_keys
-  set revoked_at = coalesce(revoked_at, now()),
-    name = null
-  where kilo_user_id = $1::text
-    and (revoked_at is null or name is not null)
-), left_organizations as (
-  delete from organization_memberships
-  where kilo_user_id = $1::text
-), silenced as (
-  update usage_alerts
-  set removed_at = coalesce(removed_at, now())
-  where payer_scope = 'user'
-    and payer_id = $1::text
-), unhooked as (
-  update usage_alert_webhooks
-  set removed_at = coalesce(removed_at, now()),
-    url = '',
-    secret = '',
-    previous_secret = null
-  where payer_scope = 'user'
-    and payer_id = $1::text
-)
+), ${TAKEN_AWAY}
 select id from marked`,
+    values: [kiloUserId],
+  };
+}
+
+/** The same of what was in flight beside the mark. */
+export function takeAwayStatement(kiloUserId: string): Statement {
+  return {
+    name: 'microdollar_take_away_from_deleted',
+    text: `/* microdollar.takeAwayFromDeleted */
+with ${TAKEN_AWAY}
+select`,
     values: [kiloUserId],
   };
 }

@@ -10,6 +10,7 @@ import {
   markDeletedStatement,
   type ScrubbedPage,
   scrubPageStatement,
+  takeAwayStatement,
 } from './softDelete.sql.js';
 
 /** How long one call waits for writes in flight; the background finishes what is left. */
@@ -18,7 +19,8 @@ const POLL_MS = 50;
 
 /**
  * Soft-deletes a user: scrubs personal data from the user and from the metadata of their usage,
- * revokes their keys and memberships, and keeps usage, rollup and balance as billing records (I11).
+ * revokes their keys and memberships, takes away their alerts and webhooks, and keeps usage, rollup and
+ * balance as billing records (I11).
  *
  * Steps, each committed: (1) mark the user, so that who sees the mark stores no metadata; (2) scrub;
  * (3) once every transaction that may not have seen the mark has ended, scrub once more. Only
@@ -59,8 +61,9 @@ async function markDeleted(query: Query, kiloUserId: string): Promise<void> {
   });
 }
 
-/** Page by page through the user's usage. Returns rows of metadata scrubbed. */
+/** What the user has by now, then page by page their usage. Returns rows of metadata scrubbed. */
 async function scrub(query: Query, kiloUserId: string): Promise<number> {
+  await query(takeAwayStatement(kiloUserId));
   let scrubbed = 0;
   for (let after: ScrubbedPage | null = null; ; ) {
     const [page]: ScrubbedPage[] = await query(scrubPageStatement(kiloUserId, after));

@@ -4,6 +4,15 @@ import { microsOf } from '../record/instants.sql.js';
 import type { AlertKind } from '../schema/alerts.js';
 import type { PayerScope } from '../schema/unsettled.js';
 
+/** In the statement that gives the payer something: who was deleted before its snapshot gets nothing. */
+export const isNotDeleted = (scope: string, id: string): string => `not exists (
+    select
+    from kilocode_users as u
+    where ${scope} = 'user'
+      and u.id = ${id}
+      and u.deleted_at is not null
+  )`;
+
 export interface AlertToSet {
   kind: AlertKind;
   payerId: string;
@@ -15,25 +24,27 @@ export interface AlertToSet {
 
 /**
  * Of one payer, kind and budget there is one alert: again changes it. What is changed looks at windows of
- * now and later, and at hours anew. No row: the budget is in force no more. In the transaction of a fold,
- * under the payer's mark.
+ * now and later, and at hours anew. No row: the budget is in force no more, or the user was deleted. In the
+ * transaction of a fold, under the payer's mark. The budget is locked, so that whoever removes it, or
+ * sets it in another zone, finds the alert; where they were first, this fails at once, and is repeated.
  */
 export function setAlertStatement(scope: PayerScope, alert: AlertToSet): Statement {
   return {
     name: `microdollar_set_alert_${scope.name}`,
     text: `/* microdollar.setAlert ${scope.name} */
-with written as (
+with budget as materialized (
+  select b.id
+  from budgets as b
+  where b.id = $3::uuid
+    and ${isOfPayer(scope, 'b')}
+    and b.removed_at is null
+  for share of b nowait
+), written as (
   insert into usage_alerts as a (kind, payer_scope, payer_id, budget_id, thresholds,
     floor_microdollars, created_by)
   select $2::text, '${scope.name}', $1::text, $3::uuid, $4::bigint[], $5::bigint, $6::text
-  where $3::uuid is null
-    or exists (
-      select
-      from budgets as b
-      where b.id = $3::uuid
-        and ${isOfPayer(scope, 'b')}
-        and b.removed_at is null
-    )
+  where ($3::uuid is null or exists (select from budget))
+    and ${isNotDeleted(`'${scope.name}'`, '$1::text')}
   on conflict (payer_scope, payer_id, kind, coalesce(budget_id::text, ''))
     where removed_at is null
   do update

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { unknownUser } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import type { BudgetPayer } from '../budgets/budgets.js';
 import type { BudgetFolder } from '../budgets/folder.js';
@@ -67,6 +68,7 @@ export async function setAlert(
       const statement = setAlertStatement(scope, { ...valid, payerId: payer.id });
       const [row] = await query<{ id: string }>(statement);
       id = row?.id;
+      if (!row && valid.budgetId === null) throw unknownUser();
       if (!row) throw noAlert('budget_id', 'names no budget that is in force');
     });
     if (!isSet) {

@@ -17,3 +17,13 @@ export function pauseAfterMs(attempt: number, random = Math.random()): number | 
   const pauseMs = Math.min(LONGEST_MS, FIRST_MS * FACTOR ** (attempt - 1));
   return Math.round(pauseMs * (1 - JITTER + 2 * JITTER * random));
 }
+
+/**
+ * How long a receiver asks to be left alone (RFC 9110, 10.2.3), ms: seconds, or a date; at most 12 h, and null
+ * where it says nothing that can be read.
+ */
+export function retryAfterMs(value: string | undefined, nowMs = Date.now()): number | null {
+  if (value === undefined) return null;
+  const askedMs = /^\d+$/.test(value.trim()) ? Number(value) * 1_000 : Date.parse(value) - nowMs;
+  return askedMs > 0 ? Math.min(askedMs, LONGEST_MS) : null;
+}

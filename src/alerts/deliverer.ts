@@ -12,7 +12,7 @@ import {
   type OutboxRow,
 } from './deliveries.sql.js';
 import { toBody } from './payload.js';
-import { isSuccess, sendWebhook } from './send.js';
+import { isSuccess, type Sent, sendWebhook } from './send.js';
 import { webhookHeaders } from './signature.js';
 
 /** At once in this process; of them to webhooks whose last try failed; to one webhook. */
@@ -100,27 +100,28 @@ export class Deliverer {
     const body = toBody(row);
     const secrets = [row.secret, ...(row.previous_secret === null ? [] : [row.previous_secret])];
     const headers = webhookHeaders(row.event_id, Date.now(), body, secrets);
-    const { status, error } = await sendWebhook(row.url, headers, body, {
+    const sent = await sendWebhook(row.url, headers, body, {
       lookup,
       allowsPrivate,
       timeoutMs: this.#options.timeoutMs ?? SEND_TIMEOUT_MS,
       signal: this.#stopping.signal,
     });
-    if (isSuccess(status)) {
-      await query(deliveredStatement(row.id, status));
+    if (isSuccess(sent.status)) {
+      await query(deliveredStatement(row.id, sent.status));
       onResult('delivered', 1);
       return;
     }
-    if (status === null && this.#stopping.signal.aborted) {
+    if (sent.status === null && this.#stopping.signal.aborted) {
       await query(givenBackStatement(row.id, row.attempts));
       return;
     }
-    await this.#fail(row, status, error);
+    await this.#fail(row, sent);
   }
 
-  async #fail(row: ClaimedRow, status: number | null, error: string | null): Promise<void> {
+  async #fail(row: ClaimedRow, { status, error, retryAfterMs }: Sent): Promise<void> {
     const isGone = status === 410;
-    const pauseMs = isGone ? null : pauseAfterMs(row.attempts);
+    const ownMs = isGone ? null : pauseAfterMs(row.attempts);
+    const pauseMs = ownMs === null ? null : Math.max(ownMs, retryAfterMs ?? 0);
     const failed = { id: row.id, attempts: row.attempts, status, error, pauseMs, isGone };
     const dead = await this.#options.query(failedStatement(failed));
     this.#options.onResult(dead.length > 0 ? 'dead' : 'failed', 1);

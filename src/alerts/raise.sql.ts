@@ -1,3 +1,4 @@
+import { hasCreditSince } from '../accounts/grants/grants.sql.js';
 import { isOfPayer } from '../budgets/matching.sql.js';
 import type { Statement } from '../db/statement.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
@@ -45,8 +46,9 @@ export const raiseCrossed = (scope: PayerScope): string => `raised as (
  *   balance   the payer's balance as a window, with each alert on it
  *   crossed   percent of a limit that are spent, where anything is; less left than an amount
  *   rearmed   balances that a top-up led out of the window that had its event: a new one begins. A
- *             refund alone leads nowhere: what crosses back and forth is one crossing. One that somebody
- *             has locked is left to the next fold
+ *             refund alone leads nowhere: what crosses back and forth is one crossing. What was taken back,
+ *             or expired, since then hides no top-up. One that somebody has locked is left to the next
+ *             fold
  */
 const raiseText = (scope: PayerScope): string => `/* microdollar.raiseAlerts ${scope.name} */
 with balance as materialized (
@@ -90,7 +92,8 @@ with balance as materialized (
         from usage_alert_events as e
         where e.alert_id = b.alert_id
           and e.window_start = b.armed_at
-          and e.limit_microdollars < b.limit_microdollars
+          and (e.limit_microdollars < b.limit_microdollars
+            or ${hasCreditSince(scope, 'e.created_at')})
       )
     for no key update of o skip locked
   ))

@@ -1,6 +1,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { guardedLookup, isPublicAddress, RefusedAddress } from './address.js';
+import { retryAfterMs } from './backOff.js';
 import { isPrivateLiteral, type UrlRules } from './webhookUrl.js';
 
 export interface SendOptions extends UrlRules {
@@ -14,6 +15,8 @@ export interface SendOptions extends UrlRules {
 export interface Sent {
   status: number | null;
   error: string | null;
+  /** Until it wants the next one, ms; null: it did not say. */
+  retryAfterMs: number | null;
 }
 
 /** 2xx; whatever else is a failure. */
@@ -36,20 +39,22 @@ export async function sendWebhook(
 ): Promise<Sent> {
   const url = new URL(target);
   if (!options.allowsPrivate && (url.protocol !== 'https:' || isPrivateLiteral(url))) {
-    return { status: null, error: new RefusedAddress(url.hostname).message };
+    return unanswered(new RefusedAddress(url.hostname).message);
   }
   const timeout = AbortSignal.timeout(options.timeoutMs);
   const signal = AbortSignal.any([timeout, ...(options.signal ? [options.signal] : [])]);
   try {
-    return { status: await post(url, headers, body, options, signal), error: null };
+    return await post(url, headers, body, options, signal);
   } catch (error) {
-    if (options.signal?.aborted) return { status: null, error: 'the process stopped' };
+    if (options.signal?.aborted) return unanswered('the process stopped');
     if (timeout.aborted) {
-      return { status: null, error: `no answer within ${options.timeoutMs / 1_000} s` };
+      return unanswered(`no answer within ${options.timeoutMs / 1_000} s`);
     }
-    return { status: null, error: describe(error) };
+    return unanswered(describe(error));
   }
 }
+
+const unanswered = (error: string): Sent => ({ status: null, error, retryAfterMs: null });
 
 function post(
   url: URL,
@@ -57,7 +62,7 @@ function post(
   body: string,
   { lookup, allowsPrivate }: UrlRules,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<Sent> {
   const { request } = url.protocol === 'https:' ? https : http;
   return new Promise((resolve, reject) => {
     const sending = request(url, {
@@ -85,7 +90,9 @@ function post(
       let bytes = 0;
       const end = () => {
         response.destroy();
-        resolve(response.statusCode ?? 0);
+        const status = response.statusCode ?? 0;
+        const asked = retryAfterMs(response.headers['retry-after']);
+        resolve({ status, error: null, retryAfterMs: asked });
       };
       response.on('data', (chunk: Buffer) => {
         bytes += chunk.length;

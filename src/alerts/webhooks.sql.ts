@@ -1,4 +1,5 @@
 import { microsOf } from '../record/instants.sql.js';
+import { isNotDeleted } from './alerts.sql.js';
 
 /** Never with a secret. */
 export interface WebhookRow {
@@ -30,6 +31,7 @@ where (
     and o.payer_id is not distinct from $2::text
     and o.removed_at is null
 ) < $6::integer
+  and ${isNotDeleted('$1::text', '$2::text')}
 returning ${COLUMNS}`;
 
 /** Of payer $1, $2 alone; with $3 of everybody; or the one with id $4. At most $5. */

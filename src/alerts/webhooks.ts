@@ -80,7 +80,11 @@ export async function addWebhook(
     webhook.created_by ?? null,
     MAX_PER_PAYER,
   ]);
-  if (!row) throw invalidField('url', `is one too many: a payer has at most ${MAX_PER_PAYER}`);
+  if (!row) {
+    // Deleted since.
+    await readOptionalPayer(pool, webhook);
+    throw invalidField('url', `is one too many: a payer has at most ${MAX_PER_PAYER}`);
+  }
   return { ...toWebhook(row), secret };
 }
 
@@ -139,7 +143,7 @@ export async function enableWebhook(pool: pg.Pool, id: string): Promise<Webhook>
 export async function testWebhook(
   { pool, allowsPrivate, lookup }: AlertStore,
   id: string,
-): Promise<Sent & { delivered: boolean }> {
+): Promise<Omit<Sent, 'retryAfterMs'> & { delivered: boolean }> {
   const [row] = await runStatement<SecretsRow>(pool, READ_SECRETS, [readUuid('id', id)]);
   if (!row) throw noWebhook();
   const secrets = [row.secret, ...(row.previous_secret === null ? [] : [row.previous_secret])];
@@ -147,8 +151,8 @@ export async function testWebhook(
   const body = bodyOf('webhook.test', new Date(nowMs).toISOString(), { webhook_id: id });
   const headers = webhookHeaders(randomUUID(), nowMs, body, secrets);
   const rules = { allowsPrivate, lookup, timeoutMs: SEND_TIMEOUT_MS };
-  const sent = await sendWebhook(row.url, headers, body, rules);
-  return { delivered: isSuccess(sent.status), ...sent };
+  const { status, error } = await sendWebhook(row.url, headers, body, rules);
+  return { delivered: isSuccess(status), status, error };
 }
 
 export function payerOfWebhook(webhook: Webhook): BudgetPayer | null {

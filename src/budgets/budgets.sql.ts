@@ -115,22 +115,19 @@ set limit_microdollars = coalesce($2::bigint, b.limit_microdollars),
 ${ONE_IN_FORCE}
 returning b.id, b.payer_scope, b.payer_id`;
 
-/** With the alerts on it. */
 export const REMOVE_BUDGET = `/* budgets.remove */
-with removed as (
-  update budgets as b
-  set removed_at = now(),
-    updated_at = now()
-  ${ONE_IN_FORCE}
-  returning b.id, b.payer_scope, b.payer_id
-), silenced as (
-  update usage_alerts as a
-  set removed_at = now()
-  where a.budget_id = any (array(select r.id from removed as r))
-    and a.removed_at is null
-)
-select r.id, r.payer_scope, r.payer_id
-from removed as r`;
+update budgets as b
+set removed_at = now(),
+  updated_at = now()
+${ONE_IN_FORCE}
+returning b.id, b.payer_scope, b.payer_id`;
+
+/** The alerts on budget $1. After its removal, so that one that was being set beside it is seen. */
+export const SILENCE_BUDGET = `/* budgets.silence */
+update usage_alerts as a
+set removed_at = now()
+where a.budget_id = $1::uuid
+  and a.removed_at is null`;
 
 export const FIND_BUDGET = `/* budgets.find */
 select b.id, b.payer_scope, b.payer_id, b.scope, b.set_by,

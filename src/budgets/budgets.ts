@@ -24,6 +24,7 @@ import {
   RETIRE_OTHER_ZONE,
   SET_BUDGET,
   type SetRow,
+  SILENCE_BUDGET,
 } from './budgets.sql.js';
 import type { BudgetFolder } from './folder.js';
 import { type BudgetChange, type NewBudget, readChange, readNewBudget } from './newBudget.js';
@@ -144,7 +145,14 @@ export async function changeBudget(
 
 /** It limits nothing from the next hold on. @throws LedgerError `not_found` */
 export async function removeBudget(store: BudgetStore, id: string): Promise<{ id: string }> {
-  const [row] = await runStatement<ChangedRow>(store.pool, REMOVE_BUDGET, [readUuid('id', id)]);
+  const budgetId = readUuid('id', id);
+  const row = await inTransaction(store.pool, async (client) => {
+    const { rows } = await client.query<ChangedRow>(REMOVE_BUDGET, [budgetId]);
+    if (rows.length > 0) await client.query(SILENCE_BUDGET, [budgetId]);
+    return rows[0];
+  }).catch((error) => {
+    throw toLedgerError(error);
+  });
   if (!row) throw noBudget(id);
   return { id: row.id };
 }

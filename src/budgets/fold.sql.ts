@@ -5,7 +5,7 @@ import { SPEND_DAYS } from '../schema/alerts.js';
 import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope } from '../schema/budgets.js';
 import { isCounted, tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { balanceOf, counts, isHolding, isOfPayer, markOf } from './matching.sql.js';
+import { balanceOf, counts, isHolding, isOfPayer, limitOf, markOf } from './matching.sql.js';
 
 /** A window as the fold left it. */
 export interface FoldedWindowRow {
@@ -94,11 +94,7 @@ with s as materialized (
 ), budget as materialized (
   select b.id, b.scope, b.period, b.is_balance, b.is_hard, b.kilo_user_id, b.api_key_id,
     b.project_id, b.removed_at is null as is_in_force,
-    case when b.is_balance
-      then (select u.total_microdollars_acquired from ${scope.payers} as u
-        where u.id = $1::${scope.idType})
-      else b.limit_microdollars + case when b.raise_until > now() then b.raise_microdollars else 0 end
-    end as limit_now
+    ${limitOf(scope, 'b')} as limit_now
   from budgets as b
   where ${isOfPayer(scope, 'b')}
 ), spent as materialized (

@@ -8,6 +8,7 @@ import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
 import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
 import {
+  beginBudgetsStatement,
   lockBudgetsStatement,
   type OpenedPayerRow,
   openPayerStatement,
@@ -30,8 +31,8 @@ export interface BudgetFolderOptions {
   pool: pg.Pool;
   /** Prepared statements. */
   named: boolean;
-  /** Told what a fold of a payer with alerts did, within its transaction. */
-  onSettled?: (query: Query, scope: PayerScope, id: string, rows: FoldedRows) => Promise<void>;
+  /** Told what a fold of a payer with alerts did, within its transaction: who folds decides on them. */
+  onSettled: (query: Query, scope: PayerScope, id: string, rows: FoldedRows) => Promise<void>;
 }
 
 export type FoldedRows = readonly FoldRow[];
@@ -69,6 +70,7 @@ export class BudgetFolder {
     if (!row.is_known_cluster) {
       throw new LedgerError('unavailable', 'the ledger does not know this cluster: run migrate');
     }
+    if (!row.has_begun) await queryOnPool(pool, named)(beginBudgetsStatement(scope, id));
   }
 
   /** In the background: takes half of the slots, so that whoever reserves finds another. */
@@ -158,7 +160,7 @@ export class BudgetFolder {
     await query(openWindowsStatement(scope, id));
     const limits = { rows: ROWS_PER_FOLD, slots, asked };
     const rows = await query<FoldRow>(foldBudgetsStatement(scope, id, limits));
-    if (rows[0]?.has_alerts) await this.#options.onSettled?.(query, scope, id, rows);
+    if (rows[0]?.has_alerts) await this.#options.onSettled(query, scope, id, rows);
     return rows;
   }
 }

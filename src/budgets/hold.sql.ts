@@ -1,5 +1,7 @@
 import type { Statement } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
+import { limitOf, lowered } from './matching.sql.js';
 
 export interface HoldRow {
   payer_scope: 'user' | 'organization';
@@ -71,6 +73,12 @@ left join usage_holds as h on h.id = $1::uuid`,
   };
 }
 
+/** Of budget `b`, whoever pays. */
+const LIMIT_NOW = `case b.payer_scope
+        when 'user' then ${limitOf(USER_SCOPE, 'b', 'b.payer_id')}
+        else ${limitOf(ORGANIZATION_SCOPE, 'b', 'b.payer_id')}
+      end`;
+
 export interface ExtendedRow {
   status: 'granted' | 'duplicate' | 'busy' | 'short' | 'settled' | 'released' | 'locked' | 'absent';
   payer_scope: 'user' | 'organization' | null;
@@ -95,9 +103,14 @@ export function extendHoldStatement(id: string, amount: number, slot: number): S
 with open as materialized (
   ${OPEN_HOLD}
 ), need as materialized (
-  select w.id as window_id, w.carry_microdollars as carry, $2::bigint - o.amount as amount
+  select w.id as window_id, w.carry_microdollars + case
+      when b.removed_at is null and w.window_end > now()
+      then ${lowered(LIMIT_NOW, 'w.limit_microdollars')}
+      else 0
+    end as carry, $2::bigint - o.amount as amount
   from open as o
   join budget_windows as w on w.id = any (o.window_ids)
+  join budgets as b on b.id = w.budget_id
   where $2::bigint > o.amount
 ), room as materialized (
   select n.window_id, sum(h.remaining_microdollars) + n.carry as total,

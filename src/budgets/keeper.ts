@@ -126,14 +126,11 @@ export class BudgetKeeper {
     const owners = await query<OwnerRow>(HOLD_OWNERS_STATEMENT);
     const dead = this.#deadOwners.look(owners.filter(({ owner }) => owner !== this.owner));
     let released = 0;
-    for (let more = true; more; ) {
-      const payers = await query<ReleasedPayerRow>(releaseExpiredStatement(dead, RELEASED_AT_ONCE));
-      const holds = payers.reduce((sum, row) => sum + Number(row.holds), 0);
-      for (const { payer_scope, payer_id } of payers) {
+    for await (const payers of this.#released(dead)) {
+      for (const { payer_scope, payer_id, holds } of payers) {
+        released += Number(holds);
         await this.#fold(scopeNamed(payer_scope), payer_id);
       }
-      released += holds;
-      more = holds >= RELEASED_AT_ONCE;
     }
     if (dead.length > 0) await query(forgetInstancesStatement(dead));
     return released;
@@ -142,8 +139,18 @@ export class BudgetKeeper {
   /** At the end of the process: what it still holds is nobody's any more. */
   async end(): Promise<void> {
     if (!this.hasHolds) return;
-    await this.#options.query(releaseExpiredStatement([this.owner], RELEASED_AT_ONCE));
+    for await (const _payers of this.#released([this.owner]));
     await this.#options.query(forgetInstancesStatement([this.owner]));
+  }
+
+  /** Releases what owners left and what has expired, some of it at a time: payers whose holds it was. */
+  async *#released(owners: readonly string[]): AsyncGenerator<readonly ReleasedPayerRow[]> {
+    for (let holds = RELEASED_AT_ONCE; holds >= RELEASED_AT_ONCE; ) {
+      const statement = releaseExpiredStatement(owners, RELEASED_AT_ONCE);
+      const payers = await this.#options.query<ReleasedPayerRow>(statement);
+      holds = payers.reduce((sum, row) => sum + Number(row.holds), 0);
+      yield payers;
+    }
   }
 
   async #fold(scope: PayerScope, id: string): Promise<void> {

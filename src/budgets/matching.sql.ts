@@ -39,6 +39,25 @@ export const markOf = (scope: PayerScope): string =>
       and k.payer_scope = '${scope.name}'
       and k.payer_id = $1::text`;
 
+/**
+ * The limit of budget `budget` now, with a raise that is in force; of a balance what payer `id`, an
+ * expression of text, acquired.
+ */
+export const limitOf = ({ payers, idType }: PayerScope, budget: string, id = '$1'): string =>
+  `case when ${budget}.is_balance
+      then (select u.total_microdollars_acquired from ${payers} as u where u.id = ${id}::${idType})
+      else ${budget}.limit_microdollars
+        + case when ${budget}.raise_until > now() then ${budget}.raise_microdollars else 0 end
+    end`;
+
+/**
+ * What the limit of a window, `accounted`, is above that of now, as a negative amount, or 0: a limit that was
+ * lowered, a raise that ended or credit that was taken back, which no fold has taken in yet. Taken for a
+ * debt, it keeps anybody from reserving what the slots still have of it.
+ */
+export const lowered = (limit: string, accounted: string): string =>
+  `least(0, ${limit} - ${accounted})`;
+
 /** What payer `id` used, exact; one row and column, or none. */
 export const balanceOf = ({ name, idType }: PayerScope, id = '$1'): string =>
   name === 'user'

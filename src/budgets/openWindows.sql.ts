@@ -1,4 +1,4 @@
-import { SNAPSHOT } from '../counter/marks.sql.js';
+import { oldestOpen, SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
@@ -11,12 +11,23 @@ export interface OpenedPayerRow {
   is_payer: boolean;
   /** Not where the ledger does not know the cluster (R6): its positions lie above every mark. */
   is_known_cluster: boolean;
+  /** The mark was there, and had begun. */
+  has_begun: boolean;
 }
 
+const markRow = (scope: PayerScope): string => `select k.payer_id
+  from rollup_marks as k
+  where k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = '${scope.name}'
+    and k.payer_id = $1::text`;
+
+/** A mark that has not begun: nothing is below it. */
+const NOT_BEGUN = 0;
+
 /**
- * The balance of a payer as a budget, and the mark of its budgets, where they are not there yet. The
- * mark begins at the oldest transaction that is open: what had ended is summed when a window is
- * opened, the rest is folded. In a transaction of its own.
+ * The balance of a payer as a budget, and the mark of its budgets, where they are not there yet. Committed
+ * before the mark begins (`beginText`): who takes usage away and does not see it yet, does so by a
+ * snapshot that is older than the one the mark begins with (schema/budgeted.ts).
  */
 function openPayerText(scope: PayerScope): string {
   return `/* microdollar.openBudgets ${scope.name} */
@@ -26,8 +37,7 @@ with payer as materialized (
   ${SNAPSHOT}
 ), marked as (
   insert into rollup_marks (rollup, payer_scope, payer_id, settled_below)
-  select '${BUDGETS_MARK}', '${scope.name}', p.id,
-    least(s.ended_below, (select min(r) from unnest(s.running) as r))
+  select '${BUDGETS_MARK}', '${scope.name}', p.id, ${NOT_BEGUN}
   from payer as p
   cross join s
   where s.base < ${UNKNOWN_GENERATION}
@@ -41,19 +51,38 @@ with payer as materialized (
   on conflict do nothing
 )
 select exists (select from payer) as is_payer,
-  (select s.base < ${UNKNOWN_GENERATION} from s) as is_known_cluster`;
+  (select s.base < ${UNKNOWN_GENERATION} from s) as is_known_cluster,
+  exists (
+    ${markRow(scope)}
+      and k.settled_below > ${NOT_BEGUN}
+  ) as has_begun`;
 }
+
+/**
+ * The mark begins at the oldest transaction that is open: what had ended is summed when a window is
+ * opened, the rest is folded. Where somebody has it, a fold takes all that it finds instead, from
+ * the beginning: slower, and the same.
+ */
+const beginText = (scope: PayerScope): string => `/* microdollar.beginBudgets ${scope.name} */
+with s as materialized (
+  ${SNAPSHOT}
+), free as materialized (
+  ${markRow(scope)}
+    and k.settled_below = ${NOT_BEGUN}
+  for no key update of k skip locked
+)
+update rollup_marks as k
+set settled_below = (select ${oldestOpen('s')} from s)
+where k.rollup = '${BUDGETS_MARK}'
+  and k.payer_scope = '${scope.name}'
+  and k.payer_id = any (array(select f.payer_id from free as f))`;
 
 /**
  * Locks the mark of payer $1 where it is free; the rest of the transaction then sees all that its
  * last holder wrote, for its statements have later snapshots. One row, or none.
  */
 const lockText = (scope: PayerScope): string => `/* microdollar.lockBudgets ${scope.name} */
-select k.payer_id
-from rollup_marks as k
-where k.rollup = '${BUDGETS_MARK}'
-  and k.payer_scope = '${scope.name}'
-  and k.payer_id = $1::text
+${markRow(scope)}
 for no key update of k skip locked`;
 
 /** Bounds of the window of now: of three in a row, for a local midnight may come twice. */
@@ -143,13 +172,18 @@ cross join generate_series(0, ${SLOTS - 1}) as g`;
 const TEXTS = new Map(
   PAYER_SCOPES.map((scope) => [
     scope,
-    { payer: openPayerText(scope), lock: lockText(scope), windows: openWindowsText(scope) },
+    {
+      payer: openPayerText(scope),
+      begin: beginText(scope),
+      lock: lockText(scope),
+      windows: openWindowsText(scope),
+    },
   ]),
 );
 
 const statement = (
   scope: PayerScope,
-  name: 'payer' | 'lock' | 'windows',
+  name: 'payer' | 'begin' | 'lock' | 'windows',
   payerId: string,
 ): Statement => ({
   name: `microdollar_budgets_${name}_${scope.name}`,
@@ -159,6 +193,9 @@ const statement = (
 
 export const openPayerStatement = (scope: PayerScope, payerId: string): Statement =>
   statement(scope, 'payer', payerId);
+
+export const beginBudgetsStatement = (scope: PayerScope, payerId: string): Statement =>
+  statement(scope, 'begin', payerId);
 
 export const lockBudgetsStatement = (scope: PayerScope, payerId: string): Statement =>
   statement(scope, 'lock', payerId);

@@ -2,7 +2,15 @@ import type { Statement } from '../db/statement.js';
 import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 import { tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { balanceOf, counts, isCurrent, isOfPayer, isOpenHold, markOf } from './matching.sql.js';
+import {
+  balanceOf,
+  counts,
+  isCurrent,
+  isOfPayer,
+  isOpenHold,
+  limitOf,
+  markOf,
+} from './matching.sql.js';
 
 /** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
 export interface BudgetStateRow {
@@ -50,10 +58,7 @@ with mark as materialized (
 )
 select b.id as budget_id, b.scope, b.kilo_user_id, b.api_key_id, b.project_id, b.period, b.time_zone,
   b.is_hard, b.is_balance, b.set_by, b.limit_microdollars as base_limit_microdollars,
-  case when b.is_balance
-    then (select u.total_microdollars_acquired from ${scope.payers} as u where u.id = $1::${scope.idType})
-    else b.limit_microdollars + case when b.raise_until > now() then b.raise_microdollars else 0 end
-  end as limit_microdollars,
+  ${limitOf(scope, 'b')} as limit_microdollars,
   case when b.raise_until > now() then b.raise_microdollars end as raise_microdollars,
   case when b.raise_until > now()
     then (extract(epoch from b.raise_until) * 1000000)::bigint end as raise_until_micros,

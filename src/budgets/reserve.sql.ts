@@ -1,7 +1,7 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer } from './matching.sql.js';
+import { counts, isCurrent, isOfPayer, limitOf, lowered } from './matching.sql.js';
 import type { HoldIntent } from './types.js';
 
 /** One request for a hold; who pays is known beside it. */
@@ -48,7 +48,7 @@ export interface ReservedRow {
  *
  *   request   with what is known of its id already
  *   budget    hard budgets in force and their windows of now: found here, so that a new one is in
- *             force for the next request
+ *             force for the next request, and a limit that was lowered
  *   demand    request x window; `running` sums what the window gives to it and those before it
  *   room      what the slots of a window have, as this snapshot shows them
  *   slot      one locked slot a window, of its locked version
@@ -102,7 +102,8 @@ with request as materialized (
   select b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, w.id as window_id, w.carry
   from budgets as b
   left join lateral (
-    select w.id, w.carry_microdollars as carry
+    select w.id, w.carry_microdollars
+      + ${lowered(limitOf(scope, 'b'), 'w.limit_microdollars')} as carry
     from budget_windows as w
     where w.budget_id = b.id
       and ${isCurrent('w')}

@@ -21,7 +21,8 @@ export const registerDump: Register = (program, run) => {
 
 const NOTES = `
 Needs no PostgreSQL client. A dump is a directory: manifest.json, and a file for each table, as COPY
-writes it, gzipped. It holds everything that the ledger knows of people, and hashes of keys. Not in it:
+writes it, gzipped. It holds everything that the ledger knows of people, hashes of keys, and the secrets
+of webhooks in clear: keep it as you keep the database. Not in it:
 tables and columns of other programs, the journal, and the admin key (MICRODOLLAR_DATA_DIR).
 restore brings the schema up to this version, and begins a new generation of positions, as
 \`migrate\` does after any restore. MICRODOLLAR_DATA_DIR of a new directory is a new database.`;

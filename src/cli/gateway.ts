@@ -25,6 +25,21 @@ export interface MeteringGateway {
   close(): Promise<void>;
 }
 
+/** Before anything is opened or migrated. @throws LedgerError `invalid_request` naming what is wrong */
+export async function requireGatewaySettings(environment: Environment): Promise<void> {
+  const { checkGatewaySettings } = await import('../gateway/index.js');
+  checkGatewaySettings(settingsOf(environment));
+}
+
+function settingsOf(environment: Environment) {
+  return {
+    upstreams: environment.upstreams,
+    trustedProxies: environment.trustedProxies,
+    ownPricesFile: environment.pricesFile,
+    upstreamsFile: environment.gateway.upstreamsFile,
+  };
+}
+
 /** The gateway of `start`, from the environment, with late pricing in the background. */
 export async function openMeteringGateway(
   environment: Environment,
@@ -41,10 +56,7 @@ export async function openMeteringGateway(
     dataDir: environment.dataDir,
     preparedStatements: environment.pooler === null,
     log,
-    upstreams: environment.upstreams,
-    trustedProxies: environment.trustedProxies,
-    ownPricesFile: environment.pricesFile,
-    upstreamsFile: environment.gateway.upstreamsFile,
+    ...settingsOf(environment),
     maxInFlightPerPayer: environment.gateway.maxInFlight,
     onAbort: environment.gateway.onAbort,
     holds: environment.gateway.holds,

@@ -12,6 +12,7 @@ interface MigrateCommandOptions {
   sql?: true;
   dropForeignKeys?: true;
   countForeignRows?: boolean;
+  partitionById?: true;
   lockTimeout?: number;
 }
 
@@ -30,6 +31,10 @@ export const registerMigrate: Register = (program, run) => {
         'count usage rows that other programs insert at once; off while one keeps totals itself',
       ).argParser(toSwitch),
     )
+    .option(
+      '--partition-by-id',
+      'partition usage by month of its ids, for very large ledgers whose ids are UUID v7',
+    )
     .option('--lock-timeout <ms>', 'longest wait for a lock; writers queue behind it', toMs)
     .action((options: MigrateCommandOptions) =>
       run((context) => withOwner(context, (url) => migrateOrPlan(context, url, options))),
@@ -45,6 +50,7 @@ async function migrateOrPlan(
   const choices = {
     dropForeignKeys: options.dropForeignKeys,
     countForeignRows: options.countForeignRows,
+    partitionById: options.partitionById,
   };
   if (options.sql && !options.dryRun) {
     throw new LedgerError('invalid_request', '--sql goes with --dry-run, and changes nothing');
@@ -68,6 +74,7 @@ async function migrateOrPlan(
         adopted: result.isAdopted,
         generation_raised: result.isGenerationRaised,
         count_foreign_rows: result.countsForeignRows,
+        partitioned_by_id: result.isPartitioned,
         warnings: result.warnings,
       },
       describeResult(result),
@@ -79,7 +86,8 @@ async function migrateOrPlan(
 }
 
 function describeResult(result: MigrateResult): string {
-  const { applied, isAdopted, isGenerationRaised, countsForeignRows, warnings } = result;
+  const { applied, isAdopted, isGenerationRaised, countsForeignRows, isPartitioned, warnings } =
+    result;
   return [
     ...(applied.length === 0
       ? ['nothing to apply: the schema is up to date']
@@ -91,6 +99,7 @@ function describeResult(result: MigrateResult): string {
       ? ['transaction ids are of another cluster (a restored dump?): positions begin above them']
       : []),
     describeForeignRows(countsForeignRows),
+    ...(isPartitioned ? ['usage is partitioned by month of its ids'] : []),
     ...warnings.map((warning) => `warning: ${warning}`),
   ].join('\n');
 }

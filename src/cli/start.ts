@@ -11,7 +11,7 @@ import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
-import { openMeteringGateway, timeToEndMs } from './gateway.js';
+import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
@@ -37,6 +37,7 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   let deadline: NodeJS.Timeout | undefined;
   try {
     requireSafeAdminKey(environment);
+    await requireGatewaySettings(environment);
     await requireOnlyStart(environment);
     await requireFreeAddress(environment);
     closers.push(await requireDataDir(environment.dataDir));

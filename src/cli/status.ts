@@ -22,6 +22,7 @@ import {
   type StatusRow,
   statusStatement,
 } from './status.sql.js';
+import { describePartitions, readPartitions } from './statusPartitions.js';
 
 export const registerStatus: Register = (program, run) => {
   program
@@ -50,7 +51,9 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;
     const isKnown = await isKnownCluster(pool);
+    const partitions = await readPartitions(pool);
     const warnings = [
+      ...partitions.warnings,
       ...(isKnown ? [] : [UNKNOWN_CLUSTER]),
       ...(await findForeignKeyWarnings(pool)),
     ];
@@ -74,6 +77,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
       users: await sizeOf(pool, 'kilocode_users', row.users_counted),
       organizations: await sizeOf(pool, 'organizations', row.organizations_counted),
       usage: await sizeOf(pool, 'microdollar_usage', row.usage_counted),
+      usage_partitions: partitions.document,
       usage_daily: await sizeOf(pool, 'microdollar_usage_daily', row.daily_counted),
       active_keys: Number(row.keys_active),
       today: row.today,
@@ -102,6 +106,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ['users', describeSize(document.users)],
         ['organizations', describeSize(document.organizations)],
         ['usage rows', describeSize(document.usage)],
+        ...describePartitions(partitions.document),
         ['daily rows', describeSize(document.usage_daily)],
         ['active keys', formatCount(document.active_keys)],
         ['events today', describeToday(document.events_today, row.today)],
@@ -199,10 +204,12 @@ function describeDrift(row: OverviewRow, verified: string): string[] {
   const lines =
     wrong === 0
       ? [`no drift known; ${verified}`]
-      : [`${formatCount(wrong)} wrong keys, ${amount}; \`repair\` fixes them; ${verified}`];
+      : [
+          `${formatCount(wrong)} wrong ${wrong === 1 ? 'key' : 'keys'}, ${amount}; \`repair\` fixes them; ${verified}`,
+        ];
   if (unbuilt > 0) {
     lines.push(
-      `${formatCount(unbuilt)} keys of periods that are not built; \`backfill\` builds them`,
+      `${formatCount(unbuilt)} ${unbuilt === 1 ? 'key' : 'keys'} of periods that are not built; \`backfill\` builds them`,
     );
   }
   return lines;

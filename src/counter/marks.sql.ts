@@ -18,6 +18,10 @@ export const SNAPSHOT = `select b.base, b.base + txid_snapshot_xmax(txid_current
       array(select b.base + r from txid_snapshot_xip(txid_current_snapshot()) as r) as running
     from (select ${GENERATION} as base offset 0) as b`;
 
+/** Position of the oldest transaction that is open in snapshot `s`; its end where none is. */
+export const oldestOpen = (s: string): string =>
+  `least(${s}.ended_below, (select min(r) from unnest(${s}.running) as r))`;
+
 /**
  * Exceptions of payer `u` under its new mark `b.mark` (R2, R3), given CTE `s` of the snapshot. One is
  * kept until it had ended in S. A transaction that was open in S is a new one only at or above the

@@ -7,6 +7,7 @@ import { connectToMigrate, explainFailure, underLock } from './migrate/connectio
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
 import { isKnownCluster, planGeneration } from './migrate/generation.js';
 import { assertNotNewer, findUnapplied, type Queryable, readJournal } from './migrate/journal.js';
+import { keepPartitions } from './migrate/partitions/keepPartitions.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import {
   dropForeignKey,
@@ -35,7 +36,10 @@ export interface MigrateOptions {
   waitTimeoutMs?: number | undefined;
   /** Tries after a lock timeout or deadlock. Default 10; beside others 30, online of each step. */
   attempts?: number | undefined;
-  /** Adopt a database that has tables of its own. Default true; false: refuse with the remedy. */
+  /**
+   * Adopt a database that has tables of its own, and prepare partitions of the months ahead. Default
+   * true; false: refuse with the remedy, and prepare none.
+   */
   adopt?: boolean | undefined;
   /** Drop foreign keys that make usage writes wait. Default false: warn of them. */
   dropForeignKeys?: boolean | undefined;
@@ -44,6 +48,8 @@ export interface MigrateOptions {
    * is, which after installing is off.
    */
   countForeignRows?: boolean | undefined;
+  /** Partition the log by month of its ids. Default false: only months of one that is so already. */
+  partitionById?: boolean | undefined;
   log?: ((message: string) => void) | undefined;
   /** Before each step, awaited; and twice a second while an index is built. */
   onStep?: ((progress: StepProgress) => void | Promise<void>) | undefined;
@@ -58,6 +64,8 @@ export interface MigrateResult {
   isGenerationRaised: boolean;
   /** Whether usage rows that other programs insert are counted at once. */
   countsForeignRows: boolean;
+  /** Whether the log is partitioned by month of its ids. */
+  isPartitioned: boolean;
   /** What the owner should know, each with its remedy. */
   warnings: string[];
 }
@@ -89,14 +97,21 @@ export async function migrate(
     const result = await upgrade(client, url, options);
     const cluster = await knowCluster(client, url, options);
     await applyChoices(client, url, options);
+    const partitions = await keepPartitions(client, options, (plan) =>
+      locked(client, options, async () => {
+        await runSteps(client, await plan(), await runOnline(client, url, options));
+      }),
+    );
     return {
       applied: result.applied,
       isAdopted: result.work === 'adopt',
       isGenerationRaised: cluster.isRaised,
       countsForeignRows: await countsForeignRows(client),
+      isPartitioned: partitions.isPartitioned,
       warnings: [
         ...result.warnings,
         ...cluster.warnings,
+        ...partitions.warnings,
         ...(options.countForeignRows ? [DOUBLE_COUNT_WARNING] : []),
         ...warnOfForeignKeys(await findWaitingForeignKeys(client)),
       ],

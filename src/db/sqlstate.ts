@@ -85,6 +85,19 @@ export function isLockTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '55P03';
 }
 
+/**
+ * The id is of a month whose partition is being prepared (migrate/partitions): it can be written once
+ * that is attached. By the check that keeps such ids out of the default partition, or by the bounds of
+ * that one, which changed after the id was sent there.
+ */
+export function isAwaitingPartition(error: unknown): boolean {
+  if (sqlStateOf(error) !== '23514') return false;
+  const { constraint, table } = error as { constraint?: string; table?: string };
+  return constraint === undefined
+    ? table === 'microdollar_usage_default'
+    : constraint.startsWith('microdollar_usage_prepare_');
+}
+
 /** A lock was waited for too long, or two waited for each other. */
 export function isLockConflict(error: unknown): boolean {
   return ['55P03', '40P01'].includes(sqlStateOf(error) ?? '');
@@ -127,6 +140,7 @@ export function classifyFailure(error: unknown): FailureKind {
     const isOurs = OUR_MISTAKES.some((mistake) => error instanceof mistake);
     return isOurs || FILE_ERRORS.has(failureName(error)) ? 'setup' : 'retry';
   }
+  if (isAwaitingPartition(error)) return 'contended';
   return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';
 }
 

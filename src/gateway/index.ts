@@ -6,6 +6,7 @@ import {
   type UsageSinkStatus,
 } from './durable/index.js';
 import { createPricer, type Pricer, priceIntent } from './prices/index.js';
+import { createClientAddressReader } from './proxy/clientAddress.js';
 import { ENDPOINTS } from './proxy/endpoints.js';
 import type { GatewayOptions } from './proxy/options.js';
 import type { HoldMode, OnOutgrown } from './proxy/reservations.js';
@@ -40,6 +41,25 @@ export interface OpenGatewayOptions
   ownPricesFile?: string | null;
 }
 
+/**
+ * Looks at everything that `openGateway` would refuse, and opens nothing.
+ * @throws LedgerError `invalid_request` for a URL, a trusted proxy or a file that is wrong
+ */
+export function checkGatewaySettings(
+  options: Pick<
+    OpenGatewayOptions,
+    'upstreams' | 'upstreamsFile' | 'ownPricesFile' | 'trustedProxies'
+  >,
+): void {
+  listEntries(options.upstreams ?? {}, readUpstreams(options.upstreamsFile));
+  createPricer({ ownPricesFile: options.ownPricesFile ?? null }).close();
+  createClientAddressReader(options.trustedProxies ?? []);
+}
+
+function readUpstreams(file: string | null | undefined) {
+  return file ? readUpstreamsFile(file, process.env) : [];
+}
+
 export interface OpenGateway {
   plugin: ServerPlugin;
   /** As the requests are priced; for late pricing. */
@@ -57,9 +77,7 @@ export interface OpenGateway {
  */
 export async function openGateway(options: OpenGatewayOptions): Promise<OpenGateway> {
   const { upstreams = {}, log } = options;
-  const upstreamEntries = options.upstreamsFile
-    ? readUpstreamsFile(options.upstreamsFile, process.env)
-    : [];
+  const upstreamEntries = readUpstreams(options.upstreamsFile);
   const pricer = createPricer({
     ownPricesFile: options.ownPricesFile ?? null,
     onReloadError: ({ message }) =>

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isLockTimeout, sqlStateOf } from '../db/sqlstate.js';
+import { isAwaitingPartition, isLockTimeout, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 
 const FIRST_PAUSE_MS = 20;
@@ -12,8 +12,12 @@ const MAX_REMEMBERED = 10_000;
 /** Tries at once; fewer than there are connections, so that one is left for whoever is not held. */
 const TRIES_AT_ONCE = 2;
 
-/** A statement met a lock that it did not wait for: its id is in flight elsewhere. */
-export const isHeld = isLockTimeout;
+/**
+ * A statement met what it did not wait for: its id is in flight elsewhere, or, which is as rare and as
+ * short, of a month that is being made a partition.
+ */
+export const isHeld = (error: unknown): boolean =>
+  isLockTimeout(error) || isAwaitingPartition(error);
 
 /** Rests before the next try. */
 interface Pauses {
@@ -160,11 +164,13 @@ export class Twins {
 }
 
 function stillHeld(id: string | null, cause: unknown): LedgerError {
-  return new LedgerError(
-    'unavailable',
-    id === null
-      ? 'another session locks the table and has not ended; send the event again later'
-      : 'another transaction holds this id and has not ended; send the event again later',
-    { details: { id, sqlstate: sqlStateOf(cause) }, cause },
-  );
+  const what = isAwaitingPartition(cause)
+    ? 'the partition of this id is being prepared (if nobody does: run `microdollar migrate`)'
+    : id === null
+      ? 'another session locks the table and has not ended'
+      : 'another transaction holds this id and has not ended';
+  return new LedgerError('unavailable', `${what}; send the event again later`, {
+    details: { id, sqlstate: sqlStateOf(cause) },
+    cause,
+  });
 }

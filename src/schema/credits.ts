@@ -77,9 +77,12 @@ export const creditExpiries = pgTable(
     left_microdollars: microdollars(),
     /** Of that, spent by usage from before the expiry that was recorded after it. */
     late_microdollars: microdollars().notNull().default(0),
-    /** What grants that expired earlier had paid of such usage when this one expired. */
+    /**
+     * What grants that expired earlier had paid of such usage when this one expired, and such usage that was
+     * counted since, below the mark.
+     */
     late_before_microdollars: microdollarSum().notNull().default(0),
-    /** Usage past this mark was recorded after the expiry (src/counter/README.md). */
+    /** Usage past this mark was recorded after the last look at the expiry (src/counter/README.md). */
     counted_below: bigint({ mode: 'bigint' }),
     counted_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
     /** Nothing about it changes any more. */

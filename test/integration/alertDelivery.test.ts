@@ -169,6 +169,27 @@ describe('a delivery', () => {
     ]);
   });
 
+  it('waits as long as its receiver asks, and never less than the pause', async () => {
+    await told([50]);
+    receiver.answerWith(
+      (response) => void response.writeHead(429, { 'retry-after': '600' }).end(),
+      (response) => void response.writeHead(503, { 'retry-after': '1' }).end(),
+    );
+    const deliverer = newDeliverer();
+    const pauses = [];
+    for (let n = 0; n < 2; n++) {
+      await deliverer.drain();
+      const [row] = await fixture.rows<{ pause: number }>(
+        `select extract(epoch from next_attempt_at - last_attempt_at)::float as pause
+         from usage_alert_deliveries`,
+      );
+      pauses.push(row?.pause ?? 0);
+      await skipPause();
+    }
+    expect(pauses[0]).toBeGreaterThanOrEqual(600);
+    expect(pauses[1]).toBeGreaterThanOrEqual(16);
+  });
+
   it('is a dead letter after its last try, listed, and replayed from the beginning', async () => {
     const { user, webhook } = await told([50]);
     receiver.answerWith(503);

@@ -76,6 +76,17 @@ describe('an address that cannot be used', () => {
     expect(readdirSync(dir)).toEqual([]);
   });
 
+  it.each([
+    ['MICRODOLLAR_PRICES_FILE', '/nowhere/prices.json', 'the file cannot be read (ENOENT)'],
+    ['MICRODOLLAR_UPSTREAMS_FILE', '/nowhere/upstreams.json', 'the file cannot be read (ENOENT)'],
+    ['MICRODOLLAR_TRUSTED_PROXIES', 'everybody', 'everybody'],
+  ])('%s that is wrong is refused before a database is made', async (name, value, reason) => {
+    const run = await runCommand({ MICRODOLLAR_DATA_DIR: dataDir, [name]: value }, 'start');
+    expect(run).toMatchObject({ status: 2, stdout: '' });
+    expect(run.stderr).toContain(reason);
+    expect(readdirSync(dir)).toEqual([]);
+  });
+
   it('is refused before the database of DATABASE_URL is migrated', async () => {
     const database = await createTestDatabase({ empty: true });
     const occupied = await occupyPort();

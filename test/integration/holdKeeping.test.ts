@@ -61,6 +61,15 @@ describe('the background', () => {
     expect(await windowsOf(fixture, user)).toMatchObject([{ held: 0 }]);
   });
 
+  it('releases whatever a process holds when it ends in order, however much that is', async () => {
+    const user = await addPayer(fixture, 1_000);
+    const other = await fixture.open();
+    await Promise.all(Array.from({ length: 520 }, () => other.hold(newHold(user, 1))));
+    await other.close();
+    const open = 'select from usage_holds where payer_id = $1 and released_at is null';
+    expect(await fixture.rows(open, [user])).toEqual([]);
+  });
+
   it('leaves the hold of a request whose process died to its estimate, which has its project', async () => {
     const user = await addPayer(fixture, 100_000);
     await addBudget(fixture, { scope: 'project', payer: { user }, project: 'p', limit: 90_000 });

@@ -29,6 +29,7 @@ describe('migrate', () => {
       isAdopted: false,
       isGenerationRaised: false,
       countsForeignRows: false,
+      isPartitioned: false,
       warnings: [],
     };
     expect(await migrate(database.url)).toEqual(result);

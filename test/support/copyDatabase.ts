@@ -13,7 +13,8 @@ export async function copyDatabase(source: string, target: string): Promise<void
   try {
     await from.query('begin isolation level repeatable read read only');
     const tables = await from.query<{ name: string }>(
-      `select quote_ident(tablename) as name from pg_tables where schemaname = current_schema()`,
+      `select quote_ident(relname) as name from pg_class
+      where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition`,
     );
     const names = tables.rows.map((row) => row.name);
     await to.query('begin');
@@ -23,7 +24,7 @@ export async function copyDatabase(source: string, target: string): Promise<void
     for (const name of names) {
       const columns = await columnsOf(from, name);
       await pipeline(
-        from.query(copyTo(`copy ${name} (${columns}) to stdout`)),
+        from.query(copyTo(`copy (select ${columns} from ${name}) to stdout`)),
         to.query(copyFrom(`copy ${name} (${columns}) from stdin`)),
       );
     }

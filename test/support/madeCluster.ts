@@ -6,6 +6,7 @@ import pg from 'pg';
 import { startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { migrate } from '../../src/db/migrate.js';
 import { THROWAWAY_SETTINGS } from '../../src/testing/throwaway.js';
+import { partitionFully } from './partitioned.js';
 import { inTestSchema } from './testSchema.js';
 
 /** Thousands of connections, and a password that nobody could guess. */
@@ -22,7 +23,9 @@ export async function makeCluster(): Promise<string> {
     const server = await startEmbeddedPostgres({ dataDir, settings });
     try {
       await restatePassword(server.url);
-      await migrate(inTestSchema(server.url));
+      const migrated = inTestSchema(server.url);
+      await migrate(migrated);
+      if (process.env.MICRODOLLAR_TEST_PARTITIONED) await partitionFully(migrated);
     } finally {
       await server.stop();
     }

@@ -115,7 +115,8 @@ describe('an expiry', () => {
     const state = { entries: [grant, never], used: 7n };
     expect(settleExpiries(at(0n, [{}], state), null).steps).toEqual([]);
     expect(stepOf(at(1n, [{ usedSince: 3n }], state))).toMatchObject({
-      expires: { used: 4n, left: 6n, lateBefore: 0n },
+      expires: { used: 4n, left: 6n },
+      lateBefore: 0n,
       amount: 6n,
       isClosed: false,
     });

@@ -51,6 +51,8 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'background -> tracing': 'a round may have a span',
   'accounts -> ledgerTypes': 'an adjustment is recorded through the ledger; types only',
   'rollup -> budgets': 'the archive folds usage into the budgets before it takes it away',
+  'rollup -> alerts': 'what that fold crosses is told in its transaction',
+  'rollup -> accounts': 'the archive lets expiries count usage before it takes it away',
   'accounts -> record': 'an adjustment is a usage event, and a correction of one',
 };
 

@@ -170,10 +170,9 @@ export async function writeSettlement(
   { mark }: GrantsState,
   { steps }: Settlement,
 ): Promise<void> {
-  for (const { grantId, expires, amount, late, lookInMs, isClosed } of steps) {
-    const { left = null, used = null, lateBefore = null } = expires ?? {};
-    const values = { grantId, left, used, lateBefore, amount, late, lookInMs, isClosed };
-    await query(writeExpiryStatement(scope, payerId, values, mark));
+  for (const { expires, ...step } of steps) {
+    const { left = null, used = null } = expires ?? {};
+    await query(writeExpiryStatement(scope, payerId, { ...step, left, used }, mark));
   }
 }
 

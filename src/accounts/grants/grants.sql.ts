@@ -21,6 +21,17 @@ export const nextExpiryOf = ({ name }: PayerScope, payer: string): string =>
       and e.payer_id = ${payer}.id${name === 'user' ? '' : '::text'}
       and e.left_microdollars is null)`;
 
+/** Whether payer $1 was given credit after an instant. */
+export const hasCreditSince = (scope: PayerScope, instant: string): string =>
+  `exists (
+    select
+    from credit_transactions as c
+    where c.${payerColumn(scope)} = $1::${scope.idType}
+      and c.kind = 'credit'
+      and c.amount_microdollars > 0
+      and c.created_at > ${instant}
+  )`;
+
 /** Amounts and instants as text: JSON numbers are exact up to 2^53 only. */
 export interface GrantsRow {
   is_known_cluster: boolean;
@@ -157,7 +168,7 @@ export interface ExpiryStepValues {
   /** Microdollars; null: it has expired before, and stays as it is. */
   left: bigint | null;
   used: bigint | null;
-  lateBefore: bigint | null;
+  lateBefore: bigint;
   /** Leaves the balance. */
   amount: bigint;
   late: bigint;
@@ -167,7 +178,8 @@ export interface ExpiryStepValues {
 
 /**
  * Writes one step of an expiry, under the lock of the payer's row: the row that names the grant (the first
- * also where nothing leaves), what is known of the expiry, and the payer's total.
+ * also where nothing leaves), what is known of the expiry, and the payer's total. The mark moves on with each
+ * step: late usage that was counted may be archived (schema/expiries.ts).
  */
 export function writeExpiryStatement(
   scope: PayerScope,
@@ -190,9 +202,9 @@ with written as (
 ), noted as (
   update credit_expiries as e
   set left_microdollars = coalesce(e.left_microdollars, $3::bigint),
-    late_before_microdollars = coalesce($5::numeric, e.late_before_microdollars),
-    counted_below = case when $3::bigint is null then e.counted_below else $10::bigint end,
-    counted_except = case when $3::bigint is null then e.counted_except else $11::bigint[] end,
+    late_before_microdollars = $5::numeric,
+    counted_below = $10::bigint,
+    counted_except = $11::bigint[],
     late_microdollars = $7::bigint,
     look_at = now() + $8::bigint * interval '1 millisecond',
     closed_at = case when $9::boolean then now() end

@@ -8,11 +8,12 @@ export interface ExpiryState {
   /** Null: the grant has not expired yet. */
   left: bigint | null;
   late: bigint;
+  /** Late usage that earlier ones had paid when this one expired, and what was counted of it since. */
   lateBefore: bigint;
   isClosed: boolean;
   /** Recorded usage of the time after the expiry: of one that is due. */
   usedSince: bigint;
-  /** Usage from before the expiry that was recorded after it: of one that is open. */
+  /** Usage from before the expiry that was recorded after it, and not counted yet: of one that is open. */
   usedLate: bigint;
   /** Open holds from before the expiry: of one that is due or open. */
   held: bigint;
@@ -35,12 +36,13 @@ export interface GrantsState {
 export interface ExpiryStep {
   grantId: string;
   /** It expires now: the payer had used so much by then; else a correction, or nothing. */
-  expires: { used: bigint; left: bigint; lateBefore: bigint } | null;
+  expires: { used: bigint; left: bigint } | null;
   /** Leaves the balance; negative: comes back. */
   amount: bigint;
   /** Should leave it too, and cannot now. */
   missing: bigint;
   late: bigint;
+  lateBefore: bigint;
   /** Neither holds nor late usage can change it any more. */
   isOver: boolean;
   isClosed: boolean;
@@ -94,13 +96,15 @@ export function settleExpiries(state: GrantsState, available: bigint | null): Se
     }
     let expires: ExpiryStep['expires'] = null;
     let ownLate = 0n;
+    let lateBefore = late;
     if (each.left === null) {
       const used = state.used - late - each.usedSince;
       waterfall.advance(used);
-      expires = { used, left: waterfall.expire(each.grantId), lateBefore: late };
+      expires = { used, left: waterfall.expire(each.grantId) };
     } else {
       // What an earlier one paid since this one expired is not this one's to pay.
-      ownLate = clamp(each.usedLate - (late - each.lateBefore), each.left);
+      lateBefore = each.lateBefore + each.usedLate;
+      ownLate = clamp(lateBefore - late, each.left);
     }
     late += ownLate;
     const rest = (expires?.left ?? each.left ?? 0n) - ownLate;
@@ -119,6 +123,7 @@ export function settleExpiries(state: GrantsState, available: bigint | null): Se
       amount,
       missing,
       late: ownLate,
+      lateBefore,
       isOver,
       isClosed: isOver && missing === 0n,
       lookInMs: missing > 0n ? MISSING_MS : ownKept > 0n ? KEPT_MS : restMs,

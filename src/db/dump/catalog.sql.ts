@@ -3,10 +3,10 @@ import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 /** Tables of these names, those first that others refer to. */
 export const TABLES = `
 with recursive named as (
-  select c.oid, c.relname
+  select c.oid, c.relname, c.relkind
   from pg_class as c
   where c.relnamespace = ${LEDGER_NAMESPACE}
-    and c.relkind = 'r'
+    and c.relkind in ('r', 'p')
     and c.relname = any ($1::text[])
 ), reference as (
   select k.conrelid as source, k.confrelid as target
@@ -23,7 +23,7 @@ with recursive named as (
   join reference as r on r.target = d.oid
   where d.level < 100
 )
-select n.relname as name,
+select n.relname as name, n.relkind = 'p' as "isPartitioned",
   (
     select array_agg(a.attname::text order by a.attnum)
     from pg_attribute as a
@@ -31,7 +31,7 @@ select n.relname as name,
   ) as columns
 from named as n
 join depth as d on d.oid = n.oid
-group by n.oid, n.relname
+group by n.oid, n.relname, n.relkind
 order by max(d.level), n.relname`;
 
 /** Sequences of identity and serial columns. */

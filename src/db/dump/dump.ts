@@ -42,10 +42,10 @@ export async function dumpLedger(
   const wanted = readWantedSchema().tables.filter((table) => table.kind === 'r');
   const names = wanted.map((table) => table.name);
   await client.query('begin isolation level repeatable read, read only');
-  const found = await client.query<{ name: string; columns: string[] }>(TABLES, [names]);
+  const found = await client.query<FoundTable>(TABLES, [names]);
   const tables: DumpedTable[] = [];
   const leftOut: string[] = [];
-  for (const { name, columns } of found.rows) {
+  for (const { name, columns, isPartitioned } of found.rows) {
     const own = new Set(wanted.find((table) => table.name === name)?.columns.map((c) => c.name));
     leftOut.push(...columns.filter((column) => !own.has(column)).map((each) => `${name}.${each}`));
     const table = await dumpTable(
@@ -53,6 +53,7 @@ export async function dumpLedger(
       directory,
       name,
       columns.filter((column) => own.has(column)),
+      isPartitioned,
     );
     tables.push(table);
     onTable?.(table, tables.length, found.rows.length);
@@ -78,6 +79,12 @@ export async function dumpLedger(
   return { tables, rows: tables.reduce((sum, table) => sum + table.rows, 0), leftOut };
 }
 
+interface FoundTable {
+  name: string;
+  columns: string[];
+  isPartitioned: boolean;
+}
+
 async function prepareDirectory(directory: string): Promise<void> {
   const names = await onFile(directory, async () => {
     makeDirectories(directory, 0o700);
@@ -94,9 +101,13 @@ async function dumpTable(
   directory: string,
   name: string,
   columns: readonly string[],
+  isPartitioned: boolean,
 ): Promise<DumpedTable> {
   const list = columns.map((column) => client.escapeIdentifier(column)).join(', ');
-  const copy = client.query(copyTo(`copy ${client.escapeIdentifier(name)} (${list}) to stdout`));
+  const table = client.escapeIdentifier(name);
+  // Only what a query reads is copied of a partitioned table.
+  const source = isPartitioned ? `(select ${list} from ${table})` : `${table} (${list})`;
+  const copy = client.query(copyTo(`copy ${source} to stdout`));
   const hash = createHash('sha256');
   const digested = new PassThrough();
   digested.on('data', (chunk: Buffer) => hash.update(chunk));

@@ -11,10 +11,14 @@ const NOT_OF_AN_EXTENSION = (catalog: string, oid: string) => `not exists (
       and e.objid = ${oid}
       and e.deptype = 'e')`;
 
-/** Relations of the schema; partitions belong to their parent. */
+/** Relations of the schema; partitions belong to their parent, whose parameters the default one has. */
 export const TABLES = `
 select c.relname as name, c.relkind::text as kind,
-  coalesce(c.reloptions, '{}') as options
+  coalesce(c.reloptions, (
+    select d.reloptions
+    from pg_partitioned_table as p
+    join pg_class as d on d.oid = p.partdefid
+    where p.partrelid = c.oid), '{}') as options
 from pg_class as c
 where c.relnamespace = ${LEDGER_NAMESPACE}
   and c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -61,7 +65,8 @@ where c.relnamespace = ${LEDGER_NAMESPACE}
 order by c.relname collate "C", k.conname collate "C"`;
 
 export const INDEXES = `
-select c.relname as "table", i.relname as name, pg_get_indexdef(x.indexrelid) as definition,
+select c.relname as "table", i.relname as name,
+  replace(pg_get_indexdef(x.indexrelid), ' ON ONLY ', ' ON ') as definition,
   m.amname as method, x.indisunique and x.indimmediate as "isUnique",
   x.indisvalid and x.indisready as "isValid",
   array(

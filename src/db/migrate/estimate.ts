@@ -66,14 +66,25 @@ function indexBytes({ statements }: Step, { rows, widths }: TableStatistics): nu
   return Math.round((rows * (ENTRY_BYTES + (width || UNKNOWN_WIDTH))) / FILL_FACTOR);
 }
 
-/** Rows by the density of the last ANALYZE and the size now; a table never analyzed counts by its size. */
+/**
+ * Rows by the density of the last ANALYZE and the size now; a table never analyzed counts by its size. With
+ * partitions: of all.
+ */
 const STATISTICS = `
 select c.relname as name,
-  case when c.reltuples >= 0 and c.relpages > 0
-    then c.reltuples / c.relpages * pg_relation_size(c.oid)
-      / current_setting('block_size')::integer
-    else pg_relation_size(c.oid) / 200 end::double precision as rows,
-  pg_table_size(c.oid)::double precision as bytes,
+  (
+    select sum(case when p.reltuples >= 0 and p.relpages > 0
+      then p.reltuples / p.relpages * pg_relation_size(p.oid)
+        / current_setting('block_size')::integer
+      else pg_relation_size(p.oid) / 200 end)::double precision
+    from pg_class as p
+    where p.oid = c.oid or p.oid in (select inhrelid from pg_inherits where inhparent = c.oid)
+  ) as rows,
+  (
+    select sum(pg_table_size(p.oid))::double precision
+    from pg_class as p
+    where p.oid = c.oid or p.oid in (select inhrelid from pg_inherits where inhparent = c.oid)
+  ) as bytes,
   coalesce((
     select jsonb_object_agg(s.attname, s.avg_width)
     from pg_stats as s

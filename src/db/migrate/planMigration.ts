@@ -6,6 +6,7 @@ import { estimateSteps, type StepEstimate } from './estimate.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
 import { planGeneration } from './generation.js';
 import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
+import { planPartitions } from './partitions/planPartitions.js';
 import { forSchema, readSchemaPlace, type SchemaPlace } from './schemaPlace.js';
 import type { AdoptionPlan, Step } from './step.js';
 import { dropForeignKey, findWaitingForeignKeys, warnOfForeignKeys } from './waitingForeignKeys.js';
@@ -29,7 +30,11 @@ export interface PlanOptions {
   schema?: string | undefined;
   dropForeignKeys?: boolean | undefined;
   countForeignRows?: boolean | undefined;
+  partitionById?: boolean | undefined;
 }
+
+const PARTITIONED_LATER =
+  'whether this ledger can be partitioned by its ids is looked at once the schema is up to date';
 
 /** What `migrate` would do, from the catalog and the settings: changes nothing, locks nothing. */
 export async function planMigration(
@@ -45,12 +50,19 @@ export async function planMigration(
     const keys = await findWaitingForeignKeys(client);
     const counts = await countsForeignRows(client);
     const choice = options.countForeignRows;
+    const isAsked = options.partitionById ?? false;
+    // Before the schema is up to date there is nothing to read of partitions.
+    const partitions =
+      unapplied.length === 0
+        ? await planPartitions(client, isAsked)
+        : { steps: [], problems: [], warnings: isAsked ? [PARTITIONED_LATER] : [] };
     const steps = [
       ...upgrade.steps,
       // Before the schema is up to date there is nothing to read of a generation.
       ...(unapplied.length === 0 ? await planGeneration(client) : []),
       ...(options.dropForeignKeys && work === null ? keys.map(dropForeignKey) : []),
       ...(choice === undefined ? [] : await planForeignRows(client, choice)),
+      ...partitions.steps,
     ];
     return {
       unapplied: unapplied.map((migration) => migration.name),
@@ -58,10 +70,11 @@ export async function planMigration(
       countsForeignRows: counts,
       steps,
       estimates: await estimateSteps(client, steps),
-      problems: upgrade.problems,
+      problems: [...upgrade.problems, ...partitions.problems],
       warnings: [
         ...upgrade.warnings,
         ...(options.dropForeignKeys ? [] : warnOfForeignKeys(keys)),
+        ...partitions.warnings,
         ...(choice ? [DOUBLE_COUNT_WARNING] : []),
       ],
     };

@@ -32,6 +32,8 @@ export type StepKind =
   | 'restamp_rows'
   | 'analyze'
   | 'drop_foreign_key'
+  | 'partition_table'
+  | 'attach_partition'
   | 'finish';
 
 /** One step of a migration: one transaction, or one statement outside of any. */

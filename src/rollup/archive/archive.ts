@@ -1,4 +1,6 @@
 import type pg from 'pg';
+import { GrantExpirer } from '../../accounts/grants/expirer.js';
+import { raiseAlerts } from '../../alerts/raise.js';
 import { BudgetFolder } from '../../budgets/folder.js';
 import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { Settler } from '../../counter/settler.js';
@@ -6,7 +8,12 @@ import { isDay, readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
-import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
+import {
+  ORGANIZATION_SCOPE,
+  type PayerScope,
+  scopeNamed,
+  USER_SCOPE,
+} from '../../schema/unsettled.js';
 import {
   openRollupDatabase,
   type RollupDatabase,
@@ -18,9 +25,11 @@ import { freezeDay } from '../dimensions/prove.js';
 import { describeFailure, isOfPeriod } from '../periodFailure.js';
 import { verifyOn } from '../verify.js';
 import { DayArchiver, type DayCounts } from './archiveDay.js';
+import { dropPastMonths } from './dropPastMonths.js';
 import { isDraft } from './fileFormat.js';
 import { type ArchiveFileSystem, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 import { raiseHorizon, readHorizon, waitForOlderTransactions } from './horizon.js';
+import { findHoldersStatement, type HolderRow } from './moveRows.sql.js';
 import { findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
 import { markArchivedStatement } from './plan.sql.js';
 import type { ArchivedRow } from './readFile.js';
@@ -65,6 +74,9 @@ class Archive {
   readonly #settler: Settler;
   readonly #folder: DimensionFolder;
   readonly #budgets: BudgetFolder;
+  readonly #expirer: GrantExpirer;
+  /** Payers whose rows have stayed before, though they were settled. */
+  readonly #waitedFor = new Set<string>();
   readonly #counts: DayCounts = {
     files: 0,
     filesTakenUp: 0,
@@ -85,13 +97,30 @@ class Archive {
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#settler = new Settler({ query: database.query });
     this.#folder = new DimensionFolder({ query: database.query });
-    this.#budgets = new BudgetFolder({ pool: database.pool, named: false });
+    const { pool } = database;
+    this.#budgets = new BudgetFolder({
+      pool,
+      named: false,
+      onSettled: async (...folded) => void (await raiseAlerts(...folded)),
+    });
+    this.#expirer = new GrantExpirer({
+      pool,
+      named: false,
+      withdrawals: this.#budgets,
+      onError: (error) => {
+        throw error;
+      },
+    });
   }
 
   async run(): Promise<ArchiveReport> {
     const startedAt = performance.now();
     await whileAway(
-      () => withArchiveSession(this.#database, this.#waitMs, (client) => this.#pass(client)),
+      () =>
+        withArchiveSession(this.#database, this.#waitMs, async (client) => {
+          await this.#pass(client);
+          await dropPastMonths(client, await readHorizon(this.#database.query), this.#options);
+        }),
       tellWaiting(this.#options.onNotice),
       this.#options.signal,
     );
@@ -283,9 +312,36 @@ class Archive {
     }
     await this.#folder.fold(USER_SCOPE, ids.users);
     await this.#folder.fold(ORGANIZATION_SCOPE, ids.organizations);
-    for (const id of ids.users) await this.#budgets.foldSome(USER_SCOPE, id);
-    for (const id of ids.organizations) await this.#budgets.foldSome(ORGANIZATION_SCOPE, id);
+    for (const id of ids.users) await this.#settlePayer(USER_SCOPE, id);
+    for (const id of ids.organizations) await this.#settlePayer(ORGANIZATION_SCOPE, id);
+    // Whoever holds by the id of a row, which may be another payer.
+    const holders = await this.#database.query<HolderRow>(findHoldersStatement(rows));
+    for (const row of holders) {
+      await this.#budgets.foldSome(scopeNamed(row.payer_scope), row.payer_id);
+    }
   }
+
+  /**
+   * Budgets and expiries of a payer. Rows of one without budgets stay while a transaction is open that is
+   * older than they are, of whatever database: with budgets they are counted around it.
+   */
+  async #settlePayer(scope: PayerScope, id: string): Promise<void> {
+    const key = `${scope.name}:${id}`;
+    const isFolded = (await this.#budgets.foldSome(scope, id)) !== null;
+    try {
+      if (!isFolded && this.#waitedFor.has(key)) await this.#budgets.open(scope, id);
+      await this.#expirer.expirePayer(scope, id);
+    } catch (error) {
+      if (!isUnknownPayer(error)) throw error;
+    }
+    this.#waitedFor.add(key);
+  }
+}
+
+/** Usage of somebody who is not there: nothing counts it yet. */
+function isUnknownPayer(error: unknown): boolean {
+  if (!(error instanceof LedgerError)) return false;
+  return error.code === 'unknown_user' || error.code === 'unknown_organization';
 }
 
 function dayFailure(

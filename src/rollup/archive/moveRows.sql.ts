@@ -1,6 +1,8 @@
+import { oldestOpen, SNAPSHOT } from '../../counter/marks.sql.js';
 import { plainArray, type Statement, textArray } from '../../db/statement.js';
 import { isBudgeted } from '../../schema/budgeted.js';
 import { DIMENSION_ROLLUPS, isRowCounted } from '../../schema/dimensionRollups.js';
+import { isKnownToExpiries } from '../../schema/expiries.js';
 import { USAGE_LOG } from '../../schema/unsettled.js';
 import { isInCounters, lowWater, sameOrganization } from '../settled.sql.js';
 import type { ArchivedRow } from './readFile.js';
@@ -40,7 +42,7 @@ export interface LockedUsage {
   id: string;
   /** Key, cost and time are those of the file. */
   is_same: boolean;
-  /** The counter rows of every rollup, and the budgets, have it; once so, always so. */
+  /** The counter rows of every rollup, the budgets and expiries have it; once so, always so. */
   is_settled: boolean;
 }
 
@@ -52,10 +54,15 @@ export function lockUsageStatement(rows: readonly ArchivedRow[]): Statement {
   return {
     name: 'microdollar_lock_archived_usage',
     text: `/* microdollar.lockArchivedUsage */
-with ${lowWater(USAGE_LOG)}
+with ${lowWater(USAGE_LOG)}, s as materialized (
+  ${SNAPSHOT}
+), open as materialized (
+  select ${oldestOpen('s')} as position from s
+)
 select u.id, ${isInCounters(USAGE_LOG, 'u')}
     and ${DIMENSION_ROLLUPS.map((rollup) => isRowCounted(rollup, 'u')).join('\n    and ')}
-    and ${isBudgeted('u')} as is_settled,
+    and ${isBudgeted('u', '(select o.position from open as o)')}
+    and ${isKnownToExpiries('u')} as is_settled,
   u.kilo_user_id = f.kilo_user_id
     and u.organization_id is not distinct from f.organization_id
     and u.cost = f.cost
@@ -71,6 +78,24 @@ for update of u skip locked`,
       plainArray(rows.map((row) => row.cost)),
       plainArray(rows.map((row) => row.created_at)),
     ],
+  };
+}
+
+export interface HolderRow {
+  payer_scope: 'user' | 'organization';
+  payer_id: string;
+}
+
+/** Payers with a hold of the id of one of these rows that has not given back what it took. */
+export function findHoldersStatement(rows: readonly ArchivedRow[]): Statement {
+  return {
+    name: 'microdollar_find_holders_of_archived',
+    text: `/* microdollar.findHoldersOfArchived */
+select distinct h.payer_scope, h.payer_id
+from usage_holds as h
+where h.id = any ($1::uuid[])
+  and h.window_ids <> '{}'`,
+    values: [plainArray(rows.map((row) => row.id))],
   };
 }
 

@@ -35,7 +35,8 @@ export type ArchiveStep =
   | 'proven'
   | 'named'
   | 'moved'
-  | 'day archived';
+  | 'day archived'
+  | 'partition dropped';
 
 export interface ArchiveLimits {
   /** Bounds the memory of the process, and what a damaged file costs. */

@@ -7,6 +7,7 @@ import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { ShowMore } from '../components/ShowMore.js';
 import { formatInstant } from '../days.js';
+import { useRefreshWhen } from '../polling.js';
 import { useSession } from '../session.js';
 import { type Delivery, describeEvent, describeTry, type Payer, STATES } from './alert.js';
 import { useAlertChanges } from './useAlertChanges.js';
@@ -14,6 +15,8 @@ import { useAlertChanges } from './useAlertChanges.js';
 /** Deliveries at first, and at each further look. */
 const PAGE = 10;
 const MAX_LISTED = 200;
+/** What lists webhooks. */
+const WEBHOOKS = ['alerts.list'];
 /** While something is on its way. */
 const EVERY_MS = 5_000;
 
@@ -39,6 +42,9 @@ export function Deliveries({
       data?.deliveries.some((each) => each.state === 'pending') ? EVERY_MS : false,
   });
   const found = list.data?.deliveries ?? [];
+  // A webhook that is given up for good is disabled, which the list of webhooks shows.
+  const givenUp = found.filter((each) => each.state === 'dead').length;
+  useRefreshWhen(list.data === undefined ? null : String(givenUp), WEBHOOKS);
   return (
     <section className="alert-part" aria-label="Deliveries">
       <div className="section-head">

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_ATTEMPTS, pauseAfterMs } from '../../../src/alerts/backOff.js';
+import { MAX_ATTEMPTS, pauseAfterMs, retryAfterMs } from '../../../src/alerts/backOff.js';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -30,4 +30,21 @@ describe('the pause after a failed try', () => {
       expect(pauseAfterMs(2)).toBeLessThanOrEqual(24_000);
     }
   });
+});
+
+describe('what a receiver asks for', () => {
+  const now = Date.parse('2026-05-01T00:00:00Z');
+
+  it('is read as seconds or as a date, up to twelve hours', () => {
+    expect(retryAfterMs('120', now)).toBe(120_000);
+    expect(retryAfterMs('Fri, 01 May 2026 00:05:00 GMT', now)).toBe(5 * MINUTE);
+    expect(retryAfterMs('99999999999999999999', now)).toBe(12 * HOUR);
+  });
+
+  it.each([undefined, '', 'soon', '0', '-5', 'Thu, 30 Apr 2026 00:00:00 GMT'])(
+    'is nothing: %s',
+    (value) => {
+      expect(retryAfterMs(value, now)).toBeNull();
+    },
+  );
 });
