@@ -5,9 +5,11 @@ import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { startRollupStatement } from '../../counter/foldDimensions.sql.js';
 import { Settler } from '../../counter/settler.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from '../../db/migrate/generation.js';
-import { type Query, queryOnPool } from '../../db/query.js';
+import type { OpenTransactionRow } from '../../db/openTransactions.js';
+import { type Query, queryOn, queryOnPool } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
 import { isSerializationFailure } from '../../db/sqlstate.js';
+import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
 import type { MoveStep } from '../../schema/shards.js';
@@ -41,6 +43,8 @@ const LOGS = [USAGE_LOG, EXA_LOG] as const;
 /** So many rows are left to the fence: they take some milliseconds. */
 const FEW_ROWS = 200;
 const MAX_PASSES = 20;
+/** A transaction that is open for longer is old. */
+const OLD_MS = 200;
 /** Of a hand-over that met a change, or usage that the budgets have to count. */
 const HAND_OVER_TRIES = 10;
 /** Pages between two folds at the target, which keep its tail short. */
@@ -50,7 +54,8 @@ export interface PayerMoveContext {
   payer: MovedPayer;
   from: MoveShard;
   to: MoveShard;
-  /** Of home. */
+  /** It has the directory. */
+  home: pg.Pool;
   directory: Query;
   /** Whether the payer is, without a row of its own, where it moves to. */
   isByRule: (shard: string) => Promise<boolean>;
@@ -75,6 +80,8 @@ export class PayerMove {
   readonly #source: Query;
   readonly #target: Query;
   #columns: Columns = new Map();
+  /** A test stopped it: nothing more is done. */
+  #isKilled = false;
   readonly report: MoveReport;
 
   constructor(context: PayerMoveContext) {
@@ -118,7 +125,7 @@ export class PayerMove {
     const deadlineMs = performance.now() + this.#options.waitMs;
     while (!this.#isStopped()) {
       if (current.step === 'copying') {
-        current = await this.#copy(current);
+        current = await this.#copy(current, deadlineMs);
         if (this.#isStopped()) break;
         current = await this.#step(current, 'copying', 'fenced');
         await this.#at('fence_noted');
@@ -145,9 +152,7 @@ export class PayerMove {
   async cancel(move: StoredMove): Promise<void> {
     const { payer, from, to } = this.#context;
     this.#columns = await sharedColumns(this.#source, this.#target, to.name);
-    // A hand-over that was not switched may have been committed here.
-    await raiseFence(this.#target, payer);
-    await this.#lift(move);
+    if (move.step === 'fenced') await this.#lift(move);
     await cleanPayer({
       payer,
       shard: to,
@@ -164,8 +169,10 @@ export class PayerMove {
     await this.#end(move, from.name);
   }
 
-  /** History, then what came meanwhile, until little comes. */
-  async #copy(move: StoredMove): Promise<StoredMove> {
+  /** History, then what came meanwhile, until little comes and nothing old is open. */
+  async #copy(move: StoredMove, deadlineMs: number): Promise<StoredMove> {
+    // A fence that was being lifted when its mover died.
+    await liftFence(this.#source, this.#context.payer);
     await this.#prepare();
     await this.#at('prepared');
     const copier = this.#copier();
@@ -188,14 +195,17 @@ export class PayerMove {
       }
     }
     let current = move;
-    for (let pass = 0; pass < MAX_PASSES && !this.#isStopped(); pass++) {
+    for (let pass = 1; !this.#isStopped(); pass++) {
       const from = progress.copied_from;
       progress.copied_from = await copier.oldestPosition();
       let rows = 0;
       for (const log of LOGS) rows += await copier.copyRecent(log, from, began);
       await this.#copied(rows, 'copying');
       current = await this.#note(move, progress);
-      if (rows < FEW_ROWS) break;
+      // A transaction that is open for long would keep the fence up: it is waited for before.
+      const open = await waitForOpen(this.#source, OLD_MS);
+      if (open.length > 0) this.#wait(open, deadlineMs);
+      else if (rows < FEW_ROWS || pass >= MAX_PASSES) break;
     }
     await this.#foldTarget();
     await this.#at('copied');
@@ -204,8 +214,7 @@ export class PayerMove {
 
   /** The payer is known at the target, to be elsewhere; its rollups are folded from the log. */
   async #prepare(): Promise<void> {
-    const { payer, from } = this.#context;
-    const { scope, id } = payer;
+    const { scope, id } = this.#context.payer;
     for (const rollup of DIMENSION_ROLLUPS) await this.#target(startRollupStatement(rollup));
     if (scope.name === 'user') {
       await this.#target(knowUsersStatement(JSON.stringify([{ id, deleted_at: null }])));
@@ -220,18 +229,13 @@ on conflict (id) do nothing`,
       });
     }
     await this.#budgets().foldFor(scope, id, 0);
-    const open = await waitForOpen(this.#source, this.#options.fenceMs);
-    if (open.length > 0) {
-      this.#tell(`transactions are open for a while on shard ${from.name}: ${describeOpen(open)}`);
-    }
   }
 
   /** Under the fence, for a bounded time. */
   async #pass(move: StoredMove, deadlineMs: number): Promise<StoredMove> {
-    const { payer, from } = this.#context;
+    const { payer } = this.#context;
     // Noted before an earlier process died: its copy may have ended long ago.
     const progress = move.progress as CopyProgress;
-    if (await this.#isHandedOver()) return await this.#handOver(move);
     const startedAtMs = performance.now();
     await raiseFence(this.#source, payer);
     try {
@@ -240,8 +244,7 @@ on conflict (id) do nothing`,
       if (open.length > 0) {
         const lifted = await this.#lift(move);
         this.report.liftedFences++;
-        if (performance.now() > deadlineMs) throw stillOpen(from.name, describeOpen(open));
-        this.#tell(`writers go on: waiting for ${describeOpen(open)} on shard ${from.name}`);
+        this.#wait(open, deadlineMs);
         return lifted;
       }
       await this.#at('waited');
@@ -253,7 +256,8 @@ on conflict (id) do nothing`,
       await this.#at('caught_up');
       return await this.#handOver(move);
     } catch (error) {
-      if (error instanceof LedgerError && !error.retryable) await this.#lift(move);
+      // Where that fails too, whoever goes on with the move does it.
+      if (!this.#isKilled) await this.#lift(move).catch(() => {});
       throw error;
     } finally {
       this.report.fencedMs += Math.round(performance.now() - startedAtMs);
@@ -290,25 +294,24 @@ on conflict (id) do nothing`,
     return switched;
   }
 
-  /** An earlier try was committed at the target, and the switch was not noted: writers are refused on both. */
-  async #isHandedOver(): Promise<boolean> {
-    const { payer } = this.#context;
-    const [row] = await this.#target<{ is_elsewhere: boolean }>({
-      name: `shards_is_elsewhere_${payer.scope.name}`,
-      text: `/* shards.isElsewhere */
-select u.is_elsewhere
-from ${payer.scope.payers} as u
-where u.id = $1::${payer.scope.idType}`,
-      values: [payer.id],
-    });
-    return row?.is_elsewhere === false;
-  }
-
-  /** The payer takes writes where it is, and is copied on. */
+  /**
+   * The payer takes writes where it is, and is copied on. Under the lock of the directory's row: a switch of
+   * which nobody heard the end is seen, or waits and finds another step.
+   * @throws LedgerError `unavailable` where it is switched
+   */
   async #lift(move: StoredMove): Promise<StoredMove> {
-    await liftFence(this.#source, this.#context.payer);
-    if (move.step !== 'fenced') return move;
-    return await this.#step(move, 'fenced', 'copying');
+    const { payer, home } = this.#context;
+    return await inTransaction(home, async (client) => {
+      const [noted] = await queryOn(
+        client,
+        false,
+      )<StoredMove>(noteStepStatement(move.id, 'fenced', 'copying'));
+      if (!noted) throw changed(payer, move);
+      // A hand-over that was not switched may have been committed there.
+      await raiseFence(this.#target, payer);
+      await liftFence(this.#source, payer);
+      return noted;
+    });
   }
 
   async #clean(): Promise<boolean> {
@@ -345,10 +348,7 @@ where u.id = $1::${payer.scope.idType}`,
   async #one(statement: Parameters<Query>[0], move: StoredMove): Promise<StoredMove> {
     const [row] = await withRetry(() => this.#context.directory<StoredMove>(statement));
     if (row) return row;
-    throw new LedgerError(
-      'unavailable',
-      `somebody else changed the move of ${keyOf(this.#context.payer)}, which was ${move.step}`,
-    );
+    throw changed(this.#context.payer, move);
   }
 
   async #copied(rows: number, step: MoveStep): Promise<void> {
@@ -367,7 +367,7 @@ where u.id = $1::${payer.scope.idType}`,
   /** As a ledger of the source folds them: what is crossed is told. */
   #budgets(): BudgetFolder {
     return new BudgetFolder({
-      pool: this.#context.from.pool as pg.Pool,
+      pool: this.#context.from.pool,
       named: false,
       onSettled: async (query, scope, id, rows) => {
         await raiseAlerts(query, scope, id, rows);
@@ -387,13 +387,28 @@ where u.id = $1::${payer.scope.idType}`,
     return this.#context.options.signal?.aborted ?? false;
   }
 
-  #tell(message: string): void {
-    this.#context.options.onNotice?.(message);
+  /** @throws LedgerError `unavailable` after the deadline */
+  #wait(open: readonly OpenTransactionRow[], deadlineMs: number): void {
+    const { from, options } = this.#context;
+    if (performance.now() > deadlineMs) throw stillOpen(from.name, describeOpen(open));
+    options.onNotice?.(`waiting for transactions on shard ${from.name}: ${describeOpen(open)}`);
   }
 
   async #at(point: MovePoint): Promise<void> {
-    await this.#context.options.onPoint?.(point);
+    try {
+      await this.#context.options.onPoint?.(point);
+    } catch (error) {
+      this.#isKilled = true;
+      throw error;
+    }
   }
+}
+
+function changed(payer: MovedPayer, { step }: StoredMove): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    `somebody else changed the move of ${keyOf(payer)}, which was ${step}`,
+  );
 }
 
 function stillOpen(shard: string, open: string): LedgerError {

@@ -29,16 +29,21 @@ const COLUMNS = `d.id, d.bucket, d.payer_scope, d.payer_id, d.shard, d.moving_to
   d.progress, to_json(d.updated_at) #>> '{}' as updated_at`;
 
 /** Advisory lock (class, key) of whoever moves; on home. */
-const LOCK_CLASS = 1_297_369_172;
+const LOCK = '1297369172, 1';
 
-export function lockMovesStatement(): Statement {
-  return {
-    name: 'shards_lock_moves',
-    text: `/* shards.lockMoves */
-select pg_try_advisory_lock($1::integer, 1) as is_locked`,
-    values: [LOCK_CLASS],
-  };
-}
+export const LOCK_MOVES: Statement = {
+  name: 'shards_lock_moves',
+  text: `/* shards.lockMoves */
+select pg_try_advisory_lock(${LOCK}) as is_locked`,
+  values: [],
+};
+
+export const UNLOCK_MOVES: Statement = {
+  name: 'shards_unlock_moves',
+  text: `/* shards.unlockMoves */
+select pg_advisory_unlock(${LOCK})`,
+  values: [],
+};
 
 export function findMoveStatement({ scope, id }: MovedPayer): Statement {
   return {

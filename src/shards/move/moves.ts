@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../../db/query.js';
 import { toLedgerError } from '../../db/sqlstate.js';
@@ -9,9 +10,10 @@ import {
   beginMoveStatement,
   findMoveStatement,
   LIST_MOVES,
-  lockMovesStatement,
+  LOCK_MOVES,
   type RuleRow,
   readRuleStatement,
+  UNLOCK_MOVES,
   type StoredMove,
 } from './moves.sql.js';
 import {
@@ -27,6 +29,9 @@ export interface MovesOptions {
   /** The first is home, which has the directory. */
   shards: readonly [MoveShard, ...MoveShard[]];
 }
+
+const LOCK_WAIT_MS = 500;
+const LOCK_POLL_MS = 50;
 
 /** Moves payers between shards, one at a time: of two who move, one is refused. */
 export class Moves {
@@ -158,6 +163,7 @@ export class Moves {
       from,
       to,
       options,
+      home: this.#home,
       directory: this.#directory,
       isByRule: async (shard) => (await this.#byRule(payer)) === shard,
     });
@@ -204,19 +210,36 @@ where u.id = $1::${scope.idType}`,
     });
   }
 
-  /** With the lock of whoever moves, which ends with its connection. */
+  /** With the lock of whoever moves, which ends with its connection at the latest. */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
     let client: pg.PoolClient | null = null;
     try {
       client = await this.#home.connect();
+      client.on('error', ignore);
       const query = queryOn(client, false);
-      const [row] = await query<{ is_locked: boolean }>(lockMovesStatement());
-      if (!row?.is_locked) throw new LedgerError('unavailable', 'somebody else moves payers now');
-      return await work();
+      await lockMoves(query);
+      const result = await work();
+      await query(UNLOCK_MOVES);
+      return result;
     } catch (error) {
       throw toLedgerError(error);
     } finally {
+      client?.off('error', ignore);
       client?.release(true);
+    }
+  }
+}
+
+/** A connection that breaks while it is idle: its next statement fails, which tells enough. */
+function ignore(): void {}
+
+/** A killed mover's connection is closed by its server in a moment. */
+async function lockMoves(query: Query): Promise<void> {
+  for (const deadlineMs = performance.now() + LOCK_WAIT_MS; ; await sleep(LOCK_POLL_MS)) {
+    const [row] = await query<{ is_locked: boolean }>(LOCK_MOVES);
+    if (row?.is_locked) return;
+    if (performance.now() > deadlineMs) {
+      throw new LedgerError('unavailable', 'somebody else moves payers now; see shards status');
     }
   }
 }

@@ -3,7 +3,7 @@ import type { PayerScope } from '../../schema/unsettled.js';
 /**
  * Every table, and what a move does with it. A payer's usage is copied while its writers go on, and counted at
  * the target by the target's own folds; its state travels with the switch; the rest is the ledger's.
- * test/integration/shardMoveTables.test.ts holds the list to the schema.
+ * test/unit/shardMoveTables.test.ts holds the list to the schema.
  */
 
 /** Logs: copied by id, in pages. The metadata of usage goes with it. */

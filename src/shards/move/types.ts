@@ -54,7 +54,7 @@ export interface MoveOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: MoveProgress) => void) | undefined;
   onNotice?: ((message: string) => void) | undefined;
-  /** Throws to stop there: for tests of what a kill leaves. */
+  /** Throws to end there as a kill would, with nothing done after it: for tests. */
   onPoint?: ((point: MovePoint) => Promise<void> | void) | undefined;
 }
 
