@@ -60,10 +60,7 @@ export const microdollarShardDirectory = pgTable(
         and (payer_scope is null) = (payer_id is null)`,
     ),
     check('microdollar_shard_directory_bucket', sql`bucket >= 0 and bucket < 1024`),
-    check(
-      'microdollar_shard_directory_payer_scope',
-      sql`payer_scope in ('user', 'organization')`,
-    ),
+    check('microdollar_shard_directory_payer_scope', sql`payer_scope in ('user', 'organization')`),
     check(
       'microdollar_shard_directory_step',
       sql`case
