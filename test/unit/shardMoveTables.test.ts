@@ -10,7 +10,9 @@ import {
   STATE_TABLES,
 } from '../../src/shards/move/payerTables.js';
 
-const tables = Object.values(schema).filter((value): value is PgTable => is(value, PgTable));
+const tables = Object.values<unknown>(schema).filter((value): value is PgTable =>
+  is(value, PgTable),
+);
 const ofPayers = [
   ...LOG_TABLES,
   ...COUNTER_TABLES,
@@ -21,7 +23,7 @@ const ofPayers = [
 describe('what a move takes along', () => {
   it('is decided of every table, once', () => {
     expect([...ofPayers, ...Object.keys(LEDGER_TABLES)].sort()).toEqual(
-      tables.map(getTableName).sort(),
+      tables.map((table) => getTableName(table)).sort(),
     );
   });
 
@@ -32,7 +34,7 @@ describe('what a move takes along', () => {
           (name) => name in getTableColumns(table),
         ),
       )
-      .map(getTableName);
+      .map((table) => getTableName(table));
     expect(naming.filter((name) => name in LEDGER_TABLES)).toEqual(['microdollar_shard_directory']);
   });
 });

@@ -13,8 +13,8 @@ import {
   LOCK_MOVES,
   type RuleRow,
   readRuleStatement,
-  UNLOCK_MOVES,
   type StoredMove,
+  UNLOCK_MOVES,
 } from './moves.sql.js';
 import {
   keyOf,
