@@ -17,6 +17,7 @@ import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
+import { alone } from './ledgerParts.js';
 import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
 import { SILENT } from './log.js';
 import { createMetrics } from './metrics.js';
@@ -148,6 +149,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     lookups,
     metrics,
     tracing,
+    isShard: () => (modes.status()?.shardName ?? null) !== null,
     onAppended: (event) => {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
@@ -388,7 +390,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
     await connections.end();
   }
 
-  return {
+  return alone({
     metrics,
     log,
     tracing,
@@ -443,5 +445,5 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       closing ??= close();
       return closing;
     },
-  };
+  });
 }

@@ -19,8 +19,8 @@ where k.id = $1::uuid
   and (${isElsewhereSql('k.kilo_user_id', 'k.organization_id')}) is not true`;
 
 /**
- * Whether user $1, organization $2 and membership of both exist; null is not asked for. And whether the payer,
- * which is the organization where there is one, is elsewhere.
+ * Whether user $1, organization $2 and membership of both exist; null is not asked for. And whether the
+ * payer, which is the organization where there is one, is elsewhere.
  */
 export const FIND_PAYER = `/* budgets.findPayer */
 select

@@ -66,7 +66,9 @@ export const metadataWritten = (
   returning id
 )`;
 
-/** Rows to insert: without a table where payer and user are known. A payer of another shard is unknown here. */
+/**
+ * Rows to insert: without a table where payer and user are known. A payer of another shard is unknown here.
+ */
 export function eventSource(options: {
   isOrganization: boolean;
   isKnown: boolean;

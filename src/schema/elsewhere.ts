@@ -11,8 +11,8 @@ export const isPayerElsewhere = (row: string): string => `case ${row}.payer_scop
     end`;
 
 /**
- * Whether this shard takes new payers of a bucket, an SQL expression: not of one that has left it, or is leaving.
- * Null is no bucket: of a ledger that is no shard.
+ * Whether this shard takes new payers of a bucket, an SQL expression: not of one that has left it, or is
+ * leaving. Null is no bucket: of a ledger that is no shard.
  */
 export const takesBucket = (bucket: string): string => `not exists (
       select

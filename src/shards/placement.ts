@@ -1,13 +1,9 @@
 import { createHash } from 'node:crypto';
+import type { NamedPayer } from '../ledgerTypes.js';
 import { SHARD_BUCKETS } from '../schema/shards.js';
 
 /** Who pays, by the one name space of both: `user:<id>` or `organization:<id>`. */
 export type PayerKey = `user:${string}` | `organization:${string}`;
-
-interface NamedPayer {
-  kilo_user_id?: string | null | undefined;
-  organization_id?: string | null | undefined;
-}
 
 /** UUIDs in lower case, as PostgreSQL writes them. */
 export function keyOfPayer({ kilo_user_id, organization_id }: NamedPayer): PayerKey {
@@ -24,8 +20,8 @@ export function bucketOf(key: PayerKey): number {
 }
 
 /**
- * The shard that the rule gives a bucket, by rendezvous: of all that place, the one whose hash with the bucket
- * is highest. A shard that is added takes its part of each, and nobody else moves.
+ * The shard that the rule gives a bucket, by rendezvous: of all that place, the one whose hash with the
+ * bucket is highest. A shard that is added takes its part of each, and nobody else moves.
  * @throws RangeError without a shard
  */
 export function placeBucket(bucket: number, placing: readonly string[]): string {

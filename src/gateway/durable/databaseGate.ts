@@ -1,5 +1,6 @@
 import { isDatabaseAway } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
+import { isOfShard } from './failures.js';
 
 export interface DatabaseGateOptions {
   /** Proves that the primary takes writes; rejects when it does not. */
@@ -66,9 +67,9 @@ export class DatabaseGate {
     }
   }
 
-  /** A failure seen elsewhere. */
+  /** A failure seen elsewhere. Of one shard it says nothing of the others. */
   report(error: unknown): void {
-    if (isDatabaseAway(error)) this.#close();
+    if (isDatabaseAway(error) && !isOfShard(error)) this.#close();
   }
 
   stop(): void {

@@ -89,6 +89,30 @@ const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
   [1, fc.tuple(fc.nat(USERS), credit).map((args) => new Credit(...args))],
 ];
 
-export const COMMANDS: fc.Arbitrary<Command>[] = WEIGHTED.flatMap(([weight, command]) =>
-  Array.from({ length: weight }, () => command),
-);
+/** Through the ledger alone: of shards there is no one database. An id is known of its payer only. */
+const OF_SHARDS: typeof WEIGHTED = [
+  [4, fc.tuple(by, payment).map((args) => new RecordEvent(...args))],
+  [2, fc.tuple(by, payment).map((args) => new RecordWithoutBalance(...args))],
+  [3, fc.tuple(by, fc.array(batchItem, { maxLength: 12 })).map((args) => new Batch(...args))],
+  [2, fc.tuple(by, which).map((args) => new Replay(...args))],
+  [
+    2,
+    fc
+      .tuple(by, which, fc.constantFrom('cost' as const, 'model', 'time'))
+      .map((args) => new Conflict(...args)),
+  ],
+  [3, fc.tuple(by, payment).map((args) => new Exa(...args))],
+  [3, limits.map((arg) => new SettleAll(arg))],
+  [1, fc.constant(null).map(() => new SweepAll())],
+  [1, fc.constant(null).map(() => new Fold())],
+  [1, fc.constant(null).map(() => new Read())],
+  [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],
+  [1, fc.nat(USERS - 1).map((user) => new Verify(user))],
+  [1, fc.tuple(fc.nat(USERS), credit).map((args) => new Credit(...args))],
+];
+
+const drawn = (weighted: typeof WEIGHTED): fc.Arbitrary<Command>[] =>
+  weighted.flatMap(([weight, command]) => Array.from({ length: weight }, () => command));
+
+export const COMMANDS = drawn(WEIGHTED);
+export const SHARD_COMMANDS = drawn(OF_SHARDS);
