@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { expect } from 'vitest';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
@@ -6,9 +7,12 @@ import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { setAlert } from '../../src/alerts/alerts.js';
 import { setBudget } from '../../src/budgets/budgets.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { migrateShards } from '../../src/shards/migrateShards.js';
 import { Moves } from '../../src/shards/move/moves.js';
 import { STATE_TABLES } from '../../src/shards/move/payerTables.js';
+import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { openPool } from '../support/openPool.js';
 import { foldBudgets } from './budgetHarness.js';
 import { addGrant, ago, expirerOf, setExpiry } from './grantHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -21,6 +25,8 @@ export interface MoveFixture {
   /** On a server of its own: its transaction ids are others. */
   b: LedgerFixture;
   ledgers: { a: Ledger; b: Ledger };
+  /** Both as one, with work in the background. */
+  sharded: Ledger;
   moves: Moves;
   /** Both shards are exact by themselves. */
   expectExact(): Promise<void>;
@@ -32,18 +38,28 @@ export async function createMoveFixture(): Promise<MoveFixture> {
     createLedgerFixture(),
     createLedgerFixture({ ownServer: true }),
   ]);
-  await a.rows(
-    `insert into microdollar_shards (name, is_placing) values ('a', true), ('b', false)`,
-  );
+  const shards = [
+    { name: 'a', databaseUrl: a.database.url },
+    { name: 'b', databaseUrl: b.database.url },
+  ] as const;
+  await migrateShards(shards);
+  await a.rows(`update microdollar_shards set is_placing = name = 'a'`);
   const ledgers = { a: await a.open(), b: await b.open() };
+  const sharded = await createShardedLedger({ shards, poolSize: 4 });
+  // Of its own: whoever writes on the pools of the fixture keeps nobody waiting.
+  const pools = shards.map(({ databaseUrl }) =>
+    openPool({ connectionString: databaseUrl, max: 4 }),
+  );
+  const [home, other] = pools as [pg.Pool, pg.Pool];
   return {
     a,
     b,
     ledgers,
+    sharded,
     moves: new Moves({
       shards: [
-        { name: 'a', pool: a.database.pool },
-        { name: 'b', pool: b.database.pool },
+        { name: 'a', pool: home },
+        { name: 'b', pool: other },
       ],
     }),
     expectExact: async () => {
@@ -51,6 +67,8 @@ export async function createMoveFixture(): Promise<MoveFixture> {
       expect(await checkInvariants(b.database.pool)).toEqual([]);
     },
     close: async () => {
+      await sharded.close();
+      await Promise.all(pools.map((pool) => pool.end()));
       await Promise.all([a.close(), b.close()]);
     },
   };

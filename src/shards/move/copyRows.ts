@@ -6,9 +6,11 @@ import { LedgerError } from '../../errors.js';
 import { type Log, USAGE_LOG } from '../../schema/unsettled.js';
 import type { Columns } from './columns.js';
 import {
+  findExpiriesStatement,
   type HistoryCursor,
   OLDEST_POSITION,
   type RecentCursor,
+  type RecentRange,
   type RowsPage,
   readByIdStatement,
   readHistoryStatement,
@@ -76,19 +78,25 @@ export class RowCopier {
     return { rows: count, after: { created_at: createdAt, id: lastId } };
   }
 
-  /** Everything from a position on. `began` null: under the fence. @returns rows */
-  async copyRecent(log: Log, from: string, began: string | null): Promise<number> {
+  /** Everything from a position on; without a range all of it, under the fence. @returns rows */
+  async copyRecent(log: Log, from: string, range: RecentRange | null): Promise<number> {
     const { scope, id } = this.#payer;
     let after: RecentCursor = { position: from, id: ZERO_ID };
     for (let rows = 0; ; ) {
       const page = await this.#read(
-        readRecentStatement(log, scope, id, { after, began, limit: this.#limit }),
+        readRecentStatement(log, scope, id, { after, range, limit: this.#limit }),
       );
       if (page.last_position === null || page.last_id === null) return rows;
       await this.#write(log, page);
       rows += page.count;
       after = { position: page.last_position, id: page.last_id };
     }
+  }
+
+  /** Under the fence: whether usage from after the beginning of the move may have been left for now. */
+  async hasLeft(): Promise<boolean> {
+    const { scope, id } = this.#payer;
+    return (await this.#from(findExpiriesStatement(scope, id))).length > 0;
   }
 
   /** Late usage, in a transaction for each set of expiries that it is late for. @returns rows */

@@ -199,7 +199,8 @@ export class PayerMove {
       const from = progress.copied_from;
       progress.copied_from = await copier.oldestPosition();
       let rows = 0;
-      for (const log of LOGS) rows += await copier.copyRecent(log, from, began);
+      const range = { until: progress.copied_from, began };
+      for (const log of LOGS) rows += await copier.copyRecent(log, from, range);
       await this.#copied(rows, 'copying');
       current = await this.#note(move, progress);
       // A transaction that is open for long would keep the fence up: it is waited for before.
@@ -250,7 +251,8 @@ on conflict (id) do nothing`,
       await this.#at('waited');
       const copier = this.#copier();
       let rows = 0;
-      for (const log of LOGS) rows += await copier.copyRecent(log, progress.copied_from, null);
+      const since = (await copier.hasLeft()) ? progress.began : progress.copied_from;
+      for (const log of LOGS) rows += await copier.copyRecent(log, since, null);
       rows += await copier.copyLate();
       this.report.rowsCopied += rows;
       await this.#at('caught_up');

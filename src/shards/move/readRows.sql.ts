@@ -106,7 +106,7 @@ const isLate = (scope: PayerScope): string => `exists (
           and ${isLateFor('m', 'e')}
     )`;
 
-/** The next rows by time. `began`: where the move began, as a position. */
+/** The next rows by time, of those from before the move. `began`: where it began, as a position. */
 export function readHistoryStatement(
   log: Log,
   scope: PayerScope,
@@ -123,7 +123,7 @@ with page as materialized (
   where ${isPaidBy(scope, 'm')}
     and m.created_at >= $2::timestamptz
     and (m.created_at, m.id) > ($2::timestamptz, $3::uuid)
-    and $5::bigint is not null${left}
+    and (m.position is null or abs(m.position) < $5::bigint)${left}
   order by m.created_at, m.id
   limit $4::integer
 )
@@ -137,27 +137,35 @@ export interface RecentCursor {
   id: string;
 }
 
+/** Positions of a pass; `began` where the move began. */
+export interface RecentRange {
+  /** Everything below has ended, so this is all of it. */
+  until: string;
+  began: string;
+}
+
 /**
- * Rows from a position on, in the order of their positions. What the history pass could not see has one, but
- * for those of other programs. `began` null: nobody writes any more, and late usage alone is left.
+ * Rows after a position, in the order of their positions: those from after the beginning of the move have one,
+ * but for other programs'. Without a range everything, under the fence: nobody writes any more, and late usage
+ * alone is left.
  */
 export function readRecentStatement(
   log: Log,
   scope: PayerScope,
   id: string,
-  { after, began, limit }: { after: RecentCursor; began: string | null; limit: number },
+  { after, range, limit }: { after: RecentCursor; range: RecentRange | null; limit: number },
 ): Statement {
-  const isFenced = began === null;
+  const isFenced = range === null;
   const left =
     log === EXA_LOG
       ? ''
-      : `\n    and not ${isFenced ? isLate(scope) : isLeft(scope, '$5::bigint')}`;
-  const rows = (range: string): string => `select m.*
+      : `\n    and not ${isFenced ? isLate(scope) : isLeft(scope, '$6::bigint')}`;
+  const rows = (bounds: string): string => `select m.*
     from ${log.table} as m
     where ${payerKeySql('m')} = ${scope.keyOf('k')}
       and ${scope.owns('m', 'k')}
       and m.position is not null
-      and ${range}`;
+      and ${bounds}`;
   return {
     name: `shards_read_recent_${log.table}_${scope.name}${isFenced ? '_fenced' : ''}`,
     text: `/* shards.readRecent */
@@ -165,16 +173,18 @@ with page as materialized (
   select m.*
   from (select $1::${scope.idType} as id) as k
   cross join lateral (
-    ${rows('m.position >= $2::bigint')}
+    ${rows(`m.position >= $2::bigint${isFenced ? '' : ' and m.position < $5::bigint'}`)}
     union all
-    ${rows('m.position <= -$2::bigint')}
+    ${rows(`m.position <= -$2::bigint${isFenced ? '' : ' and m.position > -$5::bigint'}`)}
   ) as m
-  where (abs(m.position), m.id) > ($2::bigint, $3::uuid)${left}${isFenced ? '' : '\n    and $5::bigint is not null'}
+  where (abs(m.position), m.id) > ($2::bigint, $3::uuid)${left}${
+    isFenced ? '' : '\n    and $6::bigint is not null'
+  }
   order by abs(m.position), m.id
   limit $4::integer
 )
 ${answer(log, scope, 'abs(m.position) desc, m.id desc')}`,
-    values: [id, after.position, after.id, limit, ...(isFenced ? [] : [began])],
+    values: [id, after.position, after.id, limit, ...(range ? [range.until, range.began] : [])],
   };
 }
 
@@ -196,6 +206,19 @@ with page as materialized (
 )
 ${answer(log, scope, 'm.id desc')}`,
     values: [id, plainArray(ids)],
+  };
+}
+
+/** One row where an expiry may have kept usage from being copied (`isLeft`). */
+export function findExpiriesStatement(scope: PayerScope, id: string): Statement {
+  return {
+    name: `shards_find_expiries_${scope.name}`,
+    text: `/* shards.findExpiries */
+${expiry(scope)}
+          and e.closed_at is null
+          and e.expires_at <= now() + ${SOON}
+limit 1`,
+    values: [id],
   };
 }
 
