@@ -2,11 +2,11 @@ import { spawn } from 'node:child_process';
 
 import { randomInt, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { appendFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isElsewhere, type LedgerError } from '../../src/errors.js';
-import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
+import { LedgerError } from '../../src/errors.js';
 import type { MovePoint } from '../../src/shards/move/types.js';
 import { programPath } from '../support/programs.js';
 import { createMoveFixture, type MoveFixture } from './shardMoveHarness.js';
@@ -40,21 +40,31 @@ class Clients {
   readonly book = new Map<string, number>();
   sent = 0;
   acknowledged = 0;
+  /** Events that waited in vain, and were sent again. */
+  waited = 0;
   #isStopping = false;
 
   constructor(user: string) {
     this.user = user;
   }
 
+  /** Sent again where the answer says so: a mover that died may have left its fence up. */
   async write(id: string, cost: number): Promise<string> {
-    const { status } = await fixture.sharded.recordUsage({
-      id,
-      kilo_user_id: this.user,
-      cost,
-      model: 'm',
-      metadata: { finish_reason: 'stop', editor_name: `editor ${cost % 3}` },
-    });
-    return status;
+    for (;;) {
+      try {
+        const { status } = await fixture.sharded.recordUsage({
+          id,
+          kilo_user_id: this.user,
+          cost,
+          model: 'm',
+          metadata: { finish_reason: 'stop', editor_name: `editor ${cost % 3}` },
+        });
+        return status;
+      } catch (error) {
+        if (!(error instanceof LedgerError) || !error.retryable) throw error;
+        this.waited++;
+      }
+    }
   }
 
   /** Until it is stopped, or anybody is refused. */
@@ -64,7 +74,10 @@ class Clients {
         while (!this.#isStopping) {
           const [id, cost] = [randomUUID(), randomInt(1, 1_000)];
           this.sent += cost;
-          expect(await this.write(id, cost)).toBe('recorded');
+          const tries = this.waited;
+          const status = await this.write(id, cost);
+          // What waited may have been written all the same.
+          if (this.waited === tries) expect(status).toBe('recorded');
           this.acknowledged += cost;
           this.book.set(id, cost);
           await sleep(randomInt(10));
@@ -131,6 +144,7 @@ describe('a user that moves while sixteen write', () => {
     neighbour.stop();
     await Promise.all(work);
     expect(await sampling).toBeGreaterThan(0);
+    expect([clients.waited, neighbour.waited]).toEqual([0, 0]);
     expect(await stored(clients.user)).toEqual({
       a: { n: clients.book.size, cost: clients.acknowledged },
       b: { n: 0, cost: 0 },
@@ -145,9 +159,8 @@ describe('a user that moves while sixteen write', () => {
     await fixture.expectExact();
     await fixture.a.expectExact();
     await fixture.b.expectExact();
-    if (process.env.MICRODOLLAR_SHOW) {
-      console.info({ fencedMs, acked: clients.book.size });
-    }
+    if (process.env.MOVE_LOG)
+      appendFileSync(process.env.MOVE_LOG, `${fencedMs} ${clients.book.size}\n`);
   });
 });
 
@@ -155,15 +168,7 @@ describe('a mover that is killed', () => {
   it('at any moment leaves what another one finishes', async () => {
     const clients = new Clients(await fixture.a.addUser());
     const work = clients.run(4);
-    const points: readonly MovePoint[] = [
-      'page',
-      'fenced',
-      'caught_up',
-      'read',
-      'written',
-      'switched',
-      'cleaned_page',
-    ];
+    const points: readonly MovePoint[] = ['fenced', 'written', 'switched', 'cleaned_page'];
     for (const [index, point] of points.entries()) {
       const to = index % 2 === 0 ? 'b' : 'a';
       const urls = [fixture.a.database.url, fixture.b.database.url];
@@ -178,16 +183,12 @@ describe('a mover that is killed', () => {
       expect(worker.signalCode).toBe('SIGKILL');
       await fixture.expectExact();
       await fixture.moves.resume({ pageRows: 100 });
-      // Killed before the move was noted anywhere else than in its process: begun anew.
-      if ((await findShard(clients.user)) !== to) {
-        await fixture.moves.move({ kilo_user_id: clients.user }, to);
-      }
     }
     clients.stop();
     await work;
     expect(await stored(clients.user)).toEqual({
-      a: { n: 0, cost: 0 },
-      b: { n: clients.book.size, cost: clients.acknowledged },
+      a: { n: clients.book.size, cost: clients.acknowledged },
+      b: { n: 0, cost: 0 },
     });
     await fixture.expectExact();
   });
