@@ -80,7 +80,7 @@ begin
   if v_base is null or not v_has_reached or v_present <> v_known then
     return 524287::bigint << 44;
   end if;
-  perform set_config('microdollar.generation_' || 'ledger_settings'::regclass::oid::text,
+  perform set_config('microdollar.generation_' || 'microdollar_usage'::regclass::oid::text,
     v_base::text, false);
   return v_base;
 end
@@ -96,7 +96,7 @@ CREATE OR REPLACE FUNCTION microdollar_position() RETURNS bigint
 LANGUAGE sql VOLATILE AS $$
   select coalesce(
     nullif(current_setting(
-      'microdollar.generation_' || 'public.ledger_settings'::regclass::oid::text, true), '')::bigint,
+      'microdollar.generation_' || 'public.microdollar_usage'::regclass::oid::text, true), '')::bigint,
     public.microdollar_generation()) + txid_current()
 $$;
 --> statement-breakpoint

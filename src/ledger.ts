@@ -60,13 +60,6 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  *   cannot be reached, or lacks migrations
  */
 export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
-  if (!/^postgres(ql)?:\/\//.test(String(asked?.databaseUrl))) {
-    throw new LedgerError(
-      'invalid_request',
-      'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
-      { details: { field: 'databaseUrl' } },
-    );
-  }
   const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;

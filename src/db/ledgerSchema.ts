@@ -28,7 +28,10 @@ export function inSchema(url: string, schema: string | null | undefined): string
   return joinUrl(rest, `${options} -c search_path=${value}`.trim());
 }
 
-/** A ledger's options with its URLs in its schema. @throws LedgerError `invalid_request` */
+/**
+ * A ledger's options with its URLs in its schema.
+ * @throws LedgerError `invalid_request` without a URL, or for the schema's name
+ */
 export function urlsInSchema<
   Options extends {
     databaseUrl: string;
@@ -37,6 +40,13 @@ export function urlsInSchema<
     preparedStatements?: boolean | undefined;
   },
 >(options: Options): Options {
+  if (!/^postgres(ql)?:\/\//.test(String(options?.databaseUrl))) {
+    throw new LedgerError(
+      'invalid_request',
+      'databaseUrl is required, as a URL: createLedger({ databaseUrl: "postgres://..." })',
+      { details: { field: 'databaseUrl' } },
+    );
+  }
   const { databaseUrl, replicaUrl, schema, preparedStatements: isDirect = true } = options;
   if (schema !== undefined) validateSchema(schema);
   if (!isDirect) return options;

@@ -10,6 +10,7 @@ import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
 import type { TestDatabase } from '../support/database.js';
 import { describeDatabase, readDatabase } from '../support/describeDatabase.js';
 import { isBlocked, openSessions, untilBlocked } from '../support/sessions.js';
+import { TEST_PLACE } from '../support/testSchema.js';
 import { createSeedDatabase } from './adoptHarness.js';
 
 const COMMITTED = readFileSync(path.join(import.meta.dirname, '../../drizzle/schema.txt'), 'utf8');
@@ -48,7 +49,7 @@ describe('an adopted database', () => {
   });
 
   it('has everything of the committed schema but what is documented', async () => {
-    const wanted = planAdoption(await readDatabase(database.url), readWantedSchema());
+    const wanted = planAdoption(await readDatabase(database.url), readWantedSchema(TEST_PLACE));
     expect(wanted).toMatchObject({ steps: [], problems: [] });
     const lines = new Set(linesOf(await describeDatabase(database.url)));
     const missing = linesOf(COMMITTED).filter((line) => !lines.has(line));
@@ -65,7 +66,7 @@ describe('an adopted database', () => {
   it('has statistics of what was added, and no row that is unsettled', async () => {
     expect(
       await rows(`select tablename, null_frac from pg_stats
-        where attname = 'position' and schemaname = 'public'`),
+        where attname = 'position' and schemaname = current_schema()`),
     ).toEqual([{ tablename: 'microdollar_usage', null_frac: 1 }]);
     expect(await rows('select from microdollar_usage where position is not null')).toEqual([]);
   });
@@ -218,7 +219,7 @@ describe('foreign keys to rows that others lock', () => {
     expect(warnings.filter((warning) => warning.startsWith('foreign key'))).toEqual([]);
     const left = await database.pool.query(
       `select conrelid::regclass::text as "table" from pg_constraint
-      where contype = 'f' and connamespace = 'public'::regnamespace order by 1`,
+      where contype = 'f' order by 1`,
     );
     expect(left.rows.map((row) => row.table)).toEqual([
       'organization_memberships',

@@ -6,6 +6,7 @@ import { migrate, planMigration } from '../../src/db/migrate.js';
 import type { TestDatabase } from '../support/database.js';
 import { readDatabase } from '../support/describeDatabase.js';
 import { openSessions, untilBlocked } from '../support/sessions.js';
+import { TEST_PLACE } from '../support/testSchema.js';
 import { createSeedDatabase, startLiveWriters } from './adoptHarness.js';
 
 let database: TestDatabase;
@@ -19,7 +20,10 @@ afterEach(() => database.drop());
 /** Everything wanted is there, no index is INVALID, and what was recorded still adds up. */
 async function expectAdopted(): Promise<void> {
   const found = await readDatabase(database.url);
-  expect(planAdoption(found, readWantedSchema())).toMatchObject({ steps: [], problems: [] });
+  expect(planAdoption(found, readWantedSchema(TEST_PLACE))).toMatchObject({
+    steps: [],
+    problems: [],
+  });
   const broken = found.tables.flatMap((table) => table.indexes.filter((each) => !each.isValid));
   expect(broken).toEqual([]);
   const settings = await database.pool.query('select read_mode from ledger_settings');

@@ -4,6 +4,7 @@ import { planAdoption } from '../../src/db/migrate/planAdoption.js';
 import { migrate } from '../../src/db/migrate.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { describeDatabase, readDatabase } from '../support/describeDatabase.js';
+import { TEST_PLACE } from '../support/testSchema.js';
 
 describe('a database with some of the tables', () => {
   let database: TestDatabase;
@@ -26,7 +27,7 @@ describe('a database with some of the tables', () => {
       id uuid, kilo_user_id text, cost bigint, created_at timestamptz)`);
     expect(await migrate(database.url)).toMatchObject({ isAdopted: true });
     expect(await readMode()).toEqual({ read_mode: 'raw', installed_empty: false });
-    const plan = planAdoption(await readDatabase(database.url), readWantedSchema());
+    const plan = planAdoption(await readDatabase(database.url), readWantedSchema(TEST_PLACE));
     expect(plan).toMatchObject({ steps: [], problems: [] });
     const text = await describeDatabase(database.url);
     expect(text).toContain(

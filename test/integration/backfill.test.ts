@@ -299,7 +299,7 @@ describe('control of a backfill', () => {
         database.pool
           .query(
             `select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and application_name = 'microdollar rollup'`,
+             where datname = current_database() and application_name like 'microdollar rollup%'`,
           )
           .catch(() => {});
       },

@@ -4,6 +4,7 @@ import { createLedger } from '../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { SEED_WRITE } from '../support/seedSchema.sql.js';
+import { TEST_SCHEMA_SQL } from '../support/testSchema.js';
 import { createSeedDatabase } from './adoptHarness.js';
 import { documentOf, runCommand } from './cliHarness.js';
 
@@ -101,6 +102,7 @@ describe('usage rows of other programs', () => {
     await migrate(database.url, { countForeignRows: true });
     const role = `writer_${process.pid}`;
     await query(`create role ${role}`);
+    await query(`grant usage on schema ${TEST_SCHEMA_SQL} to ${role}`);
     await query(`grant insert on microdollar_usage to ${role}`);
     const client = await database.pool.connect();
     try {

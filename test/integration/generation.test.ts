@@ -9,6 +9,7 @@ import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openPool } from '../support/openPool.js';
 import { openSessions } from '../support/sessions.js';
+import { TEST_SCHEMA_SQL } from '../support/testSchema.js';
 
 let database: TestDatabase;
 /** A session for each query: older ones would be waited for (generationSessions.test.ts). */
@@ -224,7 +225,8 @@ describe('a cluster whose transaction ids are not those of the data', () => {
     await query(`update ledger_settings set system_identifier = 'elsewhere'`);
     const role = `reader_${process.pid}`;
     await query(`create role ${role} login password 'p'`);
-    await query(`grant select on all tables in schema public to ${role}`);
+    await query(`grant usage on schema ${TEST_SCHEMA_SQL} to ${role}`);
+    await query(`grant select on all tables in schema ${TEST_SCHEMA_SQL} to ${role}`);
     const url = new URL(database.url);
     url.username = role;
     url.password = 'p';
@@ -250,7 +252,7 @@ describe('a cluster that is known', () => {
     const role = `owner_${process.pid}`;
     await query(`create role ${role}`);
     await query(`grant select on ledger_settings to ${role}`);
-    await query(`grant create on schema public to ${role}`);
+    await query(`grant usage, create on schema ${TEST_SCHEMA_SQL} to ${role}`);
     await query(`alter function microdollar_generation() owner to ${role}`);
     try {
       expect(await isKnownCluster(pool)).toBe(true);

@@ -17,6 +17,7 @@ import { recordInPlaceStatement, type WrittenInPlaceRow } from '../../src/record
 import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { openSessions, type Session, type Sessions, untilBlocked } from '../support/sessions.js';
+import { TEST_SCHEMA_SQL } from '../support/testSchema.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 export const AT = '2025-05-06T07:08:09Z';
@@ -84,7 +85,7 @@ $$;`;
 
 /** Statements pass the gate, and are planned once, as on the ledger's own connections. */
 const SESSION_SETTINGS = `
-set search_path = gate, pg_catalog, public;
+set search_path = gate, pg_catalog, ${TEST_SCHEMA_SQL};
 set plan_cache_mode = force_generic_plan`;
 
 /** Sessions that write and fold by hand, on a server of their own; nothing folds by itself. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { inject } from 'vitest';
 import { openPool } from './openPool.js';
-import { inTestSchema } from './testSchema.js';
+import { inTestSchema, TEST_SCHEMA } from './testSchema.js';
 
 export interface TestDatabase {
   name: string;
@@ -59,6 +59,7 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   );
   const url = inTestSchema(databaseUrl(inject('postgresUrl'), name));
   const pool = openPool({ connectionString: url, max: 10 });
+  if (options.empty && TEST_SCHEMA) await pool.query(`create schema "${TEST_SCHEMA}"`);
   return {
     name,
     url,

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { placesOf } from '../../src/db/embedded/cluster.js';
+import { inTestSchema } from './testSchema.js';
 
 /** Of a socket's path, on every system. */
 const MAX_PATH_BYTES = 100;
@@ -18,8 +19,13 @@ export function socketUrl(server: { url: string; port: number; dataDir: string }
   return url.href;
 }
 
-/** The database by another way: a relay, proxy or pooler at this port. */
+/** The database by another way: a relay or proxy at this port. */
 export function urlThrough(databaseUrl: string, port: number): string {
+  return inTestSchema(urlThroughPooler(databaseUrl, port));
+}
+
+/** The same by a pooler, which takes no startup options. */
+export function urlThroughPooler(databaseUrl: string, port: number): string {
   const url = new URL(databaseUrl);
   url.hostname = '127.0.0.1';
   url.port = String(port);

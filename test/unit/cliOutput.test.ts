@@ -72,6 +72,7 @@ describe('the environment', () => {
       databaseUrl: null,
       migrationUrl: null,
       replicaUrl: null,
+      schema: null,
       pooler: null,
       dataDir: '.microdollar',
       host: '127.0.0.1',

@@ -31,7 +31,7 @@ begin
   if v_base is null or not v_has_reached or v_present <> v_known then
     return 524287::bigint << 44;
   end if;
-  perform set_config('microdollar.generation_' || 'ledger_settings'::regclass::oid::text,
+  perform set_config('microdollar.generation_' || 'microdollar_usage'::regclass::oid::text,
     v_base::text, false);
   return v_base;
 end

@@ -7,6 +7,6 @@ CREATE OR REPLACE FUNCTION microdollar_position() RETURNS bigint
 LANGUAGE sql VOLATILE AS $$
   select coalesce(
     nullif(current_setting(
-      'microdollar.generation_' || 'public.ledger_settings'::regclass::oid::text, true), '')::bigint,
+      'microdollar.generation_' || 'public.microdollar_usage'::regclass::oid::text, true), '')::bigint,
     public.microdollar_generation()) + txid_current()
 $$;

@@ -69,10 +69,11 @@ export async function readBack(
   return report;
 }
 
-/** Rows beside the ledger's own would look like usage that nobody counted. */
+/** In whatever schema: rows beside the ledger's own would look like usage that nobody counted. */
 async function refuseLedger(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ name: string; is_ledger: boolean }>(
-    `select current_database() as name, to_regclass('ledger_settings') is not null as is_ledger`,
+    `select current_database() as name,
+      exists (select from pg_class as c where c.relname = 'ledger_settings') as is_ledger`,
   );
   if (!rows[0]?.is_ledger) return;
   throw new LedgerError(

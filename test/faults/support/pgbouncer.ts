@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { chooseAccount } from '../../../src/db/embedded/account.js';
 import { pickFreePort } from '../../../src/db/embedded/postmaster.js';
 import type { Pooler, PoolerOptions } from '../../support/pooler/transactionPooler.js';
-import { urlThrough } from '../../support/socketUrl.js';
+import { urlThroughPooler } from '../../support/socketUrl.js';
 import { findPgbouncer } from './findPgbouncer.js';
 
 /** pgbouncer itself, by SIGKILL where it crashes. @throws where it is not, with the remedy */
@@ -48,7 +48,7 @@ export async function startPgbouncer(databaseUrl: string, options: PoolerOptions
   };
   await launch();
   return {
-    url: urlThrough(databaseUrl, port),
+    url: urlThroughPooler(databaseUrl, port),
     async crash() {
       await end();
       await launch();

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { urlThrough } from '../socketUrl.js';
+import { urlThroughPooler } from '../socketUrl.js';
 import { Backend } from './backend.js';
 import { ClientSession } from './clientSession.js';
 
@@ -34,7 +34,7 @@ export async function startPooler(databaseUrl: string, options: PoolerOptions): 
   let pool = await poolAt(0);
   const { port } = pool;
   return {
-    url: urlThrough(databaseUrl, port),
+    url: urlThroughPooler(databaseUrl, port),
     async crash() {
       await pool.kill();
       pool = await poolAt(port);
