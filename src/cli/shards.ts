@@ -257,7 +257,8 @@ function describeReport(report: MoveReport | BucketReport): string {
     'payer' in report
       ? `its writers waited ${report.fencedMs} ms`
       : `${formatCount(report.payers)} payers, fenced for at most ${report.longestFenceMs} ms`;
-  return `${what}: ${how} from ${report.from} to ${report.to}, ${formatCount(report.rowsCopied)} rows; ${more}`;
+  const rows = formatCount(report.rowsCopied);
+  return `${what}: ${how} from ${report.from} to ${report.to}, ${rows} rows; ${more}`;
 }
 
 async function add(
@@ -294,7 +295,8 @@ async function add(
           ...interruption.fields,
         },
         [
-          `${name}: ${formatCount(finished)} of ${formatCount(total)} buckets and ${formatCount(payers)} payers moved to it`,
+          `${name}: ${formatCount(finished)} of ${formatCount(total)} buckets moved to it, with ` +
+            `${formatCount(payers)} payers`,
           ...interruption.lines(GO_ON),
         ].join('\n'),
       );
@@ -316,7 +318,7 @@ function planAdd(context: CommandContext, name: string): Promise<CommandStatus> 
       : placeBuckets([...placing, name]).filter((shard) => shard === name).length;
     context.output.answer(
       { dry_run: true, shard: name, joined: isIn, buckets },
-      `${name} ${isIn ? 'has joined' : 'would join'}; ${formatCount(buckets)} of 1,024 buckets would move to it`,
+      `${name} ${isIn ? 'has joined' : 'would join'}; ${formatCount(buckets)} of 1,024 buckets would move`,
     );
     return 0;
   });

@@ -78,7 +78,8 @@ export class Moves {
   }
 
   /**
-   * Moves a bucket with all of its payers, or goes on with its move there. Payers with a row of their own stay.
+   * Moves a bucket with all of its payers, or goes on with its move there. Payers with a row of their own
+   * stay.
    * @throws LedgerError as `move`
    */
   async moveBucket(bucket: number, to: string, options: MoveOptions = {}): Promise<BucketReport> {

@@ -1,4 +1,5 @@
 import { inSchema } from '../../db/ledgerSchema.js';
+import { assertMigrated } from '../../db/migrate.js';
 import { createPool, READ_SETTINGS } from '../../db/pool.js';
 import { queryOnPool } from '../../db/query.js';
 import { toLedgerError } from '../../db/sqlstate.js';
@@ -26,8 +27,8 @@ export interface OpenMoves extends AsyncDisposable {
 }
 
 /**
- * Connections for moves between the shards of an installation, the first of them home. They must lead straight to
- * the servers: a pooler in transaction mode would lose the lock of whoever moves.
+ * Connections for moves between the shards of an installation, the first of them home. They must lead
+ * straight to the servers: a pooler in transaction mode would lose the lock of whoever moves.
  * @throws LedgerError `invalid_request` naming what is wrong with the shards; `unavailable`
  */
 export async function openMoves(shards: readonly ShardOptions[]): Promise<OpenMoves> {
@@ -55,7 +56,13 @@ export async function openMoves(shards: readonly ShardOptions[]): Promise<OpenMo
 
 /** @throws LedgerError `invalid_request` with the reason; `unavailable` */
 async function requireInstallation(shards: readonly MoveShard[]): Promise<void> {
-  const states = await Promise.all(shards.map(({ name, pool }) => readShardState(name, pool)));
+  const states = await Promise.all(
+    shards.map(async ({ name, pool }) => {
+      const state = await readShardState(name, pool);
+      await assertMigrated(pool);
+      return state;
+    }),
+  );
   checkStates(
     shards.map(({ name }) => name),
     states,
