@@ -361,7 +361,7 @@ export async function createLedger(options: LedgerOptions): Promise<Ledger> {
       const cleaning: Cleaning = { nulBytesRemoved: 0 };
       const valid = await holds.settling(holdId, event, cleaning);
       if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
-      const recorded = await write(valid);
+      const recorded = await holds.record(valid, event, write);
       return await withBalance(recorded, valid);
     });
   }
