@@ -87,3 +87,24 @@ export class LedgerError extends Error {
     this.retryable = RETRYABLE.has(code);
   }
 }
+
+/**
+ * The payer is known here, but its money and usage are on another shard (src/shards), or on their way to it:
+ * nothing was written, and whoever knows the shards asks there.
+ * @param field that names the payer
+ */
+export function elsewhere(
+  scope: 'user' | 'organization',
+  details: Record<string, unknown> = {},
+  field = scope === 'user' ? 'kilo_user_id' : 'organization_id',
+): LedgerError {
+  return new LedgerError(
+    scope === 'user' ? 'unknown_user' : 'unknown_organization',
+    `${field} names ${scope === 'user' ? 'a user' : 'an organization'} of another shard`,
+    { details: { field, is_elsewhere: true, ...details } },
+  );
+}
+
+export function isElsewhere(error: unknown): boolean {
+  return error instanceof LedgerError && error.details.is_elsewhere === true;
+}

@@ -1,20 +1,12 @@
-export { createApiKey as createKey } from './accounts/apiKeys.js';
-export { addCredit, type Credit } from './accounts/credits.js';
-export {
-  type GrantStatus,
-  type GrantUse,
-  type ListedCredit,
-  listPayerCredits,
-  type PayerCredit,
-  type PayerCredits,
+export type { Credit } from './accounts/credits.js';
+export type {
+  GrantStatus,
+  GrantUse,
+  ListedCredit,
+  PayerCredit,
+  PayerCredits,
 } from './accounts/listCredits.js';
 export type { NewCredit } from './accounts/newCredit.js';
-export {
-  addOrganizationMember as addMember,
-  createOrganization,
-} from './accounts/organizations.js';
-export { softDeleteUser } from './accounts/softDelete.js';
-export { createUser } from './accounts/users.js';
 export { type MigrateOptions, type MigrateResult, migrate } from './db/migrate.js';
 export { type ErrorCode, LedgerError } from './errors.js';
 export type {
@@ -25,7 +17,9 @@ export type {
   HoldRequest,
   HoldResult,
   LedgerOptions,
+  LedgerParts,
   Log,
+  NamedPayer,
   PendingStatus,
   PublicLedger as Ledger,
   ReadMode,
@@ -46,3 +40,16 @@ export {
   insertUsageAndMetadataWithBalanceUpdate,
 } from './record/onExecutor.js';
 export type * from './record/types.js';
+export {
+  type Accounts,
+  addCredit,
+  addMember,
+  createKey,
+  createOrganization,
+  createUser,
+  listPayerCredits,
+  softDeleteUser,
+} from './shards/accounts.js';
+export { type MigrateShardsResult, migrateShards } from './shards/migrateShards.js';
+export type { ShardedLedgerOptions } from './shards/shardedLedger.js';
+export { readShardsFile, type ShardOptions } from './shards/shardsFile.js';

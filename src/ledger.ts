@@ -19,6 +19,7 @@ import { assertMigrated } from './db/migrate.js';
 import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
+import { alone } from './ledgerParts.js';
 import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
 import { SILENT } from './log.js';
 import { createMetrics } from './metrics.js';
@@ -27,16 +28,11 @@ import { type Cleaning, validateEvent } from './record/event.js';
 import { recordExaUsage, validateExaUsage } from './record/exa.js';
 import { GroupCommit } from './record/groupCommit.js';
 import { LookupCache } from './record/lookups.js';
+import { recordEach } from './record/recordEach.js';
 import { type Lane, Recorder } from './record/recorder.js';
 import { resolvePendingLookups } from './record/resolvePendingLookups.js';
 import { Twins } from './record/twins.js';
-import type {
-  BatchResult,
-  ExaUsage,
-  RecordedEvent,
-  RecordResult,
-  UsageEvent,
-} from './record/types.js';
+import type { ExaUsage, RecordedEvent, RecordResult, UsageEvent } from './record/types.js';
 import { Reports } from './report/report.js';
 import { ShadowReads } from './report/shadow.js';
 import { UsageReports } from './report/usage/usageReport.js';
@@ -144,6 +140,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     lookups,
     metrics,
     tracing,
+    isShard: () => (modes.status()?.shardName ?? null) !== null,
     onAppended: (event) => {
       if (event.cost !== 0) settler.appended(event);
       folder.appended(event);
@@ -323,19 +320,8 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     return outcome.result;
   }
 
-  async function recordUsageBatch(
-    events: readonly UsageEvent[],
-    how?: WithoutBalance,
-  ): Promise<BatchResult[]> {
-    const settled = await Promise.allSettled(
-      events.map((event) => recordUsage(event, how as WithoutBalance) as Promise<RecordResult>),
-    );
-    return settled.map((outcome, index) =>
-      outcome.status === 'fulfilled'
-        ? outcome.value
-        : { id: events[index]?.id ?? null, status: 'rejected', error: outcome.reason as Error },
-    );
-  }
+  const recordUsageBatch = (events: readonly UsageEvent[], how?: WithoutBalance) =>
+    recordEach(events, (event) => recordUsage(event, how as WithoutBalance));
 
   function recordExa(usage: ExaUsage): Promise<RecordResult> {
     return track('exa', async () => {
@@ -386,7 +372,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     await connections.end();
   }
 
-  return {
+  return alone({
     metrics,
     log,
     tracing,
@@ -441,5 +427,5 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
       closing ??= close();
       return closing;
     },
-  };
+  });
 }

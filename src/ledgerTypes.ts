@@ -78,9 +78,36 @@ export interface WithoutBalance {
   balance: false;
 }
 
+/** Whoever is looked for: an organization pays for itself, else the user. */
+export interface NamedPayer {
+  kilo_user_id?: string | null | undefined;
+  organization_id?: string | null | undefined;
+}
+
+/** A ledger of shards is several; an ordinary one is its only part, whoever is asked for. */
+export interface LedgerParts<Part> {
+  /**
+   * The ledger that has this payer's money and usage, or would have it, as far as is known: one that the
+   * payer has left refuses it, and `at` looks again.
+   * @throws LedgerError `unavailable` while it cannot be reached
+   */
+  of(payer: NamedPayer): Promise<Part>;
+  /**
+   * Runs work on the ledger that has this payer; again on another one, or a little later, where it is refused
+   * because the payer has moved meanwhile. Work that is refused so has done nothing.
+   * @throws as `of`, and what the work throws; `unavailable` where the payer is on its way for too long
+   */
+  at<T>(payer: NamedPayer, run: (ledger: Part) => Promise<T>): Promise<T>;
+  /** All of them, home first. One that could not be reached yet refuses whatever it is asked. */
+  readonly parts: readonly { readonly name: string | null; readonly ledger: Part }[];
+}
+
 /** What hosts get: `Ledger` of the package. */
-export interface PublicLedger {
-  /** Connections to the primary, for `createUser` and its like; ended by `close`. */
+export interface PublicLedger extends LedgerParts<PublicLedger> {
+  /**
+   * Connections to the primary, for `createUser` and its like; ended by `close`. A ledger of shards has none
+   * of its own: give it whole to `createUser`, or ask a part.
+   */
   readonly pool: Pool;
   /**
    * Records one event, durably, exactly once by its `id`.
@@ -145,7 +172,10 @@ export interface PublicLedger {
 }
 
 /** What the server, the gateway and commands use besides; no promise to hosts. */
-export interface Ledger extends PublicLedger {
+export interface Ledger extends PublicLedger, LedgerParts<Ledger> {
+  of(payer: NamedPayer): Promise<Ledger>;
+  at<T>(payer: NamedPayer, run: (ledger: Ledger) => Promise<T>): Promise<T>;
+  readonly parts: readonly { readonly name: string | null; readonly ledger: Ledger }[];
   /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
   readonly metrics: Metrics;
   readonly databaseUrl: string;

@@ -18,6 +18,7 @@ import { plans } from './plans.js';
 import { profilePage } from './profilePage.js';
 import { readLatency } from './readLatency.js';
 import { resentCalls } from './resentCalls.js';
+import { shards } from './shards.js';
 import { startup } from './startup.js';
 import { steady } from './steady.js';
 import { uniformUsers } from './uniformUsers.js';
@@ -42,6 +43,7 @@ export const SCENARIOS: readonly Scenario[] = [
   fold,
   dimensionRollups,
   holds,
+  shards,
   gatewayFirstByte,
   gatewayHolds,
   gatewayTraces,

@@ -20,6 +20,13 @@ export const ALERT_MUTANTS: readonly Mutant[] = [
     tests: RAISED,
   },
   {
+    name: 'alerts: a delivery that its process dies of is tried for ever',
+    file: DELIVERIES,
+    search: '      and d.attempts < ${MAX_ATTEMPTS}\n',
+    replace: '',
+    tests: DELIVERED,
+  },
+  {
     name: 'alerts: what was taken back hides a top-up',
     file: RAISE,
     search: `

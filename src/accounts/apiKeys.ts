@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
+import { isElsewhereSql } from '../schema/elsewhere.js';
 import { forgetApiKey, hashApiKey } from './authenticate.js';
 import { invalidField, readText, unknownOrganization, unknownUser } from './fields.js';
 import { runStatement } from './runStatement.js';
@@ -50,6 +51,9 @@ interface ApiKeyRow extends Omit<ApiKey, 'created_at' | 'last_used_at' | 'revoke
 const COLUMNS = `id, key_prefix, name, kilo_user_id, organization_id, scopes, created_at,
        last_used_at, revoked_at`;
 
+/** Not of a payer of another shard: the key that counts is there. */
+const IS_HERE = `(${isElsewhereSql('k.kilo_user_id', 'k.organization_id')}) is not true`;
+
 /**
  * Makes a key. The answer is the only place where the key itself is ever seen.
  * @throws LedgerError `invalid_request`, `unknown_user`, `unknown_organization`, `forbidden`,
@@ -68,7 +72,7 @@ export async function createApiKey(
   }
   const key = `md_${randomBytes(32).toString('base64url')}`;
   const [row] = await runStatement<
-    ApiKeyRow & { is_user: boolean; is_organization: boolean; is_member: boolean }
+    ApiKeyRow & Record<'is_user' | 'is_organization' | 'is_member' | 'is_elsewhere', boolean>
   >(
     pool,
     `/* accounts.createApiKey */
@@ -80,7 +84,8 @@ export async function createApiKey(
            select from organizations where id = $4) as is_organization,
          $3 is null or $4 is null or exists (
            select from organization_memberships
-           where organization_id = $4 and kilo_user_id = $3) as is_member
+           where organization_id = $4 and kilo_user_id = $3) as is_member,
+         coalesce(${isElsewhereSql('$3', '$4')}, false) as is_elsewhere
      ), created as (
        insert into api_keys (id, key_hash, key_prefix, kilo_user_id, organization_id, scopes, name)
        select coalesce($7::uuid, gen_random_uuid()), $1::text, $2::text, $3, $4, $5::text[], $6::text
@@ -88,6 +93,7 @@ export async function createApiKey(
        where is_user
          and is_organization
          and is_member
+         and not is_elsewhere
        returning ${COLUMNS}
      )
      select found.*, created.*
@@ -107,6 +113,7 @@ export async function createApiKey(
   if (row === undefined) throw new LedgerError('internal', 'the new key was not returned');
   if (!row.is_user) throw unknownUser();
   if (!row.is_organization) throw unknownOrganization();
+  if (row.is_elsewhere) throw elsewhere(organizationId === null ? 'user' : 'organization');
   if (!row.is_member) {
     throw new LedgerError(
       'forbidden',
@@ -209,9 +216,10 @@ export async function renameApiKey(
   const [row] = await runStatement<ApiKeyRow>(
     pool,
     `/* accounts.renameApiKey */
-     update api_keys
+     update api_keys as k
      set name = $2::text
-     where id = $1::uuid
+     where k.id = $1::uuid
+       and ${IS_HERE}
      returning ${COLUMNS}`,
     [readUuid('id', id), readName(name)],
   );
@@ -224,9 +232,10 @@ export async function revokeApiKey(pool: pg.Pool, id: string): Promise<ApiKey> {
   const [row] = await runStatement<ApiKeyRow>(
     pool,
     `/* accounts.revokeApiKey */
-     update api_keys
-     set revoked_at = coalesce(revoked_at, now())
-     where id = $1::uuid
+     update api_keys as k
+     set revoked_at = coalesce(k.revoked_at, now())
+     where k.id = $1::uuid
+       and ${IS_HERE}
      returning ${COLUMNS}`,
     [readUuid('id', id)],
   );

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import { LedgerError } from '../errors.js';
+import { isElsewhereSql } from '../schema/elsewhere.js';
 import { noteKeyUse } from './keyUse.js';
 import { runStatement } from './runStatement.js';
 import { SCOPES, type Scope } from './scopes.js';
@@ -78,10 +80,13 @@ async function findApiKey(
   keyHash: string,
   cache: KeyCache,
 ): Promise<ApiKeyIdentity | null> {
-  const [row] = await runStatement<Omit<ApiKeyIdentity, 'scopes'> & { scopes: string[] }>(
+  const [found] = await runStatement<
+    Omit<ApiKeyIdentity, 'scopes'> & { scopes: string[]; is_elsewhere: boolean | null }
+  >(
     pool,
     `/* accounts.authenticateApiKey */
-     select k.id, k.kilo_user_id, k.organization_id, k.scopes
+     select k.id, k.kilo_user_id, k.organization_id, k.scopes,
+       ${isElsewhereSql('k.kilo_user_id', 'k.organization_id')} as is_elsewhere
      from api_keys as k
      left join kilocode_users as u on u.id = k.kilo_user_id
      where k.key_hash = $1::text
@@ -89,10 +94,15 @@ async function findApiKey(
        and (k.kilo_user_id is null or (u.id is not null and u.deleted_at is null))`,
     [keyHash],
   );
-  if (row === undefined) {
+  // Whether it is still good is known where its payer is, or will be in a moment.
+  if (found?.is_elsewhere) {
+    throw new LedgerError('unavailable', 'the payer of this key is on the way to another shard');
+  }
+  if (found === undefined) {
     cache.unknown.set(keyHash, true, NEGATIVE_TTL_MS);
     return null;
   }
+  const { is_elsewhere: _, ...row } = found;
   const identity = { ...row, scopes: SCOPES.filter((scope) => row.scopes.includes(scope)) };
   cache.known.set(keyHash, identity, POSITIVE_TTL_MS);
   return identity;

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { toSafeInteger } from '../money.js';
 import { formatMicros } from '../record/instants.sql.js';
 import {
@@ -13,7 +13,7 @@ import {
 } from './credits.sql.js';
 import { invalidField, unknownOrganization, unknownUser } from './fields.js';
 import { writeSettlement } from './grants/expirer.js';
-import { lockPayerStatement } from './grants/grants.sql.js';
+import { type LockedPayerRow, lockPayerStatement } from './grants/grants.sql.js';
 import { readGrants } from './grants/readGrants.js';
 import { settleExpiries } from './grants/settlement.js';
 import { type NewCredit, readNewCredit, type ValidCredit } from './newCredit.js';
@@ -63,11 +63,12 @@ export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credi
  */
 async function add(query: Query, credit: ValidCredit): Promise<Credit> {
   const { scope, payerId } = credit;
-  const [payer] = await query<{ is_deleted: boolean }>(lockPayerStatement(scope, payerId, true));
+  const [payer] = await query<LockedPayerRow>(lockPayerStatement(scope, payerId, true));
   const state = payer === undefined ? null : await readGrants(query, scope, payerId);
   if (payer === undefined || state === null) {
     throw scope.name === 'user' ? unknownUser() : unknownOrganization();
   }
+  if (payer.is_elsewhere) throw elsewhere(scope.name);
   if (payer.is_deleted) {
     throw new LedgerError('unknown_user', 'kilo_user_id names a user who was deleted', {
       details: { field: 'kilo_user_id' },

@@ -83,8 +83,8 @@ export async function listUsers(pool: pg.Pool, after?: string): Promise<Listed<L
       pool,
       `/* accounts.listUsers */
     ${USERS}
-    where $1::text is null
-      or u.id > $1
+    where not u.is_elsewhere
+      and ($1::text is null or u.id > $1)
     order by u.id
     limit $2`,
       [after ?? null, MAX_LISTED + 1],
@@ -99,7 +99,8 @@ export async function getUser(pool: pg.Pool, id: string): Promise<ListedUser> {
     pool,
     `/* accounts.getUser */
     ${USERS}
-    where u.id = $1::text`,
+    where u.id = $1::text
+      and not u.is_elsewhere`,
     [readText('id', id)],
   );
   if (row === undefined) throw unknownUser();
@@ -116,8 +117,8 @@ export async function listOrganizations(
       pool,
       `/* accounts.listOrganizations */
     ${ORGANIZATIONS}
-    where $1::uuid is null
-      or o.id > $1
+    where not o.is_elsewhere
+      and ($1::uuid is null or o.id > $1)
     order by o.id
     limit $2`,
       [after === undefined ? null : readUuid('after', after), MAX_LISTED + 1],
@@ -132,7 +133,8 @@ export async function getOrganization(pool: pg.Pool, id: string): Promise<Listed
     pool,
     `/* accounts.getOrganization */
     ${ORGANIZATIONS}
-    where o.id = $1::uuid`,
+    where o.id = $1::uuid
+      and not o.is_elsewhere`,
     [readUuid('organization_id', id)],
   );
   if (row === undefined) throw unknownOrganization();

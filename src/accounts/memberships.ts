@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { isUuid, readUuid } from '../ids.js';
 import { invalidField, readText } from './fields.js';
 import { runStatement } from './runStatement.js';
@@ -115,7 +115,8 @@ const JUDGED = `owners as materialized (
        order by m.kilo_user_id
        for update
      ), judged as materialized (
-       select
+       select exists (
+           select from organizations as o where o.id = $1::uuid and o.is_elsewhere) as is_elsewhere,
          $3::text is null or exists (
            select from owners as o where o.kilo_user_id = $3) as is_allowed,
          $3::text is null or exists (
@@ -124,6 +125,7 @@ const JUDGED = `owners as materialized (
      )`;
 
 interface JudgedRow {
+  is_elsewhere: boolean;
   is_allowed: boolean;
   leaves_owner: boolean;
   /** Null: nothing was changed. */
@@ -147,11 +149,12 @@ export async function setMemberRole(
        from judged as j
        where m.organization_id = $1::uuid
          and m.kilo_user_id = $2::text
+         and not j.is_elsewhere
          and j.is_allowed
          and (j.leaves_owner or $4::text = 'owner')
        returning m.role
      )
-     select j.is_allowed, j.leaves_owner, c.role
+     select j.is_elsewhere, j.is_allowed, j.leaves_owner, c.role
      from judged as j
      left join changed as c on true`,
     [
@@ -187,11 +190,12 @@ export async function removeOrganizationMember(
        using judged as j
        where m.organization_id = $1::uuid
          and m.kilo_user_id = $2::text
+         and not j.is_elsewhere
          and (j.is_allowed or m.kilo_user_id = $3::text)
          and j.leaves_owner
        returning m.role
      )
-     select j.is_allowed or $2::text = $3::text as is_allowed, j.leaves_owner, c.role
+     select j.is_elsewhere, j.is_allowed or $2::text = $3::text as is_allowed, j.leaves_owner, c.role
      from judged as j
      left join changed as c on true`,
     [readUuid('organization_id', organizationId), readText('kilo_user_id', kiloUserId), by ?? null],
@@ -203,6 +207,7 @@ export async function removeOrganizationMember(
 
 /** The member's role; of one who was removed, the one that they had. */
 function roleAfter([row]: readonly JudgedRow[]): string {
+  if (row?.is_elsewhere) throw elsewhere('organization');
   if (!row?.is_allowed) throw noOwner('changes its members');
   if (row.role !== null) return row.role;
   if (row.leaves_owner) throw noMember();

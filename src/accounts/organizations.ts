@@ -1,10 +1,16 @@
 import type pg from 'pg';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
+import { takesBucket } from '../schema/elsewhere.js';
 import { readText, unknownOrganization, unknownUser } from './fields.js';
 import { readRoleName } from './memberships.js';
 import { runStatement } from './runStatement.js';
+
+export interface NewOrganization {
+  name: string;
+  id?: string | null | undefined;
+}
 
 export interface Organization {
   id: string;
@@ -24,23 +30,28 @@ interface OrganizationRow {
   created_at: Date;
 }
 
-/** @throws LedgerError `invalid_request`, `already_exists` */
+/**
+ * @param bucket of a shard: the organization's, which it has to have (src/shards)
+ * @throws LedgerError `invalid_request`, `already_exists`
+ */
 export async function createOrganization(
   pool: pg.Pool,
-  organization: { name: string; id?: string | null | undefined },
+  organization: NewOrganization,
+  bucket: number | null = null,
 ): Promise<Organization> {
   const id = organization.id ?? null;
   const rows = await runStatement<OrganizationRow>(
     pool,
     `/* accounts.createOrganization */
      insert into organizations (id, name)
-     values (coalesce($1::uuid, gen_random_uuid()), $2::text)
+     select coalesce($1::uuid, gen_random_uuid()), $2::text
+     where ${takesBucket('$3::integer')}
      returning id, name, microdollars_used, total_microdollars_acquired, created_at`,
-    [id === null ? null : readUuid('id', id), readText('name', organization.name)],
+    [id === null ? null : readUuid('id', id), readText('name', organization.name), bucket],
     'an organization with this id exists',
   );
   const [row] = rows;
-  if (row === undefined) throw new LedgerError('internal', 'the new organization was not returned');
+  if (row === undefined) throw elsewhere('organization', {}, 'id');
   return {
     ...row,
     microdollars_used: toSafeInteger(row.microdollars_used),
@@ -69,11 +80,13 @@ export async function addOrganizationMember(
     organization_id: string | null;
     kilo_user_id: string | null;
     role: string | null;
+    is_elsewhere: boolean;
   }>(
     pool,
     `/* accounts.addOrganizationMember */
      with found as (
-       select o.id as organization_id, u.id as kilo_user_id
+       select o.id as organization_id, u.id as kilo_user_id,
+         coalesce(o.is_elsewhere, false) as is_elsewhere
        from (select $1::uuid as organization_id, $2::text as kilo_user_id) as asked
        left join organizations as o on o.id = asked.organization_id
        left join kilocode_users as u on u.id = asked.kilo_user_id and u.deleted_at is null
@@ -83,10 +96,11 @@ export async function addOrganizationMember(
        from found
        where organization_id is not null
          and kilo_user_id is not null
+         and not is_elsewhere
        on conflict do nothing
        returning role
      )
-     select found.organization_id, found.kilo_user_id, added.role
+     select found.organization_id, found.kilo_user_id, found.is_elsewhere, added.role
      from found
      left join added on true`,
     [
@@ -97,6 +111,7 @@ export async function addOrganizationMember(
   );
   const [row] = rows;
   if (row === undefined || row.organization_id === null) throw unknownOrganization();
+  if (row.is_elsewhere) throw elsewhere('organization');
   if (row.kilo_user_id === null) throw unknownUser();
   if (row.role === null) {
     throw new LedgerError('already_exists', 'the user is a member of this organization already');

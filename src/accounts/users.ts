@@ -1,6 +1,7 @@
 import type pg from 'pg';
-import { LedgerError } from '../errors.js';
+import { elsewhere } from '../errors.js';
 import { toSafeInteger } from '../money.js';
+import { takesBucket } from '../schema/elsewhere.js';
 import { invalidField, readOptionalText, readText } from './fields.js';
 import { runStatement } from './runStatement.js';
 
@@ -35,8 +36,15 @@ interface UserRow {
   created_at: Date;
 }
 
-/** @throws LedgerError `invalid_request`, `already_exists` (also for a soft-deleted user's id) */
-export async function createUser(pool: pg.Pool, user: NewUser): Promise<User> {
+/**
+ * @param bucket of a shard: the user's, which it has to have (src/shards)
+ * @throws LedgerError `invalid_request`, `already_exists` (also for a soft-deleted user's id)
+ */
+export async function createUser(
+  pool: pg.Pool,
+  user: NewUser,
+  bucket: number | null = null,
+): Promise<User> {
   const threshold = user.kilo_pass_threshold ?? null;
   if (threshold !== null && !Number.isSafeInteger(threshold)) {
     throw invalidField('kilo_pass_threshold', 'must be whole microdollars');
@@ -45,7 +53,8 @@ export async function createUser(pool: pg.Pool, user: NewUser): Promise<User> {
     pool,
     `/* accounts.createUser */
      insert into kilocode_users (id, email, name, kilo_pass_threshold)
-     values ($1::text, $2::text, $3::text, $4::bigint)
+     select $1::text, $2::text, $3::text, $4::bigint
+     where ${takesBucket('$5::integer')}
      returning id, email, name, microdollars_used, total_microdollars_acquired,
        kilo_pass_threshold, created_at`,
     [
@@ -53,11 +62,12 @@ export async function createUser(pool: pg.Pool, user: NewUser): Promise<User> {
       readOptionalText('email', user.email),
       readOptionalText('name', user.name),
       threshold,
+      bucket,
     ],
     'a user with this id exists',
   );
   const [row] = rows;
-  if (row === undefined) throw new LedgerError('internal', 'the new user was not returned');
+  if (row === undefined) throw elsewhere('user', {}, 'id');
   return {
     ...row,
     microdollars_used: toSafeInteger(row.microdollars_used),

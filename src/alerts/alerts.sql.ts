@@ -2,6 +2,7 @@ import { isOfPayer } from '../budgets/matching.sql.js';
 import type { Statement } from '../db/statement.js';
 import { microsOf } from '../record/instants.sql.js';
 import type { AlertKind } from '../schema/alerts.js';
+import { isPayerElsewhere } from '../schema/elsewhere.js';
 import type { PayerScope } from '../schema/unsettled.js';
 
 /** In the statement that gives the payer something: who was deleted before its snapshot gets nothing. */
@@ -111,6 +112,7 @@ update usage_alerts as a
 set removed_at = now()
 where a.id = $1::uuid
   and a.removed_at is null
+  and (${isPayerElsewhere('a')}) is not true
 returning a.id`;
 
 /** Payers whose usage is to be folded soon; at most $1. */

@@ -19,8 +19,8 @@ export function pauseAfterMs(attempt: number, random = Math.random()): number | 
 }
 
 /**
- * How long a receiver asks to be left alone (RFC 9110, 10.2.3), ms: seconds, or a date; at most 12 h, and null
- * where it says nothing that can be read.
+ * How long a receiver asks to be left alone (RFC 9110, 10.2.3), ms: seconds, or a date; at most 12 h, and
+ * null where it says nothing that can be read.
  */
 export function retryAfterMs(value: string | undefined, nowMs = Date.now()): number | null {
   if (value === undefined) return null;

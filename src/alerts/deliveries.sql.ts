@@ -1,5 +1,6 @@
 import type { Statement } from '../db/statement.js';
 import { microsOf } from '../record/instants.sql.js';
+import { MAX_ATTEMPTS } from './backOff.js';
 import type { EventRow } from './payload.js';
 
 /** Longer than any try takes. */
@@ -79,6 +80,7 @@ with due as materialized (
     where d.webhook_id = w.id
       and ${isPending('d')}
       and d.next_attempt_at <= now()
+      and d.attempts < ${MAX_ATTEMPTS}
       and (d.leased_until is null or d.leased_until <= now())
     order by d.next_attempt_at
     limit greatest(0, case when w.is_failing then 1 else $3::integer end - w.in_flight)
@@ -195,7 +197,10 @@ where d.id = $1::uuid
   };
 }
 
-/** What waits for a webhook that is removed or disabled becomes dead letters, one row each. */
+/**
+ * What waits for a webhook that is removed or disabled becomes dead letters, one row each; so does what
+ * nobody lived to tell the last try of.
+ */
 export const BURY_STATEMENT: Statement = {
   name: 'microdollar_bury_alert_deliveries',
   text: `/* microdollar.buryAlertDeliveries */
@@ -203,10 +208,11 @@ update usage_alert_deliveries as d
 set dead_at = now(),
   leased_until = null,
   last_error = case when h.removed_at is not null then 'the webhook was removed'
-    else 'the webhook is disabled' end
+    when h.disabled_at is not null then 'the webhook is disabled'
+    else 'the process of the last try ended before it could tell' end
 from usage_alert_webhooks as h
 where h.id = d.webhook_id
-  and (h.removed_at is not null or h.disabled_at is not null)
+  and (h.removed_at is not null or h.disabled_at is not null or d.attempts >= ${MAX_ATTEMPTS})
   and ${isPending('d')}
   and (d.leased_until is null or d.leased_until <= now())
 returning d.id`,

@@ -1,4 +1,5 @@
 import { microsOf } from '../record/instants.sql.js';
+import { isPayerElsewhere } from '../schema/elsewhere.js';
 import { isNotDeleted } from './alerts.sql.js';
 
 /** Never with a secret. */
@@ -19,6 +20,9 @@ const COLUMNS = `h.id, h.payer_scope, h.payer_id, h.url,
     as previous_until_micros,
   ${microsOf('h.failing_since')} as failing_micros, ${microsOf('h.disabled_at')} as disabled_micros,
   h.disabled_reason, ${microsOf('h.created_at')} as created_micros`;
+
+/** Not of a payer of another shard: the webhook that counts is there. */
+const IS_HERE = `(${isPayerElsewhere('h')}) is not true`;
 
 /** $1 scope and $2 id of the payer, null = everybody; $3 URL, $4 secret, $5 by whom, $6 most of a payer. */
 export const ADD_WEBHOOK = `/* alerts.addWebhook */
@@ -53,6 +57,7 @@ set removed_at = now(),
   previous_secret_until = null
 where h.id = $1::uuid
   and h.removed_at is null
+  and ${IS_HERE}
 returning ${COLUMNS}`;
 
 /** $2 the new secret, $3 how long the one of now signs as well, hours. */
@@ -64,6 +69,7 @@ set previous_secret = case when $3::double precision > 0 then h.secret end,
   secret = $2::text
 where h.id = $1::uuid
   and h.removed_at is null
+  and ${IS_HERE}
 returning ${COLUMNS}`;
 
 export const ENABLE_WEBHOOK = `/* alerts.enableWebhook */
@@ -73,6 +79,7 @@ set disabled_at = null,
   failing_since = null
 where h.id = $1::uuid
   and h.removed_at is null
+  and ${IS_HERE}
 returning ${COLUMNS}`;
 
 export interface SecretsRow {

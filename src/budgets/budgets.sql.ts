@@ -1,4 +1,5 @@
 import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
+import { isElsewhereSql, isPayerElsewhere } from '../schema/elsewhere.js';
 
 /** Statements on definitions. None touches what is accounted for: the fold that follows takes them in. */
 
@@ -14,9 +15,13 @@ export const FIND_KEY = `/* budgets.findKey */
 select true as is_known, k.kilo_user_id, k.organization_id
 from api_keys as k
 where k.id = $1::uuid
-  and k.revoked_at is null`;
+  and k.revoked_at is null
+  and (${isElsewhereSql('k.kilo_user_id', 'k.organization_id')}) is not true`;
 
-/** Whether user $1, organization $2 and membership of both exist; null is not asked for. */
+/**
+ * Whether user $1, organization $2 and membership of both exist; null is not asked for. And whether the
+ * payer, which is the organization where there is one, is elsewhere.
+ */
 export const FIND_PAYER = `/* budgets.findPayer */
 select
   $1::text is null or exists (select from kilocode_users as u where u.id = $1 and u.deleted_at is null)
@@ -24,7 +29,8 @@ select
   $2::uuid is null or exists (select from organizations as o where o.id = $2) as is_organization,
   not $3::boolean or exists (
     select from organization_memberships as m where m.organization_id = $2 and m.kilo_user_id = $1
-  ) as is_member`;
+  ) as is_member,
+  coalesce(${isElsewhereSql('$1', '$2')}, false) as is_elsewhere`;
 
 export interface BudgetKey {
   scope: BudgetScope;
@@ -102,7 +108,8 @@ export interface ChangedRow {
 /** A budget that somebody set; a balance is the ledger's own. */
 const ONE_IN_FORCE = `where b.id = $1::uuid
   and b.removed_at is null
-  and not b.is_balance`;
+  and not b.is_balance
+  and (${isPayerElsewhere('b')}) is not true`;
 
 /** Null keeps: $2 limit, $3 hard, $4 raise, $5 its end. */
 export const CHANGE_BUDGET = `/* budgets.change */

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
 import type { PayerScope } from '../schema/unsettled.js';
 import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
@@ -67,6 +67,7 @@ export class BudgetFolder {
         details: { field },
       });
     }
+    if (row.is_elsewhere) throw elsewhere(scope.name);
     if (!row.is_known_cluster) {
       throw new LedgerError('unavailable', 'the ledger does not know this cluster: run migrate');
     }

@@ -1,5 +1,6 @@
 import type { Statement } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
+import { isPayerElsewhere } from '../schema/elsewhere.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
 import { limitOf, lowered } from './matching.sql.js';
 
@@ -32,7 +33,7 @@ left join usage_holds as h on h.id = $1::uuid`,
 
 export interface ReleasedRow {
   /** `locked`: another transaction has the row. */
-  status: 'released' | 'duplicate' | 'settled' | 'locked' | 'absent';
+  status: 'released' | 'duplicate' | 'settled' | 'locked' | 'elsewhere' | 'absent';
   payer_scope: 'user' | 'organization' | null;
   payer_id: string | null;
 }
@@ -41,6 +42,7 @@ const OPEN_HOLD = `select h.id, h.payer_scope, h.payer_id, h.amount_microdollars
   from usage_holds as h
   where h.id = $1::uuid
     and h.released_at is null
+    and (${isPayerElsewhere('h')}) is not true
     and not exists (select from microdollar_usage as m where m.id = h.id)
   for no key update of h skip locked`;
 
@@ -49,6 +51,7 @@ const closedAs = (released: string): string => `case
     when exists (select from microdollar_usage as m where m.id = $1::uuid) then 'settled'
     when h.id is null then 'absent'
     when h.released_at is not null then '${released}'
+    when ${isPayerElsewhere('h')} then 'elsewhere'
     else 'locked'
   end`;
 
@@ -80,7 +83,16 @@ const LIMIT_NOW = `case b.payer_scope
       end`;
 
 export interface ExtendedRow {
-  status: 'granted' | 'duplicate' | 'busy' | 'short' | 'settled' | 'released' | 'locked' | 'absent';
+  status:
+    | 'granted'
+    | 'duplicate'
+    | 'busy'
+    | 'short'
+    | 'settled'
+    | 'released'
+    | 'locked'
+    | 'elsewhere'
+    | 'absent';
   payer_scope: 'user' | 'organization' | null;
   payer_id: string | null;
   /** Microdollars held afterwards, and what is left of the window that has least. */

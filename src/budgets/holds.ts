@@ -3,7 +3,7 @@ import { type Payer, payerKey } from '../counter/payer.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { isLockTimeout } from '../db/sqlstate.js';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
 import { type Cleaning, type ValidEvent, validateEvent } from '../record/event.js';
@@ -153,6 +153,7 @@ export class Holds {
       const row = await this.#try<ExtendedRow>(extendHoldStatement(id, wanted, this.#options.slot));
       if (row === null || row.status === 'locked' || row.status === 'busy') continue;
       if (row.status === 'absent') throw noHold(id);
+      if (row.status === 'elsewhere') throw elsewhere(row.payer_scope ?? 'user', { id });
       if (row.status === 'settled' || row.status === 'released') {
         throw new LedgerError('forbidden', `the hold is ${row.status}; it cannot be extended`, {
           details: { field: 'hold_id', id },
@@ -179,6 +180,7 @@ export class Holds {
       const row = await this.#try<ReleasedRow>(releaseHoldStatement(id));
       if (row === null || row.status === 'locked') continue;
       if (row.status === 'absent') throw noHold(id);
+      if (row.status === 'elsewhere') throw elsewhere(row.payer_scope ?? 'user', { id });
       if (row.status === 'released') this.#options.onClosed(payerOf(row));
       this.#known.delete(id);
       return { id, status: row.status };

@@ -3,7 +3,7 @@ import { type Payer, payerId, scopeOf } from '../counter/payer.js';
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { isLockTimeout, isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { toSafeInteger } from '../money.js';
 import { formatMicros } from '../record/instants.sql.js';
 import { SLOTS } from '../schema/budgets.js';
@@ -102,7 +102,7 @@ export class PayerLane {
     for (let idle = 0; left.length > 0; idle++) {
       if (idle > 0) await sleep(Math.random() * Math.min(MAX_PAUSE_MS, 2 ** idle), undefined);
       const tried = await this.#reserve(left);
-      const open = tried.filter(({ waiting, row }) => !answered(waiting, row));
+      const open = tried.filter(({ waiting, row }) => !answered(this.#scope, waiting, row));
       if (open.length < left.length) idle = 0;
       left = open.map(({ waiting }) => waiting);
       if (idle > MAX_IDLE_ROUNDS) {
@@ -177,7 +177,11 @@ export class PayerLane {
 const NOTHING = { n: '1', amount: null, available: null, created_micros: null, window_ids: null };
 
 /** Answers what is decided by the statement alone. */
-function answered({ request, resolve, reject }: Waiting, row: ReservedRow): boolean {
+function answered(
+  { name }: PayerScope,
+  { request, resolve, reject }: Waiting,
+  row: ReservedRow,
+): boolean {
   switch (row.status) {
     case 'granted':
     case 'duplicate':
@@ -206,6 +210,9 @@ function answered({ request, resolve, reject }: Waiting, row: ReservedRow): bool
           details: { field: 'kilo_user_id', id: request.id },
         }),
       );
+      return true;
+    case 'elsewhere':
+      reject(elsewhere(name, { id: request.id }));
       return true;
     default:
       return false;

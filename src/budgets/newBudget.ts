@@ -7,7 +7,7 @@ import {
   unknownUser,
 } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { toMicrodollars } from '../money.js';
 import {
@@ -166,13 +166,12 @@ export async function checkPayer(
   fields: { user?: 'id'; organization?: 'id' },
   isMember = false,
 ): Promise<void> {
-  const [row] = await runStatement<Record<'is_user' | 'is_organization' | 'is_member', boolean>>(
-    pool,
-    FIND_PAYER,
-    [user, organization, isMember],
-  );
+  const [row] = await runStatement<
+    Record<'is_user' | 'is_organization' | 'is_member' | 'is_elsewhere', boolean>
+  >(pool, FIND_PAYER, [user, organization, isMember]);
   if (!row?.is_user) throw unknownUser(fields.user);
   if (!row.is_organization) throw unknownOrganization(fields.organization);
+  if (row.is_elsewhere) throw elsewhere(organization === null ? 'user' : 'organization');
   if (!row.is_member) throw invalidField('id', 'names no member of the organization');
 }
 

@@ -9,6 +9,7 @@ import { counts, isCurrent, isOfPayer, markOf } from './matching.sql.js';
 
 export interface OpenedPayerRow {
   is_payer: boolean;
+  is_elsewhere: boolean;
   /** Not where the ledger does not know the cluster (R6): its positions lie above every mark. */
   is_known_cluster: boolean;
   /** The mark was there, and had begun. */
@@ -32,7 +33,7 @@ const NOT_BEGUN = 0;
 function openPayerText(scope: PayerScope): string {
   return `/* microdollar.openBudgets ${scope.name} */
 with payer as materialized (
-  select u.id::text as id from ${scope.payers} as u where u.id = $1::${scope.idType}
+  select u.id::text as id, u.is_elsewhere from ${scope.payers} as u where u.id = $1::${scope.idType}
 ), s as materialized (
   ${SNAPSHOT}
 ), marked as (
@@ -41,16 +42,19 @@ with payer as materialized (
   from payer as p
   cross join s
   where s.base < ${UNKNOWN_GENERATION}
+    and not p.is_elsewhere
   on conflict do nothing
 ), balance as (
   insert into budgets (scope, payer_scope, payer_id, period, limit_microdollars, is_balance)
   select '${scope.name}', '${scope.name}', p.id, 'total', 0, true
   from payer as p
-  where not exists (
-    select from budgets as b where ${isOfPayer(scope, 'b')} and b.is_balance and b.removed_at is null)
+  where not p.is_elsewhere
+    and not exists (
+      select from budgets as b where ${isOfPayer(scope, 'b')} and b.is_balance and b.removed_at is null)
   on conflict do nothing
 )
 select exists (select from payer) as is_payer,
+  coalesce((select p.is_elsewhere from payer as p), false) as is_elsewhere,
   (select s.base < ${UNKNOWN_GENERATION} from s) as is_known_cluster,
   exists (
     ${markRow(scope)}

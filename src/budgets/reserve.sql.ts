@@ -27,6 +27,8 @@ export interface ReservedRow {
     | 'duplicate'
     | 'conflict'
     | 'unknown_user'
+    /** The payer's budgets are on another shard. */
+    | 'elsewhere'
     /** A window, or the balance, is not opened yet. */
     | 'missing'
     /** A slot had enough, but those that reserve beside this were faster. */
@@ -81,6 +83,8 @@ with request as materialized (
         when m.kilo_user_id = r.kilo_user_id
           and ${scope.name === 'user' ? 'm.organization_id is null' : 'm.organization_id = $1::uuid'}
         then 'duplicate' else 'conflict' end
+      when (select p.is_elsewhere from ${scope.payers} as p where p.id = $1::${scope.idType})
+        then 'elsewhere'
       when (select u.id from kilocode_users as u where u.id = r.kilo_user_id) is null
         then 'unknown_user'
     end as known

@@ -201,16 +201,14 @@ function describeDrift(row: OverviewRow, verified: string): string[] {
   const unbuilt = Number(row.unbuilt_drift_keys);
   const wrong = Number(row.drift_keys) - unbuilt;
   const amount = formatAmount(BigInt(row.drift_microdollars));
+  const keys = (count: number, what: string) =>
+    `${formatCount(count)} ${what}${count === 1 ? 'key' : 'keys'}`;
   const lines =
     wrong === 0
       ? [`no drift known; ${verified}`]
-      : [
-          `${formatCount(wrong)} wrong ${wrong === 1 ? 'key' : 'keys'}, ${amount}; \`repair\` fixes them; ${verified}`,
-        ];
+      : [`${keys(wrong, 'wrong ')}, ${amount}; \`repair\` fixes them; ${verified}`];
   if (unbuilt > 0) {
-    lines.push(
-      `${formatCount(unbuilt)} ${unbuilt === 1 ? 'key' : 'keys'} of periods that are not built; \`backfill\` builds them`,
-    );
+    lines.push(`${keys(unbuilt, '')} of periods that are not built; \`backfill\` builds them`);
   }
   return lines;
 }

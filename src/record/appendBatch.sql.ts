@@ -19,12 +19,19 @@ export interface AppendedBatchRow {
 const COUNT = `$${USAGE_PARAMETERS + 1}::integer`;
 const HAS_METADATA = `$${USAGE_PARAMETERS + 2}::boolean[]`;
 
-/** Payers and users that this process knows are not looked up. */
-const ARE_KNOWN = `e.kilo_user_id in (
-      select u.id from kilocode_users as u where u.id = any ($2::text[]))
+/**
+ * Payers and users that this process knows are not looked up. Who pays must not be elsewhere (src/shards);
+ * `exists`, for a semi-join by the ids alone.
+ */
+const ARE_KNOWN = `exists (
+      select
+      from kilocode_users as u
+      where u.id = any ($2::text[])
+        and u.id = e.kilo_user_id
+        and (e.organization_id is not null or not u.is_elsewhere))
     and (e.organization_id is null
       or e.organization_id in (
-        select o.id from organizations as o where o.id = any ($3::uuid[])))`;
+        select o.id from organizations as o where o.id = any ($3::uuid[]) and not o.is_elsewhere))`;
 
 const NOT_ARCHIVED = `(e.created_at is null or e.created_at >= coalesce(
       (select s.archive_horizon from ledger_settings as s where s.id = 1), '-infinity'))`;

@@ -66,7 +66,9 @@ export const metadataWritten = (
   returning id
 )`;
 
-/** Rows to insert: without a table where payer and user are known. */
+/**
+ * Rows to insert: without a table where payer and user are known. A payer of another shard is unknown here.
+ */
 export function eventSource(options: {
   isOrganization: boolean;
   isKnown: boolean;
@@ -81,6 +83,7 @@ export function eventSource(options: {
     ...(!options.isKnown && options.isOrganization
       ? [`o.id = ${usageParameter('organization_id')}`]
       : []),
+    ...(options.isKnown ? [] : [`not ${options.isOrganization ? 'o' : 'u'}.is_elsewhere`]),
     ...(options.hasTime ? [NOT_ARCHIVED] : []),
     ...(options.isBounded ? [IS_BOUNDED] : []),
   ];

@@ -3,7 +3,7 @@ import { withRetry } from '../db/retry.js';
 import type { Statement } from '../db/statement.js';
 import { boundWait, IS_BOUNDED } from './appendUsage.sql.js';
 import { type Cleaning, invalid, readText, requireKnownFields, validateEvent } from './event.js';
-import type { ExplainedRow } from './explainUsage.sql.js';
+import { type ExplainedRow, UNKNOWN_ACCOUNTS } from './explainUsage.sql.js';
 import { formatMicros, microsOf, storedMicrosOf } from './instants.sql.js';
 import { toExplained } from './outcome.js';
 import type { Lane } from './recorder.js';
@@ -51,8 +51,9 @@ select e.id, u.id, e.organization_id, e.cost, e.path, coalesce(e.created_at, now
   case when e.cost <> 0 then ${POSITION} end
 from ${REQUEST}
 join kilocode_users as u on u.id = e.kilo_user_id
-where (e.organization_id is null
-    or exists (select from organizations as o where o.id = e.organization_id))
+where case when e.organization_id is null then not u.is_elsewhere
+    else exists (
+      select from organizations as o where o.id = e.organization_id and not o.is_elsewhere) end
   and (e.created_at is null or e.created_at >= coalesce(${HORIZON}, '-infinity'))${isBounded}
 on conflict (id) do nothing
 returning ${microsOf('created_at')} as created_micros`;
@@ -67,11 +68,7 @@ select e.id, ${storedMicrosOf('m.created_at')} as created_micros,
         and m.path = e.path
         and (e.created_at is null or m.created_at = e.created_at)
       then 'duplicate' else 'idempotency_conflict' end
-    when not exists (select from kilocode_users as u where u.id = e.kilo_user_id)
-      then 'unknown_user'
-    when e.organization_id is not null
-      and not exists (select from organizations as o where o.id = e.organization_id)
-      then 'unknown_organization'
+    ${UNKNOWN_ACCOUNTS}
     when e.created_at < ${HORIZON} then 'archived_period'
     else 'absent'
   end as status

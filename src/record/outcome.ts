@@ -1,4 +1,4 @@
-import { LedgerError } from '../errors.js';
+import { elsewhere, LedgerError } from '../errors.js';
 import type { ValidEvent } from './event.js';
 import type { ExplainedRow } from './explainUsage.sql.js';
 import { formatMicros } from './instants.sql.js';
@@ -23,6 +23,9 @@ export function toExplained(
         'organization_id names no organization; create the organization first',
         { details: { field: 'organization_id', id: event.id } },
       );
+    case 'user_elsewhere':
+    case 'organization_elsewhere':
+      throw elsewhere(row.status === 'user_elsewhere' ? 'user' : 'organization', { id: event.id });
     case 'idempotency_conflict':
       throw new LedgerError(
         'idempotency_conflict',

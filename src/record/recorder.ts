@@ -35,6 +35,8 @@ export interface RecorderOptions {
   twins: Twins;
   lookups: LookupCache;
   metrics: Metrics;
+  /** A ledger that is a shard: its payers may be moved away, so each statement looks. Default: it is none. */
+  isShard?: () => boolean;
   /** Default: no spans are wanted. */
   tracing?: Tracing | null;
   /** A payer has a new row in the log. */
@@ -179,6 +181,11 @@ export class Recorder {
     return [{ result: await this.#append(lane, only) }];
   }
 
+  #areKnown(events: readonly ValidEvent[]): boolean {
+    if (this.#options.isShard?.()) return false;
+    return events.every((event) => this.#known.has(event));
+  }
+
   /** What was believed of a database that may not be the same when it is back. */
   forget(): void {
     this.#known.clear();
@@ -191,7 +198,7 @@ export class Recorder {
       const [sent] = await query<AppendedRow>(
         appendUsageStatement(event, {
           metadata: metadata[0] ?? null,
-          isKnown: this.#known.has(event),
+          isKnown: this.#areKnown([event]),
           boundsWaitMs,
         }),
       );
@@ -211,9 +218,8 @@ export class Recorder {
   ): Promise<Outcome[]> {
     const row = await this.#withRetry(async () => {
       const metadata = await this.#metadataOf(events);
-      const isKnown = events.every((event) => this.#known.has(event));
       const [sent] = await query<AppendedBatchRow>(
-        appendBatchStatement(events, metadata, isKnown, boundsWaitMs),
+        appendBatchStatement(events, metadata, this.#areKnown(events), boundsWaitMs),
       );
       return sent;
     });
@@ -260,7 +266,7 @@ export class Recorder {
   }
 
   #note(event: ValidEvent): void {
-    this.#known.add(event);
+    if (!this.#options.isShard?.()) this.#known.add(event);
     this.#options.onAppended(event);
   }
 

@@ -23,6 +23,8 @@ export interface ReadModeRow {
   lease_age_ms: number | null;
   /** Seconds since 1970; null = nothing was ever archived. */
   archive_horizon_seconds: number | null;
+  /** Null: the ledger is no shard. */
+  shard_name: string | null;
 }
 
 /** What reads use, so what has to be proven. */
@@ -76,7 +78,7 @@ select s.read_mode, s.read_mode_reason, s.installed_empty, s.shadow_comparisons,
     from window_days as w
     where w.day >= w.today - 1
   ) as lease_age_ms,
-  extract(epoch from s.archive_horizon)::float8 as archive_horizon_seconds
+  extract(epoch from s.archive_horizon)::float8 as archive_horizon_seconds, s.shard_name
 from ledger_settings as s`,
     values: [],
   };

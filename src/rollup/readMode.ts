@@ -28,6 +28,8 @@ export interface ReadModeStatus {
   gate: ReadModeGate;
   /** Usage before it is archived, seconds since 1970; null = none is. */
   archiveHorizonSeconds: number | null;
+  /** Of a shard, its name there; null: the ledger is none. */
+  shardName: string | null;
 }
 
 export interface ReadModeGate {
@@ -100,6 +102,7 @@ function judge(row: ReadModeRow): ReadModeStatus {
       shadow,
     },
     archiveHorizonSeconds: row.archive_horizon_seconds,
+    shardName: row.shard_name,
   };
 }
 

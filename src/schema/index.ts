@@ -9,6 +9,7 @@ export * from './lookups.js';
 export * from './organizations.js';
 export * from './rollup.js';
 export * from './settings.js';
+export * from './shards.js';
 export * from './usage.js';
 export * from './usageDaily.js';
 export * from './usageDailyByDimension.js';

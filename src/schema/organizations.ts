@@ -1,5 +1,14 @@
 import { sql } from 'drizzle-orm';
-import { bigint, index, pgTable, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  index,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import { microdollars } from './columns.js';
 import { kilocodeUsers } from './users.js';
 
@@ -21,6 +30,8 @@ export const organizations = pgTable('organizations', {
   exa_settled_except: bigint({ mode: 'bigint' }).array().notNull().default(sql`'{}'`),
   created_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
+  /** As for users. */
+  is_elsewhere: boolean().notNull().default(false),
 });
 
 export const organizationMemberships = pgTable(

@@ -1,5 +1,14 @@
 import { sql } from 'drizzle-orm';
-import { bigint, boolean, check, integer, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  check,
+  integer,
+  pgTable,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import { xid8 } from './columns.js';
 
 /** Where reads come from; `shadow` answers from raw usage and compares with the rollup. */
@@ -48,10 +57,14 @@ export const ledgerSettings = pgTable(
      * own name (src/db/migrate/README.md).
      */
     breaking_migrations: text().array().notNull().default(sql`'{}'`),
+    /** Of a shard, set once: the installation that it is a part of, and its name there. Null: it is none. */
+    installation_id: uuid(),
+    shard_name: text(),
     updated_at: timestamp({ withTimezone: true, mode: 'string' }).notNull().defaultNow(),
   },
   (t) => [
     check('ledger_settings_one_row', sql`${t.id} = 1`),
     check('ledger_settings_read_mode', sql`${t.read_mode} in ('raw', 'shadow', 'rollup')`),
+    check('ledger_settings_shard', sql`(installation_id is null) = (shard_name is null)`),
   ],
 );

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { bigint, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import { bigint, boolean, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 import { microdollars, xid8 } from './columns.js';
 
 /**
@@ -33,4 +33,9 @@ export const kilocodeUsers = pgTable('kilocode_users', {
   deleted_at: timestamp({ withTimezone: true, mode: 'string' }),
   /** Transactions below this may have missed the soft delete; null once scrubbed for good (I11). */
   scrub_after_xid: xid8(),
+  /**
+   * Money and usage live on another shard (src/shards): the row is here because the user acts here, or is
+   * being moved away. Whatever they would pay for is refused as that of an unknown user.
+   */
+  is_elsewhere: boolean().notNull().default(false),
 });

@@ -355,6 +355,27 @@ describe('several processes', () => {
     expect(await deliveriesOf(user)).toMatchObject([{ state: 'delivered', attempts: 2 }]);
   });
 
+  it('give up where each of them died of its try, and one that is replayed begins anew', async () => {
+    const { user } = await told([50]);
+    const query = queryOnPool(fixture.database.pool, false);
+    const limits = { free: 1, freeForFailing: 1, perWebhook: 1 };
+    for (let tries = 0; tries < MAX_ATTEMPTS; tries++) {
+      expect(await query(claimStatement(limits))).toHaveLength(1);
+      await skipPause();
+    }
+    expect(await query(claimStatement(limits))).toEqual([]);
+    const deliverer = newDeliverer();
+    await deliverer.look();
+    const [letter] = await deliveriesOf(user, 'dead');
+    expect(letter).toMatchObject({
+      attempts: MAX_ATTEMPTS,
+      last_error: 'the process of the last try ended before it could tell',
+    });
+    expect(await replayDelivery(ledger.pool, letter?.id ?? '')).toEqual({ replayed: 1 });
+    await deliverer.drain();
+    expect(await deliveriesOf(user, 'delivered')).toHaveLength(1);
+  });
+
   it('have no transaction open while a request is', async () => {
     await told([50]);
     let release = () => {};

@@ -148,6 +148,29 @@ describe('a file', () => {
     expect(await checkInvariants(fixture.database.pool)).toEqual([]);
   });
 
+  it('has its bytes and its name on the disk before a row of it is deleted', async () => {
+    const done: string[] = [];
+    const fileSystem: ArchiveFileSystem = {
+      ...nodeArchiveFileSystem,
+      async create(path) {
+        const file = await nodeArchiveFileSystem.create(path);
+        return { ...file, sync: () => file.sync().then(() => void done.push('bytes')) };
+      },
+      async name(draft, path) {
+        await nodeArchiveFileSystem.name(draft, path);
+        done.push('named');
+      },
+      async syncDirectory(path) {
+        await nodeArchiveFileSystem.syncDirectory(path);
+        done.push('name');
+      },
+    };
+    const onStep = (step: string) => step === 'moved' && done.push('deleted');
+    await fixture.archive(LAST, { fileSystem, onStep });
+    const each = ['bytes', 'named', 'name', 'deleted'];
+    expect(done).toEqual([...each, ...each]);
+  });
+
   it('that the disk has no room for is given up, and nothing is deleted', async () => {
     for (const failing of ['write', 'sync'] as const) {
       const fileSystem: ArchiveFileSystem = {

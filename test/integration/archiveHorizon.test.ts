@@ -157,6 +157,27 @@ describe('the horizon', () => {
       { kind: 'request_in_flight', day: LAST, rows: 1 },
     ]);
   });
+
+  it('is refused, too late, where such a request came between the plan and the fence', async () => {
+    const fileSystem = {
+      ...nodeArchiveFileSystem,
+      async makeDirectory(path: string) {
+        await fixture.rows(
+          `insert into gateway_intents (id, owner, kilo_user_id, api_kind, input_tokens_estimate,
+             streamed, created_at)
+           values (gen_random_uuid(), gen_random_uuid(), 'ann', 'chat', 1, false, $1)`,
+          [`${LAST}T23:59:59Z`],
+        );
+        await nodeArchiveFileSystem.makeDirectory(path);
+      },
+    };
+    const error = await ledgerErrorOf(fixture.archive(LAST, { fileSystem }));
+    expect(error.code).toBe('unproven_window');
+    expect(error.message).toContain('The horizon is raised already');
+    expect(await fixture.rawIds()).toHaveLength(fixture.events.length);
+    await fixture.rows('delete from gateway_intents');
+    expect(await fixture.archive(LAST)).toMatchObject({ days: 4 });
+  });
 });
 
 describe('a row that a foreign program writes below the horizon', () => {

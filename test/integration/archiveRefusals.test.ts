@@ -2,6 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type ArchiveFileSystem,
+  nodeArchiveFileSystem,
+} from '../../src/rollup/archive/fileSystem.js';
 import { planArchive } from '../../src/rollup/archive/plan.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import {
@@ -155,32 +159,37 @@ describe('an archive is refused', () => {
   });
 
   it('of a key whose row cannot hold what is moved, and of no other key', async () => {
-    await fixture.addUser('rich');
+    await fixture.addUser('aaa rich');
     const e18 = 10n ** 18n;
     await fixture.rows(
       `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
-       select ('00000000-0000-4000-8000-00000000000' || place)::uuid, 'rich', cost,
+       select ('00000000-0000-4000-8000-00000000000' || place)::uuid, 'aaa rich', cost,
          $2::timestamptz + make_interval(secs => place)
        from unnest($1::bigint[]) with ordinality as c(cost, place)`,
       [[9n * e18, 9n * e18, -9n * e18, -8n * e18].map(String), `${LAST}T10:00:00Z`],
     );
     await fixture.rows(
       `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
-       values ('rich', $1, $2)`,
+       values ('aaa rich', $1, $2)`,
       [LAST, String(e18)],
     );
-    await fixture.rows(`update kilocode_users set microdollars_used = $1 where id = 'rich'`, [
+    await fixture.rows(`update kilocode_users set microdollars_used = $1 where id = 'aaa rich'`, [
       String(e18),
     ]);
     const limits = { rowsPerTransaction: 1 };
     // A part that the row cannot hold waits for those that make room, or leaves the day for later.
     const report = await fixture.archive(LAST, { waitMs: 300, limits });
     expect(await checkInvariants(fixture.database.pool)).toEqual([]);
+    const others = await fixture.rows(
+      `select from microdollar_usage where kilo_user_id <> 'aaa rich' and created_at < $1::date + 1`,
+      [LAST],
+    );
+    expect(others).toEqual([]);
     if (report.failures.length > 0) {
       expect(report.failures).toMatchObject([{ period: LAST }]);
       expect(await fixture.archive(LAST)).toMatchObject({ days: 1, failures: [] });
     }
-    const costs = (await fixture.archived()).filter((event) => event.kilo_user_id === 'rich');
+    const costs = (await fixture.archived()).filter((event) => event.kilo_user_id === 'aaa rich');
     expect(costs.map((event) => event.cost)).toContain(String(9n * e18));
     await fixture.expectExact();
   });
@@ -236,6 +245,30 @@ describe('an archive is refused', () => {
     // Now nothing else is left to do.
     const error = await refusalOf();
     expect(error).toMatchObject({ code: 'unproven_window', details: { unproven_days: [LAST] } });
+  });
+});
+
+describe('a day', () => {
+  it('is not marked while it has rows: one that came behind the reader goes with the next file', async () => {
+    const late = randomUUID();
+    let names = 0;
+    // Committed before the first file is moved, of a user whom the reader has passed.
+    const fileSystem: ArchiveFileSystem = {
+      ...nodeArchiveFileSystem,
+      async name(draft, path) {
+        if (names++ === 0) {
+          await fixture.rows(
+            `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+             values ($1, '0', 0, $2)`,
+            [late, `${FIRST}T05:00:00Z`],
+          );
+        }
+        await nodeArchiveFileSystem.name(draft, path);
+      },
+    };
+    expect(await fixture.archive(FIRST, { fileSystem })).toMatchObject({ days: 1, files: 2 });
+    expect(await fixture.rawIds()).toHaveLength(ROWS - ROWS / 3);
+    expect((await fixture.archived()).map(({ id }) => id)).toContain(late);
   });
 });
 

@@ -302,6 +302,7 @@ describe('ended at any step', () => {
     }
     expect(killed).toEqual([
       'partition_table',
+      'analyze',
       'create_table',
       'add_constraint',
       'validate_constraint',

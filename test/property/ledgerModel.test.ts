@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { checkShards } from '../support/checkShards.js';
 import type { Command } from './model/command.js';
-import { COMMANDS } from './model/commands.js';
+import { COMMANDS, SHARD_COMMANDS } from './model/commands.js';
 import { rebuildProveAndSeal } from './model/operators.js';
 import { RecordEvent } from './model/recordCommands.js';
-import { createWorld, type Program, type World } from './model/world.js';
+import { createShardedWorld, createWorld, type Program, type World } from './model/world.js';
 
 /**
  * Random programs against a model in memory. More of them: `npm run test:model -- --programs N`,
@@ -19,6 +20,9 @@ const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 1_000));
 const MINUTES = Number(process.env.MODEL_MINUTES ?? Number.POSITIVE_INFINITY);
 const SEED = Number(process.env.MODEL_SEED ?? Math.floor(Math.random() * 2 ** 30));
 const PROGRAM = fc.commands(COMMANDS, { maxCommands: 30, size: '+1' });
+const SHARD_PROGRAM = fc.commands(SHARD_COMMANDS, { maxCommands: 30, size: '+1' });
+/** A database each is most of what they cost. */
+const SHARD_NAMES = ['home', 'b', 'c'];
 const TIMEOUT_MS = 60_000 + PROGRAMS * 1_000;
 /** Of one database, which is then checked as a whole: sweeps look at the payers of all. */
 const PROGRAMS_OF_A_WORLD = 200;
@@ -108,6 +112,30 @@ describe('a ledger', () => {
         }),
         { seed: SEED, numRuns: SEALED_PROGRAMS },
       );
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describe('a ledger of shards', () => {
+  it(
+    'reports what the model reports, whatever is on which shard',
+    async () => {
+      await using world = await createShardedWorld(SHARD_NAMES);
+      await fc.assert(
+        fc.asyncProperty(SHARD_PROGRAM, (commands) => runProgram(world, commands)),
+        { seed: SEED, numRuns: Math.max(10, Math.round(PROGRAMS / 8)) },
+      );
+      expect(await world.writers[0]?.fold()).toMatchObject({ remaining: 0 });
+      for (const { pool } of world.databases) {
+        expect(await checkInvariants(pool)).toEqual([]);
+        expect(await checkFolded(pool)).toEqual([]);
+      }
+      const pools = world.databases.map(({ pool }, index) => ({
+        name: SHARD_NAMES[index] ?? '',
+        pool,
+      }));
+      expect(await checkShards(pools)).toEqual([]);
     },
     TIMEOUT_MS,
   );

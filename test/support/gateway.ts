@@ -32,7 +32,7 @@ export async function openGateway(
   dataDir: string,
   options: Partial<DurabilityOptions> = {},
 ): Promise<TestGateway> {
-  const ledger = await createLedger({ databaseUrl, poolSize: 4 });
+  const ledger = options.ledger ?? (await createLedger({ databaseUrl, poolSize: 4 }));
   const logLines: TestGateway['logLines'] = [];
   const line = (level: string) => (details: object, message: string) =>
     void logLines.push({ level, details, message });

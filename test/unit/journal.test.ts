@@ -305,6 +305,18 @@ describe('what a crash leaves', () => {
     expect(await contents(await open(disk))).toEqual(['a', 'b']);
   });
 
+  it('keeps what it could not note as drained, and loses nothing by it', async () => {
+    const disk = new MemoryDisk();
+    const journal = await open(disk);
+    await append(journal, 'a', 'b');
+    await contents(journal);
+    disk.replace = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    await expect(journal.acknowledge(2)).rejects.toThrow('full');
+    const reopened = await open(disk);
+    expect(reopened.openReport).toMatchObject({ records: 2, missingRecords: 0 });
+    expect(await contents(reopened)).toEqual(['a', 'b']);
+  });
+
   it('refuses a segment of another version', async () => {
     const disk = new MemoryDisk();
     const { encodeFrame } = await import('../../src/journal/frame.js');

@@ -54,6 +54,7 @@ const state = (
   rest: Partial<PartitionState> = {},
 ): PartitionState => ({
   kind: 'by id',
+  isAnalyzed: true,
   partitions: months.map((month) => ({
     name: partitionOf(month),
     month,

@@ -9,6 +9,7 @@ import {
   type DuePayersRow,
   deferExpiriesStatement,
   duePayersStatement,
+  type LockedPayerRow,
   lockPayerStatement,
   writeExpiryStatement,
 } from './grants.sql.js';
@@ -120,9 +121,11 @@ export class GrantExpirer {
   }
 
   async #expire(query: Query, scope: PayerScope, id: string): Promise<ExpiryResult> {
-    const locked = await query(lockPayerStatement(scope, id, false));
+    const locked = await query<LockedPayerRow>(lockPayerStatement(scope, id, false));
     let state = await readKnown(query, scope, id);
     if (locked.length === 0) return 'busy';
+    // Its grants expire where they are; what is left of them here is about to be cleaned away.
+    if (locked[0]?.is_elsewhere) return [];
     let settlement = settleExpiries(state, null);
     const { withdrawals } = this.#options;
     const isWithdrawn = settlement.steps.some(({ amount }) => amount > 0n);

@@ -149,13 +149,19 @@ export function readGrantsStatement(scope: PayerScope, payerId: string): Stateme
   };
 }
 
+export interface LockedPayerRow {
+  is_deleted: boolean;
+  /** Its credits are on another shard. */
+  is_elsewhere: boolean;
+}
+
 /** `waits`: as account operations do; else only where the row is free. No row: no payer, or not free. */
 export function lockPayerStatement(scope: PayerScope, payerId: string, waits: boolean): Statement {
   const isDeleted = scope.name === 'user' ? 'u.deleted_at is not null' : 'false';
   return {
     name: `accounts_lock_payer_${scope.name}${waits ? '' : '_free'}`,
     text: `/* accounts.lockPayer ${scope.name} */
-select ${isDeleted} as is_deleted
+select ${isDeleted} as is_deleted, u.is_elsewhere
 from ${scope.payers} as u
 where u.id = $1::${scope.idType}
 for no key update of u${waits ? '' : ' skip locked'}`,

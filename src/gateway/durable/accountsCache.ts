@@ -1,9 +1,11 @@
-import { authenticateApiKey, hashApiKey } from '../../accounts/authenticate.js';
+import type { Pool } from 'pg';
+import { hashApiKey } from '../../accounts/authenticate.js';
 import { isOrganizationMember } from '../../accounts/memberships.js';
 import { TtlCache } from '../../accounts/ttlCache.js';
 import { queryOnPool } from '../../db/query.js';
-import { LedgerError } from '../../errors.js';
+import { elsewhere, LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
+import { authenticateKey } from '../../shards/authenticateKey.js';
 import type { DatabaseGate } from './databaseGate.js';
 import { toLedgerError } from './failures.js';
 import { payerKey } from './inFlight.js';
@@ -72,7 +74,7 @@ export class Accounts implements AccountsCache {
     const hash = hashApiKey(key);
     return this.#withFallback(
       async () => {
-        const identity = await authenticateApiKey(ledger.pool, key);
+        const identity = await authenticateKey(ledger, key);
         if (identity === null) {
           forget(this.#keys, hash);
           throw new LedgerError(
@@ -99,7 +101,9 @@ export class Accounts implements AccountsCache {
     const membership = `${organizationId.toLowerCase()}|${kiloUserId}`;
     return this.#withFallback(
       async () => {
-        const isMember = await isOrganizationMember(ledger.pool, organizationId, kiloUserId);
+        const isMember = await ledger.at({ organization_id: organizationId }, ({ pool }) =>
+          isOrganizationMember(pool, organizationId, kiloUserId),
+        );
         if (isMember) this.#members.set(membership, true, maxKeyAgeMs);
         else forget(this.#members, membership);
         return isMember;
@@ -154,7 +158,7 @@ export class Accounts implements AccountsCache {
     problem: string,
   ): Promise<T> {
     try {
-      return await this.#options.gate.run(lookup);
+      return await this.#options.gate.runOnLedger(lookup);
     } catch (error) {
       const ledgerError = toLedgerError(error);
       if (ledgerError.code !== 'unavailable') throw ledgerError;
@@ -186,7 +190,9 @@ export class Accounts implements AccountsCache {
     const { ledger, preparedStatements, clock } = this.#options;
     const spentBefore = entry.spent;
     const readAtMs = clock();
-    const remaining = await readRemaining(ledger, payer, preparedStatements);
+    const remaining = await ledger.at(payer, ({ pool }) =>
+      readRemaining(pool, payer, preparedStatements),
+    );
     entry.balance = { ...remaining, readAtMs, spentBefore };
     return entry.balance;
   }
@@ -215,13 +221,13 @@ const hasBudgets = (scope: 'user' | 'organization', payer: string) => `exists (
            and not g.is_balance
        ) as has_budgets`;
 const USER_REMAINING = `/* gateway.userRemaining */
-       select u.total_microdollars_acquired - b.microdollars_used as remaining,
+       select u.is_elsewhere, u.total_microdollars_acquired - b.microdollars_used as remaining,
        ${hasBudgets('user', '$1::text')}
        from kilocode_users as u
        join kilocode_user_balances as b on b.kilo_user_id = u.id
        where u.id = $1::text`;
 const ORGANIZATION_REMAINING = `/* gateway.organizationRemaining */
-       select o.total_microdollars_acquired - b.microdollars_used as remaining,
+       select o.is_elsewhere, o.total_microdollars_acquired - b.microdollars_used as remaining,
        ${hasBudgets('organization', '$1::uuid::text')}
        from organizations as o
        join organization_balances as b on b.organization_id = o.id
@@ -233,7 +239,7 @@ const ORGANIZATION_REMAINING = `/* gateway.organizationRemaining */
  * @throws LedgerError `unknown_user`, ...
  */
 async function readRemaining(
-  { pool }: Ledger,
+  pool: Pool,
   payer: Payer,
   isNamed: boolean,
 ): Promise<Pick<Balance, 'remainingMicrodollars' | 'hasBudgets'>> {
@@ -241,11 +247,12 @@ async function readRemaining(
   const [row] = await queryOnPool(
     pool,
     isNamed,
-  )<{ remaining: string; has_budgets: boolean }>({
+  )<{ is_elsewhere: boolean; remaining: string; has_budgets: boolean }>({
     name: isUser ? 'microdollar_user_remaining' : 'microdollar_organization_remaining',
     text: isUser ? USER_REMAINING : ORGANIZATION_REMAINING,
     values: [isUser ? payer.kilo_user_id : payer.organization_id],
   });
+  if (row?.is_elsewhere) throw elsewhere(isUser ? 'user' : 'organization');
   if (row !== undefined) {
     return { remainingMicrodollars: Number(row.remaining), hasBudgets: row.has_budgets };
   }

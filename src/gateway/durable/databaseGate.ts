@@ -1,7 +1,13 @@
 import { isDatabaseAway } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
+import { isOfShard } from './failures.js';
 
 export interface DatabaseGateOptions {
+  /**
+   * The ledger is of shards, and this the database of one: time that payers take says nothing of it.
+   * Default false.
+   */
+  isOfShards?: boolean;
   /** Proves that the primary takes writes; rejects when it does not. */
   probe: () => Promise<unknown>;
   /** For one piece of work; then it is given up here, though it may still commit. */
@@ -42,12 +48,30 @@ export class DatabaseGate {
    * @throws the work's error; LedgerError `unavailable` when away or out of time
    */
   async run<T>(work: () => Promise<T>, longMs?: number): Promise<T> {
+    const counts = longMs === undefined;
+    return await this.#run(work, {
+      timeoutMs: longMs ?? this.#options.timeoutMs,
+      counts,
+      tells: true,
+    });
+  }
+
+  /** The same for work on a payer's ledger, which of shards may be in another database. */
+  async runOnLedger<T>(work: () => Promise<T>): Promise<T> {
+    const { timeoutMs, isOfShards = false } = this.#options;
+    return await this.#run(work, { timeoutMs, counts: !isOfShards, tells: !isOfShards });
+  }
+
+  /** Whether its timeouts count, and whether its success tells that the database is there. */
+  async #run<T>(
+    work: () => Promise<T>,
+    { timeoutMs, counts, tells }: { timeoutMs: number; counts: boolean; tells: boolean },
+  ): Promise<T> {
     if (!this.#isAvailable) throw new LedgerError('unavailable', 'the database is away');
-    const timeoutMs = longMs ?? this.#options.timeoutMs;
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        if (longMs === undefined && ++this.#timeouts >= MAX_TIMEOUTS) this.#close();
+        if (counts && ++this.#timeouts >= MAX_TIMEOUTS) this.#close();
         reject(new LedgerError('unavailable', `the database took over ${timeoutMs} ms`));
       }, timeoutMs);
     });
@@ -56,7 +80,7 @@ export class DatabaseGate {
     result.catch(() => {});
     try {
       const value = await Promise.race([result, limit]);
-      this.#timeouts = 0;
+      if (tells) this.#timeouts = 0;
       return value;
     } catch (error) {
       this.report(error);
@@ -66,9 +90,9 @@ export class DatabaseGate {
     }
   }
 
-  /** A failure seen elsewhere. */
+  /** A failure seen elsewhere. Of one shard it says nothing of the others. */
   report(error: unknown): void {
-    if (isDatabaseAway(error)) this.#close();
+    if (isDatabaseAway(error) && !isOfShard(error)) this.#close();
   }
 
   stop(): void {

@@ -5,7 +5,7 @@ import type { Journal } from '../../journal/journal.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult } from '../../record/types.js';
 import { inSpan } from '../../tracing.js';
-import { isPermanent, toLedgerError } from './failures.js';
+import { isOfShard, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { recordRefused } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
@@ -31,25 +31,31 @@ function failedRead(cause: Error): never {
 }
 
 interface JournaledUsage {
-  sequence: number;
+  record: JournalRecord;
   owner: string;
   event: DatedUsage;
 }
 
 /** Several statements' worth: the ledger writes them side by side. */
 const BATCH_RECORDS = 2_000;
+/** Rest after a run that set records aside, as a multiple of its length: it reads and writes them all. */
+const REST_FACTOR = 10;
+const MIN_REST_MS = 500;
+const MAX_REST_MS = 60_000;
 /** For an event that fails for no reason of its own to be seen, while the database answers. */
 const MAX_ATTEMPTS = 5;
 
 /**
  * Brings a journal into the database, in order, batch by batch; a batch is acknowledged when every
  * record of it is in the database or among the dead letters. Killed anywhere, it begins the
- * batch again: ids make that harmless (I3).
+ * batch again: ids make that harmless (I3). Usage of a shard that is away is set aside: it is written again
+ * at the end of the journal, so that it holds up nobody else's.
  */
 export class Drain {
   readonly #context: DrainContext;
   /** Tries of records that failed inexplicably, by sequence number. */
   readonly #attempts = new Map<number, number>();
+  #restsUntilMs = 0;
 
   constructor(context: DrainContext) {
     this.#context = context;
@@ -58,25 +64,43 @@ export class Drain {
   /** Until the journal is empty. @returns records drained. @throws LedgerError to try again later */
   async run(): Promise<number> {
     const { journal, metrics } = this.#context;
+    const startedAtMs = performance.now();
+    if (startedAtMs < this.#restsUntilMs) return 0;
     let drained = 0;
-    for (;;) {
-      const records = await journal.readNext(BATCH_RECORDS).catch(failedRead);
+    let setAside = 0;
+    // What is set aside comes behind what there is now.
+    for (let left = journal.status().depthRecords; ; ) {
+      const records = left > 0 || setAside === 0 ? await this.#readNext() : [];
       const last = records.at(-1);
-      if (last === undefined) return drained;
+      if (last === undefined) break;
+      let aside: readonly JournalRecord[];
       try {
-        await this.#replay(records);
+        aside = await this.#replay(records);
+        await Promise.all(aside.map(({ kind, payload }) => journal.append(kind, payload)));
       } catch (error) {
         metrics.drainErrors.inc();
         throw toLedgerError(error);
       }
       await journal.acknowledge(last.sequence);
       this.#attempts.clear();
-      drained += records.length;
-      metrics.drained.inc(records.length);
+      left -= records.length;
+      setAside += aside.length;
+      drained += records.length - aside.length;
+      metrics.drained.inc(records.length - aside.length);
     }
+    if (setAside > 0) {
+      const endedAtMs = performance.now();
+      const restMs = Math.max(MIN_REST_MS, (endedAtMs - startedAtMs) * REST_FACTOR);
+      this.#restsUntilMs = endedAtMs + Math.min(restMs, MAX_REST_MS);
+    }
+    return drained;
   }
 
-  #replay(records: readonly JournalRecord[]): Promise<void> {
+  #readNext(): Promise<JournalRecord[]> {
+    return this.#context.journal.readNext(BATCH_RECORDS).catch(failedRead);
+  }
+
+  #replay(records: readonly JournalRecord[]): Promise<JournalRecord[]> {
     const attributes = { 'microdollar.records': records.length };
     const { tracing } = this.#context.ledger;
     return inSpan(tracing, 'microdollar.journal.replay', { attributes }, () =>
@@ -84,7 +108,8 @@ export class Drain {
     );
   }
 
-  async #drainBatch(records: readonly JournalRecord[]): Promise<void> {
+  /** @returns what is to be set aside */
+  async #drainBatch(records: readonly JournalRecord[]): Promise<JournalRecord[]> {
     const { store, responses } = this.#context;
     const letters: DeadLetter<DatedUsage>[] = [];
     const usage: JournaledUsage[] = [];
@@ -101,7 +126,7 @@ export class Drain {
         followed.push(content);
       } else {
         closed.add(content.event.id);
-        usage.push({ sequence: record.sequence, owner: content.owner, event: content.event });
+        usage.push({ record, owner: content.owner, event: content.event });
       }
     }
     const open = intents.filter(
@@ -114,14 +139,20 @@ export class Drain {
     }
     // Before their usage, which may be in the same batch: `is_settled` looks for it.
     for (const { response } of followed) await responses.insert(response);
-    letters.push(...(await this.#record(usage)));
+    const recorded = await this.#record(usage);
+    letters.push(...recorded.letters);
     await this.#bury(letters);
     await store.removeMany([...closed]);
-    for (const { owner, event } of usage) this.#context.onDrained(owner, event);
+    for (const { record, owner, event } of usage) {
+      if (!recorded.aside.includes(record)) this.#context.onDrained(owner, event);
+    }
+    return recorded.aside;
   }
 
-  async #record(usage: readonly JournaledUsage[]): Promise<DeadLetter<DatedUsage>[]> {
-    if (usage.length === 0) return [];
+  async #record(
+    usage: readonly JournaledUsage[],
+  ): Promise<{ letters: DeadLetter<DatedUsage>[]; aside: JournalRecord[] }> {
+    if (usage.length === 0) return { letters: [], aside: [] };
     const { ledger } = this.#context;
     const events = await withoutDeletedPeople(
       ledger,
@@ -129,21 +160,24 @@ export class Drain {
     );
     const results = await ledger.recordUsageBatch(events, { balance: false });
     const letters: DeadLetter<DatedUsage>[] = [];
+    const aside: JournalRecord[] = [];
     let tryAgain: Error | null = null;
     for (const [index, result] of results.entries()) {
       if (result.status !== 'rejected') continue;
-      const { sequence } = usage[index] as (typeof usage)[number];
+      const { record } = usage[index] as (typeof usage)[number];
       const event = events[index] as DatedUsage;
       const refusal = await this.#correct(event, result);
       if (refusal === null) continue;
-      if (isPermanent(refusal) || this.#isHopeless(sequence, refusal)) {
+      if (isOfShard(refusal) && refusal.code === 'unavailable') {
+        aside.push(record);
+      } else if (isPermanent(refusal) || this.#isHopeless(record.sequence, refusal)) {
         letters.push(letterOf(event, refusal));
       } else {
         tryAgain = refusal;
       }
     }
     if (tryAgain !== null) throw tryAgain;
-    return letters;
+    return { letters, aside };
   }
 
   /** Null when it was refused for no fault of its own, and is recorded all the same. */
@@ -217,13 +251,25 @@ export async function findDeletedUsers(
   ledger: Ledger,
   kiloUserIds: readonly string[],
 ): Promise<ReadonlySet<string>> {
-  const { rows } = await ledger.pool.query<{ id: string }>(
-    `/* gateway.findDeletedUsers */
-     select id
-     from kilocode_users
-     where id = any($1::text[])
-       and deleted_at is not null`,
-    [[...new Set(kiloUserIds)].map((id) => id.replaceAll('\0', ''))],
+  const ids = [...new Set(kiloUserIds)].map((id) => id.replaceAll('\0', ''));
+  const found = await Promise.allSettled(
+    ledger.parts.map(({ ledger: { pool } }) =>
+      pool.query<{ id: string }>(
+        `/* gateway.findDeletedUsers */
+         select id
+         from kilocode_users
+         where id = any($1::text[])
+           and deleted_at is not null`,
+        [ids],
+      ),
+    ),
   );
-  return new Set(rows.map((row) => row.id));
+  // What would be written to a shard that is away stays here; of the others each knows its users.
+  if (found.every(({ status }) => status === 'rejected'))
+    throw (found[0] as PromiseRejectedResult).reason;
+  return new Set(
+    found.flatMap((each) =>
+      each.status === 'fulfilled' ? each.value.rows.map(({ id }) => id) : [],
+    ),
+  );
 }

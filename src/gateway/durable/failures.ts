@@ -15,4 +15,9 @@ export function isPermanent(error: unknown): boolean {
   return error instanceof LedgerError && PERMANENT.has(error.code);
 }
 
+/** One shard of a ledger of several is away; the others are not. */
+export function isOfShard(error: unknown): error is LedgerError {
+  return error instanceof LedgerError && typeof error.details.shard === 'string';
+}
+
 export { toLedgerError };

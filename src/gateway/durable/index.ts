@@ -121,6 +121,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   const gate = new DatabaseGate({
     probe: beat,
     timeoutMs: databaseTimeoutMs,
+    isOfShards: ledger.parts.length > 1,
     onChange: (isAvailable) => {
       deadOwners.startOver();
       if (isAvailable) {

@@ -10,7 +10,7 @@ import type { RecordedEvent, UsageEvent } from '../../record/types.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
 import type { DatedUsage } from './records.js';
 
-type Target = Pick<Ledger, 'pool' | 'recordUsage'>;
+type Target = Pick<Ledger, 'of' | 'recordUsage'>;
 
 /** Nobody here asks what the payer has used: the write is one insert, and the request waits for no more. */
 const INSERT_ONLY = { balance: false } as const;
@@ -67,7 +67,9 @@ async function correctEstimate(
   refusal: unknown,
 ): Promise<RecordedEvent | null> {
   if (!(refusal instanceof LedgerError) || refusal.code !== 'idempotency_conflict') return null;
-  return await recordCorrection(ledger, event.id, (usage) =>
+  const { pool } = await ledger.of(event);
+  const target = { pool, recordUsage: (correction: UsageEvent) => ledger.recordUsage(correction) };
+  return await recordCorrection(target, event.id, (usage) =>
     usage === null ? null : toCorrection(usage, event),
   );
 }

@@ -1,7 +1,7 @@
-import type { HoldResult } from '../../budgets/types.js';
+import type { HoldRequest, HoldResult } from '../../budgets/types.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { DatabaseGate } from './databaseGate.js';
-import { toLedgerError } from './failures.js';
+import { isOfShard, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import type { Log } from './options.js';
 import type { Intent, RequestHold, RequestHolds } from './types.js';
@@ -12,7 +12,7 @@ const RETRY_MS = 500;
 export interface LedgerHoldsOptions {
   /** Of the intents. */
   owner: string;
-  ledger: Pick<Ledger, 'hold' | 'extend' | 'release'>;
+  ledger: Pick<Ledger, 'hold' | 'extend' | 'release' | 'parts'>;
   gate: DatabaseGate;
   /** For one hold: requests of a payer wait for each other, and the first for its windows. */
   timeoutMs: number;
@@ -39,11 +39,11 @@ export class LedgerHolds implements RequestHolds {
   }
 
   async reserve({ intent, ...hold }: RequestHold): Promise<HoldResult> {
-    const { gate, ledger, owner, timeoutMs } = this.#options;
+    const { gate, timeoutMs } = this.#options;
     let isWanted = true;
     try {
       return await gate.run(async () => {
-        const result = await ledger.hold(hold, intent ? toHoldIntent(owner, intent) : null);
+        const result = await this.#hold(hold, intent ?? null);
         if (!isWanted && result.amount > 0) this.#undo(hold.id);
         return result;
       }, timeoutMs);
@@ -53,6 +53,26 @@ export class LedgerHolds implements RequestHolds {
       // A commit whose answer was lost may have reserved it.
       if (ledgerError.code === 'unavailable') this.release(hold.id);
       throw ledgerError;
+    }
+  }
+
+  /**
+   * Both or neither; of shards, whose intents are in one database, the intent before, and without a hold no
+   * longer.
+   */
+  async #hold(hold: HoldRequest, intent: Intent | null): Promise<HoldResult> {
+    const { ledger, owner, store } = this.#options;
+    if (intent === null || ledger.parts.length === 1) {
+      return await ledger.hold(hold, intent ? toHoldIntent(owner, intent) : null);
+    }
+    await store.insert({ owner, intent: cleanIntent(intent) });
+    try {
+      const result = await ledger.hold(hold);
+      if (result.status === 'refused') store.removeLater(intent.id);
+      return result;
+    } catch (error) {
+      store.removeLater(intent.id);
+      throw error;
     }
   }
 
@@ -102,6 +122,8 @@ export class LedgerHolds implements RequestHolds {
         await gate.run(() => ledger.release(id), timeoutMs);
       } catch (error) {
         const { code, message } = toLedgerError(error);
+        // Of a shard that is away: those of the others need not wait for it.
+        if (isOfShard(error)) continue;
         if (code === 'unavailable') return;
         // Never reserved, or gone with its usage.
         if (code !== 'not_found') log.warn({ usage_id: id, reason: message }, 'no release');

@@ -130,8 +130,10 @@ export class RequestSink {
     const settled = await this.#save(event);
     stop({ durable: settled.durable });
     this.#open.delete(event.id);
-    const { store } = this.#context;
-    if (settled.durable === 'database') store.removeSettledLater(event.id);
+    const { store, ledger } = this.#context;
+    // Intents are in one database: of shards the usage may be in another one.
+    if (settled.durable === 'database' && ledger.parts.length > 1) store.removeLater(event.id);
+    else if (settled.durable === 'database') store.removeSettledLater(event.id);
     else if (settled.durable === 'dead_letter') store.removeLater(event.id);
     this.#context.onSettled(event, settled);
     return settled;
@@ -140,7 +142,7 @@ export class RequestSink {
   async #save(event: DatedUsage): Promise<SettleResult> {
     const { gate, ledger, metrics, log } = this.#context;
     try {
-      const result = await gate.run(() => recordLate(ledger, event));
+      const result = await gate.runOnLedger(() => recordLate(ledger, event));
       if (result.id !== event.id && result.status === 'recorded') metrics.corrected.inc();
       return { durable: 'database', result };
     } catch (error) {

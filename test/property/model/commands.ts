@@ -23,7 +23,7 @@ import {
 } from './sessionCommands.js';
 import { SESSIONS, USERS } from './world.js';
 
-/** The commands of a random program. To add a kind: a class with `check` and `run`, a line in WEIGHTED. */
+/** The commands of a random program. To add a kind: a class with `check` and `run`, a line below. */
 const INSTANTS = [
   '2025-02-28T23:59:59.999999Z',
   '2025-03-01T00:00:00Z',
@@ -62,15 +62,32 @@ const batchItem: fc.Arbitrary<BatchItem> = fc.oneof(
   },
 );
 
-/** How often each is drawn, against the others: a program is mostly writes, in many ways. */
-const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
+type Weighted = [weight: number, command: fc.Arbitrary<Command>][];
+
+/** Through the ledger alone, so also of one of shards. */
+const OF_ANY: Weighted = [
   [4, fc.tuple(by, payment).map((args) => new RecordEvent(...args))],
   [2, fc.tuple(by, payment).map((args) => new RecordWithoutBalance(...args))],
-  [4, payment.map((args) => new RecordOnPool(args))],
   [3, fc.tuple(by, fc.array(batchItem, { maxLength: 12 })).map((args) => new Batch(...args))],
   [2, fc.tuple(by, which).map((args) => new Replay(...args))],
-  [2, fc.tuple(by, which, fc.constantFrom(...CHANGES)).map((args) => new Conflict(...args))],
   [3, fc.tuple(by, payment).map((args) => new Exa(...args))],
+  [3, limits.map((arg) => new SettleAll(arg))],
+  [1, fc.constant(null).map(() => new SweepAll())],
+  [1, fc.constant(null).map(() => new Fold())],
+  [1, fc.constant(null).map(() => new Read())],
+  [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],
+  [1, fc.nat(USERS - 1).map((user) => new Verify(user))],
+  [1, fc.tuple(fc.nat(USERS), credit).map((args) => new Credit(...args))],
+];
+
+const conflict = (changes: readonly (typeof CHANGES)[number][]) =>
+  fc.tuple(by, which, fc.constantFrom(...changes)).map((args) => new Conflict(...args));
+
+/** How often each is drawn, against the others: a program is mostly writes, in many ways. */
+const OF_ONE: Weighted = [
+  ...OF_ANY,
+  [4, payment.map((args) => new RecordOnPool(args))],
+  [2, conflict(CHANGES)],
   [3, fc.tuple(session, fc.boolean()).map((args) => new Begin(...args))],
   [4, fc.tuple(session, payment).map((args) => new RecordInTransaction(...args))],
   [2, fc.tuple(session, fc.constantFrom(...ENDS)).map((args) => new End(...args))],
@@ -79,16 +96,14 @@ const WEIGHTED: [weight: number, command: fc.Arbitrary<Command>][] = [
     2,
     fc.tuple(session, fc.constantFrom(...SAVEPOINT_ENDS)).map((args) => new EndSavepoint(...args)),
   ],
-  [3, limits.map((arg) => new SettleAll(arg))],
-  [1, fc.constant(null).map(() => new SweepAll())],
-  [1, fc.constant(null).map(() => new Fold())],
-  [1, fc.constant(null).map(() => new Read())],
-  [1, fc.nat(USERS - 1).map((user) => new SoftDelete(user))],
-  [1, fc.nat(USERS - 1).map((user) => new Verify(user))],
   [1, fc.tuple(fc.nat(USERS - 1), damage).map((args) => new Repair(...args))],
-  [1, fc.tuple(fc.nat(USERS), credit).map((args) => new Credit(...args))],
 ];
 
-export const COMMANDS: fc.Arbitrary<Command>[] = WEIGHTED.flatMap(([weight, command]) =>
-  Array.from({ length: weight }, () => command),
-);
+/** An id is known of its payer: the same of another one is another event. */
+const OF_SHARDS: Weighted = [...OF_ANY, [2, conflict(['cost', 'model', 'time'])]];
+
+const drawn = (weighted: Weighted): fc.Arbitrary<Command>[] =>
+  weighted.flatMap(([weight, command]) => Array.from({ length: weight }, () => command));
+
+export const COMMANDS = drawn(OF_ONE);
+export const SHARD_COMMANDS = drawn(OF_SHARDS);

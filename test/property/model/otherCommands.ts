@@ -1,9 +1,8 @@
 import { expect } from 'vitest';
-import { addCredit } from '../../../src/accounts/credits.js';
-import { softDeleteUser } from '../../../src/accounts/softDelete.js';
 import { type SettleLimits, settleStatement } from '../../../src/counter/settle.sql.js';
 import { settleExaStatement } from '../../../src/counter/settleExa.sql.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
+import { addCredit, softDeleteUser } from '../../../src/shards/accounts.js';
 import { type Command, writer } from './command.js';
 import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
 import { compareReports, type Program } from './world.js';
@@ -21,7 +20,7 @@ export class Fold implements Command {
 export class SweepAll implements Command {
   check = () => true;
   async run(_: LedgerModel, program: Program) {
-    await program.world.sweep.pass();
+    for (const sweep of program.world.sweeps) await sweep.pass();
     await compareReports(program);
   }
   toString = () => 'sweep';
@@ -46,7 +45,7 @@ export class SettleAll implements Command {
         ),
         settleExaStatement(scope, ids, this.limits),
       ]) {
-        await world.pool.query(statement);
+        await world.query(statement);
       }
     }
     await compareReports(program);
@@ -59,7 +58,7 @@ export class SoftDelete implements Command {
   constructor(readonly user: number) {}
   check = (model: Readonly<LedgerModel>) => !hasOpenSession(model);
   async run(model: LedgerModel, { world, users }: Program) {
-    await softDeleteUser(world.database.pool, users[this.user] ?? '');
+    await softDeleteUser(world.accounts, users[this.user] ?? '');
     model.deleted.add(this.user);
   }
   toString = () => `softDelete(${this.user})`;
@@ -74,7 +73,7 @@ export class Credit implements Command {
   check = (model: Readonly<LedgerModel>) => !areLocksHeld(model);
   async run(model: LedgerModel, { world, users, organization }: Program) {
     const isOrganization = this.payer >= users.length;
-    const added = addCredit(world.database.pool, {
+    const added = addCredit(world.accounts, {
       ...(isOrganization
         ? { organization_id: organization }
         : { kilo_user_id: users[this.payer] ?? '' }),

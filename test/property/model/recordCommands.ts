@@ -41,7 +41,9 @@ export class RecordEvent implements Command {
   toString = () => `record(${this.by}, ${JSON.stringify(this.payment)})`;
 }
 
-/** Not asking for the balance; the same event again, on a pool of a host's own, tells it. */
+/**
+ * Not asking for the balance; the same event again, on a pool of a host's own where there is one, tells it.
+ */
 export class RecordWithoutBalance implements Command {
   constructor(
     readonly by: number,
@@ -54,7 +56,7 @@ export class RecordWithoutBalance implements Command {
     const answer = await writer(program, this.by).recordUsage(sent, { balance: false });
     expect(answer).toEqual({ id: event.id, status: 'recorded', created_at: answer.created_at });
     const remembered = remember(program, event, answer.created_at);
-    const replay = await insertUsageAndMetadataWithBalanceUpdate(program.world.hostPool, sent);
+    const replay = await program.world.replay(sent);
     expectAnswer(program, remembered, replay, 'duplicate');
   }
   toString = () => `recordWithoutBalance(${this.by}, ${JSON.stringify(this.payment)})`;

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { expect } from 'vitest';
 import { CONNECTION_USES } from '../../../src/connections.js';
@@ -7,12 +7,17 @@ import { Sweep } from '../../../src/counter/sweep.js';
 import { createPool } from '../../../src/db/pool.js';
 import { queryOnPool } from '../../../src/db/query.js';
 import { createLedger } from '../../../src/ledger.js';
-import type { Ledger, LedgerOptions } from '../../../src/ledgerTypes.js';
-import type { UsageEvent } from '../../../src/record/types.js';
+import type { Ledger, LedgerOptions, NamedPayer } from '../../../src/ledgerTypes.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../../src/record/onExecutor.js';
+import type { RecordResult, UsageEvent } from '../../../src/record/types.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
+import type { Accounts } from '../../../src/shards/accounts.js';
+import { migrateShards } from '../../../src/shards/migrateShards.js';
+import { createShardedLedger } from '../../../src/shards/shardedLedger.js';
 import { createTestDatabase, type TestDatabase } from '../../support/database.js';
 import { setExaAllowance } from '../../support/exaAllowance.js';
 import { openPool } from '../../support/openPool.js';
+import { shardOf } from '../../support/shardIds.js';
 import {
   asAnswer,
   balanceOf,
@@ -32,15 +37,26 @@ const OPENING = new Map([[String(USERS - 1), 2n ** 53n - 1_500_000_000_000n]]);
 
 /** The ledgers under test, shared by all programs of a run. */
 export interface World extends AsyncDisposable {
+  /** The only one; of shards, home. */
   database: TestDatabase;
+  /** Of shards one each. */
+  databases: readonly TestDatabase[];
   /** Each statement planned once: planning is most of what a program costs. */
-  pool: pg.Pool;
+  pools: readonly pg.Pool[];
   /** With group commit, one by one, settling in the background alone. */
   writers: Ledger[];
-  /** Of a host that has no ledger. */
+  /** Of a host that has no ledger; there is none of shards. */
   hostPool: pg.Pool;
-  sweep: Sweep;
-  settler: Settler;
+  /** Where credits are added, and users deleted. */
+  accounts: Accounts;
+  sweeps: readonly Sweep[];
+  settlers: readonly Settler[];
+  /** On every database; the rows of all. */
+  query<Row>(config: pg.QueryConfig): Promise<Row[]>;
+  /** Which of the databases has a payer. */
+  placeOf(payer: NamedPayer): number;
+  /** The same event again, by another way than a writer's. */
+  replay(event: UsageEvent): Promise<RecordResult>;
   newProgram(): Promise<Program>;
 }
 
@@ -67,43 +83,83 @@ export interface Program {
 export async function createWorld(): Promise<World> {
   const database = await createTestDatabase();
   const open = (options: Partial<LedgerOptions>) =>
-    createLedger({
-      databaseUrl: database.url,
-      poolSize: 2,
-      backgroundFold: false,
-      lockTimeoutMs: 500,
-      ...options,
-    });
-  await setExaAllowance(database.pool, EXA_ALLOWANCE);
+    createLedger({ databaseUrl: database.url, ...OPTIONS, ...options });
+  return await openWorld([database], open, () => ({
+    accounts: database.pool,
+    placeOf: () => 0,
+    replay: (event, hostPool) => insertUsageAndMetadataWithBalanceUpdate(hostPool, event),
+  }));
+}
+
+/** The same, of a ledger of shards. */
+export async function createShardedWorld(names: readonly string[]): Promise<World> {
+  const databases = await Promise.all(names.map(() => createTestDatabase()));
+  const shards = names.map((name, index) => ({ name, databaseUrl: databases[index]?.url ?? '' }));
+  await migrateShards(shards);
+  const open = (options: Partial<LedgerOptions>) =>
+    createShardedLedger({ shards, ...OPTIONS, ...options });
+  return await openWorld(databases, open, (writers) => ({
+    accounts: writers[0] as Ledger,
+    placeOf: (payer) => names.indexOf(shardOf(payer, names)),
+    replay: (event) => (writers[1] as Ledger).recordUsage(event),
+  }));
+}
+
+const OPTIONS = { poolSize: 2, backgroundFold: false, lockTimeoutMs: 500 } as const;
+
+interface Kind {
+  accounts: Accounts;
+  placeOf(payer: NamedPayer): number;
+  replay(event: UsageEvent, hostPool: pg.Pool): Promise<RecordResult>;
+}
+
+async function openWorld(
+  databases: readonly TestDatabase[],
+  open: (options: Partial<LedgerOptions>) => Promise<Ledger>,
+  kindOf: (writers: readonly Ledger[]) => Kind,
+): Promise<World> {
+  const [database] = databases as [TestDatabase, ...TestDatabase[]];
+  for (const { pool } of databases) await setExaAllowance(pool, EXA_ALLOWANCE);
   const hostPool = openPool({ connectionString: database.url, max: 2 });
-  const pool = createPool({
-    url: database.url,
-    size: 2,
-    applicationName: 'model',
-    lockTimeoutMs: 500,
-    statementTimeoutMs: 60_000,
-    settings: CONNECTION_USES.settle.settings,
-  });
-  const query = queryOnPool(pool, true);
-  const settler = new Settler({ query });
+  const pools = databases.map(({ url }) =>
+    createPool({
+      url,
+      size: 2,
+      applicationName: 'model',
+      lockTimeoutMs: 500,
+      statementTimeoutMs: 60_000,
+      settings: CONNECTION_USES.settle.settings,
+    }),
+  );
   const writers = [
     await open({}),
     await open({ groupCommit: false }),
     await open({ appendAlways: true }),
   ];
+  const kind = kindOf(writers);
+  const settlers = pools.map((pool) => new Settler({ query: queryOnPool(pool, true) }));
   const world: World = {
     database,
-    pool,
+    databases,
+    pools,
     writers,
     hostPool,
-    settler,
-    sweep: new Sweep(query, settler),
+    ...kind,
+    replay: (event) => kind.replay(event, hostPool),
+    settlers,
+    sweeps: settlers.map(
+      (settler, index) => new Sweep(queryOnPool(pools[index] as pg.Pool, true), settler),
+    ),
+    query: async <Row>(config: pg.QueryConfig) => {
+      const results = await Promise.all(pools.map((pool) => pool.query(config)));
+      return results.flatMap(({ rows }) => rows as Row[]);
+    },
     newProgram: () => newProgram(world),
     [Symbol.asyncDispose]: async () => {
       await Promise.all(writers.map((writer) => writer.close()));
       await hostPool.end();
-      await pool.end();
-      await database.drop();
+      await Promise.all(pools.map((pool) => pool.end()));
+      await Promise.all(databases.map((each) => each.drop()));
     },
   };
   return world;
@@ -112,16 +168,20 @@ export async function createWorld(): Promise<World> {
 async function newProgram(world: World): Promise<Program> {
   const name = randomBytes(5).toString('hex');
   const users = Array.from({ length: USERS }, (_, index) => `${name} ${index}`);
-  const created = await world.pool.query<{ id: string }>({
-    name: 'new_program',
-    text: `with users as (
-       insert into kilocode_users (id, microdollars_used, opening_microdollars_used)
-       select u.id, u.opening, u.opening from unnest($1::text[], $3::bigint[]) as u(id, opening)
-     )
-     insert into organizations (name) values ($2) returning id`,
-    values: [users, name, users.map((_, user) => OPENING.get(String(user)) ?? 0n)],
+  const organization = randomUUID();
+  for (const [user, id] of users.entries()) {
+    await world.pools[world.placeOf({ kilo_user_id: id })]?.query({
+      name: 'new_user',
+      text: `insert into kilocode_users (id, microdollars_used, opening_microdollars_used)
+        values ($1, $2, $2)`,
+      values: [id, OPENING.get(String(user)) ?? 0n],
+    });
+  }
+  await world.pools[world.placeOf({ organization_id: organization })]?.query({
+    name: 'new_organization',
+    text: 'insert into organizations (id, name) values ($1, $2)',
+    values: [organization, name],
   });
-  const organization = created.rows[0]?.id ?? '';
   const sessions = await Promise.all(
     Array.from({ length: SESSIONS }, () => world.database.pool.connect()),
   );
@@ -169,11 +229,18 @@ const RANGE = { from: '2025-01-01', until: '9999-12-31' };
 
 /** One fold of the program's payers: with nothing open, nothing is left. */
 async function settleAll({ world, users, organization }: Program) {
-  const settled = [
-    await world.settler.settle(USER_SCOPE, users),
-    await world.settler.settle(ORGANIZATION_SCOPE, [organization]),
-  ];
-  expect(settled.map(({ left }) => left)).toEqual([0, 0]);
+  for (const [place, settler] of world.settlers.entries()) {
+    const here = {
+      users: users.filter((id) => world.placeOf({ kilo_user_id: id }) === place),
+      organizations:
+        world.placeOf({ organization_id: organization }) === place ? [organization] : [],
+    };
+    const settled = [
+      await settler.settle(USER_SCOPE, here.users),
+      await settler.settle(ORGANIZATION_SCOPE, here.organizations),
+    ];
+    expect(settled.map(({ left }) => left)).toEqual([0, 0]);
+  }
 }
 
 /**
@@ -216,6 +283,7 @@ const VIEWS = {
   text: `select 'balance ' || b.kilo_user_id as key, b.microdollars_used as total
     from kilocode_user_balances as b
     where b.kilo_user_id = any ($1::text[])
+      and b.kilo_user_id not in (select u.id from kilocode_users as u where u.is_elsewhere)
     union all
     select 'balance organization', b.microdollars_used
     from organization_balances as b
@@ -229,7 +297,7 @@ const VIEWS = {
 };
 
 async function compareViews({ model, world, users, organization }: Program) {
-  const { rows } = await world.pool.query<{ key: string; total: string }>({
+  const rows = await world.query<{ key: string; total: string }>({
     ...VIEWS,
     values: [users, organization],
   });
@@ -251,11 +319,10 @@ async function compareViews({ model, world, users, organization }: Program) {
 
 /** After a fold without writers the base tables alone are right. */
 async function compareBaseTables({ model, world, users, organization }: Program) {
-  const { pool } = world;
-  const balances = await pool.query({
+  const balances = await world.query<{ id: string; used: string; acquired: number }>({
     name: 'base_balances',
     text: `select id, microdollars_used as used, total_microdollars_acquired::float8 as acquired
-     from kilocode_users where id = any($1)
+     from kilocode_users where id = any($1) and not is_elsewhere
      union all
      select id::text, microdollars_used, total_microdollars_acquired::float8
      from organizations where id = $2
@@ -275,8 +342,8 @@ async function compareBaseTables({ model, world, users, organization }: Program)
     },
   ];
   const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1);
-  expect(balances.rows.toSorted(byId)).toEqual(expected.toSorted(byId));
-  const rows = await pool.query({
+  expect(balances.toSorted(byId)).toEqual(expected.toSorted(byId));
+  const rows = await world.query<Record<'usage' | 'exa' | 'unsettled' | 'personal', number>>({
     name: 'base_rows',
     text: `select (select count(*)::integer from microdollar_usage where kilo_user_id = any($1)) as usage,
        (select count(*)::integer from exa_usage_log where kilo_user_id = any($1)) as exa,
@@ -290,7 +357,12 @@ async function compareBaseTables({ model, world, users, organization }: Program)
          and m.user_prompt_prefix is not null) as personal`,
     values: [users],
   });
-  expect(rows.rows).toEqual([
-    { usage: model.events.length, exa: model.exa.length, unsettled: 0, personal: 0 },
-  ]);
+  const sumOf = (column: keyof (typeof rows)[number]) =>
+    rows.reduce((sum, row) => sum + row[column], 0);
+  expect({
+    usage: sumOf('usage'),
+    exa: sumOf('exa'),
+    unsettled: sumOf('unsettled'),
+    personal: sumOf('personal'),
+  }).toEqual({ usage: model.events.length, exa: model.exa.length, unsettled: 0, personal: 0 });
 }

@@ -202,12 +202,16 @@ async function attach(
   return 'done';
 }
 
-/** Gives way and asks again, by a savepoint: what was validated, which may have been long, is kept. */
+/**
+ * Gives way and asks again, by a savepoint: what was validated, which may have been long, is kept. The
+ * partitioned table as well, though attaching asks for less: a statement that had looked up its partitions
+ * already would wait for the default one, and then miss the strays, which are in one that it does not know.
+ */
 async function lockPatiently(client: pg.Client): Promise<void> {
   await client.query('savepoint unlocked');
   for (let attempt = 1; ; attempt++) {
     try {
-      await client.query(`lock table only ${USAGE} in share update exclusive mode`);
+      await client.query(`lock table only ${USAGE} in access exclusive mode`);
       await client.query(`lock table only ${DEFAULT_PARTITION} in access exclusive mode`);
       return;
     } catch (error) {

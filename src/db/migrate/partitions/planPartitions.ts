@@ -26,7 +26,10 @@ export async function planPartitions(
   isAsked: boolean,
 ): Promise<PartitionPlan> {
   const state = await readPartitionState(database);
-  if (state.kind === 'by id') return refuseRows(database, state, planMonths(state));
+  if (state.kind === 'by id') {
+    const steps = [...(state.isAnalyzed ? [] : [ANALYZE]), ...planMonths(state)];
+    return refuseRows(database, state, steps);
+  }
   if (!isAsked || state.kind === 'none') return NOTHING;
   if (state.kind === 'other') {
     return { ...NOTHING, problems: [`${USAGE} is partitioned already, and not by this command`] };
@@ -35,7 +38,7 @@ export async function planPartitions(
   const idProblem = await findIdProblem(database);
   const problems = [...findTableProblems(table), ...(idProblem === null ? [] : [idProblem])];
   if (problems.length > 0) return { ...NOTHING, problems };
-  return refuseRows(database, state, [swap(table), ...planMonths(state), ANALYZE]);
+  return refuseRows(database, state, [swap(table), ANALYZE, ...planMonths(state)]);
 }
 
 /** A table of a month's name that is made anew: with rows, it is not of a run that was ended. */
@@ -55,6 +58,7 @@ async function refuseRows(
   return problems.length > 0 ? { ...NOTHING, problems } : { ...NOTHING, steps };
 }
 
+/** Before there are months: one that was seen to be empty would be read whole while it fills. */
 const ANALYZE: Step = {
   kind: 'analyze',
   subject: `${USAGE} over its partitions`,

@@ -21,6 +21,8 @@ export interface Partition {
 export interface PartitionState {
   /** `none`: there is no such table yet; `other`: partitioned, by somebody else. */
   kind: 'none' | 'plain' | 'by id' | 'other';
+  /** Over its partitions, which the server does not do by itself. */
+  isAnalyzed: boolean;
   /** By name. */
   partitions: Partition[];
   /** Months that are being prepared, or were by a run that was ended. */
@@ -34,6 +36,7 @@ export interface PartitionState {
 interface StateRow {
   kind: string;
   key: string | null;
+  isAnalyzed: boolean;
   partitions: (Omit<Partition, 'month'> & { month?: never })[];
   checks: { name: string; isValidated: boolean }[];
   detached: string[];
@@ -43,6 +46,7 @@ interface StateRow {
 /** Names of the search path, which a ledger's sessions find its tables by. */
 const STATE = `
 select c.relkind::text as kind, pg_get_partkeydef(c.oid) as key,
+  c.reltuples >= 0 as "isAnalyzed",
   (extract(epoch from clock_timestamp()) * 1000)::float8 as "nowMs",
   coalesce((
     select json_agg(json_build_object(
@@ -77,7 +81,14 @@ where c.oid = to_regclass('${USAGE}')`;
 export async function readPartitionState(database: Queryable): Promise<PartitionState> {
   const row = (await database.query(STATE)).rows[0] as StateRow | undefined;
   if (row === undefined) {
-    return { kind: 'none', partitions: [], preparing: null, detached: [], nowMs: 0 };
+    return {
+      kind: 'none',
+      isAnalyzed: false,
+      partitions: [],
+      preparing: null,
+      detached: [],
+      nowMs: 0,
+    };
   }
   const partitions = row.partitions.map((partition) => ({
     ...partition,
@@ -85,6 +96,7 @@ export async function readPartitionState(database: Queryable): Promise<Partition
   }));
   return {
     kind: kindOf(row),
+    isAnalyzed: row.isAnalyzed,
     partitions,
     preparing: row.checks.map(toPreparing).find((each) => each !== null) ?? null,
     detached: row.detached,

@@ -1,0 +1,210 @@
+import type pg from 'pg';
+import { type Query, queryOn } from '../../db/query.js';
+import { inTransaction } from '../../db/transaction.js';
+import { LedgerError } from '../../errors.js';
+import { counterId } from '../../schema/dimensionRollups.js';
+import type { Columns } from './columns.js';
+import {
+  ARCHIVED_ROLLUPS,
+  addArchivedStatement,
+  clearAcquiredStatement,
+  deleteStateStatements,
+  findSharedWebhooksStatement,
+  findUnfrozenStatement,
+  lockPayerStatements,
+  openArchivedDaysStatement,
+  type PayerStateRow,
+  PRESENT_MARK,
+  type PresentMark,
+  type ReportedRow,
+  readArchivedStatement,
+  readStateStatement,
+  reportedStatement,
+  setArchivedDaysStatement,
+  settlePayerHereStatement,
+  writeStateStatement,
+} from './state.sql.js';
+import { keyOf, type MovedPayer, type MovePoint, type MoveShard } from './types.js';
+import { knowUsersStatement } from './writeRows.sql.js';
+
+/** What a shard has of a payer beside its logs, in one snapshot. */
+interface PayerState extends PayerStateRow {
+  reported: ReportedRow;
+  /** By rollup, JSON text. */
+  archived: string[];
+}
+
+export interface HandOverOptions {
+  payer: MovedPayer;
+  from: MoveShard;
+  to: MoveShard;
+  columns: Columns;
+  /** Notes the switch in the directory. */
+  onWritten: () => Promise<void>;
+  onPoint: (point: MovePoint) => Promise<void>;
+}
+
+/**
+ * Under the fence, with every row copied: the rest of the payer goes over, and the switch is noted.
+ *
+ *   source  one transaction, REPEATABLE READ: payer and marks locked, so that no fold, expiry or delivery
+ *           changes what is read; state read, and taken away
+ *   target  one transaction: state of an earlier try taken away, state written, what was archived added, the
+ *           payer at home; then both must report the same
+ *   home    the switch
+ *   source  commit
+ *
+ * A kill before the switch leaves the state at the source, and it is done again; after it, the cleaning takes
+ * it away.
+ * @returns false: the budgets have not counted everything yet
+ */
+export async function handOver(options: HandOverOptions): Promise<boolean> {
+  const { payer, from, to, onWritten, onPoint } = options;
+  return await inTransaction<boolean>(
+    from.pool,
+    async (client) => {
+      const query = queryOn(client, false);
+      for (const statement of lockPayerStatements(payer.scope, payer.id)) await query(statement);
+      const state = await readState(query, payer);
+      if (!state.is_budgeted) return false;
+      for (const statement of deleteStateStatements(payer.scope, payer.id)) await query(statement);
+      await query(clearAcquiredStatement(payer.scope, payer.id));
+      await onPoint('read');
+      await inTransaction(to.pool, (target) => write(target, state, options));
+      await onPoint('written');
+      await onWritten();
+      await onPoint('switched');
+      return true;
+    },
+    { begin: 'begin isolation level repeatable read', keep: (isDone) => isDone },
+  );
+}
+
+async function readState(query: Query, payer: MovedPayer): Promise<PayerState> {
+  const [row] = await query<PayerStateRow>(readStateStatement(payer.scope, payer.id));
+  const [reported] = await query<ReportedRow>(reportedStatement(payer.scope, payer.id));
+  if (!row || !reported) throw new LedgerError('internal', `${keyOf(payer)} is gone`);
+  return { ...row, reported, archived: await readArchived(query, payer) };
+}
+
+/** What the archive took, by rollup. */
+async function readArchived(query: Query, { scope, id }: MovedPayer): Promise<string[]> {
+  const archived: string[] = [];
+  for (const rollup of ARCHIVED_ROLLUPS) {
+    const [row] = await query<{ archived: string }>(readArchivedStatement(rollup, scope, id));
+    archived.push(row?.archived ?? '[]');
+  }
+  return archived;
+}
+
+async function write(
+  client: pg.PoolClient,
+  { state, users, payer: row, archived_days: days, archived, reported }: PayerState,
+  { payer, from, to, columns }: HandOverOptions,
+): Promise<void> {
+  const { scope, id } = payer;
+  const query = queryOn(client, false);
+  for (const statement of lockPayerStatements(scope, id)) await query(statement);
+  for (const statement of deleteStateStatements(scope, id)) await query(statement);
+  await query(knowUsersStatement(users));
+  const [mark] = await query<PresentMark>(PRESENT_MARK);
+  if (!mark) throw new Error('a mark is one row');
+  await query(writeStateStatement(scope, state, mark, columns));
+  if (days !== '[]') await query(openArchivedDaysStatement(days));
+  await query(setArchivedDaysStatement(scope, id, days));
+  for (const [index, rollup] of ARCHIVED_ROLLUPS.entries()) {
+    const given = archived[index] ?? '[]';
+    if (given === '[]') continue;
+    await query(addArchivedStatement(rollup, scope, id, given, counterId(rollup, 'p')));
+  }
+  const moved = await query(settlePayerHereStatement(scope, id, row, columns));
+  if (moved.length === 0)
+    throw new LedgerError('internal', `${keyOf(payer)} is gone from ${to.name}`);
+  const [here] = await query<ReportedRow>(reportedStatement(scope, id));
+  const wrong = (Object.keys(reported) as (keyof ReportedRow)[]).filter(
+    (name) => here?.[name] !== reported[name],
+  );
+  if (wrong.length > 0) {
+    throw new LedgerError(
+      'unproven_window',
+      `what shard ${from.name} reports of ${keyOf(payer)} is not what its usage says (${wrong.join(', ')}): ` +
+        'run verify and repair there, then move again; nothing has changed for the payer',
+      { details: { payer: keyOf(payer), differs: wrong } },
+    );
+  }
+}
+
+/**
+ * What would keep a payer from moving, before anything is done.
+ * @throws LedgerError `invalid_request`, `unavailable`
+ */
+export async function requireMovable(
+  source: Query,
+  target: Query,
+  payer: MovedPayer,
+  to: string,
+): Promise<void> {
+  const { scope, id } = payer;
+  const [row] = await source<PayerStateRow>(readStateStatement(scope, id));
+  if (!row) return;
+  if (
+    (JSON.parse(row.payer) as { opening_microdollars_used: unknown }).opening_microdollars_used ===
+    null
+  ) {
+    throw refused(
+      'has a balance from before the ledger that is not derived yet: run repair --balances',
+    );
+  }
+  for (const [index, archived] of (await readArchived(source, payer)).entries()) {
+    const rollup = ARCHIVED_ROLLUPS[index];
+    if (rollup === undefined || archived === '[]') continue;
+    const days = await target<{ day: string }>(findUnfrozenStatement(rollup, archived));
+    if (days.length === 0) continue;
+    throw refused(
+      `has usage that was archived, of ${days.map(({ day }) => day).join(', ')}, and shard ${to} has not ` +
+        'archived these days: archive it as far first',
+    );
+  }
+  await requireHorizon(source, target, row.archived_days, to);
+  if (row.shared_urls.length === 0) return;
+  const found = await target<{ url: string }>(findSharedWebhooksStatement(row.shared_urls));
+  const urls = new Set(found.map(({ url }) => url));
+  if (row.shared_urls.every((url) => urls.has(url))) return;
+  throw refused(
+    `has alerts on their way to a webhook of everybody that shard ${to} does not have: set it there, ` +
+      'or wait until they are delivered',
+  );
+
+  function refused(why: string): LedgerError {
+    return new LedgerError('invalid_request', `${keyOf(payer)} ${why}`, {
+      details: { field: 'payer' },
+    });
+  }
+}
+
+/** Ids of archived rows are known no more: an event of that time must be refused here as well. */
+async function requireHorizon(
+  source: Query,
+  target: Query,
+  archivedDays: string,
+  to: string,
+): Promise<void> {
+  if (archivedDays === '[]') return;
+  const statement = {
+    name: 'shards_archive_horizon',
+    text: `/* shards.archiveHorizon */
+select (extract(epoch from s.archive_horizon) * 1000000)::text as horizon
+from ledger_settings as s`,
+    values: [],
+  };
+  const [[from], [here]] = await Promise.all([
+    source<{ horizon: string | null }>(statement),
+    target<{ horizon: string | null }>(statement),
+  ]);
+  if (Number(here?.horizon ?? Number.NEGATIVE_INFINITY) >= Number(from?.horizon ?? 0)) return;
+  throw new LedgerError(
+    'invalid_request',
+    `shard ${to} is archived to an earlier day than where the payer is: archive it as far first`,
+    { details: { field: 'to' } },
+  );
+}

@@ -1,0 +1,487 @@
+import { SNAPSHOT } from '../../counter/marks.sql.js';
+import type { Statement } from '../../db/statement.js';
+import {
+  DIMENSION_ROLLUPS,
+  type DimensionRollup,
+  keyColumns,
+  labelOf,
+  METRIC_NAMES,
+  METRICS,
+  periodStartOf,
+  tailRows,
+} from '../../schema/dimensionRollups.js';
+import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../../schema/frozen.js';
+import type { PayerScope } from '../../schema/unsettled.js';
+import { type Columns, listOf } from './columns.js';
+import { isPaidBy, STATE_TABLES } from './payerTables.js';
+
+/** What the archive took of a payer's usage, by a rollup: of frozen days the counter less the rows it counts. */
+const archivedOf = (rollup: DimensionRollup, scope: PayerScope): string => {
+  const key = keyColumns(rollup);
+  return `select ${key.join(', ')}, ${METRIC_NAMES.map((name) => `sum(x.${name}) as ${name}`).join(', ')}
+    from (
+      select ${[...key, ...METRIC_NAMES].map((name) => `c.${name}`).join(', ')}
+      from ${rollup.name} as c
+      where ${isPaidBy(scope, 'c')}
+        and c.period_start < ${ARCHIVE_HORIZON}
+        and ${isFrozen('c.period_start')}
+      union all
+      select ${key
+        .map((name) =>
+          name === 'period_start' ? periodStartOf(rollup, 'm.created_at') : `m.${name}`,
+        )
+        .join(', ')}, ${METRICS.map(({ of }) => `-(${of})`).join(', ')}
+      from microdollar_usage as m
+      where ${isPaidBy(scope, 'm')}
+        and m.created_at < ${ARCHIVE_HORIZON}
+        and ${isInFrozen(rollup, 'm')}
+    ) as x
+    group by ${key.join(', ')}
+    having ${METRIC_NAMES.map((name) => `sum(x.${name}) <> 0`).join(' or ')}`;
+};
+
+/** One row: `archived`, JSON. */
+export function readArchivedStatement(
+  rollup: DimensionRollup,
+  scope: PayerScope,
+  id: string,
+): Statement {
+  return {
+    name: `shards_archived_${labelOf(rollup)}_${scope.name}`,
+    text: `/* shards.readArchived */
+with ${frozenDays(rollup)}, archived as (
+  ${archivedOf(rollup, scope)}
+)
+select coalesce(jsonb_agg(to_jsonb(a)), '[]')::text as archived
+from archived as a`,
+    values: [id],
+  };
+}
+
+export const ARCHIVED_ROLLUPS = DIMENSION_ROLLUPS;
+
+/** Days of `archived` that are not frozen here: there it would be taken for wrong. */
+export function findUnfrozenStatement(rollup: DimensionRollup, archived: string): Statement {
+  return {
+    name: `shards_unfrozen_${labelOf(rollup)}`,
+    text: `/* shards.findUnfrozen */
+with ${frozenDays(rollup)}
+select distinct (a.period_start at time zone 'UTC')::date::text as day
+from jsonb_to_recordset($1::jsonb) as a(period_start timestamptz)
+where not ${isFrozen('a.period_start')}
+order by day
+limit 5`,
+    values: [archived],
+  };
+}
+
+/**
+ * Adds to counter rows what was archived elsewhere, less what was added before. By id, which follows from the
+ * key; under the payer's mark.
+ */
+export function addArchivedStatement(
+  rollup: DimensionRollup,
+  scope: PayerScope,
+  id: string,
+  archived: string,
+  counterId: string,
+): Statement {
+  const key = keyColumns(rollup);
+  const columns = [...key, ...METRIC_NAMES];
+  return {
+    name: `shards_add_archived_${labelOf(rollup)}_${scope.name}`,
+    text: `/* shards.addArchived */
+with ${frozenDays(rollup)}, here as (
+  ${archivedOf(rollup, scope)}
+), difference as (
+  select ${key.join(', ')}, ${METRIC_NAMES.map((name) => `sum(x.${name}) as ${name}`).join(', ')}
+  from (
+    select ${columns.map((name) => `a.${name}`).join(', ')}
+    from jsonb_populate_recordset(null::${rollup.name}, $2::jsonb) as a
+    union all
+    select ${[...key.map((name) => `h.${name}`), ...METRIC_NAMES.map((name) => `-h.${name}`)].join(', ')}
+    from here as h
+  ) as x
+  group by ${key.join(', ')}
+)
+insert into ${rollup.name} as t (id, ${columns.join(', ')})
+select ${counterId}, ${columns.map((name) => `p.${name}`).join(', ')}
+from difference as p
+where ${METRIC_NAMES.map((name) => `p.${name} <> 0`).join(' or ')}
+on conflict (id) do update
+set ${METRIC_NAMES.map((name) => `${name} = t.${name} + excluded.${name}`).join(',\n  ')}`,
+    values: [id, archived],
+  };
+}
+
+/** Locks the payer and its marks: no fold, expiry or credit of it is under way, or begins. */
+export function lockPayerStatements(
+  scope: PayerScope,
+  id: string,
+): readonly [payer: Statement, marks: Statement] {
+  return [
+    {
+      name: `shards_lock_payer_${scope.name}`,
+      text: `/* shards.lockPayer */
+select u.is_elsewhere
+from ${scope.payers} as u
+where u.id = $1::${scope.idType}
+for update of u`,
+      values: [id],
+    },
+    {
+      name: `shards_lock_marks_${scope.name}`,
+      text: `/* shards.lockMarks */
+select k.rollup
+from rollup_marks as k
+where k.payer_scope = '${scope.name}'
+  and k.payer_id = $1::text
+order by k.rollup
+for update of k`,
+      values: [id],
+    },
+  ];
+}
+
+export interface PayerStateRow {
+  /** Rows by table, JSON text. */
+  state: string;
+  /** Users that the state names. */
+  users: string;
+  payer: string;
+  /** Daily amounts of archived usage, JSON text. */
+  archived_days: string;
+  /** The budgets have counted all usage, and given back what its holds took. */
+  is_budgeted: boolean;
+  /** Webhooks of everybody with deliveries to come. */
+  shared_urls: string[];
+}
+
+/** Everything of a payer but its logs, in one snapshot. One row; none of a payer that is not. */
+export function readStateStatement(scope: PayerScope, id: string): Statement {
+  const tables = STATE_TABLES.flatMap(({ name, isOf, order, also }) => {
+    const condition = isOf(scope);
+    if (condition === null) return [];
+    const row = also ? `to_jsonb(r) || ${also(scope)}` : 'to_jsonb(r)';
+    return `'${name}', (
+    select coalesce(jsonb_agg(${row}${order ? ` order by ${order}` : ''}), '[]')
+    from ${name} as r
+    where ${condition}
+  )`;
+  });
+  return {
+    name: `shards_read_state_${scope.name}`,
+    text: `/* shards.readState */
+with state as materialized (
+  select jsonb_build_object(${tables.join(',\n  ')}) as state
+)
+select s.state::text as state, to_jsonb(u)::text as payer,
+  (
+    select coalesce(jsonb_agg(jsonb_build_object('id', k.id, 'deleted_at', k.deleted_at)), '[]')
+    from kilocode_users as k
+    where k.id in (
+      select r.value ->> 'kilo_user_id'
+      from jsonb_each(s.state) as t
+      cross join jsonb_array_elements(t.value) as r
+    )
+  )::text as users,
+  (
+    select coalesce(jsonb_agg(jsonb_build_object('kilo_user_id', d.kilo_user_id,
+      'organization_id', d.organization_id, 'usage_date', d.usage_date,
+      'archived_cost_microdollars', d.archived_cost_microdollars)), '[]')
+    from microdollar_usage_daily as d
+    where ${isPaidBy(scope, 'd')}
+      and d.archived_cost_microdollars <> 0
+  )::text as archived_days,
+  not exists (
+    select
+    from (
+      select k.payer_id::${scope.idType} as id, k.settled_below as below, k.settled_except as except,
+        array(select -e from unnest(k.settled_except) as e) as minus
+      from rollup_marks as k
+      where k.rollup = 'budgets'
+        and k.payer_scope = '${scope.name}'
+        and k.payer_id = $1::text
+    ) as k
+    cross join lateral (
+      ${tailRows(scope, 'm.id', 'k')}
+    ) as m
+  ) and not exists (
+    select
+    from usage_holds as h
+    where h.payer_scope = '${scope.name}'
+      and h.payer_id = $1::text
+      and h.window_ids <> '{}'
+      and exists (select from microdollar_usage as m where m.id = h.id)
+  ) as is_budgeted,
+  array(
+    select distinct r ->> 'shared_url'
+    from jsonb_array_elements(s.state -> 'usage_alert_deliveries') as r
+    where r ->> 'shared_url' is not null
+      and r ->> 'delivered_at' is null
+      and r ->> 'dead_at' is null
+  ) as shared_urls
+from ${scope.payers} as u
+cross join state as s
+where u.id = $1::${scope.idType}`,
+    values: [id],
+  };
+}
+
+/** Takes the state away, in an order that foreign keys allow. */
+export function deleteStateStatements(scope: PayerScope, id: string): Statement[] {
+  return STATE_TABLES.toReversed().flatMap(({ name, isOf }) => {
+    const condition = isOf(scope);
+    if (condition === null) return [];
+    return {
+      name: `shards_delete_${name}_${scope.name}`,
+      text: `/* shards.deleteState */
+delete from ${name} as r
+where ${condition}`,
+      values: [id],
+    };
+  });
+}
+
+/** With its credits gone: what the payer acquired is the sum of them (I14). */
+export function clearAcquiredStatement(scope: PayerScope, id: string): Statement {
+  return {
+    name: `shards_clear_acquired_${scope.name}`,
+    text: `/* shards.clearAcquired */
+update ${scope.payers} as u
+set total_microdollars_acquired = 0
+where u.id = $1::${scope.idType}`,
+    values: [id],
+  };
+}
+
+/** The present as a mark: what has ended is passed, what is in progress is an exception. */
+export const PRESENT_MARK: Statement = {
+  name: 'shards_present_mark',
+  text: `/* shards.presentMark */
+select s.ended_below::text as below, s.running::text as except
+from (
+  ${SNAPSHOT}
+) as s`,
+  values: [],
+};
+
+export interface PresentMark {
+  below: string;
+  except: string;
+}
+
+/** Written otherwise than they were read; `r` is the row, `j` its JSON. */
+const VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  credit_expiries: {
+    counted_below: 'case when r.counted_below is not null then $2::bigint end',
+    counted_except: `case when r.counted_below is null then '{}' else $3::bigint[] || array(
+      select distinct abs(m.position)
+      from microdollar_usage as m
+      where m.id in (select x.id::uuid from jsonb_array_elements_text(j.row -> 'late_ids') as x(id))
+    ) end`,
+  },
+  rollup_marks: { settled_below: '$2::bigint', settled_except: '$3::bigint[]' },
+  headroom: {
+    window_id: `(
+      select w.id
+      from window_written as w
+      where w.budget_id = (j.row ->> 'budget_id')::uuid
+        and w.window_start = (j.row ->> 'window_start')::timestamptz
+    )`,
+  },
+  usage_holds: {
+    window_ids: `array(
+      select w.id
+      from jsonb_to_recordset(j.row -> 'windows') as x(budget_id uuid, window_start timestamptz)
+      join window_written as w on w.budget_id = x.budget_id and w.window_start = x.window_start
+    )`,
+  },
+  usage_alert_deliveries: {
+    // Nobody has it in hand here.
+    leased_until: 'null::timestamptz',
+    webhook_id: `coalesce((
+      select h.id
+      from usage_alert_webhooks as h
+      where h.payer_id is null
+        and h.removed_at is null
+        and h.url = j.row ->> 'shared_url'
+      order by h.created_at
+      limit 1
+    ), r.webhook_id)`,
+  },
+};
+
+/**
+ * Writes the state, $1, of a payer, in one statement. $2 and $3: the mark that everything copied before has
+ * passed; as marks of the source mean nothing here.
+ */
+export function writeStateStatement(
+  scope: PayerScope,
+  state: string,
+  mark: PresentMark,
+  columns: Columns,
+): Statement {
+  const parts = STATE_TABLES.flatMap(({ name, isOf }) => {
+    if (isOf(scope) === null) return [];
+    const names = listOf(columns, name);
+    const values = names.map((column) => VALUES[name]?.[column] ?? `r.${column}`);
+    const isWindow = name === 'budget_windows';
+    return `${isWindow ? 'window_written' : `${name}_written`} as (
+  insert into ${name} (${names.join(', ')})
+  select ${values.join(', ')}
+  from jsonb_array_elements($1::jsonb -> '${name}') with ordinality as j(row, place)
+  cross join lateral jsonb_populate_record(null::${name}, j.row) as r
+  order by j.place${isWindow ? '\n  returning id, budget_id, window_start' : ''}
+)`;
+  });
+  return {
+    name: `shards_write_state_${scope.name}`,
+    text: `/* shards.writeState */
+with ${parts.join(', ')}
+select $2::bigint as below, $3::bigint[] as except`,
+    values: [state, mark.below, mark.except],
+  };
+}
+
+/** Webhooks of everybody by where they lead: which of `urls` there are here. */
+export function findSharedWebhooksStatement(urls: readonly string[]): Statement {
+  return {
+    name: 'shards_shared_webhooks',
+    text: `/* shards.findSharedWebhooks */
+select h.url
+from usage_alert_webhooks as h
+where h.payer_id is null
+  and h.removed_at is null
+  and h.url in (select u.url from jsonb_array_elements_text($1::jsonb) as u(url))`,
+    values: [JSON.stringify(urls)],
+  };
+}
+
+/** Days with archived usage, opened here without waiting. */
+export function openArchivedDaysStatement(days: string): Statement {
+  return {
+    name: 'shards_open_archived_days',
+    text: `/* shards.openArchivedDays */
+insert into microdollar_usage_daily (kilo_user_id, organization_id, usage_date)
+select d.kilo_user_id, d.organization_id, d.usage_date
+from jsonb_to_recordset($1::jsonb) as d(kilo_user_id text, organization_id uuid, usage_date date)
+order by d.kilo_user_id, d.usage_date
+on conflict do nothing`,
+    values: [days],
+  };
+}
+
+/** Sets what was archived of days, and adds the difference to their totals and the payer's. */
+export function setArchivedDaysStatement(scope: PayerScope, id: string, days: string): Statement {
+  return {
+    name: `shards_set_archived_days_${scope.name}`,
+    text: `/* shards.setArchivedDays */
+with given as materialized (
+  select * from jsonb_to_recordset($2::jsonb) as d(kilo_user_id text, organization_id uuid,
+    usage_date date, archived_cost_microdollars bigint)
+), difference as materialized (
+  select d.id, coalesce(g.archived_cost_microdollars, 0) - d.archived_cost_microdollars as cost
+  from microdollar_usage_daily as d
+  left join given as g
+    on g.kilo_user_id = d.kilo_user_id
+    and g.organization_id is not distinct from d.organization_id
+    and g.usage_date = d.usage_date
+  where ${isPaidBy(scope, 'd')}
+), changed as (
+  update microdollar_usage_daily as d
+  set archived_cost_microdollars = d.archived_cost_microdollars + x.cost,
+    total_cost_microdollars = d.total_cost_microdollars + x.cost
+  from difference as x
+  where x.id = d.id
+    and x.cost <> 0
+)
+update ${scope.payers} as u
+set microdollars_used = u.microdollars_used + (select coalesce(sum(x.cost), 0) from difference as x)
+where u.id = $1::${scope.idType}`,
+    values: [id, days],
+  };
+}
+
+/** Columns of a payer that are this shard's own. */
+const OWN = new Set([
+  'id',
+  'is_elsewhere',
+  'microdollars_used',
+  'opening_microdollars_used',
+  'settled_below',
+  'settled_except',
+  'exa_settled_below',
+  'exa_settled_except',
+  'scrub_after_xid',
+]);
+
+/**
+ * The payer is at home here, with what it had. Its personal data is scrubbed once more where the user was
+ * deleted: rows that were copied before may have it.
+ */
+export function settlePayerHereStatement(
+  scope: PayerScope,
+  id: string,
+  payer: string,
+  columns: Columns,
+): Statement {
+  const names = listOf(columns, scope.payers).filter((name) => !OWN.has(name));
+  const scrub =
+    scope.name === 'user'
+      ? `,
+  scrub_after_xid = case when p.deleted_at is not null then pg_current_xact_id() end`
+      : '';
+  return {
+    name: `shards_settle_payer_here_${scope.name}`,
+    text: `/* shards.settlePayerHere */
+update ${scope.payers} as u
+set ${names.map((name) => `${name} = p.${name}`).join(',\n  ')},
+  microdollars_used = u.microdollars_used - coalesce(u.opening_microdollars_used, 0)
+    + p.opening_microdollars_used,
+  opening_microdollars_used = p.opening_microdollars_used,
+  is_elsewhere = false${scrub}
+from jsonb_populate_record(null::${scope.payers}, $2::jsonb) as p
+where u.id = $1::${scope.idType}
+returning u.id`,
+    values: [id, payer],
+  };
+}
+
+export interface ReportedRow {
+  balance: string;
+  acquired: string;
+  /** Digests of days and months. */
+  days: string;
+  months: string;
+}
+
+/** What a shard reports of a payer, exact: equal on both, or the move is not made. */
+export function reportedStatement(scope: PayerScope, id: string): Statement {
+  const view = scope.name === 'user' ? 'kilocode_user_balances' : 'organization_balances';
+  const column = scope.name === 'user' ? 'kilo_user_id' : 'organization_id';
+  return {
+    name: `shards_reported_${scope.name}`,
+    text: `/* shards.reported */
+select u.total_microdollars_acquired::text as acquired,
+  (select b.microdollars_used::text from ${view} as b where b.${column} = $1::${scope.idType}) as balance,
+  (
+    select coalesce(md5(string_agg(concat_ws('|', d.kilo_user_id, d.usage_date,
+      d.total_cost_microdollars), e'\\n' order by d.kilo_user_id collate "C", d.usage_date)), '')
+    from microdollar_usage_daily_exact as d
+    where ${isPaidBy(scope, 'd')}
+      and d.total_cost_microdollars <> 0
+  ) as days,
+  (
+    select coalesce(md5(string_agg(concat_ws('|', e.kilo_user_id, e.month, e.total_cost_microdollars,
+      e.total_charged_microdollars, e.request_count), e'\\n'
+      order by e.kilo_user_id collate "C", e.month)), '')
+    from exa_monthly_usage_exact as e
+    where ${isPaidBy(scope, 'e')}
+      and e.request_count <> 0
+  ) as months
+from ${scope.payers} as u
+where u.id = $1::${scope.idType}`,
+    values: [id],
+  };
+}

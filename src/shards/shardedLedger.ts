@@ -1,0 +1,153 @@
+import { startTask } from '../background.js';
+import { queryOnPool } from '../db/query.js';
+import { toLedgerError } from '../db/sqlstate.js';
+import { LedgerError } from '../errors.js';
+import type { Ledger, LedgerOptions, NamedPayer } from '../ledgerTypes.js';
+import { SILENT } from '../log.js';
+import { Tracing } from '../tracing.js';
+import { Directory } from './directory.js';
+import { checkStates, type ShardState } from './registry.js';
+import { Router } from './router.js';
+import { askEach, standIn } from './scatter.js';
+import { Shard } from './shard.js';
+import { createShardMetrics } from './shardMetrics.js';
+import { shardReads } from './shardReads.js';
+import { readShards, type ShardOptions } from './shardsFile.js';
+import { shardWrites } from './shardWrites.js';
+
+/** Options of a ledger, for each of its shards. */
+export interface ShardedLedgerOptions
+  extends Omit<LedgerOptions, 'databaseUrl' | 'replicaUrl' | 'schema'> {
+  /** The first is home: it has the directory. */
+  shards: readonly ShardOptions[];
+}
+
+const OPEN_INTERVAL_MS = 1_000;
+
+/**
+ * Opens a ledger of shards (README.md): the same interface, each payer on one of several ordinary ledgers. A
+ * shard that is away is opened when it is back, and takes down its payers alone; home must be there at the
+ * start.
+ * @throws LedgerError `invalid_request` naming what is wrong with the shards; `unavailable` while home is
+ *   away
+ */
+export async function createShardedLedger(options: ShardedLedgerOptions): Promise<Ledger> {
+  const { shards: given, ...shared } = options;
+  const named = readShards(given);
+  const names = named.map(({ name }) => name);
+  const log = options.log ?? SILENT;
+  const states = new Map<string, ShardState>();
+  const check = (state: ShardState) => {
+    const others = [...states.values()].filter(({ name }) => name !== state.name);
+    checkStates(names, [...others, state]);
+    states.set(state.name, state);
+  };
+  const shards = named.map(
+    ({ name, ...own }) => new Shard({ name, options: { ...shared, ...own }, check }),
+  );
+  const byName = new Map(shards.map((shard) => [shard.name, shard]));
+  const [home] = shards as [Shard, ...Shard[]];
+  const metrics = createShardMetrics(shards);
+  const tell = (error: unknown, task: string) => {
+    metrics.backgroundErrors.inc({ task });
+    log.error({ task, err: toLedgerError(error) }, `${task} failed; it is tried again`);
+  };
+  const directory = new Directory({
+    query: async () => queryOnPool((home.ledger ?? (await home.open())).pool, false),
+    onError: (error) => tell(error, 'shard_directory'),
+  });
+  const router = new Router(directory, byName);
+  try {
+    // Home first: what it says of the installation is what the others are judged by.
+    await home.open();
+    await directory.refresh();
+    for (const { name, error } of await askEach(shards, async () => {})) {
+      if (error === undefined) continue;
+      if (error.code !== 'unavailable') throw error;
+      log.error({ shard: name, err: error }, 'a shard is away; it is opened when it is back');
+    }
+  } catch (error) {
+    await Promise.all(shards.map((shard) => shard.close()));
+    throw error;
+  }
+  const opening = startTask({
+    name: 'shard_open',
+    intervalMs: OPEN_INTERVAL_MS,
+    restsFirst: true,
+    run: async () => {
+      const missing = shards.filter(({ ledger }) => ledger === null);
+      for (const { name, error } of await askEach(missing, async () => {})) {
+        if (error !== undefined) throw error;
+        log.warn({ shard: name }, 'the shard is back');
+      }
+    },
+    // That it is away was logged, and a refused one is told to whoever asks for it.
+    onError: () => metrics.backgroundErrors.inc({ task: 'shard_open' }),
+  });
+
+  let inFlight = 0;
+  let onIdle: (() => void) | null = null;
+  let closing: Promise<void> | null = null;
+  /** Keeps `close` from overtaking a call that waits for its payer. */
+  async function track<T>(run: () => Promise<T>): Promise<T> {
+    if (closing !== null) throw new LedgerError('unavailable', 'the ledger is closing');
+    inFlight++;
+    try {
+      return await run();
+    } finally {
+      inFlight--;
+      if (inFlight === 0) onIdle?.();
+    }
+  }
+
+  async function close(): Promise<void> {
+    if (inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        onIdle = resolve;
+      });
+    }
+    await opening.stop();
+    await Promise.all(shards.map((shard) => shard.close()));
+  }
+
+  const context = { router, shards, metrics, track };
+  const reads = shardReads(context);
+  return withoutOwn({
+    metrics,
+    log,
+    tracing: options.tracer === undefined ? null : new Tracing(options.tracer),
+    viaPooler: !(options.preparedStatements ?? true),
+    of: (payer: NamedPayer) => router.at(payer, async (ledger) => ledger),
+    at: (payer, run) => track(() => router.at(payer, run)),
+    get parts() {
+      return shards.map((shard) => ({ name: shard.name, ledger: standIn(shard) }));
+    },
+    ...shardWrites(context),
+    ...reads,
+    get backlog() {
+      return reads.backlog;
+    },
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  });
+}
+
+/** What only one database has. */
+const OF_ONE = ['pool', 'readPool', 'databaseUrl', 'budgetFolder', 'alertStore'] as const;
+type OfOne = (typeof OF_ONE)[number];
+
+function withoutOwn(ledger: Omit<Ledger, OfOne>): Ledger {
+  for (const name of OF_ONE) {
+    Object.defineProperty(ledger, name, {
+      get() {
+        throw new LedgerError(
+          'internal',
+          `a ledger of shards has no ${name} of its own: ask ledger.of(payer), or each of ledger.parts`,
+        );
+      },
+    });
+  }
+  return ledger as Ledger;
+}

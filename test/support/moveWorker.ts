@@ -1,0 +1,25 @@
+/**
+ * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b>`, in small pages. Prints every
+ * point once it is reached, then the report as one line of JSON.
+ */
+import { Moves } from '../../src/shards/move/moves.js';
+import { openPool } from './openPool.js';
+
+const [user = '', to = '', a = '', b = ''] = process.argv.slice(2);
+const pools = [a, b].map((connectionString) => openPool({ connectionString, max: 4 }));
+const [first, second] = pools;
+if (!first || !second) throw new Error('two shards are needed');
+const moves = new Moves({
+  shards: [
+    { name: 'a', pool: first },
+    { name: 'b', pool: second },
+  ],
+});
+const report = await moves.move({ kilo_user_id: user }, to, {
+  pageRows: 20,
+  onPoint: (point) => {
+    process.stdout.write(`${point}\n`);
+  },
+});
+await Promise.all(pools.map((pool) => pool.end()));
+process.stdout.write(`${JSON.stringify(report)}\n`);

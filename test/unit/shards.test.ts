@@ -1,0 +1,179 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { UsageReport } from '../../src/report/usage/usageReport.js';
+import { mergeReports } from '../../src/shards/mergeReports.js';
+import { bucketOf, keyOfPayer, placeBucket, placeBuckets } from '../../src/shards/placement.js';
+import { checkStates, type ShardState } from '../../src/shards/registry.js';
+import { readShards } from '../../src/shards/shardsFile.js';
+
+describe('placement', () => {
+  it('gives a payer the same bucket for ever', () => {
+    const buckets = [
+      bucketOf('user:ada'),
+      bucketOf('user:'),
+      bucketOf('organization:00000000-0000-4000-8000-000000000001'),
+      bucketOf('user:ünï'),
+    ];
+    expect(buckets).toEqual([282, 208, 227, 768]);
+  });
+
+  it('gives a bucket the same shard for ever', () => {
+    const shards = ['a', 'b', 'c', 'd'];
+    const placed = [0, 1, 2, 3, 511, 1023].map((bucket) => placeBucket(bucket, shards));
+    expect(placed).toEqual(['b', 'c', 'b', 'd', 'c', 'c']);
+  });
+
+  it('does not depend on the order of shards, nor on the case of a UUID', () => {
+    expect(placeBuckets(['b', 'a', 'c'])).toEqual(placeBuckets(['c', 'b', 'a']));
+    const id = 'ABCDEF00-0000-4000-8000-000000000001';
+    expect(keyOfPayer({ organization_id: id })).toBe(
+      keyOfPayer({ organization_id: id.toLowerCase() }),
+    );
+  });
+
+  it('moves to a new shard its part, and nothing else', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.stringMatching(/^[a-z0-9_-]{1,8}$/), { minLength: 2, maxLength: 8 }),
+        (names) => {
+          const [added, ...before] = names as [string, ...string[]];
+          const [old, now] = [placeBuckets(before), placeBuckets(names)];
+          const moved = now.filter((shard, bucket) => shard !== old[bucket]);
+          expect(moved.every((shard) => shard === added)).toBe(true);
+          // Within a half of its share: 1,024 buckets are not so many.
+          expect(moved.length * names.length).toBeGreaterThan(512);
+          expect(moved.length * names.length).toBeLessThan(1_536);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+});
+
+describe('shards that are named', () => {
+  const a = { name: 'a', databaseUrl: 'postgres://x/a' };
+
+  it.each([
+    ['no list', { a }, /list of at least one/],
+    ['none', [], /list of at least one/],
+    ['a name twice', [a, a], /name "a" twice/],
+    ['a name with a space', [{ ...a, name: 'a b' }], /1-32 characters/],
+    ['no URL', [{ name: 'a', databaseUrl: 'mysql://x' }], /needs a databaseUrl/],
+    ['a field that is none', [{ ...a, url: 'x' }], /has "url"/],
+    ['a schema that is none', [{ ...a, schema: 'a"b' }], /schema must be/],
+    ['a schema of PostgreSQL', [{ ...a, schema: 'pg_x' }], /PostgreSQL itself/],
+  ])('%s is refused', (_, shards, problem) => {
+    expect(() => readShards(shards)).toThrow(problem);
+  });
+
+  const state = (name: string, own: Partial<ShardState> = {}): ShardState => ({
+    name,
+    identity: name,
+    installation_id: 'i',
+    shard_name: name,
+    has_payers: false,
+    registered: name === 'a' ? ['a', 'b'] : [],
+    ...own,
+  });
+  const fresh = { installation_id: null, shard_name: null, registered: [] };
+
+  it.each<[string, ShardState[], RegExp]>([
+    ['one database twice', [state('a'), state('b', { identity: 'a' })], /are one database/],
+    ['a shard that is another', [state('a'), state('b', { shard_name: 'c' })], /is "c"/],
+    [
+      'another installation',
+      [state('a'), state('b', { installation_id: 'j' })],
+      /another installation/,
+    ],
+    ['a home that is new', [state('a', fresh), state('b')], /home has to be named first/],
+    [
+      'home as the second',
+      [state('a', { registered: [] }), state('b', { registered: ['b'] })],
+      /name it first/,
+    ],
+    [
+      'payers of its own',
+      [state('a'), state('b', { ...fresh, has_payers: true })],
+      /only home may/,
+    ],
+    ['fewer than there are', [state('a')], /lack b/],
+  ])('%s is refused', (_, states, problem) => {
+    const names = states.map(({ name }) => name);
+    expect(() => checkStates(names, states, true)).toThrow(problem);
+  });
+
+  it('shards of one installation, and those that are away, pass', () => {
+    checkStates(['a', 'b'], [state('a'), state('b')]);
+    checkStates(['a', 'b'], [state('a')]);
+    checkStates(['a', 'b', 'c'], [state('a'), state('b'), state('c', fresh)], true);
+  });
+
+  it('one that has not joined is not opened', () => {
+    expect(() => checkStates(['a', 'b'], [state('a'), state('b', fresh)])).toThrow(/migrate/);
+  });
+});
+
+describe('reports of several shards', () => {
+  const sums = (cost: number) => ({
+    cost_microdollars: cost,
+    requests: 1,
+    errors: 0,
+    input_tokens: 0,
+    output_tokens: 0,
+    cache_hit_tokens: 0,
+    cache_write_tokens: 0,
+  });
+  const report = (rows: UsageReport['rows'], total: number): UsageReport => ({
+    from: '2026-01-01',
+    until: '2026-01-02',
+    zone: 'UTC',
+    grain: 'day',
+    by: ['model'],
+    rows,
+    total: sums(total),
+    source: { mode: 'rollup', server: 'primary', asOf: '2026-01-02T00:00:00Z' },
+  });
+
+  it('are summed by group, the largest apart, in order', () => {
+    const day = { start: '2026-01-01' };
+    const merged = mergeReports({ top: 1, metric: 'cost' }, [
+      report(
+        [
+          { ...day, model: 'a', ...sums(5) },
+          { ...day, model: 'b', ...sums(4) },
+        ],
+        9,
+      ),
+      report([{ ...day, model: 'b', ...sums(4) }], 4),
+    ]);
+    expect(merged.rows).toMatchObject([
+      { model: 'b', cost_microdollars: 8, requests: 2 },
+      { other: true, cost_microdollars: 5, requests: 1 },
+    ]);
+    expect(merged.total.cost_microdollars).toBe(13);
+  });
+
+  it('a group that a part hides is not told apart with a part of its sum', () => {
+    const day = { start: '2026-01-01' };
+    const merged = mergeReports({ top: 2, metric: 'cost' }, [
+      report(
+        [
+          { ...day, model: 'a', ...sums(5) },
+          { ...day, other: true, ...sums(3) },
+        ],
+        8,
+      ),
+      report(
+        [
+          { ...day, model: 'b', ...sums(9) },
+          { ...day, model: 'a', ...sums(1) },
+        ],
+        10,
+      ),
+    ]);
+    expect(merged.rows).toMatchObject([
+      { model: 'a', cost_microdollars: 6 },
+      { other: true, cost_microdollars: 12 },
+    ]);
+  });
+});
