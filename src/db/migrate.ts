@@ -6,7 +6,7 @@ import { applyMigrations } from './migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from './migrate/connection.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './migrate/foreignRows.js';
 import { isKnownCluster, planGeneration } from './migrate/generation.js';
-import { assertNotNewer, findUnapplied, type Queryable, readJournal } from './migrate/journal.js';
+import { assertUsable, findUnapplied, type Queryable, readJournal } from './migrate/journal.js';
 import { keepPartitions } from './migrate/partitions/keepPartitions.js';
 import { type RunOptions, runSteps, type StepProgress } from './migrate/runSteps.js';
 import {
@@ -93,7 +93,7 @@ export async function migrate(
   const url = inSchema(databaseUrl, options.schema);
   const client = await connectToMigrate(url, options.lockTimeoutMs ?? 5_000);
   try {
-    await assertNotNewer(client);
+    await assertUsable(client);
     const result = await upgrade(client, url, options);
     const cluster = await knowCluster(client, url, options);
     await applyChoices(client, url, options);

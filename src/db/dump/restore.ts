@@ -9,7 +9,7 @@ import { LedgerError } from '../../errors.js';
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { runMigrations } from '../migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from '../migrate/connection.js';
-import { MIGRATIONS_TABLE, readJournal, readTableNames } from '../migrate/journal.js';
+import { assertUsable, MIGRATIONS_TABLE, readJournal, readTableNames } from '../migrate/journal.js';
 import { type MigrateResult, migrate } from '../migrate.js';
 import { SEQUENCES, TABLES } from './catalog.sql.js';
 import { type DumpedTable, type Manifest, readManifest, tableFile } from './manifest.js';
@@ -43,6 +43,7 @@ export async function restoreLedger(
   requireKnown(manifest);
   const client = await connectToMigrate(url, LOCK_TIMEOUT_MS);
   try {
+    await assertUsable(client);
     const rows = await underLock(client, { waitTimeoutMs: WAIT_MS, log: () => {} }, async () => {
       await requireEmpty(client);
       await client.query('begin');

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { hasCitus, UNDISTRIBUTED } from '../citus.js';
 import { schemaOf } from '../ledgerSchema.js';
 import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
 
@@ -21,6 +22,7 @@ export async function connectToMigrate(url: string, lockTimeoutMs: number): Prom
       search_path: `"${schemaOf(url)}"`,
       client_min_messages: 'warning',
     };
+    if (await hasCitus(client)) Object.assign(settings, UNDISTRIBUTED);
     for (const [name, value] of Object.entries(settings)) {
       await client.query('select set_config($1, $2, false)', [name, value]);
     }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LedgerError } from '../../errors.js';
+import { assertUndistributed } from '../citus.js';
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { toLedgerError } from '../sqlstate.js';
 import { forSchema, type SchemaPlace } from './schemaPlace.js';
@@ -116,7 +117,7 @@ export function isBreaking(name: string, statements: readonly string[]): boolean
  * A database that is newer by others passes.
  * @throws LedgerError `internal` with the remedy
  */
-export async function assertNotNewer(database: Queryable): Promise<void> {
+async function assertNotNewer(database: Queryable): Promise<void> {
   const known = await database.query(`select to_regclass('ledger_settings') is not null as known`);
   if (!(known.rows[0] as { known: boolean }).known) return;
   // Through JSON: settings of versions before have no such column.
@@ -138,14 +139,23 @@ export async function assertNotNewer(database: Queryable): Promise<void> {
 }
 
 /**
+ * That this program may work with the database, whether it is up to date or not.
+ * @throws LedgerError `internal` for a newer one, `unavailable` for one that Citus distributes
+ */
+export async function assertUsable(database: Queryable): Promise<void> {
+  await assertNotNewer(database);
+  await assertUndistributed(database, readTableNames());
+}
+
+/**
  * Cheap check, reads of the catalog, the journal and the settings, that a database has every
- * migration of this version, and none that this version must not work beside.
+ * migration of this version, none that this version must not work beside, and tables of one node.
  * @throws LedgerError `unavailable` or `internal`, with the remedy
  */
 export async function assertMigrated(database: Queryable): Promise<void> {
   let unapplied: Migration[];
   try {
-    await assertNotNewer(database);
+    await assertUsable(database);
     unapplied = await findUnapplied(database);
   } catch (error) {
     throw toLedgerError(error);

@@ -5,7 +5,7 @@ import { connectToMigrate, explainFailure } from './connection.js';
 import { estimateSteps, type StepEstimate } from './estimate.js';
 import { countsForeignRows, DOUBLE_COUNT_WARNING, planForeignRows } from './foreignRows.js';
 import { planGeneration } from './generation.js';
-import { assertNotNewer, findUnapplied, type Migration, readMigrationSql } from './journal.js';
+import { assertUsable, findUnapplied, type Migration, readMigrationSql } from './journal.js';
 import { planPartitions } from './partitions/planPartitions.js';
 import { forSchema, readSchemaPlace, type SchemaPlace } from './schemaPlace.js';
 import type { AdoptionPlan, Step } from './step.js';
@@ -43,7 +43,7 @@ export async function planMigration(
 ): Promise<MigrationPlan> {
   const client = await connectToMigrate(inSchema(url, options.schema), LOCK_TIMEOUT_MS);
   try {
-    await assertNotNewer(client);
+    await assertUsable(client);
     const unapplied = await findUnapplied(client);
     const work = unapplied.length === 0 ? null : await findOnlineWork(client, unapplied);
     const upgrade = await planUpgrade(client, unapplied, work, options);

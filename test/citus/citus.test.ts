@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { addCredit } from '../../src/accounts/credits.js';
+import { createUser } from '../../src/accounts/users.js';
+import { inSchema } from '../../src/db/ledgerSchema.js';
+import { migrate, planMigration } from '../../src/db/migrate.js';
+import { createLedger } from '../../src/ledger.js';
+import { runBackfill } from '../../src/rollup/backfill.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
+import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { databaseUrl } from '../support/database.js';
+import { openPool } from '../support/openPool.js';
+
+/**
+ * On a real Citus: MICRODOLLAR_CITUS_URL is the coordinator's, as a role that may create databases,
+ * with two workers that take the same role and password.
+ */
+const CITUS_URL = process.env.MICRODOLLAR_CITUS_URL ?? '';
+const DATABASE = `microdollar_${randomUUID().slice(0, 8)}`;
+const SCHEMA = 'Shard 1';
+/** Of Citus itself, which makes them on every node. */
+const TENANT = 'Tenant 1';
+const THERE = '"Tenant 1"';
+
+let coordinator: pg.Pool;
+let coordinatorUrl: string;
+/** Of the database, on each worker. */
+let workerUrls: string[];
+
+function urlOfNode(node: { host: string; port: number }): string {
+  const url = new URL(CITUS_URL);
+  url.hostname = node.host;
+  url.port = String(node.port);
+  return url.href;
+}
+
+async function run(url: string, ...statements: string[]): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    let rows: Record<string, unknown>[] = [];
+    for (const statement of statements) ({ rows } = await client.query(statement));
+    return rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const serverUrls = async () =>
+  (
+    (await run(
+      CITUS_URL,
+      `select nodename as host, nodeport as port from pg_dist_node
+      where noderole = 'primary' order by groupid`,
+    )) as { host: string; port: number }[]
+  ).map(urlOfNode);
+
+let servers: string[];
+
+beforeAll(async () => {
+  servers = await serverUrls();
+  for (const server of servers) {
+    // From a database without Citus, which makes them on its coordinator alone.
+    await run(databaseUrl(server, 'postgres'), `create database ${DATABASE}`);
+    await run(databaseUrl(server, DATABASE), 'create extension citus');
+  }
+  const [first = '', ...workers] = servers.map((server) => databaseUrl(server, DATABASE));
+  [coordinatorUrl, workerUrls] = [first, workers];
+  const address = (url: string) => `'${new URL(url).hostname}', ${new URL(url).port}`;
+  await run(first, `select citus_set_coordinator_host(${address(first)})`);
+  for (const worker of workers) await run(first, `select citus_add_node(${address(worker)})`);
+  coordinator = openPool({ connectionString: first, max: 2 });
+  // As where schemas are tenants.
+  for (const each of [first, ...workers]) {
+    await run(
+      databaseUrl(each, 'postgres'),
+      `alter database ${DATABASE} set citus.enable_schema_based_sharding = on`,
+    );
+  }
+});
+
+afterAll(async () => {
+  await coordinator?.end();
+  for (const server of servers.toReversed()) {
+    await run(databaseUrl(server, 'postgres'), `drop database ${DATABASE} with (force)`);
+  }
+});
+
+const distributed = async () =>
+  (await coordinator.query('select logicalrelid::regclass::text as name from pg_dist_partition'))
+    .rows;
+
+describe('a ledger on a node of Citus', () => {
+  it('is whole, and exact, in a schema of each node, of which the others know nothing', async () => {
+    for (const [index, node] of [coordinatorUrl, ...workerUrls].entries()) {
+      const url = inSchema(node, SCHEMA);
+      const result = await migrate(url);
+      expect(result).toMatchObject({ isGenerationRaised: false, warnings: [] });
+      await exercise(url);
+      expect(await nodesWith(SCHEMA)).toBe(index + 1);
+    }
+    expect(await distributed()).toEqual([]);
+  });
+});
+
+async function nodesWith(schema: string): Promise<number> {
+  const nodes = await Promise.all(
+    [coordinatorUrl, ...workerUrls].map((url) =>
+      run(url, `select from pg_namespace where nspname = '${schema}'`),
+    ),
+  );
+  return nodes.filter((rows) => rows.length > 0).length;
+}
+
+/** Every kind of write, fold, proof. */
+async function exercise(url: string): Promise<void> {
+  const pool = openPool({ connectionString: url, max: 4 });
+  const ledger = await createLedger({ databaseUrl: url, backgroundFold: false });
+  try {
+    const organization = randomUUID();
+    await createUser(pool, { id: 'ada' });
+    await pool.query(`insert into organizations (id, name) values ($1, 'o')`, [organization]);
+    await addCredit(pool, { kilo_user_id: 'ada', usd: '20' });
+    const events = Array.from({ length: 200 }, (_, n) => ({
+      id: randomUUID(),
+      kilo_user_id: 'ada',
+      organization_id: n % 3 ? null : organization,
+      cost: n,
+      metadata: n % 2 ? { feature: `f${n % 5}` } : null,
+    }));
+    const sent = [...events, ...events].map((event) => ledger.recordUsage(event));
+    const statuses = (await Promise.all(sent)).map((result) => result.status);
+    expect(statuses.filter((status) => status === 'recorded').length).toBe(events.length);
+    await ledger.recordExaUsage({ kilo_user_id: 'ada', cost: 12_000_000, path: '/search' });
+    const hold = await ledger.hold({ kilo_user_id: 'ada', amount: 500 });
+    await ledger.settle(hold.id, { kilo_user_id: 'ada', cost: 40 });
+    expect(await checkInvariants(pool)).toEqual([]);
+    await runBackfill({ url, rollup: DAILY_ROLLUP });
+    expect(await verifyRollup({ url, rollup: DAILY_ROLLUP })).toMatchObject({ drifts: [] });
+    expect(await ledger.fold()).toMatchObject({ remaining: 0 });
+    expect(await checkInvariants(pool)).toEqual([]);
+    expect(await checkFolded(pool)).toEqual([]);
+  } finally {
+    await ledger.close();
+    await pool.end();
+  }
+}
+
+describe('a ledger that Citus distributes', () => {
+  const url = () => inSchema(coordinatorUrl, TENANT);
+
+  afterEach(async () => {
+    await coordinator.query(`drop schema if exists ${THERE} cascade`);
+  });
+
+  async function expectRefused(reason: string): Promise<void> {
+    const refused = { code: 'unavailable', message: expect.stringContaining(reason) };
+    await expect(migrate(url())).rejects.toMatchObject(refused);
+    await expect(planMigration(url())).rejects.toMatchObject(refused);
+    await expect(createLedger({ databaseUrl: url() })).rejects.toMatchObject(refused);
+  }
+
+  it('is refused before anything is made, where its schema is a shard of Citus', async () => {
+    await coordinator.query(`create schema ${THERE}`);
+    await expectRefused('Citus distributes the schema "Tenant 1"');
+    const { rows } = await coordinator.query(
+      `select from pg_class where relnamespace = '${THERE}'::regnamespace`,
+    );
+    expect(rows).toEqual([]);
+  });
+
+  it('is refused where it was distributed since, and left as it is', async () => {
+    await migrate(url());
+    const client = await coordinator.connect();
+    try {
+      await client.query('set citus.enable_unsafe_triggers = on');
+      await client.query('set citus.multi_shard_modify_mode = sequential');
+      // What triggers call must be on the other nodes.
+      const { rows } = await client.query(
+        `select pg_get_functiondef('${THERE}.microdollar_key_bucket'::regproc) as definition`,
+      );
+      await client.query(rows[0].definition);
+      await client.query(`select citus_schema_distribute('${THERE}')`);
+    } finally {
+      client.release(true);
+    }
+    const before = await distributed();
+    await expectRefused('Citus distributes the schema "Tenant 1"');
+    expect(await distributed()).toEqual(before);
+  });
+
+  it('is refused where one of its tables is distributed by rows, or is on every node', async () => {
+    await migrate(url());
+    await coordinator.query(`select create_reference_table('${THERE}.exa_usage_log')`);
+    await expectRefused('Citus distributes the table exa_usage_log');
+  });
+});
