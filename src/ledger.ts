@@ -345,7 +345,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
       const cleaning: Cleaning = { nulBytesRemoved: 0 };
       const valid = await holds.settling(holdId, event, cleaning);
       if (cleaning.nulBytesRemoved > 0) metrics.nulBytesRemoved.inc(cleaning.nulBytesRemoved);
-      const recorded = await write(valid);
+      const recorded = await holds.record(valid, event, write);
       return await withBalance(recorded, valid);
     });
   }

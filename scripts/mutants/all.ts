@@ -7,6 +7,7 @@ import type { Mutant } from './mutant.js';
 import { READ_MUTANTS } from './read.js';
 import { ROLLUP_MUTANTS } from './rollup.js';
 import { SETTLE_MUTANTS } from './settle.js';
+import { SHARD_MUTANTS } from './shards.js';
 import { WRITE_MUTANTS } from './write.js';
 
 /** In the order in which they are planted. */
@@ -20,4 +21,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...HOLD_MUTANTS,
   ...GRANT_MUTANTS,
   ...ALERT_MUTANTS,
+  ...SHARD_MUTANTS,
 ];

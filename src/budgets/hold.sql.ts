@@ -14,7 +14,7 @@ export interface HoldRow {
 }
 
 export type FoundHoldRow =
-  | (HoldRow & { id: string })
+  | (HoldRow & { id: string; is_released: boolean })
   /** There is none, or it went with the fold of its usage: whether that is recorded. */
   | { id: null; is_settled: boolean };
 
@@ -23,6 +23,7 @@ export function findHoldStatement(id: string): Statement {
     name: 'microdollar_find_hold',
     text: `/* microdollar.findHold */
 select h.id, h.payer_scope, h.payer_id, h.kilo_user_id, h.api_key_id, h.project_id,
+  h.released_at is not null as is_released,
   (extract(epoch from h.created_at) * 1000000)::bigint as created_micros,
   exists (select from microdollar_usage as m where m.id = $1::uuid) as is_settled
 from (select) as one

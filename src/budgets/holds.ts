@@ -113,6 +113,27 @@ export class Holds {
     };
   }
 
+  /**
+   * Records what settles a hold. Where the archive has passed the hold's time meanwhile it is of now: nobody
+   * else has recorded the id of a hold that is there and was not released, for no archive takes it.
+   * @param given as the caller did: a time that it names stays
+   * @throws LedgerError as `write`
+   */
+  async record<T>(
+    valid: ValidEvent,
+    given: UsageEvent,
+    write: (event: ValidEvent) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await write(valid);
+    } catch (error) {
+      if (!isOfItsTime(error) || (given.created_at ?? null) !== null) throw error;
+      const hold = await this.#findRow(valid.id);
+      if (hold.id === null || hold.is_released) throw error;
+      return await write({ ...valid, created_at: null });
+    }
+  }
+
   /** `settled`: the hold went with the fold of its usage, which tells a replay from another event. */
   async #find(id: string): Promise<KnownHold | 'settled' | null> {
     const row = await this.#findRow(id);
@@ -198,6 +219,12 @@ export class Holds {
       throw error;
     }
   }
+}
+
+/** Refused by the archive, or recorded before as of now. */
+function isOfItsTime(error: unknown): boolean {
+  if (!(error instanceof LedgerError)) return false;
+  return error.code === 'archived_period' || error.code === 'idempotency_conflict';
 }
 
 /** The user of an organization's hold does not matter to who pays. */

@@ -235,6 +235,14 @@ describe('a shard that says nothing', () => {
       );
       expect(gateway.sink.status().databaseAvailable).toBe(true);
       await until(async () => (await settle('b')) === 'database');
+      // Nor does its usage hold up that of others in the journal.
+      await wayHome.cut();
+      await until(async () => (await settle('b')) === 'journal');
+      await wayHome.restore();
+      await until(async () => {
+        await gateway.maintain();
+        return gateway.sink.status().databaseAvailable && gateway.sink.status().depthRecords === 5;
+      });
       await wayC.restore();
       await gateway.maintain();
       await until(async () => {

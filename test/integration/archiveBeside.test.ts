@@ -29,7 +29,7 @@ import { addGrant, expirerOf, grantsOf, setExpiry } from './grantHarness.js';
 let fixture: ArchiveFixture;
 let user: string;
 let day: string;
-let daysLeft = 9;
+let daysLeft = 14;
 
 beforeAll(async () => {
   fixture = await createArchiveFixture();
@@ -130,6 +130,41 @@ describe('usage with the id of a hold of another payer', () => {
     expect(await windowsOf(fixture, other)).toMatchObject([{ held: 0, spent: 0 }]);
     expect(await fixture.ledger.hold(newHold(other, 1_000))).toMatchObject({ status: 'granted' });
     await expectIdentity(fixture);
+  });
+});
+
+describe('a hold of a day that is archived meanwhile', () => {
+  const settle = async (id: string, more: object = {}) =>
+    (await fixture.open()).settle(id, { kilo_user_id: user, cost: 70, ...more });
+  let id: string;
+
+  beforeEach(async () => {
+    user = await addPayer(fixture, 1_000);
+    ({ id } = await fixture.ledger.hold(newHold(user, 100)));
+    await fixture.rows('update usage_holds set created_at = $2 where id = $1', [id, at('23:50')]);
+    await use(5);
+    await fixture.prove();
+    await fixture.archive(day);
+  });
+
+  it('is settled as of now, once', async () => {
+    const { created_at: now, ...first } = await settle(id);
+    expect(first).toMatchObject({ status: 'recorded', new_microdollars_used: 75 });
+    expect(Date.parse(now)).toBeGreaterThan(Date.now() - 600_000);
+    expect(await settle(id)).toMatchObject({ status: 'duplicate', created_at: now });
+    const other = settle(id, { cost: 71 });
+    await expect(other).rejects.toMatchObject({ code: 'idempotency_conflict' });
+    await expectSpent(75);
+    expect(await settle(id)).toMatchObject({ status: 'duplicate', created_at: now });
+    expect(await windowsOf(fixture, user)).toMatchObject([{ held: 0 }]);
+  });
+
+  it('is refused where the caller names the time, or it was released', async () => {
+    const refused = { code: 'archived_period' };
+    await expect(settle(id, { created_at: at('23:55') })).rejects.toMatchObject(refused);
+    await fixture.ledger.release(id);
+    await expect(settle(id)).rejects.toMatchObject(refused);
+    await expectSpent(5);
   });
 });
 

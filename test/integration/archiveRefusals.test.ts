@@ -166,16 +166,17 @@ describe('an archive is refused', () => {
        select ('00000000-0000-4000-8000-00000000000' || place)::uuid, 'aaa rich', cost,
          $2::timestamptz + make_interval(secs => place)
        from unnest($1::bigint[]) with ordinality as c(cost, place)`,
-      [[9n * e18, 9n * e18, -9n * e18, -8n * e18].map(String), `${LAST}T10:00:00Z`],
+      [[9n * e18, 9n * e18, 5n, -9n * e18, -8n * e18].map(String), `${LAST}T10:00:00Z`],
     );
     await fixture.rows(
       `insert into microdollar_usage_daily (kilo_user_id, usage_date, total_cost_microdollars)
        values ('aaa rich', $1, $2)`,
-      [LAST, String(e18)],
+      [LAST, String(e18 + 5n)],
     );
     await fixture.rows(`update kilocode_users set microdollars_used = $1 where id = 'aaa rich'`, [
-      String(e18),
+      String(e18 + 5n),
     ]);
+    // First one, then two at once.
     const limits = { rowsPerTransaction: 1 };
     // A part that the row cannot hold waits for those that make room, or leaves the day for later.
     const report = await fixture.archive(LAST, { waitMs: 300, limits });

@@ -162,7 +162,7 @@ function undeclaredImports(entries: readonly string[], known: ReadonlySet<string
     if (seen.has(file)) return;
     seen.add(file);
     for (const [, from = ''] of readFileSync(installed(file), 'utf8').matchAll(
-      /(?:from|import\() ?['"]([^'"]+)['"]/g,
+      /\b(?:from|import\() ?['"]([^'"]+)['"]/g,
     )) {
       if (from.startsWith('.')) {
         visit(path.join(path.dirname(file), from.replace(/\.js$/, '.d.ts')));

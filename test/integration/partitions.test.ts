@@ -7,9 +7,11 @@ import { v7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   addMonths,
+  boundsOf,
   lowestIdOf,
   monthOf,
   partitionOf,
+  preparingName,
   startOf,
 } from '../../src/db/migrate/partitions/months.js';
 import { countMonthsAhead } from '../../src/db/migrate/partitions/planMonths.js';
@@ -351,6 +353,26 @@ describe('a ledger that is partitioned', () => {
     await fixture.rows(`drop owned by ${role}; drop role ${role}`);
   });
 
+  it('takes ids again of a month that a run was ended in preparing, and that began meanwhile', async () => {
+    await migrate(url(), { partitionById: true });
+    const now = monthOf(Date.now());
+    const [from, until] = boundsOf(now, now);
+    await fixture.rows(
+      `alter table microdollar_usage_default add constraint ${preparingName(now, now)}
+        check (id < ${from} or id >= ${until}) not valid`,
+    );
+    const user = await fixture.addUser();
+    const ledger = await fixture.open({ lockTimeoutMs: 100 });
+    const error = await ledgerErrorOf(ledger.recordUsage({ kilo_user_id: user, cost: 5 }));
+    expect(error).toMatchObject({ code: 'unavailable', retryable: true });
+    expect(error.message).toContain('run `microdollar migrate`');
+    await prepareMonths(url());
+    expect(await ledger.recordUsage({ kilo_user_id: user, cost: 5 })).toMatchObject({
+      status: 'recorded',
+    });
+    await fixture.expectExact();
+  });
+
   it('is dumped whole, shown by status, and restored as one table', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'microdollar-partitions-'));
     const env = { DATABASE_URL: url(), MICRODOLLAR_DATA_DIR: dir };
@@ -391,11 +413,21 @@ describe('an archive', () => {
           created_at,
         };
       };
-      const stray = { ...of(past, '03'), created_at: `${now}-01T00:00:00.000Z` };
+      const stray = { ...of(past, '03'), cost: 7, created_at: `${now}-01T00:00:00.000Z` };
       await archive.record([of(past, '01'), of(past, '28'), of(last, '01'), of(last, '20'), stray]);
       await archive.prove();
       const steps: string[] = [];
+      const seen: number[] = [];
+      let isOver = false;
+      const reading = (async () => {
+        while (!isOver) {
+          seen.push((await archive.rows('select from microdollar_usage where cost = 7')).length);
+        }
+      })();
       const report = await archive.archive(`${last}-10`, { onStep: (step) => steps.push(step) });
+      isOver = true;
+      await reading;
+      expect(new Set(seen)).toEqual(new Set([1]));
       expect(report).toMatchObject({ rows: 3, failures: [] });
       expect(steps.filter((step) => step === 'partition dropped')).toHaveLength(1);
       const { partitions } = await readPartitionState(archive.database.pool);

@@ -11,6 +11,7 @@ import { changeBudget, removeBudget, setBudget } from '../../src/budgets/budgets
 import type { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
+import { until } from '../support/gateway.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
 
 /** What is to be refused once its payer is elsewhere, after the same was possible before. */
@@ -215,6 +216,27 @@ describe.each(['user', 'organization'] as const)('of a %s that is elsewhere', (k
     expect(await ledger.recordUsage({ ...payer, cost: 4 })).toMatchObject({ status: 'recorded' });
     await fixture.expectExact();
   });
+});
+
+it('a process that knew its payers before the ledger became a shard looks again', async () => {
+  const own = await createLedgerFixture();
+  try {
+    const early = await own.open();
+    const user = await own.addUser();
+    const events = [1, 2].map((cost) => ({ kilo_user_id: user, cost }));
+    await early.recordUsageBatch(events);
+    await own.rows(
+      `update ledger_settings set installation_id = gen_random_uuid(), shard_name = 'a'`,
+    );
+    await until(() => early.getReadMode()?.shardName === 'a');
+    await own.rows('update kilocode_users set is_elsewhere = true where id = $1', [user]);
+    const refused = await early.recordUsageBatch([...events, ...events]);
+    expect(refused.map(({ status }) => status)).toEqual(Array(4).fill('rejected'));
+    const alone = early.recordUsage({ kilo_user_id: user, cost: 1 });
+    expect(await ledgerErrorOf(alone)).toMatchObject({ code: 'unknown_user' });
+  } finally {
+    await own.close();
+  }
 });
 
 it('a grant of a payer that is elsewhere does not expire here', async () => {

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { UsageReport } from '../../src/report/usage/usageReport.js';
+import { Directory } from '../../src/shards/directory.js';
+import type { DirectoryRow } from '../../src/shards/directory.sql.js';
 import { mergeReports } from '../../src/shards/mergeReports.js';
 import { bucketOf, keyOfPayer, placeBucket, placeBuckets } from '../../src/shards/placement.js';
 import { checkStates, type ShardState } from '../../src/shards/registry.js';
@@ -175,5 +177,137 @@ describe('reports of several shards', () => {
       { model: 'a', cost_microdollars: 6 },
       { other: true, cost_microdollars: 12 },
     ]);
+  });
+
+  it('of parts that hide nothing are the report of the whole', () => {
+    const row = fc.record({
+      start: fc.constantFrom('2026-01-01', '2026-01-02'),
+      model: fc.constantFrom('a', 'b', 'c', null),
+      cost: fc.integer({ min: -5, max: 50 }),
+      part: fc.nat(2),
+    });
+    fc.assert(
+      fc.property(fc.array(row, { maxLength: 20 }), fc.integer({ min: 1, max: 5 }), (rows, top) => {
+        const parts = [0, 1, 2].map((part) => toReport(rows.filter((each) => each.part === part)));
+        const merged = mergeReports({ top, metric: 'cost' }, parts as [UsageReport, UsageReport]);
+        expect(merged.total.cost_microdollars).toBe(sumOf(rows));
+        // Each period's rows are all that was used in it.
+        for (const start of ['2026-01-01', '2026-01-02']) {
+          const of = merged.rows.filter((each) => each.start === start);
+          const used = rows.filter((each) => each.start === start);
+          expect(of.reduce((sum, each) => sum + Number(each.cost_microdollars), 0)).toBe(
+            sumOf(used),
+          );
+          for (const each of of.filter(({ other }) => !other)) {
+            expect(each.cost_microdollars).toBe(
+              sumOf(used.filter(({ model }) => model === each.model)),
+            );
+          }
+        }
+        const apart = new Set(merged.rows.filter(({ other }) => !other).map(({ model }) => model));
+        const groups = new Set(rows.map(({ model }) => model));
+        expect(apart.size).toBe(Math.min(top, groups.size));
+        const smallest = Math.min(
+          ...[...apart].map((model) => sumOf(rows.filter((r) => r.model === model))),
+        );
+        for (const model of [...groups].filter((each) => !apart.has(each))) {
+          expect(sumOf(rows.filter((each) => each.model === model))).toBeLessThanOrEqual(smallest);
+        }
+      }),
+    );
+
+    interface Used {
+      start: string;
+      model: string | null;
+      cost: number;
+    }
+    function sumOf(rows: readonly Used[]): number {
+      return rows.reduce((sum, { cost }) => sum + cost, 0);
+    }
+    function toReport(rows: readonly Used[]): UsageReport {
+      const keys = new Map(rows.map(({ start, model }) => [`${start} ${model}`, { start, model }]));
+      return report(
+        [...keys.values()].map(({ start, model }) => {
+          const same = rows.filter((each) => each.start === start && each.model === model);
+          return { start, model, ...sums(sumOf(same)) };
+        }),
+        sumOf(rows),
+      );
+    }
+  });
+});
+
+describe('the directory', () => {
+  const row = (more: Partial<DirectoryRow> = {}): DirectoryRow => ({
+    placing: ['a', 'b'],
+    exceptions: [],
+    ...more,
+  });
+  const exception = {
+    bucket: null,
+    payer_scope: null,
+    payer_id: null,
+    moving_to: null,
+    step: null,
+  };
+
+  function open(answer: () => Promise<DirectoryRow>) {
+    let readings = 0;
+    const query = async () => {
+      readings++;
+      return [await answer()] as never[];
+    };
+    const directory = new Directory({ query: async () => query, onError: () => {} });
+    return { directory, readings: () => readings };
+  }
+
+  it('lets a payer’s row beat its bucket’s, and that the rule', async () => {
+    const key = keyOfPayer({ kilo_user_id: 'ada' });
+    const bucket = bucketOf(key);
+    const ofBucket = { ...exception, bucket, shard: 'c' };
+    const ofPayer = { ...exception, payer_scope: 'user' as const, payer_id: 'ada', shard: 'd' };
+    let now = row();
+    const { directory } = open(async () => now);
+    expect(() => directory.find(key)).toThrow(/not been read/);
+    await directory.refresh();
+    expect(directory.find(key)).toEqual({
+      shard: placeBucket(bucket, ['a', 'b']),
+      isFenced: false,
+    });
+    now = row({ exceptions: [ofBucket] });
+    await directory.refresh();
+    expect(directory.find(key)).toEqual({ shard: 'c', isFenced: false });
+    now = row({ exceptions: [ofBucket, { ...ofPayer, moving_to: 'a', step: 'fenced' }] });
+    await directory.refresh();
+    expect(directory.find(key)).toEqual({ shard: 'd', isFenced: true });
+  });
+
+  it('is read once for all who ask while it is being read, and by a reading that began after', async () => {
+    let answer: (row: DirectoryRow) => void = () => {};
+    const { directory, readings } = open(() => new Promise((resolve) => (answer = resolve)));
+    const first = directory.refresh();
+    const later = Promise.all(Array.from({ length: 50 }, () => directory.refresh()));
+    await new Promise(setImmediate);
+    expect(readings()).toBe(1);
+    answer(row());
+    await first;
+    await new Promise(setImmediate);
+    expect(readings()).toBe(2);
+    answer(row({ placing: ['c'] }));
+    await later;
+    expect(directory.find('user:ada').shard).toBe('c');
+    expect(readings()).toBe(2);
+  });
+
+  it('stays what it was while home is away', async () => {
+    let isAway = false;
+    const { directory } = open(async () => {
+      if (isAway) throw new Error('away');
+      return row({ placing: ['c'] });
+    });
+    await directory.refresh();
+    isAway = true;
+    await expect(directory.refresh()).rejects.toMatchObject({ code: 'unavailable' });
+    expect(directory.find('user:ada').shard).toBe('c');
   });
 });

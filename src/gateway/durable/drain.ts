@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LedgerError } from '../../errors.js';
 import type { DeadLetter, DeadLetterFile } from '../../journal/deadLetters.js';
 import type { JournalRecord } from '../../journal/frame.js';
 import type { Journal } from '../../journal/journal.js';
 import type { Ledger } from '../../ledgerTypes.js';
-import type { BatchResult } from '../../record/types.js';
+import { recordEach } from '../../record/recordEach.js';
+import type { BatchResult, RecordedEvent } from '../../record/types.js';
 import { inSpan } from '../../tracing.js';
 import { isOfShard, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
@@ -19,6 +21,8 @@ export interface DrainContext {
   ledger: Ledger;
   deadLetters: DeadLetterFile<DatedUsage>;
   metrics: DurableMetrics;
+  /** Of shards: how long usage of one may hold up that of the others. */
+  shardTimeoutMs: number;
   /** Of a live request of this process; of any other the database decides later. */
   isStillOpen: (owner: string, id: string) => boolean;
   /** Usage left the journal. `owner`: the process life that put it there. */
@@ -30,6 +34,8 @@ function failedRead(cause: Error): never {
   throw new LedgerError('internal', `the journal cannot be read: ${cause.message}`, { cause });
 }
 
+const UNANSWERED = new LedgerError('unavailable', 'the shard did not answer in time');
+
 interface JournaledUsage {
   record: JournalRecord;
   owner: string;
@@ -38,8 +44,8 @@ interface JournaledUsage {
 
 /** Several statements' worth: the ledger writes them side by side. */
 const BATCH_RECORDS = 2_000;
-/** Rest after a run that set records aside, as a multiple of its length: it reads and writes them all. */
-const REST_FACTOR = 10;
+/** Rest after a run that set records aside: the next one reads and writes all of them again. */
+const REST_MS_A_RECORD = 0.5;
 const MIN_REST_MS = 500;
 const MAX_REST_MS = 60_000;
 /** For an event that fails for no reason of its own to be seen, while the database answers. */
@@ -64,8 +70,7 @@ export class Drain {
   /** Until the journal is empty. @returns records drained. @throws LedgerError to try again later */
   async run(): Promise<number> {
     const { journal, metrics } = this.#context;
-    const startedAtMs = performance.now();
-    if (startedAtMs < this.#restsUntilMs) return 0;
+    if (performance.now() < this.#restsUntilMs) return 0;
     let drained = 0;
     let setAside = 0;
     // What is set aside comes behind what there is now.
@@ -89,9 +94,8 @@ export class Drain {
       metrics.drained.inc(records.length - aside.length);
     }
     if (setAside > 0) {
-      const endedAtMs = performance.now();
-      const restMs = Math.max(MIN_REST_MS, (endedAtMs - startedAtMs) * REST_FACTOR);
-      this.#restsUntilMs = endedAtMs + Math.min(restMs, MAX_REST_MS);
+      const restMs = Math.max(MIN_REST_MS, setAside * REST_MS_A_RECORD);
+      this.#restsUntilMs = performance.now() + Math.min(restMs, MAX_REST_MS);
     }
     return drained;
   }
@@ -158,7 +162,7 @@ export class Drain {
       ledger,
       usage.map(({ event }) => event),
     );
-    const results = await ledger.recordUsageBatch(events, { balance: false });
+    const results = await this.#recordAll(events);
     const letters: DeadLetter<DatedUsage>[] = [];
     const aside: JournalRecord[] = [];
     let tryAgain: Error | null = null;
@@ -168,7 +172,7 @@ export class Drain {
       const event = events[index] as DatedUsage;
       const refusal = await this.#correct(event, result);
       if (refusal === null) continue;
-      if (isOfShard(refusal) && refusal.code === 'unavailable') {
+      if (refusal === UNANSWERED || (isOfShard(refusal) && refusal.code === 'unavailable')) {
         aside.push(record);
       } else if (isPermanent(refusal) || this.#isHopeless(record.sequence, refusal)) {
         letters.push(letterOf(event, refusal));
@@ -178,6 +182,27 @@ export class Drain {
     }
     if (tryAgain !== null) throw tryAgain;
     return { letters, aside };
+  }
+
+  /** Of shards those that do not answer are not waited for: ids make it harmless if they still do. */
+  async #recordAll(events: readonly DatedUsage[]): Promise<BatchResult<RecordedEvent>[]> {
+    const { ledger, shardTimeoutMs } = this.#context;
+    const how = { balance: false } as const;
+    if (ledger.parts.length === 1) return await ledger.recordUsageBatch(events, how);
+    const stopWaiting = new AbortController();
+    const { signal } = stopWaiting;
+    const limit = sleep(shardTimeoutMs, undefined, { signal, ref: false }).then(
+      () => Promise.reject(UNANSWERED),
+      () => new Promise<never>(() => {}),
+    );
+    limit.catch(() => {});
+    try {
+      return await recordEach(events, (event) =>
+        Promise.race([ledger.recordUsage(event, how), limit]),
+      );
+    } finally {
+      stopWaiting.abort();
+    }
   }
 
   /** Null when it was refused for no fault of its own, and is recorded all the same. */

@@ -47,6 +47,8 @@ const SILENT: Log = { info() {}, warn() {}, error() {} };
 const POOL_SIZE = 3;
 /** Of one statement's time, for a hold. */
 const HOLD_TIMEOUTS = 5;
+/** Of one statement's time, for a drain that meets a shard which does not answer. */
+const SHARD_TIMEOUTS = 5;
 /** For a drain that is waiting for the database when the process is to end. */
 const CLOSE_WAIT_MS = 10_000;
 
@@ -162,6 +164,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     fileSystem,
     deadOwners,
     beat,
+    shardTimeoutMs: SHARD_TIMEOUTS * databaseTimeoutMs,
     price: options.price ?? (() => null),
     isStillOpen: (intentOwner: string, id: string) => intentOwner !== owner || requests.isOpen(id),
     onDrained: (usageOwner: string, event: DatedUsage) => {

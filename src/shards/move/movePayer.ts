@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { raiseAlerts } from '../../alerts/raise.js';
 import { BudgetFolder } from '../../budgets/folder.js';
@@ -38,8 +39,9 @@ import {
 } from './types.js';
 import { knowUsersStatement } from './writeRows.sql.js';
 
-const DEFAULTS = { fenceMs: 1_000, waitMs: 60_000, pageRows: 1_000 };
+const DEFAULTS = { fenceMs: 1_000, waitMs: 60_000, pageRows: 1_000, restRatio: 0 };
 const LOGS = [USAGE_LOG, EXA_LOG] as const;
+const MAX_REST_MS = 1_000;
 /** So many rows are left to the fence: they take some milliseconds. */
 const FEW_ROWS = 200;
 const MAX_PASSES = 20;
@@ -80,6 +82,7 @@ export class PayerMove {
   readonly #source: Query;
   readonly #target: Query;
   #columns: Columns = new Map();
+  #restedAtMs = performance.now();
   /** A test stopped it: nothing more is done. */
   #isKilled = false;
   readonly report: MoveReport;
@@ -91,6 +94,7 @@ export class PayerMove {
       fenceMs: options.fenceMs ?? DEFAULTS.fenceMs,
       waitMs: options.waitMs ?? DEFAULTS.waitMs,
       pageRows: options.pageRows ?? DEFAULTS.pageRows,
+      restRatio: options.restRatio ?? DEFAULTS.restRatio,
     };
     this.#source = queryOnPool(from.pool, false);
     this.#target = queryOnPool(to.pool, false);
@@ -330,6 +334,7 @@ on conflict (id) do nothing`,
         this.report.rowsCleaned += rows;
         this.#context.options.onProgress?.({ step: 'cleaning', rows: this.report.rowsCleaned });
         await this.#at('cleaned_page');
+        await this.#rest();
       },
     });
   }
@@ -357,6 +362,15 @@ on conflict (id) do nothing`,
     this.report.rowsCopied += rows;
     this.#context.options.onProgress?.({ step, rows: this.report.rowsCopied });
     await this.#at('page');
+    await this.#rest();
+  }
+
+  /** Leaves room to those who write: as long as it worked, or as is asked for. Never under the fence. */
+  async #rest(): Promise<void> {
+    const worked = performance.now() - this.#restedAtMs;
+    const restMs = Math.min(MAX_REST_MS, worked * this.#options.restRatio);
+    if (restMs > 0) await sleep(restMs);
+    this.#restedAtMs = performance.now();
   }
 
   /** What was copied is counted: reads sum the rest of it. */

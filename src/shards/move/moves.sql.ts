@@ -25,11 +25,11 @@ export interface StoredMove {
   updated_at: string;
 }
 
-const COLUMNS = `d.id, d.bucket, d.payer_scope, d.payer_id, d.shard, d.moving_to, d.moved_from, d.step,
+export const MOVE_COLUMNS = `d.id, d.bucket, d.payer_scope, d.payer_id, d.shard, d.moving_to, d.moved_from, d.step,
   d.progress, to_json(d.updated_at) #>> '{}' as updated_at`;
 
-/** Advisory lock (class, key) of whoever moves; on home. */
-const LOCK = '1297369172, 1';
+/** Advisory lock of whoever moves; on home. Its key is the directory, by its oid. */
+const LOCK = `1297369172, 'microdollar_shard_directory'::regclass::oid::integer`;
 
 export const LOCK_MOVES: Statement = {
   name: 'shards_lock_moves',
@@ -49,7 +49,7 @@ export function findMoveStatement({ scope, id }: MovedPayer): Statement {
   return {
     name: 'shards_find_move',
     text: `/* shards.findMove */
-select ${COLUMNS}
+select ${MOVE_COLUMNS}
 from microdollar_shard_directory as d
 where d.payer_scope = $1::text
   and d.payer_id = $2::text`,
@@ -61,7 +61,7 @@ where d.payer_scope = $1::text
 export const LIST_MOVES: Statement = {
   name: 'shards_list_moves',
   text: `/* shards.listMoves */
-select ${COLUMNS}
+select ${MOVE_COLUMNS}
 from microdollar_shard_directory as d
 where d.step is not null
 order by d.updated_at, d.id`,
@@ -82,7 +82,7 @@ set moving_to = excluded.moving_to,
   updated_at = now()
 where d.step is null
   and d.shard = excluded.shard
-returning ${COLUMNS}`,
+returning ${MOVE_COLUMNS}`,
     values: [scope.name, id, from, to],
   };
 }
@@ -97,7 +97,7 @@ set step = $3::text,
   updated_at = now()
 where d.id = $1::uuid
   and d.step = $2::text
-returning ${COLUMNS}`,
+returning ${MOVE_COLUMNS}`,
     values: [id, from, to],
   };
 }
@@ -111,7 +111,7 @@ set progress = $2::jsonb,
   updated_at = now()
 where d.id = $1::uuid
   and d.step = 'copying'
-returning ${COLUMNS}`,
+returning ${MOVE_COLUMNS}`,
     values: [id, JSON.stringify(progress)],
   };
 }
@@ -130,7 +130,7 @@ set shard = d.moving_to,
   updated_at = now()
 where d.id = $1::uuid
   and d.step = 'fenced'
-returning ${COLUMNS}`,
+returning ${MOVE_COLUMNS}`,
     values: [id],
   };
 }

@@ -1,53 +1,43 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import type pg from 'pg';
-import { type Query, queryOn, queryOnPool } from '../../db/query.js';
-import { toLedgerError } from '../../db/sqlstate.js';
 import { LedgerError } from '../../errors.js';
-import { ORGANIZATION_SCOPE, scopeNamed, USER_SCOPE } from '../../schema/unsettled.js';
-import { bucketOf, keyOfPayer, placeBucket } from '../placement.js';
-import { PayerMove } from './movePayer.js';
+import { SHARD_BUCKETS } from '../../schema/shards.js';
+import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
+import { keyOfPayer, placeBuckets } from '../placement.js';
 import {
-  beginMoveStatement,
-  findMoveStatement,
-  LIST_MOVES,
-  LOCK_MOVES,
-  type RuleRow,
-  readRuleStatement,
-  type StoredMove,
-  UNLOCK_MOVES,
-} from './moves.sql.js';
-import {
-  keyOf,
-  type MovedPayer,
-  type MoveOptions,
-  type MoveReport,
-  type MoveShard,
-  type PayerName,
-} from './types.js';
+  type BucketRow,
+  beginBucketStatement,
+  findBucketStatement,
+  LIST_BUCKETS,
+  LIST_SHARDS,
+  type RegisteredShard,
+} from './buckets.sql.js';
+import { BucketMove, type BucketReport } from './moveBucket.js';
+import type { StoredMove } from './moves.sql.js';
+import { isThere, PayerMoves } from './payerMoves.js';
+import type { MovedPayer, MoveOptions, MoveReport, MoveShard, PayerName } from './types.js';
 
 export interface MovesOptions {
   /** The first is home, which has the directory. */
   shards: readonly [MoveShard, ...MoveShard[]];
 }
 
-const LOCK_WAIT_MS = 500;
-const LOCK_POLL_MS = 50;
+export type FillOptions = MoveOptions & { onBucket?: (done: number, total: number) => void };
 
-/** Moves payers between shards, one at a time: of two who move, one is refused. */
+/** Moves payers and buckets between shards, one at a time: of two who move, one is refused. */
 export class Moves {
-  readonly #shards: ReadonlyMap<string, MoveShard>;
-  readonly #home: pg.Pool;
-  readonly #directory: Query;
+  readonly #payers: PayerMoves;
 
   constructor({ shards }: MovesOptions) {
-    this.#shards = new Map(shards.map((shard) => [shard.name, shard]));
-    this.#home = shards[0].pool;
-    this.#directory = queryOnPool(this.#home, false);
+    this.#payers = new PayerMoves(shards);
   }
 
   /** Moves that are under way, the oldest first. */
-  async list(): Promise<StoredMove[]> {
-    return await this.#directory<StoredMove>(LIST_MOVES);
+  list(): Promise<StoredMove[]> {
+    return this.#payers.list();
+  }
+
+  /** Shards of the installation, with whether the rule places on them. */
+  shards(): Promise<RegisteredShard[]> {
+    return this.#payers.directory<RegisteredShard>(LIST_SHARDS);
   }
 
   /**
@@ -57,60 +47,12 @@ export class Moves {
    *   counters differ from its usage; `unavailable`: somebody else moves, or transactions stay open
    */
   async move(named: PayerName, to: string, options: MoveOptions = {}): Promise<MoveReport> {
-    return await this.#alone(async () => {
-      const payer = payerOf(named);
-      const target = this.#shard(to, 'to');
-      const found = await this.#find(payer);
-      if (found?.step != null) return await this.#goOn(found, payer, to, options);
-      const from = this.#shard(found?.shard ?? (await this.#byRule(payer)), 'payer');
-      if (from.name === to) {
-        throw new LedgerError('invalid_request', `${keyOf(payer)} is on shard ${to} already`, {
-          details: { field: 'to' },
-        });
-      }
-      await this.#requireAtHome(payer, from);
-      const move = this.#payerMove(payer, from, target, options);
-      await move.check();
-      const [begun] = await this.#directory<StoredMove>(beginMoveStatement(payer, from.name, to));
-      if (!begun) throw new LedgerError('unavailable', `${keyOf(payer)} was moved just now`);
-      await options.onPoint?.('noted');
-      return await move.run(begun);
-    });
+    return await this.#payers.alone(() => this.#payers.move(payerOf(named), to, options));
   }
 
-  /** What a move would do, and what is in its way; changes nothing. @throws LedgerError as `move` */
-  async plan(named: PayerName, to: string): Promise<{ payer: string; from: string; to: string }> {
-    const payer = payerOf(named);
-    const target = this.#shard(to, 'to');
-    const found = await this.#find(payer);
-    const from = this.#shard(
-      found?.moved_from ?? found?.shard ?? (await this.#byRule(payer)),
-      'payer',
-    );
-    if (found?.step == null) {
-      if (from.name === to) {
-        throw new LedgerError('invalid_request', `${keyOf(payer)} is on shard ${to} already`, {
-          details: { field: 'to' },
-        });
-      }
-      await this.#requireAtHome(payer, from);
-      await this.#payerMove(payer, from, target, {}).check();
-    }
-    return { payer: keyOf(payer), from: from.name, to };
-  }
-
-  /** Goes on with every move of a payer that is under way. */
-  async resume(options: MoveOptions = {}): Promise<MoveReport[]> {
-    return await this.#alone(async () => {
-      const reports: MoveReport[] = [];
-      for (const move of await this.list()) {
-        if (move.payer_scope === null || move.payer_id === null || options.signal?.aborted)
-          continue;
-        const payer = { scope: scopeNamed(move.payer_scope), id: move.payer_id };
-        reports.push(await this.#run(move, payer, options));
-      }
-      return reports;
-    });
+  /** Where the payer is, if it may move; changes nothing. @throws LedgerError as `move` */
+  plan(named: PayerName, to: string): Promise<{ payer: string; from: string; to: string }> {
+    return this.#payers.plan(payerOf(named), to);
   }
 
   /**
@@ -118,133 +60,138 @@ export class Moves {
    * @throws LedgerError `not_found`, `invalid_request` of one that is switched: go on with it, and move back
    */
   async cancel(named: PayerName): Promise<void> {
-    await this.#alone(async () => {
-      const payer = payerOf(named);
-      const move = await this.#find(payer);
-      if (move?.step == null || move.moving_to === null) {
-        const isSwitched = move?.step != null;
-        throw new LedgerError(
-          isSwitched ? 'invalid_request' : 'not_found',
-          isSwitched
-            ? `${keyOf(payer)} is on shard ${move?.shard} already: finish the move, then move it back`
-            : `no move of ${keyOf(payer)} is under way`,
-        );
+    await this.#payers.alone(() => this.#payers.cancel(payerOf(named)));
+  }
+
+  /** Goes on with every move that is under way, those of payers first. */
+  async resume(options: MoveOptions = {}): Promise<(MoveReport | BucketReport)[]> {
+    return await this.#payers.alone(async () => {
+      const reports: (MoveReport | BucketReport)[] = await this.#payers.resume(options);
+      for (const { bucket, moving_to: to } of await this.list()) {
+        if (bucket === null || to === null || options.signal?.aborted) continue;
+        reports.push(await this.#moveBucket(bucket, to, options));
       }
-      const from = this.#shard(move.shard, 'payer');
-      const to = this.#shard(move.moving_to, 'to');
-      await this.#payerMove(payer, from, to, {}).cancel(move);
+      return reports;
     });
   }
 
-  #goOn(
-    move: StoredMove,
-    payer: MovedPayer,
+  /**
+   * Moves a bucket with all of its payers, or goes on with its move there. Payers with a row of their own stay.
+   * @throws LedgerError as `move`
+   */
+  async moveBucket(bucket: number, to: string, options: MoveOptions = {}): Promise<BucketReport> {
+    requireBucket(bucket);
+    return await this.#payers.alone(async () => {
+      await this.#payers.resume(options);
+      return await this.#moveBucket(bucket, to, options);
+    });
+  }
+
+  /** Where a bucket is, if it may move; changes nothing. @throws LedgerError as `moveBucket` */
+  async planBucket(
+    bucket: number,
     to: string,
-    options: MoveOptions,
-  ): Promise<MoveReport> {
-    const goal = move.moving_to ?? move.shard;
-    if (goal === to) return this.#run(move, payer, options);
-    throw new LedgerError(
-      'invalid_request',
-      `${keyOf(payer)} is on its way to shard ${goal}: finish that move, or call it off`,
-      { details: { field: 'to' } },
-    );
+  ): Promise<{ bucket: number; from: string; to: string }> {
+    requireBucket(bucket);
+    this.#payers.shard(to, 'to');
+    const { from } = await this.#findBucket(bucket, to);
+    return { bucket, from, to };
   }
 
-  #run(move: StoredMove, payer: MovedPayer, options: MoveOptions): Promise<MoveReport> {
-    const from = this.#shard(move.moved_from ?? move.shard, 'payer');
-    const to = this.#shard(move.moving_to ?? move.shard, 'to');
-    return this.#payerMove(payer, from, to, options).run(move);
+  /** Calls off a move of a bucket; payers that have moved stay there. @throws LedgerError `not_found` */
+  async cancelBucket(bucket: number): Promise<void> {
+    requireBucket(bucket);
+    await this.#payers.alone(async () => {
+      await this.#payers.resume({});
+      const [move] = await this.#payers.directory<StoredMove>(findBucketStatement(bucket));
+      if (move?.moving_to == null) {
+        throw new LedgerError('not_found', `no move of bucket ${bucket} is under way`);
+      }
+      await this.#bucketMove(bucket, move.shard, move.moving_to, {}).cancel(move);
+    });
   }
 
-  #payerMove(payer: MovedPayer, from: MoveShard, to: MoveShard, options: MoveOptions): PayerMove {
-    return new PayerMove({
-      payer,
-      from,
-      to,
+  /**
+   * Buckets that the rule gives a shard and that are elsewhere still, as they are after it has joined.
+   * @throws LedgerError `invalid_request`
+   */
+  async bucketsFor(name: string): Promise<{ bucket: number; from: string }[]> {
+    this.#payers.shard(name, 'name');
+    const rule = await this.#rule();
+    const rows = await this.#payers.directory<BucketRow>(LIST_BUCKETS);
+    return rows
+      .filter(({ bucket, shard }) => rule[bucket] === name && shard !== name)
+      .map(({ bucket, shard }) => ({ bucket, from: shard }));
+  }
+
+  /** Fills a shard with the buckets that the rule gives it, one after the other. Idempotent. */
+  async fill(name: string, options: FillOptions = {}): Promise<BucketReport[]> {
+    return await this.#payers.alone(async () => {
+      await this.#payers.resume(options);
+      const buckets = await this.bucketsFor(name);
+      const reports: BucketReport[] = [];
+      for (const { bucket } of buckets) {
+        if (options.signal?.aborted) break;
+        reports.push(await this.#moveBucket(bucket, name, options));
+        options.onBucket?.(reports.length, buckets.length);
+      }
+      return reports;
+    });
+  }
+
+  async #moveBucket(bucket: number, to: string, options: MoveOptions): Promise<BucketReport> {
+    this.#payers.shard(to, 'to');
+    const { found, from } = await this.#findBucket(bucket, to);
+    const [move] =
+      found?.step == null
+        ? await this.#payers.directory<StoredMove>(beginBucketStatement(bucket, from, to))
+        : [found];
+    if (!move) throw new LedgerError('unavailable', `bucket ${bucket} was moved just now`);
+    return await this.#bucketMove(bucket, from, to, options).run(move);
+  }
+
+  /** Where a bucket is that may move. @throws LedgerError `invalid_request` */
+  async #findBucket(bucket: number, to: string) {
+    const [found] = await this.#payers.directory<StoredMove>(findBucketStatement(bucket));
+    const from = found?.shard ?? (await this.#rule())[bucket] ?? '';
+    if (found?.step != null && found.moving_to !== to) {
+      throw new LedgerError(
+        'invalid_request',
+        `bucket ${bucket} is on its way to shard ${found.moving_to}: finish that move, or call it off`,
+        { details: { field: 'to' } },
+      );
+    }
+    if (from === to) throw isThere(`bucket ${bucket}`, to);
+    return { found, from };
+  }
+
+  #bucketMove(bucket: number, from: string, to: string, given: MoveOptions): BucketMove {
+    const options = { restRatio: 1, ...given };
+    return new BucketMove({
+      bucket,
+      from: this.#payers.shard(from, 'bucket'),
+      to: this.#payers.shard(to, 'to'),
+      home: this.#payers.home,
+      directory: this.#payers.directory,
       options,
-      home: this.#home,
-      directory: this.#directory,
-      isByRule: async (shard) => (await this.#byRule(payer)) === shard,
+      movePayer: (payer) => this.#payers.move(payer, to, options),
     });
   }
 
-  async #find(payer: MovedPayer): Promise<StoredMove | undefined> {
-    return (await this.#directory<StoredMove>(findMoveStatement(payer)))[0];
-  }
-
-  /** Where the payer is without a row of its own. */
-  async #byRule(payer: MovedPayer): Promise<string> {
-    const bucket = bucketOf(keyOf(payer));
-    const [rule] = await this.#directory<RuleRow>(readRuleStatement(bucket));
-    return rule?.bucket_shard ?? placeBucket(bucket, rule?.placing ?? []);
-  }
-
-  async #requireAtHome({ scope, id }: MovedPayer, { name, pool }: MoveShard): Promise<void> {
-    const [row] = await queryOnPool(
-      pool,
-      false,
-    )<{ is_elsewhere: boolean }>({
-      name: `shards_find_payer_${scope.name}`,
-      text: `/* shards.findPayer */
-select u.is_elsewhere
-from ${scope.payers} as u
-where u.id = $1::${scope.idType}`,
-      values: [id],
-    });
-    if (row && !row.is_elsewhere) return;
-    const isUser = scope.name === 'user';
-    throw new LedgerError(
-      isUser ? 'unknown_user' : 'unknown_organization',
-      `there is no ${scope.name} with this id on shard ${name}, where it would be`,
-      { details: { field: 'payer' } },
-    );
-  }
-
-  #shard(name: string, field: string): MoveShard {
-    const shard = this.#shards.get(name);
-    if (shard) return shard;
-    const known = [...this.#shards.keys()].join(', ');
-    throw new LedgerError('invalid_request', `there is no shard "${name}"; known: ${known}`, {
-      details: { field },
-    });
-  }
-
-  /** With the lock of whoever moves, which ends with its connection at the latest. */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
-    let client: pg.PoolClient | null = null;
-    try {
-      client = await this.#home.connect();
-      client.on('error', ignore);
-      const query = queryOn(client, false);
-      await lockMoves(query);
-      const result = await work();
-      await query(UNLOCK_MOVES);
-      return result;
-    } catch (error) {
-      throw toLedgerError(error);
-    } finally {
-      client?.off('error', ignore);
-      client?.release(true);
-    }
-  }
-}
-
-/** A connection that breaks while it is idle: its next statement fails, which tells enough. */
-function ignore(): void {}
-
-/** A killed mover's connection is closed by its server in a moment. */
-async function lockMoves(query: Query): Promise<void> {
-  for (const deadlineMs = performance.now() + LOCK_WAIT_MS; ; await sleep(LOCK_POLL_MS)) {
-    const [row] = await query<{ is_locked: boolean }>(LOCK_MOVES);
-    if (row?.is_locked) return;
-    if (performance.now() > deadlineMs) {
-      throw new LedgerError('unavailable', 'somebody else moves payers now; see shards status');
-    }
+  async #rule(): Promise<string[]> {
+    const rows = await this.shards();
+    return placeBuckets(rows.filter((row) => row.is_placing).map(({ name }) => name));
   }
 }
 
 /** @throws LedgerError `invalid_request` */
+function requireBucket(bucket: number): void {
+  if (Number.isInteger(bucket) && bucket >= 0 && bucket < SHARD_BUCKETS) return;
+  throw new LedgerError('invalid_request', `bucket must be 0 to ${SHARD_BUCKETS - 1}`, {
+    details: { field: 'bucket' },
+  });
+}
+
 function payerOf(named: PayerName): MovedPayer {
   const key = keyOfPayer(named);
   const id = key.slice(key.indexOf(':') + 1);

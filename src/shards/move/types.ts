@@ -50,6 +50,8 @@ export interface MoveOptions {
   waitMs?: number | undefined;
   /** Rows of a page. Default 1,000. */
   pageRows?: number | undefined;
+  /** Rest after each page, as a part of the work before it. Default 0; of a bucket 1. */
+  restRatio?: number | undefined;
   /** Ends the move after its step; it goes on when it is called again. */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: MoveProgress) => void) | undefined;

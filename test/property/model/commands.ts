@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { Batch, type BatchItem } from './batchCommand.js';
 import type { Command, Payment } from './command.js';
 import { DAMAGES, Repair, Verify } from './operatorCommands.js';
-import { Credit, Fold, Read, SettleAll, SoftDelete, SweepAll } from './otherCommands.js';
+import { Credit, Fold, Move, Read, SettleAll, SoftDelete, SweepAll } from './otherCommands.js';
 import {
   CHANGES,
   Conflict,
@@ -100,7 +100,11 @@ const OF_ONE: Weighted = [
 ];
 
 /** An id is known of its payer: the same of another one is another event. */
-const OF_SHARDS: Weighted = [...OF_ANY, [2, conflict(['cost', 'model', 'time'])]];
+const OF_SHARDS: Weighted = [
+  ...OF_ANY,
+  [2, conflict(['cost', 'model', 'time'])],
+  [2, fc.tuple(fc.nat(USERS), fc.nat(30)).map((args) => new Move(...args))],
+];
 
 const drawn = (weighted: Weighted): fc.Arbitrary<Command>[] =>
   weighted.flatMap(([weight, command]) => Array.from({ length: weight }, () => command));

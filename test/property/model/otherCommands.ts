@@ -90,6 +90,25 @@ export class Credit implements Command {
   toString = () => `credit(${this.payer}, ${this.cents})`;
 }
 
+/** Of shards: a payer leaves for another one, with all that it has, and nothing that is reported changes. */
+export class Move implements Command {
+  constructor(
+    readonly payer: number,
+    readonly to: number,
+  ) {}
+  check = () => true;
+  async run(_: LedgerModel, program: Program) {
+    const { world, users, organization } = program;
+    const id = users[this.payer];
+    const payer = id === undefined ? { organization_id: organization } : { kilo_user_id: id };
+    const to = this.to % world.databases.length;
+    if (world.placeOf(payer) === to) return;
+    await world.move(payer, to);
+    await compareReports(program);
+  }
+  toString = () => `move(${this.payer}, ${this.to})`;
+}
+
 export class Read implements Command {
   check = () => true;
   async run(_: LedgerModel, program: Program) {

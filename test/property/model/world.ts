@@ -13,6 +13,9 @@ import type { RecordResult, UsageEvent } from '../../../src/record/types.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
 import type { Accounts } from '../../../src/shards/accounts.js';
 import { migrateShards } from '../../../src/shards/migrateShards.js';
+import { Moves } from '../../../src/shards/move/moves.js';
+import type { MoveShard, PayerName } from '../../../src/shards/move/types.js';
+import { keyOfPayer } from '../../../src/shards/placement.js';
 import { createShardedLedger } from '../../../src/shards/shardedLedger.js';
 import { createTestDatabase, type TestDatabase } from '../../support/database.js';
 import { setExaAllowance } from '../../support/exaAllowance.js';
@@ -55,6 +58,8 @@ export interface World extends AsyncDisposable {
   query<Row>(config: pg.QueryConfig): Promise<Row[]>;
   /** Which of the databases has a payer. */
   placeOf(payer: NamedPayer): number;
+  /** Moves a payer to another of the databases. */
+  move(payer: PayerName, to: number): Promise<void>;
   /** The same event again, by another way than a writer's. */
   replay(event: UsageEvent): Promise<RecordResult>;
   newProgram(): Promise<Program>;
@@ -87,6 +92,7 @@ export async function createWorld(): Promise<World> {
   return await openWorld([database], open, () => ({
     accounts: database.pool,
     placeOf: () => 0,
+    move: async () => {},
     replay: (event, hostPool) => insertUsageAndMetadataWithBalanceUpdate(hostPool, event),
   }));
 }
@@ -98,9 +104,16 @@ export async function createShardedWorld(names: readonly string[]): Promise<Worl
   await migrateShards(shards);
   const open = (options: Partial<LedgerOptions>) =>
     createShardedLedger({ shards, ...OPTIONS, ...options });
+  const places = new Map<string, number>();
+  const moved = databases.map(({ pool }, index) => ({ name: names[index] ?? '', pool }));
+  const moves = new Moves({ shards: moved as [MoveShard, ...MoveShard[]] });
   return await openWorld(databases, open, (writers) => ({
     accounts: writers[0] as Ledger,
-    placeOf: (payer) => names.indexOf(shardOf(payer, names)),
+    placeOf: (payer) => places.get(keyOfPayer(payer)) ?? names.indexOf(shardOf(payer, names)),
+    move: async (payer, to) => {
+      expect(await moves.move(payer, names[to] ?? '')).toMatchObject({ finished: true });
+      places.set(keyOfPayer(payer), to);
+    },
     replay: (event) => (writers[1] as Ledger).recordUsage(event),
   }));
 }
@@ -110,6 +123,7 @@ const OPTIONS = { poolSize: 2, backgroundFold: false, lockTimeoutMs: 500 } as co
 interface Kind {
   accounts: Accounts;
   placeOf(payer: NamedPayer): number;
+  move(payer: PayerName, to: number): Promise<void>;
   replay(event: UsageEvent, hostPool: pg.Pool): Promise<RecordResult>;
 }
 

@@ -57,6 +57,10 @@ function planNext(state: PartitionState): Step[] {
   return prepare(state, first, addMonths(monthOf(state.nowMs), MONTHS_AHEAD), false);
 }
 
+/** Of steps that read it: before there is a default partition, it is the table as it is. */
+export const readTables = ({ kind }: PartitionState): string[] =>
+  kind === 'plain' ? [USAGE, DEFAULT_PARTITION] : [DEFAULT_PARTITION];
+
 /** Of a run that was ended. */
 export const dropTable = (name: string): string => `drop table ${quote(name)}`;
 
@@ -105,7 +109,7 @@ function prepare(state: PartitionState, first: Month, last: Month, isChecked: bo
     {
       kind: 'validate_constraint',
       subject: `${DEFAULT_PARTITION}: the same for all rows`,
-      tables: [DEFAULT_PARTITION],
+      tables: readTables(state),
       lock: 'SHARE UPDATE EXCLUSIVE',
       duration: 'long',
       statements: [],

@@ -1,8 +1,8 @@
 import { LedgerError } from '../../../errors.js';
 import type { Queryable } from '../journal.js';
 import { quote, type Step } from '../step.js';
-import { DEFAULT_PARTITION, USAGE } from './months.js';
-import { dropTable, planMonths } from './planMonths.js';
+import { USAGE } from './months.js';
+import { dropTable, planMonths, readTables } from './planMonths.js';
 import { swap } from './planSwap.js';
 import { findIdProblem } from './recentIds.js';
 import { type PartitionState, readPartitionState } from './state.js';
@@ -27,7 +27,7 @@ export async function planPartitions(
 ): Promise<PartitionPlan> {
   const state = await readPartitionState(database);
   if (state.kind === 'by id') {
-    const steps = [...(state.isAnalyzed ? [] : [ANALYZE]), ...planMonths(state)];
+    const steps = [...(state.isAnalyzed ? [] : [analyze(state)]), ...planMonths(state)];
     return refuseRows(database, state, steps);
   }
   if (!isAsked || state.kind === 'none') return NOTHING;
@@ -38,7 +38,7 @@ export async function planPartitions(
   const idProblem = await findIdProblem(database);
   const problems = [...findTableProblems(table), ...(idProblem === null ? [] : [idProblem])];
   if (problems.length > 0) return { ...NOTHING, problems };
-  return refuseRows(database, state, [swap(table), ANALYZE, ...planMonths(state)]);
+  return refuseRows(database, state, [swap(table), analyze(state), ...planMonths(state)]);
 }
 
 /** A table of a month's name that is made anew: with rows, it is not of a run that was ended. */
@@ -59,15 +59,15 @@ async function refuseRows(
 }
 
 /** Before there are months: one that was seen to be empty would be read whole while it fills. */
-const ANALYZE: Step = {
+const analyze = (state: PartitionState): Step => ({
   kind: 'analyze',
   subject: `${USAGE} over its partitions`,
-  tables: [DEFAULT_PARTITION],
+  tables: readTables(state),
   lock: 'SHARE UPDATE EXCLUSIVE',
   duration: 'long',
   isConcurrent: true,
   statements: [`analyze ${USAGE}`],
-};
+});
 
 /** @throws LedgerError `internal` with everything that is in the way */
 export function requirePlan({ steps, problems }: PartitionPlan): Step[] {

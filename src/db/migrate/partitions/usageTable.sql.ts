@@ -54,7 +54,7 @@ select i.relname as name, x.indisunique as "isUnique", x.indisvalid and x.indisr
   exists (
     select from pg_attribute as a
     where a.attrelid = x.indrelid and a.attname = 'id'
-      and a.attnum = any (string_to_array(x.indkey::text, ' ')::smallint[])
+      and a.attnum = any ((string_to_array(x.indkey::text, ' ')::smallint[])[1:x.indnkeyatts])
   ) as "hasId",
   substring(pg_get_indexdef(i.oid) from position(' USING ' in pg_get_indexdef(i.oid))) as tail
 from pg_index as x
