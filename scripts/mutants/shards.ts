@@ -61,6 +61,13 @@ export const SHARD_MUTANTS: readonly Mutant[] = [
     tests: ['integration/shardRouting'],
   },
   {
+    name: 'shards: who was made known meanwhile is refused',
+    file: ROUTER,
+    search: 'const MAX_TRIES = 3;',
+    replace: 'const MAX_TRIES = 1;',
+    tests: ['integration/shardRouting'],
+  },
+  {
     name: 'shards: who is unknown while home is away does not exist',
     file: ROUTER,
     search: `throw new LedgerError(

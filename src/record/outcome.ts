@@ -42,7 +42,7 @@ export function toExplained(
       throw new LedgerError(
         'unavailable',
         'another write of this id was in flight and ended without it; send it again',
-        { details: { id: event.id } },
+        { details: { id: event.id, is_absent: true } },
       );
   }
 }

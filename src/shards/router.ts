@@ -8,6 +8,8 @@ import type { Shard } from './shard.js';
 
 /** How long a call waits for a payer who is on the way to another shard. */
 const FENCE_WAIT_MS = 2_000;
+/** Of a write that was refused, and finds nothing in its way when it is asked why. */
+const MAX_TRIES = 3;
 const FIRST_PAUSE_MS = 10;
 const MAX_PAUSE_MS = 100;
 
@@ -89,13 +91,16 @@ export class Router {
 
   async #run<T>(shard: Shard, run: (ledger: Ledger, shard: Shard) => Promise<T>): Promise<T> {
     const ledger = shard.ledger ?? (await shard.open());
-    try {
-      return await run(ledger, shard);
-    } catch (error) {
-      if (error instanceof LedgerError && error.code === 'unavailable') {
-        throw ofShard(shard.name, error);
+    for (let tries = 1; ; tries++) {
+      try {
+        return await run(ledger, shard);
+      } catch (error) {
+        if (isAbsent(error) && tries < MAX_TRIES) continue;
+        if (error instanceof LedgerError && error.code === 'unavailable') {
+          throw ofShard(shard.name, error);
+        }
+        throw error;
       }
-      throw error;
     }
   }
 
@@ -116,6 +121,11 @@ function isMisplaced(error: unknown): error is LedgerError {
     error instanceof LedgerError &&
     (error.code === 'unknown_user' || error.code === 'unknown_organization')
   );
+}
+
+/** Who was unknown, or fenced, is there a moment later: their user was made known by a neighbour's write. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof LedgerError && error.details.is_absent === true;
 }
 
 function onItsWay(refusal: LedgerError): LedgerError {

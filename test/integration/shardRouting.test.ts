@@ -201,6 +201,21 @@ describe('a user who is made known on another shard', () => {
     expect(await deletedOn('home')).toBe(true);
   });
 
+  it('is so for all that they send at that moment', async () => {
+    const organization = await fixture.addOrganizationOn('c');
+    const alone = await fixture.open({ groupCommit: false });
+    for (let round = 0; round < 5; round++) {
+      const users = await Promise.all([0, 1, 2].map(() => fixture.addUserOn('b')));
+      const events = [...users, ...users, ...users].map((kilo_user_id) => ({
+        kilo_user_id,
+        organization_id: organization,
+        cost: 1,
+      }));
+      const results = await alone.recordUsageBatch(events);
+      expect(results.map(({ status }) => status)).toEqual(events.map(() => 'recorded'));
+    }
+  });
+
   it('again changes nothing, and nobody who is nowhere is', async () => {
     const [onC] = ledger.parts.filter(({ name }) => name === 'c');
     await introduceUser(ledger, user, onC?.ledger as Ledger);

@@ -302,6 +302,7 @@ const VIEWS = {
     select 'balance organization', b.microdollars_used
     from organization_balances as b
     where b.organization_id = $2::uuid
+      and b.organization_id not in (select o.id from organizations as o where o.is_elsewhere)
     union all
     select e.kilo_user_id || '|' || (e.organization_id is not null) || '|' || e.usage_date,
       e.total_cost_microdollars
@@ -339,7 +340,7 @@ async function compareBaseTables({ model, world, users, organization }: Program)
      from kilocode_users where id = any($1) and not is_elsewhere
      union all
      select id::text, microdollars_used, total_microdollars_acquired::float8
-     from organizations where id = $2
+     from organizations where id = $2 and not is_elsewhere
      order by 1`,
     values: [users, organization],
   });
