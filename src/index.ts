@@ -51,5 +51,9 @@ export {
   softDeleteUser,
 } from './shards/accounts.js';
 export { type MigrateShardsResult, migrateShards } from './shards/migrateShards.js';
+export type { BucketReport } from './shards/move/moveBucket.js';
+export type { Moves } from './shards/move/moves.js';
+export { type OpenMoves, openMoves, type ShardStatus } from './shards/move/openMoves.js';
+export type { MoveOptions, MoveReport } from './shards/move/types.js';
 export type { ShardedLedgerOptions } from './shards/shardedLedger.js';
 export { readShardsFile, type ShardOptions } from './shards/shardsFile.js';

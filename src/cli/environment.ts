@@ -10,6 +10,8 @@ export interface Environment {
   databaseUrl: string | null;
   migrationUrl: string | null;
   replicaUrl: string | null;
+  /** Shards of the installation (JSON); docs/scaling.md. */
+  shardsFile: string | null;
   /** `DATABASE_URL` is that of a pooler in transaction mode. */
   pooler: 'transaction' | null;
   /** Where the ledger lives in its database; null: where the role's search path leads. */
@@ -72,6 +74,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     databaseUrl: placeDirect(readUrl(env, 'DATABASE_URL')),
     migrationUrl: place(readUrl(env, 'MICRODOLLAR_MIGRATION_URL')),
     replicaUrl: placeDirect(readUrl(env, 'DATABASE_REPLICA_URL')),
+    shardsFile: read(env, 'MICRODOLLAR_SHARDS_FILE'),
     pooler,
     schema,
     dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',

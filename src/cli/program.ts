@@ -27,6 +27,7 @@ import { registerPsqlUrl } from './psqlUrl.js';
 import { registerReadMode } from './readMode.js';
 import { registerRepair } from './repair.js';
 import { registerReport } from './report.js';
+import { registerShards } from './shards.js';
 import { registerStart } from './start.js';
 import { registerStatus } from './status.js';
 import { registerUser } from './user.js';
@@ -53,6 +54,7 @@ const COMMANDS: readonly Register[] = [
   registerDump,
   registerPsqlUrl,
   registerReadMode,
+  registerShards,
   registerPriceUnpriced,
   registerDeadLetters,
   registerStatus,

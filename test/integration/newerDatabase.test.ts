@@ -45,7 +45,7 @@ const COMMANDS = [
   'demo',
 ] as const;
 /** Run on servers of their own, on an empty database, or on none. */
-const OWN_SERVERS = ['bench', 'restore', 'psql-url'];
+const OWN_SERVERS = ['bench', 'restore', 'psql-url', 'shards'];
 
 let database: TestDatabase;
 let dir: string;

@@ -1,8 +1,15 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LedgerError } from '../../src/errors.js';
+import { archiveUsage } from '../../src/rollup/archive/archive.js';
+import { verifyRollup } from '../../src/rollup/verify.js';
+import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { STATE_TABLES } from '../../src/shards/move/payerTables.js';
 import type { MovePoint } from '../../src/shards/move/types.js';
 import { openSessions } from '../support/sessions.js';
+import { daysAgo } from './archiveHarness.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
 import {
   addFullPayer,
@@ -246,6 +253,72 @@ describe('a move is refused, and nothing is changed', () => {
     });
     expect(refused).toMatchObject({ code: 'unavailable', retryable: true });
     expect((await standing(users[1] ?? '')).homes).toEqual(['a']);
+  });
+});
+
+describe('usage that was archived', () => {
+  const archive = async (name: 'a' | 'b') => {
+    const { url } = fixture[name].database;
+    await fixture.ledgers[name].fold();
+    const directory = await mkdtemp(join(tmpdir(), `microdollar-move-${name}-`));
+    await verifyRollup({ url, rollup: DAILY_ROLLUP });
+    const report = await archiveUsage({ url, until: daysAgo(9), directory });
+    await rm(directory, { recursive: true });
+    return report;
+  };
+
+  it('moves to a shard that has archived as much, and is reported as before', async () => {
+    const [user, other] = [await fixture.a.addUser(), await fixture.b.addUser()];
+    const payer = { kilo_user_id: user };
+    const at = (days: number) => `${daysAgo(days)}T10:00:00Z`;
+    for (const [index, days] of [12, 10, 10, 1].entries()) {
+      await fixture.ledgers.a.recordUsage({
+        kilo_user_id: user,
+        cost: 100 + index,
+        created_at: at(days),
+        model: `m${index % 2}`,
+      });
+    }
+    for (const days of [12, 10]) {
+      await fixture.ledgers.b.recordUsage({ kilo_user_id: other, cost: 7, created_at: at(days) });
+    }
+    expect(await archive('a')).toMatchObject({ failures: [] });
+    const reported = async (name: 'a' | 'b') => {
+      const { daily, by_dimension, quarter_hourly, balance } = await describePayer(
+        fixture[name],
+        payer,
+      );
+      const report = await fixture.ledgers[name].getUsageReport({
+        kilo_user_id: user,
+        from: daysAgo(20),
+        until: daysAgo(0),
+        grain: 'day',
+        by: ['model'],
+      });
+      return {
+        daily,
+        by_dimension,
+        quarter_hourly,
+        balance,
+        rows: report.rows,
+        total: report.total,
+      };
+    };
+    const before = await reported('a');
+    expect(before.balance).toEqual(['406']);
+    const refused = await ledgerErrorOf(fixture.moves.move(payer, 'b'));
+    expect(refused).toMatchObject({ code: 'invalid_request' });
+    expect(refused.message).toContain('archive it as far first');
+    expect(await standing(user)).toEqual({ step: null, shard: 'a', homes: ['a'] });
+
+    expect(await archive('b')).toMatchObject({ failures: [] });
+    await fixture.moves.move(payer, 'b');
+    expect(await reported('b')).toEqual(before);
+    await fixture.expectExact();
+    await fixture.moves.move(payer, 'a');
+    expect(await reported('a')).toEqual(before);
+    await fixture.expectExact();
+    expect(await tablesNaming(fixture.b, payer)).toEqual(['kilocode_users']);
   });
 });
 

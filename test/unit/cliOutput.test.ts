@@ -72,6 +72,7 @@ describe('the environment', () => {
       databaseUrl: null,
       migrationUrl: null,
       replicaUrl: null,
+      shardsFile: null,
       schema: null,
       pooler: null,
       dataDir: '.microdollar',

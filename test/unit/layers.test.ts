@@ -106,12 +106,12 @@ describe('the layers', () => {
 const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }>> = {
   'the mark: what is settled is said once, in fragments': {
     says: /settled_(below|except)\b/,
-    owners: ['schema', 'counter', 'budgets', 'db/migrate'],
+    owners: ['schema', 'counter', 'budgets', 'db/migrate', 'shards/move'],
   },
   'positions: of which transaction a row is': {
     says: /\btxid_(current|snapshot)|microdollar_(generation|position)\(|pg_snapshot_x/,
     // A soft delete waits for the transactions that may have missed it.
-    owners: ['counter', 'db/migrate'],
+    owners: ['counter', 'db/migrate', 'shards/move'],
   },
   'the insert of usage in the log': {
     says: /insert into microdollar_usage \(/,
@@ -121,7 +121,7 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
   "OpenTelemetry's SDK": { says: /'@opentelemetry\/(?!api')/, owners: ['telemetry/otlp'] },
   'grants: usage knows nothing of them': {
     says: /\bcredit_(transactions|expiries)\b/,
-    owners: ['schema', 'accounts', 'cli/exportRows'],
+    owners: ['schema', 'accounts', 'cli/exportRows', 'shards/move'],
   },
   'what a SQLSTATE means': {
     says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,

@@ -95,8 +95,8 @@ const takenOff = (rollup: DimensionRollup): string => `${rollup.name}_sum as mat
 )`;
 
 /**
- * Deletes usage of a payer that is elsewhere, and takes it off the counters that have it, in one statement: what
- * is reported stays what is stored. The payer and its marks are locked, and have counted every row.
+ * Deletes usage of a payer that is elsewhere, and takes it off the counters that have it, in one statement:
+ * what is reported stays what is stored. The payer and its marks are locked, and have counted every row.
  */
 export function cleanUsageStatement(
   scope: PayerScope,
@@ -179,8 +179,8 @@ const BLANK: Readonly<Record<PayerScope['name'], string>> = {
 };
 
 /**
- * With its last row gone: counters, marks and state, and of the payer all but that it is known. One statement:
- * an amount that was archived is in its balance and its days until they go together.
+ * With its last row gone: counters, marks and state, and of the payer all but that it is known. One
+ * statement: an amount that was archived is in its balance and its days until they go together.
  */
 export function forgetPayerStatement(scope: PayerScope, id: string): Statement {
   const tables = [

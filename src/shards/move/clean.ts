@@ -34,8 +34,9 @@ export interface CleanOptions {
 }
 
 /**
- * Takes away what a shard has of a payer that is elsewhere, in pages: rows that the other shard is seen to have,
- * with what they add to the counters here. Every statement leaves the shard exact; a kill leaves less to do.
+ * Takes away what a shard has of a payer that is elsewhere, in pages: rows that the other shard is seen to
+ * have, with what they add to the counters here. Every statement leaves the shard exact; a kill leaves less
+ * to do.
  * @returns whether all of it is gone
  */
 export async function cleanPayer(options: CleanOptions): Promise<boolean> {

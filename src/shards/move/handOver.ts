@@ -3,24 +3,26 @@ import { type Query, queryOn } from '../../db/query.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { counterId } from '../../schema/dimensionRollups.js';
-import type { Columns } from './columns.js';
 import {
   ARCHIVED_ROLLUPS,
   addArchivedStatement,
+  findUnfrozenStatement,
+  openArchivedDaysStatement,
+  readArchivedStatement,
+  setArchivedDaysStatement,
+} from './archived.sql.js';
+import type { Columns } from './columns.js';
+import {
   clearAcquiredStatement,
   deleteStateStatements,
   findSharedWebhooksStatement,
-  findUnfrozenStatement,
   lockPayerStatements,
-  openArchivedDaysStatement,
   type PayerStateRow,
   PRESENT_MARK,
   type PresentMark,
   type ReportedRow,
-  readArchivedStatement,
   readStateStatement,
   reportedStatement,
-  setArchivedDaysStatement,
   settlePayerHereStatement,
   writeStateStatement,
 } from './state.sql.js';
@@ -127,7 +129,8 @@ async function write(
   if (wrong.length > 0) {
     throw new LedgerError(
       'unproven_window',
-      `what shard ${from.name} reports of ${keyOf(payer)} is not what its usage says (${wrong.join(', ')}): ` +
+      `what shard ${from.name} reports of ${keyOf(payer)} is not what its usage says ` +
+        `(${wrong.join(', ')}): ` +
         'run verify and repair there, then move again; nothing has changed for the payer',
       { details: { payer: keyOf(payer), differs: wrong } },
     );

@@ -51,8 +51,8 @@ export interface BucketMoveContext {
  * A bucket from a shard to another, payer by payer, each by a row of its own (movePayer.ts):
  *
  *   copying   the payers that are there; new ones come where the bucket is still
- *   fenced    no new payers: by a row in the directory of the shard that it leaves, on home by the step. Those
- *             that came before, transactions that are open too, are moved
+ *   fenced    no new payers: by a row in the directory of the shard that it leaves, on home by the step.
+ *             Those that came before, transactions that are open too, are moved
  *   switched  one row of the bucket in place of those of its payers
  *
  * Payers that were put somewhere by themselves stay there.

@@ -65,8 +65,8 @@ export interface PayerMoveContext {
 }
 
 /**
- * One payer from a shard to another, while it is used (docs/adr/0012-shards.md). Where the move stands is in the
- * directory; each step may be done again, so whoever finds a row there goes on with it:
+ * One payer from a shard to another, while it is used (docs/adr/0012-shards.md). Where the move stands is
+ * in the directory; each step may be done again, so whoever finds a row there goes on with it:
  *
  *   copying   the logs by id, in pages, while writers go on: rows never change, and at the target they are
  *             appends like any other, of a payer that is known there to be elsewhere
@@ -150,8 +150,8 @@ export class PayerMove {
   }
 
   /**
-   * Calls a move off that is not switched yet: the payer takes writes where it is, and what was copied is taken
-   * away.
+   * Calls a move off that is not switched yet: the payer takes writes where it is, and what was copied is
+   * taken away.
    */
   async cancel(move: StoredMove): Promise<void> {
     const { payer, from, to } = this.#context;

@@ -25,8 +25,8 @@ export interface StoredMove {
   updated_at: string;
 }
 
-export const MOVE_COLUMNS = `d.id, d.bucket, d.payer_scope, d.payer_id, d.shard, d.moving_to, d.moved_from, d.step,
-  d.progress, to_json(d.updated_at) #>> '{}' as updated_at`;
+export const MOVE_COLUMNS = `d.id, d.bucket, d.payer_scope, d.payer_id, d.shard, d.moving_to, d.moved_from,
+  d.step, d.progress, to_json(d.updated_at) #>> '{}' as updated_at`;
 
 /** Advisory lock of whoever moves; on home. Its key is the directory, by its oid. */
 const LOCK = `1297369172, 'microdollar_shard_directory'::regclass::oid::integer`;

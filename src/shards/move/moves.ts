@@ -18,6 +18,8 @@ import type { MovedPayer, MoveOptions, MoveReport, MoveShard, PayerName } from '
 export interface MovesOptions {
   /** The first is home, which has the directory. */
   shards: readonly [MoveShard, ...MoveShard[]];
+  /** Whether they are one installation, asked before anything is changed. Default: the caller knows. */
+  check?: () => Promise<void>;
 }
 
 export type FillOptions = MoveOptions & { onBucket?: (done: number, total: number) => void };
@@ -26,8 +28,8 @@ export type FillOptions = MoveOptions & { onBucket?: (done: number, total: numbe
 export class Moves {
   readonly #payers: PayerMoves;
 
-  constructor({ shards }: MovesOptions) {
-    this.#payers = new PayerMoves(shards);
+  constructor({ shards, check }: MovesOptions) {
+    this.#payers = new PayerMoves(shards, check);
   }
 
   /** Moves that are under way, the oldest first. */
@@ -76,7 +78,8 @@ export class Moves {
   }
 
   /**
-   * Moves a bucket with all of its payers, or goes on with its move there. Payers with a row of their own stay.
+   * Moves a bucket with all of its payers, or goes on with its move there. Payers with a row of their own
+   * stay.
    * @throws LedgerError as `move`
    */
   async moveBucket(bucket: number, to: string, options: MoveOptions = {}): Promise<BucketReport> {

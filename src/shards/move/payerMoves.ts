@@ -31,9 +31,14 @@ const LOCK_POLL_MS = 50;
 export class PayerMoves {
   readonly home: MoveShard;
   readonly directory: Query;
+  readonly #check: () => Promise<void>;
   readonly #shards: ReadonlyMap<string, MoveShard>;
 
-  constructor(shards: readonly [MoveShard, ...MoveShard[]]) {
+  constructor(
+    shards: readonly [MoveShard, ...MoveShard[]],
+    check: () => Promise<void> = async () => {},
+  ) {
+    this.#check = check;
     this.#shards = new Map(shards.map((shard) => [shard.name, shard]));
     [this.home] = shards;
     this.directory = queryOnPool(this.home.pool, false);
@@ -111,6 +116,7 @@ export class PayerMoves {
   async alone<T>(work: () => Promise<T>): Promise<T> {
     let client: pg.PoolClient | null = null;
     try {
+      await this.#check();
       client = await this.home.pool.connect();
       client.on('error', ignore);
       const query = queryOn(client, false);

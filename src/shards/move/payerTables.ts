@@ -1,8 +1,8 @@
 import type { PayerScope } from '../../schema/unsettled.js';
 
 /**
- * Every table, and what a move does with it. A payer's usage is copied while its writers go on, and counted at
- * the target by the target's own folds; its state travels with the switch; the rest is the ledger's.
+ * Every table, and what a move does with it. A payer's usage is copied while its writers go on, and counted
+ * at the target by the target's own folds; its state travels with the switch; the rest is the ledger's.
  * test/unit/shardMoveTables.test.ts holds the list to the schema.
  */
 

@@ -145,9 +145,9 @@ export interface RecentRange {
 }
 
 /**
- * Rows after a position, in the order of their positions: those from after the beginning of the move have one,
- * but for other programs'. Without a range everything, under the fence: nobody writes any more, and late usage
- * alone is left.
+ * Rows after a position, in the order of their positions: those from after the beginning of the move have
+ * one, but for other programs'. Without a range everything, under the fence: nobody writes any more, and
+ * late usage alone is left.
  */
 export function readRecentStatement(
   log: Log,

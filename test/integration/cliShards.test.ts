@@ -1,0 +1,127 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createUser } from '../../src/shards/accounts.js';
+import { bucketOf } from '../../src/shards/placement.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { documentOf, runCommand } from './cliHarness.js';
+import { createShardFixture, type ShardFixture } from './shardHarness.js';
+
+let fixture: ShardFixture;
+let third: TestDatabase;
+let dir: string;
+let user: string;
+
+beforeAll(async () => {
+  fixture = await createShardFixture(['home', 'b']);
+  third = await createTestDatabase();
+  dir = await mkdtemp(join(tmpdir(), 'microdollar-shards-'));
+  await writeFile(join(dir, 'two.json'), JSON.stringify(fixture.shards));
+  const three = [...fixture.shards, { name: 'c', databaseUrl: third.url }];
+  await writeFile(join(dir, 'three.json'), JSON.stringify({ shards: three }));
+  user = await fixture.addUserOn('home');
+  await fixture.ledger.recordUsage({ kilo_user_id: user, cost: 12 });
+});
+
+afterAll(async () => {
+  await fixture.close();
+  await third.drop();
+  await rm(dir, { recursive: true });
+});
+
+const run = (file: string, ...argv: string[]) =>
+  runCommand({ MICRODOLLAR_SHARDS_FILE: join(dir, file) }, 'shards', ...argv);
+
+async function ask(file: string, ...argv: string[]) {
+  const ran = await run(file, ...argv, '--json');
+  return { status: ran.status, document: documentOf(ran) };
+}
+
+describe('shards', () => {
+  it('status tells how each shard is, also of one that is away', async () => {
+    const { status, document } = await ask('two.json', 'status');
+    expect(status).toBe(0);
+    expect(document).toMatchObject({
+      shards: [
+        { name: 'home', is_placing: true, users: 1, organizations: 0, replica_lag_bytes: 0 },
+        { name: 'b', is_placing: true, users: 0 },
+      ],
+      moves: [],
+    });
+    const [home] = fixture.shards;
+    const away = [home, { name: 'b', databaseUrl: 'postgres://127.0.0.1:1/none' }];
+    await writeFile(join(dir, 'away.json'), JSON.stringify(away));
+    const text = await run('away.json', 'status');
+    expect(text.status).toBe(1);
+    expect(text.stdout).toContain('away');
+    expect(text.stdout).toContain('home');
+  });
+
+  it('move says what it would do, does it, and refuses to do it again', async () => {
+    const what = ['move', '--user', user, '--to', 'b'];
+    expect(await ask('two.json', ...what, '--dry-run')).toEqual({
+      status: 0,
+      document: { dry_run: true, payer: `user:${user}`, from: 'home', to: 'b' },
+    });
+    expect(await fixture.rows('home', 'select from microdollar_shard_directory')).toEqual([]);
+    expect(await ask('two.json', ...what)).toMatchObject({
+      status: 0,
+      document: { moves: [{ from: 'home', to: 'b', finished: true, rows_copied: 1 }] },
+    });
+    expect(await fixture.ledger.getUserBalance(user)).toBe(12);
+    const again = await run('two.json', ...what);
+    expect(again).toMatchObject({ status: 2, stdout: '' });
+    expect(again.stderr).toContain('is on shard b already');
+    expect(await ask('two.json', 'resume')).toEqual({ status: 0, document: { moves: [] } });
+  });
+
+  it.each([
+    [['move', '--to', 'b'], 'name one of'],
+    [['move', '--user', 'u', '--bucket', '1', '--to', 'b'], 'name one of'],
+    [['move', '--user', 'u'], '--to is required'],
+    [['move', '--bucket', '1024', '--to', 'b'], '0 to 1023'],
+    [['move', '--bucket', 'one', '--to', 'b'], '0 to 1023'],
+    [['move', '--bucket', '1', '--to', 'nowhere'], 'known: home, b'],
+    [['add', 'nobody'], 'names no shard'],
+  ])('%j is refused', async (argv, said) => {
+    const { status, stderr } = await run('two.json', ...argv);
+    expect(status).toBe(2);
+    expect(stderr).toContain(said);
+  });
+
+  it('needs a shards file that is one installation', async () => {
+    const without = await runCommand({}, 'shards', 'status');
+    expect(without.status).toBe(2);
+    expect(without.stderr).toContain('MICRODOLLAR_SHARDS_FILE');
+    const fewer = await run('home.json', 'status');
+    expect(fewer.status).toBe(2);
+    const moved = await run('three.json', 'move', '--user', user, '--to', 'c');
+    expect(moved.status).toBe(2);
+    expect(moved.stderr).toContain('is none yet');
+  });
+
+  it('move --bucket takes everybody in it along', async () => {
+    const id = fixture.userIdOn('home');
+    await createUser(fixture.ledger, { id });
+    const bucket = String(bucketOf(`user:${id}`));
+    expect(await ask('two.json', 'move', '--bucket', bucket, '--to', 'b')).toMatchObject({
+      status: 0,
+      document: { moves: [{ finished: true, payers: 1, from: 'home', to: 'b' }] },
+    });
+    const rows = await fixture.rows(
+      'b',
+      'select from kilocode_users where id = $1 and not is_elsewhere',
+      [id],
+    );
+    expect(rows).toHaveLength(1);
+    await fixture.expectExact();
+  });
+
+  it('add joins a shard and says how much it would take', async () => {
+    const plan = await ask('three.json', 'add', 'c', '--dry-run');
+    expect(plan).toMatchObject({ status: 0, document: { joined: false, shard: 'c' } });
+    expect(plan.document.buckets).toBeGreaterThan(256);
+    expect(plan.document.buckets).toBeLessThan(427);
+  });
+});
