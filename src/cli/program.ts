@@ -147,7 +147,8 @@ async function endOfOutput(output: Output): Promise<number | null> {
   }
 }
 
-function createProgram(output: Output, run: Runner): Command {
+/** Every command; `run` is given the work of the one that is called. */
+export function createProgram(output: Output, run: Runner): Command {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
     .version(readVersion(), '--version', 'print the version')
