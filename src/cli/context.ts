@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import type { Accounts } from '../shards/accounts.js';
+import type { ShardOptions } from '../shards/shardsFile.js';
 import type { Environment } from './environment.js';
 import type { Interruption } from './interruption.js';
 import type { Output } from './output.js';
@@ -8,6 +10,17 @@ export interface CommandContext {
   output: Output;
   environment: Environment;
   interruption: Interruption;
+  /** Null: on one database. */
+  shard: ShardContext | null;
+}
+
+/** Of a command that runs on one of several shards; `environment` is that of the shard. */
+export interface ShardContext {
+  name: string;
+  /** Where accounts are, of a payer's command: not on this shard alone. */
+  accounts: Accounts | null;
+  /** Of a command that runs once for all: its ledger is that of these. */
+  all: readonly ShardOptions[] | null;
 }
 
 /** Exit status when the command ran: 0 fine, 1 it found something wrong. */

@@ -7,7 +7,9 @@ import { isLockConflict, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
-import type { CommandContext, CommandStatus } from './context.js';
+import type { Accounts } from '../shards/accounts.js';
+import { createShardedLedger } from '../shards/shardedLedger.js';
+import type { CommandContext, CommandStatus, ShardContext } from './context.js';
 import { requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
 import { placeOf } from './otherDatabase.js';
@@ -25,6 +27,8 @@ export interface CommandDatabase {
   pool(): pg.Pool;
   /** A ledger, opened at first use. No background fold: this is not a server. */
   ledger(options?: Partial<LedgerOptions>): Promise<Ledger>;
+  /** For what is done to accounts: the pool, and over shards whatever has them all. */
+  accounts(): Promise<Accounts>;
   /** A connection of its own, without time limits, for one long statement. */
   client(): Promise<pg.Client>;
   close(): Promise<void>;
@@ -75,7 +79,11 @@ export function isContended(error: unknown): boolean {
 const REMEDIES = ['missing_migrations', 'adoptable', 'distributed', 'system_error'];
 
 /** Names the host that does not answer, and what to check; never the password. */
-export function describeFailure(error: unknown, url: string): LedgerError {
+export function describeFailure(
+  error: unknown,
+  url: string,
+  urlsFrom = 'DATABASE_URL',
+): LedgerError {
   const ledgerError = toCommandError(error);
   if (REMEDIES.some((detail) => detail in ledgerError.details)) return ledgerError;
   const state = ledgerError.details.sqlstate ?? sqlStateOf(ledgerError.cause ?? error);
@@ -84,7 +92,7 @@ export function describeFailure(error: unknown, url: string): LedgerError {
   if (!isAway && !isRefused) return ledgerError;
   return new LedgerError(
     'unavailable',
-    `cannot use the database at ${placeOf(url)}: ${ledgerError.message}; check DATABASE_URL ` +
+    `cannot use the database at ${placeOf(url)}: ${ledgerError.message}; check ${urlsFrom} ` +
       'and that the server accepts connections',
     { details: { ...ledgerError.details }, cause: error },
   );
@@ -95,22 +103,23 @@ export function describeFailure(error: unknown, url: string): LedgerError {
  * with `isMigrated`, for commands on what is there already, a database of DATABASE_URL must be.
  */
 export async function withDatabase(
-  { environment, interruption }: CommandContext,
+  { environment, interruption, shard }: CommandContext,
   work: (database: CommandDatabase) => Promise<CommandStatus>,
   { isMigrated = false } = {},
 ): Promise<CommandStatus> {
   const server = await openServer(environment);
-  const database = openDatabase(environment, server);
+  const database = openDatabase(environment, server, shard);
   try {
     return await interruption.guard<CommandStatus>(async () => {
-      const mustBe = isMigrated && environment.databaseUrl !== null;
+      // Shards are brought up to date by `migrate` alone, all of them, and joined.
+      const mustBe = (isMigrated || shard !== null) && environment.databaseUrl !== null;
       if (!mustBe) await migrateDatabase(environment, server.url);
       try {
         await assertInSchema(database.pool(), environment.schema);
         if (mustBe) await assertMigrated(database.pool());
         return await work(database);
       } catch (error) {
-        throw describeFailure(error, server.url);
+        throw describeFailure(error, server.url, urlsFrom(shard));
       }
     });
   } finally {
@@ -121,6 +130,10 @@ export async function withDatabase(
     await server.stop();
   }
 }
+
+/** What an operator looks at when the database cannot be used. */
+export const urlsFrom = (shard: ShardContext | null): string =>
+  shard === null ? 'DATABASE_URL' : 'the shards file';
 
 /** For commands on what is there already: they do not set up a database of DATABASE_URL. */
 export function withMigratedDatabase(
@@ -133,12 +146,13 @@ export function withMigratedDatabase(
 function openDatabase(
   environment: Environment,
   server: { url: string; embeddedDir: string | null },
+  shard: ShardContext | null,
 ): CommandDatabase {
   const viaPooler = environment.databaseUrl !== null && environment.pooler !== null;
   let pool: pg.Pool | null = null;
   let ledger: Promise<Ledger> | null = null;
   const clients: pg.Client[] = [];
-  return {
+  const database: CommandDatabase = {
     url: server.url,
     viaPooler,
     embeddedDir: server.embeddedDir,
@@ -154,16 +168,26 @@ function openDatabase(
       return pool;
     },
     ledger(options = {}) {
-      ledger ??= createLedger({
-        databaseUrl: server.url,
-        ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
+      const shared = {
         backgroundFold: false,
         allowPrivateWebhooks: environment.allowsPrivateWebhooks,
-        schema: environment.schema ?? undefined,
         preparedStatements: !viaPooler,
         ...options,
-      });
+      };
+      ledger ??=
+        shard?.all != null
+          ? createShardedLedger({ ...shared, shards: shard.all })
+          : createLedger({
+              ...shared,
+              databaseUrl: server.url,
+              ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
+              schema: environment.schema ?? undefined,
+            });
       return ledger;
+    },
+    async accounts() {
+      if (shard?.all != null) return await database.ledger();
+      return shard?.accounts ?? database.pool();
     },
     async client() {
       const client = new pg.Client({
@@ -183,4 +207,5 @@ function openDatabase(
       await pool?.end();
     },
   };
+  return database;
 }

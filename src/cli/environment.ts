@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { inSchema, validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';
+import { readShardsFile, type ShardOptions } from '../shards/shardsFile.js';
 import { readTelemetrySettings, type TelemetrySettings } from '../telemetry/settings.js';
 
 /** The environment, read once per command. */
@@ -16,6 +17,8 @@ export interface Environment {
   pooler: 'transaction' | null;
   /** Where the ledger lives in its database; null: where the role's search path leads. */
   schema: string | null;
+  /** Of `MICRODOLLAR_SHARDS_FILE`, in place of `databaseUrl` and what goes with it; null: one database. */
+  shards: ShardOptions[] | null;
   dataDir: string;
   host: string;
   port: number;
@@ -77,6 +80,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     shardsFile: read(env, 'MICRODOLLAR_SHARDS_FILE'),
     pooler,
     schema,
+    shards: readShards(env),
     dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',
     host: read(env, 'HOST') ?? '127.0.0.1',
     port: readPort(read(env, 'PORT')),
@@ -129,6 +133,42 @@ function readSchema(env: NodeJS.ProcessEnv): string | null {
   } catch (error) {
     throw invalid('MICRODOLLAR_SCHEMA', (error as Error).message.replace(/^schema /, ''));
   }
+}
+
+/** What is said of one database in place of a shards file. */
+const OF_ONE_DATABASE = [
+  'DATABASE_URL',
+  'DATABASE_REPLICA_URL',
+  'MICRODOLLAR_MIGRATION_URL',
+  'MICRODOLLAR_SCHEMA',
+];
+
+function readShards(env: NodeJS.ProcessEnv): ShardOptions[] | null {
+  const file = read(env, 'MICRODOLLAR_SHARDS_FILE');
+  if (file === null) return null;
+  const other = OF_ONE_DATABASE.find((name) => read(env, name) !== null);
+  if (other !== undefined) {
+    throw invalid(
+      other,
+      'and MICRODOLLAR_SHARDS_FILE exclude each other: the file names databases',
+    );
+  }
+  return readShardsFile(file);
+}
+
+/** The environment of a command that runs on this one of the shards. */
+export function onShard(environment: Environment, shard: ShardOptions): Environment {
+  // As of one database: a pooler takes no startup options.
+  const place = (url: string) =>
+    environment.pooler === null ? inSchema(url, shard.schema ?? null) : url;
+  return {
+    ...environment,
+    databaseUrl: place(shard.databaseUrl),
+    replicaUrl: shard.replicaUrl === undefined ? null : place(shard.replicaUrl),
+    migrationUrl: null,
+    schema: shard.schema ?? null,
+    shards: null,
+  };
 }
 
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {

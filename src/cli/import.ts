@@ -90,7 +90,9 @@ async function importCommand(
 
   const withTarget = options.dryRun ? withMigratedDatabase : withDatabase;
   return withTarget(context, async (database) => {
-    if (isAzure && !options.dryRun) await ensureAzureAccounts(database.pool(), azure);
+    // Opened before anything else is asked of it: the import folds beside itself.
+    if (!options.dryRun && !options.raw) await database.ledger({ backgroundFold: true });
+    if (isAzure && !options.dryRun) await ensureAzureAccounts(await database.accounts(), azure);
     const sink = await openSink(database, options, isAzure);
     const { output, interruption } = context;
     const progress = startProgress(output, 'importing', totalBytes);
@@ -133,10 +135,8 @@ async function openSink(
   if (options.dryRun) {
     return dryRunSink(database.pool(), { createsAccounts: createsAccounts || isAzure });
   }
-  const sink = options.raw
-    ? rawSink(database.pool())
-    : ledgerSink(await database.ledger({ backgroundFold: true }));
-  return createsAccounts ? creatingAccounts(database.pool(), sink) : sink;
+  const sink = options.raw ? rawSink(database.pool()) : ledgerSink(await database.ledger());
+  return createsAccounts ? creatingAccounts(await database.accounts(), sink) : sink;
 }
 
 /** @throws LedgerError `invalid_request` for options that do not go with the files */

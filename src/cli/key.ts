@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import { createApiKey, listApiKeys, revokeApiKey } from '../accounts/apiKeys.js';
+import { listApiKeys, revokeApiKey } from '../accounts/apiKeys.js';
 import { SCOPES } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
+import { createKey } from '../shards/accounts.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase } from './database.js';
 import { alignTable, shorten } from './output.js';
@@ -30,7 +31,7 @@ export const registerKey: Register = (program, run) => {
       `of ${SCOPES.join(', ')}; may be repeated (default: ${DEFAULT_SCOPES})`,
       (value: string, scopes: string[] | undefined) => [...(scopes ?? []), ...value.split(',')],
     )
-    .action((options: CreateOptions) => run((context) => createKey(context, options)));
+    .action((options: CreateOptions) => run((context) => create(context, options)));
   registerKeyList(key, run);
   key
     .command('revoke <id>')
@@ -46,12 +47,12 @@ export const registerKey: Register = (program, run) => {
     );
 };
 
-function createKey(context: CommandContext, options: CreateOptions): Promise<CommandStatus> {
+function create(context: CommandContext, options: CreateOptions): Promise<CommandStatus> {
   if ((options.user === undefined) === (options.service === undefined)) {
     throw new LedgerError('invalid_request', 'name a user with --user <id>, or say --service');
   }
   return withDatabase(context, async (database) => {
-    const created = await createApiKey(database.pool(), {
+    const created = await createKey(await database.accounts(), {
       ...(options.user === undefined ? {} : { kilo_user_id: options.user }),
       ...(options.org === undefined ? {} : { organization_id: options.org }),
       ...(options.name === undefined ? {} : { name: options.name }),

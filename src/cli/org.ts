@@ -1,7 +1,7 @@
 import { getOrganization, listMembers, listOrganizations } from '../accounts/listAccounts.js';
 import { removeOrganizationMember } from '../accounts/memberships.js';
-import { addOrganizationMember, createOrganization } from '../accounts/organizations.js';
 import { formatUsd } from '../money.js';
+import { addMember, createOrganization } from '../shards/accounts.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
@@ -15,7 +15,10 @@ export const registerOrg: Register = (program, run) => {
     .action((name: string, options: { id?: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          const row = await createOrganization(database.pool(), { name, ...options });
+          const row = await createOrganization(await database.accounts(), {
+            name,
+            ...options,
+          });
           context.output.answer(row, row.id);
           return 0;
         }),
@@ -28,7 +31,7 @@ export const registerOrg: Register = (program, run) => {
     .action((organizationId: string, userId: string, options: { role: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          await addOrganizationMember(database.pool(), organizationId, userId, options.role);
+          await addMember(await database.accounts(), organizationId, userId, options.role);
           context.output.answer(
             { organization_id: organizationId, kilo_user_id: userId, role: options.role },
             `${userId} is a member of ${organizationId}`,

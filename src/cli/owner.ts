@@ -1,13 +1,13 @@
 import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus } from './context.js';
-import { describeFailure, isContended, openServer } from './database.js';
+import { describeFailure, isContended, openServer, urlsFrom } from './database.js';
 
 /**
  * For commands that change the schema: as the role that owns it, which belongs to the database of
  * DATABASE_URL. The database is not migrated before.
  */
 export async function withOwner(
-  { environment, interruption }: CommandContext,
+  { environment, interruption, shard }: CommandContext,
   work: (url: string) => Promise<CommandStatus>,
 ): Promise<CommandStatus> {
   const isOwn = environment.databaseUrl !== null;
@@ -15,8 +15,10 @@ export async function withOwner(
     throw new LedgerError(
       'invalid_request',
       'this command holds a lock of its session, which a pooler in transaction mode hands to others; ' +
-        'set MICRODOLLAR_MIGRATION_URL to the database itself',
-      { details: { field: 'MICRODOLLAR_MIGRATION_URL' } },
+        (shard === null
+          ? 'set MICRODOLLAR_MIGRATION_URL to the database itself'
+          : 'unset MICRODOLLAR_POOLER, with a shards file of the databases themselves'),
+      { details: { field: shard === null ? 'MICRODOLLAR_MIGRATION_URL' : 'MICRODOLLAR_POOLER' } },
     );
   }
   const server = await openServer(environment);
@@ -25,7 +27,7 @@ export async function withOwner(
     return await interruption.guard(() => work(url));
   } catch (error) {
     // A table in use says who holds it; DATABASE_URL is not to blame.
-    throw isContended(error) ? error : describeFailure(error, url);
+    throw isContended(error) ? error : describeFailure(error, url, urlsFrom(shard));
   } finally {
     await server.stop();
   }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { registerAdjust } from './adjust.js';
 import { registerAlerts } from './alerts.js';
@@ -7,12 +7,12 @@ import { registerArchive } from './archive.js';
 import { registerBackfill } from './backfill.js';
 import { registerBench } from './bench.js';
 import { registerBudget } from './budget.js';
-import type { Register, Runner } from './context.js';
+import type { Register, Runner, ShardContext } from './context.js';
 import { registerCredit } from './credit.js';
 import { registerDeadLetters } from './deadLetters.js';
 import { registerDemo } from './demo.js';
 import { registerDump } from './dump.js';
-import { readEnvironment } from './environment.js';
+import { type Environment, readEnvironment } from './environment.js';
 import { registerExport } from './export.js';
 import { inWordsOf } from './fieldNames.js';
 import { registerFold } from './fold.js';
@@ -22,6 +22,8 @@ import { registerKey } from './key.js';
 import { registerMigrate } from './migrate.js';
 import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
+import { planOf } from './overShards/plans.js';
+import { type Ended, runOverShards } from './overShards/run.js';
 import { registerPriceUnpriced } from './priceUnpriced.js';
 import { registerPsqlUrl } from './psqlUrl.js';
 import { registerReadMode } from './readMode.js';
@@ -70,28 +72,69 @@ export async function runCli(
   streams: Streams = process,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<number> {
+  return (await runProgram(argv, { streams, environment: () => readEnvironment(env) })).status;
+}
+
+interface ProgramRun {
+  streams: Streams;
+  environment(): Environment;
+  /** On one of several shards. */
+  shard?: ShardContext | null;
+  prepare?(command: Command): void;
+}
+
+async function runProgram(
+  argv: readonly string[],
+  { streams, environment: read, shard = null, prepare }: ProgramRun,
+): Promise<Ended> {
   // Known before parsing, so that errors of usage are JSON as well.
   const output = new Output(argv.includes('--json'), streams);
   output.watchStreams();
   const interruption = new Interruption(output);
-  let status = 0;
+  const ended: Ended = { status: 0, error: null };
   const run: Runner = async (work) => {
-    status = await work({ output, environment: readEnvironment(env), interruption });
+    const environment = read();
+    const { shards } = environment;
+    if (shards === null) requireNoShard(running, shard);
+    if (shards === null || planOf(running).on === 'itself') {
+      ended.status = await work({ output, environment, interruption, shard });
+      return;
+    }
+    ended.status = await runOverShards({
+      command: running,
+      environment,
+      shards,
+      output,
+      runOn: ({ environment: own, ...on }) => runProgram(argv, { ...on, environment: () => own }),
+    });
   };
   const program = createProgram(output, run);
   let running = program;
   program.hook('preAction', (_program, command) => {
     running = command;
+    prepare?.(command);
   });
   try {
     await program.parseAsync([...argv], { from: 'user' });
   } catch (error) {
-    if (error instanceof CommanderError) return endOfUsage(error, output);
-    const commandError = toCommandError(error);
-    output.error(inWordsOf(running, commandError));
-    status = EXIT_STATUS[commandError.code];
+    if (error instanceof CommanderError) {
+      return { status: endOfUsage(error, output), error: null };
+    }
+    ended.error = inWordsOf(running, toCommandError(error));
+    output.error(ended.error);
+    ended.status = EXIT_STATUS[ended.error.code];
   }
-  return interruption.status ?? (await endOfOutput(output)) ?? status;
+  ended.status = interruption.status ?? (await endOfOutput(output)) ?? ended.status;
+  return ended;
+}
+
+/** @throws LedgerError `invalid_request` where there are no shards to choose from */
+function requireNoShard(command: Command, shard: ShardContext | null): void {
+  const { shard: name } = command.optsWithGlobals<{ shard?: string }>();
+  if (name === undefined || shard !== null) return;
+  throw new LedgerError('invalid_request', '--shard goes with MICRODOLLAR_SHARDS_FILE', {
+    details: { field: 'shard' },
+  });
 }
 
 /** Whatever the command did, an answer that nobody got is no success. */
@@ -106,15 +149,19 @@ async function endOfOutput(output: Output): Promise<number | null> {
   }
 }
 
-function createProgram(output: Output, run: Runner): Command {
+/** Every command; `run` is given the work of the one that is called. */
+export function createProgram(output: Output, run: Runner): Command {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
     .version(readVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document on stdout and nothing else there')
+    .option('--shard <name>', 'with MICRODOLLAR_SHARDS_FILE: on this shard alone')
+    .option('--parallel <n>', 'with MICRODOLLAR_SHARDS_FILE: shards at once', toParallel, 4)
     .addHelpText(
       'after',
       '\nExit status: 0 fine, 1 it ran and found something wrong, 2 usage, 3 it could not run.' +
-        '\nDatabase: DATABASE_URL, else an embedded one in MICRODOLLAR_DATA_DIR (.microdollar).',
+        '\nDatabase: DATABASE_URL, else an embedded one in MICRODOLLAR_DATA_DIR (.microdollar);' +
+        '\nor MICRODOLLAR_SHARDS_FILE, several: what is of a payer goes to its shard, else to each.',
     );
   program
     .configureHelp({ showGlobalOptions: true })
@@ -128,6 +175,14 @@ function createProgram(output: Output, run: Runner): Command {
   for (const register of COMMANDS) register(program, run);
   for (const command of program.commands) inherit(program, command);
   return program;
+}
+
+function toParallel(value: string): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number < 1 || number > 32) {
+    throw new InvalidArgumentError('Expected a whole number from 1 to 32.');
+  }
+  return number;
 }
 
 /** Of the package, whether built or run from its sources. */

@@ -59,7 +59,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     ];
     const eventsToday = Number(row.events_today);
     const document = {
-      database: database.embeddedDir === null ? 'DATABASE_URL' : 'embedded',
+      database: database.embeddedDir === null ? describeUrl(context) : 'embedded',
       data_dir: database.embeddedDir,
       postgresql: row.server_version,
       server_url: serverUrls[0] ?? null,
@@ -117,6 +117,9 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     return 0;
   });
 }
+
+const describeUrl = ({ shard }: CommandContext) =>
+  shard === null ? 'DATABASE_URL' : `shard ${shard.name}`;
 
 function describeServers(urls: readonly string[], connections: number): string {
   if (urls.length > 0) return urls.join(', ');

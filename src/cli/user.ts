@@ -1,7 +1,6 @@
 import { getUser, listUsers } from '../accounts/listAccounts.js';
-import { softDeleteUser } from '../accounts/softDelete.js';
-import { createUser } from '../accounts/users.js';
 import { formatUsd } from '../money.js';
+import { createUser, softDeleteUser } from '../shards/accounts.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
@@ -16,7 +15,7 @@ export const registerUser: Register = (program, run) => {
     .action((id: string, options: { email?: string; name?: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          const row = await createUser(database.pool(), { id, ...options });
+          const row = await createUser(await database.accounts(), { id, ...options });
           context.output.answer(row, `created user ${id}`);
           return 0;
         }),
@@ -28,7 +27,7 @@ export const registerUser: Register = (program, run) => {
     .action((id: string) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          const result = await softDeleteUser(database.pool(), id);
+          const result = await softDeleteUser(await database.accounts(), id);
           context.output.answer(
             { id, deleted: true, ...(result ?? {}) },
             `deleted user ${id}: personal data scrubbed, keys revoked, usage kept`,

@@ -1,4 +1,13 @@
 import type { Pool } from 'pg';
+import { LedgerError } from '../errors.js';
+import {
+  type Accounts,
+  addMember,
+  createOrganization,
+  createUser,
+  isPool,
+} from '../shards/accounts.js';
+import { mapBounded } from '../shards/mapBounded.js';
 
 export interface WantedAccounts {
   users: readonly string[];
@@ -6,8 +15,31 @@ export interface WantedAccounts {
   members: readonly { organization: string; user: string }[];
 }
 
+/** Over shards an account is a call of its own. */
+const MAX_AT_ONCE = 8;
+
 /** Creates users, organizations and memberships; what is there already stays as it is. */
-export async function ensureAccounts(pool: Pool, wanted: WantedAccounts): Promise<void> {
+export async function ensureAccounts(accounts: Accounts, wanted: WantedAccounts): Promise<void> {
+  if (isPool(accounts)) return await ensureOnPool(accounts, wanted);
+  await mapBounded(wanted.users, MAX_AT_ONCE, (id) => ensure(createUser(accounts, { id })));
+  await mapBounded(wanted.organizations, MAX_AT_ONCE, (organization) =>
+    ensure(createOrganization(accounts, organization)),
+  );
+  await mapBounded(wanted.members, MAX_AT_ONCE, ({ organization, user }) =>
+    ensure(addMember(accounts, organization, user)),
+  );
+}
+
+async function ensure(making: Promise<unknown>): Promise<void> {
+  try {
+    await making;
+  } catch (error) {
+    if (error instanceof LedgerError && error.code === 'already_exists') return;
+    throw error;
+  }
+}
+
+async function ensureOnPool(pool: Pool, wanted: WantedAccounts): Promise<void> {
   const { users, organizations, members } = wanted;
   if (users.length > 0) {
     await pool.query(

@@ -1,5 +1,5 @@
-import type { Pool } from 'pg';
 import { uuidFromHash } from '../ids.js';
+import type { Accounts } from '../shards/accounts.js';
 import { ensureAccounts } from './accounts.js';
 import { sha256 } from './rowIds.js';
 
@@ -51,12 +51,12 @@ function organizationOf(user: number, organizations: number): string {
 
 /** Creates the users, organizations and memberships of the rule; what is there already stays. */
 export async function ensureAzureAccounts(
-  pool: Pool,
+  accounts: Accounts,
   counts: { users: number; organizations: number },
 ): Promise<void> {
   const users = Array.from({ length: counts.users }, (_, index) => index + 1);
   const organizations = Array.from({ length: counts.organizations }, (_, index) => index + 1);
-  await ensureAccounts(pool, {
+  await ensureAccounts(accounts, {
     users: users.map(azureUserId),
     organizations: organizations.map((number) => ({
       id: azureOrganizationId(number),

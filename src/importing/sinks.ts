@@ -4,6 +4,7 @@ import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { validateEvent } from '../record/event.js';
 import type { UsageEvent } from '../record/types.js';
+import type { Accounts } from '../shards/accounts.js';
 import { ensureAccounts } from './accounts.js';
 import { insertRawStatement } from './insertRaw.sql.js';
 
@@ -61,7 +62,7 @@ function toRejection(error: Error): LineOutcome {
 }
 
 /** Creates the users and organizations that events name, before `sink` has them. */
-export function creatingAccounts(pool: Pool, sink: EventSink): EventSink {
+export function creatingAccounts(accounts: Accounts, sink: EventSink): EventSink {
   const seen = new Set<string>();
   const unseen = (kind: string, ids: readonly (string | null | undefined)[]) => {
     const fresh = new Set(ids.filter((id) => typeof id === 'string' && !seen.has(`${kind}:${id}`)));
@@ -77,7 +78,7 @@ export function creatingAccounts(pool: Pool, sink: EventSink): EventSink {
       'organization',
       valid.map((event) => event.organization_id?.toLowerCase()),
     );
-    await ensureAccounts(pool, {
+    await ensureAccounts(accounts, {
       users,
       organizations: organizations.map((id) => ({ id, name: id })),
       members: [],

@@ -27,7 +27,8 @@ interface Parts {
   readonly parts: readonly { readonly name: string | null; readonly ledger: Part }[];
 }
 
-const isPool = (accounts: Accounts): accounts is pg.Pool => !('parts' in accounts);
+/** Of an ordinary ledger. */
+export const isPool = (accounts: Accounts): accounts is pg.Pool => !('parts' in accounts);
 /** A ledger that is no shard has no buckets. */
 const isSharded = ({ parts }: Parts): boolean => parts.some(({ name }) => name !== null);
 

@@ -1,6 +1,7 @@
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
+import { mapBounded } from './mapBounded.js';
 import { ofShard } from './registry.js';
 import type { Shard } from './shard.js';
 
@@ -18,26 +19,15 @@ export async function askEach<T>(
   shards: readonly Shard[],
   ask: (ledger: Ledger, shard: Shard) => Promise<T>,
 ): Promise<Part<T>[]> {
-  const parts: Part<T>[] = [];
-  const waiting = [...shards.entries()];
-  const work = async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const [index, shard] = next;
-      const { name } = shard;
-      try {
-        const ledger = shard.ledger ?? (await shard.open());
-        parts[index] = { name, ledger, answer: await ask(ledger, shard) };
-      } catch (error) {
-        parts[index] = {
-          name,
-          ledger: standIn(shard),
-          error: ofShard(name, toLedgerError(error)),
-        };
-      }
+  return await mapBounded(shards, MAX_AT_ONCE, async (shard): Promise<Part<T>> => {
+    const { name } = shard;
+    try {
+      const ledger = shard.ledger ?? (await shard.open());
+      return { name, ledger, answer: await ask(ledger, shard) };
+    } catch (error) {
+      return { name, ledger: standIn(shard), error: ofShard(name, toLedgerError(error)) };
     }
-  };
-  await Promise.all(Array.from({ length: Math.min(MAX_AT_ONCE, shards.length) }, work));
-  return parts;
+  });
 }
 
 /**

@@ -1,16 +1,13 @@
 import { startTask } from '../background.js';
-import { queryOnPool } from '../db/query.js';
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger, LedgerOptions, NamedPayer } from '../ledgerTypes.js';
 import { SILENT } from '../log.js';
 import { Tracing } from '../tracing.js';
-import { Directory } from './directory.js';
+import { assembleShards } from './assembly.js';
 import { Moves } from './move/moves.js';
-import { checkStates, type ShardState } from './registry.js';
-import { Router } from './router.js';
 import { askEach, standIn } from './scatter.js';
-import { Shard } from './shard.js';
+import type { Shard } from './shard.js';
 import { createShardMetrics } from './shardMetrics.js';
 import { shardReads } from './shardReads.js';
 import { readShards, type ShardOptions } from './shardsFile.js';
@@ -36,29 +33,15 @@ const FENCE_INTERVAL_MS = 5_000;
 export async function createShardedLedger(options: ShardedLedgerOptions): Promise<Ledger> {
   const { shards: given, ...shared } = options;
   const named = readShards(given);
-  const names = named.map(({ name }) => name);
   const log = options.log ?? SILENT;
-  const states = new Map<string, ShardState>();
-  const check = (state: ShardState) => {
-    const others = [...states.values()].filter(({ name }) => name !== state.name);
-    checkStates(names, [...others, state]);
-    states.set(state.name, state);
-  };
-  const shards = named.map(
-    ({ name, ...own }) => new Shard({ name, options: { ...shared, ...own }, check }),
+  const { shards, home, directory, router } = assembleShards(named, shared, (error) =>
+    tell(error, 'shard_directory'),
   );
-  const byName = new Map(shards.map((shard) => [shard.name, shard]));
-  const [home] = shards as [Shard, ...Shard[]];
   const metrics = createShardMetrics(shards);
   const tell = (error: unknown, task: string) => {
     metrics.backgroundErrors.inc({ task });
     log.error({ task, err: toLedgerError(error) }, `${task} failed; it is tried again`);
   };
-  const directory = new Directory({
-    query: async () => queryOnPool((home.ledger ?? (await home.open())).pool, false),
-    onError: (error) => tell(error, 'shard_directory'),
-  });
-  const router = new Router(directory, byName);
   try {
     // Home first: what it says of the installation is what the others are judged by.
     await home.open();

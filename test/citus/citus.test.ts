@@ -9,9 +9,15 @@ import { createLedger } from '../../src/ledger.js';
 import { runBackfill } from '../../src/rollup/backfill.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
+import { createUser as createShardedUser } from '../../src/shards/accounts.js';
+import { migrateShards } from '../../src/shards/migrateShards.js';
+import { Moves } from '../../src/shards/move/moves.js';
+import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { checkShards } from '../support/checkShards.js';
 import { databaseUrl } from '../support/database.js';
 import { openPool } from '../support/openPool.js';
+import { idOn } from '../support/shardIds.js';
 
 /**
  * On a real Citus: MICRODOLLAR_CITUS_URL is the coordinator's, as a role that may create databases,
@@ -147,6 +153,61 @@ async function exercise(url: string): Promise<void> {
     await pool.end();
   }
 }
+
+describe('a ledger of shards on the nodes of Citus', () => {
+  it('takes writes on each, while a payer moves between two workers, and stays exact', async () => {
+    const [home = '', b = '', c = ''] = [coordinatorUrl, ...workerUrls];
+    const shards = [
+      { name: 'home', databaseUrl: home, schema: 'shard_home' },
+      { name: 'b', databaseUrl: b, schema: 'shard_b' },
+      { name: 'c', databaseUrl: c, schema: 'shard_c' },
+    ];
+    await migrateShards(shards);
+    const ledger = await createShardedLedger({ shards, poolSize: 4 });
+    const pools = shards.map(({ name, databaseUrl, schema }) => ({
+      name,
+      pool: openPool({ connectionString: inSchema(databaseUrl, schema), max: 4 }),
+    }));
+    const [first, ...others] = pools;
+    if (first === undefined) throw new Error('no shards');
+    try {
+      const users = shards.flatMap(({ name }) => [1, 2].map(() => idOn(name, NAMES)));
+      for (const id of users) await createShardedUser(ledger, { id });
+      const [, , moved = ''] = users;
+      const acknowledged = new Map<string, number>();
+      let isMoving = true;
+      const writing = users.map(async (kilo_user_id) => {
+        while (isMoving) {
+          const event = { id: randomUUID(), kilo_user_id, cost: 3 };
+          await ledger.recordUsage(event);
+          const total = (acknowledged.get(kilo_user_id) ?? 0) + event.cost;
+          acknowledged.set(kilo_user_id, total);
+          if (total % 2 === 0) {
+            expect(await ledger.recordUsage(event)).toMatchObject({ status: 'duplicate' });
+          }
+        }
+      });
+      const moves = new Moves({ shards: [first, ...others] });
+      for (const target of ['c', 'b', 'c']) {
+        expect(await moves.move({ kilo_user_id: moved }, target)).toMatchObject({ finished: true });
+      }
+      isMoving = false;
+      await Promise.all(writing);
+      for (const id of users) {
+        expect(await ledger.getUserBalance(id)).toBe(acknowledged.get(id));
+      }
+      await ledger.fold();
+      for (const { pool } of pools) expect(await checkInvariants(pool)).toEqual([]);
+      expect(await checkShards(pools)).toEqual([]);
+      expect(await distributed()).toEqual([]);
+    } finally {
+      await ledger.close();
+      for (const { pool } of pools) await pool.end();
+    }
+  });
+});
+
+const NAMES = ['home', 'b', 'c'];
 
 describe('a ledger that Citus distributes', () => {
   const url = () => inSchema(coordinatorUrl, TENANT);

@@ -1,0 +1,338 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
+import { checkShards } from '../support/checkShards.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { idOn } from '../support/shardIds.js';
+import { daysAgo } from './archiveHarness.js';
+import { documentOf, runCommand } from './cliHarness.js';
+
+/** Two shards, of which the second is in a schema; commands are told of them by a file alone. */
+const NAMES = ['home', 'b'] as const;
+
+let dir: string;
+let env: NodeJS.ProcessEnv;
+let databases: TestDatabase[];
+/** A user, and an organization, of each. */
+const users = { home: idOn('home', NAMES), b: idOn('b', NAMES) };
+const organizations = {
+  home: idOn('home', NAMES, 'organization_id'),
+  b: idOn('b', NAMES, 'organization_id'),
+};
+
+const run = (...argv: string[]) => runCommand(env, ...argv);
+const ask = async (...argv: string[]) => {
+  const { status, stdout, stderr } = await run('--json', ...argv);
+  return { status, document: documentOf({ status, stdout, stderr }), stderr };
+};
+/** The parts of a document, by their shard. */
+const askEach = async (...argv: string[]) => {
+  const { status, document } = await ask(...argv);
+  expect(document.shards.map(({ name }: { name: string }) => name)).toEqual([...NAMES]);
+  const [home, b] = document.shards;
+  return { status, home, b, document };
+};
+const shardsFile = async (name: string, urls: Record<string, string>): Promise<string> => {
+  const file = join(dir, name);
+  const shards = Object.entries(urls).map(([each, databaseUrl]) => ({ name: each, databaseUrl }));
+  await writeFile(file, JSON.stringify(shards));
+  return file;
+};
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'microdollar-cli-shards-'));
+  databases = [await createTestDatabase(), await createTestDatabase()];
+  const [home, b] = databases as [TestDatabase, TestDatabase];
+  env = {
+    MICRODOLLAR_SHARDS_FILE: await shardsFile('shards.json', { home: home.url, b: b.url }),
+    MICRODOLLAR_DATA_DIR: join(dir, 'data'),
+  };
+});
+
+afterAll(async () => {
+  await Promise.all(databases.map((database) => database.drop()));
+  await rm(dir, { recursive: true, force: true });
+});
+
+describe('a shards file', () => {
+  it('stands in place of a database, and is wanted where a shard is named', async () => {
+    const both = { ...env, DATABASE_URL: databases[0]?.url };
+    expect(await runCommand(both, 'status')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('DATABASE_URL and MICRODOLLAR_SHARDS_FILE exclude'),
+    });
+    const neither = { DATABASE_URL: databases[0]?.url };
+    expect(await runCommand(neither, 'status', '--shard', 'b')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('--shard goes with MICRODOLLAR_SHARDS_FILE'),
+    });
+    const unread = { MICRODOLLAR_SHARDS_FILE: join(dir, 'none.json') };
+    expect(await runCommand(unread, 'status')).toMatchObject({ status: 2 });
+  });
+
+  it('is refused while its databases are no shards, and migrate makes them such', async () => {
+    const before = await ask('status');
+    expect(before.status).toBe(2);
+    expect(before.document.error.message).toContain('"home" is none yet: run');
+    const dry = await askEach('migrate', '--dry-run');
+    expect(dry.document.joined).toBeUndefined();
+    const made = await askEach('migrate');
+    expect(made).toMatchObject({ status: 0, document: { joined: ['home', 'b'] } });
+    const again = await run('migrate');
+    expect(again.status).toBe(0);
+    expect(again.stdout).toMatch(/^home: nothing to apply/m);
+    expect(again.stdout).toMatch(/^b: nothing to apply/m);
+  });
+});
+
+describe('what is of a payer', () => {
+  it('goes to its shard alone, and is answered as on one database', async () => {
+    for (const shard of NAMES) {
+      const created = await ask('user', 'create', users[shard], '--name', shard);
+      expect(created).toMatchObject({ status: 0, document: { id: users[shard] } });
+      await ask('org', 'create', `of ${shard}`, '--id', organizations[shard]);
+    }
+    const listed = await askEach('user', 'list');
+    expect(listed.home.users).toMatchObject([{ id: users.home, name: 'home' }]);
+    expect(listed.b.users).toMatchObject([{ id: users.b, name: 'b' }]);
+    const made = (await run('org', 'create', 'whose id is made')).stdout.trim();
+    expect((await ask('org', 'show', made)).document).toMatchObject({ id: made });
+    const credit = await run('credit', 'add', '5', '--user', users.b);
+    expect(credit.stdout).toBe(`added 5.000000 USD to ${users.b}; 5.000000 USD in all\n`);
+    expect((await run('user', 'show', users.b)).stdout).toContain('of 5.000000 USD acquired');
+    expect(await ask('user', 'show', 'nobody')).toMatchObject({
+      status: 1,
+      document: { error: { code: 'unknown_user' } },
+    });
+    expect(await run('user', 'show', users.b, '--shard', 'b')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('goes where its payers are'),
+    });
+  });
+
+  it('may name a user of another shard', async () => {
+    const add = ['org', 'add-member', organizations.b, users.home, '--role', 'owner'];
+    expect(await ask(...add)).toMatchObject({ status: 0 });
+    const members = (await ask('org', 'members', organizations.b)).document.members;
+    expect(members).toMatchObject([{ kilo_user_id: users.home, role: 'owner' }]);
+    const key = await ask('key', 'create', '--user', users.home, '--org', organizations.b);
+    expect((await askEach('key', 'list')).b.keys).toMatchObject([{ id: key.document.id }]);
+    // Found by its id, wherever it is.
+    const budget = ['budget', 'set', 'key', key.document.id, '20', '--window', 'month'];
+    const { document } = await ask(...budget);
+    expect((await askEach('budget', 'list')).b.budgets).toContainEqual(
+      expect.objectContaining({ id: document.id, api_key_id: key.document.id }),
+    );
+    expect(await ask('budget', 'remove', document.id)).toMatchObject({ status: 0 });
+    expect(await ask('key', 'revoke', key.document.id)).toMatchObject({ status: 0 });
+    expect(await ask('key', 'revoke', organizations.b)).toMatchObject({ status: 1 });
+  });
+});
+
+describe('usage', () => {
+  it('is imported to where its payers are, with accounts that are made there', async () => {
+    const lines = Array.from({ length: 40 }, (_, index) => {
+      const shard = index % 2 === 0 ? 'home' : 'b';
+      const organization_id = index % 4 === 1 ? organizations.home : null;
+      return JSON.stringify({
+        kilo_user_id: users[shard],
+        organization_id,
+        cost: 100 + index,
+        created_at: `${daysAgo(8 - (index % 8))}T12:00:00Z`,
+      });
+    });
+    const file = join(dir, 'usage.jsonl');
+    await writeFile(file, lines.join('\n'));
+    expect((await ask('import', file)).document).toMatchObject({ recorded: 40, rejected: 0 });
+    expect((await ask('import', file)).document).toMatchObject({ duplicates: 40 });
+    expect(await run('import', file, '--raw')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('--raw asks no shard'),
+    });
+    const trace = join(dir, 'trace.csv');
+    const rows = ['TIMESTAMP,ContextTokens,GeneratedTokens'];
+    for (let row = 10; row < 30; row++) rows.push(`2026-01-01 00:00:${row}.0000000,${row},7`);
+    await writeFile(trace, rows.join('\n'));
+    const azure = [
+      '--format',
+      'azure-llm',
+      '--users',
+      '6',
+      '--orgs',
+      '2',
+      '--shift-to',
+      daysAgo(1),
+    ];
+    const imported = await ask('import', trace, ...azure);
+    expect(imported).toMatchObject({ status: 0, document: { recorded: 20 } });
+  });
+
+  it('is folded, built, verified, told, and switched, each shard with an answer of its own', async () => {
+    const folded = await askEach('fold', '--parallel', '1');
+    expect(folded).toMatchObject({ status: 0, home: { remaining: 0 } });
+    const built = await run('backfill', '--progress', 'json');
+    expect(built.stdout).toMatch(/^home: next: /m);
+    expect(built.stdout).toMatch(/^b: next: /m);
+    const progress = built.stderr.split('\n').filter((line) => line !== '');
+    const told = new Set(progress.map((line) => JSON.parse(line).shard));
+    expect([...told].sort()).toEqual(['b', 'home']);
+    const verified = await askEach('verify');
+    expect(verified).toMatchObject({ status: 0, home: { drift_keys: 0 }, b: { drift_keys: 0 } });
+    const status = await askEach('status');
+    expect(status.b.database).toBe('shard b');
+    const single = (await ask('status', '--shard', 'b')).document;
+    expect(single).toMatchObject({ database: 'shard b', usage: status.b.usage });
+    expect(status.home.usage.rows + status.b.usage.rows).toBe(60);
+    const mode = await askEach('read-mode', 'shadow');
+    expect(mode).toMatchObject({ home: { read_mode: 'shadow' }, b: { read_mode: 'shadow' } });
+    const report = await ask('report', '--user', users.home, '--from', daysAgo(9));
+    expect(report.document.total.requests).toBe(20);
+    await ask('price-unpriced');
+  });
+
+  it('that is wrong on one shard makes the whole wrong, and is repaired there', async () => {
+    const damage =
+      'update kilocode_users set microdollars_used = microdollars_used + 7 where id = $1';
+    await databases[1]?.pool.query(damage, [users.b]);
+    const found = await askEach('verify', '--balances');
+    expect(found).toMatchObject({
+      status: 1,
+      home: { exit_status: 0 },
+      b: { exit_status: 1, drifted: 1 },
+    });
+    const repaired = await askEach('repair', '--balances');
+    expect(repaired).toMatchObject({ home: { repaired: 0 }, b: { repaired: 1 } });
+    expect(await askEach('verify', '--balances')).toMatchObject({ status: 0 });
+  });
+
+  it('is adjusted where it is', async () => {
+    const { rows } = (await databases[1]?.pool.query(
+      'select id from microdollar_usage where kilo_user_id = $1 limit 1',
+      [users.b],
+    )) ?? { rows: [] };
+    const adjusted = await ask('adjust', rows[0].id, '-0.000010');
+    expect(adjusted).toMatchObject({ status: 0, document: { kilo_user_id: users.b, cost: -10 } });
+    expect(await ask('adjust', organizations.b, '-1')).toMatchObject({ status: 1 });
+  });
+
+  it('is exported, archived and dumped into a place for each shard', async () => {
+    const days = ['--from', daysAgo(9), '--until', daysAgo(0)];
+    expect(await run('export', ...days)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('named with --shard'),
+    });
+    const out = join(dir, 'usage.csv');
+    const exported = await askEach('export', ...days, '--out', out);
+    expect(exported.home.rows + exported.b.rows).toBe(61);
+    expect(exported.b.file).toBe(join(dir, 'usage.b.csv'));
+    expect((await readFile(exported.b.file, 'utf8')).split('\n').length).toBeGreaterThan(10);
+    const streamed = await ask('export', ...days, '--shard', 'b');
+    expect(streamed.document).toMatchObject({ rows: exported.b.rows });
+    // Whom one shard alone knows.
+    const only = idOn('b', NAMES);
+    await ask('user', 'create', only);
+    const own = await ask('export', ...days, '--out', out, '--user', only);
+    expect(own).toMatchObject({ status: 0, document: { shards: [{ name: 'b' }] } });
+    expect(await ask('export', ...days, '--out', out, '--user', 'nobody')).toMatchObject({
+      status: 1,
+    });
+
+    const archive = join(dir, 'archive');
+    const archived = await askEach('archive', '--until', daysAgo(5), '--out', archive);
+    expect(archived).toMatchObject({ status: 0, b: { out: join(archive, 'b') } });
+    expect((await readdir(archive)).sort()).toEqual(['b', 'home']);
+    const whole = await askEach('export', ...days, '--out', out, '--archive', archive);
+    expect(whole).toMatchObject({ status: 0, home: { rows: exported.home.rows } });
+    const dump = join(dir, 'dump');
+    expect(await askEach('dump', dump)).toMatchObject({ status: 0, b: { left_out: [] } });
+    expect((await readdir(dump)).sort()).toEqual(['b', 'home']);
+  });
+});
+
+it('what cannot be over shards says so by its name', async () => {
+  for (const argv of [['demo', '--yes'], ['psql-url'], ['restore', join(dir, 'dump')], ['start']]) {
+    const refused = await run(...argv);
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining(`${argv[0]} `) });
+  }
+  const url = (await run('psql-url', '--shard', 'b')).stdout.trim();
+  expect(url).toBe(databases[1]?.url);
+  expect(await run('fold', '--shard', 'c')).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('which are home, b'),
+  });
+});
+
+it('a user is deleted on every shard that knows them', async () => {
+  expect(await ask('user', 'delete', users.home)).toMatchObject({
+    status: 0,
+    document: { deleted: true },
+  });
+  const deleted = 'select deleted_at is not null as is_deleted from kilocode_users where id = $1';
+  for (const { pool } of databases) {
+    expect((await pool.query(deleted, [users.home])).rows).toEqual([{ is_deleted: true }]);
+  }
+});
+
+it('each is exact, and each payer on one', async () => {
+  await ask('fold');
+  for (const { pool } of databases) {
+    expect(await checkInvariants(pool)).toEqual([]);
+    expect(await checkFolded(pool)).toEqual([]);
+  }
+  const pools = databases.map(({ pool }, index) => ({ name: NAMES[index] ?? '', pool }));
+  expect(await checkShards(pools)).toEqual([]);
+});
+
+describe('a shard that is away', () => {
+  let away: NodeJS.ProcessEnv;
+
+  beforeAll(async () => {
+    const gone = new URL(databases[1]?.url ?? '');
+    gone.port = '1';
+    const file = await shardsFile('away.json', { home: databases[0]?.url ?? '', b: gone.href });
+    away = { ...env, MICRODOLLAR_SHARDS_FILE: file };
+  });
+
+  it('is named, and the rest is done', async () => {
+    const folded = await runCommand(away, '--json', 'fold');
+    expect(folded.status).toBe(3);
+    expect(documentOf(folded).shards).toMatchObject([
+      { name: 'home', exit_status: 0, remaining: 0 },
+      { name: 'b', exit_status: 3, error: { code: 'unavailable' } },
+    ]);
+    const told = await runCommand(away, 'migrate');
+    expect(told.status).toBe(3);
+    expect(told.stdout).toMatch(/^home: nothing to apply/m);
+    expect(told.stdout).toMatch(/^no shard has joined: b first/m);
+    expect(told.stderr).toMatch(/^b: error: cannot use the database at .*; check the shards file/m);
+  });
+
+  it('takes down its payers, and nobody else', async () => {
+    const show = (id: string) => runCommand(away, 'org', 'show', id);
+    expect(await show(organizations.home)).toMatchObject({ status: 0 });
+    expect(await show(organizations.b)).toMatchObject({
+      status: 3,
+      stderr: expect.stringContaining('shard "b"'),
+    });
+    // It may be there.
+    const revoked = await runCommand(away, 'key', 'revoke', organizations.b);
+    expect(revoked).toMatchObject({ status: 3, stderr: expect.stringContaining('shard "b"') });
+  });
+});
+
+it('one database that is named twice, or as another shard, is refused', async () => {
+  const [home, b] = databases.map(({ url }) => url) as [string, string];
+  for (const [file, urls, problem] of [
+    ['twice.json', { home, b: home }, 'are one database'],
+    ['other.json', { home, c: b }, '"c" is "b" by what its database says'],
+    ['fewer.json', { home }, 'lack b'],
+  ] as const) {
+    const wrong = { ...env, MICRODOLLAR_SHARDS_FILE: await shardsFile(file, urls) };
+    expect(await runCommand(wrong, 'fold')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining(problem),
+    });
+  }
+});
