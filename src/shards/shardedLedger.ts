@@ -5,7 +5,9 @@ import type { Ledger, LedgerOptions, NamedPayer } from '../ledgerTypes.js';
 import { SILENT } from '../log.js';
 import { Tracing } from '../tracing.js';
 import { assembleShards } from './assembly.js';
+import { Moves } from './move/moves.js';
 import { askEach, standIn } from './scatter.js';
+import type { Shard } from './shard.js';
 import { createShardMetrics } from './shardMetrics.js';
 import { shardReads } from './shardReads.js';
 import { readShards, type ShardOptions } from './shardsFile.js';
@@ -19,6 +21,7 @@ export interface ShardedLedgerOptions
 }
 
 const OPEN_INTERVAL_MS = 1_000;
+const FENCE_INTERVAL_MS = 5_000;
 
 /**
  * Opens a ledger of shards (README.md): the same interface, each payer on one of several ordinary ledgers. A
@@ -67,6 +70,17 @@ export async function createShardedLedger(options: ShardedLedgerOptions): Promis
     onError: () => metrics.backgroundErrors.inc({ task: 'shard_open' }),
   });
 
+  const lifting = startTask({
+    name: 'shard_fences',
+    intervalMs: FENCE_INTERVAL_MS,
+    restsFirst: true,
+    // Through a pooler in transaction mode nobody could tell whether the mover lives.
+    run: async () => {
+      if (options.preparedStatements ?? true) await liftAbandonedFences(shards);
+    },
+    onError: tell,
+  });
+
   let inFlight = 0;
   let onIdle: (() => void) | null = null;
   let closing: Promise<void> | null = null;
@@ -88,7 +102,7 @@ export async function createShardedLedger(options: ShardedLedgerOptions): Promis
         onIdle = resolve;
       });
     }
-    await opening.stop();
+    await Promise.all([opening.stop(), lifting.stop()]);
     await Promise.all(shards.map((shard) => shard.close()));
   }
 
@@ -114,6 +128,15 @@ export async function createShardedLedger(options: ShardedLedgerOptions): Promis
       return closing;
     },
   });
+}
+
+/** Of payers that a mover left fenced when it died, on shards that are open. */
+async function liftAbandonedFences(shards: readonly Shard[]): Promise<void> {
+  const open = shards.flatMap(({ name, ledger }) => (ledger ? [{ name, pool: ledger.pool }] : []));
+  const [home, ...others] = open;
+  if (home?.name === shards[0]?.name && home) {
+    await new Moves({ shards: [home, ...others] }).liftAbandoned();
+  }
 }
 
 /** What only one database has. */

@@ -161,6 +161,29 @@ describe('a move that ends', () => {
   });
 });
 
+describe('a fence whose mover has died', () => {
+  it('is lifted by whoever looks, but not while the mover lives', async () => {
+    const user = await fixture.a.addUser();
+    const payer = { kilo_user_id: user };
+    await fixture.ledgers.a.recordUsage({ kilo_user_id: user, cost: 3 });
+    let whileAlive: number | undefined;
+    const onPoint = async (at: MovePoint) => {
+      if (at === 'fenced') whileAlive = await fixture.moves.liftAbandoned();
+      if (at === 'written') throw new Stopped(at);
+    };
+    await expect(fixture.moves.move(payer, 'b', { onPoint })).rejects.toThrow('written');
+    expect(whileAlive).toBe(0);
+    expect(await fixture.moves.liftAbandoned()).toBe(1);
+    expect(await standing(user)).toEqual({ step: 'copying', shard: 'a', homes: ['a'] });
+    expect(await fixture.moves.liftAbandoned()).toBe(0);
+    await fixture.sharded.recordUsage({ kilo_user_id: user, cost: 4 });
+    await fixture.expectExact();
+    await fixture.moves.resume();
+    expect(await fixture.ledgers.b.getUserBalance(user)).toBe(7);
+    await fixture.expectExact();
+  });
+});
+
 describe('a transaction that stays open', () => {
   it('from before the fence: the fence is lifted, and writers go on', async () => {
     const user = await fixture.a.addUser();

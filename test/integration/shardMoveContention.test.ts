@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 
 import { randomInt, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { appendFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -124,13 +123,11 @@ describe('a user that moves while sixteen write', () => {
     const neighbour = new Clients(await fixture.a.addUser());
     const work = [clients.run(WRITERS), neighbour.run(2)];
     const sampling = clients.sample();
-    const fencedMs: number[] = [];
     for (let move = 0; move < MOVES; move++) {
       await sleep(200);
       const to = move % 2 === 0 ? 'b' : 'a';
       const report = await fixture.moves.move({ kilo_user_id: clients.user }, to);
       expect(report).toMatchObject({ finished: true });
-      fencedMs.push(report.fencedMs);
     }
     clients.stop();
     neighbour.stop();
@@ -151,8 +148,6 @@ describe('a user that moves while sixteen write', () => {
     await fixture.expectExact();
     await fixture.a.expectExact();
     await fixture.b.expectExact();
-    if (process.env.MOVE_LOG)
-      appendFileSync(process.env.MOVE_LOG, `${fencedMs} ${clients.book.size}\n`);
   });
 });
 

@@ -173,6 +173,11 @@ export class PayerMove {
     await this.#end(move, from.name);
   }
 
+  /** Of a mover that died under its fence: the payer takes writes where it is, and the move waits. */
+  async lift(move: StoredMove): Promise<void> {
+    await this.#lift(move);
+  }
+
   /** History, then what came meanwhile, until little comes and nothing old is open. */
   async #copy(move: StoredMove, deadlineMs: number): Promise<StoredMove> {
     // A fence that was being lifted when its mover died.

@@ -65,6 +65,23 @@ export class Moves {
     await this.#payers.alone(() => this.#payers.cancel(payerOf(named)));
   }
 
+  /**
+   * Lifts fences that were left by a mover that died: the payers take writes where they are, and the moves
+   * wait for `resume`. Nothing while somebody moves. @returns how many
+   */
+  async liftAbandoned(): Promise<number> {
+    const isFenced = (await this.list()).some(
+      ({ step, bucket }) => step === 'fenced' && bucket === null,
+    );
+    if (!isFenced) return 0;
+    try {
+      return await this.#payers.alone(() => this.#payers.liftFences());
+    } catch (error) {
+      if (error instanceof LedgerError && error.details.is_moving === true) return 0;
+      throw error;
+    }
+  }
+
   /** Goes on with every move that is under way, those of payers first. */
   async resume(options: MoveOptions = {}): Promise<(MoveReport | BucketReport)[]> {
     return await this.#payers.alone(async () => {

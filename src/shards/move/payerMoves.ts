@@ -94,6 +94,21 @@ export class PayerMoves {
     return reports;
   }
 
+  /** Lifts fences whose mover has died. @returns how many */
+  async liftFences(): Promise<number> {
+    let lifted = 0;
+    for (const move of await this.list()) {
+      const { payer_scope: scope, payer_id: id } = move;
+      if (move.step !== 'fenced' || scope === null || id === null || move.moving_to === null)
+        continue;
+      const from = this.shard(move.shard, 'payer');
+      const to = this.shard(move.moving_to, 'to');
+      await this.#payerMove({ scope: scopeNamed(scope), id }, from, to, {}).lift(move);
+      lifted++;
+    }
+    return lifted;
+  }
+
   async cancel(payer: MovedPayer): Promise<void> {
     const move = await this.#find(payer);
     if (move?.step == null) {
@@ -227,7 +242,9 @@ async function lockMoves(query: Query): Promise<void> {
     const [row] = await query<{ is_locked: boolean }>(LOCK_MOVES);
     if (row?.is_locked) return;
     if (performance.now() > deadlineMs) {
-      throw new LedgerError('unavailable', 'somebody else moves payers now; see shards status');
+      throw new LedgerError('unavailable', 'somebody else moves payers now; see shards status', {
+        details: { is_moving: true },
+      });
     }
   }
 }
