@@ -153,21 +153,6 @@ function readShards(env: NodeJS.ProcessEnv): ShardOptions[] | null {
   return readShardsFile(file);
 }
 
-/** The environment of a command that runs on this one of the shards. */
-export function onShard(environment: Environment, shard: ShardOptions): Environment {
-  // As of one database: a pooler takes no startup options.
-  const place = (url: string) =>
-    environment.pooler === null ? inSchema(url, shard.schema ?? null) : url;
-  return {
-    ...environment,
-    databaseUrl: place(shard.databaseUrl),
-    replicaUrl: shard.replicaUrl === undefined ? null : place(shard.replicaUrl),
-    migrationUrl: null,
-    schema: shard.schema ?? null,
-    shards: null,
-  };
-}
-
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {
   const values = (read(env, name) ?? '').split(',').map((value) => value.trim());
   return values.filter((value) => value !== '');
