@@ -76,7 +76,7 @@ export function isContended(error: unknown): boolean {
 }
 
 /** Details of errors that name their remedy: the server answers, and DATABASE_URL is not to blame. */
-const REMEDIES = ['missing_migrations', 'adoptable', 'distributed', 'system_error'];
+const REMEDIES = ['missing_migrations', 'adoptable', 'distributed', 'system_error', 'shard'];
 
 /** Names the host that does not answer, and what to check; never the password. */
 export function describeFailure(

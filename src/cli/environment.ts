@@ -11,8 +11,6 @@ export interface Environment {
   databaseUrl: string | null;
   migrationUrl: string | null;
   replicaUrl: string | null;
-  /** Shards of the installation (JSON); docs/scaling.md. */
-  shardsFile: string | null;
   /** `DATABASE_URL` is that of a pooler in transaction mode. */
   pooler: 'transaction' | null;
   /** Where the ledger lives in its database; null: where the role's search path leads. */
@@ -77,7 +75,6 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     databaseUrl: placeDirect(readUrl(env, 'DATABASE_URL')),
     migrationUrl: place(readUrl(env, 'MICRODOLLAR_MIGRATION_URL')),
     replicaUrl: placeDirect(readUrl(env, 'DATABASE_REPLICA_URL')),
-    shardsFile: read(env, 'MICRODOLLAR_SHARDS_FILE'),
     pooler,
     schema,
     shards: readShards(env),
@@ -154,21 +151,6 @@ function readShards(env: NodeJS.ProcessEnv): ShardOptions[] | null {
     );
   }
   return readShardsFile(file);
-}
-
-/** The environment of a command that runs on this one of the shards. */
-export function onShard(environment: Environment, shard: ShardOptions): Environment {
-  // As of one database: a pooler takes no startup options.
-  const place = (url: string) =>
-    environment.pooler === null ? inSchema(url, shard.schema ?? null) : url;
-  return {
-    ...environment,
-    databaseUrl: place(shard.databaseUrl),
-    replicaUrl: shard.replicaUrl === undefined ? null : place(shard.replicaUrl),
-    migrationUrl: null,
-    schema: shard.schema ?? null,
-    shards: null,
-  };
 }
 
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {

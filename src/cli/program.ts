@@ -22,8 +22,9 @@ import { registerKey } from './key.js';
 import { registerMigrate } from './migrate.js';
 import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
+import type { Ended } from './overShards/call.js';
 import { planOf } from './overShards/plans.js';
-import { type Ended, runOverShards } from './overShards/run.js';
+import { runOverShards } from './overShards/run.js';
 import { registerPriceUnpriced } from './priceUnpriced.js';
 import { registerPsqlUrl } from './psqlUrl.js';
 import { registerReadMode } from './readMode.js';
@@ -65,6 +66,8 @@ const COMMANDS: readonly Register[] = [
 ];
 
 const USAGE = EXIT_STATUS.invalid_request;
+/** Each listens for signals; more would be taken for a leak. */
+const MAX_PARALLEL = 8;
 
 /** Runs one command; returns the exit status. Everything it prints goes to `streams`. */
 export async function runCli(
@@ -81,11 +84,12 @@ interface ProgramRun {
   /** On one of several shards. */
   shard?: ShardContext | null;
   prepare?(command: Command): void;
+  describe?(error: LedgerError): LedgerError;
 }
 
 async function runProgram(
   argv: readonly string[],
-  { streams, environment: read, shard = null, prepare }: ProgramRun,
+  { streams, environment: read, shard = null, prepare, describe }: ProgramRun,
 ): Promise<Ended> {
   // Known before parsing, so that errors of usage are JSON as well.
   const output = new Output(argv.includes('--json'), streams);
@@ -120,7 +124,8 @@ async function runProgram(
     if (error instanceof CommanderError) {
       return { status: endOfUsage(error, output), error: null };
     }
-    ended.error = inWordsOf(running, toCommandError(error));
+    const failure = inWordsOf(running, toCommandError(error));
+    ended.error = describe?.(failure) ?? failure;
     output.error(ended.error);
     ended.status = EXIT_STATUS[ended.error.code];
   }
@@ -179,8 +184,8 @@ export function createProgram(output: Output, run: Runner): Command {
 
 function toParallel(value: string): number {
   const number = Number(value);
-  if (!/^\d+$/.test(value) || number < 1 || number > 32) {
-    throw new InvalidArgumentError('Expected a whole number from 1 to 32.');
+  if (!/^\d+$/.test(value) || number < 1 || number > MAX_PARALLEL) {
+    throw new InvalidArgumentError(`Expected a whole number from 1 to ${MAX_PARALLEL}.`);
   }
   return number;
 }

@@ -6,7 +6,7 @@ import type { StoredMove } from '../shards/move/moves.sql.js';
 import { type OpenMoves, openMoves, type ShardStatus } from '../shards/move/openMoves.js';
 import type { MoveOptions, MoveReport, PayerName } from '../shards/move/types.js';
 import { placeBuckets } from '../shards/placement.js';
-import { readShardsFile, type ShardOptions } from '../shards/shardsFile.js';
+import type { ShardOptions } from '../shards/shardsFile.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { alignTable, formatCount } from './output.js';
 import { startProgress } from './progress.js';
@@ -65,8 +65,8 @@ Writers of the payer wait for a fraction of a second, others do not notice. A mo
 killed, goes on when it is run again. Connections must lead straight to the servers, through no pooler.`;
 
 /** @throws LedgerError `invalid_request` without the file */
-function readFileOf({ environment }: CommandContext): ShardOptions[] {
-  if (environment.shardsFile !== null) return readShardsFile(environment.shardsFile);
+function requireShards({ environment }: CommandContext): ShardOptions[] {
+  if (environment.shards !== null) return environment.shards;
   throw new LedgerError('invalid_request', 'MICRODOLLAR_SHARDS_FILE must name the shards file', {
     details: { field: 'MICRODOLLAR_SHARDS_FILE' },
   });
@@ -76,7 +76,7 @@ async function withMoves(
   context: CommandContext,
   work: (opened: OpenMoves) => Promise<CommandStatus>,
 ): Promise<CommandStatus> {
-  await using opened = await openMoves(readFileOf(context));
+  await using opened = await openMoves(requireShards(context));
   return await context.interruption.guard(() => work(opened));
 }
 
@@ -267,7 +267,7 @@ async function add(
   { dryRun }: { dryRun?: true },
 ): Promise<CommandStatus> {
   const { output, interruption } = context;
-  const shards = readFileOf(context);
+  const shards = requireShards(context);
   if (!shards.some((shard) => shard.name === name)) {
     throw new LedgerError('invalid_request', `the shards file names no shard "${name}"`, {
       details: { field: 'name' },

@@ -116,7 +116,7 @@ export class Router {
 }
 
 /** Nothing was done: the payer, or the user of an event, is not on this shard. */
-function isMisplaced(error: unknown): error is LedgerError {
+export function isMisplaced(error: unknown): error is LedgerError {
   return (
     error instanceof LedgerError &&
     (error.code === 'unknown_user' || error.code === 'unknown_organization')

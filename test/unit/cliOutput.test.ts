@@ -72,7 +72,7 @@ describe('the environment', () => {
       databaseUrl: null,
       migrationUrl: null,
       replicaUrl: null,
-      shardsFile: null,
+      shards: null,
       schema: null,
       pooler: null,
       dataDir: '.microdollar',

@@ -5,7 +5,7 @@ import type { RowTable } from './rows.sql.js';
 
 /** Where a command is run when it is given shards. */
 export type Plan =
-  /** On each shard, side by side, each with an answer of its own. */
+  /** On each shard, side by side, each with an answer of its own; in a search only where it is known. */
   | { on: 'each'; isSearch?: boolean }
   /** On the shard of this payer, with an answer as on one database. */
   | { on: 'payer'; payer: NamedPayer; isEverywhere?: boolean; set?: Record<string, string> }
@@ -53,6 +53,11 @@ const firstRow =
   (table: RowTable): Planner =>
   ([id]) =>
     ofRow(table, id);
+
+/** A user of one shard acts for organizations of any; those that do not know the user have nothing. */
+function searching(_args: readonly string[], { user }: Options): Plan {
+  return { on: 'each', isSearch: user !== undefined };
+}
 
 /** Of each command, by its words. A test holds this to the commands that there are. */
 export const PLANS: Readonly<Record<string, Plan | Planner>> = {
@@ -114,15 +119,15 @@ export const PLANS: Readonly<Record<string, Plan | Planner>> = {
   export: (_args, { out, user }) =>
     text(out) === undefined
       ? { on: 'named', why: 'it writes a file for each, with --out' }
-      : { on: 'each', isSearch: user !== undefined },
+      : searching([], { user }),
   report: (args, options, command) =>
     text(options.user) === undefined && text(options.org) === undefined
       ? ofRow('api_keys', options.key)
       : ofPayer(HOME)(args, options, command),
   fold: EACH,
   backfill: EACH,
-  verify: EACH,
-  repair: EACH,
+  verify: searching,
+  repair: searching,
   archive: EACH,
   'archive read': { on: 'named', why: 'it reads into a database beside that of one' },
   dump: EACH,
@@ -132,6 +137,10 @@ export const PLANS: Readonly<Record<string, Plan | Planner>> = {
   'price-unpriced': EACH,
   'dead-letters': (_args, { retry }) => (retry ? { on: 'whole' } : { on: 'itself' }),
   status: EACH,
+  'shards status': { on: 'itself' },
+  'shards move': { on: 'itself' },
+  'shards resume': { on: 'itself' },
+  'shards add': { on: 'itself' },
   demo: { on: 'none', why: 'it is for a database to try things with' },
   bench: { on: 'itself' },
 };

@@ -7,7 +7,8 @@ import { mapBounded } from '../../shards/mapBounded.js';
 import { checkStates, ofShard, readShardState, type ShardState } from '../../shards/registry.js';
 import type { ShardOptions } from '../../shards/shardsFile.js';
 import { describeFailure } from '../database.js';
-import { type Environment, onShard } from '../environment.js';
+import type { Environment } from '../environment.js';
+import { onShard } from './onShard.js';
 import { hasRowStatement, type RowTable } from './rows.sql.js';
 
 /** Looks that are under way at a time. */
