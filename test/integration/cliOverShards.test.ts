@@ -167,6 +167,8 @@ describe('usage', () => {
     ];
     const imported = await ask('import', trace, ...azure);
     expect(imported).toMatchObject({ status: 0, document: { recorded: 20 } });
+    const again = await ask('import', trace, ...azure);
+    expect(again).toMatchObject({ status: 0, document: { duplicates: 20 } });
   });
 
   it('is folded, built, verified, told, and switched, each shard with an answer of its own', async () => {
@@ -249,6 +251,23 @@ describe('usage', () => {
     expect(await askEach('dump', dump)).toMatchObject({ status: 0, b: { left_out: [] } });
     expect((await readdir(dump)).sort()).toEqual(['b', 'home']);
   });
+});
+
+it('a payer who has moved is found where they are', async () => {
+  const id = idOn('b', NAMES);
+  await ask('user', 'create', id);
+  await ask('credit', 'add', '2', '--user', id);
+  const alert = await ask('alerts', 'set', 'balance', '--user', id, '--below', '1');
+  const key = await ask('key', 'create', '--user', id);
+  expect(await run('shards', 'move', '--user', id, '--to', 'home')).toMatchObject({ status: 0 });
+  expect((await ask('user', 'show', id)).document.total_microdollars_acquired).toBe(2_000_000);
+  const listed = await askEach('alerts', 'list');
+  expect(listed.home.alerts).toContainEqual(expect.objectContaining({ id: alert.document.id }));
+  expect(listed.b.alerts).toEqual([]);
+  expect(await ask('alerts', 'delete', alert.document.id)).toMatchObject({ status: 0 });
+  const report = await ask('report', '--key', key.document.id);
+  expect(report).toMatchObject({ status: 0, document: { total: { requests: 0 } } });
+  expect(await ask('key', 'revoke', key.document.id)).toMatchObject({ status: 0 });
 });
 
 it('what cannot be over shards says so by its name', async () => {
