@@ -1,4 +1,4 @@
-import type { Statement } from '../../db/statement.js';
+import { type Statement, textArray } from '../../db/statement.js';
 import { PAYER_SCOPES, type PayerScope } from '../../schema/unsettled.js';
 import { MOVE_COLUMNS } from './moves.sql.js';
 
@@ -13,20 +13,25 @@ export interface BucketPayerRow {
   id: string;
 }
 
-/** Payers of a bucket that are at home here; reads every payer of the shard. */
-export function listBucketStatement(bucket: number, limit: number): Statement {
+/** Payers of a bucket that are at home here, but for these keys; reads every payer of the shard. */
+export function listBucketStatement(
+  bucket: number,
+  limit: number,
+  without: readonly string[],
+): Statement {
   const payers = PAYER_SCOPES.map(
     (scope) => `select '${scope.name}' as scope, u.id::text as id
   from ${scope.payers} as u
   where not u.is_elsewhere
-    and ${bucketOf(`'${scope.name}:' || u.id::text`)} = $1::integer`,
+    and ${bucketOf(`'${scope.name}:' || u.id::text`)} = $1::integer
+    and '${scope.name}:' || u.id::text <> all ($3::text[])`,
   );
   return {
     name: 'shards_list_bucket',
     text: `/* shards.listBucket */
 ${payers.join('\nunion all\n')}
 limit $2::integer`,
-    values: [bucket, limit],
+    values: [bucket, limit, textArray(without)],
   };
 }
 

@@ -107,19 +107,20 @@ export class BucketMove {
   /** Payers of it that are at home there, but for those that were put there by themselves. */
   async #list(): Promise<MovedPayer[]> {
     const { bucket, from, directory } = this.#context;
-    const rows = await withRetry(() =>
-      queryOnPool(from.pool, false)<BucketPayerRow>(listBucketStatement(bucket, PAYERS_PER_LIST)),
-    );
-    const payers = rows.map(({ scope, id }) => ({ scope: scopeNamed(scope), id }));
     const own = await directory<{
       scope: BucketPayerRow['scope'];
       payer_id: string;
       shard: string;
     }>(LIST_PAYER_ROWS);
-    const put = new Set(
-      own.filter(({ shard }) => shard === from.name).map((row) => `${row.scope}:${row.payer_id}`),
+    // In the statement: however many of them there are, they hide nobody behind its limit.
+    const put = own.filter(({ shard }) => shard === from.name);
+    const list = listBucketStatement(
+      bucket,
+      PAYERS_PER_LIST,
+      put.map((row) => `${row.scope}:${row.payer_id}`),
     );
-    return payers.filter((payer) => !put.has(keyOf(payer)));
+    const rows = await withRetry(() => queryOnPool(from.pool, false)<BucketPayerRow>(list));
+    return rows.map(({ scope, id }) => ({ scope: scopeNamed(scope), id }));
   }
 
   async #moveAll(): Promise<void> {
