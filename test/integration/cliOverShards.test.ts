@@ -167,6 +167,8 @@ describe('usage', () => {
     ];
     const imported = await ask('import', trace, ...azure);
     expect(imported).toMatchObject({ status: 0, document: { recorded: 20 } });
+    const again = await ask('import', trace, ...azure);
+    expect(again).toMatchObject({ status: 0, document: { duplicates: 20 } });
   });
 
   it('is folded, built, verified, told, and switched, each shard with an answer of its own', async () => {
@@ -251,11 +253,44 @@ describe('usage', () => {
   });
 });
 
+it('a signal ends it on the shards where it runs, and keeps it from the others', async () => {
+  const before = process.listeners('SIGINT');
+  const running = ask('verify', '--parallel', '1');
+  const own = () => process.listeners('SIGINT').filter((listener) => !before.includes(listener));
+  while (own().length === 0) await new Promise(setImmediate);
+  for (const listener of own()) listener('SIGINT');
+  const { status, document } = await running;
+  expect(status).toBe(130);
+  expect(document.shards).toMatchObject([
+    { name: 'home', exit_status: 130 },
+    { name: 'b', exit_status: 3, error: { message: expect.stringContaining('not begun') } },
+  ]);
+});
+
+it('a payer who has moved is found where they are', async () => {
+  const id = idOn('b', NAMES);
+  await ask('user', 'create', id);
+  await ask('credit', 'add', '2', '--user', id);
+  const alert = await ask('alerts', 'set', 'balance', '--user', id, '--below', '1');
+  const key = await ask('key', 'create', '--user', id);
+  expect(await run('shards', 'move', '--user', id, '--to', 'home')).toMatchObject({ status: 0 });
+  expect((await ask('user', 'show', id)).document.total_microdollars_acquired).toBe(2_000_000);
+  const listed = await askEach('alerts', 'list');
+  expect(listed.home.alerts).toContainEqual(expect.objectContaining({ id: alert.document.id }));
+  expect(listed.b.alerts).toEqual([]);
+  expect(await ask('alerts', 'delete', alert.document.id)).toMatchObject({ status: 0 });
+  const report = await ask('report', '--key', key.document.id);
+  expect(report).toMatchObject({ status: 0, document: { total: { requests: 0 } } });
+  expect(await ask('key', 'revoke', key.document.id)).toMatchObject({ status: 0 });
+});
+
 it('what cannot be over shards says so by its name', async () => {
   for (const argv of [['demo', '--yes'], ['psql-url'], ['restore', join(dir, 'dump')], ['start']]) {
     const refused = await run(...argv);
     expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining(`${argv[0]} `) });
   }
+  const lost = await run('restore', join(dir, 'nothing'), '--shard', 'b');
+  expect(lost.stderr).toContain(join(dir, 'nothing', 'b'));
   const url = (await run('psql-url', '--shard', 'b')).stdout.trim();
   expect(url).toBe(databases[1]?.url);
   expect(await run('fold', '--shard', 'c')).toMatchObject({
@@ -283,6 +318,15 @@ it('each is exact, and each payer on one', async () => {
   }
   const pools = databases.map(({ pool }, index) => ({ name: NAMES[index] ?? '', pool }));
   expect(await checkShards(pools)).toEqual([]);
+});
+
+it('behind poolers only what holds a lock of its session is refused, with the remedy', async () => {
+  const pooled = { ...env, MICRODOLLAR_POOLER: 'transaction' };
+  expect(await runCommand(pooled, 'user', 'show', users.b)).toMatchObject({ status: 0 });
+  expect(await runCommand(pooled, 'fold')).toMatchObject({ status: 0 });
+  const refused = await runCommand(pooled, 'migrate');
+  expect(refused).toMatchObject({ status: 2 });
+  expect(refused.stderr).toMatch(/^b: error: .*unset MICRODOLLAR_POOLER/m);
 });
 
 describe('a shard that is away', () => {
@@ -316,6 +360,9 @@ describe('a shard that is away', () => {
       status: 3,
       stderr: expect.stringContaining('shard "b"'),
     });
+    const imported = await runCommand(away, '--json', 'import', join(dir, 'usage.jsonl'));
+    expect(imported.status).toBe(3);
+    expect(documentOf(imported).error).toMatchObject({ details: { shard: 'b' } });
     // It may be there.
     const revoked = await runCommand(away, 'key', 'revoke', organizations.b);
     expect(revoked).toMatchObject({ status: 3, stderr: expect.stringContaining('shard "b"') });
