@@ -118,17 +118,19 @@ $$;
 -- statements, which are short, take the exclusive lock only by trying, and wait for nothing
 -- once they have it. The try comes first because, as an expression, it costs no query of its own.
 --
--- Locks of a table have its oid in their class: ledgers in schemas of one database do not meet. Names
--- are written with their schema (`migrate` puts the ledger's in place of `public`), for a foreign
--- program has whatever search path it has.
+-- Their class has the oid of the ledger's settings: ledgers in schemas of one database do not meet, and
+-- a transaction has at most as many locks as there are buckets. Names are written with their schema
+-- (`migrate` puts the ledger's in place of `public`), for a foreign program has whatever search path it
+-- has.
 CREATE OR REPLACE FUNCTION microdollar_guard_daily_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 declare
+  v_class constant integer := 1297369170 # 'public.ledger_settings'::regclass::integer;
   v_bucket integer := public.microdollar_key_bucket(new.usage_date,
     'microdollar_usage_daily|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
 begin
-  if not pg_try_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket) then
-    perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket);
+  if not pg_try_advisory_xact_lock_shared(v_class, v_bucket) then
+    perform pg_advisory_xact_lock_shared(v_class, v_bucket);
   end if;
   return new;
 end
@@ -137,11 +139,12 @@ $$;
 CREATE OR REPLACE FUNCTION microdollar_guard_exa_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 declare
+  v_class constant integer := 1297369170 # 'public.ledger_settings'::regclass::integer;
   v_bucket integer := public.microdollar_key_bucket(new.month,
     'exa_monthly_usage|' || new.kilo_user_id || '|' || coalesce(new.organization_id::text, ''));
 begin
-  if not pg_try_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket) then
-    perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, v_bucket);
+  if not pg_try_advisory_xact_lock_shared(v_class, v_bucket) then
+    perform pg_advisory_xact_lock_shared(v_class, v_bucket);
   end if;
   return new;
 end
@@ -150,8 +153,8 @@ $$;
 CREATE OR REPLACE FUNCTION microdollar_guard_lookup_insert() RETURNS trigger
 LANGUAGE plpgsql AS $$
 begin
-  perform pg_advisory_xact_lock_shared(1297369170 # tg_relid::integer, public.microdollar_key_bucket(null,
-    tg_table_name || '|' || (to_jsonb(new) ->> tg_table_name)));
+  perform pg_advisory_xact_lock_shared(1297369170 # 'public.ledger_settings'::regclass::integer,
+    public.microdollar_key_bucket(null, tg_table_name || '|' || (to_jsonb(new) ->> tg_table_name)));
   return new;
 end
 $$;
@@ -197,7 +200,7 @@ CREATE OR REPLACE FUNCTION microdollar_open_daily(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170 # 'microdollar_usage_daily'::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(p_usage_date, 'microdollar_usage_daily|' || p_kilo_user_id || '|'
       || coalesce(p_organization_id::text, '')))
   then
@@ -231,7 +234,7 @@ CREATE OR REPLACE FUNCTION microdollar_open_exa_month(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170 # 'exa_monthly_usage'::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(p_month, 'exa_monthly_usage|' || p_kilo_user_id || '|'
       || coalesce(p_organization_id::text, '')))
   then
@@ -272,7 +275,7 @@ begin
   if v_id is not null then
     return v_id;
   end if;
-  if not pg_try_advisory_xact_lock(1297369170 # quote_ident(p_lookup)::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(null, p_lookup || '|' || p_value))
   then
     return null;

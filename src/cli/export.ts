@@ -58,7 +58,7 @@ export const registerExport: Register = (program, run) => {
     .addOption(new Option('--format <format>').choices(['csv', 'jsonl']).default('csv'))
     .option('--daily', 'daily totals by user and organization')
     .option('--credits', 'credit grants, what was taken back, and what expired')
-    .option('--user <id>', 'this user only')
+    .option('--user <id>', 'what this user used, whoever pays')
     .option('--archive <dir>', 'read archived days from these files; without it they are missing')
     .option('--out <file>', 'write to a file, not to stdout')
     .option('--no-total', 'leave out the total line, so that `import` reads the file')

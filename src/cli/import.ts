@@ -80,9 +80,9 @@ async function importCommand(
   paths: readonly string[],
   options: ImportCommandOptions,
 ): Promise<CommandStatus> {
+  const totalBytes = await requireFiles(paths);
   const files = paths.map((path) => ({ path, format: options.format ?? guessFormat(path) }));
   requireFitting(files, options);
-  const totalBytes = await requireFiles(paths);
   const shiftTo = options.shiftTo === undefined ? undefined : requireShift(options.shiftTo);
   const listPrice = findListPrice(options.model);
   const azure = { users: options.users, organizations: options.orgs, listPrice };

@@ -5,6 +5,8 @@ import { openServer } from './database.js';
 import { urlOfDatabase } from './otherDatabase.js';
 import { readRuntime } from './runtimeFile.js';
 
+const LONG_MS = 3_600_000;
+
 interface PsqlUrlOptions {
   database?: string;
   hold?: true;
@@ -41,7 +43,10 @@ async function showUrl(
       if (!hold) return 0;
       output.note('the server runs until Ctrl-C');
       const signal = interruption.gracefully();
+      // A signal alone keeps no process alive, nor does a standard input that is closed.
+      const alive = setInterval(() => {}, LONG_MS);
       if (!signal.aborted) await once(signal, 'abort');
+      clearInterval(alive);
       return 0;
     });
   } finally {

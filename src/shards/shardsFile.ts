@@ -78,7 +78,10 @@ export function readShardsFile(file: string): ShardOptions[] {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    throw invalidShards(`file cannot be read: ${(cause as NodeJS.ErrnoException).code}`, cause);
+    throw invalidShards(
+      `file ${file} cannot be read: ${(cause as NodeJS.ErrnoException).code}`,
+      cause,
+    );
   }
   let value: unknown;
   try {

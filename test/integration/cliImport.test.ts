@@ -269,7 +269,8 @@ describe('a dry run', () => {
 describe('usage errors', () => {
   it.each([
     [['import', 'no-such-file.jsonl'], /no-such-file.jsonl/],
-    [['import', 'usage.parquet'], /--format/],
+    [['import', 'usage.parquet'], /cannot read usage.parquet/],
+    [['import', 'package.json'], /--format/],
     [['import'], /files/],
     [['import', 'x.csv', '--format', 'xml'], /jsonl, csv, azure-llm, litellm, openrouter/],
     [['import', '-'], /standard input.*--format/],

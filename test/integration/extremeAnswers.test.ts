@@ -102,7 +102,7 @@ describe('past 2^53, a command', () => {
     expect(daily).toMatchObject({ drift_keys: 1, drift_microdollars: ODD });
     expect((await cli.run('verify')).stdout).toContain('9007199254.740993 USD');
     // Nobody reads what is not built: the line for people names it, and is not alarmed.
-    expect((await cli.run('status')).stdout).toContain('1 keys of periods that are not built');
+    expect((await cli.run('status')).stdout).toContain('1 key of periods that are not built');
   });
 
   it('exports exactly, as CSV and JSON', async () => {

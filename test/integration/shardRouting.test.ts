@@ -2,7 +2,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { addCredit, createUser, softDeleteUser } from '../../src/shards/accounts.js';
 import { type Finder, introduceUser } from '../../src/shards/introduce.js';
+import { LOCK_MOVES } from '../../src/shards/move/moves.sql.js';
 import { bucketOf, keyOfPayer } from '../../src/shards/placement.js';
+import { openSessions } from '../support/sessions.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
 import { createShardFixture, type ShardFixture } from './shardHarness.js';
 
@@ -80,6 +82,9 @@ describe('a payer on the way to another shard', () => {
   });
 
   it('for too long is unavailable, and can be sent again', async () => {
+    // As a mover that lives: the fence of one that died is lifted.
+    await using sessions = await openSessions(fixture.databases.get('home')?.url ?? '', 1);
+    await sessions.all[0]?.run(LOCK_MOVES.text);
     await direct(`'b', 'c', 'fenced'`);
     await fence(true);
     const error = await ledgerErrorOf(write(ledger));

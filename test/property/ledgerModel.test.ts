@@ -124,7 +124,7 @@ describe('a ledger of shards', () => {
       await using world = await createShardedWorld(SHARD_NAMES);
       await fc.assert(
         fc.asyncProperty(SHARD_PROGRAM, (commands) => runProgram(world, commands)),
-        { seed: SEED, numRuns: Math.max(10, Math.round(PROGRAMS / 8)) },
+        { seed: SEED, numRuns: Math.max(5, Math.round(PROGRAMS / 16)) },
       );
       expect(await world.writers[0]?.fold()).toMatchObject({ remaining: 0 });
       for (const { pool } of world.databases) {

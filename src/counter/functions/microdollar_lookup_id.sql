@@ -16,7 +16,7 @@ begin
   if v_id is not null then
     return v_id;
   end if;
-  if not pg_try_advisory_xact_lock(1297369170 # quote_ident(p_lookup)::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(null, p_lookup || '|' || p_value))
   then
     return null;

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION microdollar_open_daily(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170 # 'microdollar_usage_daily'::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(p_usage_date, 'microdollar_usage_daily|' || p_kilo_user_id || '|'
       || coalesce(p_organization_id::text, '')))
   then

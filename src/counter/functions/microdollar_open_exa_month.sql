@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION microdollar_open_exa_month(
 ) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 begin
-  if not pg_try_advisory_xact_lock(1297369170 # 'exa_monthly_usage'::regclass::integer,
+  if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,
     microdollar_key_bucket(p_month, 'exa_monthly_usage|' || p_kilo_user_id || '|'
       || coalesce(p_organization_id::text, '')))
   then
