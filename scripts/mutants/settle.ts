@@ -223,7 +223,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
     name: 'functions: opening a day waits for a rival',
     file: FUNCTIONS,
     search:
-      "if not pg_try_advisory_xact_lock(1297369170 # 'microdollar_usage_daily'::regclass::integer,\n    microdollar_key_bucket(p_usage_date, 'microdollar_usage_daily|' || p_kilo_user_id || '|'\n      || coalesce(p_organization_id::text, '')))\n  then\n    return false;\n  end if;",
+      "if not pg_try_advisory_xact_lock(1297369170 # 'ledger_settings'::regclass::integer,\n    microdollar_key_bucket(p_usage_date, 'microdollar_usage_daily|' || p_kilo_user_id || '|'\n      || coalesce(p_organization_id::text, '')))\n  then\n    return false;\n  end if;",
     replace: '',
     tests: ['integration/neverWait'],
   },
