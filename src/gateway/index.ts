@@ -6,7 +6,6 @@ import {
   type UsageSinkStatus,
 } from './durable/index.js';
 import { createPricer, type Pricer, priceIntent } from './prices/index.js';
-import { createClientAddressReader } from './proxy/clientAddress.js';
 import { ENDPOINTS } from './proxy/endpoints.js';
 import type { GatewayOptions } from './proxy/options.js';
 import type { HoldMode, OnOutgrown } from './proxy/reservations.js';
@@ -42,18 +41,14 @@ export interface OpenGatewayOptions
 }
 
 /**
- * Looks at everything that `openGateway` would refuse, and opens nothing.
- * @throws LedgerError `invalid_request` for a URL, a trusted proxy or a file that is wrong
+ * Looks at the URLs and files that `openGateway` would refuse, and opens nothing.
+ * @throws LedgerError `invalid_request` for a URL or a file that is wrong
  */
 export function checkGatewaySettings(
-  options: Pick<
-    OpenGatewayOptions,
-    'upstreams' | 'upstreamsFile' | 'ownPricesFile' | 'trustedProxies'
-  >,
+  options: Pick<OpenGatewayOptions, 'upstreams' | 'upstreamsFile' | 'ownPricesFile'>,
 ): void {
   listEntries(options.upstreams ?? {}, readUpstreams(options.upstreamsFile));
   createPricer({ ownPricesFile: options.ownPricesFile ?? null }).close();
-  createClientAddressReader(options.trustedProxies ?? []);
 }
 
 function readUpstreams(file: string | null | undefined) {

@@ -35,6 +35,14 @@ limit $2::integer`,
   };
 }
 
+export interface PayerRow {
+  /** Of the directory's row. */
+  id: string;
+  scope: PayerScope['name'];
+  payer_id: string;
+  shard: string;
+}
+
 /** Payers with a row of their own in the directory, where nothing moves. */
 export const LIST_PAYER_ROWS: Statement = {
   name: 'shards_list_payer_rows',
@@ -123,21 +131,6 @@ where d.id = $1::uuid
   and d.step = 'fenced'
 returning ${MOVE_COLUMNS}`,
     values: [id, payerRows],
-  };
-}
-
-/** Calls a move of a bucket off: who has moved stays there, by a row of their own. */
-export function cancelBucketStatement(id: string): Statement {
-  return {
-    name: 'shards_cancel_bucket',
-    text: `/* shards.cancelBucket */
-update microdollar_shard_directory as d
-set moving_to = null,
-  step = null,
-  progress = null,
-  updated_at = now()
-where d.id = $1::uuid`,
-    values: [id],
   };
 }
 

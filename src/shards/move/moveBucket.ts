@@ -5,15 +5,15 @@ import { scopeNamed } from '../../schema/unsettled.js';
 import { bucketOf } from '../placement.js';
 import {
   type BucketPayerRow,
-  cancelBucketStatement,
   closeBucketStatement,
   LIST_PAYER_ROWS,
   listBucketStatement,
   openBucketStatement,
+  type PayerRow,
   switchBucketStatement,
 } from './buckets.sql.js';
 import { describeOpen, waitForOpen } from './fence.js';
-import { noteStepStatement, type StoredMove } from './moves.sql.js';
+import { endMoveStatement, noteStepStatement, type StoredMove } from './moves.sql.js';
 import {
   keyOf,
   type MovedPayer,
@@ -101,17 +101,13 @@ export class BucketMove {
   /** Who has moved stays where they are, by rows of their own. */
   async cancel(move: StoredMove): Promise<void> {
     await this.#reopen();
-    await withRetry(() => this.#context.directory(cancelBucketStatement(move.id)));
+    await withRetry(() => this.#context.directory(endMoveStatement(move.id, false)));
   }
 
   /** Payers of it that are at home there, but for those that were put there by themselves. */
   async #list(): Promise<MovedPayer[]> {
     const { bucket, from, directory } = this.#context;
-    const own = await directory<{
-      scope: BucketPayerRow['scope'];
-      payer_id: string;
-      shard: string;
-    }>(LIST_PAYER_ROWS);
+    const own = await directory<PayerRow>(LIST_PAYER_ROWS);
     // In the statement: however many of them there are, they hide nobody behind its limit.
     const put = own.filter(({ shard }) => shard === from.name);
     const list = listBucketStatement(
@@ -167,12 +163,7 @@ export class BucketMove {
     if (to.name !== home.name) {
       await withRetry(() => queryOnPool(to.pool, false)(openBucketStatement(bucket)));
     }
-    const rows = await directory<{
-      id: string;
-      scope: BucketPayerRow['scope'];
-      payer_id: string;
-      shard: string;
-    }>(LIST_PAYER_ROWS);
+    const rows = await directory<PayerRow>(LIST_PAYER_ROWS);
     const ids = rows
       .filter(({ shard }) => shard === to.name)
       .filter(
