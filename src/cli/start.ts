@@ -144,6 +144,7 @@ async function serve(
     backgroundVerify: true,
     deliverAlerts: true,
     allowPrivateWebhooks: environment.allowsPrivateWebhooks,
+    keepAlertsDays: environment.keepAlertsDays,
     schema: environment.schema ?? undefined,
     preparedStatements: environment.pooler === null,
     ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),

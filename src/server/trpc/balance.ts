@@ -1,5 +1,7 @@
+import type pg from 'pg';
 import { z } from 'zod';
 import { unknownUser } from '../../accounts/fields.js';
+import { withNextExpiries } from '../../accounts/grants/nextExpiry.js';
 import { toJsonInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
 import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
@@ -22,11 +24,18 @@ export const readCurrentBalance = procedureFor(
       ctx.ledger.readPool,
       currentBalanceStatement(kiloUserId),
     );
-    return toCurrentBalance(rows);
+    return await toCurrentBalance(ctx.ledger.readPool, kiloUserId, rows);
   });
 
 /** @throws LedgerError `unknown_user` when there is no row of the user's own */
-export function toCurrentBalance(rows: readonly BalanceRow[]) {
+export async function toCurrentBalance(
+  pool: pg.Pool,
+  kiloUserId: string,
+  found: readonly BalanceRow[],
+) {
+  const rows = await withNextExpiries(pool, found, ({ organization_id: id }) =>
+    id === null ? { kilo_user_id: kiloUserId } : { organization_id: id },
+  );
   const own = rows.find((row) => row.organization_id === null);
   if (own === undefined) throw unknownUser();
   return {

@@ -28,7 +28,7 @@ export const readAccount = procedureFor(
     );
     return {
       kiloUserId,
-      balance: toCurrentBalance(row?.balances ?? []),
+      balance: await toCurrentBalance(ctx.ledger.readPool, kiloUserId, row?.balances ?? []),
       recent: (row?.recent ?? []).map((each) => toJsonRequest(each)),
     };
   });
