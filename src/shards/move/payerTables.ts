@@ -113,6 +113,11 @@ export const STATE_TABLES: readonly StateTable[] = [
   { name: 'gateway_intents', isOf: isPaidBy },
   { name: 'gateway_responses', isOf: isPaidBy },
   {
+    name: 'gateway_response_items',
+    isOf: (scope) => `r.usage_id in (
+      select p.usage_id from gateway_responses as p where ${isPaidBy(scope, 'p')})`,
+  },
+  {
     name: 'organization_memberships',
     isOf: (scope) => (scope.name === 'user' ? null : 'r.organization_id = $1::uuid'),
   },
