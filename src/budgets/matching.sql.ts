@@ -13,7 +13,7 @@ export const isOfPayer = (scope: PayerScope, row: string): string =>
   `${row}.payer_scope = '${scope.name}'
     and ${row}.payer_id = $1::text`;
 
-/** Budgets in force of other payers than $1 that are of keys `keys`, a condition on their id: they bind too. */
+/** Budgets in force of keys that are other payers' than $1: they bind too. `keys`: a condition on the id. */
 export const isOfKeys = (scope: PayerScope, row: string, keys: string): string =>
   `${row}.api_key_id ${keys}
     and ${row}.removed_at is null

@@ -32,7 +32,7 @@ export type BudgetSetter = (typeof BUDGET_SETTERS)[number];
 /** Rows of `headroom` a window has: so many can be reserved from at once. */
 export const SLOTS = 8;
 
-/** `expires_at` of a row of `usage_holds` that is no hold: an amount to give back, and what was spent of it. */
+/** `expires_at` of a row of `usage_holds` that is none: what is to be given back, and what was spent. */
 export const FORWARDED = `'-infinity'::timestamptz`;
 
 /** Name of the mark of budgets in `rollup_marks`; the lock of a payer's windows. */
@@ -42,7 +42,8 @@ const quoted = (values: readonly string[]) => values.map((value) => `'${value}'`
 
 /**
  * Limits. A budget belongs to a payer, and counts its usage; the narrowing columns say which of it,
- * null = all. One of a key counts what the key uses, whoever pays. Its state is in `budget_windows`. Removed ones stay, for what names them.
+ * null = all. One of a key counts what the key uses, whoever pays. Its state is in `budget_windows`.
+ * Removed ones stay, for what names them.
  */
 export const budgets = pgTable(
   'budgets',
