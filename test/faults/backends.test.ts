@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openSessions } from '../support/sessions.js';
 import { ClientBook } from './support/clientBook.js';
@@ -32,6 +33,13 @@ const signalOne = (signal: 'pg_terminate_backend' | 'pg_cancel_backend') => `
     order by random()
     limit 1
   ) as victim`;
+
+const CAUSES = ['57P01', '55P03'];
+
+async function hasRetried({ metrics }: Ledger): Promise<boolean> {
+  const { values } = await metrics.retries.get();
+  return CAUSES.every((cause) => values.some(({ labels }) => labels.cause === cause));
+}
 
 /** What an administrator, a migration or a careless program does to the ledger's sessions. */
 async function disturb(random: Random): Promise<void> {
@@ -89,12 +97,11 @@ describe('sessions that are ended under load', () => {
         startTraffic({ ...common, clients: 2, send: viaTransaction, maxBatch: 2 }),
         startTraffic({ ...common, clients: 4, send: viaPool }),
       ];
-      for (let round = 0; round < ROUNDS; round++) await disturb(random);
+      // Which session is in a statement when it is ended is luck: on until one was, and one met a lock.
+      for (let round = 0; round < ROUNDS || !(await hasRetried(ledger)); round++) {
+        await disturb(random);
+      }
       await Promise.all(streams.map((stream) => stream.stop()));
-
-      const { values } = await ledger.metrics.retries.get();
-      const causes = values.map((value) => value.labels.cause);
-      expect(causes).toEqual(expect.arrayContaining(['57P01', '55P03']));
       await ledger.close();
       await viaPool.end();
       await expectNothingLost(book, database);
