@@ -1,14 +1,11 @@
-import type pg from 'pg';
 import { readText } from '../accounts/fields.js';
-import {
-  findMemberships,
-  isOrganizationMember,
-  noOwner,
-  readRole,
-} from '../accounts/memberships.js';
+import { noOwner } from '../accounts/memberships.js';
 import type { Scope } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
+import type { Ledger } from '../ledgerTypes.js';
+import { findMemberships, isOrganizationMember, readRole } from '../shards/memberships.js';
+import { groupByPart } from '../shards/parts.js';
 import type { Principal } from './auth.js';
 import { meteredIdsStatement } from './queries/meteredIds.sql.js';
 import { readRows } from './queries/rows.js';
@@ -45,7 +42,7 @@ export function resolveUser(
  * @throws LedgerError `forbidden`
  */
 export async function checkOrganizationRead(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   organizationId: string | null,
 ): Promise<void> {
@@ -54,7 +51,7 @@ export async function checkOrganizationRead(
     return;
   }
   if (organizationId === null || principal.scopes.has('admin')) return;
-  if (await isOrganizationMember(pool, organizationId, principal.kiloUserId)) return;
+  if (await isOrganizationMember(ledger, organizationId, principal.kiloUserId)) return;
   throw notMember('organizationId');
 }
 
@@ -66,7 +63,7 @@ export type EventAccess = (event: unknown) => LedgerError | null;
  * the key's user into another one.
  */
 export async function createEventAccess(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   events: readonly unknown[],
 ): Promise<EventAccess> {
@@ -83,8 +80,8 @@ export async function createEventAccess(
     if (organizationId !== null) organizationIds.add(organizationId);
   }
   const [memberships, metered] = await Promise.all([
-    organizationIds.size === 0 ? null : findMemberships(pool, userId, organizationIds),
-    findMetered(pool, events),
+    organizationIds.size === 0 ? null : findMemberships(ledger, userId, organizationIds),
+    findMetered(ledger, events),
   ]);
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
@@ -107,19 +104,31 @@ export async function createEventAccess(
       });
     }
     const organizationId = organizationOf(event);
-    const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
-    return isStranger ? notMember('organization_id') : null;
+    const standing = organizationId === null ? undefined : memberships?.get(organizationId);
+    if (standing instanceof LedgerError) return standing;
+    return standing === 'stranger' ? notMember('organization_id') : null;
   };
 }
 
-/** A client that knows the id of its request in flight could else say what it costs. */
-async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<Set<string>> {
-  const ids = events
-    .map((event) => fieldOf(event, 'id'))
-    .filter((id): id is string => typeof id === 'string' && isUuid(id));
-  if (ids.length === 0) return new Set();
-  const rows = await readRows<{ id: string }>(pool, meteredIdsStatement(ids));
-  return new Set(rows.map(({ id }) => id));
+/**
+ * A client that knows the id of its request in flight could else say what it costs. Of a shard that is away
+ * nothing is asked: it refuses the event itself.
+ */
+async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<Set<string>> {
+  const named = events.flatMap((event) => {
+    const id = fieldOf(event, 'id');
+    if (typeof id !== 'string' || !isUuid(id)) return [];
+    const organization = organizationOf(event);
+    const user = fieldOf(event, 'kilo_user_id');
+    return [{ id, organization_id: organization, kilo_user_id: String(user) }];
+  });
+  const { byPart } = await groupByPart(ledger, named, (each) => each);
+  const rows = await Promise.all(
+    [...byPart].map(([{ pool }, asked]) =>
+      readRows<{ id: string }>(pool, meteredIdsStatement(asked.map(({ id }) => id))),
+    ),
+  );
+  return new Set(rows.flat().map(({ id }) => id));
 }
 
 /**
@@ -128,7 +137,7 @@ async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<S
  * @throws LedgerError `forbidden`
  */
 export async function checkOwner(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   organizationId: string,
   what: string,
@@ -138,7 +147,8 @@ export async function checkOwner(
     return;
   }
   if (principal.scopes.has('admin')) return;
-  if ((await readRole(pool, organizationId, principal.kiloUserId)) !== 'owner') throw noOwner(what);
+  if ((await readRole(ledger, organizationId, principal.kiloUserId)) !== 'owner')
+    throw noOwner(what);
 }
 
 /**
