@@ -1,11 +1,12 @@
 import { readText } from '../accounts/fields.js';
 import { noOwner } from '../accounts/memberships.js';
 import type { Scope } from '../accounts/scopes.js';
+import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { findMemberships, isOrganizationMember, readRole } from '../shards/memberships.js';
-import { groupByPart } from '../shards/parts.js';
+import { groupByPart, isSharded } from '../shards/parts.js';
 import type { Principal } from './auth.js';
 import { meteredIdsStatement } from './queries/meteredIds.sql.js';
 import { readRows } from './queries/rows.js';
@@ -98,7 +99,9 @@ export async function createEventAccess(
         { details: { field: 'api_key_id' } },
       );
     }
-    if (metered.has(String(fieldOf(event, 'id')).toLowerCase())) {
+    const id = String(fieldOf(event, 'id')).toLowerCase();
+    if (metered.failure !== null && isUuid(id)) return metered.failure;
+    if (metered.ids.has(id)) {
       return new LedgerError('forbidden', 'the gateway meters the request of this id itself', {
         details: { field: 'id' },
       });
@@ -110,25 +113,44 @@ export async function createEventAccess(
   };
 }
 
+/** Ids of requests in flight. */
+interface Metered {
+  ids: ReadonlySet<string>;
+  /** Why they cannot all be told: home is away. */
+  failure: LedgerError | null;
+}
+
 /**
- * A client that knows the id of its request in flight could else say what it costs. Of a shard that is away
- * nothing is asked: it refuses the event itself.
+ * A client that knows the id of its request in flight could else say what it costs. The gateway keeps its
+ * intents on home, holds are where their payer is; of another shard that is away nothing is asked: it refuses
+ * the event itself.
  */
-async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<Set<string>> {
+async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<Metered> {
   const named = events.flatMap((event) => {
     const id = fieldOf(event, 'id');
     if (typeof id !== 'string' || !isUuid(id)) return [];
-    const organization = organizationOf(event);
-    const user = fieldOf(event, 'kilo_user_id');
-    return [{ id, organization_id: organization, kilo_user_id: String(user) }];
+    const user = String(fieldOf(event, 'kilo_user_id'));
+    return [{ id, organization_id: organizationOf(event), kilo_user_id: user }];
   });
+  if (named.length === 0) return { ids: new Set(), failure: null };
+  const ask = async ({ pool }: Ledger, asked: readonly { id: string }[]) =>
+    readRows<{ id: string }>(pool, meteredIdsStatement(asked.map(({ id }) => id)));
   const { byPart } = await groupByPart(ledger, named, (each) => each);
+  const [home] = ledger.parts;
+  let failure: LedgerError | null = null;
+  if (home !== undefined) byPart.set(home.ledger, named);
   const rows = await Promise.all(
-    [...byPart].map(([{ pool }, asked]) =>
-      readRows<{ id: string }>(pool, meteredIdsStatement(asked.map(({ id }) => id))),
-    ),
+    [...byPart].map(async ([part, asked]) => {
+      try {
+        return await ask(part, asked);
+      } catch (error) {
+        if (!isSharded(ledger)) throw error;
+        if (part === home?.ledger) failure = toLedgerError(error);
+        return [];
+      }
+    }),
   );
-  return new Set(rows.flat().map(({ id }) => id));
+  return { ids: new Set(rows.flat().map(({ id }) => id)), failure };
 }
 
 /**

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OpenGateway, openGateway } from '../../src/gateway/index.js';
 import { EXAMPLE } from '../../src/server/openapi/examples.js';
@@ -6,10 +8,11 @@ import { addCredit, addMember, createKey } from '../../src/shards/accounts.js';
 import { Moves } from '../../src/shards/move/moves.js';
 import { makeDataDir } from '../support/gateway.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
+import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
 import { shardOf } from '../support/shardIds.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
 import { askExamples, sendExamples } from './referenceSteps.js';
-import { type ServedLedger, serveLedger } from './serverHarness.js';
+import { ADMIN_KEY, type ServedLedger, serveLedger } from './serverHarness.js';
 import { createShardFixture, type ShardFixture } from './shardHarness.js';
 
 /** The whole service over two shards: HTTP, tRPC and gateway, as it is over one database. */
@@ -158,5 +161,60 @@ describe('a payer that moves while the service is used', () => {
     const requests = await service.query('usage.requests', { all_scopes: true }, key);
     expect(requests.body.result.data.requests).toHaveLength(3);
     await fixture.expectExact();
+  });
+});
+
+describe('start with MICRODOLLAR_SHARDS_FILE', () => {
+  it('serves the payers of the shards that it reaches, and names the one that is away', async () => {
+    const [here, away] = [await fixture.addUserOn('home'), await fixture.addUserOn('b')];
+    const own = makeDataDir();
+    const file = join(own.dataDir, 'shards.json');
+    const [home] = fixture.shards;
+    const shards = [home, { name: 'b', databaseUrl: 'postgres://127.0.0.1:1/none' }];
+    await writeFile(file, JSON.stringify(shards));
+    const env = {
+      MICRODOLLAR_SHARDS_FILE: file,
+      MICRODOLLAR_DATA_DIR: own.dataDir,
+      MICRODOLLAR_ADMIN_KEY: ADMIN_KEY,
+    };
+    try {
+      const refused = launchService(['start', '--shard', 'b'], { env });
+      const url = await readyUrl(launchService(['start'], { env }));
+      const ask = async (path: string, body?: unknown) => {
+        const headers = {
+          authorization: `Bearer ${ADMIN_KEY}`,
+          'content-type': 'application/json',
+        };
+        const init = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+        const response = await fetch(`${url}${path}`, { headers, ...init });
+        return { status: response.status, text: await response.text() };
+      };
+      const usage = (user: string) =>
+        ask('/api/usage', { events: [{ kilo_user_id: user, cost: 9 }] });
+      expect((await usage(here)).text).toContain('"new_microdollars_used":9');
+      const unavailable = await usage(away);
+      expect([unavailable.status, JSON.parse(unavailable.text).error.details.shard]).toEqual([
+        503,
+        undefined,
+      ]);
+      expect(unavailable.text).toContain('shard \\"b\\"');
+      const ready = await ask('/readyz');
+      expect([ready.status, JSON.parse(ready.text)]).toMatchObject([
+        200,
+        {
+          shards: [
+            { name: 'home', status: 'ready' },
+            { name: 'b', status: 'unavailable' },
+          ],
+        },
+      ]);
+      expect((await ask('/api/keys')).status).toBe(503);
+      expect((await ask('/metrics')).text).toContain('microdollar_shard_open{shard="b"} 0');
+      expect((await ask('/')).status).toBe(200);
+      expect(await refused.ended).toBe(2);
+    } finally {
+      await endServices();
+      own.remove();
+    }
   });
 });
