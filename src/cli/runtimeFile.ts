@@ -24,6 +24,11 @@ const ONE_OF_MANY = /^runtime-\d+\.json$/;
 
 type Place = Pick<Environment, 'dataDir' | 'databaseUrl'>;
 
+/** Of shards the first stands for all of them. */
+export function placeOfStart({ dataDir, databaseUrl, shards }: Environment): Place {
+  return { dataDir, databaseUrl: shards?.[0]?.databaseUrl ?? databaseUrl };
+}
+
 function fileOf({ dataDir, databaseUrl }: Place): string {
   return join(dataDir, databaseUrl === null ? SOLE : `runtime-${process.pid}.json`);
 }
