@@ -83,8 +83,9 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
   const modes = new ReadModeFollower(queryOnPool(pool, named), metrics);
   /** Calls that have no answer yet. */
   let inFlight = 0;
+  const settleQuery = queryOnPool(connections.pool('settle'), named);
   const settler = new Settler({
-    query: queryOnPool(connections.pool('settle'), named),
+    query: settleQuery,
     inFlight: () => inFlight,
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
@@ -138,6 +139,8 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     aside,
     twins,
     lookups,
+    look: settleQuery,
+    onLookFailed: (error) => tell(error, 'lookups'),
     metrics,
     tracing,
     isShard: () => (modes.status()?.shardName ?? null) !== null,
