@@ -25,6 +25,7 @@ import { migrateShards } from '../../src/shards/migrateShards.js';
 import type { MoveOptions, MovePoint } from '../../src/shards/move/types.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { createTestDatabase } from '../support/database.js';
+import { makeDataDir, newIntent, openGateway } from '../support/gateway.js';
 import { lockWaits, openSessions, type Session } from '../support/sessions.js';
 import { daysAgo } from './archiveHarness.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
@@ -343,6 +344,40 @@ describe('a user who is deleted while an organization of theirs moves', () => {
     const waits = await lockWaits(fixture.b.database.pool);
     return waits.some(({ blockedBy }) => blockedBy.includes(pid));
   }
+});
+
+describe('a gateway beside a move', () => {
+  it('settles what it has begun where the payer has gone, also after its end', async () => {
+    const place = makeDataDir();
+    const open = async () => {
+      const ledger = await openStale();
+      return await openGateway(fixture.a.database.url, place.dataDir, { ledger });
+    };
+    const user = await fixture.a.addUser();
+    const [settled, lost] = [newIntent(user), newIntent(user)];
+    try {
+      const gateway = await open();
+      try {
+        for (const intent of [settled, lost]) await gateway.sink.begin(intent);
+        await fixture.moves.move({ kilo_user_id: user }, 'b');
+        const usage = { kilo_user_id: user, id: settled.id, cost: 70 };
+        expect(await gateway.sink.settle(usage)).toMatchObject({ durable: 'database' });
+      } finally {
+        await gateway.stop();
+      }
+      const next = await open();
+      await next.maintain();
+      await next.stop();
+    } finally {
+      place.remove();
+    }
+    const intents = 'select from gateway_intents where kilo_user_id = $1';
+    expect([await count('a', intents, [user]), await count('b', intents, [user])]).toEqual([0, 0]);
+    const usage = 'select from microdollar_usage where id = any($1)';
+    const ids = [[settled.id, lost.id]];
+    expect([await count('a', usage, ids), await count('b', usage, ids)]).toEqual([0, 2]);
+    await expectExact();
+  });
 });
 
 describe('an archive beside a move', () => {
