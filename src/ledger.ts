@@ -1,7 +1,7 @@
 import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
 import { Alerts } from './alerts/ledgerAlerts.js';
-import { type StartTask, startTask } from './background.js';
+import { FIRST_REST_MS, type StartTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
@@ -80,11 +80,12 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   });
   const [pool, readPool] = [connections.pool('ledger'), connections.pool('read')];
   const onWait = () => metrics.poolWaits.inc();
-  const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
+  const modes = new ReadModeFollower(queryOnPool(pool, named), metrics);
   /** Calls that have no answer yet. */
   let inFlight = 0;
+  const settleQuery = queryOnPool(connections.pool('settle'), named);
   const settler = new Settler({
-    query: queryOnPool(connections.pool('settle'), named),
+    query: settleQuery,
     inFlight: () => inFlight,
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
@@ -139,6 +140,8 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     aside,
     twins,
     lookups,
+    look: settleQuery,
+    onLookFailed: (error) => tell(error, 'lookups'),
     metrics,
     tracing,
     isShard: () => (modes.status()?.shardName ?? null) !== null,
@@ -196,9 +199,10 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     const housekeeping = start({
       name: 'housekeeping',
       intervalMs: HOUSEKEEPING_INTERVAL_MS,
+      restsFirst: true,
       run: async () => {
         const housekeepingPool = connections.pool('housekeeping');
-        await resolvePendingLookups(queryOnPool(housekeepingPool, false));
+        await resolvePendingLookups(queryOnPool(housekeepingPool, named));
         await finishScrubs(housekeepingPool);
       },
     });
@@ -217,6 +221,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
       name: 'sweep',
       // Spread over processes that began together.
       intervalMs: () => SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      restsFirst: FIRST_REST_MS,
       run: () => sweep.pass(),
     });
     const folding = start({
@@ -409,7 +414,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     settleOwn: () => settler.flush(),
     async fold() {
       try {
-        await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));
+        await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), named));
         const report = await sweep.foldAll();
         await folder.foldAll();
         return report;

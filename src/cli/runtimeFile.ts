@@ -47,6 +47,14 @@ async function readFileOf(path: string): Promise<Runtime | null> {
   }
 }
 
+/** Whether a `start` with a DATABASE_URL runs from this directory. */
+export async function servesElsewhere(dataDir: string): Promise<boolean> {
+  const names = await readdir(dataDir).catch(() => []);
+  const files = names.filter((name) => ONE_OF_MANY.test(name));
+  const runtimes = await Promise.all(files.map((name) => readFileOf(join(dataDir, name))));
+  return runtimes.some((runtime) => runtime !== null);
+}
+
 /** URLs of every `start` on this machine that serves this database from this directory. */
 export async function findServers({ dataDir, databaseUrl }: Place): Promise<string[]> {
   const names = await readdir(dataDir).catch(() => []);

@@ -4,6 +4,7 @@ import type { BackfillJob, BackfillOptions } from './backfillTypes.js';
 import { ChunkSizer } from './chunkSizer.js';
 import { type ChunkFinding, type ComparedChunk, compareNext } from './compare.js';
 import {
+  buildEmptyPeriodsStatement,
   CLAIM_SECONDS,
   type ClaimedRow,
   claimPeriodStatement,
@@ -105,6 +106,8 @@ export class BackfillWorker {
       for (;;) {
         await this.#whilePaused();
         if (this.#signal.aborted) return await this.#release(at, true);
+        this.#job.emptyBuilt ??= this.#buildEmpty();
+        await this.#job.emptyBuilt;
         const end = await this.#throttle.run(() => this.#holding(at, () => this.#buildChunk(at)));
         // Claim ran out: its new owner goes on.
         if (end !== 'more') return;
@@ -114,6 +117,18 @@ export class BackfillWorker {
       this.#job.givenUp.add(at.period);
       this.#job.report.failures.push(describeFailure(at.period, error));
       await this.#release(at, false);
+    }
+  }
+
+  async #buildEmpty(): Promise<void> {
+    const { rollup } = this.#options;
+    const built = await this.#patiently(() =>
+      this.#database.query<{ is_check: boolean }>(buildEmptyPeriodsStatement(rollup, this.#job)),
+    );
+    const { report } = this.#job;
+    for (const { is_check } of built) {
+      if (is_check) report.checked++;
+      else report.periods++;
     }
   }
 
