@@ -75,6 +75,12 @@ export interface LedgerOptions {
   tracer?: Tracer | undefined;
 }
 
+/** Of a ledger that is a shard of one. */
+export interface PartOptions extends LedgerOptions {
+  /** Who holds money in this process, on whatever shard; a UUID. */
+  holdOwner?: string | undefined;
+}
+
 /** Without the balance: the write is one insert, and nothing more. */
 export interface WithoutBalance {
   balance: false;
