@@ -1,0 +1,22 @@
+import { startEmbeddedPostgres } from '/work/wt-service/src/db/embedded.js';
+import pg from '/work/wt-service/node_modules/pg/esm/index.mjs';
+import { migrateShards } from '/work/wt-service/src/shards/migrateShards.js';
+import { createShardedLedger } from '/work/wt-service/src/shards/shardedLedger.js';
+const dir = '/tmp/p6/svc/data';
+const server = await startEmbeddedPostgres({ dataDir: dir });
+const admin = new pg.Client(server.url); await admin.connect();
+const names = ['home', 'b'];
+const shards = [];
+for (const n of names) { await admin.query(`drop database if exists x_${n}`); await admin.query(`create database x_${n}`); const u = new URL(server.url); u.pathname = `/x_${n}`; shards.push({ name: n, databaseUrl: u.href }); }
+await migrateShards(shards);
+const ledger = await createShardedLedger({ shards, backgroundVerify: true, deliverAlerts: true });
+await new Promise(r => setTimeout(r, 100000));
+const read = async () => (await admin.query(`select datname, xact_commit::int as n, (select count(*)::int from pg_stat_activity a where a.datname = d.datname) as c from pg_stat_database d where datname like 'x\\_%' order by 1`)).rows;
+const cpu = async () => { const {rows} = await admin.query(`select pid from pg_stat_activity where datname like 'x\\_%'`); const fs = await import('node:fs'); let t=0; for (const {pid} of rows) { try { const s = fs.readFileSync(`/proc/${pid}/stat`,'utf8').split(') ')[1].split(' '); t += Number(s[11])+Number(s[12]); } catch {} } return t*10; };
+const a = await read(); const ca = await cpu(); const pa = process.cpuUsage();
+const S = 120;
+await new Promise(r => setTimeout(r, S*1000));
+const b = await read(); const cb = await cpu(); const pb = process.cpuUsage(pa);
+for (let i = 0; i < a.length; i++) console.log(b[i].datname, ((b[i].n - a[i].n)/S).toFixed(2), 'transactions/s', b[i].c, 'connections');
+console.log('backends cpu ms/s over both', ((cb-ca)/S).toFixed(2), 'node cpu ms/s', ((pb.user+pb.system)/1000/S).toFixed(2));
+await ledger.close(); await admin.end(); await server.stop();
