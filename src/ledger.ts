@@ -114,6 +114,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     folder: budgetFolder,
     query: () => queryOnPool(connections.pool('alert'), named),
     allowsPrivate: options.allowPrivateWebhooks ?? false,
+    keptDays: options.keepAlertsDays,
     metrics,
     onUsed: (payer) => keeper.used(payer),
     onError: (error) => tell(error, 'alert_delivery'),

@@ -58,6 +58,8 @@ export interface LedgerOptions {
   backgroundVerify?: boolean | undefined;
   /** Send alerts to webhooks in the background of this process. Default false; `start` turns it on. */
   deliverAlerts?: boolean | undefined;
+  /** How long alerts that were delivered are kept, days. Default 90. */
+  keepAlertsDays?: number | undefined;
   /** Webhooks may be http, and lead to private addresses. Default false. */
   allowPrivateWebhooks?: boolean | undefined;
   /**

@@ -21,7 +21,9 @@ import type { Throttle } from './throttle.js';
 import { PAUSED, whilePaused } from './whilePaused.js';
 
 const RENEW_CLAIM_MS = (CLAIM_SECONDS * 1_000) / 3;
-const CLAIM_POLL_MS = 1_000;
+/** Another worker ends its last period in a moment; a killed one's claim has to run out. */
+const MIN_CLAIM_POLL_MS = 10;
+const MAX_CLAIM_POLL_MS = 1_000;
 /** Rounds over the locked rows of a chunk before its period is given back. */
 const LOCKED_ROUNDS = 5;
 
@@ -61,7 +63,7 @@ export class BackfillWorker {
   }
 
   async run(): Promise<void> {
-    while (!this.#signal.aborted) {
+    for (let pollMs = MIN_CLAIM_POLL_MS; !this.#signal.aborted; ) {
       // Claimed in turn: who waits for the turn holds nothing back.
       const hasWorked = await this.#throttle.turn(async () => {
         const claimed = await this.#claim();
@@ -71,7 +73,8 @@ export class BackfillWorker {
       if (hasWorked) continue;
       // Nothing to claim. A period that another worker holds may come back: wait for it.
       if ((await this.#countLeft()) === 0) return;
-      await pause(CLAIM_POLL_MS, this.#signal);
+      await pause(pollMs, this.#signal);
+      pollMs = Math.min(MAX_CLAIM_POLL_MS, pollMs * 2);
     }
   }
 
