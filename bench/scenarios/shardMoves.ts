@@ -84,9 +84,9 @@ async function measure(
     let isOver = false;
     const moving = (async () => {
       for (const mover of movers) {
-        const [here, there] = await sidesOf(ledger, mover);
+        const there = await otherSideOf(ledger, mover);
         const stop = startWriters(ledger, mover, measured);
-        const report = await opened.moves.move({ kilo_user_id: mover }, there ?? here);
+        const report = await opened.moves.move({ kilo_user_id: mover }, there);
         await stop();
         measured.fencesMs.push(report.fencedMs);
       }
@@ -130,12 +130,10 @@ async function fill(
   }
 }
 
-/** Where the payer is, and the other shard. */
-async function sidesOf(ledger: Ledger, id: string): Promise<string[]> {
+/** The shard where the payer is not. */
+async function otherSideOf(ledger: Ledger, id: string): Promise<string> {
   const { pool } = await ledger.ask({ kilo_user_id: id }, async (part) => part);
-  const names = ledger.parts.map(({ name }) => name ?? '');
-  const here = ledger.parts.find((part) => part.ledger.pool === pool)?.name ?? '';
-  return [here, ...names.filter((name) => name !== here)];
+  return ledger.parts.find((part) => part.ledger.pool !== pool)?.name ?? '';
 }
 
 /** Callers of one payer in a closed loop. @returns what ends them */
