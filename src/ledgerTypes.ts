@@ -185,8 +185,8 @@ export interface Ledger extends PublicLedger, LedgerParts<Ledger> {
   at<T>(payer: NamedPayer, run: (ledger: Ledger) => Promise<T>): Promise<T>;
   readonly parts: readonly { readonly name: string | null; readonly ledger: Ledger }[];
   /**
-   * A read of the ledger that has this payer, whole: where the payer has left meanwhile, it is done again where
-   * they are now. Of nobody it is what any ledger says.
+   * A read of the ledger that has this payer, whole: where the payer has left meanwhile, it is done again
+   * where they are now. Of nobody it is what any ledger says.
    * @throws as `at`
    */
   ask<T>(payer: NamedPayer, read: (ledger: Ledger) => Promise<T>): Promise<T>;

@@ -31,8 +31,8 @@ export interface BudgetKeeperOptions {
   onError: (error: unknown, payer: string) => void;
   leaseMs?: number;
   /**
-   * Over shards the same on each of them: a hold that moves with its payer stays its process's own. Default: one of
-   * its own, which beats once it has holds.
+   * Over shards the same on each of them: a hold that moves with its payer stays its process's own.
+   * Default: one of its own, which beats once it has holds.
    */
   owner?: string | undefined;
 }

@@ -94,8 +94,8 @@ async function cleanLog(log: Log, options: CleanOptions): Promise<boolean> {
 }
 
 /**
- * Of rows that the keeper lacks those that no archive of it can have taken: what lies before its horizon was there,
- * and its cost still is.
+ * Of rows that the keeper lacks those that no archive of it can have taken: what lies before its horizon
+ * was there, and its cost still is.
  */
 async function withoutArchived(
   { shard, keeper }: CleanOptions,
