@@ -20,7 +20,7 @@ import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import { alone } from './ledgerParts.js';
-import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
+import type { Ledger, PartOptions, WithoutBalance } from './ledgerTypes.js';
 import { SILENT } from './log.js';
 import { createMetrics } from './metrics.js';
 import { toExactInteger } from './money.js';
@@ -59,7 +59,7 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  * @throws LedgerError `invalid_request` without a database URL; `unavailable` when the database
  *   cannot be reached, or lacks migrations
  */
-export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
+export async function createLedger(asked: PartOptions): Promise<Ledger> {
   const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
@@ -107,12 +107,14 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('budget'), named),
     folder: budgetFolder,
     onError: (error, payer) => tell(error, 'budget', { payer }),
+    owner: options.holdOwner,
   });
   const alerts = new Alerts({
     pool,
     folder: budgetFolder,
     query: () => queryOnPool(connections.pool('alert'), named),
     allowsPrivate: options.allowPrivateWebhooks ?? false,
+    keptDays: options.keepAlertsDays,
     metrics,
     onUsed: (payer) => keeper.used(payer),
     onError: (error) => tell(error, 'alert_delivery'),

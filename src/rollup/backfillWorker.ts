@@ -21,7 +21,9 @@ import type { Throttle } from './throttle.js';
 import { PAUSED, whilePaused } from './whilePaused.js';
 
 const RENEW_CLAIM_MS = (CLAIM_SECONDS * 1_000) / 3;
-const CLAIM_POLL_MS = 1_000;
+/** Another worker ends its last period in a moment; a killed one's claim has to run out. */
+const MIN_CLAIM_POLL_MS = 10;
+const MAX_CLAIM_POLL_MS = 1_000;
 /** Rounds over the locked rows of a chunk before its period is given back. */
 const LOCKED_ROUNDS = 5;
 
@@ -43,7 +45,8 @@ export class BackfillWorker {
   readonly #job: BackfillJob;
   readonly #throttle: Throttle;
   readonly #signal: AbortSignal;
-  readonly #sizer: ChunkSizer;
+  readonly #alone: ChunkSizer;
+  readonly #besideWriters: ChunkSizer;
 
   constructor(
     database: RollupDatabase,
@@ -57,11 +60,12 @@ export class BackfillWorker {
     this.#job = job;
     this.#throttle = throttle;
     this.#signal = signal;
-    this.#sizer = new ChunkSizer(options.limits);
+    this.#alone = new ChunkSizer(options.limits);
+    this.#besideWriters = ChunkSizer.besideWriters(options.limits);
   }
 
   async run(): Promise<void> {
-    while (!this.#signal.aborted) {
+    for (let pollMs = MIN_CLAIM_POLL_MS; !this.#signal.aborted; ) {
       // Claimed in turn: who waits for the turn holds nothing back.
       const hasWorked = await this.#throttle.turn(async () => {
         const claimed = await this.#claim();
@@ -71,7 +75,8 @@ export class BackfillWorker {
       if (hasWorked) continue;
       // Nothing to claim. A period that another worker holds may come back: wait for it.
       if ((await this.#countLeft()) === 0) return;
-      await pause(CLAIM_POLL_MS, this.#signal);
+      await pause(pollMs, this.#signal);
+      pollMs = Math.min(MAX_CLAIM_POLL_MS, pollMs * 2);
     }
   }
 
@@ -149,8 +154,9 @@ export class BackfillWorker {
   async #buildChunk(at: Place): Promise<'more' | 'done' | 'lost'> {
     const { rollup } = this.#options;
     const { period, userAfter } = at;
+    const sizer = this.#throttle.isBusy ? this.#besideWriters : this.#alone;
     const chunk = await this.#patiently(() =>
-      compareNext(this.#database, rollup, this.#sizer, { period, userAfter, build: true }),
+      compareNext(this.#database, rollup, sizer, { period, userAfter, build: true }),
     );
     const { report } = this.#job;
     report.longestTransactionMs = Math.max(report.longestTransactionMs, chunk.durationMs);
