@@ -1,5 +1,6 @@
 import type { Scenario } from '../lib/scenario.js';
 import { backfill } from './backfill.js';
+import { dimensionMonth } from './dimensionMonth.js';
 import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
@@ -42,6 +43,7 @@ export const SCENARIOS: readonly Scenario[] = [
   resentCalls,
   fold,
   dimensionRollups,
+  dimensionMonth,
   holds,
   shards,
   gatewayFirstByte,
