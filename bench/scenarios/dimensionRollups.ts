@@ -4,9 +4,10 @@ import { POSITION } from '../../src/counter/position.sql.js';
 import { createPool } from '../../src/db/pool.js';
 import { queryOnPool } from '../../src/db/query.js';
 import { createMetrics } from '../../src/metrics.js';
+import { sumTypeOf } from '../../src/report/usage/groups.sql.js';
 import { readReportQuery, type UsageReportQuery } from '../../src/report/usage/query.js';
 import { UsageReports } from '../../src/report/usage/usageReport.js';
-import { sumTypeOf, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import { usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import {
   DAILY_BY_DIMENSION,
   DIMENSION_ROLLUPS,

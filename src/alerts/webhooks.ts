@@ -145,13 +145,17 @@ export async function enableWebhook(pool: pg.Pool, id: string): Promise<Webhook>
   return one(await runStatement(pool, ENABLE_WEBHOOK, [readUuid('id', id)]));
 }
 
-/** Sends an event of type `webhook.test`, once, and says how it went. @throws LedgerError `not_found` */
+/**
+ * Sends an event of type `webhook.test`, once, and says how it went.
+ * @throws LedgerError `not_found`, `too_many_requests`
+ */
 export async function testWebhook(
-  { pool, allowsPrivate, lookup }: AlertStore,
+  { pool, allowsPrivate, lookup, tests }: AlertStore,
   id: string,
 ): Promise<Omit<Sent, 'retryAfterMs'> & { delivered: boolean }> {
   const [row] = await runStatement<SecretsRow>(pool, READ_SECRETS, [readUuid('id', id)]);
   if (!row) throw noWebhook();
+  tests.take(row.payer_id === null ? '' : `${row.payer_scope}:${row.payer_id}`);
   const secrets = [row.secret, ...(row.previous_secret === null ? [] : [row.previous_secret])];
   const nowMs = Date.now();
   const body = bodyOf('webhook.test', new Date(nowMs).toISOString(), { webhook_id: id });

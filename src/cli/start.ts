@@ -181,6 +181,7 @@ async function serve(
     backgroundVerify: true,
     deliverAlerts: true,
     allowPrivateWebhooks: environment.allowsPrivateWebhooks,
+    keepAlertsDays: environment.keepAlertsDays,
     preparedStatements: environment.pooler === null,
   });
   closers.push(() => ledger.close());

@@ -18,10 +18,11 @@ export interface ServedDatabase {
 }
 
 /**
- * Shards as what is served. Those that can be reached are migrated; one that is away is its payers' alone, and
- * is used when it is back. Through a pooler nothing is migrated: it would hand the lock of the session that
- * does to somebody else.
- * @throws LedgerError `invalid_request` with what is wrong with the shards; `unavailable` while home is away
+ * Shards as what is served. Those that can be reached are migrated; one that is away is its payers' alone,
+ * and is used when it is back. Through a pooler nothing is migrated: it would hand the lock of the session
+ * that does to somebody else.
+ * @throws LedgerError `invalid_request` with what is wrong with the shards; `unavailable` while home is
+ *   away
  */
 export async function prepareShards(
   environment: Environment,

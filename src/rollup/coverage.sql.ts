@@ -54,10 +54,7 @@ const inRange = ({ grain }: Rollup): string => `c.rollup = $1::text
  * Builds, or checks, every period at once that has neither raw rows nor counter rows and that nobody works
  * on: one snapshot shows of all of them what a comparison shows of one. Most of a small ledger's window.
  */
-export function buildEmptyPeriodsStatement(
-  rollup: Rollup,
-  { from, until, began }: JobRange,
-): Statement {
+export function buildEmptyPeriodsStatement(rollup: Rollup, range: JobRange): Statement {
   return {
     name: `microdollar_build_empty_${rollup.name}`,
     text: `/* microdollar.buildEmptyPeriods */
@@ -83,7 +80,7 @@ from free as f
 where c.rollup = '${rollup.name}'
   and c.period = f.period
 returning f.is_check`,
-    values: [from, until, began],
+    values: [range.from, range.until, range.began],
   };
 }
 

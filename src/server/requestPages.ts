@@ -19,8 +19,8 @@ export interface RequestPage {
 }
 
 /**
- * A page of requests, newest first. Over shards each payer's are asked of its shard, and merged as far back as
- * all of them were looked through.
+ * A page of requests, newest first. Over shards each payer's are asked of its shard, and merged as far
+ * back as all of them were looked through.
  */
 export async function readRequestPage(
   ledger: Ledger,

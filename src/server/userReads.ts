@@ -1,3 +1,5 @@
+import type pg from 'pg';
+import { withNextExpiries } from '../accounts/grants/nextExpiry.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { askParts, isSharded } from '../shards/parts.js';
 import { type AccountRow, accountStatement } from './queries/account.sql.js';
@@ -28,9 +30,10 @@ async function askOfUser<T>(
 
 /** The user's own balance and those of their organizations. */
 export async function readBalances(ledger: Ledger, kiloUserId: string): Promise<BalanceRow[]> {
-  const { own, all } = await askOfUser(ledger, kiloUserId, ({ readPool }) =>
-    readRows<BalanceRow>(readPool, currentBalanceStatement(kiloUserId)),
-  );
+  const { own, all } = await askOfUser(ledger, kiloUserId, async ({ readPool }) => {
+    const rows = await readRows<BalanceRow>(readPool, currentBalanceStatement(kiloUserId));
+    return await withExpiries(readPool, kiloUserId, rows);
+  });
   return mergeBalances(own, all);
 }
 
@@ -54,7 +57,8 @@ export async function readAccountOf(
 ): Promise<{ balances: BalanceRow[]; recent: RecentRow[] }> {
   const { own, all } = await askOfUser(ledger, kiloUserId, async ({ readPool }) => {
     const [row] = await readRows<AccountRow>(readPool, accountStatement(kiloUserId, limit));
-    return { balances: row?.balances ?? [], recent: row?.recent ?? [] };
+    const balances = await withExpiries(readPool, kiloUserId, row?.balances ?? []);
+    return { balances, recent: row?.recent ?? [] };
   });
   return {
     balances: mergeBalances(
@@ -66,6 +70,12 @@ export async function readAccountOf(
       limit,
     ),
   };
+}
+
+function withExpiries(pool: pg.Pool, kiloUserId: string, rows: readonly BalanceRow[]) {
+  return withNextExpiries(pool, rows, ({ organization_id: id }) =>
+    id === null ? { kilo_user_id: kiloUserId } : { organization_id: id },
+  );
 }
 
 /** Of the user from their shard alone: on others they are known, and have nothing. */

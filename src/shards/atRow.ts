@@ -12,8 +12,9 @@ const WAIT_MS = 2_000;
 const PAUSE_MS = 50;
 
 /**
- * Runs work on the part that has this row, of a payer who is there; on an ordinary ledger, or where no part has
- * it, on the first, which says so. Again where the payer has moved meanwhile: what is refused has done nothing.
+ * Runs work on the part that has this row, of a payer who is there; on an ordinary ledger, or where no
+ * part has it, on the first, which says so. Again where the payer has moved meanwhile: what is refused has
+ * done nothing.
  * @throws LedgerError what the work throws; `unavailable` naming a shard that could have it, or while its
  *   payer is on the way for too long; `invalid_request` where two payers have used the id
  */

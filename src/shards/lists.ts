@@ -13,8 +13,9 @@ const namesOf = ({ scope, id }: Payer): NamedPayer =>
   scope === 'user' ? { kilo_user_id: id } : { organization_id: id };
 
 /**
- * Lists of one payer from its part; of everybody from all of them, as one, in the order and of the length that
- * each has by itself. With a shard away they are refused: a list that lacks some looks like one that is whole.
+ * Lists of one payer from its part; of everybody from all of them, as one, in the order and of the length
+ * that each has by itself. With a shard away they are refused: a list that lacks some looks like one that
+ * is whole.
  */
 async function listOf<Row>(
   ledger: Ledger,
@@ -59,7 +60,10 @@ export const listAlerts = (ledger: Ledger, payer: Payer | null): Promise<alerts.
     limit: alerts.MAX_ALERTS_LISTED,
   });
 
-/** As `src/alerts/webhooks.ts` has them; those of everybody of each shard. @throws LedgerError `unavailable` */
+/**
+ * As `src/alerts/webhooks.ts` has them; those of everybody of each shard. @throws LedgerError
+ * `unavailable`
+ */
 export const listWebhooks = (ledger: Ledger, payer: Payer | null): Promise<webhooks.Webhook[]> =>
   listOf<webhooks.Webhook>(ledger, payer, ({ pool }) => webhooks.listWebhooks(pool, payer), {
     idOf,

@@ -13,7 +13,10 @@ import { mapBounded } from './mapBounded.js';
 import { askParts, groupByPart, isSharded } from './parts.js';
 import { MAX_AT_ONCE } from './scatter.js';
 
-/** The user's standing in each organization, by lower-case id; of a shard that is away why it cannot be told. */
+/**
+ * The user's standing in each organization, by lower-case id; of a shard that is away why it cannot be
+ * told.
+ */
 export type Standings = Map<string, Membership | LedgerError>;
 
 /** The user's standing in each organization, on whatever shard it is. */

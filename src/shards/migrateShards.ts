@@ -18,8 +18,8 @@ const STATEMENT_TIMEOUT_MS = 60_000;
 
 export interface MigrateShardsOptions extends Omit<MigrateOptions, 'schema'> {
   /**
-   * Told of a shard that is away; the others are migrated all the same, and nobody joins. Default: it fails. Home
-   * must be there.
+   * Told of a shard that is away; the others are migrated all the same, and nobody joins. Default: it
+   * fails. Home must be there.
    */
   onAway?: ((name: string, error: LedgerError) => void) | undefined;
 }

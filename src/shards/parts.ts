@@ -18,9 +18,9 @@ export const isSharded = ({ parts }: Pick<LedgerParts<unknown>, 'parts'>): boole
 export const isReached = (part: Ledger): boolean => typeof part.databaseUrl === 'string';
 
 /**
- * The answers of all parts, home first: of an ordinary ledger its own. Each is exact in a snapshot of its own. A
- * payer that moves meanwhile is in one of them at least, for then they are asked again; who merges them tells
- * two of a kind apart.
+ * The answers of all parts, home first: of an ordinary ledger its own. Each is exact in a snapshot of its
+ * own. A payer that moves meanwhile is in one of them at least, for then they are asked again; who merges
+ * them tells two of a kind apart.
  * @throws LedgerError of one that did not answer, naming the shard: without it they would be incomplete
  */
 export async function askParts<T>(

@@ -25,6 +25,7 @@ import { migrateShards } from '../../src/shards/migrateShards.js';
 import type { MoveOptions, MovePoint } from '../../src/shards/move/types.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { createTestDatabase } from '../support/database.js';
+import { makeDataDir, newIntent, openGateway } from '../support/gateway.js';
 import { lockWaits, openSessions, type Session } from '../support/sessions.js';
 import { daysAgo } from './archiveHarness.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
@@ -101,6 +102,26 @@ describe('a process with an old directory', () => {
     } finally {
       await stale.close();
     }
+  });
+
+  it('is known to live where its holds have gone', async () => {
+    stale = await openStale();
+    let id = '';
+    try {
+      const user = await fixture.a.addUser();
+      await addCredit(stale, { kilo_user_id: user, usd: 1 });
+      ({ id } = await stale.hold({ kilo_user_id: user, amount: 1_000 }));
+      await fixture.moves.move({ kilo_user_id: user }, 'b');
+      await stale.keepBudgets();
+      const owned = `select from usage_holds as h join gateway_instances as i on i.owner = h.owner
+        where h.id = $1`;
+      expect(await count('b', owned, [id])).toBe(1);
+    } finally {
+      await stale.close();
+    }
+    // At its end it gives back what it held, also there.
+    const open = 'select from usage_holds where id = $1 and released_at is null';
+    expect(await count('b', open, [id])).toBe(0);
   });
 
   it('releases first of all, when nothing else has told it', async () => {
@@ -184,7 +205,7 @@ describe('beside the fence', () => {
     await expectExact();
   });
 
-  it.each(['copied', 'fenced', 'written', 'switched', 'cleaning'] as const)(
+  it.each(['fenced', 'written', 'cleaning'] as const)(
     'at %s a refund, a credit and a key are made once, where they count',
     async (point) => {
       const user = await fixture.a.addUser();
@@ -263,38 +284,31 @@ describe('a user who is deleted while an organization of theirs moves', () => {
     return { user, organization };
   }
 
-  it.each([
-    'noted',
-    'prepared',
-    'page',
-    'copied',
-    'fence_noted',
-    'caught_up',
-    'read',
-    'switched',
-    'cleaning',
-  ] as const)('at %s is deleted on both shards, with what had been copied', async (point) => {
-    const { user, organization } = await newMember();
-    let deleting: Promise<unknown> | undefined;
-    await moveBeside(
-      { organization_id: organization },
-      point,
-      async () => {
-        deleting = softDeleteUser(fixture.sharded, user);
-        // What it waits for is the move itself where that has something locked.
-        if (point !== 'read') await deleting;
-        deleting.catch(() => {});
-      },
-      { pageRows: 1 },
-    );
-    await deleting;
-    for (const shard of ['a', 'b'] as const) {
-      expect([shard, await count(shard, personal, [user])]).toEqual([shard, 0]);
-      expect([shard, await count(shard, undeleted, [user])]).toEqual([shard, 0]);
-    }
-    expect(await listMemberships(fixture.sharded, user)).toEqual([]);
-    await expectExact();
-  });
+  it.each(['page', 'caught_up', 'read', 'cleaning'] as const)(
+    'at %s is deleted on both shards, with what had been copied',
+    async (point) => {
+      const { user, organization } = await newMember();
+      let deleting: Promise<unknown> | undefined;
+      await moveBeside(
+        { organization_id: organization },
+        point,
+        async () => {
+          deleting = softDeleteUser(fixture.sharded, user);
+          // Within the hand-over it waits for the move itself.
+          if (point !== 'read') await deleting;
+          deleting.catch(() => {});
+        },
+        { pageRows: 1 },
+      );
+      await deleting;
+      for (const shard of ['a', 'b'] as const) {
+        expect([shard, await count(shard, personal, [user])]).toEqual([shard, 0]);
+        expect([shard, await count(shard, undeleted, [user])]).toEqual([shard, 0]);
+      }
+      expect(await listMemberships(fixture.sharded, user)).toEqual([]);
+      await expectExact();
+    },
+  );
 
   it('is so too where a page was read before, and is written after', async () => {
     const { user, organization } = await newMember();
@@ -325,6 +339,40 @@ describe('a user who is deleted while an organization of theirs moves', () => {
   }
 });
 
+describe('a gateway beside a move', () => {
+  it('settles what it has begun where the payer has gone, also after its end', async () => {
+    const place = makeDataDir();
+    const open = async () => {
+      const ledger = await openStale();
+      return await openGateway(fixture.a.database.url, place.dataDir, { ledger });
+    };
+    const user = await fixture.a.addUser();
+    const [settled, lost] = [newIntent(user), newIntent(user)];
+    try {
+      const gateway = await open();
+      try {
+        for (const intent of [settled, lost]) await gateway.sink.begin(intent);
+        await fixture.moves.move({ kilo_user_id: user }, 'b');
+        const usage = { kilo_user_id: user, id: settled.id, cost: 70 };
+        expect(await gateway.sink.settle(usage)).toMatchObject({ durable: 'database' });
+      } finally {
+        await gateway.stop();
+      }
+      const next = await open();
+      await next.maintain();
+      await next.stop();
+    } finally {
+      place.remove();
+    }
+    const intents = 'select from gateway_intents where kilo_user_id = $1';
+    expect([await count('a', intents, [user]), await count('b', intents, [user])]).toEqual([0, 0]);
+    const usage = 'select from microdollar_usage where id = any($1)';
+    const ids = [[settled.id, lost.id]];
+    expect([await count('a', usage, ids), await count('b', usage, ids)]).toEqual([0, 2]);
+    await expectExact();
+  });
+});
+
 describe('an archive beside a move', () => {
   const archive = async (name: 'a' | 'b', days: number) => {
     const { url } = fixture[name].database;
@@ -336,38 +384,62 @@ describe('an archive beside a move', () => {
     expect(report.failures).toEqual([]);
   };
 
+  /** With usage that will be archived; on b too, so that its archive has something to do. */
+  async function newOldPayer(horizon: number) {
+    const [user, other] = [await fixture.a.addUser(), await fixture.b.addUser()];
+    for (const days of [horizon + 3, horizon + 1, 1]) {
+      const created_at = `${daysAgo(days)}T10:00:00Z`;
+      await fixture.ledgers.a.recordUsage({ kilo_user_id: user, cost: 10, created_at });
+      await fixture.ledgers.b.recordUsage({ kilo_user_id: other, cost: 7, created_at });
+    }
+    return { kilo_user_id: user };
+  }
+
+  async function killAt(payer: { kilo_user_id: string }, point: MovePoint): Promise<void> {
+    const killed = moveBeside(payer, point, async () => {
+      throw new Error('killed');
+    });
+    await expect(killed).rejects.toThrow();
+  }
+
+  async function expectWhole(payer: { kilo_user_id: string }): Promise<void> {
+    expect(await fixture.moves.list()).toEqual([]);
+    expect(await fixture.sharded.getUserBalance(payer.kilo_user_id)).toBe(30);
+    expect(await fixture.sharded.recordUsage({ ...payer, cost: 1 })).toMatchObject({
+      new_microdollars_used: 31,
+    });
+    await expectExact();
+  }
+
   it.each([
-    [['a', 'b'], 30],
-    [['b', 'a'], 20],
-    [['a'], 9],
-  ] as [('a' | 'b')[], number][])(
-    'of %s takes no cost away and adds none, and the move ends or is called off',
-    async (archived, horizon) => {
-      const [user, other] = [await fixture.a.addUser(), await fixture.b.addUser()];
-      const payer = { kilo_user_id: user };
-      for (const days of [horizon + 3, horizon + 1, 1]) {
-        const created_at = `${daysAgo(days)}T10:00:00Z`;
-        await fixture.ledgers.a.recordUsage({ kilo_user_id: user, cost: 10, created_at });
-        await fixture.ledgers.b.recordUsage({ kilo_user_id: other, cost: 7, created_at });
-      }
-      const stopped = moveBeside(payer, 'copied', async () => {
-        throw new Error('killed');
-      });
-      await expect(stopped).rejects.toThrow();
+    [['a', 'b'], 50, true],
+    [['b', 'a'], 40, true],
+    [['a'], 30, false],
+    [['b'], 20, false],
+  ] as [('a' | 'b')[], number, boolean][])(
+    'of %s while it copies adds nothing and takes nothing away',
+    async (archived, horizon, moves) => {
+      const payer = await newOldPayer(horizon);
+      await killAt(payer, 'copied');
       for (const name of archived) await archive(name, horizon);
-      const moved = await fixture.moves.resume().catch((error: LedgerError) => error);
-      if (moved instanceof Error) {
-        expect(moved).toMatchObject({ code: expect.stringMatching(/invalid_request|unproven/) });
-        await fixture.moves.cancel(payer);
-      }
-      expect(await fixture.moves.list()).toEqual([]);
-      expect(await fixture.sharded.getUserBalance(user)).toBe(30);
-      expect(await fixture.sharded.recordUsage({ ...payer, cost: 1 })).toMatchObject({
-        new_microdollars_used: 31,
-      });
-      await expectExact();
+      const refusal = await fixture.moves.resume().then(
+        () => null,
+        (error: LedgerError) => error.code,
+      );
+      // Told, and the payer stays; what was copied is taken away again.
+      if (refusal !== null) await fixture.moves.cancel(payer);
+      expect([refusal === null, refusal]).toEqual([moves, moves ? null : 'unproven_window']);
+      await expectWhole(payer);
     },
   );
+
+  it('of where it has gone does not bring back what is cleaned away', async () => {
+    const payer = await newOldPayer(9);
+    await killAt(payer, 'cleaning');
+    await archive('b', 9);
+    await fixture.moves.resume();
+    await expectWhole(payer);
+  });
 });
 
 describe('shards add beside a move', () => {

@@ -107,6 +107,89 @@ describe('the service over shards', () => {
     expect(organization).toBeTruthy();
   });
 
+  it('limits, alerts and grants of an organization bind members of another shard', async () => {
+    const { user, organization, key, organizationKey } = await newPair();
+    const ask = async (path: string, body: object, used?: string) => {
+      const answer = await service.post(path, body, used);
+      return [answer.status, answer.body.error?.code ?? null, answer.body] as const;
+    };
+    const member = { scope: 'member', id: user, organization_id: organization, window: 'day' };
+    expect((await ask('/api/budgets', { ...member, limit_usd: 1 }))[0]).toBe(201);
+    const ofAll = { scope: 'organization', id: organization, window: 'month', limit_usd: 5 };
+    expect((await ask('/api/budgets', ofAll))[0]).toBe(201);
+    const hold = { kilo_user_id: user, organization_id: organization };
+    const held = await ask('/api/holds', { ...hold, amount: 900_000 }, organizationKey);
+    expect([held[0], held[2].status]).toEqual([200, 'granted']);
+    const refused = await ask('/api/holds', { ...hold, amount: 200_000 }, key);
+    expect([refused[0], refused[1]]).toEqual([429, 'budget_exceeded']);
+    // The user's own money is another matter, on another shard.
+    const own = await ask('/api/holds', { kilo_user_id: user, amount: 200_000 }, key);
+    expect(own[2].status).toBe('granted');
+    for (const id of [held[2].id, own[2].id]) {
+      expect((await ask(`/api/holds/${id}/release`, {}, key))[0]).toBe(200);
+    }
+    const path = `/api/budgets?organization_id=${organization}`;
+    const seen = await service.get(path, key);
+    expect(seen.body.budgets.map((each: { scope: string }) => each.scope)).toEqual(['member']);
+    const all = await service.get('/api/budgets');
+    const ours = all.body.budgets.filter(
+      (each: { organization_id: string }) => each.organization_id === organization,
+    );
+    expect(ours.map((each: { is_balance: boolean }) => each.is_balance).sort()).toEqual([
+      false,
+      false,
+      true,
+    ]);
+    const alert = { kind: 'balance', organization_id: organization, below_usd: 100 };
+    expect((await ask('/api/alerts', alert))[0]).toBe(201);
+    expect((await ask('/api/alerts', alert, key))[1]).toBe('forbidden');
+    const told = await service.get(`/api/alerts/deliveries?organization_id=${organization}`);
+    expect(told.body.deliveries).toMatchObject([{ organization_id: organization, id: null }]);
+    const everybody = await ask('/api/webhooks', { url: receiver.url });
+    expect([everybody[0], everybody[1]]).toEqual([400, 'invalid_request']);
+    const credits = await service.get(`/api/credits?organization_id=${organization}`);
+    expect(credits.body.credits).toHaveLength(1);
+  });
+
+  it('merges lists of all shards, and pages of requests as far as all were looked through', async () => {
+    const { user, organization, key } = await newPair();
+    const events = Array.from({ length: 7 }, (_, index) => ({
+      kilo_user_id: user,
+      organization_id: index % 2 === 0 ? organization : null,
+      cost: index + 1,
+      created_at: new Date(Date.now() - index * 60_000).toISOString(),
+    }));
+    await service.post('/api/usage', { events }, key);
+    const costs: number[] = [];
+    for (let cursor: string | null = null; ; ) {
+      const asked = { all_scopes: true, limit: 3, cursor };
+      const { body } = await service.query('usage.requests', asked, key);
+      const page = body.result.data as { requests: { cost: number }[]; next: string | null };
+      costs.push(...page.requests.map(({ cost }) => cost));
+      if (page.next === null) break;
+      cursor = page.next;
+    }
+    expect(costs).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    const recent = await service.query('usage.recent', { limit: 4 }, key);
+    expect(recent.body.result.data.map(({ cost }: { cost: number }) => cost)).toEqual([1, 2, 3, 4]);
+    const keys = await service.query('keys.list', {}, key);
+    expect(keys.body.result.data.keys).toHaveLength(2);
+    const named = await service.query('operations.coverage', { shard: 'b' });
+    expect(named.status).toBe(200);
+    const unnamed = await service.query('operations.coverage');
+    expect([unnamed.status, unnamed.body.error.message]).toEqual([
+      400,
+      'shard must name one of the shards, which are home, b',
+    ]);
+    const { body } = await service.query('operations.status');
+    expect(body.result.data).toMatchObject({
+      database: { isReachable: true, reason: null },
+      shards: [{ name: 'home' }, { name: 'b' }],
+    });
+    const first = await service.query('budgets.payers', { limit: 1 });
+    expect(first.body.result.data.payers).toHaveLength(1);
+  });
+
   it('takes every example of the reference', async () => {
     const places = [
       shardOf({ kilo_user_id: EXAMPLE.user }, NAMES),

@@ -104,8 +104,8 @@ const revokeKey = procedureFor(
   });
 
 /**
- * Work on a key that the asker may change: of the own user, or one that pays for an organization they own; not
- * one that may do more than the key in use.
+ * Work on a key that the asker may change: of the own user, or one that pays for an organization they own;
+ * not one that may do more than the key in use.
  * @throws LedgerError `not_found`, also for keys of others; `forbidden`
  */
 function atOwn<T>(

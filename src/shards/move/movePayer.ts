@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { softDeleteUser } from '../../accounts/softDelete.js';
 import { raiseAlerts } from '../../alerts/raise.js';
 import { BudgetFolder } from '../../budgets/folder.js';
 import { DimensionFolder } from '../../counter/dimensionFolder.js';
@@ -20,6 +19,7 @@ import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
 import { describeOpen, liftFence, raiseFence, waitForOpen } from './fence.js';
+import { forgetDeleted } from './forgetDeleted.js';
 import { handOver, requireMovable } from './handOver.js';
 import {
   type CopyProgress,
@@ -29,7 +29,7 @@ import {
   type StoredMove,
   switchStatement,
 } from './moves.sql.js';
-import { deletedUsersStatement, START_OF_HISTORY } from './readRows.sql.js';
+import { START_OF_HISTORY } from './readRows.sql.js';
 import {
   keyOf,
   type MovedPayer,
@@ -137,7 +137,7 @@ export class PayerMove {
       } else if (current.step === 'fenced') {
         current = await this.#pass(current, deadlineMs);
       } else if (current.step === 'switched') {
-        await this.#forgetDeleted();
+        await forgetDeleted(this.#context);
         current = await this.#step(current, 'switched', 'cleaning');
         await this.#at('cleaning');
       } else {
@@ -325,18 +325,6 @@ on conflict (id) do nothing`,
       await liftFence(this.#source, payer);
       return noted;
     });
-  }
-
-  /**
-   * Users who were deleted while their rows were on the way: what was read of them before is scrubbed where it
-   * came to. Who is deleted from now on is known on both shards, and reached there.
-   */
-  async #forgetDeleted(): Promise<void> {
-    const { payer, to } = this.#context;
-    const find = deletedUsersStatement(payer.scope, payer.id);
-    for (const { id } of await withRetry(() => this.#source<{ id: string }>(find))) {
-      await softDeleteUser(to.pool, id);
-    }
   }
 
   async #clean(): Promise<boolean> {
