@@ -1,4 +1,5 @@
 import type { Scenario } from '../lib/scenario.js';
+import { archive } from './archive.js';
 import { backfill } from './backfill.js';
 import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
@@ -35,6 +36,7 @@ export const SCENARIOS: readonly Scenario[] = [
   readLatency,
   profilePage,
   backfill,
+  archive,
   plans,
   instructions,
   incident,

@@ -54,7 +54,8 @@ export class LookupCache {
 
   /** Metadata of an event, without a query; undefined when ids are missing. */
   cachedMetadata(event: ValidEvent): MetadataRow | null | undefined {
-    return toCompleteRow(event, (name, value) => this.#idOf(cacheKey(name, value)));
+    const nowMs = performance.now();
+    return toCompleteRow(event, (name, value) => this.#idOf(cacheKey(name, value), nowMs));
   }
 
   /**
@@ -129,7 +130,8 @@ export class LookupCache {
     }
     if (missing.size > 0) waits.add(this.#create(query, missing));
     await Promise.all(waits);
-    return events.map((event) => toRow(event, (key) => this.#idOf(key)));
+    const nowMs = performance.now();
+    return events.map((event) => toRow(event, (key) => this.#idOf(key, nowMs)));
   }
 
   async #create(query: Query, missing: Map<string, [string, string]>): Promise<void> {
@@ -182,9 +184,9 @@ export class LookupCache {
     this.#known.clear();
   }
 
-  #idOf(key: string): number | undefined {
+  #idOf(key: string, nowMs: number): number | undefined {
     const known = this.#known.get(key);
-    if (known && performance.now() - known.confirmedMs >= CONFIRMED_MS) this.#named.set(key, known);
+    if (known && nowMs - known.confirmedMs >= CONFIRMED_MS) this.#named.set(key, known);
     return known?.id;
   }
 

@@ -45,7 +45,8 @@ export class BackfillWorker {
   readonly #job: BackfillJob;
   readonly #throttle: Throttle;
   readonly #signal: AbortSignal;
-  readonly #sizer: ChunkSizer;
+  readonly #alone: ChunkSizer;
+  readonly #besideWriters: ChunkSizer;
 
   constructor(
     database: RollupDatabase,
@@ -59,7 +60,8 @@ export class BackfillWorker {
     this.#job = job;
     this.#throttle = throttle;
     this.#signal = signal;
-    this.#sizer = new ChunkSizer(options.limits);
+    this.#alone = new ChunkSizer(options.limits);
+    this.#besideWriters = ChunkSizer.besideWriters(options.limits);
   }
 
   async run(): Promise<void> {
@@ -152,8 +154,9 @@ export class BackfillWorker {
   async #buildChunk(at: Place): Promise<'more' | 'done' | 'lost'> {
     const { rollup } = this.#options;
     const { period, userAfter } = at;
+    const sizer = this.#throttle.isBusy ? this.#besideWriters : this.#alone;
     const chunk = await this.#patiently(() =>
-      compareNext(this.#database, rollup, this.#sizer, { period, userAfter, build: true }),
+      compareNext(this.#database, rollup, sizer, { period, userAfter, build: true }),
     );
     const { report } = this.#job;
     report.longestTransactionMs = Math.max(report.longestTransactionMs, chunk.durationMs);

@@ -261,7 +261,8 @@ it('reports beside an archive of their days are what they were', async () => {
   );
   const watches = payers.map(watchReports);
   await fixture.archive(DAY);
-  expect(await fixture.rawIds()).toEqual([]);
+  const left = await fixture.rawIds();
+  expect(payers.flatMap(({ ids }) => ids).filter((id) => left.includes(id))).toEqual([]);
   for (const [of, payer] of payers.entries()) {
     const seen = (await watches[of]?.end()) ?? [];
     for (const [index, shape] of SHAPES.entries()) {

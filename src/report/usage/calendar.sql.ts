@@ -12,8 +12,8 @@ export const firstInstant = (midnight: string) =>
   `(((${midnight} - interval '1 microsecond') at time zone $4::text) + interval '1 microsecond')`;
 
 /**
- * $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too; of member $6 and key $7 alone; by $8
- * (grain), $9 groups. Named here, for not every report uses all.
+ * $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too; of member $6 and key $7
+ * alone; by $8 (grain), $9 groups. Named here, for not every report uses all.
  */
 export const BOUNDS = `bounds as materialized (
   select ${firstInstant('$2::date::timestamp')} as first,
@@ -58,7 +58,7 @@ const plainStart = (query: ValidReportQuery) => (instant: string) => {
   return `case when ${instant} < ${FIRST} then ${start(later)} else ${start(instant)} end`;
 };
 
-/** A search in the calendar of the range, made once: to ask the zone's rules for each row takes ten times as long. */
+/** A search in the calendar of the range: the zone's rules for each row take ten times as long. */
 const calendarStart = (instant: string) =>
   `(select c.starts from calendar as c)[width_bucket(${instant}, (select c.ats from calendar as c))]`;
 

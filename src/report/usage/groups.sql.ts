@@ -79,11 +79,13 @@ function listFirst(names: readonly string[], order: string, sumType: SumType): s
   where x.is_previous
     or x.place <= $9::integer
   union all
-  select false, true, null, null, array_agg(o.start), ${METRIC_NAMES.map((name) => `array_agg(o.${name})`).join(', ')}
+  select false, true, null, null, array_agg(o.start),
+    ${METRIC_NAMES.map((name) => `array_agg(o.${name})`).join(', ')}
   from (
     select u.start, ${METRIC_NAMES.map((name) => `sum(u.${name})::${type} as ${name}`).join(', ')}
     from ranked as x
-    cross join lateral unnest(${lists.map((name) => `x.${name}`).join(', ')}) as u(start, ${METRIC_NAMES.join(', ')})
+    cross join lateral unnest(${lists.map((name) => `x.${name}`).join(', ')})
+      as u(start, ${METRIC_NAMES.join(', ')})
     where not x.is_previous
       and x.place > $9::integer
     group by u.start

@@ -85,7 +85,7 @@ interface Shape extends Times {
   sumType: SumType;
 }
 
-/** The groups of row `row`, in a period. Compared as bytes: names are sorted for an order, and a locale costs. */
+/** Period and groups of row `row`. Compared as bytes: names are sorted for an order, and a locale costs. */
 const placeOf = (
   { columns, isCompared }: Shape,
   row: string,
@@ -245,6 +245,7 @@ function pieces({ start, isPrevious }: Times): string {
 function edges(shape: Shape): string {
   const { sumType } = shape;
   const columns = shape.columns.map((column) => `c.${column}`);
+  const sums = METRIC_NAMES.map((name) => `sum(c.${name}::${sumType})::${sumType} as ${name}`);
   const inPiece = (row: string, instant: string) => `${row}.${instant} >= p.at
       and ${row}.${instant} < p.until`;
   const signed: Signed = (sum) => `case when v.is_added then ${sum} else -${sum} end`;
@@ -256,7 +257,7 @@ function edges(shape: Shape): string {
   return `select ${place('c')}${sumsOf(shape, 'c', signed)}
     from piece as p
     cross join lateral (
-      select ${[...columns, ...METRIC_NAMES.map((name) => `sum(c.${name}::${sumType})::${sumType} as ${name}`)].join(', ')}
+      select ${[...columns, ...sums].join(', ')}
       from ${counters(QUARTER_HOURLY, shape, inPiece('c', 'period_start'))}
       ${columns.length === 0 ? '' : `group by ${columns.join(', ')}`}
       having count(*) > 0

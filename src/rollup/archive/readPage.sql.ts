@@ -44,7 +44,8 @@ const SELECTED = [
 /** A lookup by its id; or, where that could not be had without waiting (I4), as it was stored. */
 function columnSql({ name, isLookup }: ArchivedColumn): string {
   if (!isLookup) return `m.${name}`;
-  return `coalesce((select l.${name} from ${name} as l where l.${name}_id = m.${name}_id),
+  return `coalesce(case when m.${name}_id is not null
+      then (select l.${name} from ${name} as l where l.${name}_id = m.${name}_id) end,
     m.lookup_values ->> '${name}')`;
 }
 
