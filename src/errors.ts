@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'forbidden'
   | 'not_found'
   | 'payload_too_large'
+  | 'too_many_requests'
   | 'unproven_window'
   | 'out_of_range'
   | 'unavailable'
@@ -37,6 +38,7 @@ export const HTTP_STATUS = {
   forbidden: 403,
   not_found: 404,
   payload_too_large: 413,
+  too_many_requests: 429,
   unproven_window: 409,
   out_of_range: 422,
   unavailable: 503,
@@ -60,6 +62,7 @@ export const EXIT_STATUS = {
   forbidden: 1,
   not_found: 1,
   payload_too_large: 1,
+  too_many_requests: 1,
   unproven_window: 1,
   out_of_range: 1,
   unavailable: 3,
@@ -67,7 +70,7 @@ export const EXIT_STATUS = {
 } as const satisfies Record<ErrorCode, number>;
 
 /** Whether the same call may succeed later; it is always safe to repeat (I3). */
-const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['unavailable']);
+const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['unavailable', 'too_many_requests']);
 
 /** Messages name the field and the remedy; never query parameters, never secrets. */
 export class LedgerError extends Error {

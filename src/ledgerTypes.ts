@@ -58,6 +58,8 @@ export interface LedgerOptions {
   backgroundVerify?: boolean | undefined;
   /** Send alerts to webhooks in the background of this process. Default false; `start` turns it on. */
   deliverAlerts?: boolean | undefined;
+  /** How long alerts that were delivered are kept, days. Default 90. */
+  keepAlertsDays?: number | undefined;
   /** Webhooks may be http, and lead to private addresses. Default false. */
   allowPrivateWebhooks?: boolean | undefined;
   /**
@@ -71,6 +73,12 @@ export interface LedgerOptions {
   log?: Log | undefined;
   /** OpenTelemetry's, for spans of writes and of the background (docs/telemetry.md). Default: none. */
   tracer?: Tracer | undefined;
+}
+
+/** Of a ledger that is a shard of one. */
+export interface PartOptions extends LedgerOptions {
+  /** Who holds money in this process, on whatever shard; a UUID. */
+  holdOwner?: string | undefined;
 }
 
 /** Without the balance: the write is one insert, and nothing more. */
@@ -176,6 +184,12 @@ export interface Ledger extends PublicLedger, LedgerParts<Ledger> {
   of(payer: NamedPayer): Promise<Ledger>;
   at<T>(payer: NamedPayer, run: (ledger: Ledger) => Promise<T>): Promise<T>;
   readonly parts: readonly { readonly name: string | null; readonly ledger: Ledger }[];
+  /**
+   * A read of the ledger that has this payer, whole: where the payer has left meanwhile, it is done again
+   * where they are now. Of nobody it is what any ledger says.
+   * @throws as `at`
+   */
+  ask<T>(payer: NamedPayer, read: (ledger: Ledger) => Promise<T>): Promise<T>;
   /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
   readonly metrics: Metrics;
   readonly databaseUrl: string;

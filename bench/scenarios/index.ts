@@ -1,4 +1,5 @@
 import type { Scenario } from '../lib/scenario.js';
+import { archive } from './archive.js';
 import { backfill } from './backfill.js';
 import { dimensionMonth } from './dimensionMonth.js';
 import { dimensionRollups } from './dimensionRollups.js';
@@ -36,6 +37,7 @@ export const SCENARIOS: readonly Scenario[] = [
   readLatency,
   profilePage,
   backfill,
+  archive,
   plans,
   instructions,
   incident,

@@ -4,6 +4,7 @@ import { toExactInteger } from '../money.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
 import { readText, unknownOrganization, unknownUser } from './fields.js';
 import { nextExpiryOf } from './grants/grants.sql.js';
+import { withNextExpiries } from './grants/nextExpiry.js';
 import { runStatement } from './runStatement.js';
 
 /** Most rows of a list; a longer one says so (`has_more`). */
@@ -16,7 +17,7 @@ type Amount = number | bigint;
 export interface Balance {
   microdollars_used: Amount;
   total_microdollars_acquired: Amount;
-  /** Of the next credit that expires, ISO 8601; null: none does. */
+  /** Of the next credit that expires and has something left, ISO 8601; null: none does. */
   next_credit_expiry_at: string | null;
 }
 
@@ -56,9 +57,11 @@ export interface Listed<Row> {
 type Stored<Row> = {
   [Name in keyof Row]: bigint extends Row[Name]
     ? string
-    : Name extends 'created_at' | 'deleted_at' | 'next_credit_expiry_at'
+    : Name extends 'created_at' | 'deleted_at'
       ? Date | Extract<Row[Name], null>
-      : Row[Name];
+      : Name extends 'next_credit_expiry_at'
+        ? Date | string | null
+        : Row[Name];
 };
 
 const USERS = `select u.id, u.email, u.name, u.created_at, u.deleted_at,
@@ -78,19 +81,17 @@ const ORGANIZATIONS = `select o.id, o.name, o.created_at, o.total_microdollars_a
 
 /** In the order of their ids, after `after`. */
 export async function listUsers(pool: pg.Pool, after?: string): Promise<Listed<ListedUser>> {
-  return page(
-    await runStatement<Stored<ListedUser>>(
-      pool,
-      `/* accounts.listUsers */
+  const rows = await runStatement<Stored<ListedUser>>(
+    pool,
+    `/* accounts.listUsers */
     ${USERS}
     where not u.is_elsewhere
       and ($1::text is null or u.id > $1)
     order by u.id
     limit $2`,
-      [after ?? null, MAX_LISTED + 1],
-    ),
-    toUser,
+    [after ?? null, MAX_LISTED + 1],
   );
+  return page(await withNextExpiries(pool, rows, userOf), toUser);
 }
 
 /** @throws LedgerError `unknown_user` */
@@ -104,7 +105,8 @@ export async function getUser(pool: pg.Pool, id: string): Promise<ListedUser> {
     [readText('id', id)],
   );
   if (row === undefined) throw unknownUser();
-  return toUser(row);
+  const [user = row] = await withNextExpiries(pool, [row], userOf);
+  return toUser(user);
 }
 
 /** In the order of their ids, after `after`. */
@@ -112,19 +114,17 @@ export async function listOrganizations(
   pool: pg.Pool,
   after?: string,
 ): Promise<Listed<ListedOrganization>> {
-  return page(
-    await runStatement<Stored<ListedOrganization>>(
-      pool,
-      `/* accounts.listOrganizations */
+  const rows = await runStatement<Stored<ListedOrganization>>(
+    pool,
+    `/* accounts.listOrganizations */
     ${ORGANIZATIONS}
     where not o.is_elsewhere
       and ($1::uuid is null or o.id > $1)
     order by o.id
     limit $2`,
-      [after === undefined ? null : readUuid('after', after), MAX_LISTED + 1],
-    ),
-    toOrganization,
+    [after === undefined ? null : readUuid('after', after), MAX_LISTED + 1],
   );
+  return page(await withNextExpiries(pool, rows, organizationOf), toOrganization);
 }
 
 /** @throws LedgerError `unknown_organization` */
@@ -138,7 +138,8 @@ export async function getOrganization(pool: pg.Pool, id: string): Promise<Listed
     [readUuid('organization_id', id)],
   );
   if (row === undefined) throw unknownOrganization();
-  return toOrganization(row);
+  const [organization = row] = await withNextExpiries(pool, [row], organizationOf);
+  return toOrganization(organization);
 }
 
 /** In the order of their ids, after `after`. @throws LedgerError `unknown_organization` */
@@ -169,6 +170,9 @@ export function page<StoredRow, Row>(rows: StoredRow[], to: (row: StoredRow) => 
   return { rows: rows.slice(0, MAX_LISTED).map(to), has_more: rows.length > MAX_LISTED };
 }
 
+const userOf = ({ id }: { id: string }) => ({ kilo_user_id: id });
+const organizationOf = ({ id }: { id: string }) => ({ organization_id: id });
+
 function toUser(row: Stored<ListedUser>): ListedUser {
   return {
     ...row,
@@ -186,6 +190,7 @@ function toBalance(row: Stored<Balance>): Balance {
   return {
     microdollars_used: toExactInteger(row.microdollars_used),
     total_microdollars_acquired: toExactInteger(row.total_microdollars_acquired),
-    next_credit_expiry_at: row.next_credit_expiry_at?.toISOString() ?? null,
+    next_credit_expiry_at:
+      row.next_credit_expiry_at && new Date(row.next_credit_expiry_at).toISOString(),
   };
 }

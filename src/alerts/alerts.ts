@@ -14,6 +14,7 @@ import type { LookupAll } from './address.js';
 import { type AlertRow, LIST_ALERTS, REMOVE_ALERT, setAlertStatement } from './alerts.sql.js';
 import { type NewAlert, readNewAlert } from './newAlert.js';
 import { instantOf } from './payload.js';
+import type { TestLimit } from './testLimit.js';
 
 /** What is watched. Amounts in microdollars. */
 export interface Alert {
@@ -38,6 +39,7 @@ export interface AlertStore {
   folder: BudgetFolder;
   allowsPrivate: boolean;
   lookup: LookupAll;
+  tests: TestLimit;
   /** This payer's usage is to be folded soon from now on. */
   onSet: (payer: BudgetPayer) => void;
 }

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { BackgroundTask, StartTask } from '../background.js';
+import { type BackgroundTask, FIRST_REST_MS, type StartTask } from '../background.js';
 import type { BudgetFolder, FoldedRows } from '../budgets/folder.js';
 import type { Payer } from '../counter/payer.js';
 import { type Query, queryOnPool } from '../db/query.js';
@@ -9,7 +9,9 @@ import { type LookupAll, systemLookup } from './address.js';
 import { AlertedPayers } from './alertedPayers.js';
 import type { AlertStore } from './alerts.js';
 import { Deliverer } from './deliverer.js';
+import { DEFAULT_KEPT_DAYS, purgeAlerts } from './purge.js';
 import { raiseAlerts } from './raise.js';
+import { TestLimit } from './testLimit.js';
 
 export interface LedgerAlertsOptions {
   pool: pg.Pool;
@@ -17,6 +19,8 @@ export interface LedgerAlertsOptions {
   /** Connections of its own, opened when they are needed. */
   query: () => Query;
   allowsPrivate: boolean;
+  /** How long what was told is kept. Default 90. */
+  keptDays?: number | undefined;
   lookup?: LookupAll;
   metrics: Metrics;
   /** Usage of the payer is to be folded soon. */
@@ -27,6 +31,7 @@ export interface LedgerAlertsOptions {
 const FOLLOW_INTERVAL_MS = 15_000;
 const DELIVERY_INTERVAL_MS = 1_000;
 const LOOK_INTERVAL_MS = 15_000;
+const PURGE_INTERVAL_MS = 3_600_000;
 
 /** What a ledger does for alerts: decides with each fold, follows whose usage to fold, and delivers. */
 export class Alerts {
@@ -42,6 +47,7 @@ export class Alerts {
       folder: options.folder,
       allowsPrivate: options.allowsPrivate,
       lookup: options.lookup ?? systemLookup,
+      tests: new TestLimit(),
       onSet: (payer) => this.#payers.add(payer),
     };
   }
@@ -62,12 +68,13 @@ export class Alerts {
     return start({
       name: 'alert_payers',
       intervalMs: FOLLOW_INTERVAL_MS,
+      restsFirst: FIRST_REST_MS,
       run: () => this.#payers.refresh(queryOnPool(this.#options.pool, false)),
     });
   }
 
   startDelivering(start: StartTask): { stop(): Promise<void> }[] {
-    const { metrics, query, onError } = this.#options;
+    const { metrics, query, folder, keptDays = DEFAULT_KEPT_DAYS, onError } = this.#options;
     const deliverer = new Deliverer({
       query: query(),
       lookup: this.store.lookup,
@@ -91,10 +98,15 @@ export class Alerts {
         metrics.alertDeadLetters.set(Number(outbox.dead));
       },
     });
+    const purging = start({
+      name: 'alert_purge',
+      intervalMs: PURGE_INTERVAL_MS,
+      run: (signal) => purgeAlerts({ query: query(), folder, keptDays }, signal),
+    });
     const stop = async () => {
       await sending.stop();
       await deliverer.stop();
     };
-    return [looking, { stop }];
+    return [looking, purging, { stop }];
   }
 }

@@ -86,11 +86,13 @@ export interface SecretsRow {
   url: string;
   secret: string;
   previous_secret: string | null;
+  payer_scope: string | null;
+  payer_id: string | null;
 }
 
 /** To sign with; for nobody to see. */
 export const READ_SECRETS = `/* alerts.readSecrets */
-select h.url, h.secret,
+select h.url, h.secret, h.payer_scope, h.payer_id,
   case when h.previous_secret_until > now() then h.previous_secret end as previous_secret
 from usage_alert_webhooks as h
 where h.id = $1::uuid

@@ -54,7 +54,7 @@ export interface WebhookToAdd {
 }
 
 const MAX_PER_PAYER = 20;
-const MAX_LISTED = 1_000;
+export const MAX_WEBHOOKS_LISTED = 1_000;
 const DEFAULT_OVERLAP_HOURS = 24;
 const MAX_OVERLAP_HOURS = 24 * 30;
 
@@ -101,7 +101,13 @@ async function readOptionalPayer(
 
 /** Of one payer, or of all and of everybody (null); never with secrets. */
 export async function listWebhooks(pool: pg.Pool, payer: BudgetPayer | null): Promise<Webhook[]> {
-  const values = [payer?.scope ?? null, payer?.id ?? null, payer === null, null, MAX_LISTED];
+  const values = [
+    payer?.scope ?? null,
+    payer?.id ?? null,
+    payer === null,
+    null,
+    MAX_WEBHOOKS_LISTED,
+  ];
   return (await runStatement<WebhookRow>(pool, LIST_WEBHOOKS, values)).map(toWebhook);
 }
 
@@ -139,13 +145,17 @@ export async function enableWebhook(pool: pg.Pool, id: string): Promise<Webhook>
   return one(await runStatement(pool, ENABLE_WEBHOOK, [readUuid('id', id)]));
 }
 
-/** Sends an event of type `webhook.test`, once, and says how it went. @throws LedgerError `not_found` */
+/**
+ * Sends an event of type `webhook.test`, once, and says how it went.
+ * @throws LedgerError `not_found`, `too_many_requests`
+ */
 export async function testWebhook(
-  { pool, allowsPrivate, lookup }: AlertStore,
+  { pool, allowsPrivate, lookup, tests }: AlertStore,
   id: string,
 ): Promise<Omit<Sent, 'retryAfterMs'> & { delivered: boolean }> {
   const [row] = await runStatement<SecretsRow>(pool, READ_SECRETS, [readUuid('id', id)]);
   if (!row) throw noWebhook();
+  tests.take(row.payer_id === null ? '' : `${row.payer_scope}:${row.payer_id}`);
   const secrets = [row.secret, ...(row.previous_secret === null ? [] : [row.previous_secret])];
   const nowMs = Date.now();
   const body = bodyOf('webhook.test', new Date(nowMs).toISOString(), { webhook_id: id });

@@ -12,6 +12,7 @@ import type { FoldedWindowRow } from './fold.sql.js';
 import type { BudgetFolder } from './folder.js';
 import { type BudgetStateRow, readBudgetsStatement } from './read.sql.js';
 import { type ReservedRow, type ReserveRequest, reserveStatement } from './reserve.sql.js';
+import { areAlike, type ReservedAlikeRow, reserveAlikeStatement } from './reserveAlike.sql.js';
 import type { HoldResult } from './types.js';
 
 /** Holds of one statement. */
@@ -38,7 +39,7 @@ export interface LaneOptions {
 /**
  * Requests of one payer, one statement at a time: what comes while one is out goes together with
  * the next. It alone decides on refusals:
- * - granted as long as some slot has enough
+ * - granted as long as some slot has enough; alike ones by a statement of their own, which is cheaper
  * - else what came back is folded and gathered, and tried again
  * - refused only where a fold had all slots of a window, and they were less than what is asked; or
  *   where something stays with someone else for longer than MAX_PARTIAL_FOLDS tries
@@ -96,7 +97,7 @@ export class PayerLane {
   }
 
   async #answer(batch: readonly Waiting[]): Promise<void> {
-    let left = batch;
+    let left = await this.#grantAlike(batch);
     let partialFolds = 0;
     let hasOpened = false;
     for (let idle = 0; left.length > 0; idle++) {
@@ -148,6 +149,38 @@ export class PayerLane {
       const whole = { slots: SLOTS, is_open: true, has_more: false };
       return { ...row, ...whole, window_id: row.window_id, pool: String(left) };
     });
+  }
+
+  /** Those that are still to be answered: all of them, or none. */
+  async #grantAlike(batch: readonly Waiting[]): Promise<readonly Waiting[]> {
+    const [first, ...others] = batch.map(({ request }) => request);
+    if (first === undefined || !areAlike([first, ...others])) return batch;
+    const statement = reserveAlikeStatement(
+      this.#scope,
+      this.#id,
+      [first, ...others],
+      this.#options.slot,
+    );
+    try {
+      const [row] = await withRetry(() => this.#options.query<ReservedAlikeRow>(statement), {
+        splits: true,
+      });
+      if (!row?.is_granted) return batch;
+      const createdAt = formatMicros(row.created_micros);
+      for (const { request, resolve } of batch) {
+        resolve({
+          id: request.id,
+          status: 'granted',
+          amount: request.amount,
+          available_microdollars: toAvailable(row.available),
+          created_at: createdAt,
+        });
+      }
+      return [];
+    } catch (error) {
+      if (isUniqueViolation(error) || isLockTimeout(error)) return batch;
+      throw error;
+    }
   }
 
   /** One id that is in flight elsewhere must not hold up the others: then one by one. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { DEFAULT_KEPT_DAYS } from '../alerts/purge.js';
 import { inSchema, validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';
@@ -31,6 +32,8 @@ export interface Environment {
   gateway: GatewayEnvironment;
   /** Webhooks of alerts may be http, and lead into the operator's own network. */
   allowsPrivateWebhooks: boolean;
+  /** How long alerts that were delivered are kept, days. */
+  keepAlertsDays: number;
   /** Monthly tiers in USD, ascending, shown on the profile; empty = none. */
   tiersUsd: number[];
   /** Of a graceful stop, from the signal to the end of the process, ms. */
@@ -100,6 +103,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     },
     allowsPrivateWebhooks:
       readOneOf(env, 'MICRODOLLAR_ALERTS_ALLOW_PRIVATE', ['false', 'true']) === 'true',
+    keepAlertsDays: readCount(env, 'MICRODOLLAR_ALERTS_KEEP_DAYS', DEFAULT_KEPT_DAYS, 36_500),
     tiersUsd: readTiers(env),
     shutdownMs: readCount(env, 'MICRODOLLAR_SHUTDOWN_MS', DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS),
     telemetry: readTelemetrySettings(env),

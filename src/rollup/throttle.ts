@@ -43,6 +43,7 @@ export class Throttle {
   readonly #queryLoad: Query;
   readonly #rest: (ms: number) => Promise<unknown>;
   #isBusy = true;
+  #hasLooked = false;
   #atWork = 0;
   #waiting: (() => void)[] = [];
   #restRatio = MIN_REST_RATIO;
@@ -60,6 +61,11 @@ export class Throttle {
     this.#query = query;
     this.#queryLoad = options.queryLoad ?? query;
     this.#rest = options.rest ?? ((ms) => sleep(ms));
+  }
+
+  /** Others were at work when it looked last; not known before the first chunk. */
+  get isBusy(): boolean {
+    return this.#hasLooked && this.#isBusy;
   }
 
   /** Rest for each unit of work. */
@@ -95,6 +101,7 @@ export class Throttle {
   async #restAfter(chunkMs: number): Promise<number> {
     const load = await readLoad(this.#queryLoad);
     this.#isBusy = load.activeSessions > 0;
+    this.#hasLooked = true;
     if (!this.#isBusy) this.#wake();
     return restAfter(chunkMs, load, this.#restRatio);
   }

@@ -14,6 +14,7 @@ import {
   rotateWebhookSecret,
   testWebhook,
 } from '../../src/alerts/webhooks.js';
+import { purgeAlerts } from '../../src/alerts/purge.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
@@ -515,5 +516,70 @@ describe('an address of the operator', () => {
     const user = await fixture.addUser();
     for (let n = 0; n < 20; n++) await hook(user, `${receiver.url}/${n}`);
     expect((await ledgerErrorOf(hook(user))).message).toMatch(/at most 20/);
+  });
+});
+
+describe('what was heard', () => {
+  /** As if all that was told of a user had been told so many days ago. */
+  async function age(user: string, days: number): Promise<void> {
+    const shifted = (columns: readonly string[]) =>
+      columns.map((name) => `${name} = ${name} - interval '${days} days'`).join(', ');
+    const ofUser = `(select id from usage_alerts where payer_id = '${user}')`;
+    const events = `(select id from usage_alert_events where alert_id in ${ofUser})`;
+    await fixture.rows(
+      `update usage_alert_deliveries set ${shifted(['delivered_at', 'dead_at', 'created_at'])}
+       where event_id in ${events}`,
+    );
+    const window = shifted(['window_start', 'window_end']);
+    await fixture.rows(
+      `update usage_alert_events set ${window}, ${shifted(['created_at'])} where alert_id in ${ofUser}`,
+    );
+    await fixture.rows(
+      `update usage_alerts set ${shifted(['set_at', 'created_at'])} where payer_id = '${user}'`,
+    );
+    await fixture.rows(
+      `update budget_windows set ${window} where window_end < 'infinity' and budget_id in (
+         select id from budgets where payer_id = '${user}')`,
+    );
+  }
+  const purge = (keptDays: number) =>
+    purgeAlerts({
+      query: queryOnPool(fixture.database.pool, false),
+      folder: ledger.budgetFolder,
+      keptDays,
+    });
+
+  it('is forgotten after a time, and told to nobody again by usage that comes later still', async () => {
+    const { user } = await told([50, 80]);
+    const { user: other } = await told([50]);
+    await newDeliverer().drain();
+    expect(await purge(1)).toBe(0);
+    await age(user, 100);
+    const [{ at }] = (await fixture.rows<{ at: string }>(
+      `select (w.window_start + interval '1 hour')::text as at
+       from budget_windows w join budgets b on b.id = w.budget_id
+       where b.payer_id = $1 and not b.is_balance`,
+      [user],
+    )) as [{ at: string }];
+    expect(await purge(101)).toBe(0);
+    expect(await purge(90)).toBe(2);
+    expect(await deliveriesOf(user)).toEqual([]);
+    expect(await deliveriesOf(other)).toHaveLength(1);
+    await spend(ledger, user, 10, { created_at: new Date(at) });
+    expect(await deliveriesOf(user)).toEqual([]);
+    await spend(ledger, user, 60);
+    expect((await deliveriesOf(user)).map(({ threshold }) => threshold)).toEqual([50]);
+    await expectIdentity(fixture);
+  });
+
+  it('by others stays where it is a dead letter, or is still to be sent', async () => {
+    const { user, webhook } = await told([50, 80]);
+    await removeWebhook(ledger.pool, webhook.id);
+    await newDeliverer().look();
+    const { user: waiting } = await told([50]);
+    for (const each of [user, waiting]) await age(each, 100);
+    expect(await purge(90)).toBe(0);
+    expect(await deliveriesOf(user, 'dead')).toHaveLength(2);
+    expect(await deliveriesOf(waiting, 'pending')).toHaveLength(1);
   });
 });

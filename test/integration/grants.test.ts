@@ -1,7 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
-import { getOrganization, getUser } from '../../src/accounts/listAccounts.js';
+import {
+  getOrganization,
+  getUser,
+  listOrganizations,
+  listUsers,
+} from '../../src/accounts/listAccounts.js';
 import { listPayerCredits } from '../../src/accounts/listCredits.js';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -91,6 +96,34 @@ describe('a grant', () => {
       '2999-01-01T00:00:00.000Z',
     );
     await fixture.expectExact();
+  });
+
+  it('is the next to expire only while something is left of it', async () => {
+    const organization = await fixture.addOrganization();
+    for (const payer of [{ kilo_user_id: user }, { organization_id: organization }]) {
+      const isOrganization = 'organization_id' in payer;
+      const id = isOrganization ? organization : user;
+      const next = async () => {
+        const one = isOrganization ? getOrganization(ledger.pool, id) : getUser(ledger.pool, id);
+        const { next_credit_expiry_at: at } = await one;
+        const { rows } = await (isOrganization ? listOrganizations : listUsers)(ledger.pool);
+        expect(rows.find((row) => row.id === id)).toMatchObject({ next_credit_expiry_at: at });
+        return at;
+      };
+      const use = (cost: number) => ledger.recordUsage({ kilo_user_id: user, ...payer, cost });
+      const sooner = await addGrant(ledger, payer, 50);
+      const later = await addGrant(ledger, payer, 50);
+      await setExpiry(fixture, [sooner], new Date('2900-01-01'));
+      await setExpiry(fixture, [later], new Date('2901-01-01'));
+      await use(49);
+      expect(await next()).toBe('2900-01-01T00:00:00.000Z');
+      await use(1);
+      expect(await next()).toBe('2901-01-01T00:00:00.000Z');
+      await use(50);
+      expect(await next()).toBeNull();
+      await addCredit(ledger.pool, { ...payer, usd: '0.0001' });
+      expect(await next()).toBeNull();
+    }
   });
 });
 
@@ -218,6 +251,19 @@ describe('what expires', () => {
     ]);
     expect(await acquiredBy(fixture, user)).toBe(50);
     await fixture.expectExact();
+  });
+
+  it('is not asked for all the time where nothing will', async () => {
+    const own = await createLedgerFixture();
+    try {
+      const alone = await own.open();
+      expect(await expirerOf(alone).expireDue()).toMatchObject({ nextInMs: null });
+      await addGrant(alone, { kilo_user_id: await own.addUser() }, 1_000, 1);
+      const { nextInMs } = await expirerOf(alone).expireDue();
+      expect(nextInMs).toBeGreaterThan(1_000);
+    } finally {
+      await own.close();
+    }
   });
 
   it('goes by itself at its time where a service runs', async () => {

@@ -93,6 +93,7 @@ describe('the environment', () => {
         traces: { payer: false, upstream: false },
       },
       allowsPrivateWebhooks: false,
+      keepAlertsDays: 90,
       tiersUsd: [],
       shutdownMs: 25_000,
       telemetry: expect.objectContaining({ traces: null, metrics: null, warnings: [] }),

@@ -23,12 +23,21 @@ export async function readGrants(
   scope: PayerScope,
   payerId: string,
 ): Promise<ReadGrants | null> {
+  const state = await readGrantsAnywhere(query, scope, payerId);
+  if (state === null || state.isKnownCluster) return state;
+  throw new LedgerError('unavailable', 'the ledger does not know this cluster: run migrate');
+}
+
+/** The same, to be looked at only, also in a cluster that the ledger does not know. */
+export async function readGrantsAnywhere(
+  query: Query,
+  scope: PayerScope,
+  payerId: string,
+): Promise<(ReadGrants & { isKnownCluster: boolean }) | null> {
   const [row] = await query<GrantsRow>(readGrantsStatement(scope, payerId));
   if (!row) return null;
-  if (!row.is_known_cluster) {
-    throw new LedgerError('unavailable', 'the ledger does not know this cluster: run migrate');
-  }
   return {
+    isKnownCluster: row.is_known_cluster,
     now: BigInt(row.now_micros),
     acquired: BigInt(row.acquired),
     used: BigInt(row.used),

@@ -97,6 +97,7 @@ const REASON_OF_CODE = {
   forbidden: 'forbidden',
   not_found: 'not_found',
   payload_too_large: 'payload_too_large',
+  too_many_requests: 'too_many_requests',
   unproven_window: 'internal',
   out_of_range: 'internal',
   unavailable: 'unavailable',

@@ -72,6 +72,10 @@ const ERROR_HELP = {
     meaning: 'More than 1,000 events or 4 MiB in one request.',
     remedy: 'Split it; what was sent was not recorded.',
   },
+  too_many_requests: {
+    meaning: 'This was asked for too often; the message says how long to wait.',
+    remedy: 'Wait, then try again.',
+  },
   unproven_window: {
     meaning: 'The rollup is not proven for the window that reads use.',
     remedy: 'Run `backfill` and `verify` for the days that the message names.',

@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { unknownUser } from '../../accounts/fields.js';
 import { toJsonInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
-import { readRows } from '../queries/rows.js';
+import type { BalanceRow } from '../queries/currentBalance.sql.js';
+import { readBalances } from '../userReads.js';
 import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
@@ -17,12 +17,8 @@ export const readCurrentBalance = procedureFor(
   .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
-    const rows = await readRows<BalanceRow>(
-      ctx.ledger.readPool,
-      currentBalanceStatement(kiloUserId),
-    );
-    return toCurrentBalance(rows);
+    await checkOrganizationRead(ctx.ledger, ctx.principal, null);
+    return toCurrentBalance(await readBalances(ctx.ledger, kiloUserId));
   });
 
 /** @throws LedgerError `unknown_user` when there is no row of the user's own */

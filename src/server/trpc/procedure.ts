@@ -22,6 +22,7 @@ const TRPC_CODE = {
   forbidden: 'FORBIDDEN',
   not_found: 'NOT_FOUND',
   payload_too_large: 'PAYLOAD_TOO_LARGE',
+  too_many_requests: 'TOO_MANY_REQUESTS',
   unproven_window: 'CONFLICT',
   out_of_range: 'UNPROCESSABLE_CONTENT',
   unavailable: 'SERVICE_UNAVAILABLE',

@@ -226,7 +226,7 @@ export const alertOperations: readonly OperationDoc[] = [
     method: 'post',
     path: '/api/webhooks/{id}/test',
     summary: 'Send a test event',
-    description: `Of type \`webhook.test\`, once. ${WRITERS}`,
+    description: `Of type \`webhook.test\`, once; for a payer five times a minute. ${WRITERS}`,
     answers: {
       200: {
         description: 'How it went',
