@@ -41,7 +41,7 @@ async function run(bench: Bench): Promise<Findings> {
       for (const { minutes, columns } of KEYS) {
         const period = `date_bin('${minutes} minutes', at, ${PERIOD_ORIGIN})`;
         rows.push(
-          await count(database, `select distinct ${columns}, ${period} from bench_request`),
+          await count(database, `select from bench_request group by ${columns}, ${period}`),
         );
       }
       counts.push(rows);
@@ -92,10 +92,17 @@ async function makeRequests(
 }
 
 async function count({ admin }: BenchDatabase, rows: string): Promise<number> {
-  const { rows: counted } = await admin.query<{ count: string }>(
-    `select count(*) as count from (${rows}) as x`,
-  );
-  return Number(counted[0]?.count);
+  const client = await admin.connect();
+  try {
+    // Millions of groups, hashed in memory: sorted on disk they take ten times as long.
+    await client.query("set work_mem = '512MB'; set enable_sort = off; set jit = off");
+    const { rows: counted } = await client.query<{ count: string }>(
+      `select count(*) as count from (${rows}) as x`,
+    );
+    return Number(counted[0]?.count);
+  } finally {
+    client.release();
+  }
 }
 
 /** Longer periods have fewer rows, and none more than there are requests. */
