@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
@@ -75,7 +75,8 @@ export async function foldBudgets(
       ? ([USER_SCOPE, payer.user] as const)
       : ([ORGANIZATION_SCOPE, payer.organization] as const);
   // The ledger folds by itself too: while it does, there is nothing to take.
-  await expect.poll(() => ledger.budgetFolder.foldFor(scope, id, 0)).not.toBeNull();
+  const fold = async () => expect(await ledger.budgetFolder.foldFor(scope, id, 0)).not.toBeNull();
+  await vi.waitFor(fold, { timeout: 30_000 });
 }
 
 export interface WindowState {
