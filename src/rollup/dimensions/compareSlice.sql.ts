@@ -57,8 +57,8 @@ export const sliceValues = ({ day, offset, minutes }: Slice) => [day, offset, mi
 
 /**
  * Compares what is counted of the raw rows of a slice with its counter rows, in one snapshot and in both
- * directions. $1 is not used: places are those of the rebuild. Of rows with one id the columns are compared: to
- * make the id of each counter row anew would cost a third of it all.
+ * directions. $1 is not used: places are those of the rebuild. Of rows with one id the columns are
+ * compared, for an id costs more to make than they do.
  */
 export function compareSliceStatement(rollup: DimensionRollup, slice: Slice): Statement {
   const inSlice = (instant: string) => `${instant} between ${SLICE_FROM} and ${SLICE_UNTIL}`;
