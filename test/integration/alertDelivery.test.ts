@@ -5,6 +5,7 @@ import { MAX_ATTEMPTS } from '../../src/alerts/backOff.js';
 import { Deliverer, type DelivererOptions } from '../../src/alerts/deliverer.js';
 import { listDeliveries, replayDelivery, replayWebhook } from '../../src/alerts/deliveries.js';
 import { claimStatement } from '../../src/alerts/deliveries.sql.js';
+import { purgeAlerts } from '../../src/alerts/purge.js';
 import {
   addWebhook,
   enableWebhook,
@@ -14,7 +15,6 @@ import {
   rotateWebhookSecret,
   testWebhook,
 } from '../../src/alerts/webhooks.js';
-import { purgeAlerts } from '../../src/alerts/purge.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
