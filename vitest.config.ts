@@ -1,6 +1,7 @@
 import { accessSync, constants, statfsSync } from 'node:fs';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { findAbsentSuites } from './test/support/additionalSuites.js';
+import { LongestFirst } from './test/support/longestFirst.js';
 
 const MEMORY = '/dev/shm';
 const ENOUGH_BYTES = 6 * 1024 ** 3;
@@ -37,6 +38,7 @@ export default defineConfig({
     isolate: false,
     // In `.ci/run` alone: a busy machine there must not decide. Who needed it is printed.
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
+    sequence: { sequencer: LongestFirst },
     // Twice the cores of CI: tests often wait, for a process or for a lock.
     maxWorkers: 4,
   },

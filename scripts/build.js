@@ -7,22 +7,13 @@
  *                  image runs before it has the sources)
  */
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { digestOfInputs, isBuiltFrom, STAMP } from './builtFrom.js';
 import { bundleTelemetry } from './bundleTelemetry.js';
 
 const PROJECT = fileURLToPath(new URL('..', import.meta.url));
-const STAMP = path.join(PROJECT, 'dist', '.built-from');
-const INPUTS = [
-  'src',
-  'scripts/bundleTelemetry.js',
-  'package-lock.json',
-  'tsconfig.json',
-  'tsconfig.build.json',
-  'vite.config.ts',
-];
 const STEPS = [
   () =>
     run('tsc -p tsconfig.build.json')
@@ -39,8 +30,7 @@ if (!isOptional || existsSync(path.join(PROJECT, 'src'))) process.exitCode = awa
 
 async function buildChanged() {
   const digest = digestOfInputs();
-  const isBuilt = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === digest;
-  return isBuilt && process.argv.includes('--if-changed') ? 0 : build(digest);
+  return process.argv.includes('--if-changed') && isBuiltFrom(digest) ? 0 : build(digest);
 }
 
 async function build(digest) {
@@ -126,24 +116,4 @@ function removeStale(status) {
     rmSync(path.join(dist, file));
   }
   return 0;
-}
-
-/** SHA-256 over names and content of everything that the output depends on. */
-function digestOfInputs() {
-  const hash = createHash('sha256');
-  for (const input of INPUTS) {
-    const at = path.join(PROJECT, input);
-    const names =
-      input === 'src' ? readdirSync(at, { recursive: true, withFileTypes: true }) : null;
-    const files = names
-      ? names
-          .filter((entry) => entry.isFile())
-          .map((entry) => path.join(entry.parentPath, entry.name))
-      : [at];
-    for (const file of files.sort()) {
-      const content = readFileSync(file);
-      hash.update(`${path.relative(PROJECT, file)}\0${content.length}\0`).update(content);
-    }
-  }
-  return hash.digest('hex');
 }

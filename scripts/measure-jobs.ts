@@ -1,12 +1,13 @@
 /**
  * How long the jobs of docs/operations.md take on this machine, one after the other on an embedded
  * server of their own: adoption of raw rows over 100 days, backfill, verification, a dump and its
- * restore, and an archive of half the days. Prints a line for each: seconds, rows a second, bytes.
+ * restore, and an archive of half the days. Prints a line for each: seconds, rows a second, bytes, and the
+ * processor's time a row, of this process and of the server's, which others on the machine do not change.
  *
  *   npx tsx scripts/measure-jobs.ts --rows 1000000
  *   npx tsx scripts/measure-jobs.ts --rows 1000000 --dir /mnt/disk --only archive
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -23,26 +24,56 @@ import { DIMENSION_ROLLUPS } from '../src/schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../src/schema/rollups.js';
 import { SEED_SCHEMA } from '../test/support/seedSchema.sql.js';
 
-const DAYS = 100;
 const ROWS_PER_USER = 200;
 
 const { values } = parseArgs({
   options: {
     rows: { type: 'string', default: '1000000' },
+    days: { type: 'string', default: '100' },
     dir: { type: 'string', default: tmpdir() },
     only: { type: 'string' },
   },
 });
 const rows = Number(values.rows);
+const DAYS = Number(values.days);
 const home = mkdtempSync(path.join(values.dir, 'microdollar-measure-'));
 const server = await startEmbeddedPostgres({ dataDir: path.join(home, 'data') });
 const client = new pg.Client({ connectionString: server.url });
 await client.connect();
 
+const TICKS_A_SECOND = 100;
+
+/** Of the server and all that it started, also of those that have ended; seconds. Linux alone. */
+function serverCpuSeconds(): number {
+  if (process.platform !== 'linux') return Number.NaN;
+  const statOf = (pid: string) => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    } catch {
+      return null;
+    }
+  };
+  const ticks = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      const stat = statOf(pid);
+      if (stat === null) return 0;
+      const [own, ofChildren] = [11, 13].map((at) => Number(stat[at]) + Number(stat[at + 1]));
+      if (pid === String(server.pid)) return (own ?? 0) + (ofChildren ?? 0);
+      return stat[1] === String(server.pid) ? (own ?? 0) : 0;
+    });
+  return ticks.reduce((sum, each) => sum + each, 0) / TICKS_A_SECOND;
+}
+
 async function measure(name: string, count: number, work: () => Promise<unknown>): Promise<void> {
   const startedAt = performance.now();
+  const cpuBefore = process.cpuUsage();
+  const serverBefore = serverCpuSeconds();
   await work();
   const seconds = (performance.now() - startedAt) / 1000;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  const microsOfServer = (1e6 * (serverCpuSeconds() - serverBefore)) / count;
   const { rows: sizes } = await client.query<{ bytes: string }>(
     'select pg_database_size(current_database()) as bytes',
   );
@@ -52,7 +83,8 @@ async function measure(name: string, count: number, work: () => Promise<unknown>
       `${Math.round(count / seconds)
         .toLocaleString('en-US')
         .padStart(10)} rows/s ` +
-      `${String(bytesPerRow).padStart(6)} bytes/row in the database`,
+      `${String(bytesPerRow).padStart(6)} bytes/row in the database ` +
+      `${((user + system) / count).toFixed(1).padStart(7)} + ${microsOfServer.toFixed(1).padStart(6)} us/row`,
   );
 }
 

@@ -15,8 +15,8 @@ export interface TaskOptions {
   run: (signal: AbortSignal) => Promise<unknown>;
   /** From the end of a round to the next, ms; a function decides anew each time. */
   intervalMs: number | (() => number);
-  /** Nothing is done before the first interval is over, or the task is woken. Default false. */
-  restsFirst?: boolean;
+  /** Before the first round: an interval, or so many ms, unless the task is woken. Default false. */
+  restsFirst?: boolean | number;
   /** After a round that failed; default `intervalMs`. */
   errorIntervalMs?: number;
   /** Every failure is told: counted by task, and logged (I9). */
@@ -24,6 +24,12 @@ export interface TaskOptions {
   /** A span for each round that did something. Default: none. */
   tracing?: Tracing | null;
 }
+
+/**
+ * `restsFirst` of what others left for a ledger: it can wait until the process has begun its own work,
+ * and who opens a ledger for one call does not pay for it.
+ */
+export const FIRST_REST_MS = 1_000;
 
 /** Starts a task of a ledger, which says how its failures and rounds are told. */
 export type StartTask = (task: Omit<TaskOptions, 'onError'>) => BackgroundTask;
@@ -38,10 +44,10 @@ export function startTask(options: TaskOptions): BackgroundTask {
   const rest = async (ms: number) => {
     await sleep(ms, undefined, { signal: waking.signal, ref: false }).catch(() => {});
   };
-  const { intervalMs, errorIntervalMs } = options;
+  const { intervalMs, errorIntervalMs, restsFirst = false } = options;
   const restMs = () => (typeof intervalMs === 'number' ? intervalMs : intervalMs());
   const loop = async () => {
-    if (options.restsFirst) await rest(restMs());
+    if (restsFirst !== false) await rest(restsFirst === true ? restMs() : restsFirst);
     while (!stopping.signal.aborted) {
       waking = new AbortController();
       let hasFailed = false;

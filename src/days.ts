@@ -30,6 +30,11 @@ export function daysBetween(from: string, until: string): number {
   return ((parseDay(until) ?? 0) - (parseDay(from) ?? 0)) / DAY_MS;
 }
 
+/** The day that clocks of the zone show now. @throws RangeError of a zone that is not known */
+export function todayIn(zone: string): string {
+  return new Intl.DateTimeFormat('sv-SE', { timeZone: zone }).format(new Date());
+}
+
 /** `day` moved by whole days. */
 export function addDays(day: string, days: number): string {
   return new Date((parseDay(day) ?? 0) + days * DAY_MS).toISOString().slice(0, 10);

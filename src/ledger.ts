@@ -1,7 +1,7 @@
 import { startExpiring } from './accounts/grants/startExpiring.js';
 import { finishScrubs } from './accounts/softDelete.js';
 import { Alerts } from './alerts/ledgerAlerts.js';
-import { type StartTask, startTask } from './background.js';
+import { FIRST_REST_MS, type StartTask, startTask } from './background.js';
 import { BudgetFolder } from './budgets/folder.js';
 import { Holds } from './budgets/holds.js';
 import { BudgetKeeper } from './budgets/keeper.js';
@@ -20,7 +20,7 @@ import { type Query, queryOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import { alone } from './ledgerParts.js';
-import type { Ledger, LedgerOptions, WithoutBalance } from './ledgerTypes.js';
+import type { Ledger, PartOptions, WithoutBalance } from './ledgerTypes.js';
 import { SILENT } from './log.js';
 import { createMetrics } from './metrics.js';
 import { toExactInteger } from './money.js';
@@ -59,7 +59,7 @@ const ROLLUP_SWEEP_INTERVAL_MS = 30 * 60_000;
  * @throws LedgerError `invalid_request` without a database URL; `unavailable` when the database
  *   cannot be reached, or lacks migrations
  */
-export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
+export async function createLedger(asked: PartOptions): Promise<Ledger> {
   const options = urlsInSchema(asked);
   const metrics = createMetrics();
   const log = options.log ?? SILENT;
@@ -80,11 +80,12 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
   });
   const [pool, readPool] = [connections.pool('ledger'), connections.pool('read')];
   const onWait = () => metrics.poolWaits.inc();
-  const modes = new ReadModeFollower(queryOnPool(pool, false), metrics);
+  const modes = new ReadModeFollower(queryOnPool(pool, named), metrics);
   /** Calls that have no answer yet. */
   let inFlight = 0;
+  const settleQuery = queryOnPool(connections.pool('settle'), named);
   const settler = new Settler({
-    query: queryOnPool(connections.pool('settle'), named),
+    query: settleQuery,
     inFlight: () => inFlight,
     settlesForAnswers: !(options.appendAlways ?? false),
     onSettled: (rows) => metrics.folded.inc(rows),
@@ -106,6 +107,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     query: queryOnPool(connections.pool('budget'), named),
     folder: budgetFolder,
     onError: (error, payer) => tell(error, 'budget', { payer }),
+    owner: options.holdOwner,
   });
   const alerts = new Alerts({
     pool,
@@ -139,6 +141,8 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     aside,
     twins,
     lookups,
+    look: settleQuery,
+    onLookFailed: (error) => tell(error, 'lookups'),
     metrics,
     tracing,
     isShard: () => (modes.status()?.shardName ?? null) !== null,
@@ -196,9 +200,10 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     const housekeeping = start({
       name: 'housekeeping',
       intervalMs: HOUSEKEEPING_INTERVAL_MS,
+      restsFirst: true,
       run: async () => {
         const housekeepingPool = connections.pool('housekeeping');
-        await resolvePendingLookups(queryOnPool(housekeepingPool, false));
+        await resolvePendingLookups(queryOnPool(housekeepingPool, named));
         await finishScrubs(housekeepingPool);
       },
     });
@@ -217,6 +222,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
       name: 'sweep',
       // Spread over processes that began together.
       intervalMs: () => SWEEP_INTERVAL_MS * (0.75 + Math.random() / 2),
+      restsFirst: FIRST_REST_MS,
       run: () => sweep.pass(),
     });
     const folding = start({
@@ -409,7 +415,7 @@ export async function createLedger(asked: LedgerOptions): Promise<Ledger> {
     settleOwn: () => settler.flush(),
     async fold() {
       try {
-        await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), false));
+        await resolvePendingLookups(queryOnPool(connections.pool('housekeeping'), named));
         const report = await sweep.foldAll();
         await folder.foldAll();
         return report;

@@ -75,6 +75,12 @@ export interface LedgerOptions {
   tracer?: Tracer | undefined;
 }
 
+/** Of a ledger that is a shard of one. */
+export interface PartOptions extends LedgerOptions {
+  /** Who holds money in this process, on whatever shard; a UUID. */
+  holdOwner?: string | undefined;
+}
+
 /** Without the balance: the write is one insert, and nothing more. */
 export interface WithoutBalance {
   balance: false;
@@ -178,6 +184,12 @@ export interface Ledger extends PublicLedger, LedgerParts<Ledger> {
   of(payer: NamedPayer): Promise<Ledger>;
   at<T>(payer: NamedPayer, run: (ledger: Ledger) => Promise<T>): Promise<T>;
   readonly parts: readonly { readonly name: string | null; readonly ledger: Ledger }[];
+  /**
+   * A read of the ledger that has this payer, whole: where the payer has left meanwhile, it is done again
+   * where they are now. Of nobody it is what any ledger says.
+   * @throws as `at`
+   */
+  ask<T>(payer: NamedPayer, read: (ledger: Ledger) => Promise<T>): Promise<T>;
   /** Prometheus registry of this ledger's metrics; see src/metrics.ts. */
   readonly metrics: Metrics;
   readonly databaseUrl: string;

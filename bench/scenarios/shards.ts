@@ -7,6 +7,7 @@ import { type Cost, costPerEvent } from '../lib/cost.js';
 import { eventSource, type Population, userId } from '../lib/population.js';
 import type { Check, Comparison, Findings, Scenario, Table } from '../lib/scenario.js';
 import { median, round } from '../lib/statistics.js';
+import { measureMoves } from './shardMoves.js';
 
 const USERS = 1_000;
 const ROUNDS = 5;
@@ -26,10 +27,13 @@ const POPULATION: Population = {
 export const shards: Scenario = {
   name: 'shards',
   title: 'The price of shards',
-  question: 'What does an event cost the processors where a ledger is of 1, 2 or 4 shards?',
+  question:
+    'What does an event cost the processors where a ledger is of 1, 2 or 4 shards, and what do a payer that ' +
+    'moves and its neighbours notice?',
   workload: `${USERS.toLocaleString('en-US')} users, drawn evenly. ${FORMS.map(({ name, callers }) => `${name}: ${callers} callers`).join('; ')}.
 Each shard is a database of the same server, which has the same processors: what is compared is the work of an event, not what
-more servers would carry.`,
+more servers would carry. Then payers are moved between two shards, one after the other, there and back, each while 16
+callers write for it; others write 100 events a second meanwhile.`,
   baseline: 'An ordinary ledger.',
   run,
 };
@@ -100,7 +104,13 @@ async function run(bench: Bench): Promise<Findings> {
       tables.push(toTable(form.name, subjects, figures));
       comparisons.push(...compare(form.name, subjects, figures));
     }
-    return { tables, comparisons, checks: await checkTotals(subjects) };
+    const checks = await checkTotals(subjects);
+    const moves = await measureMoves(bench);
+    return {
+      tables: [...tables, ...moves.tables],
+      comparisons: [...comparisons, ...moves.comparisons],
+      checks: [...checks, ...moves.checks],
+    };
   } finally {
     for (const { ledger, databases } of subjects) {
       await ledger.close();

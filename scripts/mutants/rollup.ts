@@ -114,8 +114,8 @@ export const ROLLUP_MUTANTS: readonly Mutant[] = [
   {
     name: 'backfill: takes a period that another one works on',
     file: COVERAGE,
-    search: "and (c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())",
-    replace: '',
+    search: '\n    and ${IS_FREE}\n  order by',
+    replace: '\n  order by',
     tests: ['integration/jobStatements'],
   },
   {
@@ -141,9 +141,8 @@ returning`,
   {
     name: 'backfill: leaves what was verified before foreign rows came',
     file: COVERAGE,
-    search: `
-      or greatest(c.built_at, c.verified_at) < $4::timestamptz)`,
-    replace: ' or $4::timestamptz is null)',
+    search: '\n      or greatest(c.built_at, c.verified_at) < ${began}::timestamptz)',
+    replace: ' or ${began}::timestamptz is null)',
     tests: ['integration/rollupJobs'],
   },
   {

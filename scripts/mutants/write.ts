@@ -187,13 +187,17 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
     tests: ['integration/inPlaceSteps'],
   },
   {
-    name: 'lookups: a value is cached whose row may roll back',
+    name: 'lookups: nobody looks whether a cached row is there',
     file: 'src/record/lookups.ts',
-    search: 'if (entry && row.id !== null) found.set(entry[0], row.id);',
-    replace:
-      'if (entry && row.id !== null) {\n          found.set(entry[0], row.id);\n' +
-      '          this.#remember(entry[0], row.id);\n        }',
-    changesNothing: 'the one caller asks with a cache of its own, for one event',
+    search: 'if (this.#named.size === 0) return null;',
+    replace: 'return null;',
+    tests: ['integration/lookups'],
+  },
+  {
+    name: 'lookups: metadata keeps the id that another value has taken',
+    file: 'src/record/lookups.ts',
+    search: 'return id === undefined || id === known.id ? [] : [{ before: known, id }];',
+    replace: 'return [];',
     tests: ['integration/lookups'],
   },
   {

@@ -9,7 +9,7 @@ import { runStatement } from './runStatement.js';
 import { readScopes, type Scope } from './scopes.js';
 
 const PREFIX_LENGTH = 11;
-const MAX_LISTED = 10_000;
+export const MAX_KEYS_LISTED = 10_000;
 const MAX_NAME_LENGTH = 100;
 
 export interface NewApiKey {
@@ -133,7 +133,7 @@ export async function listApiKeys(pool: pg.Pool): Promise<ApiKey[]> {
      from api_keys
      order by created_at desc, id
      limit $1`,
-    [MAX_LISTED],
+    [MAX_KEYS_LISTED],
   );
   return rows.map(toApiKey);
 }

@@ -42,16 +42,18 @@ export function hashApiKey(key: string): string {
  * Whom the key acts for; null when it is unknown or revoked, or its user was deleted. Looked up
  * by hash, so the comparison tells an attacker nothing about the secret. Pass the primary's pool:
  * a replica may not know of a revocation yet.
- * @throws LedgerError `unavailable`
+ * @param looksAgain that it was unknown a moment ago is not believed
+ * @throws LedgerError `unavailable`, also while its payer is on the way to another shard (`isElsewhere`)
  */
 export async function authenticateApiKey(
   pool: pg.Pool,
   key: string,
+  looksAgain = false,
 ): Promise<ApiKeyIdentity | null> {
   if (!KEY_FORMAT.test(key)) return null;
   const cache = cacheOf(pool);
   const keyHash = hashApiKey(key);
-  const identity = await identify(pool, keyHash, cache);
+  const identity = await identify(pool, keyHash, cache, looksAgain);
   if (identity !== null) noteKeyUse(pool, identity.id);
   return identity;
 }
@@ -60,10 +62,11 @@ function identify(
   pool: pg.Pool,
   keyHash: string,
   cache: KeyCache,
+  looksAgain: boolean,
 ): ApiKeyIdentity | null | Promise<ApiKeyIdentity | null> {
   const known = cache.known.get(keyHash);
   if (known !== undefined) return known;
-  if (cache.unknown.get(keyHash)) return null;
+  if (!looksAgain && cache.unknown.get(keyHash)) return null;
   let lookup = cache.inFlight.get(keyHash);
   if (lookup === undefined) {
     lookup = findApiKey(pool, keyHash, cache).finally(() => cache.inFlight.delete(keyHash));
@@ -102,7 +105,9 @@ async function findApiKey(
   );
   // Whether it is still good is known where its payer is, or will be in a moment.
   if (found?.is_elsewhere) {
-    throw new LedgerError('unavailable', 'the payer of this key is on the way to another shard');
+    throw new LedgerError('unavailable', 'the payer of this key is on the way to another shard', {
+      details: { is_elsewhere: true },
+    });
   }
   if (found === undefined) {
     cache.unknown.set(keyHash, true, NEGATIVE_TTL_MS);

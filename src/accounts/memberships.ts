@@ -5,7 +5,7 @@ import { invalidField, readText } from './fields.js';
 import { runStatement } from './runStatement.js';
 import { TtlCache } from './ttlCache.js';
 
-/** `unknown`: no such organization. */
+/** `unknown`: no such organization, or one of another shard. */
 export type Membership = 'member' | 'stranger' | 'unknown';
 
 /**
@@ -39,7 +39,8 @@ export async function findMemberships(
      left join organization_memberships as m
        on m.organization_id = o.id
        and m.kilo_user_id = $1::text
-     where o.id = any($2::uuid[])`,
+     where o.id = any($2::uuid[])
+       and not o.is_elsewhere`,
     [kiloUserId, asked],
   );
   for (const row of rows) {

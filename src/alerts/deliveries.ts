@@ -66,7 +66,7 @@ export const DELIVERY_STATES = [
   'delivered',
   'dead',
 ] as const satisfies readonly DeliveryState[];
-const DEFAULT_LIMIT = 100;
+export const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
 
 /** The newest first. @throws LedgerError `invalid_request` */

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { BackgroundTask, StartTask } from '../background.js';
+import { type BackgroundTask, FIRST_REST_MS, type StartTask } from '../background.js';
 import type { BudgetFolder, FoldedRows } from '../budgets/folder.js';
 import type { Payer } from '../counter/payer.js';
 import { type Query, queryOnPool } from '../db/query.js';
@@ -68,6 +68,7 @@ export class Alerts {
     return start({
       name: 'alert_payers',
       intervalMs: FOLLOW_INTERVAL_MS,
+      restsFirst: FIRST_REST_MS,
       run: () => this.#payers.refresh(queryOnPool(this.#options.pool, false)),
     });
   }

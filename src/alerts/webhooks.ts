@@ -54,7 +54,7 @@ export interface WebhookToAdd {
 }
 
 const MAX_PER_PAYER = 20;
-const MAX_LISTED = 1_000;
+export const MAX_WEBHOOKS_LISTED = 1_000;
 const DEFAULT_OVERLAP_HOURS = 24;
 const MAX_OVERLAP_HOURS = 24 * 30;
 
@@ -101,7 +101,13 @@ async function readOptionalPayer(
 
 /** Of one payer, or of all and of everybody (null); never with secrets. */
 export async function listWebhooks(pool: pg.Pool, payer: BudgetPayer | null): Promise<Webhook[]> {
-  const values = [payer?.scope ?? null, payer?.id ?? null, payer === null, null, MAX_LISTED];
+  const values = [
+    payer?.scope ?? null,
+    payer?.id ?? null,
+    payer === null,
+    null,
+    MAX_WEBHOOKS_LISTED,
+  ];
   return (await runStatement<WebhookRow>(pool, LIST_WEBHOOKS, values)).map(toWebhook);
 }
 

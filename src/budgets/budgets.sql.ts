@@ -164,12 +164,13 @@ export interface PayerRow {
 export const PAYERS_WITH_BUDGETS = `/* budgets.payers */
 select p.payer_scope, p.payer_id, coalesce(o.name, u.name) as name
 from (
-  select distinct b.payer_scope, b.payer_id
+  select distinct b.payer_scope, b.payer_id collate "C" as payer_id
   from budgets as b
   where b.removed_at is null
     and not b.is_balance
-    and ($2::text is null or (b.payer_scope, b.payer_id) > ($2::text, $3::text))
-  order by b.payer_scope, b.payer_id
+    and ($2::text is null
+      or (b.payer_scope, b.payer_id collate "C") > ($2::text, $3::text collate "C"))
+  order by b.payer_scope, payer_id
   limit $1::integer
 ) as p
 left join organizations as o on p.payer_scope = 'organization' and o.id::text = p.payer_id

@@ -80,7 +80,7 @@ export interface BudgetSubject extends BudgetPayer {
   onlyUser: string | null;
 }
 
-const MAX_PAYERS_LISTED = 1_000;
+export const MAX_PAYERS_LISTED = 1_000;
 const FOLD_TRIES = 20;
 /** The second holds the row that the first met. */
 const ZONE_TRIES = 2;

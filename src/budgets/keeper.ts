@@ -30,6 +30,11 @@ export interface BudgetKeeperOptions {
   folder: BudgetFolder;
   onError: (error: unknown, payer: string) => void;
   leaseMs?: number;
+  /**
+   * Over shards the same on each of them: a hold that moves with its payer stays its process's own.
+   * Default: one of its own, which beats once it has holds.
+   */
+  owner?: string | undefined;
 }
 
 interface Due {
@@ -44,7 +49,7 @@ interface Due {
  */
 export class BudgetKeeper {
   /** Names the holds of this process, once it has any. */
-  readonly owner = randomUUID();
+  readonly owner: string;
   readonly #options: BudgetKeeperOptions;
   readonly #due = new Map<string, Due>();
   readonly #deadOwners: DeadOwners;
@@ -52,6 +57,7 @@ export class BudgetKeeper {
 
   constructor(options: BudgetKeeperOptions) {
     this.#options = options;
+    this.owner = options.owner ?? randomUUID();
     this.#deadOwners = new DeadOwners(options.leaseMs ?? LEASE_MS);
   }
 
@@ -67,6 +73,12 @@ export class BudgetKeeper {
 
   get hasHolds(): boolean {
     return this.#beating !== null;
+  }
+
+  /** Shows that this process lives, where it has, or may come to have, holds. */
+  async beatIfNeeded(): Promise<void> {
+    if (this.#options.owner !== undefined) await this.own();
+    if (this.hasHolds) await this.beat();
   }
 
   async beat(): Promise<void> {
@@ -102,7 +114,7 @@ export class BudgetKeeper {
 
   /** One look at everybody: holds without a living owner, then payers that a fold would change. */
   async sweep(signal?: AbortSignal): Promise<void> {
-    if (this.hasHolds) await this.beat();
+    await this.beatIfNeeded();
     await this.releaseDead();
     await this.#options.query(FORGET_RELEASED_STATEMENT);
     for (const scope of PAYER_SCOPES) {

@@ -12,9 +12,7 @@ export function startBeating(keeper: BudgetKeeper, start: StartTask): Background
     name: 'hold_beat',
     intervalMs: BEAT_INTERVAL_MS,
     restsFirst: true,
-    run: async () => {
-      if (keeper.hasHolds) await keeper.beat();
-    },
+    run: () => keeper.beatIfNeeded(),
   });
 }
 

@@ -2,8 +2,25 @@ import { randomBytes } from 'node:crypto';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { hasCluster } from '../db/embedded.js';
 import { makeDirectories, removeEmptyDirs } from '../directories.js';
 import { LedgerError } from '../errors.js';
+import { servesElsewhere } from './runtimeFile.js';
+
+/**
+ * For commands on what is there already: a name that is mistyped must not look like an empty ledger.
+ * @throws LedgerError `unavailable` where the directory has no cluster
+ */
+export async function requireCluster(dataDir: string): Promise<void> {
+  if (hasCluster(dataDir)) return;
+  const remedy = (await servesElsewhere(dataDir))
+    ? 'the `start` that runs from it has a DATABASE_URL; set the same one'
+    : 'set MICRODOLLAR_DATA_DIR to where yours is, or DATABASE_URL; `start`, `migrate` and `restore` ' +
+      'make a new one';
+  throw new LedgerError('unavailable', `there is no ledger in ${resolve(dataDir)}: ${remedy}`, {
+    details: { data_dir: dataDir },
+  });
+}
 
 /**
  * Makes the data directory and sees that it can be written. Returns how to take that back, as

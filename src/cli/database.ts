@@ -10,7 +10,7 @@ import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
 import type { Accounts } from '../shards/accounts.js';
 import { createShardedLedger } from '../shards/shardedLedger.js';
 import type { CommandContext, CommandStatus, ShardContext } from './context.js';
-import { requireDataDir } from './dataDir.js';
+import { requireCluster, requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
 import { placeOf } from './otherDatabase.js';
 import { toCommandError } from './output.js';
@@ -34,14 +34,20 @@ export interface CommandDatabase {
   close(): Promise<void>;
 }
 
-/** DATABASE_URL, or the embedded server of the data directory, shared when it runs already. */
+/**
+ * DATABASE_URL, or the embedded server of the data directory, shared when it runs already.
+ * @param isMade a directory without a cluster gets one, as for `migrate`
+ * @throws LedgerError `unavailable`
+ */
 export async function openServer(
   environment: Environment,
+  { isMade = false } = {},
 ): Promise<{ url: string; embeddedDir: string | null; stop(): Promise<void> }> {
   if (environment.databaseUrl !== null) {
     return { url: environment.databaseUrl, embeddedDir: null, stop: async () => {} };
   }
   const { dataDir } = environment;
+  if (!isMade) await requireCluster(dataDir);
   const takeBack = await requireDataDir(dataDir);
   try {
     const server = await startEmbeddedPostgres({ dataDir });

@@ -1,4 +1,5 @@
 import { dumpLedger } from '../db/dump/dump.js';
+import { readManifest } from '../db/dump/manifest.js';
 import { restoreLedger } from '../db/dump/restore.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
@@ -29,12 +30,15 @@ restore brings the schema up to this version, and begins a new generation of pos
 
 async function dump(context: CommandContext, directory: string): Promise<CommandStatus> {
   const { output, interruption } = context;
-  interruption.remark = `${directory} holds no whole dump; remove it, and run it again`;
+  interruption.remark = 'nothing was written; run it again';
   return withMigratedDatabase(context, async (database) => {
     const { onTable, stop } = tableProgress(context, 'dump');
     try {
       const { tables, rows, leftOut } = await dumpLedger(await database.client(), {
         directory,
+        onDirectory: () => {
+          interruption.remark = `${directory} holds no whole dump; remove it, and run it again`;
+        },
         onTable,
       });
       output.answer(
@@ -59,6 +63,8 @@ async function dump(context: CommandContext, directory: string): Promise<Command
 async function restore(context: CommandContext, directory: string): Promise<CommandStatus> {
   const { output, interruption } = context;
   interruption.remark = 'nothing was restored, unless all of it was; run it again';
+  // Before a database is made for it.
+  await readManifest(directory);
   return withOwner(context, async (url) => {
     const { onTable, stop } = tableProgress(context, 'restore');
     try {

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type pg from 'pg';
 import { readDay } from '../days.js';
@@ -7,7 +7,7 @@ import { userExistsStatement } from '../rollup/explain.sql.js';
 import { describeDays } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
-import { ArchivedDays } from './exportArchive.js';
+import { ArchivedDays, requireArchive } from './exportArchive.js';
 import {
   csvFormat,
   type ExportFormat,
@@ -26,7 +26,8 @@ import {
   exportUsageStatement,
   USAGE_SHAPE,
 } from './exportRows.sql.js';
-import { formatAmount, formatCount, type Output } from './output.js';
+import { type ExportTarget, NOT_WHOLE, toFile, toOutput } from './exportTarget.js';
+import { formatAmount, formatCount } from './output.js';
 
 /** Rows in memory at once. */
 const FETCH_ROWS = 1000;
@@ -79,7 +80,14 @@ async function exportCommand(
   const [shape, toStatement] = WHAT[what];
   const build = isDocument ? jsonFormat : options.format === 'csv' ? csvFormat : jsonlFormat;
   const format = build(shape);
-  interruption.remark = 'what was written is not whole; run it again';
+  interruption.remark =
+    options.out === undefined
+      ? NOT_WHOLE
+      : `nothing is in ${options.out} that was not there before; run it again`;
+  if (options.archive !== undefined) {
+    // A shard that nothing was archived of has no directory in it.
+    await requireArchive(context.shard === null ? options.archive : dirname(options.archive));
+  }
 
   return withDatabase(context, async (database) => {
     const client = await database.client();
@@ -87,7 +95,8 @@ async function exportCommand(
     await beginSnapshot(client);
     const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
     const pages = pagesOf(client, toStatement(filter), archived, options.archive);
-    const target = options.out === undefined ? toOutput(output, format) : await toFile(options.out);
+    const { out } = options;
+    const target = out === undefined ? toOutput(output, format) : await toFile(out, interruption);
     let total: ExportTotal;
     try {
       total = await exportRows(pages, { format, write: target.write });
@@ -183,46 +192,4 @@ async function exportRows(
     await write(text);
   }
   return total;
-}
-
-/** Where the text goes; waits for a slow reader. */
-interface ExportTarget {
-  write(text: string): Promise<void>;
-  close(): Promise<void>;
-  /** Of what is not whole. */
-  abandon(): void;
-}
-
-function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
-  return {
-    async write(text) {
-      if (fail !== undefined && text !== '') output.openDocument(fail);
-      await output.write(text);
-    },
-    close: async () => output.closeDocument(),
-    abandon: () => {},
-  };
-}
-
-/** @throws LedgerError `invalid_request` for a path, `unavailable` for a disk that is full */
-async function toFile(path: string): Promise<ExportTarget> {
-  const fail = (error: NodeJS.ErrnoException) => {
-    throw failedOnFile(path, error);
-  };
-  const file = await open(path, 'w').catch(fail);
-  return {
-    write: (text) => file.writeFile(text).catch(fail),
-    close: () => file.close().catch(fail),
-    abandon: () => void file.close().catch(() => {}),
-  };
-}
-
-function failedOnFile(path: string, error: NodeJS.ErrnoException): LedgerError {
-  const isFull = ['ENOSPC', 'EDQUOT', 'EIO'].includes(error.code ?? '');
-  const what = isFull ? `; the disk is full, and ${path} is not whole` : '';
-  return new LedgerError(
-    isFull ? 'unavailable' : 'invalid_request',
-    `cannot write ${path} (${error.code})${what}`,
-    { details: { file: path, system_error: error.code }, cause: error },
-  );
 }

@@ -1,4 +1,6 @@
+import { readdir } from 'node:fs/promises';
 import type pg from 'pg';
+import { LedgerError } from '../errors.js';
 import { type ArchivedEvent, readArchive } from '../rollup/archive/readFile.js';
 import {
   type ArchivedDayRow,
@@ -9,6 +11,23 @@ import type { ExportRow } from './exportFormats.js';
 import { type ExportFilter, USAGE_SHAPE } from './exportRows.sql.js';
 
 const PAGE_ROWS = 1000;
+
+/**
+ * Also where no day of the export is archived: a typing error must not go unseen.
+ * @throws LedgerError `invalid_request`
+ */
+export async function requireArchive(directory: string): Promise<void> {
+  try {
+    await readdir(directory);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new LedgerError(
+      'invalid_request',
+      `--archive: cannot read the directory ${directory} (${code})`,
+      { details: { field: 'archive', system_error: code }, cause: error },
+    );
+  }
+}
 
 /** Archived days of an export, and what their files gave of it. */
 export class ArchivedDays {

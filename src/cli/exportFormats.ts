@@ -1,7 +1,7 @@
 import { stringify } from 'csv-stringify/sync';
 import type { LedgerError } from '../errors.js';
+import { guardText } from '../formulas.js';
 import { toJsonInteger } from '../money.js';
-import { guardText } from '../report/usage/reportCsv.js';
 import type { ExportColumn, ExportShape } from './exportRows.sql.js';
 import { errorMember } from './output.js';
 

@@ -3,13 +3,12 @@ import { LedgerError } from '../errors.js';
 
 /** Fields of the ledger, and what commands call them. */
 const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
-  id: ['id', 'budget', 'alert', 'webhook', 'delivery'],
+  id: ['id', 'budget', 'alert', 'delivery', 'webhook'],
   kilo_user_id: ['user', 'id'],
   organization_id: ['org'],
   api_key_id: ['key'],
   usage_id: ['usage-id'],
   expires_at: ['expires'],
-  priority: ['priority'],
   limit_usd: ['usd'],
   raise_usd: ['usd'],
   raise_until: ['until'],
@@ -21,11 +20,10 @@ const SPELLINGS: Readonly<Record<string, readonly string[]>> = {
   floor_usd: ['floor'],
   overlap_hours: ['overlap-hours'],
   scopes: ['scope'],
-  force: ['force'],
 };
 
-/** Whole words; `id` and `force` are words of every day as well, so only where they name a field. */
-const FIELDS = /^(?:id|priority)\b|(?<=\bset )force\b|\b[a-z]+_[a-z_]+\b|^scopes\b/g;
+/** Whole words; some are words of every day as well, so only where they name a field. */
+const FIELDS = /(?<=\bset )force\b|(?<= after )until\b|\b[a-z]+_[a-z_]+\b/g;
 
 /**
  * The error with its fields called as `command` takes them, `<argument>` or `--option`; a field
@@ -33,12 +31,20 @@ const FIELDS = /^(?:id|priority)\b|(?<=\bset )force\b|\b[a-z]+_[a-z_]+\b|^scopes
  */
 export function inWordsOf(command: Command, error: LedgerError): LedgerError {
   const { code, details, cause } = error;
-  const message = error.message.replaceAll(FIELDS, (field) => spell(command, field));
+  const message = spellFirst(command, error).replaceAll(FIELDS, (field) => spell(command, field));
   return message === error.message ? error : new LedgerError(code, message, { details, cause });
 }
 
+/** Refusals begin with the field that they are of, whatever word that is. */
+function spellFirst(command: Command, { message, details }: LedgerError): string {
+  const { field } = details;
+  if (typeof field !== 'string' || !message.startsWith(field)) return message;
+  const rest = message.slice(field.length);
+  return /^[ :]/.test(rest) ? `${spell(command, field)}${rest}` : message;
+}
+
 function spell(command: Command, field: string): string {
-  for (const name of SPELLINGS[field] ?? []) {
+  for (const name of SPELLINGS[field] ?? [field]) {
     if (command.registeredArguments.some((argument) => argument.name() === name)) {
       return `<${name}>`;
     }

@@ -3,6 +3,7 @@ import { startTask } from '../background.js';
 import { queryOnPool } from '../db/query.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { ServerPlugin } from '../server/plugins.js';
+import { isReached } from '../shards/parts.js';
 import type { Environment } from './environment.js';
 
 /** Between two looks for usage that had no price when it came and has one now. */
@@ -71,9 +72,11 @@ export async function openMeteringGateway(
   const latePricing = startTask({
     name: 'late_pricing',
     run: async () => {
-      const query = queryOnPool(ledger.pool, false);
-      const { priced } = await priceUnpriced({ query, ledger, pricer: gateway.pricer });
-      if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
+      for (const { ledger: part } of ledger.parts.filter((each) => isReached(each.ledger))) {
+        const query = queryOnPool(part.pool, false);
+        const { priced } = await priceUnpriced({ query, ledger, pricer: gateway.pricer });
+        if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
+      }
     },
     intervalMs: LATE_PRICING_INTERVAL_MS,
     restsFirst: true,

@@ -37,7 +37,11 @@ export const registerMigrate: Register = (program, run) => {
     )
     .option('--lock-timeout <ms>', 'longest wait for a lock; writers queue behind it', toMs)
     .action((options: MigrateCommandOptions) =>
-      run((context) => withOwner(context, (url) => migrateOrPlan(context, url, options))),
+      run((context) =>
+        withOwner(context, (url) => migrateOrPlan(context, url, options), {
+          isMade: options.dryRun !== true,
+        }),
+      ),
     );
 };
 

@@ -5,10 +5,12 @@ import { describeFailure, isContended, openServer, urlsFrom } from './database.j
 /**
  * For commands that change the schema: as the role that owns it, which belongs to the database of
  * DATABASE_URL. The database is not migrated before.
+ * @param isMade false for a look, which makes no cluster
  */
 export async function withOwner(
   { environment, interruption, shard }: CommandContext,
   work: (url: string) => Promise<CommandStatus>,
+  { isMade = true } = {},
 ): Promise<CommandStatus> {
   const isOwn = environment.databaseUrl !== null;
   if (isOwn && environment.pooler !== null && environment.migrationUrl === null) {
@@ -21,7 +23,7 @@ export async function withOwner(
       { details: { field: shard === null ? 'MICRODOLLAR_MIGRATION_URL' : 'MICRODOLLAR_POOLER' } },
     );
   }
-  const server = await openServer(environment);
+  const server = await openServer(environment, { isMade });
   const url = isOwn ? (environment.migrationUrl ?? server.url) : server.url;
   try {
     return await interruption.guard(() => work(url));

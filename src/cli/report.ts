@@ -2,6 +2,7 @@ import { Option } from 'commander';
 import type pg from 'pg';
 import { findApiKey, payerOfKey } from '../accounts/apiKeys.js';
 import { requireAccounts } from '../accounts/requireAccounts.js';
+import { todayIn } from '../days.js';
 import { LedgerError } from '../errors.js';
 import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
 import { toJson } from '../money.js';
@@ -125,10 +126,6 @@ function omitAbsent(fields: Record<string, string | undefined>): Record<string, 
   return Object.fromEntries(
     Object.entries(fields).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-}
-
-function todayIn(zone: string): string {
-  return new Intl.DateTimeFormat('sv-SE', { timeZone: zone }).format(new Date());
 }
 
 function daysBefore(day: string, days: number): string {

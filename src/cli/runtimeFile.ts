@@ -24,6 +24,11 @@ const ONE_OF_MANY = /^runtime-\d+\.json$/;
 
 type Place = Pick<Environment, 'dataDir' | 'databaseUrl'>;
 
+/** Of shards the first stands for all of them. */
+export function placeOfStart({ dataDir, databaseUrl, shards }: Environment): Place {
+  return { dataDir, databaseUrl: shards?.[0]?.databaseUrl ?? databaseUrl };
+}
+
 function fileOf({ dataDir, databaseUrl }: Place): string {
   return join(dataDir, databaseUrl === null ? SOLE : `runtime-${process.pid}.json`);
 }
@@ -40,6 +45,14 @@ async function readFileOf(path: string): Promise<Runtime | null> {
   } catch {
     return null;
   }
+}
+
+/** Whether a `start` with a DATABASE_URL runs from this directory. */
+export async function servesElsewhere(dataDir: string): Promise<boolean> {
+  const names = await readdir(dataDir).catch(() => []);
+  const files = names.filter((name) => ONE_OF_MANY.test(name));
+  const runtimes = await Promise.all(files.map((name) => readFileOf(join(dataDir, name))));
+  return runtimes.some((runtime) => runtime !== null);
 }
 
 /** URLs of every `start` on this machine that serves this database from this directory. */

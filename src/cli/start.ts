@@ -1,10 +1,12 @@
 import { rm } from 'node:fs/promises';
+import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { isStarting } from '../db/embedded/failures.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
 import { inSchema } from '../db/ledgerSchema.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
+import { isReached } from '../shards/parts.js';
 import { openTelemetry } from '../telemetry/telemetry.js';
 import { type AdminKey, obtainAdminKey, requireSafeAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -14,13 +16,17 @@ import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
-import { readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
+import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
+import { prepareShards, type ServedDatabase } from './startShards.js';
 
 export const registerStart: Register = (program, run) => {
   program
     .command('start')
     .description('migrate, then serve the API; prints the URL when ready')
-    .action(() => run(start));
+    .action((_options: object, command: Command) => {
+      const { shard } = command.optsWithGlobals<{ shard?: string }>();
+      return run((context) => start(context, shard));
+    });
 };
 
 /** For what was printed last to leave. */
@@ -29,8 +35,9 @@ const LINGER_MS = 500;
 /** What has been opened so far, to be closed in reverse, however far it went. */
 type Closer = () => Promise<unknown>;
 
-async function start(context: CommandContext): Promise<CommandStatus> {
+async function start(context: CommandContext, shard?: string): Promise<CommandStatus> {
   const { environment, output } = context;
+  if (shard !== undefined) throw servesAll();
   const log = pino({ level: environment.logLevel, base: null }, pino.destination(2));
   const closers: Closer[] = [];
   const stopped = waitForSignal(log);
@@ -41,10 +48,13 @@ async function start(context: CommandContext): Promise<CommandStatus> {
     await requireOnlyStart(environment);
     await requireFreeAddress(environment);
     closers.push(await requireDataDir(environment.dataDir));
-    const url = await openDatabase(environment, closers, log);
-    const { applied } = await migrateDatabase(environment, url);
-    if (applied.length > 0) log.info({ applied }, 'migrations applied');
-    const serving = await serve(environment, url, closers, log);
+    await writeRuntime(placeOfStart(environment), null);
+    closers.push(() => removeRuntime(placeOfStart(environment)));
+    const database =
+      environment.shards === null
+        ? await openOne(environment, closers, log)
+        : await prepareShards(environment, environment.shards, log);
+    const serving = await serve(environment, database, closers, log);
     output.answer(toDocument(serving, environment), describe(serving, environment));
     serving.adminKey.isNew = false;
     log.info({ url: serving.url, pid: process.pid }, 'ready');
@@ -60,8 +70,15 @@ async function start(context: CommandContext): Promise<CommandStatus> {
   return 0;
 }
 
+function servesAll(): LedgerError {
+  return new LedgerError('invalid_request', 'start serves every shard: leave --shard out', {
+    details: { field: 'shard' },
+  });
+}
+
 /** Of an embedded database, one `start` serves. */
-async function requireOnlyStart({ databaseUrl, dataDir }: Environment): Promise<void> {
+async function requireOnlyStart(environment: Environment): Promise<void> {
+  const { databaseUrl, dataDir } = placeOfStart(environment);
   const other = databaseUrl === null ? await readRuntime(dataDir) : null;
   if (other === null) return;
   throw new LedgerError(
@@ -72,14 +89,35 @@ async function requireOnlyStart({ databaseUrl, dataDir }: Environment): Promise<
   );
 }
 
+/** One database, migrated. */
+async function openOne(
+  environment: Environment,
+  closers: Closer[],
+  log: Logger,
+): Promise<ServedDatabase> {
+  const url = await openDatabase(environment, closers, log);
+  const { applied } = await migrateDatabase(environment, url);
+  if (applied.length > 0) log.info({ applied }, 'migrations applied');
+  return {
+    url,
+    openLedger: (options) =>
+      createLedger({
+        ...options,
+        databaseUrl: url,
+        schema: environment.schema ?? undefined,
+        ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
+      }).catch((error) => {
+        throw describeFailure(error, url);
+      }),
+  };
+}
+
 /** DATABASE_URL, or the embedded server, started again whenever it ends. */
 async function openDatabase(
   environment: Environment,
   closers: Closer[],
   log: Logger,
 ): Promise<string> {
-  await writeRuntime(environment, null);
-  closers.push(() => removeRuntime(environment));
   const { databaseUrl, dataDir } = environment;
   if (databaseUrl !== null) return databaseUrl;
   let server = await startEmbeddedPostgres({ dataDir });
@@ -124,7 +162,7 @@ interface Serving {
 
 async function serve(
   environment: Environment,
-  url: string,
+  database: ServedDatabase,
   closers: Closer[],
   log: Logger,
 ): Promise<Serving> {
@@ -137,27 +175,26 @@ async function serve(
   closers.push(async () => {
     if ((await telemetry?.close()) === false) endWithoutCollector();
   });
-  const ledger = await createLedger({
-    databaseUrl: url,
+  const ledger = await database.openLedger({
     log,
     tracer: telemetry?.tracer ?? undefined,
     backgroundVerify: true,
     deliverAlerts: true,
     allowPrivateWebhooks: environment.allowsPrivateWebhooks,
     keepAlertsDays: environment.keepAlertsDays,
-    schema: environment.schema ?? undefined,
     preparedStatements: environment.pooler === null,
-    ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),
-  }).catch((error) => {
-    throw describeFailure(error, url);
   });
   closers.push(() => ledger.close());
-  if (environment.pooler === null) await refuseHiddenPooler(ledger.pool);
+  if (environment.pooler === null) {
+    for (const { ledger: part } of ledger.parts) {
+      if (isReached(part)) await refuseHiddenPooler(part.pool);
+    }
+  }
   // Loaded here: no other command needs the server.
   const { createServer } = await import('../server/app.js');
   const { pagePlugin } = await import('../server/page.js');
   const { host, port, logLevel } = environment;
-  const gateway = await openMeteringGateway(environment, ledger, url, log);
+  const gateway = await openMeteringGateway(environment, ledger, database.url, log);
   closers.push(() => gateway.close());
   const server = await createServer({
     ledger,
@@ -177,7 +214,7 @@ async function serve(
   const serverUrl = await server.listen().catch((error) => {
     throw describeListenFailure(error, environment);
   });
-  await writeRuntime(environment, serverUrl);
+  await writeRuntime(placeOfStart(environment), serverUrl);
   return { url: serverUrl, adminKey };
 }
 

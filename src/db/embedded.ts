@@ -12,6 +12,17 @@ import { EmbeddedServer } from './embedded/server.js';
 export type { EmbeddedPostgres, EmbeddedPostgresOptions } from './embedded/options.js';
 
 /**
+ * Whether `startEmbeddedPostgres` would find a cluster in this directory; also where another process
+ * is making it just now.
+ * @throws LedgerError `unavailable` for a cluster that this version cannot run
+ */
+export function hasCluster(dataDir: string): boolean {
+  const places = placesOf(dataDir);
+  requireUsableCluster(dataDir, places);
+  return existsSync(places.cluster) || existsSync(places.lock);
+}
+
+/**
  * A real PostgreSQL server of this process's own, on 127.0.0.1. Processes with the same data
  * directory share one server; the last one out stops it. What a killed process left running is
  * adopted; what it left half done is replaced. A first start that fails leaves nothing behind.

@@ -1,25 +1,121 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import { isUniqueViolation } from '../db/sqlstate.js';
+import type { LookupName } from '../schema/lookups.js';
 import type { ValidEvent } from './event.js';
-import { findLookupsStatement, resolveLookupsStatement } from './lookups.sql.js';
+import {
+  correctLookupStatement,
+  findLookupsStatement,
+  lostLookupsStatement,
+  resolveLookupsStatement,
+} from './lookups.sql.js';
 import { type MetadataRow, toCompleteRow, toMetadataRow } from './metadataRow.js';
 
 /** Values kept per process; past that the oldest are forgotten, and looked up again. */
 const CACHE_ENTRIES = 100_000;
+/** How long a row that was there is taken to be there still. Also the least time between two looks. */
+const CONFIRMED_MS = 5;
+/** How long answers wait for a look: it may stand behind a lock of somebody's on a lookup table. */
+const MAX_LOOK_MS = 100;
+
+interface Known {
+  name: LookupName;
+  value: string;
+  id: number;
+  /** When its row was seen last, ms of `performance.now()`. */
+  confirmedMs: number;
+}
+
+/** Another row has the id that a value had. */
+interface Moved {
+  before: Known;
+  id: number;
+}
 
 /**
- * Ids of lookup values, cached after the commit that created them (R12), so that a warm
- * write touches no lookup table. A value that another session is inserting right now gets no
- * id; its event carries the value itself, and the fold resolves it later (I4).
+ * Ids of lookup values, cached after the commit that created them (R12), so that a warm write
+ * touches no lookup table. A value that another session is inserting right now gets no id; its event
+ * carries the value itself, and the fold resolves it later (I4).
+ *
+ * Rows can be lost under a cache (a failover, a restore, a truncate), also behind a pooler that hides
+ * it. So a statement beside the writes of a moment, shared by them, looks whether the rows that they
+ * name are there (`confirm`): what is not is created again, with its id, which is made of its value,
+ * before the writes are answered. Only one whose id came from a sequence can find it taken by another
+ * value meanwhile: then metadata of these writes is corrected.
  */
 export class LookupCache {
-  readonly #ids = new Map<string, number>();
+  readonly #known = new Map<string, Known>();
   readonly #inFlight = new Map<string, Promise<void>>();
+  /** Named by writes since the last look. */
+  #named = new Map<string, Known>();
+  #look: Promise<Moved[]> | null = null;
+  #lastLook: Promise<unknown> = Promise.resolve();
+  #lookedMs = Number.NEGATIVE_INFINITY;
 
   /** Metadata of an event, without a query; undefined when ids are missing. */
   cachedMetadata(event: ValidEvent): MetadataRow | null | undefined {
-    return toCompleteRow(event, (name, value) => this.#ids.get(cacheKey(name, value)));
+    const nowMs = performance.now();
+    return toCompleteRow(event, (name, value) => this.#idOf(cacheKey(name, value), nowMs));
+  }
+
+  /**
+   * Whether the rows are there that `cachedMetadata` has named, and what is not is there again. Call it
+   * when the writes have begun, await what it returns when they have ended, before they are answered.
+   * Null: nothing to look for. Never rejects, and takes at most `MAX_LOOK_MS`.
+   */
+  confirm(query: Query): ((ids: readonly string[]) => Promise<void>) | null {
+    if (this.#named.size === 0) return null;
+    this.#look ??= this.#lookSoon(query);
+    const looked = Promise.race([this.#look, sleep(MAX_LOOK_MS, [], { ref: false })]);
+    return async (ids) => {
+      for (const { before, id } of await looked) {
+        await query(correctLookupStatement(before.name, before.id, id, ids));
+      }
+    };
+  }
+
+  /** One at a time, and not more often than `CONFIRMED_MS`: who comes meanwhile shares the next. */
+  #lookSoon(query: Query): Promise<Moved[]> {
+    const last = this.#lastLook;
+    const look = (async () => {
+      await last;
+      const waitMs = this.#lookedMs + CONFIRMED_MS - performance.now();
+      if (waitMs > 0) await sleep(waitMs);
+      const named = [...this.#named.values()];
+      this.#named = new Map();
+      this.#look = null;
+      this.#lookedMs = performance.now();
+      try {
+        return await this.#lookFor(query, named, this.#lookedMs);
+      } catch {
+        // Not known then: the next write that names the values looks again.
+        return [];
+      }
+    })();
+    this.#lastLook = look;
+    return look;
+  }
+
+  async #lookFor(query: Query, named: readonly Known[], nowMs: number): Promise<Moved[]> {
+    const lost = await query<{ name: LookupName; value: string }>(lostLookupsStatement(named));
+    const keys = new Set(lost.map(({ name, value }) => cacheKey(name, value)));
+    const missing = new Map<string, [string, string]>();
+    const before: [key: string, Known][] = [];
+    for (const known of named) {
+      const key = cacheKey(known.name, known.value);
+      if (!keys.has(key)) {
+        known.confirmedMs = nowMs;
+        continue;
+      }
+      before.push([key, known]);
+      missing.set(key, [known.name, known.value]);
+      if (this.#known.get(key) === known) this.#known.delete(key);
+    }
+    if (missing.size > 0) await this.#create(query, missing);
+    return before.flatMap(([key, known]) => {
+      const id = this.#known.get(key)?.id;
+      return id === undefined || id === known.id ? [] : [{ before: known, id }];
+    });
   }
 
   /** Metadata of events, after looking up, and creating, what is missing. */
@@ -27,14 +123,15 @@ export class LookupCache {
     const missing = new Map<string, [name: string, value: string]>();
     const waits = new Set<Promise<void>>();
     for (const [key, pair] of lookupPairs(events)) {
-      if (this.#ids.has(key)) continue;
+      if (this.#known.has(key)) continue;
       const inFlight = this.#inFlight.get(key);
       if (inFlight) waits.add(inFlight);
       else missing.set(key, pair);
     }
     if (missing.size > 0) waits.add(this.#create(query, missing));
     await Promise.all(waits);
-    return events.map((event) => toRow(event, this.#ids));
+    const nowMs = performance.now();
+    return events.map((event) => toRow(event, (key) => this.#idOf(key, nowMs)));
   }
 
   async #create(query: Query, missing: Map<string, [string, string]>): Promise<void> {
@@ -77,55 +174,57 @@ export class LookupCache {
       const entry = entries[row.place - 1];
       if (!entry) continue;
       if (row.id === null) left.set(entry[0], entry[1]);
-      else this.#remember(entry[0], row.id);
+      else this.#remember(...entry, row.id);
     }
     return left;
   }
 
   /** After a failover rows may be lost, and their ids given to other values. */
   clear(): void {
-    this.#ids.clear();
+    this.#known.clear();
   }
 
-  #remember(key: string, id: number): void {
-    if (this.#ids.size >= CACHE_ENTRIES) {
-      const oldest = this.#ids.keys().next().value;
-      if (oldest !== undefined) this.#ids.delete(oldest);
-    }
-    this.#ids.set(key, id);
+  #idOf(key: string, nowMs: number): number | undefined {
+    const known = this.#known.get(key);
+    if (known && nowMs - known.confirmedMs >= CONFIRMED_MS) this.#named.set(key, known);
+    return known?.id;
   }
 
-  /**
-   * Inside a transaction of the caller's: only ids that exist, nothing created, and nothing
-   * cached, for the transaction may have created them itself and roll back.
-   */
-  async findOnly(query: Query, event: ValidEvent): Promise<MetadataRow | null> {
-    if (event.metadata === null) return null;
-    const entries = [...lookupPairs([event])];
-    const found = new Map<string, number>();
-    const missing = entries.filter(([key]) => !this.#ids.has(key));
-    for (const [key] of entries) {
-      const id = this.#ids.get(key);
-      if (id !== undefined) found.set(key, id);
+  #remember(key: string, [name, value]: [string, string], id: number): void {
+    if (this.#known.size >= CACHE_ENTRIES) {
+      const oldest = this.#known.keys().next().value;
+      if (oldest !== undefined) this.#known.delete(oldest);
     }
-    if (missing.length > 0) {
-      const rows = await query<{ place: number; id: number | null }>(
-        findLookupsStatement(
-          missing.map(([, [name]]) => name),
-          missing.map(([, [, value]]) => value),
-        ),
-      );
-      for (const row of rows) {
-        const entry = missing[row.place - 1];
-        if (entry && row.id !== null) found.set(entry[0], row.id);
-      }
-    }
-    return toRow(event, found);
+    const known = { name: name as LookupName, value, id, confirmedMs: performance.now() };
+    this.#known.set(key, known);
   }
 }
 
-function toRow(event: ValidEvent, ids: ReadonlyMap<string, number>): MetadataRow | null {
-  return toMetadataRow(event, (name, value) => ids.get(cacheKey(name, value)));
+/**
+ * Metadata inside a transaction of the caller's: only ids that exist, nothing created, and nothing
+ * cached, for the transaction may have created them itself and roll back.
+ */
+export async function findMetadata(query: Query, event: ValidEvent): Promise<MetadataRow | null> {
+  if (event.metadata === null) return null;
+  const pairs = [...lookupPairs([event])];
+  const found = new Map<string, number>();
+  if (pairs.length > 0) {
+    const rows = await query<{ place: number; id: number | null }>(
+      findLookupsStatement(
+        pairs.map(([, [name]]) => name),
+        pairs.map(([, [, value]]) => value),
+      ),
+    );
+    for (const { place, id } of rows) {
+      const pair = pairs[place - 1];
+      if (pair && id !== null) found.set(pair[0], id);
+    }
+  }
+  return toRow(event, (key) => found.get(key));
+}
+
+function toRow(event: ValidEvent, idOf: (key: string) => number | undefined): MetadataRow | null {
+  return toMetadataRow(event, (name, value) => idOf(cacheKey(name, value)));
 }
 
 function lookupPairs(events: readonly ValidEvent[]): Map<string, [name: string, value: string]> {

@@ -12,7 +12,7 @@ import { toLedgerError } from '../db/sqlstate.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
 import { type ValidEvent, validateEvent } from './event.js';
-import { LookupCache } from './lookups.js';
+import { findMetadata } from './lookups.js';
 import { explain, HostPool, type Queryable, queryOn, toRecorded } from './onHostPool.js';
 import type { RecordResult, UsageEvent, UsageMetadata } from './types.js';
 
@@ -59,7 +59,7 @@ export async function insertUsageAndMetadataWithBalanceUpdate(
 /** Lookups that exist are used, none is created or cached: the transaction may roll back. */
 async function appendIn(client: Queryable, event: ValidEvent): Promise<RecordResult> {
   const query = queryOn(client, () => false);
-  const metadata = await new LookupCache().findOnly(query, event);
+  const metadata = await findMetadata(query, event);
   const [row] = await query<AppendedRow>(
     appendUsageStatement(event, { metadata, isKnown: false, boundsWaitMs: TWIN_WAIT_MS }),
   );

@@ -70,6 +70,13 @@ export class HostPool {
       cached === undefined
         ? ((await this.#lookups.resolve(this.#query, [event]))[0] ?? null)
         : cached;
+    const correct = this.#lookups.confirm(this.#query);
+    const result = await this.#writeRow(event, metadata);
+    await correct?.([event.id]);
+    return result;
+  }
+
+  async #writeRow(event: ValidEvent, metadata: MetadataRow | null): Promise<RecordResult> {
     const written = this.#contended.has(event) ? null : await this.#inPlace(event, metadata);
     if (written && written.balance !== null && written.is_whole) {
       if (Number(written.depth) >= SETTLE_DEPTH) {

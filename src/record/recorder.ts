@@ -34,6 +34,10 @@ export interface RecorderOptions {
   aside: Lane;
   twins: Twins;
   lookups: LookupCache;
+  /** Beside both: looks whether the lookup rows that a write names are there. */
+  look: Query;
+  /** Its correction of metadata failed: the event is recorded all the same. */
+  onLookFailed?: (error: unknown) => void;
   metrics: Metrics;
   /** A ledger that is a shard: its payers may be moved away, so each statement looks. Default: it is none. */
   isShard?: () => boolean;
@@ -72,8 +76,27 @@ export class Recorder {
   /** One outcome per event, in order. Ids must be unique within `events`. Never rejects. */
   write(events: readonly ValidEvent[]): Promise<Written[]> {
     this.#options.metrics.groupCommitSize.observe(events.length);
-    const { tracing } = this.#options;
-    return tracing ? this.#writeTraced(events, tracing) : this.#writePart(events);
+    const { tracing, lookups, look } = this.#options;
+    const written = tracing ? this.#writeTraced(events, tracing) : this.#writePart(events);
+    // It has taken from the cache what it found there; the look goes beside the statement.
+    const correct = lookups.confirm(look);
+    return correct
+      ? written.then((outcomes) => this.#whenCorrect(correct, events, outcomes))
+      : written;
+  }
+
+  /** The lane is free meanwhile. */
+  #whenCorrect(
+    correct: (ids: readonly string[]) => Promise<void>,
+    events: readonly ValidEvent[],
+    outcomes: readonly Written[],
+  ): Written[] {
+    const ids = events.map(({ id }) => id);
+    const corrected = correct(ids).catch((error) => this.#options.onLookFailed?.(error));
+    return outcomes.map(async (outcome) => {
+      await corrected;
+      return await outcome;
+    });
   }
 
   /** A statement of many calls: its span is nobody's child, and linked to those that wait for it. */

@@ -35,7 +35,8 @@ const MAX_WORKERS = 32;
 /**
  * Builds a rollup for history, beside live writers:
  *
- * 1. note every period that has anything, sparsely, and the days of the three-month window
+ * 1. note every period that has anything, sparsely, and the days of the three-month window; those of
+ *    them that have nothing are built by one statement
  * 2. workers claim periods, newest first; of each, chunk by chunk: compare raw with reported and
  *    create missing rows in the same statement; lock rows that differ and set them from a new
  *    snapshot; commit progress and renew the claim; rest as the load demands
@@ -164,6 +165,7 @@ export async function startJob(
     rowsExpected,
     startedAtMs: performance.now(),
     givenUp: new Set(),
+    emptyBuilt: null,
     report: {
       periods: 0,
       checked: 0,

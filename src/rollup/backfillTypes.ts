@@ -65,6 +65,8 @@ export interface BackfillJob {
   startedAtMs: number;
   /** Periods that were left, and are not claimed again. */
   givenUp: Set<string>;
+  /** Periods that have nothing are built by the first worker that has its turn; null: not yet. */
+  emptyBuilt: Promise<void> | null;
   report: BackfillReport;
 }
 

@@ -4,6 +4,7 @@ import type { BackfillJob, BackfillOptions } from './backfillTypes.js';
 import { ChunkSizer } from './chunkSizer.js';
 import { type ChunkFinding, type ComparedChunk, compareNext } from './compare.js';
 import {
+  buildEmptyPeriodsStatement,
   CLAIM_SECONDS,
   type ClaimedRow,
   claimPeriodStatement,
@@ -20,7 +21,9 @@ import type { Throttle } from './throttle.js';
 import { PAUSED, whilePaused } from './whilePaused.js';
 
 const RENEW_CLAIM_MS = (CLAIM_SECONDS * 1_000) / 3;
-const CLAIM_POLL_MS = 1_000;
+/** Another worker ends its last period in a moment; a killed one's claim has to run out. */
+const MIN_CLAIM_POLL_MS = 10;
+const MAX_CLAIM_POLL_MS = 1_000;
 /** Rounds over the locked rows of a chunk before its period is given back. */
 const LOCKED_ROUNDS = 5;
 
@@ -42,7 +45,8 @@ export class BackfillWorker {
   readonly #job: BackfillJob;
   readonly #throttle: Throttle;
   readonly #signal: AbortSignal;
-  readonly #sizer: ChunkSizer;
+  readonly #alone: ChunkSizer;
+  readonly #besideWriters: ChunkSizer;
 
   constructor(
     database: RollupDatabase,
@@ -56,11 +60,12 @@ export class BackfillWorker {
     this.#job = job;
     this.#throttle = throttle;
     this.#signal = signal;
-    this.#sizer = new ChunkSizer(options.limits);
+    this.#alone = new ChunkSizer(options.limits);
+    this.#besideWriters = ChunkSizer.besideWriters(options.limits);
   }
 
   async run(): Promise<void> {
-    while (!this.#signal.aborted) {
+    for (let pollMs = MIN_CLAIM_POLL_MS; !this.#signal.aborted; ) {
       // Claimed in turn: who waits for the turn holds nothing back.
       const hasWorked = await this.#throttle.turn(async () => {
         const claimed = await this.#claim();
@@ -70,7 +75,8 @@ export class BackfillWorker {
       if (hasWorked) continue;
       // Nothing to claim. A period that another worker holds may come back: wait for it.
       if ((await this.#countLeft()) === 0) return;
-      await pause(CLAIM_POLL_MS, this.#signal);
+      await pause(pollMs, this.#signal);
+      pollMs = Math.min(MAX_CLAIM_POLL_MS, pollMs * 2);
     }
   }
 
@@ -105,6 +111,8 @@ export class BackfillWorker {
       for (;;) {
         await this.#whilePaused();
         if (this.#signal.aborted) return await this.#release(at, true);
+        this.#job.emptyBuilt ??= this.#buildEmpty();
+        await this.#job.emptyBuilt;
         const end = await this.#throttle.run(() => this.#holding(at, () => this.#buildChunk(at)));
         // Claim ran out: its new owner goes on.
         if (end !== 'more') return;
@@ -114,6 +122,18 @@ export class BackfillWorker {
       this.#job.givenUp.add(at.period);
       this.#job.report.failures.push(describeFailure(at.period, error));
       await this.#release(at, false);
+    }
+  }
+
+  async #buildEmpty(): Promise<void> {
+    const { rollup } = this.#options;
+    const built = await this.#patiently(() =>
+      this.#database.query<{ is_check: boolean }>(buildEmptyPeriodsStatement(rollup, this.#job)),
+    );
+    const { report } = this.#job;
+    for (const { is_check } of built) {
+      if (is_check) report.checked++;
+      else report.periods++;
     }
   }
 
@@ -134,8 +154,9 @@ export class BackfillWorker {
   async #buildChunk(at: Place): Promise<'more' | 'done' | 'lost'> {
     const { rollup } = this.#options;
     const { period, userAfter } = at;
+    const sizer = this.#throttle.isBusy ? this.#besideWriters : this.#alone;
     const chunk = await this.#patiently(() =>
-      compareNext(this.#database, rollup, this.#sizer, { period, userAfter, build: true }),
+      compareNext(this.#database, rollup, sizer, { period, userAfter, build: true }),
     );
     const { report } = this.#job;
     report.longestTransactionMs = Math.max(report.longestTransactionMs, chunk.durationMs);

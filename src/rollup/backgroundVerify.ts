@@ -1,4 +1,4 @@
-import { type BackgroundTask, startTask } from '../background.js';
+import { type BackgroundTask, FIRST_REST_MS, startTask } from '../background.js';
 import type { Metrics } from '../metrics.js';
 import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
 import { ROLLUPS, type Rollup } from '../schema/rollups.js';
@@ -44,6 +44,7 @@ export function startBackgroundVerify(options: BackgroundVerifyOptions): Backgro
   const task = startTask({
     name: 'verify',
     intervalMs: () => restMs,
+    restsFirst: FIRST_REST_MS,
     errorIntervalMs: IDLE_INTERVAL_MS,
     onError: options.onError,
     tracing: options.tracing ?? null,

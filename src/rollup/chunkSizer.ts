@@ -1,6 +1,21 @@
-/** Aimed length of one chunk's statement. */
-const TARGET_MS = 700;
+/** How long a chunk's statement is to be, and where a job begins. */
+interface ChunkAim {
+  targetMs: number;
+  users: number;
+  /** Of a whole period, before anything was measured. */
+  rowsPerStatement: number;
+}
+
+/** Alone on the database. */
+const ALONE: ChunkAim = { targetMs: 700, users: 2_000, rowsPerStatement: Number.POSITIVE_INFINITY };
+/**
+ * What a chunk has written is flushed with the commit of whichever writer comes next, which waits for all of
+ * it: a whole day of 50,000 keys and more is some 20 MB of WAL behind a checkpoint, this is half a MB.
+ */
+const BESIDE_WRITERS: ChunkAim = { targetMs: 75, users: 500, rowsPerStatement: 5_000 };
 const MAX_USERS = 200_000;
+/** Of the rows a statement may group: from fewer nothing is learned. */
+const LEAST_SHARE = 1 / 30;
 
 export interface ChunkLimits {
   /** Raw rows that one statement groups well within its time, before anything was measured. */
@@ -22,13 +37,23 @@ const LIMITS: ChunkLimits = {
  */
 export class ChunkSizer {
   readonly limits: ChunkLimits;
-  #users = 2_000;
+  readonly #targetMs: number;
+  #users: number;
   #rowsPerStatement: number;
+  readonly #leastRows: number;
   readonly #blocksOnly = new Set<string>();
 
-  constructor(limits: Partial<ChunkLimits> = {}) {
+  constructor(limits: Partial<ChunkLimits> = {}, aim: ChunkAim = ALONE) {
     this.limits = { ...LIMITS, ...limits };
-    this.#rowsPerStatement = this.limits.rowsPerStatement;
+    this.#targetMs = aim.targetMs;
+    this.#users = aim.users;
+    this.#rowsPerStatement = Math.min(this.limits.rowsPerStatement, aim.rowsPerStatement);
+    this.#leastRows = Math.min(10_000, this.#rowsPerStatement * LEAST_SHARE);
+  }
+
+  /** For chunks beside live writers: short, so that none of them has much to flush. */
+  static besideWriters(limits: Partial<ChunkLimits> = {}): ChunkSizer {
+    return new ChunkSizer(limits, BESIDE_WRITERS);
   }
 
   get users(): number {
@@ -44,16 +69,16 @@ export class ChunkSizer {
   }
 
   observeBlock(durationMs: number): void {
-    if (durationMs > TARGET_MS) this.#users = Math.max(1, Math.floor(this.#users / 2));
-    else if (durationMs < TARGET_MS / 8) this.#users = Math.min(MAX_USERS, this.#users * 2);
-    else if (durationMs < TARGET_MS / 2) {
+    if (durationMs > this.#targetMs) this.#users = Math.max(1, Math.floor(this.#users / 2));
+    else if (durationMs < this.#targetMs / 8) this.#users = Math.min(MAX_USERS, this.#users * 2);
+    else if (durationMs < this.#targetMs / 2) {
       this.#users = Math.min(MAX_USERS, Math.ceil(this.#users * 1.25));
     }
   }
 
   observePeriod(rows: number, durationMs: number): void {
-    if (rows < 10_000) return;
-    const affordable = (rows / Math.max(durationMs, 1)) * TARGET_MS;
+    if (rows < this.#leastRows) return;
+    const affordable = (rows / Math.max(durationMs, 1)) * this.#targetMs;
     this.#rowsPerStatement = Math.min(affordable, this.#rowsPerStatement * 1.25);
   }
 

@@ -1,4 +1,4 @@
-import { plainArray, type Statement } from '../db/statement.js';
+import { plainArray, type Statement, textArray } from '../db/statement.js';
 import { type ProvenRollup, type Rollup, threeMonthWindow } from '../schema/rollups.js';
 import { periodsCtes } from './periods.sql.js';
 
@@ -39,14 +39,50 @@ on conflict do nothing`,
 }
 
 /** What a backfill that began at `began` still has to do with coverage row `c`. */
-const IS_LEFT = `(c.state in ('unbuilt', 'building')
+const isLeft = (began: string): string => `(c.state in ('unbuilt', 'building')
       or greatest(c.built_at, c.verified_at) is null
-      or greatest(c.built_at, c.verified_at) < $4::timestamptz)`;
+      or greatest(c.built_at, c.verified_at) < ${began}::timestamptz)`;
+const IS_LEFT = isLeft('$4');
+const IS_FREE = `(c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())`;
 
 /** Periods of the days from $2 to $3, inclusive, null = unbounded. */
 const inRange = ({ grain }: Rollup): string => `c.rollup = $1::text
     and ($2::date is null or c.period >= date_trunc('${grain}', $2::date::timestamp)::date)
     and ($3::date is null or c.period <= $3::date)`;
+
+/**
+ * Builds, or checks, every period at once that has neither raw rows nor counter rows and that nobody works
+ * on: one snapshot shows of all of them what a comparison shows of one. Most of a small ledger's window.
+ */
+export function buildEmptyPeriodsStatement(rollup: Rollup, range: JobRange): Statement {
+  return {
+    name: `microdollar_build_empty_${rollup.name}`,
+    text: `/* microdollar.buildEmptyPeriods */
+with recursive ${periodsCtes(rollup)}, free as (
+  select c.period, c.state not in ('unbuilt', 'building') as is_check
+  from rollup_coverage as c
+  join periods as p on p.period = c.period
+  where c.rollup = '${rollup.name}'
+    and p.is_empty
+    and ${isLeft('$3')}
+    and ${IS_FREE}
+  for update of c skip locked
+)
+update rollup_coverage as c
+set state = case when f.is_check then c.state else 'built' end,
+  raw_rows = 0,
+  raw_cost_microdollars = 0,
+  done_until_user = null,
+  claimed_by = null,
+  claimed_until = null,
+  built_at = now()
+from free as f
+where c.rollup = '${rollup.name}'
+  and c.period = f.period
+returning f.is_check`,
+    values: [range.from, range.until, range.began],
+  };
+}
 
 /** A range of periods, both inclusive, null = unbounded, and when the job on them began. */
 export interface JobRange {
@@ -84,7 +120,7 @@ with free as (
   where ${inRange(rollup)}
     and ${IS_LEFT}
     and c.period <> all($5::date[])
-    and (c.state = 'unbuilt' or c.claimed_until is null or c.claimed_until < now())
+    and ${IS_FREE}
   order by c.state in ('unbuilt', 'building') desc, c.period desc
   limit 1
   for update skip locked
@@ -301,6 +337,31 @@ where $5::integer > 0
       result.began?.began_at ?? null,
       result.began?.version ?? null,
     ],
+  };
+}
+
+/** The same of periods that had nothing in a snapshot after `beganAt`, unless drift is known by now. */
+export function saveEmptyVerifiedStatement(
+  rollup: ProvenRollup,
+  periods: readonly string[],
+  beganAt: string,
+): Statement {
+  return {
+    name: 'microdollar_save_empty_verified',
+    text: `/* microdollar.saveEmptyVerified */
+insert into rollup_coverage as c (rollup, period, state, raw_rows, raw_cost_microdollars, built_at,
+  verified_at)
+select $1::text, p, 'verified', 0, 0, $3::timestamptz, $3::timestamptz
+from unnest($2::date[]) as p
+order by p
+on conflict (rollup, period) do update
+set state = case when c.state in ('building', 'archived') then c.state else 'verified' end,
+  raw_rows = 0,
+  raw_cost_microdollars = 0,
+  built_at = coalesce(c.built_at, excluded.built_at),
+  verified_at = excluded.verified_at
+where c.drift_keys = 0`,
+    values: [rollup.name, textArray(periods), beganAt],
   };
 }
 

@@ -14,7 +14,8 @@ const LAST_INSTANT = `timestamptz '294276-12-31 23:59:59.999999+00'`;
  *   raw_period      periods of raw rows
  *   counter_period  periods of counter rows
  *   periods         both, those of the coverage table, and the three-month window: reads use its
- *                   days whether there is usage or not
+ *                   days whether there is usage or not; `is_empty`: nothing in this snapshot, and
+ *                   nothing known to be wrong
  */
 export function periodsCtes(rollup: Rollup): string {
   const { grain, source, name, periodColumn } = rollup;
@@ -58,23 +59,31 @@ export function periodsCtes(rollup: Rollup): string {
   from counter_period as p, bounds as b
   where p.period <= b.last
 ), periods as materialized (
-  select p.period
+  select p.period, bool_and(p.is_empty) as is_empty
   from (
-    select period from raw_period
-    union
-    select period from counter_period
-    union
-    select c.period from rollup_coverage as c where c.rollup = '${name}'
-    union
-    select w::date
+    select period, false as is_empty from raw_period
+    union all
+    select period, false from counter_period
+    union all
+    select c.period, c.drift_keys = 0 from rollup_coverage as c where c.rollup = '${name}'
+    union all
+    select w::date, true
     from generate_series(${first(window.from)}::timestamp, ${window.until}::timestamp,
       interval '1 ${grain}') as w
   ) as p, bounds as b
   where p.period between b.first and b.last
+  group by p.period
 )`;
 }
 
-/** Periods that have anything, oldest first. */
+export interface ListedPeriod {
+  period: string;
+  is_empty: boolean;
+  /** Before the snapshot. */
+  began_at: string;
+}
+
+/** Periods that have anything, or should be looked at all the same, oldest first. */
 export function listPeriodsStatement(
   rollup: Rollup,
   from: string | null,
@@ -84,7 +93,7 @@ export function listPeriodsStatement(
     name: `microdollar_list_periods_${rollup.name}`,
     text: `/* microdollar.listPeriods */
 with recursive ${periodsCtes(rollup)}
-select p.period::text as period
+select p.period::text as period, p.is_empty, now()::text as began_at
 from periods as p
 order by p.period`,
     values: [from, until],

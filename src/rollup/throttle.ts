@@ -43,6 +43,7 @@ export class Throttle {
   readonly #queryLoad: Query;
   readonly #rest: (ms: number) => Promise<unknown>;
   #isBusy = true;
+  #hasLooked = false;
   #atWork = 0;
   #waiting: (() => void)[] = [];
   #restRatio = MIN_REST_RATIO;
@@ -60,6 +61,11 @@ export class Throttle {
     this.#query = query;
     this.#queryLoad = options.queryLoad ?? query;
     this.#rest = options.rest ?? ((ms) => sleep(ms));
+  }
+
+  /** Others were at work when it looked last; before it did, too. */
+  get isBusy(): boolean {
+    return this.#isBusy;
   }
 
   /** Rest for each unit of work. */
@@ -83,20 +89,23 @@ export class Throttle {
 
   /** Runs a chunk, and rests after it. @throws what the chunk throws */
   async run<T>(chunk: () => Promise<T>): Promise<T> {
+    // The first chunk as well is of a size for those who are at work.
+    if (!this.#hasLooked) await this.#look();
     const startedAt = performance.now();
     const result = await this.#probing(this.#beside, chunk);
     const chunkMs = performance.now() - startedAt;
-    const restMs = await this.#restAfter(chunkMs);
+    const restMs = restAfter(chunkMs, await this.#look(), this.#restRatio);
     if (restMs > 0) await this.#probing(this.#between, () => this.#rest(restMs));
     this.#adapt();
     return result;
   }
 
-  async #restAfter(chunkMs: number): Promise<number> {
+  async #look(): Promise<Load> {
     const load = await readLoad(this.#queryLoad);
     this.#isBusy = load.activeSessions > 0;
+    this.#hasLooked = true;
     if (!this.#isBusy) this.#wake();
-    return restAfter(chunkMs, load, this.#restRatio);
+    return load;
   }
 
   /** Those who wait for their turn look again. */

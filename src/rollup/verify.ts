@@ -1,9 +1,14 @@
 import { isReadOnlyRefusal } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import type { Rollup } from '../schema/rollups.js';
+import type { ProvenRollup, Rollup } from '../schema/rollups.js';
 import { type ChunkLimits, ChunkSizer } from './chunkSizer.js';
 import { type ComparedChunk, compareNext, compareUser } from './compare.js';
-import { type Began, beginVerifyStatement, saveVerifiedStatement } from './coverage.sql.js';
+import {
+  type Began,
+  beginVerifyStatement,
+  saveEmptyVerifiedStatement,
+  saveVerifiedStatement,
+} from './coverage.sql.js';
 import {
   openRollupDatabase,
   pause,
@@ -16,7 +21,7 @@ import { readRange } from './dayRange.js';
 import { type Drift, explain } from './explain.js';
 import { userExistsStatement } from './explain.sql.js';
 import { describeFailure, isOfPeriod, type PeriodFailure } from './periodFailure.js';
-import { listPeriodsStatement, todayStatement } from './periods.sql.js';
+import { type ListedPeriod, listPeriodsStatement, todayStatement } from './periods.sql.js';
 import { fallBackToRaw } from './readMode.js';
 import { JobEnd, runWorkers } from './runWorkers.js';
 
@@ -103,14 +108,21 @@ export async function verifyOn(
   };
   options.onReport?.(report);
   if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
-  const periods = options.periods ?? (await listPeriods(database, options));
-  const queue = [...periods].reverse();
+  const listed = options.periods ? [] : await listPeriods(database, options);
+  const { empty, others } = await proveEmpty(database, options.rollup, listed, {
+    isNoted: options.kiloUserId === undefined,
+  });
+  report.periods = empty.length;
+  const queue = [...(options.periods ?? others)].reverse();
+  const total = empty.length + queue.length;
+  const newestEmpty = empty.at(-1);
+  if (newestEmpty !== undefined) options.onPeriod?.(newestEmpty, empty.length, total);
   const end = new JobEnd(options.signal);
   await runWorkers(workers, end, async () => {
     const verifier = new PeriodVerifier(database, options, report, end.signal);
     for (let period = queue.shift(); period && !end.signal.aborted; period = queue.shift()) {
       await verifier.verify(period);
-      options.onPeriod?.(period, report.periods + report.failures.length, periods.length);
+      options.onPeriod?.(period, report.periods + report.failures.length, total);
     }
   });
   if (report.driftKeys > 0) await fallBack(database, options.rollup, report);
@@ -143,14 +155,32 @@ async function fallBack(
   await unlessReadOnly(() => fallBackToRaw(database.query, reason));
 }
 
-/** Every period that has anything, oldest first. */
-async function listPeriods(database: RollupDatabase, options: VerifyOnOptions): Promise<string[]> {
+/** Every period that has anything, or is of the window, oldest first. */
+async function listPeriods(
+  database: RollupDatabase,
+  options: VerifyOnOptions,
+): Promise<ListedPeriod[]> {
   const [row] = await database.query<{ today: string }>(todayStatement());
   const { from, until } = readRange(options.from, options.until, row?.today ?? '');
-  const rows = await database.query<{ period: string }>(
-    listPeriodsStatement(options.rollup, from, until),
-  );
-  return rows.map(({ period }) => period);
+  return await database.query(listPeriodsStatement(options.rollup, from, until));
+}
+
+/** Periods of a list, in its order, by whether that proved them already; `isNoted`: and notes it. */
+export async function proveEmpty(
+  database: Pick<RollupDatabase, 'query'>,
+  rollup: ProvenRollup,
+  listed: readonly ListedPeriod[],
+  { isNoted }: { isNoted: boolean },
+): Promise<{ empty: string[]; others: string[] }> {
+  const namesOf = (isEmpty: boolean) =>
+    listed.filter(({ is_empty }) => is_empty === isEmpty).map(({ period }) => period);
+  const proven = { empty: namesOf(true), others: namesOf(false) };
+  const [first] = listed;
+  if (isNoted && first !== undefined && proven.empty.length > 0) {
+    const statement = saveEmptyVerifiedStatement(rollup, proven.empty, first.began_at);
+    await unlessReadOnly(() => database.query(statement));
+  }
+  return proven;
 }
 
 /** What was found of one period so far. */

@@ -7,7 +7,8 @@ import { BUDGETS_MARK } from './budgets.js';
  *   begins there or above it
  */
 export function isBudgeted(row: string, oldest: string): string {
-  return `coalesce((
+  // What no position is of is in no window of a budget: nothing to look up.
+  return `(${row}.position is null or coalesce((
       select abs(${row}.position) < k.settled_below
         and abs(${row}.position) <> all (k.settled_except)
       from rollup_marks as k
@@ -15,7 +16,7 @@ export function isBudgeted(row: string, oldest: string): string {
         and k.payer_scope = case when ${row}.organization_id is null then 'user'
           else 'organization' end
         and k.payer_id = coalesce(${row}.organization_id::text, ${row}.kilo_user_id)
-    ), abs(${row}.position) < ${oldest}, true)
+    ), abs(${row}.position) < ${oldest}, true))
     and not exists (
       select from usage_holds as h where h.id = ${row}.id and h.window_ids <> '{}'
     )`;

@@ -1,14 +1,12 @@
-import type pg from 'pg';
 import { readText } from '../accounts/fields.js';
-import {
-  findMemberships,
-  isOrganizationMember,
-  noOwner,
-  readRole,
-} from '../accounts/memberships.js';
+import { noOwner } from '../accounts/memberships.js';
 import type { Scope } from '../accounts/scopes.js';
+import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
+import type { Ledger } from '../ledgerTypes.js';
+import { findMemberships, isOrganizationMember, readRole } from '../shards/memberships.js';
+import { groupByPart, isSharded } from '../shards/parts.js';
 import type { Principal } from './auth.js';
 import { meteredIdsStatement } from './queries/meteredIds.sql.js';
 import { readRows } from './queries/rows.js';
@@ -45,7 +43,7 @@ export function resolveUser(
  * @throws LedgerError `forbidden`
  */
 export async function checkOrganizationRead(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   organizationId: string | null,
 ): Promise<void> {
@@ -54,7 +52,7 @@ export async function checkOrganizationRead(
     return;
   }
   if (organizationId === null || principal.scopes.has('admin')) return;
-  if (await isOrganizationMember(pool, organizationId, principal.kiloUserId)) return;
+  if (await isOrganizationMember(ledger, organizationId, principal.kiloUserId)) return;
   throw notMember('organizationId');
 }
 
@@ -66,7 +64,7 @@ export type EventAccess = (event: unknown) => LedgerError | null;
  * the key's user into another one.
  */
 export async function createEventAccess(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   events: readonly unknown[],
 ): Promise<EventAccess> {
@@ -83,8 +81,8 @@ export async function createEventAccess(
     if (organizationId !== null) organizationIds.add(organizationId);
   }
   const [memberships, metered] = await Promise.all([
-    organizationIds.size === 0 ? null : findMemberships(pool, userId, organizationIds),
-    findMetered(pool, events),
+    organizationIds.size === 0 ? null : findMemberships(ledger, userId, organizationIds),
+    findMetered(ledger, events),
   ]);
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
@@ -101,25 +99,58 @@ export async function createEventAccess(
         { details: { field: 'api_key_id' } },
       );
     }
-    if (metered.has(String(fieldOf(event, 'id')).toLowerCase())) {
+    const id = String(fieldOf(event, 'id')).toLowerCase();
+    if (metered.failure !== null && isUuid(id)) return metered.failure;
+    if (metered.ids.has(id)) {
       return new LedgerError('forbidden', 'the gateway meters the request of this id itself', {
         details: { field: 'id' },
       });
     }
     const organizationId = organizationOf(event);
-    const isStranger = organizationId !== null && memberships?.get(organizationId) === 'stranger';
-    return isStranger ? notMember('organization_id') : null;
+    const standing = organizationId === null ? undefined : memberships?.get(organizationId);
+    if (standing instanceof LedgerError) return standing;
+    return standing === 'stranger' ? notMember('organization_id') : null;
   };
 }
 
-/** A client that knows the id of its request in flight could else say what it costs. */
-async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<Set<string>> {
-  const ids = events
-    .map((event) => fieldOf(event, 'id'))
-    .filter((id): id is string => typeof id === 'string' && isUuid(id));
-  if (ids.length === 0) return new Set();
-  const rows = await readRows<{ id: string }>(pool, meteredIdsStatement(ids));
-  return new Set(rows.map(({ id }) => id));
+/** Ids of requests in flight. */
+interface Metered {
+  ids: ReadonlySet<string>;
+  /** Why they cannot all be told: home is away. */
+  failure: LedgerError | null;
+}
+
+/**
+ * A client that knows the id of its request in flight could else say what it costs. The gateway keeps its
+ * intents on home, holds are where their payer is; of another shard that is away nothing is asked: it refuses
+ * the event itself.
+ */
+async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<Metered> {
+  const named = events.flatMap((event) => {
+    const id = fieldOf(event, 'id');
+    if (typeof id !== 'string' || !isUuid(id)) return [];
+    const user = String(fieldOf(event, 'kilo_user_id'));
+    return [{ id, organization_id: organizationOf(event), kilo_user_id: user }];
+  });
+  if (named.length === 0) return { ids: new Set(), failure: null };
+  const ask = async ({ pool }: Ledger, asked: readonly { id: string }[]) =>
+    readRows<{ id: string }>(pool, meteredIdsStatement(asked.map(({ id }) => id)));
+  const { byPart } = await groupByPart(ledger, named, (each) => each);
+  const [home] = ledger.parts;
+  let failure: LedgerError | null = null;
+  if (home !== undefined) byPart.set(home.ledger, named);
+  const rows = await Promise.all(
+    [...byPart].map(async ([part, asked]) => {
+      try {
+        return await ask(part, asked);
+      } catch (error) {
+        if (!isSharded(ledger)) throw error;
+        if (part === home?.ledger) failure = toLedgerError(error);
+        return [];
+      }
+    }),
+  );
+  return { ids: new Set(rows.flat().map(({ id }) => id)), failure };
 }
 
 /**
@@ -128,7 +159,7 @@ async function findMetered(pool: pg.Pool, events: readonly unknown[]): Promise<S
  * @throws LedgerError `forbidden`
  */
 export async function checkOwner(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   organizationId: string,
   what: string,
@@ -138,7 +169,8 @@ export async function checkOwner(
     return;
   }
   if (principal.scopes.has('admin')) return;
-  if ((await readRole(pool, organizationId, principal.kiloUserId)) !== 'owner') throw noOwner(what);
+  if ((await readRole(ledger, organizationId, principal.kiloUserId)) !== 'owner')
+    throw noOwner(what);
 }
 
 /**

@@ -1,7 +1,7 @@
-import { isOrganizationOwner } from '../accounts/memberships.js';
 import { type BudgetPayer, readPayer } from '../budgets/budgets.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
+import { isOrganizationOwner } from '../shards/memberships.js';
 import { checkActs, checkServiceOrganization } from './access.js';
 import type { Principal } from './auth.js';
 
@@ -53,7 +53,7 @@ async function checkReach(
   const { kiloUserId } = principal;
   if (kiloUserId !== null && payer?.scope === 'user' && payer.id === kiloUserId) return;
   if (kiloUserId !== null && payer?.scope === 'organization') {
-    if (await isOrganizationOwner(ledger.pool, payer.id, kiloUserId)) return;
+    if (await isOrganizationOwner(ledger, payer.id, kiloUserId)) return;
   }
   throw new LedgerError(
     'forbidden',

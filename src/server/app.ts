@@ -65,7 +65,7 @@ export function createServer(options: ServerOptions): Server {
   const beforeClose: (() => Promise<void>)[] = [];
   const app = createApp(options, limits, shapes);
   const connections = trackConnections(app.server);
-  const authenticate = createAuthenticator(options.ledger.pool, options.adminKey);
+  const authenticate = createAuthenticator(options.ledger, options.adminKey);
   const operations = createOperations(options.ledger);
   app.addHook('onClose', () => operations.close());
   const registry = new Registry();

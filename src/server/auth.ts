@@ -1,9 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import type pg from 'pg';
-import { authenticateApiKey } from '../accounts/authenticate.js';
 import { SCOPES, type Scope } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
+import type { Ledger } from '../ledgerTypes.js';
+import { authenticateKey } from '../shards/authenticateKey.js';
 
 /** Who calls. */
 export interface Principal {
@@ -37,7 +37,7 @@ const ADMIN: Principal = {
 const MAX_TOKEN_LENGTH = 512;
 
 /** @throws LedgerError `unauthorized` (from the result), `unavailable` */
-export function createAuthenticator(pool: pg.Pool, adminKey: string | undefined): Authenticate {
+export function createAuthenticator(ledger: Ledger, adminKey: string | undefined): Authenticate {
   // Compared as digests: equal lengths, and the time tells nothing about the key.
   const adminDigest = adminKey ? sha256(adminKey) : null;
   return async (token) => {
@@ -46,7 +46,7 @@ export function createAuthenticator(pool: pg.Pool, adminKey: string | undefined)
     }
     if (token.length > MAX_TOKEN_LENGTH) throw wrongKey();
     if (adminDigest !== null && timingSafeEqual(sha256(token), adminDigest)) return ADMIN;
-    const identity = await authenticateApiKey(pool, token);
+    const identity = await authenticateKey(ledger, token);
     if (identity === null) throw wrongKey();
     return {
       keyId: identity.id,

@@ -1,6 +1,5 @@
 import type pg from 'pg';
 import { findOwnKeys } from '../accounts/apiKeys.js';
-import { readRole } from '../accounts/memberships.js';
 import {
   type Budget,
   type BudgetPayer,
@@ -10,8 +9,10 @@ import {
   readPayer,
 } from '../budgets/budgets.js';
 import { LedgerError } from '../errors.js';
-import type { Ledger } from '../ledgerTypes.js';
+import type { Ledger, NamedPayer } from '../ledgerTypes.js';
 import type { BudgetSetter } from '../schema/budgets.js';
+import { listEverybodysBudgets } from '../shards/lists.js';
+import { readRole } from '../shards/memberships.js';
 import { checkActs, checkServiceOrganization, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
 
@@ -19,17 +20,20 @@ export function budgetStoreOf({ pool, budgetFolder: folder }: Ledger): BudgetSto
   return { pool, folder };
 }
 
+export const namesOf = ({ scope, id }: BudgetPayer): NamedPayer =>
+  scope === 'user' ? { kilo_user_id: id } : { organization_id: id };
+
 /**
  * As whom the asker sets a budget: an administrator, an owner of the organization that pays, or the user
  * whose usage alone it counts. Asked of the primary each time.
  * @throws LedgerError `forbidden`
  */
 export async function authorizeBudget(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   subject: BudgetSubject,
 ): Promise<BudgetSetter> {
-  const [first] = await settersOf(pool, principal, subject);
+  const [first] = await settersOf(ledger, principal, subject);
   if (first !== undefined) return first;
   throw new LedgerError(
     'forbidden',
@@ -42,13 +46,13 @@ export async function authorizeBudget(
  * @throws LedgerError `forbidden`
  */
 export async function authorizeBudgetChange(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   budget: BudgetSubject & { setBy: BudgetSetter },
 ): Promise<void> {
-  const first = await authorizeBudget(pool, principal, budget);
+  const first = await authorizeBudget(ledger, principal, budget);
   if (first === 'admin') return;
-  if ((await settersOf(pool, principal, budget)).includes(budget.setBy)) return;
+  if ((await settersOf(ledger, principal, budget)).includes(budget.setBy)) return;
   const whose = { admin: 'an administrator', owner: 'an owner', user: 'the user it limits' };
   throw new LedgerError(
     'forbidden',
@@ -63,35 +67,40 @@ export async function authorizeBudgetChange(
  * @throws LedgerError `forbidden`, `invalid_request`
  */
 export async function listVisibleBudgets(
-  store: BudgetStore,
+  ledger: Ledger,
   principal: Principal,
   asked: { kilo_user_id?: string | null | undefined; organization_id?: string | null | undefined },
 ): Promise<Budget[]> {
   const isOfOne = (asked.kilo_user_id ?? asked.organization_id ?? null) !== null;
-  if (!isOfOne && principal.scopes.has('admin')) return listBudgets(store, null);
+  if (!isOfOne && principal.scopes.has('admin')) return listEverybodysBudgets(ledger);
   const payer = isOfOne
     ? readPayer(asked.kilo_user_id, asked.organization_id)
     : ({ scope: 'user', id: resolveUser(principal, undefined, 'kilo_user_id') } as const);
   if (payer.scope === 'user') {
     checkServiceOrganization(principal, null, 'kilo_user_id');
     resolveUser(principal, payer.id, 'kilo_user_id');
-    return listBudgets(store, payer);
   }
-  return listOfOrganization(store, principal, payer);
+  return ledger.ask(namesOf(payer), (part) =>
+    payer.scope === 'user'
+      ? listBudgets(budgetStoreOf(part), payer)
+      : listOfOrganization(part, principal, payer),
+  );
 }
 
+/** On the part that has the organization. */
 async function listOfOrganization(
-  store: BudgetStore,
+  part: Ledger,
   principal: Principal,
   payer: BudgetPayer,
 ): Promise<Budget[]> {
+  const store = budgetStoreOf(part);
   const { kiloUserId, scopes } = principal;
   if (kiloUserId === null) {
     checkServiceOrganization(principal, payer.id, 'organization_id');
     return listBudgets(store, payer);
   }
   if (scopes.has('admin')) return listBudgets(store, payer);
-  const role = await readRole(store.pool, payer.id, kiloUserId);
+  const role = await readRole(part, payer.id, kiloUserId);
   if (role === null) {
     throw new LedgerError('forbidden', 'the user is not a member of this organization', {
       details: { field: 'organization_id' },
@@ -117,14 +126,14 @@ async function ofUserAlone(
 }
 
 async function settersOf(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   { scope, id, onlyUser }: BudgetSubject,
 ): Promise<BudgetSetter[]> {
   if (principal.scopes.has('admin')) return ['admin'];
   const { kiloUserId } = principal;
   if (kiloUserId === null) return [];
-  const role = scope === 'organization' ? await readRole(pool, id, kiloUserId) : 'self';
+  const role = scope === 'organization' ? await readRole(ledger, id, kiloUserId) : 'self';
   if (role === null || (role === 'self' && id !== kiloUserId)) return [];
   checkActs(principal);
   return [

@@ -1,9 +1,9 @@
-import type pg from 'pg';
 import { type ApiKey, findApiKey, payerOfKey } from '../accounts/apiKeys.js';
-import { listMemberships, readRole } from '../accounts/memberships.js';
 import { requireAccounts } from '../accounts/requireAccounts.js';
 import { LedgerError } from '../errors.js';
-import type { UsageReportQuery } from '../ledgerTypes.js';
+import type { Ledger, UsageReportQuery } from '../ledgerTypes.js';
+import { atRow } from '../shards/atRow.js';
+import { listMemberships, readRole } from '../shards/memberships.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
 import type { ReportRequest } from './reportInput.js';
@@ -15,11 +15,11 @@ type Scope = Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member
  * @throws LedgerError as `resolveScope`
  */
 export async function resolveReport(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   { query, isAllScopes }: ReportRequest,
 ): Promise<UsageReportQuery> {
-  return { ...query, ...(await resolveScope(pool, principal, query, isAllScopes)) };
+  return { ...query, ...(await resolveScope(ledger, principal, query, isAllScopes)) };
 }
 
 /**
@@ -29,34 +29,37 @@ export async function resolveReport(
  *   `unknown_organization`
  */
 export async function resolveScope(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   asked: Scope,
   isAllScopes: boolean,
 ): Promise<Scope & Pick<UsageReportQuery, 'organization_ids'>> {
-  const scope = await resolveAllScopes(pool, principal, asked, isAllScopes);
-  await requireNamed(pool, principal, scope);
+  const scope = await resolveAllScopes(ledger, principal, asked, isAllScopes);
+  await requireNamed(ledger, principal, scope);
   return scope;
 }
 
 /** What a key may read of its own user, or as an owner, exists: only others are looked for. */
-async function requireNamed(pool: pg.Pool, principal: Principal, scope: Scope): Promise<void> {
+async function requireNamed(ledger: Ledger, principal: Principal, scope: Scope): Promise<void> {
   const isOwn = (id: string | null | undefined) =>
     (id ?? principal.kiloUserId) === principal.kiloUserId;
   const isKnown = principal.kiloUserId !== null && !principal.scopes.has('admin');
   if (isKnown && isOwn(scope.kilo_user_id) && isOwn(scope.member)) return;
   // A member without an organization is refused as such.
   const isShared = scope.organization_id != null;
-  await requireAccounts(pool, { ...scope, member: isShared ? (scope.member ?? null) : null });
+  const { organization_id = null, kilo_user_id = null } = scope;
+  const payer = isShared ? { organization_id } : { kilo_user_id };
+  const named = { ...scope, member: isShared ? (scope.member ?? null) : null };
+  await ledger.ask(payer, ({ pool }) => requireAccounts(pool, named));
 }
 
 async function resolveAllScopes(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   asked: Scope,
   isAllScopes: boolean,
 ): Promise<Scope & Pick<UsageReportQuery, 'organization_ids'>> {
-  if (!isAllScopes) return resolveReportScope(pool, principal, asked);
+  if (!isAllScopes) return resolveReportScope(ledger, principal, asked);
   if ((asked.organization_id ?? asked.member ?? null) !== null) {
     throw new LedgerError(
       'invalid_request',
@@ -66,7 +69,7 @@ async function resolveAllScopes(
   }
   checkServiceOrganization(principal, null, 'all_scopes');
   const kiloUserId = resolveUser(principal, asked.kilo_user_id ?? undefined, 'kilo_user_id');
-  const memberships = await listMemberships(pool, kiloUserId);
+  const memberships = await listMemberships(ledger, kiloUserId);
   const organizationIds = memberships.map((each) => each.organization_id);
   return { ...asked, kilo_user_id: kiloUserId, organization_ids: organizationIds };
 }
@@ -79,11 +82,11 @@ async function resolveAllScopes(
  * @throws LedgerError `forbidden`, `invalid_request`
  */
 async function resolveReportScope(
-  pool: pg.Pool,
+  ledger: Ledger,
   principal: Principal,
   asked: Scope,
 ): Promise<Scope> {
-  const scope = await withPayerOfKey(pool, principal, asked);
+  const scope = await withPayerOfKey(ledger, principal, asked);
   const { organization_id: organizationId = null, member = null } = scope;
   if (principal.kiloUserId === null) {
     checkServiceOrganization(principal, organizationId, 'organization_id');
@@ -101,7 +104,7 @@ async function resolveReportScope(
       kilo_user_id: resolveUser(principal, scope.kilo_user_id ?? undefined, 'kilo_user_id'),
     };
   }
-  const role = await readRole(pool, organizationId, principal.kiloUserId);
+  const role = await readRole(ledger, organizationId, principal.kiloUserId);
   if (role === 'owner') return scope;
   if (role === null) {
     throw forbidden('organization_id', 'the user is not a member of this organization');
@@ -119,18 +122,19 @@ function withOwnUser(scope: Scope, kiloUserId: string): Scope {
 }
 
 /** A key without a payer beside it: the one that it pays for, where the asker may know that. */
-async function withPayerOfKey(pool: pg.Pool, principal: Principal, asked: Scope): Promise<Scope> {
+async function withPayerOfKey(ledger: Ledger, principal: Principal, asked: Scope): Promise<Scope> {
   const keyId = asked.api_key_id ?? null;
   if (keyId === null || (asked.kilo_user_id ?? asked.organization_id ?? null) !== null)
     return asked;
   const mayKnowAll = principal.kiloUserId === null || principal.scopes.has('admin');
-  const key = await findApiKey(pool, keyId, 'api_key_id').catch((error: unknown) => {
+  const find = ({ pool }: Ledger) => findApiKey(pool, keyId, 'api_key_id');
+  const key = await atRow(ledger, 'api_keys', keyId, find).catch((error: unknown) => {
     // Which keys there are is not for everybody to know.
     if (mayKnowAll || !(error instanceof LedgerError) || error.code !== 'not_found') throw error;
     throw noOwnKey();
   });
   const isOwn = principal.kiloUserId !== null && key.kilo_user_id === principal.kiloUserId;
-  if (!mayKnowAll && !isOwn && !(await ownsPayer(pool, principal, key))) throw noOwnKey();
+  if (!mayKnowAll && !isOwn && !(await ownsPayer(ledger, principal, key))) throw noOwnKey();
   const payer = payerOfKey(key, 'api_key_id');
   const isMemberOnly = isOwn && 'organization_id' in payer;
   return {
@@ -141,12 +145,12 @@ async function withPayerOfKey(pool: pg.Pool, principal: Principal, asked: Scope)
 }
 
 async function ownsPayer(
-  pool: pg.Pool,
+  ledger: Ledger,
   { kiloUserId }: Principal,
   { organization_id: organizationId }: ApiKey,
 ): Promise<boolean> {
   if (organizationId === null || kiloUserId === null) return false;
-  return (await readRole(pool, organizationId, kiloUserId)) === 'owner';
+  return (await readRole(ledger, organizationId, kiloUserId)) === 'owner';
 }
 
 function noOwnKey(): LedgerError {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { addDays, isDay } from '../days.js';
+import { addDays, isDay, todayIn } from '../days.js';
 import type { UsageReportQuery } from '../ledgerTypes.js';
-import { GRAINS, GROUPS, MAX_TOP, TOP_METRICS } from '../report/usage/query.js';
+import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
 import { optionalText, parseInput } from './validation.js';
 
 const optionalDay = optionalText.meta({ format: 'date' });
@@ -9,7 +9,7 @@ const optionalDay = optionalText.meta({ format: 'date' });
 /** Fields and types; what a value may be is checked by the report. */
 export const reportInput = z.strictObject({
   from: optionalDay.describe('A day of the zone, inclusive. Default: 29 days before `until`.'),
-  until: optionalDay.describe('A day of the zone, inclusive. Default: today in UTC.'),
+  until: optionalDay.describe('A day of the zone, inclusive. Default: today in the zone.'),
   zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
   grain: optionalText.meta({
     enum: [...GRAINS, null],
@@ -90,9 +90,12 @@ export function readReportSearch(
 
 const DEFAULT_DAYS = 30;
 
-/** Without a range: the last 30 days, by the clock of UTC. */
+/**
+ * Without a range: the last 30 days by the clock of the zone, so that its today is never cut off.
+ * @throws LedgerError `invalid_request` where the zone is none
+ */
 function withDays(input: Partial<Record<keyof UsageReportQuery, unknown>>): UsageReportQuery {
-  const until = (input.until ?? new Date().toISOString().slice(0, 10)) as string;
+  const until = (input.until ?? todayIn(readZone((input.zone ?? 'UTC') as string))) as string;
   const from = input.from ?? (isDay(until) ? addDays(until, 1 - DEFAULT_DAYS) : until);
   return { ...input, from, until } as UsageReportQuery;
 }

@@ -1,9 +1,11 @@
+import type { Counter } from 'prom-client';
 import type { Ledger, PendingStatus } from '../ledgerTypes.js';
 import { readPackageVersion } from '../packageVersion.js';
+import { isReached } from '../shards/parts.js';
 import { cached, withTimeLimit } from './cached.js';
 import { toErrorBody } from './errors.js';
 import type { ServerOptions } from './options.js';
-import { createDatabaseProbe, type DatabaseState } from './readiness.js';
+import { createServiceProbe, type DatabaseState, type ServiceState } from './readiness.js';
 
 export interface OperationsStatus {
   version: string;
@@ -11,6 +13,8 @@ export interface OperationsStatus {
   uptimeSeconds: number;
   isShuttingDown: boolean;
   database: DatabaseState;
+  /** Null: it is one database. */
+  shards: ServiceState['shards'];
   readMode: DatabaseState['readMode'];
   /** Null when it could not be had. */
   pending: PendingStatus | null;
@@ -32,40 +36,65 @@ export function createStatus(
   isShuttingDown: () => boolean,
 ): () => Promise<OperationsStatus> {
   const { ledger } = options;
-  const probe = createDatabaseProbe(ledger, readinessTimeoutMs);
+  const probe = createServiceProbe(ledger, readinessTimeoutMs);
   const readPending = cached(() => ledger.getPendingStatus(), PENDING_TTL_MS);
   const version = options.version ?? readPackageVersion();
   return async () => {
-    const database = await probe();
+    const { database, shards } = await probe();
     const pending = database.isReachable
       ? await withTimeLimit(readPending(), PART_LIMIT_MS, 'took too long').catch(() => null)
       : null;
-    const events = await ledger.metrics.events.get();
-    const rejections = await ledger.metrics.rejections.get();
+    const parts = reachedParts(ledger);
+    // Of shards also what reached none of them.
+    const metrics = new Set([ledger, ...parts].map((part) => part.metrics));
+    const events = await sumCounters([...metrics].map((each) => each.events));
+    const rejections = await sumCounters([...metrics].map((each) => each.rejections));
     return {
       version,
       uptimeSeconds: Math.round(process.uptime()),
       isShuttingDown: isShuttingDown(),
       database,
+      shards,
       readMode: database.readMode,
       pending,
-      events: events.values.map(({ labels, value }) => ({
+      events: events.map(({ labels, value }) => ({
         kind: String(labels.kind),
         outcome: String(labels.outcome),
         count: value,
       })),
-      rejections: rejections.values.map(({ labels, value }) => ({
+      rejections: rejections.map(({ labels, value }) => ({
         code: String(labels.code),
         count: value,
       })),
       pool: {
-        total: ledger.pool.totalCount,
-        idle: ledger.pool.idleCount,
-        waiting: ledger.pool.waitingCount,
+        total: sumOf(parts, ({ pool }) => pool.totalCount),
+        idle: sumOf(parts, ({ pool }) => pool.idleCount),
+        waiting: sumOf(parts, ({ pool }) => pool.waitingCount),
       },
       parts: await readParts(options.statusParts ?? {}),
     };
   };
+}
+
+const reachedParts = ({ parts }: Ledger): Ledger[] =>
+  parts.flatMap(({ ledger }) => (isReached(ledger) ? [ledger] : []));
+
+const sumOf = (parts: readonly Ledger[], read: (part: Ledger) => number): number =>
+  parts.reduce((sum, part) => sum + read(part), 0);
+
+type Counted = Awaited<ReturnType<Counter['get']>>['values'][number];
+
+/** Series of the same labels as one. */
+async function sumCounters(counters: readonly Counter[]): Promise<Counted[]> {
+  const sums = new Map<string, Counted>();
+  for (const counter of counters) {
+    for (const { labels, value } of (await counter.get()).values) {
+      const { shard: _, ...own } = labels;
+      const key = JSON.stringify(own);
+      sums.set(key, { labels: own, value: value + (sums.get(key)?.value ?? 0) });
+    }
+  }
+  return [...sums.values()];
 }
 
 async function readParts(

@@ -155,11 +155,15 @@ export async function softDeleteUser(
     ownPool = pool;
     return remove(pool);
   });
+  const others = accounts.parts.filter(({ ledger }) => ledger.pool !== ownPool);
+  const first = await Promise.all(others.map(({ ledger }) => ifKnown(() => remove(ledger.pool))));
+  // Once more where they were unknown: rows of theirs may have come with an organization that moves, read
+  // where it was before this reached it.
   const elsewhere = await Promise.all(
-    accounts.parts
-      .filter(({ ledger }) => ledger.pool !== ownPool)
-      .map(({ ledger }) => ifKnown(() => remove(ledger.pool))),
-  );
+    others.map(
+      async ({ ledger }, index) => first[index] ?? (await ifKnown(() => remove(ledger.pool))),
+    ),
+  ).then((removed) => removed.filter((each) => each !== null));
   return {
     scrubbedEvents: elsewhere.reduce((sum, each) => sum + each.scrubbedEvents, own.scrubbedEvents),
     isFinal: own.isFinal && elsewhere.every(({ isFinal }) => isFinal),
@@ -168,12 +172,12 @@ export async function softDeleteUser(
 
 async function ifKnown(
   remove: () => Promise<{ scrubbedEvents: number; isFinal: boolean }>,
-): Promise<{ scrubbedEvents: number; isFinal: boolean }> {
+): Promise<{ scrubbedEvents: number; isFinal: boolean } | null> {
   try {
     return await remove();
   } catch (error) {
     const isUnknown = error instanceof LedgerError && error.code === 'unknown_user';
-    if (isUnknown) return { scrubbedEvents: 0, isFinal: true };
+    if (isUnknown) return null;
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { queryOnPool } from '../db/query.js';
 import type { LedgerOptions } from '../ledgerTypes.js';
 import { Directory } from './directory.js';
@@ -30,8 +31,9 @@ export function assembleShards(
     checkStates(names, [...others, state]);
     states.set(state.name, state);
   };
+  const holdOwner = randomUUID();
   const shards = named.map(
-    ({ name, ...own }) => new Shard({ name, options: { ...shared, ...own }, check }),
+    ({ name, ...own }) => new Shard({ name, options: { ...shared, ...own, holdOwner }, check }),
   );
   const [home] = shards as [Shard, ...Shard[]];
   const directory = new Directory({

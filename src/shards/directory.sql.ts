@@ -29,3 +29,14 @@ select array(
   ) as exceptions`,
   values: [],
 };
+
+/** Where payers are by rows of their own, as one number: a switch makes it another one. */
+export const PLACES: Statement = {
+  name: 'microdollar_shard_places',
+  text: `/* shards.places */
+select coalesce(sum(hashtextextended(concat_ws(' ', d.payer_scope, d.shard, d.payer_id), 0)), 0)::text
+  as places
+from microdollar_shard_directory as d
+where d.payer_id is not null`,
+  values: [],
+};

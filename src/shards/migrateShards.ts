@@ -2,6 +2,7 @@ import { inSchema } from '../db/ledgerSchema.js';
 import { type MigrateOptions, type MigrateResult, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { toLedgerError } from '../db/sqlstate.js';
+import type { LedgerError } from '../errors.js';
 import { joinShards, ofShard } from './registry.js';
 import { readShards, type ShardOptions } from './shardsFile.js';
 
@@ -15,6 +16,14 @@ export interface MigrateShardsResult {
 const LOCK_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 60_000;
 
+export interface MigrateShardsOptions extends Omit<MigrateOptions, 'schema'> {
+  /**
+   * Told of a shard that is away; the others are migrated all the same, and nobody joins. Default: it
+   * fails. Home must be there.
+   */
+  onAway?: ((name: string, error: LedgerError) => void) | undefined;
+}
+
 /**
  * Brings every shard to the schema of this version, one after the other, and makes them one installation.
  * Payers stay where they are. Ended anywhere, it can be called again.
@@ -24,17 +33,23 @@ const STATEMENT_TIMEOUT_MS = 60_000;
  */
 export async function migrateShards(
   shards: readonly ShardOptions[],
-  options: Omit<MigrateOptions, 'schema'> = {},
+  { onAway, ...options }: MigrateShardsOptions = {},
 ): Promise<MigrateShardsResult> {
   const named = readShards(shards);
+  let isComplete = true;
   const migrated: MigrateShardsResult['shards'] = [];
   for (const { name, databaseUrl, schema } of named) {
     try {
       migrated.push({ name, ...(await migrate(databaseUrl, { ...options, schema })) });
-    } catch (error) {
-      throw ofShard(name, toLedgerError(error));
+    } catch (thrown) {
+      const error = ofShard(name, toLedgerError(thrown));
+      const isHome = name === named[0]?.name;
+      if (onAway === undefined || isHome || error.code !== 'unavailable') throw error;
+      onAway(name, error);
+      isComplete = false;
     }
   }
+  if (!isComplete) return { shards: migrated, joined: [] };
   const pools = named.map(({ name, databaseUrl, schema }) => ({
     name,
     pool: createPool({

@@ -6,7 +6,7 @@ import { ofShard } from './registry.js';
 import type { Shard } from './shard.js';
 
 /** Shards that one question is out to at a time. */
-const MAX_AT_ONCE = 32;
+export const MAX_AT_ONCE = 32;
 
 /** What one shard answered: each is exact in a snapshot of its own. */
 export type Part<T> = { name: string; ledger: Ledger } & (

@@ -1,6 +1,6 @@
 import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
-import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
+import type { Ledger, PartOptions } from '../ledgerTypes.js';
 import { ofShard, readShardState, type ShardState } from './registry.js';
 
 /** A shard that could not be reached is tried again no sooner, however many ask for it. */
@@ -8,7 +8,7 @@ const RETRY_MS = 500;
 
 export interface ShardSettings {
   name: string;
-  options: LedgerOptions;
+  options: PartOptions;
   /** What its database says of itself, before anything is done there. @throws LedgerError to refuse it */
   check: (state: ShardState) => void;
 }

@@ -10,6 +10,7 @@ import { requireHere } from './standing.js';
 
 type Reads = Pick<
   Ledger,
+  | 'ask'
   | 'backlog'
   | 'fold'
   | 'getAverageMonthlyUsageLast3Months'
@@ -31,6 +32,8 @@ export function shardReads({ router, shards, track }: ShardContext): Reads {
     let answered: { answer: T } | undefined;
     try {
       return await router.at(payer, async (ledger) => {
+        // Of the shard that was asked last: another one's answer is of a payer who was not there.
+        answered = undefined;
         const answer = await ask(ledger);
         answered = { answer };
         await requireHere(ledger, payer);
@@ -77,6 +80,7 @@ export function shardReads({ router, shards, track }: ShardContext): Reads {
     track(() => read(payerOf(query), (ledger) => ledger.getDailyUsageWithSource(query)));
 
   return {
+    ask: (payer, run) => track(() => read(payer, run)),
     getAverageMonthlyUsageLast3Months: (query) =>
       track(() =>
         read({ kilo_user_id: query.kilo_user_id }, (ledger) =>

@@ -9,6 +9,7 @@ import { introduceUser } from './introduce.js';
 import type { Router } from './router.js';
 import { askEach } from './scatter.js';
 import type { Shard } from './shard.js';
+import { requireHere } from './standing.js';
 
 export interface ShardContext {
   router: Router;
@@ -106,7 +107,7 @@ export function shardWrites({ router, shards, metrics, track }: ShardContext): W
       // Whoever settled it may know.
       return await anyOf(run, 'not_found');
     }
-    return await router.at(payer, run);
+    return await router.at(payer, (ledger) => withHold(payer, ledger, run));
   }
 
   /** Each in turn, until one does not answer with `code`; that of the last else. */
@@ -157,7 +158,9 @@ export function shardWrites({ router, shards, metrics, track }: ShardContext): W
         write('hold', request, (ledger) => ledger.holdForClient(request)),
       ),
     settle: async (holdId, event) => {
-      const result = await write('usage', event, (ledger) => ledger.settle(holdId, event));
+      const result = await write('usage', event, (ledger) =>
+        withHold(event, ledger, () => ledger.settle(holdId, event)),
+      );
       holders.delete(holdId.toLowerCase());
       return result;
     },
@@ -171,6 +174,22 @@ export function shardWrites({ router, shards, metrics, track }: ShardContext): W
       }),
     findHolder: (holdId) => track(() => findHolder(holdId)),
   };
+}
+
+/** A hold that is not there may have left with its payer: then it is looked for where they are. */
+async function withHold<T>(
+  payer: NamedPayer,
+  ledger: Ledger,
+  run: (ledger: Ledger) => Promise<T>,
+): Promise<T> {
+  try {
+    return await run(ledger);
+  } catch (error) {
+    if (error instanceof LedgerError && error.code === 'not_found') {
+      await requireHere(ledger, payer);
+    }
+    throw error;
+  }
 }
 
 interface CleanPayer {

@@ -1,14 +1,10 @@
-import { existsSync } from 'node:fs';
-import { mkdtemp, rename } from 'node:fs/promises';
-import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { build } from 'vite';
 import type { LedgerOptions } from '../../src/ledgerTypes.js';
 import type { ServerOptions } from '../../src/server/index.js';
 import { pagePlugin } from '../../src/server/page.js';
 import { startTestServer, type TestServer } from '../integration/serverHarness.js';
-import { compiledProject } from '../support/programs.js';
+import { builtPage } from './builtPage.js';
 import { launchChromium } from './chromium.js';
 
 const WIDE = 1280;
@@ -40,7 +36,7 @@ export async function startPage(
   options: Pick<ServerOptions, 'tiersUsd'> = {},
   ledgerOptions: Partial<LedgerOptions> = {},
 ): Promise<PageService> {
-  const directory = await buildPage();
+  const directory = await builtPage();
   const browser = await launchChromium();
   const service = await startTestServer(
     { ...options, plugins: [pagePlugin({ directory })], logLevel: 'warn' },
@@ -57,27 +53,6 @@ export async function startPage(
       await service.stop();
     },
   };
-}
-
-/**
- * The page, built once a run. Processes that do it at the same time each build one of their own; the
- * first counts.
- */
-async function buildPage(): Promise<string> {
-  const directory = join(compiledProject(), 'page');
-  if (existsSync(directory)) return directory;
-  // Vitest's own NODE_ENV would build React for developers.
-  process.env.NODE_ENV = 'production';
-  const own = await mkdtemp(join(compiledProject(), 'page-'));
-  await build({
-    configFile: 'vite.config.ts',
-    logLevel: 'error',
-    build: { outDir: own, emptyOutDir: true },
-  });
-  await rename(own, directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-  });
-  return directory;
 }
 
 async function open(

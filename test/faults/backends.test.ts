@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openSessions } from '../support/sessions.js';
 import { ClientBook } from './support/clientBook.js';
@@ -33,6 +34,13 @@ const signalOne = (signal: 'pg_terminate_backend' | 'pg_cancel_backend') => `
     limit 1
   ) as victim`;
 
+const CAUSES = ['57P01', '55P03'];
+
+async function hasRetried({ metrics }: Ledger): Promise<boolean> {
+  const { values } = await metrics.retries.get();
+  return CAUSES.every((cause) => values.some(({ labels }) => labels.cause === cause));
+}
+
 /** What an administrator, a migration or a careless program does to the ledger's sessions. */
 async function disturb(random: Random): Promise<void> {
   const { pool } = database;
@@ -52,10 +60,11 @@ async function disturb(random: Random): Promise<void> {
   await sleep(STATEMENT_TIMEOUT_MS * 2);
   await session?.run('rollback');
   // A stranger that holds the hot rows idle until the server ends it: nobody waits (I4).
-  await session?.run('set idle_in_transaction_session_timeout = 100');
   await session?.run('begin');
   await session?.run('select from kilocode_users for update');
   await session?.run('select from microdollar_usage_daily for update');
+  // From here on: on a busy machine more than that can pass between the statements before.
+  await session?.run('set idle_in_transaction_session_timeout = 100');
   await sleep(200);
 }
 
@@ -88,12 +97,11 @@ describe('sessions that are ended under load', () => {
         startTraffic({ ...common, clients: 2, send: viaTransaction, maxBatch: 2 }),
         startTraffic({ ...common, clients: 4, send: viaPool }),
       ];
-      for (let round = 0; round < ROUNDS; round++) await disturb(random);
+      // Which session is in a statement when it is ended is luck: on until one was, and one met a lock.
+      for (let round = 0; round < ROUNDS || !(await hasRetried(ledger)); round++) {
+        await disturb(random);
+      }
       await Promise.all(streams.map((stream) => stream.stop()));
-
-      const { values } = await ledger.metrics.retries.get();
-      const causes = values.map((value) => value.labels.cause);
-      expect(causes).toEqual(expect.arrayContaining(['57P01', '55P03']));
       await ledger.close();
       await viaPool.end();
       await expectNothingLost(book, database);

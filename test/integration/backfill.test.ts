@@ -157,6 +157,35 @@ describe('backfill beside live writers', () => {
     await expectExact();
   });
 
+  it('writes little at a time while others are at work, and whole days alone', async () => {
+    await writeRawHistory(database.pool, { rows: 18_000, days: 2, users: 3_000 });
+    const chunksByDay = async () => {
+      const chunks = new Map<string | null, number>();
+      await runBackfill({
+        url: database.url,
+        rollup: DAILY_ROLLUP,
+        from: FROM,
+        workers: 1,
+        onProgress: ({ period }) => chunks.set(period, (chunks.get(period) ?? 0) + 1),
+      });
+      return Math.max(...chunks.values());
+    };
+    const working = await database.pool.connect();
+    const others = working.query('select pg_sleep(600)').catch(() => {});
+    expect(await chunksByDay()).toBeGreaterThan(3);
+    await database.pool.query(
+      `select pg_cancel_backend(pid) from pg_stat_activity
+       where datname = current_database() and query = 'select pg_sleep(600)'`,
+    );
+    await others;
+    working.release(true);
+    await database.pool.query('truncate rollup_coverage, microdollar_usage_daily');
+    await sleep(250);
+    expect(await chunksByDay()).toBe(1);
+    await verifyBalances({ url: database.url, repair: true });
+    expect(await checkInvariants(database.pool)).toEqual([]);
+  });
+
   it('cannot hold a transaction for 2 s: the server would cut it', async () => {
     const bulk = openRollupDatabase(database.url, 1);
     try {

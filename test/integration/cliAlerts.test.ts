@@ -90,7 +90,7 @@ describe('an error', () => {
     [['set', 'balance', '--below', '1'], /^error: --user or --org: name exactly one/],
     [['delete', 'x'], /^error: <alert> must be a UUID/],
     [['replay'], /^error: name a delivery, or --webhook/],
-    [['deliveries', '--limit', 'all'], /^error: limit must be a whole number/],
+    [['deliveries', '--limit', 'all'], /^error: --limit must be a whole number/],
   ])('of %j names what the command takes', async (argv, message) => {
     expect(await run(...argv)).toMatchObject({ status: 2, stderr: expect.stringMatching(message) });
   });

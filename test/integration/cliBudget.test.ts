@@ -87,6 +87,28 @@ describe('an error', () => {
     [['org', 'show', 'Acme'], /^error: <org> must be a UUID/],
     [['credit', 'add', '--org', 'Acme', '1'], /^error: --org must be a UUID/],
     [['adjust', 'x', '1'], /^error: <usage-id> must be a UUID/],
+    [['adjust', ID, 'much'], /^error: <usd>: /],
+    [['budget', 'set', 'user', 'ada', '1', '--window', 'year'], /^error: --window must be one of/],
+    [['budget', 'set', 'world', 'ada', '1', '--window', 'day'], /^error: <scope> must be one of/],
+    [
+      ['budget', 'set', 'user', 'ada', '1', '--window', 'day', '--zone', 'nowhere'],
+      /^error: --zone must be/,
+    ],
+    [['key', 'create', '--user', 'ada', '--scope', 'x'], /^error: --scope has "x"; allowed: /],
+    [['report', '--user', 'ada', '--by', 'x'], /^error: --by must be one of/],
+    [['report', '--user', 'ada', '--zone', 'nowhere'], /^error: --zone must be an IANA/],
+    [['report', '--user', 'ada', '--from', 'x'], /^error: --from must be a day/],
+    [
+      ['report', '--user', 'ada', '--from', '2026-02-01', '--until', '2026-01-01'],
+      /^error: --from lies after --until; swap them/,
+    ],
+    [['archive', '--until', '2999-01-01', '--out', '/tmp'], /^error: --until must be a day/],
+    [['export', '--from', 'x', '--until', 'x'], /^error: --from must be a UTC day/],
+    [['alerts', 'set', 'x'], /^error: <kind> must be one of/],
+    [['alerts', 'replay', 'nope'], /^error: <delivery> must be a UUID/],
+    [['alerts', 'replay', ID], /^error: <delivery> names no delivery/],
+    [['alerts', 'replay', '--webhook', 'nope'], /^error: --webhook must be a UUID/],
+    [['alerts', 'webhook', 'test', ID], /^error: <webhook> names no webhook/],
   ])('of %j names what the command takes', async (argv, message) => {
     expect((await cli.run(...argv)).stderr).toMatch(message);
   });

@@ -1,10 +1,13 @@
+import { existsSync } from 'node:fs';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
+import { createLedger } from '../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { createTestDatabase } from '../support/database.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openPool } from '../support/openPool.js';
 import { runCommand, useCli } from './cliHarness.js';
 
@@ -129,6 +132,79 @@ describe('restore', () => {
   });
 });
 
+describe('restore into a database that was only looked at', () => {
+  let looked: TestDatabase;
+  const run = (...argv: string[]) => runCommand({ DATABASE_URL: looked.url }, ...argv);
+
+  beforeAll(async () => {
+    looked = await createTestDatabase();
+    for (const look of ['status', 'backfill', 'verify', 'fold']) {
+      expect(await run(look)).toMatchObject({ status: 0 });
+    }
+  });
+
+  afterAll(() => looked.drop());
+
+  it('waits for whoever serves it to be stopped', async () => {
+    const ledger = await createLedger({ databaseUrl: looked.url, backgroundFold: false });
+    try {
+      await ledger.getPendingStatus();
+      const refused = await run('restore', dump);
+      expect(refused).toMatchObject({ status: 3 });
+      expect(refused.stderr).toContain('a ledger is open on this database: stop `start` first');
+    } finally {
+      await ledger.close();
+    }
+  });
+
+  it('puts everything into it, and then no second time', async () => {
+    expect(await run('restore', dump)).toMatchObject({ status: 0 });
+    const { rows } = await looked.pool.query(reported);
+    expect(rows).toEqual((await cli.database.pool.query(reported)).rows);
+    expect(await checkInvariants(looked.pool)).toEqual([]);
+    const again = await run('restore', dump);
+    expect(again).toMatchObject({ status: 2 });
+    expect(again.stderr).toMatch(
+      /the database has rows in \w+ already: restore into one that is new/,
+    );
+  });
+});
+
+describe('a data directory without a ledger', () => {
+  const dir = () => join(cli.dir, 'mistyped', 'deeper');
+
+  it.each([
+    ['verify'],
+    ['user list'],
+    ['export --from 2026-01-01 --until 2026-01-02'],
+    ['migrate --dry-run'],
+    ['psql-url --hold'],
+  ])('is named, and stays as it was: %s', async (command) => {
+    const run = await runCommand({ MICRODOLLAR_DATA_DIR: dir() }, ...command.split(' '));
+    expect(run).toMatchObject({ status: 3, stdout: '' });
+    expect(run.stderr).toContain(`there is no ledger in ${dir()}: set MICRODOLLAR_DATA_DIR`);
+    expect(existsSync(join(cli.dir, 'mistyped'))).toBe(false);
+  });
+
+  it('is not made for a dump that is none', async () => {
+    const run = await runCommand({ MICRODOLLAR_DATA_DIR: dir() }, 'restore', cli.dir);
+    expect(run).toMatchObject({ status: 2 });
+    expect(existsSync(join(cli.dir, 'mistyped'))).toBe(false);
+  });
+
+  it('is that of a `start` with another database, which is said', async () => {
+    const place = { dataDir: cli.dir, databaseUrl: cli.database.url };
+    await writeRuntime(place, 'http://127.0.0.1:1');
+    try {
+      const run = await runCommand({ MICRODOLLAR_DATA_DIR: cli.dir }, 'status');
+      expect(run).toMatchObject({ status: 3 });
+      expect(run.stderr).toContain('has a DATABASE_URL; set the same one');
+    } finally {
+      await removeRuntime(place);
+    }
+  });
+});
+
 describe('psql-url', () => {
   it('is that of DATABASE_URL, or of another database beside it', async () => {
     expect((await cli.run('psql-url')).stdout).toBe(`${cli.database.url}\n`);
@@ -140,5 +216,25 @@ describe('psql-url', () => {
     const run = await runCommand({ MICRODOLLAR_DATA_DIR: join(cli.dir, 'none') }, 'psql-url');
     expect(run.status).toBe(3);
     expect(run.stderr).toContain('psql-url --hold');
+  });
+
+  it('holds the server until Ctrl-C', async () => {
+    const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'restored') };
+    const before = process.listeners('SIGINT');
+    const running = runCommand(env, 'psql-url', '--hold');
+    const own = () => process.listeners('SIGINT').filter((each) => !before.includes(each));
+    await expect.poll(() => own().length).toBe(1);
+    // The test's own use of the server is over: the command alone keeps it.
+    await server?.stop();
+    const pool = openPool({ connectionString: server?.url ?? '', max: 1 });
+    expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+    await pool.end();
+    for (const listener of own()) listener('SIGINT');
+    const run = await running;
+    expect(run).toMatchObject({ status: 130, stdout: `${server?.url}\n` });
+    expect(run.stderr).toContain('the server runs until Ctrl-C');
+    expect(
+      existsSync(join(env.MICRODOLLAR_DATA_DIR, 'postgres', 'cluster', 'postmaster.pid')),
+    ).toBe(false);
   });
 });

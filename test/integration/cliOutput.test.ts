@@ -1,4 +1,6 @@
 import type { EventEmitter } from 'node:events';
+import { chmod, readdir, readFile, stat, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from '../../src/cli/program.js';
@@ -65,7 +67,25 @@ describe('an output that cannot be written', () => {
   it('names a file that cannot be written', async () => {
     const run = await cli.run('export', ...RANGE, '--out', '/dev/full');
     expect(run).toMatchObject({ status: 3, stdout: '' });
-    expect(run.stderr).toContain('the disk is full, and /dev/full is not whole');
+    expect(run.stderr).toContain('the disk is full, and nothing of the export is kept');
+  });
+
+  it('gives a file its name, and the rights of the one before, when it is whole', async () => {
+    const out = await cli.file('linked.csv', 'of before\n');
+    await chmod(out, 0o600);
+    const link = join(cli.dir, 'link.csv');
+    await symlink(out, link);
+    expect((await cli.ask('export', ...RANGE, '--out', link)).document).toMatchObject({
+      rows: 3_000,
+    });
+    expect((await readFile(out, 'utf8')).split('\n').length).toBeGreaterThan(3_000);
+    expect((await stat(out)).mode & 0o777).toBe(0o600);
+  });
+
+  it('names a directory of archives that is not there, also where it would not be read', async () => {
+    const run = await cli.run('export', ...RANGE, '--archive', join(cli.dir, 'nowhere'));
+    expect(run).toMatchObject({ status: 2, stdout: '' });
+    expect(run.stderr).toMatch(/^error: --archive: cannot read .*nowhere \(ENOENT\)/);
   });
 });
 
@@ -200,6 +220,49 @@ describe('Ctrl-C', () => {
       });
     } finally {
       await holder.query('rollback');
+      holder.release();
+    }
+  });
+
+  it('leaves the file of an export, and the place of a dump, as they were, and says so', async () => {
+    const out = await cli.file('kept.csv', 'of before\n');
+    const [dump, other] = [join(cli.dir, 'dump'), join(cli.dir, 'other-dump')];
+    const holder = await cli.database.pool.connect();
+    const waiting = async () =>
+      (
+        await holder.query(
+          `select from pg_locks as l join pg_database as d on d.oid = l.database
+           where not l.granted and d.datname = current_database()`,
+        )
+      ).rowCount;
+    const interrupted = async (table: string, ...argv: string[]) => {
+      await holder.query(`begin; lock table ${table} in access exclusive mode`);
+      const running = cli.run(...argv);
+      await expect.poll(waiting).toBe(1);
+      interrupt();
+      const { status, stderr } = await running;
+      await holder.query('rollback');
+      expect(status).toBe(130);
+      return stderr;
+    };
+    try {
+      const exported = await interrupted(
+        'microdollar_usage_metadata',
+        'export',
+        ...RANGE,
+        '--out',
+        out,
+      );
+      expect(exported).toContain(`nothing is in ${out} that was not there before`);
+      expect(await readFile(out, 'utf8')).toBe('of before\n');
+      const early = await interrupted('microdollar_migrations', 'dump', dump);
+      expect(early).toContain('nothing was written; run it again');
+      const late = await interrupted('microdollar_usage', 'dump', other);
+      expect(late).toContain(`${other} holds no whole dump; remove it`);
+      const names = await readdir(cli.dir);
+      expect(names.filter((name) => name.includes('draft'))).toEqual([]);
+      expect(names).toContain('other-dump');
+    } finally {
       holder.release();
     }
   });

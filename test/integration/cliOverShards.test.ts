@@ -285,7 +285,7 @@ it('a payer who has moved is found where they are', async () => {
 });
 
 it('what cannot be over shards says so by its name', async () => {
-  for (const argv of [['demo', '--yes'], ['psql-url'], ['restore', join(dir, 'dump')], ['start']]) {
+  for (const argv of [['demo', '--yes'], ['psql-url'], ['restore', join(dir, 'dump')]]) {
     const refused = await run(...argv);
     expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining(`${argv[0]} `) });
   }
@@ -382,4 +382,52 @@ it('one database that is named twice, or as another shard, is refused', async ()
       stderr: expect.stringContaining(problem),
     });
   }
+});
+
+it('is told in the order of the file, whichever shard answers first', async () => {
+  const holder = await databases[0]?.pool.connect();
+  try {
+    await holder?.query('begin; lock table organizations in access exclusive mode');
+    const running = run('org', 'list');
+    const { pool } = databases[1] as TestDatabase;
+    // The second has answered, and the first waits.
+    const listed = async () =>
+      (
+        await pool.query(
+          `select from pg_stat_activity
+           where datname = current_database() and application_name like 'microdollar command%'`,
+        )
+      ).rowCount;
+    const blocked = async () =>
+      (await holder?.query('select from pg_locks where not granted and relation is not null'))
+        ?.rowCount;
+    await expect.poll(blocked).toBe(1);
+    await expect.poll(listed).toBe(1);
+    await holder?.query('rollback');
+    const { stdout, status } = await running;
+    expect(status).toBe(0);
+    const shards = stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(':')[0]);
+    expect(shards).toEqual([...shards].sort().reverse());
+    expect(new Set(shards)).toEqual(new Set(NAMES));
+  } finally {
+    holder?.release();
+  }
+});
+
+it('while home is away says where it would be', async () => {
+  const away = { home: 'postgres://nobody@127.0.0.1:1/none', b: databases[1]?.url ?? '' };
+  const file = await shardsFile('away.json', away);
+  const shown = await runCommand(
+    { ...env, MICRODOLLAR_SHARDS_FILE: file },
+    'user',
+    'show',
+    users.b,
+  );
+  expect(shown).toMatchObject({ status: 3, stdout: '' });
+  expect(shown.stderr).toMatch(
+    /^error: cannot use the database at 127\.0\.0\.1:1\/none: shard "home": .*the shards file/,
+  );
 });

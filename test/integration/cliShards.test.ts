@@ -1,10 +1,12 @@
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createUser } from '../../src/shards/accounts.js';
-import { bucketOf } from '../../src/shards/placement.js';
+import { bucketOf, placeBuckets } from '../../src/shards/placement.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { idOn } from '../support/shardIds.js';
 import { documentOf, runCommand } from './cliHarness.js';
 import { createShardFixture, type ShardFixture } from './shardHarness.js';
 
@@ -36,6 +38,26 @@ const run = (file: string, ...argv: string[]) =>
 async function ask(file: string, ...argv: string[]) {
   const ran = await run(file, ...argv, '--json');
   return { status: ran.status, document: documentOf(ran) };
+}
+
+/**
+ * Of the third of all buckets that a shard takes, those of these users and some more are left to move: of an empty
+ * one it is the same each time. @returns how many
+ */
+async function keepBucketsOf(shard: string, names: string[], users: string[]): Promise<number> {
+  const left = new Set(users.map((id) => bucketOf(`user:${id}`)));
+  const taken = [...placeBuckets(names).entries()].flatMap(([bucket, name]) =>
+    name === shard ? [bucket] : [],
+  );
+  const some = taken.filter((bucket) => !left.has(bucket)).slice(0, 2);
+  await fixture.rows(
+    'home',
+    `insert into microdollar_shard_directory (bucket, shard)
+     select b, $1 from unnest($2::integer[]) as b
+     on conflict (bucket) do nothing`,
+    [shard, taken.filter((bucket) => !left.has(bucket) && !some.includes(bucket))],
+  );
+  return left.size + some.length;
 }
 
 describe('shards', () => {
@@ -123,5 +145,37 @@ describe('shards', () => {
     expect(plan).toMatchObject({ status: 0, document: { joined: false, shard: 'c' } });
     expect(plan.document.buckets).toBeGreaterThan(256);
     expect(plan.document.buckets).toBeLessThan(427);
+  });
+
+  it('add moves the buckets that the rule gives the new shard, with everybody in them', async () => {
+    const names = ['home', 'b', 'c'];
+    const ids = [0, 1].map(() => idOn('c', names));
+    const young = idOn('c', names);
+    const events = ids.map((id) => ({ kilo_user_id: id, cost: 40, id: randomUUID() }));
+    for (const id of ids) await createUser(fixture.ledger, { id });
+    await fixture.ledger.recordUsageBatch(events);
+    const buckets = await keepBucketsOf('c', names, [...ids, young]);
+    const { status, document } = await ask('three.json', 'add', 'c');
+    expect([status, document]).toEqual([
+      0,
+      { shard: 'c', buckets, buckets_left: 0, payers: ids.length },
+    ]);
+    const { rows } = await third.pool.query('select id from kilocode_users where not is_elsewhere');
+    expect(rows.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    const { document: state } = await ask('three.json', 'status');
+    expect(state).toMatchObject({ shards: [{}, {}, { name: 'c', is_placing: true }], moves: [] });
+    // New payers of its buckets are made there, and those of before are known, with what they sent.
+    const shards = [...fixture.shards, { name: 'c', databaseUrl: third.url }];
+    const ledger = await fixture.open({ shards });
+    const again = await ledger.recordUsageBatch(events);
+    expect(again.map((each) => each.status)).toEqual(ids.map(() => 'duplicate'));
+    await createUser(ledger, { id: young });
+    expect((await ledger.of({ kilo_user_id: young })).databaseUrl).toBe(third.url);
+    expect(
+      await third.pool.query('select from kilocode_users where id = $1', [young]),
+    ).toMatchObject({ rowCount: 1 });
+    // With nothing left to move it is done at once.
+    const { document: twice } = await ask('three.json', 'add', 'c');
+    expect(twice).toMatchObject({ buckets: 0, buckets_left: 0, payers: 0 });
   });
 });

@@ -253,6 +253,19 @@ describe('what expires', () => {
     await fixture.expectExact();
   });
 
+  it('is not asked for all the time where nothing will', async () => {
+    const own = await createLedgerFixture();
+    try {
+      const alone = await own.open();
+      expect(await expirerOf(alone).expireDue()).toMatchObject({ nextInMs: null });
+      await addGrant(alone, { kilo_user_id: await own.addUser() }, 1_000, 1);
+      const { nextInMs } = await expirerOf(alone).expireDue();
+      expect(nextInMs).toBeGreaterThan(1_000);
+    } finally {
+      await own.close();
+    }
+  });
+
   it('goes by itself at its time where a service runs', async () => {
     const soon = new Date(Date.now() + 400);
     await addCredit(ledger.pool, { kilo_user_id: user, usd: 1, expires_at: soon });

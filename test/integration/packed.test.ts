@@ -1,12 +1,13 @@
 /** The package as npm publishes it, installed in a project of its own. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { readExamples } from '../support/documentedExamples.js';
 import { findDeadLinks } from '../support/links.js';
 import {
   addInstalled,
@@ -31,6 +32,7 @@ beforeAll(async () => {
   packed = packInto(dir);
   installPacked(packed, project);
   copyInto(project, CONSUMER);
+  writeExamples();
   database = await createTestDatabase({ empty: true });
 });
 
@@ -38,6 +40,20 @@ afterAll(async () => {
   await database.drop();
   rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
 });
+
+/** Those of the documents beside the consumer's own program: compiled in one run. */
+function writeExamples(): void {
+  addInstalled(project, ['openai', '@anthropic-ai', '@ai-sdk', 'ai']);
+  const examples = readExamples();
+  for (const { name, code } of examples) writeFileSync(path.join(project, name), code);
+  const files = ['usage.ts', 'bundled.ts', ...examples.map(({ name }) => name)];
+  writeFileSync(
+    path.join(project, 'tsconfig.examples.json'),
+    JSON.stringify({ extends: './tsconfig.json', files }),
+  );
+  // As many as there are today, at least: none is left out because of how it is written.
+  expect(examples.length).toBeGreaterThanOrEqual(12);
+}
 
 const installed = (...parts: string[]) =>
   path.join(project, 'node_modules', 'microdollar', ...parts);
@@ -77,7 +93,7 @@ describe('the installed package', () => {
   });
 
   it('is typed for strict programs, in the ways of Node.js and of bundlers, and runs', async () => {
-    expect(await complaintsOf('tsconfig.json')).toBe('');
+    expect(await complaintsOf('tsconfig.examples.json')).toBe('');
     expect(await complaintsOf('tsconfig.bundler.json')).toBe('');
     expect(await answerOf('out/usage.js')).toEqual(USED);
   });

@@ -1,11 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { createApiKey } from '../../src/accounts/apiKeys.js';
-import { addOrganizationMember, createOrganization } from '../../src/accounts/organizations.js';
 import type { Scope } from '../../src/accounts/scopes.js';
-import { createUser } from '../../src/accounts/users.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { createServer, type Server, type ServerOptions } from '../../src/server/index.js';
+import { addMember, createKey, createOrganization, createUser } from '../../src/shards/accounts.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 export const ADMIN_KEY = 'admin-key-of-the-tests';
@@ -17,8 +15,12 @@ export interface Answer {
   body: any;
 }
 
-export interface TestServer {
+export interface TestServer extends ServedLedger {
   database: TestDatabase;
+}
+
+/** A server on a free port over a ledger, of shards or not. */
+export interface ServedLedger {
   ledger: Ledger;
   server: Server;
   url: string;
@@ -54,6 +56,22 @@ export async function startTestServer(
     poolSize: 5,
     ...ledgerOptions,
   });
+  const served = await serveLedger(ledger, options);
+  return {
+    ...served,
+    database,
+    stop: async () => {
+      await served.stop();
+      await database.drop();
+    },
+  };
+}
+
+/** Ends with the ledger. */
+export async function serveLedger(
+  ledger: Ledger,
+  options: Partial<ServerOptions> = {},
+): Promise<ServedLedger> {
   const logLines: string[] = [];
   const server = createServer({
     ledger,
@@ -88,7 +106,6 @@ export async function startTestServer(
   }
 
   return {
-    database,
     ledger,
     server,
     url,
@@ -103,17 +120,17 @@ export async function startTestServer(
     },
     async newUser(scopes = ['usage:write', 'usage:read']) {
       const id = `user-${randomUUID()}`;
-      await createUser(ledger.pool, { id });
-      const key = await createApiKey(ledger.pool, { kilo_user_id: id, scopes });
+      await createUser(ledger, { id });
+      const key = await createKey(ledger, { kilo_user_id: id, scopes });
       return { id, key: key.key, keyId: key.id };
     },
     async newOrganization(...members) {
-      const { id } = await createOrganization(ledger.pool, { name: 'Acme' });
-      for (const member of members) await addOrganizationMember(ledger.pool, id, member);
+      const { id } = await createOrganization(ledger, { name: 'Acme' });
+      for (const member of members) await addMember(ledger, id, member);
       return id;
     },
     async newServiceKey(scopes, organizationId) {
-      const created = await createApiKey(ledger.pool, {
+      const created = await createKey(ledger, {
         scopes,
         organization_id: organizationId ?? null,
       });
@@ -122,7 +139,6 @@ export async function startTestServer(
     async stop() {
       await server.close();
       await ledger.close();
-      await database.drop();
     },
   };
 }

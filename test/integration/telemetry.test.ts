@@ -221,6 +221,54 @@ describe('what is allowed besides', () => {
   });
 });
 
+describe('a response in the background', () => {
+  it('has its usage in the trace of its request, once that is recorded', async () => {
+    const traceId = 'e'.repeat(32);
+    const response = { id: 'resp_1', object: 'response', model: 'gpt-5', error: null, output: [] };
+    gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (answer) => {
+      answer.writeHead(200, { 'content-type': 'application/json' });
+      answer.end(JSON.stringify({ ...response, status: 'queued', usage: null }));
+    });
+    gateway.upstream.scriptPath(/^GET \/v1\/responses\/resp_1$/, (answer) => {
+      const usage = { input_tokens: 1_000, output_tokens: 5_000, total_tokens: 6_000 };
+      answer.writeHead(200, { 'content-type': 'application/json' });
+      answer.end(JSON.stringify({ ...response, status: 'completed', usage }));
+    });
+    const answer = await fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${user.key}`,
+        'content-type': 'application/json',
+        traceparent: `00-${traceId}-${CALLER.spanId}-01`,
+      },
+      body: JSON.stringify({ model: 'gpt-5', input: PROMPT, background: true }),
+    });
+    const usageId = answer.headers.get('x-microdollar-usage-id');
+    await answer.text();
+    const begun = await spansOf(traceId, 'POST /v1/responses', 'chat gpt-5');
+    expect(named(begun, 'chat gpt-5').attributes).toMatchObject({
+      'microdollar.outcome': 'background',
+    });
+    expect(named(begun, 'chat gpt-5').attributes).not.toHaveProperty('gen_ai.usage.input_tokens');
+    const spans = await spansOf(traceId, 'microdollar.gateway.background');
+    const [row] = await gateway.rows<{ cost: string }>(
+      `select cost::text from microdollar_usage where id = '${usageId}'`,
+    );
+    expect(named(spans, 'microdollar.gateway.background')).toMatchObject({
+      parentSpanId: named(begun, 'POST /v1/responses').spanId,
+      status: 0,
+      attributes: {
+        'microdollar.usage.id': usageId,
+        'microdollar.cost_microdollars': Number(row?.cost),
+        'microdollar.durable': 'database',
+        'gen_ai.usage.input_tokens': 1_000,
+        'gen_ai.usage.output_tokens': 5_000,
+        'gen_ai.response.id': 'resp_1',
+      },
+    });
+  });
+});
+
 describe('usage over HTTP', () => {
   it('is linked to from the statement that wrote it', async () => {
     const traceId = 'd'.repeat(32);

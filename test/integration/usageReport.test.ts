@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { addDays } from '../../src/days.js';
 import { queryOnPool } from '../../src/db/query.js';
 import { DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
 import { runCommand } from './cliHarness.js';
@@ -75,6 +76,32 @@ describe('GET /api/reports/usage', () => {
     expect(body.source).toMatchObject({ mode: 'rollup', server: 'primary' });
   });
 
+  it('a midnight that comes twice begins its day the first time', async () => {
+    const user = await service.newUser();
+    // Clocks of the Azores show 23:59, 00:30 and, an hour later, 00:30 again.
+    for (const [index, created_at] of ['25T23:59', '26T00:30', '26T01:30'].entries()) {
+      const at = `2025-10-${created_at}:00Z`;
+      await service.ledger.recordUsage({
+        kilo_user_id: user.id,
+        cost: 10 ** index,
+        created_at: at,
+      });
+    }
+    const costs = async (range: string) => {
+      const { body } = await report(`${range}&zone=Atlantic/Azores`, user.key);
+      return body.rows.map((row: { start: string; cost_microdollars: number }) => [
+        row.start,
+        row.cost_microdollars,
+      ]);
+    };
+    expect(await costs('from=2025-10-25&until=2025-10-25')).toEqual([['2025-10-25', 1]]);
+    expect(await costs('from=2025-10-26&until=2025-10-26')).toEqual([['2025-10-26', 110]]);
+    expect(await costs('from=2025-10-26&until=2025-10-26&grain=hour')).toEqual([
+      ['2025-10-26T00:00:00+00:00', 10],
+      ['2025-10-26T00:00:00-01:00', 100],
+    ]);
+  });
+
   it('by day in UTC has the evening before apart', async () => {
     const { body } = await report(RANGE, member.key);
     expect(
@@ -87,6 +114,43 @@ describe('GET /api/reports/usage', () => {
       ['2026-03-29', 40],
     ]);
   });
+
+  // At any instant one of them has another day than UTC.
+  it.each(['Pacific/Kiritimati', 'Pacific/Pago_Pago'])(
+    'without a range ends with the today of the zone: %s',
+    async (zone) => {
+      const at = new Date();
+      const model = `now-${zone}`;
+      await service.ledger.recordUsage({
+        kilo_user_id: owner.id,
+        cost: 1,
+        model,
+        created_at: at.toISOString(),
+      });
+      const today = new Intl.DateTimeFormat('sv-SE', { timeZone: zone }).format(at);
+      const { body } = await report(`zone=${zone}&by=model`, owner.key);
+      expect(body.until >= today).toBe(true);
+      const rows = body.rows.filter((row: { model: string }) => row.model === model);
+      expect(rows).toMatchObject([{ start: today, cost_microdollars: 1 }]);
+      expect(addDays(body.from, 29)).toBe(body.until);
+    },
+  );
+
+  it.each(['UTC', 'Asia/Kolkata', 'America/Los_Angeles'])(
+    'days that are asked for one by one add up to their range: %s',
+    async (zone) => {
+      const costOf = async (from: string, until: string) => {
+        const { body } = await report(`from=${from}&until=${until}&zone=${zone}`, member.key);
+        return body.total.cost_microdollars;
+      };
+      let sum = 0;
+      for (const day of ['27', '28', '29', '30']) {
+        sum += await costOf(`2026-03-${day}`, `2026-03-${day}`);
+      }
+      expect(sum).toBe(50);
+      expect(await costOf('2026-03-27', '2026-03-30')).toBe(50);
+    },
+  );
 
   it('tells the largest apart, and the rest is other, with a true total', async () => {
     const { body } = await report(`${RANGE}&by=model&top=3`, owner.key);

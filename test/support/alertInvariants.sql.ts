@@ -1,3 +1,5 @@
+import { type Invariant, ofRows } from './invariant.js';
+
 /**
  * I15: every threshold that what is settled has crossed is in the outbox, once; nothing else is. As in
  * invariants.sql.ts, each statement returns one row per violation, and shares no expression with the product.
@@ -133,12 +135,8 @@ from usage_alert_deliveries as d
 where not exists (select from usage_alert_events as e where e.id = d.event_id)
   or not exists (select from usage_alert_webhooks as h where h.id = d.webhook_id)`;
 
-export const ALERTS: readonly string[] = [
-  CROSSED_BUDGETS,
-  CROSSED_BALANCES,
-  CROSSED_HOURS,
-  TOLD_WITHOUT_CROSSING,
-  TOLD_WITHOUT_USAGE,
-  TOLD_TWICE,
-  DELIVERIES,
+export const ALERTS: readonly Invariant[] = [
+  ...ofRows(['usage_alerts'], [CROSSED_BUDGETS, CROSSED_BALANCES, CROSSED_HOURS]),
+  ...ofRows(['usage_alert_events'], [TOLD_WITHOUT_CROSSING, TOLD_WITHOUT_USAGE, TOLD_TWICE]),
+  ...ofRows(['usage_alert_deliveries'], [DELIVERIES]),
 ];

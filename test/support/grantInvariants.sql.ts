@@ -1,3 +1,5 @@
+import { type Invariant, ofRows } from './invariant.js';
+
 /**
  * I14, of what is stored: each statement returns one row per violation, `message`. What is left of grants is
  * recomputed in grantTruth.ts.
@@ -75,12 +77,10 @@ full join (select * from (${CREDITS}) as c where c.expires_at is not null) as c 
 where (e.expires_at, e.payer_scope, e.payer_id)
   is distinct from (c.expires_at, c.payer_scope, c.payer_id)`;
 
-export const GRANT_INVARIANTS: readonly string[] = [
-  LEDGER_SUM,
-  NAMED_GRANTS,
-  FIRST_ROWS,
-  EXPIRED_PARTS,
-  SAME_GRANT,
+export const GRANT_INVARIANTS: readonly Invariant[] = [
+  ...ofRows(['credit_expiries'], [LEDGER_SUM, FIRST_ROWS, EXPIRED_PARTS]),
+  ...ofRows(['credit_transactions'], [NAMED_GRANTS]),
+  ...ofRows(['credit_transactions', 'credit_expiries'], [SAME_GRANT]),
 ];
 
 /** For grantTruth.ts: a payer's ledger of credits, what it used by the views, and its expiries. */

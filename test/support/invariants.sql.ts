@@ -1,4 +1,5 @@
 import { ALERTS } from './alertInvariants.sql.js';
+import { always, type Invariant, ofRows } from './invariant.js';
 
 /**
  * Each statement returns one row per violation: `message`. They recompute from the sources (raw
@@ -24,6 +25,7 @@ const EXA: LogTable = {
   exceptions: 'exa_settled_except',
 };
 const LOGS = [USAGE, EXA];
+const EXA_TABLES = ['exa_usage_log', 'exa_monthly_usage'];
 
 /** Every payer with its mark for a log; a person and an organization may have the same text. */
 const marksOf = (log: LogTable) => `
@@ -338,26 +340,28 @@ where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
 const PAYERS = [USER, ORGANIZATION];
 
 /** The base rows hold what is settled, at every instant; once folded, everything. */
-const baseMismatch = (which: 'all' | 'settled', name: string) => [
-  dailyMismatch('microdollar_usage_daily', which, `${name} daily`),
-  exaMismatch('exa_monthly_usage', which, `${name} Exa`),
-  ...PAYERS.map((payer) => balanceMismatch(payer, 'payers', which, `${name} balance`)),
+const baseMismatch = (which: 'all' | 'settled', name: string): Invariant[] => [
+  always(dailyMismatch('microdollar_usage_daily', which, `${name} daily`)),
+  ...ofRows(EXA_TABLES, [exaMismatch('exa_monthly_usage', which, `${name} Exa`)]),
+  ...PAYERS.map((payer) => always(balanceMismatch(payer, 'payers', which, `${name} balance`))),
 ];
 
-export const INVARIANTS: readonly string[] = [
-  dailyMismatch('microdollar_usage_daily_exact', 'all', 'I2'),
-  duplicateKeys('microdollar_usage_daily', 'usage_date'),
-  duplicateKeys('exa_monthly_usage', 'month'),
-  exaMismatch('exa_monthly_usage_exact', 'all', 'Exa'),
-  ...PAYERS.map((payer) => balanceMismatch(payer, 'balances', 'all', 'I5')),
-  ...PAYERS.flatMap((payer) => LOGS.map((log) => unknownPayer(payer, log))),
-  ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log)]),
-  belowLowWater(USAGE),
+export const INVARIANTS: readonly Invariant[] = [
+  always(dailyMismatch('microdollar_usage_daily_exact', 'all', 'I2')),
+  always(duplicateKeys('microdollar_usage_daily', 'usage_date')),
+  ...ofRows(EXA_TABLES, [
+    duplicateKeys('exa_monthly_usage', 'month'),
+    exaMismatch('exa_monthly_usage_exact', 'all', 'Exa'),
+    ...PAYERS.map((payer) => unknownPayer(payer, EXA)),
+  ]),
+  ...PAYERS.map((payer) => always(balanceMismatch(payer, 'balances', 'all', 'I5'))),
+  ...PAYERS.map((payer) => always(unknownPayer(payer, USAGE))),
+  ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log)].map(always)),
+  always(belowLowWater(USAGE)),
   ...baseMismatch('settled', 'base'),
-  METADATA_WITHOUT_USAGE,
-  WINDOWS,
-  SPENT,
-  HOLD_WINDOWS,
+  ...ofRows(['microdollar_usage_metadata'], [METADATA_WITHOUT_USAGE]),
+  ...ofRows(['budget_windows'], [WINDOWS, SPENT]),
+  ...ofRows(['usage_holds'], [HOLD_WINDOWS]),
   ...ALERTS,
 ];
 
@@ -365,8 +369,8 @@ export const INVARIANTS: readonly string[] = [
  * Where every request is held and none costs more than its hold: what is spent, counted or not, and what
  * is held beside it are within the limit, of every window.
  */
-export const NEVER_EXCEEDS: readonly string[] = [
-  `
+export const NEVER_EXCEEDS: readonly Invariant[] = [
+  always(`
 select format('window %s of %s budget: limit %s, spent %s, not counted %s, held %s', w.id, b.scope,
   w.limit_microdollars, w.spent_microdollars, tail.amount, held.amount) as message
 from budget_windows as w
@@ -389,16 +393,16 @@ cross join lateral (
   where w.id = any (h.window_ids)
     and not exists (select from microdollar_usage as m where m.id = h.id)
 ) as held
-where w.spent_microdollars + tail.amount + held.amount > w.limit_microdollars`,
+where w.spent_microdollars + tail.amount + held.amount > w.limit_microdollars`),
 ];
 
-export const FOLDED: readonly string[] = [
-  ...LOGS.map(
-    (log) => `
+const unsettled = (log: LogTable) => `
 select format('folded: %s unsettled rows in ${log.name}', count(*)) as message
 from (${rowsOf(log)}) as rows
 where not is_settled
-having count(*) > 0`,
-  ),
+having count(*) > 0`;
+
+export const FOLDED: readonly Invariant[] = [
+  ...LOGS.flatMap((log) => ofRows([log.name], [unsettled(log)])),
   ...baseMismatch('all', 'folded'),
 ];

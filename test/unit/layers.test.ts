@@ -17,6 +17,7 @@ const ROWS: readonly (readonly string[])[] = [
     'errors',
     'instant',
     'days',
+    'formulas',
     'ids',
     'directories',
     'metrics',

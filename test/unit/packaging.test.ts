@@ -42,7 +42,8 @@ describe('the Dockerfile', () => {
   it('sends a builder sources, and nothing that is made or private', () => {
     const context = readContext(PROJECT, read('.dockerignore'));
     expect(context).toContain('src/cli/main.ts');
-    expect(context).toContain('scripts/build.js');
+    for (const name of ['build.js', 'builtFrom.js', 'bundleTelemetry.js'])
+      expect(context).toContain(`scripts/${name}`);
     const parts = new Set(context.map((file) => file.split('/')[0]));
     for (const name of ['dist', 'test', 'docs', 'node_modules', '.git', '.microdollar', '.env'])
       expect(parts).not.toContain(name);

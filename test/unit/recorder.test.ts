@@ -26,6 +26,7 @@ function createRecorder() {
     aside: lane,
     twins: new Twins({ waitMs: 1_000, onHeld: () => {} }),
     lookups: new LookupCache(),
+    look: async () => [],
     metrics: createMetrics(),
     onAppended: () => {},
   });

@@ -241,7 +241,7 @@ export interface DuePayersRow {
   /** Null: nobody is due. */
   payer_scope: PayerScope['name'] | null;
   payer_id: string | null;
-  /** Until the next expiry, or look at one; null: there is none. */
+  /** Until the next expiry, or look at one, below 0 where it has come by now; null: there is none. */
   next_in_ms: number | null;
 }
 
@@ -260,7 +260,7 @@ with due as materialized (
   limit $1::integer
 )
 select d.payer_scope, d.payer_id, (
-    select greatest(0, extract(epoch from min(e.look_at) - clock_timestamp()) * 1000)::float8
+    select (extract(epoch from min(e.look_at) - clock_timestamp()) * 1000)::float8
     from credit_expiries as e
     where e.closed_at is null
       and e.look_at > now()

@@ -1,4 +1,4 @@
-import type { BackgroundTask, StartTask } from '../../background.js';
+import { type BackgroundTask, FIRST_REST_MS, type StartTask } from '../../background.js';
 import { BUSY_MS, type ExpirerOptions, type ExpiryLook, GrantExpirer } from './expirer.js';
 
 /** Grants that others add meanwhile are found within this time. */
@@ -22,6 +22,7 @@ export function startExpiring({ start, tell, ...options }: ExpiringOptions): Bac
   return start({
     name,
     intervalMs: () => restMs,
+    restsFirst: FIRST_REST_MS,
     errorIntervalMs: MAX_REST_MS,
     run: async (signal) => {
       restMs = untilNext(await expirer.expireDue(signal));

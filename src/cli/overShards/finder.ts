@@ -1,9 +1,12 @@
+import { LedgerError } from '../../errors.js';
 import type { Ledger, NamedPayer } from '../../ledgerTypes.js';
 import type { Accounts } from '../../shards/accounts.js';
 import { assembleShards } from '../../shards/assembly.js';
 import { askEach, standIn } from '../../shards/scatter.js';
 import type { ShardOptions } from '../../shards/shardsFile.js';
+import { describeFailure } from '../database.js';
 import type { Environment } from '../environment.js';
+import { onShard } from './onShard.js';
 
 /** Finds the shard of a payer. */
 export interface Finder {
@@ -34,8 +37,10 @@ export async function openFinder(
     await Promise.all(shards.map((shard) => shard.close()));
   };
   try {
-    await home.open();
-    await directory.refresh();
+    await reachHome(environment, named, async () => {
+      await home.open();
+      await directory.refresh();
+    });
     if (isEverywhere) await askEach(shards, async () => {});
   } catch (error) {
     await close();
@@ -51,4 +56,26 @@ export async function openFinder(
     at: (payer, run) => router.at(payer, (_ledger, { name }) => run(name)),
     close,
   };
+}
+
+/** @throws LedgerError that says where home would be */
+async function reachHome(
+  environment: Environment,
+  [home]: readonly ShardOptions[],
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (home === undefined || !(error instanceof LedgerError)) throw error;
+    const { databaseUrl } = onShard(environment, home);
+    const { shard, ...details } = error.details;
+    // What names its shard is taken to be told already.
+    const bare = new LedgerError(error.code, error.message, { details, cause: error.cause });
+    const told = describeFailure(bare, databaseUrl ?? '', 'the shards file');
+    throw new LedgerError(told.code, told.message, {
+      details: { ...told.details, shard },
+      cause: error,
+    });
+  }
 }

@@ -28,14 +28,17 @@ export async function runOnEach(
   const { parallel } = command.optsWithGlobals<ShardsOptions>();
   const failures = isBlank(call, plan) ? new Map<string, LedgerError>() : await pools.check(shards);
   let isInterrupted = false;
-  const parts = await mapBounded(shards, parallel, async (shard): Promise<Part> => {
+  const tell = inOrder<Part>((part) => {
+    if (!output.json && !isMiss(plan, part)) part.kept.tell(output.streams);
+  });
+  const parts = await mapBounded(shards, parallel, async (shard, index): Promise<Part> => {
     const failure = failures.get(shard.name) ?? (isInterrupted ? notBegun() : undefined);
     const part =
       failure === undefined
         ? await runOnOne(call, shard, plan.isSearch ?? false)
         : failedPart(call, shard, failure);
     isInterrupted ||= part.status > 128;
-    if (!output.json && !isMiss(plan, part)) part.kept.tell(output.streams);
+    tell(part, index);
     return part;
   });
   // An account that some shard knows is no error of those that do not.
@@ -52,6 +55,19 @@ export async function runOnEach(
   }
   const last = joined?.error ? EXIT_STATUS[joined.error.code] : 0;
   return Math.max(last, ...told.map(({ status }) => status));
+}
+
+/** Answers come in the order of the file; each as soon as those before it are there. */
+function inOrder<T>(tell: (item: T) => void): (item: T, index: number) => void {
+  const waiting = new Map<number, T>();
+  let next = 0;
+  return (item, index) => {
+    waiting.set(index, item);
+    for (let ready = waiting.get(next); ready !== undefined; ready = waiting.get(++next)) {
+      tell(ready);
+      waiting.delete(next);
+    }
+  };
 }
 
 const isMiss = (plan: Plan & { on: 'each' }, { error }: Ended): boolean =>

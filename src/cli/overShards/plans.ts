@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { NamedPayer } from '../../ledgerTypes.js';
-import type { RowTable } from './rows.sql.js';
+import type { RowTable } from '../../shards/rows.sql.js';
 
 /** Where a command is run when it is given shards. */
 export type Plan =
@@ -61,7 +61,7 @@ function searching(_args: readonly string[], { user }: Options): Plan {
 
 /** Of each command, by its words. A test holds this to the commands that there are. */
 export const PLANS: Readonly<Record<string, Plan | Planner>> = {
-  start: { on: 'none', why: 'it serves one database: one `start` a shard, with its DATABASE_URL' },
+  start: { on: 'itself' },
   migrate: EACH,
   'user create': firstUser,
   'user delete': ([id]) => {

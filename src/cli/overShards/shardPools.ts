@@ -5,11 +5,11 @@ import { queryOnPool } from '../../db/query.js';
 import type { LedgerError } from '../../errors.js';
 import { mapBounded } from '../../shards/mapBounded.js';
 import { checkStates, ofShard, readShardState, type ShardState } from '../../shards/registry.js';
+import { type FoundRow, findRowStatement, type RowTable } from '../../shards/rows.sql.js';
 import type { ShardOptions } from '../../shards/shardsFile.js';
 import { describeFailure } from '../database.js';
 import type { Environment } from '../environment.js';
 import { onShard } from './onShard.js';
-import { hasRowStatement, type RowTable } from './rows.sql.js';
 
 /** Looks that are under way at a time. */
 const MAX_LOOKS = 16;
@@ -75,8 +75,9 @@ export class ShardPools {
   ): Promise<ShardOptions[]> {
     const found = await mapBounded(shards, MAX_LOOKS, async (shard) => {
       try {
-        const rows = await queryOnPool(this.pool(shard), false)(hasRowStatement(table, id));
-        return rows.length > 0;
+        const query = queryOnPool(this.pool(shard), false);
+        const [row] = await query<FoundRow>(findRowStatement(table, id));
+        return row?.is_elsewhere === false;
       } catch (error) {
         const { databaseUrl } = onShard(this.#environment, shard);
         throw ofShard(shard.name, describeFailure(error, databaseUrl ?? '', 'the shards file'));

@@ -16,6 +16,8 @@ import { type DumpedSequence, type DumpedTable, tableFile, writeManifest } from 
 export interface DumpOptions {
   /** Made, or empty. */
   directory: string;
+  /** Once the directory is there, before anything is in it. */
+  onDirectory?: (() => void) | undefined;
   /** After each table. */
   onTable?: ((table: DumpedTable, done: number, total: number) => void) | undefined;
 }
@@ -35,10 +37,11 @@ export interface DumpReport {
  */
 export async function dumpLedger(
   client: pg.Client,
-  { directory, onTable }: DumpOptions,
+  { directory, onDirectory, onTable }: DumpOptions,
 ): Promise<DumpReport> {
   await assertMigrated(client);
   await prepareDirectory(directory);
+  onDirectory?.();
   const wanted = readWantedSchema().tables.filter((table) => table.kind === 'r');
   const names = wanted.map((table) => table.name);
   await client.query('begin isolation level repeatable read, read only');

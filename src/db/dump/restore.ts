@@ -6,7 +6,7 @@ import { createGunzip } from 'node:zlib';
 import type pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { LedgerError } from '../../errors.js';
-import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
+import { applicationSuffix, LEDGER_NAMESPACE, schemaOf } from '../ledgerSchema.js';
 import { runMigrations } from '../migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from '../migrate/connection.js';
 import { assertUsable, MIGRATIONS_TABLE, readJournal, readTableNames } from '../migrate/journal.js';
@@ -31,8 +31,9 @@ export interface RestoreReport {
 }
 
 /**
- * Puts a dump into a database that has no table of the ledger yet: schema, rows and sequences in one
- * transaction, so all of it or nothing; then `migrate`, which makes positions be of this cluster.
+ * Puts a dump into a database that has no table of the ledger yet, or nobody's rows in them: schema, rows
+ * and sequences in one transaction, so all of it or nothing; then `migrate`, which makes positions be
+ * of this cluster.
  * @throws LedgerError `invalid_request` for the dump or the database, `internal` for a damaged file
  */
 export async function restoreLedger(
@@ -45,9 +46,9 @@ export async function restoreLedger(
   try {
     await assertUsable(client);
     const rows = await underLock(client, { waitTimeoutMs: WAIT_MS, log: () => {} }, async () => {
-      await requireEmpty(client);
       await client.query('begin');
       try {
+        await requireEmpty(client, manifest, applicationSuffix(schemaOf(url)));
         await makeTables(client, manifest);
         const count = await fillTables(client, manifest, { directory, onTable });
         await client.query('commit');
@@ -77,9 +78,24 @@ function requireKnown({ migrations }: Manifest): void {
   );
 }
 
-async function requireEmpty(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ name: string }>(
-    `select c.relname as name
+/** What a ledger writes by itself, also where nobody has used anything yet. */
+const BOOKKEEPING = [
+  'balance_checks',
+  'gateway_instances',
+  'ledger_settings',
+  'rollup_backfill',
+  'rollup_coverage',
+  'rollup_marks',
+  'rollup_starts',
+];
+
+/**
+ * No table of the ledger, or all of them without anybody's rows: as a look, or a restore that was ended,
+ * leaves a new database. In the transaction that restores.
+ */
+async function requireEmpty(client: pg.Client, manifest: Manifest, suffix: string): Promise<void> {
+  const { rows } = await client.query<{ name: string; kind: string }>(
+    `select c.relname as name, c.relkind as kind
     from pg_class as c
     where c.relnamespace = ${LEDGER_NAMESPACE}
       and c.relkind in ('r', 'p', 'v', 'm', 'f')
@@ -88,17 +104,74 @@ async function requireEmpty(client: pg.Client): Promise<void> {
     [[...readTableNames(), MIGRATIONS_TABLE]],
   );
   if (rows.length === 0) return;
-  throw new LedgerError(
+  const applied = await readApplied(client);
+  const unknown = applied.filter((name) => !manifest.migrations.includes(name));
+  const names = rows.filter(({ kind }) => kind === 'r' || kind === 'p').map(({ name }) => name);
+  if (applied.length === 0) throw notEmpty('tables of another program', names);
+  if (unknown.length > 0) throw notEmpty(`a ledger that is newer than the dump`, unknown);
+  const used = names.filter((name) => name !== MIGRATIONS_TABLE && !BOOKKEEPING.includes(name));
+  await requireNoRows(client, used);
+  await requireNoLedger(client, suffix);
+  // Again under locks: what came since would be truncated unseen.
+  const list = used.map((name) => client.escapeIdentifier(name)).join(', ');
+  await client.query(`lock table ${list} in access exclusive mode`);
+  await requireNoRows(client, used);
+}
+
+async function requireNoRows(client: pg.Client, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    const { rows } = await client.query(`select from ${client.escapeIdentifier(name)} limit 1`);
+    if (rows.length > 0) throw notEmpty(`rows in ${name}`, [name]);
+  }
+}
+
+function notEmpty(what: string, found: readonly string[]): LedgerError {
+  return new LedgerError(
     'invalid_request',
-    `the database has ${rows[0]?.name} already: restore into one that is new, such as that of ` +
-      'another MICRODOLLAR_DATA_DIR',
-    { details: { tables: rows.map(({ name }) => name) } },
+    `the database has ${what} already: restore into one that is new, such as that of another ` +
+      'MICRODOLLAR_DATA_DIR',
+    { details: { found } },
   );
+}
+
+/** Migrations of the ledger that is there, by name; of a newer version by its time. */
+async function readApplied(client: pg.Client): Promise<string[]> {
+  const known = await client.query<{ known: boolean }>(
+    'select to_regclass($1) is not null as known',
+    [MIGRATIONS_TABLE],
+  );
+  if (!known.rows[0]?.known) return [];
+  const { rows } = await client.query<{ at: string }>(
+    `select created_at::text as at from ${MIGRATIONS_TABLE} order by created_at`,
+  );
+  const names = new Map(readJournal().map(({ name, createdAtMs }) => [String(createdAtMs), name]));
+  return rows.map(({ at }) => names.get(at) ?? at);
+}
+
+/** Whoever serves it remembers what was there before. */
+async function requireNoLedger(client: pg.Client, suffix: string): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
+    `select distinct application_name as name
+    from pg_stat_activity
+    where datname = current_database()
+      and application_name like 'microdollar %'
+      and coalesce(substring(application_name from ' @.*$'), '') = $1
+      and split_part(application_name, ' @', 1) <> all (
+        array['microdollar command', 'microdollar embedded', 'microdollar migrate'])`,
+    [suffix],
+  );
+  if (rows.length === 0) return;
+  throw new LedgerError('unavailable', 'a ledger is open on this database: stop `start` first', {
+    details: { connections: rows.map(({ name }) => name) },
+  });
 }
 
 /** As the version that wrote the dump made them. */
 async function makeTables(client: pg.Client, { migrations }: Manifest): Promise<void> {
-  const wanted = readJournal().filter(({ name }) => migrations.includes(name));
+  const applied = new Set(await readApplied(client));
+  const wanted = readJournal().filter(
+    ({ name }) => migrations.includes(name) && !applied.has(name),
+  );
   await runMigrations(client, wanted);
 }
 

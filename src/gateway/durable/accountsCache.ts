@@ -1,11 +1,11 @@
 import type { Pool } from 'pg';
 import { hashApiKey } from '../../accounts/authenticate.js';
-import { isOrganizationMember } from '../../accounts/memberships.js';
 import { TtlCache } from '../../accounts/ttlCache.js';
 import { queryOnPool } from '../../db/query.js';
 import { elsewhere, LedgerError } from '../../errors.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { authenticateKey } from '../../shards/authenticateKey.js';
+import { isOrganizationMember } from '../../shards/memberships.js';
 import type { DatabaseGate } from './databaseGate.js';
 import { toLedgerError } from './failures.js';
 import { payerKey } from './inFlight.js';
@@ -102,9 +102,7 @@ export class Accounts implements AccountsCache {
     const membership = `${organizationId.toLowerCase()}|${kiloUserId}`;
     return this.#withFallback(
       async () => {
-        const isMember = await ledger.at({ organization_id: organizationId }, ({ pool }) =>
-          isOrganizationMember(pool, organizationId, kiloUserId),
-        );
+        const isMember = await isOrganizationMember(ledger, organizationId, kiloUserId);
         if (isMember) this.#members.set(membership, true, maxKeyAgeMs);
         else forget(this.#members, membership);
         return isMember;

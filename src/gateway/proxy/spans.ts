@@ -23,6 +23,9 @@ export interface TraceAllowances {
   upstream?: boolean;
 }
 
+/** Whose usage a span is of. */
+type Billed = Pick<Exchange, 'id' | 'api' | 'payer'>;
+
 const MAX_NAMED_MODEL = 100;
 
 /** Spans of metered requests: admission, the provider's work, its usage. docs/telemetry.md lists them. */
@@ -67,17 +70,41 @@ export class GatewaySpans {
     return new ProviderSpan(span, this.#allow.upstream === true);
   }
 
-  /** Usage on its way to where it is durable; the statement that carries it is linked. */
+  /** Usage on its way to where it is durable. */
   settle(exchange: Exchange, work: () => Promise<SettleResult>): Promise<SettleResult> {
     const options = { parent: exchange.request.span, attributes: this.#common(exchange) };
-    return inSpan(this.#tracing, 'microdollar.gateway.settle', options, async (span) => {
-      const settled = await this.#tracing.linked([exchange.id], span, work);
+    return this.#settling('microdollar.gateway.settle', exchange, work, options);
+  }
+
+  /**
+   * Usage of a response that a provider made in the background, once it is known: in the request's trace
+   * where this process answered it, long after its spans.
+   */
+  background(
+    exchange: Billed & { parent: Span | null },
+    event: UsageEvent,
+    work: () => Promise<SettleResult>,
+  ): Promise<SettleResult> {
+    const { parent } = exchange;
+    const attributes = { ...this.#common(exchange), ...describeUsage(event) };
+    return this.#settling('microdollar.gateway.background', exchange, work, { parent, attributes });
+  }
+
+  /** The statement that carries the usage is linked. */
+  #settling(
+    name: string,
+    { id }: Billed,
+    work: () => Promise<SettleResult>,
+    options: { parent: Span | null; attributes: Attributes },
+  ): Promise<SettleResult> {
+    return inSpan(this.#tracing, name, options, async (span) => {
+      const settled = await this.#tracing.linked([id], span, work);
       span?.setAttribute('microdollar.durable', settled.durable);
       return settled;
     });
   }
 
-  #common({ id, api, payer }: Exchange): Attributes {
+  #common({ id, api, payer }: Billed): Attributes {
     const attributes: Attributes = { 'microdollar.usage.id': id, 'microdollar.api': api.kind };
     if (this.#allow.payer !== true) return attributes;
     attributes['microdollar.payer.user_id'] = payer.kilo_user_id;

@@ -4,14 +4,29 @@ import type { Payers } from './sources.sql.js';
 /** Today and yesterday count as proven while their last verification is younger. */
 const LEASE_MINUTES = 10;
 
+/** UTC days of the range. */
+const FIRST_DAY = `(select date_bin('24 hours', b.previous, ${PERIOD_ORIGIN}) from bounds as b)`;
+const AFTER_LAST = "(select b.last - interval '1 microsecond' from bounds as b)";
+
 /**
- * `days`: a common table expression of the UTC days of the range for which counter rows and tail of
- * a rollup are not proven (I10); `isEmpty`: whether none of these has anything of the payer. A day
- * is proven when it is frozen by the archive; verified after its end, today and yesterday by a
- * lease; or, where all usage is the ledger's own, folded from the log from its beginning; and no
- * drift is known. In two steps, so that usage is looked for only on days that are not proven.
+ * Common table expressions up to `proof`: whether counter rows and tails of these rollups are proven for the
+ * range (I10). A day is when it is frozen by the archive; verified after its end, today and yesterday
+ * by a lease; or, where all usage is the ledger's own, folded from the log from its beginning; and no
+ * drift is known. In two steps, so that usage is looked for only where days are not proven, and only on
+ * these: one that has nothing of the payer needs no proof.
  */
-export function proofOf(rollup: DimensionRollup, payers: readonly Payers[], name: string) {
+export function proofOf(rollups: readonly DimensionRollup[], payers: readonly Payers[]): string[] {
+  const parts = rollups.map((rollup, index) => partOf(rollup, payers, index + 1));
+  return [
+    ...parts.flatMap(({ expressions }) => expressions),
+    `proof as materialized (
+  select ${['true', ...parts.map(({ isProven }) => isProven)].join('\n  and ')} as is_proven
+)`,
+  ];
+}
+
+function partOf(rollup: DimensionRollup, payers: readonly Payers[], index: number) {
+  const [known, unproven] = [`known_${index}`, `unproven_${index}`];
   const own = (
     { scope, ids }: Payers,
     row: string,
@@ -19,39 +34,52 @@ export function proofOf(rollup: DimensionRollup, payers: readonly Payers[], name
   ) => `${isOfPayer(scope, row, ids)}
       and ${row}.${instant} >= d.at
       and ${row}.${instant} < d.at + interval '24 hours'`;
-  const days = `${name} as materialized (
-  select d.at
-  from (
-    select g as at, (g at time zone 'UTC')::date as day
-    from bounds as b
-    cross join generate_series(
-      date_bin('24 hours', b.previous, ${PERIOD_ORIGIN}),
-      b.last - interval '1 microsecond', interval '24 hours') as g
-  ) as d
-  cross join (select (now() at time zone 'UTC')::date as today) as t
-  cross join ledger_settings as s
-  left join rollup_starts as r on r.rollup = '${rollup.name}'
-  left join rollup_coverage as c
-    on c.rollup = '${rollup.name}'
-    and c.period = d.day
-  where (coalesce(c.drift_keys, 0) = 0 and (
-      c.state = 'archived'
-      or (s.installed_empty and d.at > r.started_at)
-      or (c.state = 'verified' and d.day < t.today - 1
-        and c.verified_at >= d.at + interval '24 hours')
-      or (c.state = 'verified' and d.day >= t.today - 1
-        and c.verified_at >= now() - interval '${LEASE_MINUTES} minutes'))
-    ) is not true
-)`;
   // Each payer and table by an index of its own: together they would be looked for by time alone.
   const anything = payers.flatMap((each) => [
     `exists (select from microdollar_usage as m where ${own(each, 'm', 'created_at')})`,
     `exists (select from ${rollup.name} as c where ${own(each, 'c', 'period_start')})`,
   ]);
-  const isEmpty = `not exists (
-    select
-    from ${name} as d
-    where ${anything.join('\n      or ')}
-  )`;
-  return { days, isEmpty };
+  return {
+    expressions: [
+      `${known} as materialized (
+  select array_agg(c.period) filter (where c.is_proven is true) as proven,
+    array_agg(c.period) filter (where c.drift_keys > 0) as drifted,
+    (select r.started_at
+      from rollup_starts as r
+      cross join ledger_settings as s
+      where r.rollup = '${rollup.name}'
+        and s.installed_empty) as folded_after
+  from (
+    select c.period, c.drift_keys, c.drift_keys = 0
+      and (c.state = 'archived'
+        or (c.state = 'verified' and c.period < t.today - 1
+          and c.verified_at >= (c.period + 1)::timestamp at time zone 'UTC')
+        or (c.state = 'verified' and c.period >= t.today - 1
+          and c.verified_at >= now() - interval '${LEASE_MINUTES} minutes')) as is_proven
+    from (select (now() at time zone 'UTC')::date as today) as t
+    cross join rollup_coverage as c
+    where c.rollup = '${rollup.name}'
+      and c.period >= (${FIRST_DAY} at time zone 'UTC')::date
+      and c.period <= (${AFTER_LAST} at time zone 'UTC')::date
+  ) as c
+), ${unproven} as materialized (
+  select x.day::timestamp at time zone 'UTC' as at
+  from (
+    select (d.at at time zone 'UTC')::date as day
+    from generate_series(${FIRST_DAY}, ${AFTER_LAST}, interval '24 hours') as d(at)
+    where (d.at > (select k.folded_after from ${known} as k)) is not true
+    union all
+    select unnest(k.drifted) from ${known} as k
+    except
+    select unnest(k.proven) from ${known} as k
+  ) as x
+)`,
+    ],
+    isProven: `((select k.drifted is null and ${FIRST_DAY} > k.folded_after from ${known} as k) is true
+    or not exists (
+      select
+      from ${unproven} as d
+      where ${anything.join('\n        or ')}
+    ))`,
+  };
 }

@@ -1,16 +1,9 @@
 import { stringify } from 'csv-stringify/sync';
+import { guardText } from '../../formulas.js';
 import { METRIC_NAMES } from '../../schema/dimensionRollups.js';
 import { GROUPS } from './query.js';
 import type { UsageReportRow, UsageSums } from './reportRows.js';
 import type { UsageReport } from './usageReport.js';
-
-/** Spreadsheets run text that begins like this as a formula (OWASP, CSV injection). */
-const FORMULA_START = /^[=+\-@\t\r]/;
-
-/** Text that a spreadsheet shows as it is. */
-export function guardText(text: string): string {
-  return FORMULA_START.test(text) ? `'${text}` : text;
-}
 
 /**
  * A header, a line a period and group, and a last line `total`. Where the period before is compared,

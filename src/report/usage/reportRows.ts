@@ -1,7 +1,7 @@
 import { toExactInteger } from '../../money.js';
 import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
-import type { ReportedRow, ReportedSeries } from './usageReport.sql.js';
+import type { ReportedRow, ReportedSeries, ReportedZone } from './usageReport.sql.js';
 
 /** Exact: a bigint past 2^53. `requests` counts usage rows, so corrections too. */
 export type UsageSums = Record<MetricName, number | bigint>;
@@ -21,83 +21,116 @@ export type UsageReportRow = UsageSums & {
 /** Series as rows, in order of time, of groups within a period; and their totals. */
 export function toRows(
   query: ValidReportQuery,
-  series: readonly ReportedSeries[],
+  series: readonly (ReportedSeries & ReportedZone)[],
 ): { rows: UsageReportRow[]; total: UsageSums } {
+  const format = query.grain === 'hour' ? formatHours(series[0]) : formatDay;
   const periods = new Map<number, UsageReportRow[]>();
-  const total = new Map<MetricName, bigint>(METRIC_NAMES.map((name) => [name, 0n]));
+  const totals = new Map<MetricName, bigint>(METRIC_NAMES.map((name) => [name, 0n]));
   for (const each of series) {
-    addSeries(query, each, periods);
-    for (const [index, sum] of numbersOf(each.totals).entries()) {
-      const name = METRIC_NAMES[index] as MetricName;
-      total.set(name, (total.get(name) ?? 0n) + BigInt(sum));
+    const lists = {} as Record<MetricName, Whole[]>;
+    for (const name of METRIC_NAMES) {
+      lists[name] = numbersOf(each[name]);
+      totals.set(name, (totals.get(name) ?? 0n) + sumOf(lists[name]));
     }
+    addSeries(groupOf(query, each), numbersOf(each.starts).map(Number), lists, format, periods);
   }
-  const sorted = [...periods].sort(([a], [b]) => a - b);
+  const inOrder = Float64Array.from(periods.keys()).sort();
   return {
-    rows: sorted.flatMap(([, rows]) => rows),
+    rows: Array.from(inOrder, (second) => periods.get(second) ?? []).flat(),
     total: Object.fromEntries(
-      METRIC_NAMES.map((name) => [name, toExactInteger(total.get(name) ?? 0n)]),
+      [...totals].map(([name, sum]) => [name, toExactInteger(sum)]),
     ) as UsageSums,
   };
 }
 
+type Whole = number | bigint;
+type Formatter = (second: number) => string;
+
+/** Spelled out: thousands of rows are made here. */
 function addSeries(
-  query: ValidReportQuery,
-  series: ReportedSeries,
+  [name, value, secondName, secondValue]: GroupOfRow,
+  starts: readonly number[],
+  lists: Record<MetricName, readonly Whole[]>,
+  format: Formatter,
   periods: Map<number, UsageReportRow[]>,
 ): void {
-  const groups = groupsOf(query, series);
-  const offsets = series.offsets === null ? null : numbersOf(series.offsets);
-  const cost = numbersOf(series.cost_microdollars);
-  const requests = numbersOf(series.requests);
-  const errors = numbersOf(series.errors);
-  const input = numbersOf(series.input_tokens);
-  const output = numbersOf(series.output_tokens);
-  const hits = numbersOf(series.cache_hit_tokens);
-  const writes = numbersOf(series.cache_write_tokens);
-  for (const [index, start] of numbersOf(series.starts).entries()) {
-    const second = Number(start);
+  const cost = lists.cost_microdollars;
+  const { requests, errors } = lists;
+  const { input_tokens: input, output_tokens: output } = lists;
+  const { cache_hit_tokens: hits, cache_write_tokens: writes } = lists;
+  let index = -1;
+  for (const second of starts) {
+    index++;
     let rows = periods.get(second);
     if (rows === undefined) {
       rows = [];
       periods.set(second, rows);
     }
-    // Spelled out: thousands of rows are made here.
-    rows.push({
-      start: rows[0]?.start ?? formatStart(query, second, Number(offsets?.[index] ?? 0)),
-      ...groups,
-      cost_microdollars: cost[index] ?? 0,
-      requests: requests[index] ?? 0,
-      errors: errors[index] ?? 0,
-      input_tokens: input[index] ?? 0,
-      output_tokens: output[index] ?? 0,
-      cache_hit_tokens: hits[index] ?? 0,
-      cache_write_tokens: writes[index] ?? 0,
-    });
+    const row = { start: rows[0]?.start ?? format(second) } as UsageReportRow;
+    if (name !== undefined) row[name] = value as never;
+    if (secondName !== undefined) row[secondName] = secondValue as never;
+    row.cost_microdollars = cost[index] ?? 0;
+    row.requests = requests[index] ?? 0;
+    row.errors = errors[index] ?? 0;
+    row.input_tokens = input[index] ?? 0;
+    row.output_tokens = output[index] ?? 0;
+    row.cache_hit_tokens = hits[index] ?? 0;
+    row.cache_write_tokens = writes[index] ?? 0;
+    rows.push(row);
   }
 }
 
-function groupsOf({ by }: ValidReportQuery, series: ReportedSeries): Partial<UsageReportRow> {
-  const { is_previous, is_other, group_1, group_2 } = series;
-  if (is_previous) return {};
-  if (is_other) return { other: true };
-  return Object.fromEntries(
-    by.map((group, index) => [GROUPS[group], index === 0 ? group_1 : group_2]),
-  );
+type Name = 'other' | (typeof GROUPS)[keyof typeof GROUPS];
+/** Names and values of the fields that tell the group of a row. */
+type GroupOfRow = [name?: Name, value?: string | null | true, second?: Name, value?: string | null];
+
+function groupOf({ by }: ValidReportQuery, series: ReportedSeries): GroupOfRow {
+  if (series.is_previous) return [];
+  if (series.is_other) return ['other', true];
+  const values = [series.group_1, series.group_2];
+  return by.flatMap((group, index) => [GROUPS[group], values[index] ?? null]) as GroupOfRow;
 }
 
-/** A day, or by hour a time with its offset. */
-function formatStart({ grain }: ValidReportQuery, second: number, offsetMinutes: number): string {
-  const local = new Date((second + offsetMinutes * 60) * 1_000).toISOString();
-  if (grain !== 'hour') return local.slice(0, 10);
-  const size = Math.abs(offsetMinutes);
-  const two = (value: number) => String(value).padStart(2, '0');
-  const offset = `${two(Math.floor(size / 60))}:${two(size % 60)}`;
-  return `${local.slice(0, 19)}${offsetMinutes < 0 ? '-' : '+'}${offset}`;
+const formatDay: Formatter = (second) => new Date(second * 1_000).toISOString().slice(0, 10);
+
+/** A time with its offset, by the changes of the zone's offset. */
+function formatHours(row: ReportedZone | undefined): Formatter {
+  const changes = numbersOf(row?.changes ?? '{}').map(Number);
+  const offsets = numbersOf(row?.offsets ?? '{}').map(Number);
+  const texts = offsets.map(formatOffset);
+  return (second) => {
+    let at = changes.length - 1;
+    while (at > 0 && (changes[at] ?? 0) > second) at--;
+    const local = new Date((second + (offsets[at] ?? 0) * 60) * 1_000).toISOString();
+    return local.slice(0, 19) + (texts[at] ?? '+00:00');
+  };
+}
+
+/** +05:30 */
+function formatOffset(minutes: number): string {
+  const size = Math.abs(minutes);
+  const parts = [Math.floor(size / 60), size % 60].map((part) => String(part).padStart(2, '0'));
+  return `${minutes < 0 ? '-' : '+'}${parts.join(':')}`;
+}
+
+/** Exact: by numbers while these are. */
+function sumOf(list: readonly Whole[]): bigint {
+  let sum = 0;
+  let size = 0;
+  for (const value of list) {
+    if (typeof value === 'bigint') return sumExactly(list);
+    sum += value;
+    size += Math.abs(value);
+  }
+  return Number.isSafeInteger(size) ? BigInt(sum) : sumExactly(list);
+}
+
+function sumExactly(list: readonly Whole[]): bigint {
+  return list.reduce<bigint>((sum, value) => sum + BigInt(value), 0n);
 }
 
 /** An array of whole numbers as PostgreSQL prints it; exact: a bigint past 2^53. */
-function numbersOf(text: string): (number | bigint)[] {
+function numbersOf(text: string): Whole[] {
   const list = text.slice(1, -1);
   const numbers: number[] = JSON.parse(`[${list}]`);
   return numbers.every(Number.isSafeInteger) ? numbers : list.split(',').map(toExactInteger);

@@ -3,6 +3,7 @@ import type { Query } from '../../db/query.js';
 import { isInvalidParameter, isOutOfRange, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
 import type { AnswerSource } from '../types.js';
+import { sumTypeOf } from './groups.sql.js';
 import {
   type Grain,
   type Group,
@@ -13,7 +14,7 @@ import {
 } from './query.js';
 import { isSeries, toRows, type UsageReportRow, type UsageSums } from './reportRows.js';
 import type { ReportSource, SumType } from './sources.sql.js';
-import { type ReportedRow, sumTypeOf, usageReportStatement } from './usageReport.sql.js';
+import { type ReportedRow, usageReportStatement } from './usageReport.sql.js';
 
 export interface UsageReport {
   from: string;

@@ -57,7 +57,7 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
-  const database = openRollupDatabase(options.url, 3, options);
+  const database = openRollupDatabase(options.url, 4, options);
   try {
     await requireWritable(database.query);
     return await new Archive(database, options).run();
@@ -287,7 +287,11 @@ class Archive {
     const [failure] = report.failures;
     if (failure) throw dayFailure('unproven_window', day, failure.message);
     if (report.driftKeys === 0) {
-      for (const rollup of DIMENSION_ROLLUPS) await freezeDay(this.#database, rollup, day);
+      // Side by side: each is one connection's work, and nothing else is done meanwhile.
+      const frozen = await Promise.allSettled(
+        DIMENSION_ROLLUPS.map((rollup) => freezeDay(this.#database, rollup, day)),
+      );
+      for (const each of frozen) if (each.status === 'rejected') throw each.reason;
       return;
     }
     throw dayFailure(

@@ -13,12 +13,15 @@ import {
   FORMAT_VERSION,
 } from './fileFormat.js';
 import { type ArchiveFileSystem, onDisk } from './fileSystem.js';
+import { FileWriter } from './fileWriter.js';
 import { MoveSizer, moveChunk, openDailyRows } from './moveRows.js';
 import { type ArchivedRow, proveFile } from './readFile.js';
+import { withReader } from './session.js';
 import type { ArchiveOptions, ArchiveReport } from './types.js';
-import { nameDraft, proveDraft, writeDraft } from './writeFile.js';
+import { nameDraft } from './writeFile.js';
 
-const ROWS_PER_FILE = 50_000;
+/** So few that a day has several: one is written while the rows of another are moved. */
+const ROWS_PER_FILE = 20_000;
 const ROWS_PER_TRANSACTION = 2_000;
 const HELD_POLL_MS = 250;
 
@@ -29,7 +32,7 @@ export type DayCounts = Pick<
 >;
 
 interface DayContext {
-  /** Holds the archive's lock; all reading for files, and all deleting, happens on it. */
+  /** Holds the archive's lock; all deleting happens on it. */
   client: pg.PoolClient;
   day: string;
   horizon: string;
@@ -82,24 +85,36 @@ export class DayArchiver {
 
   /** Writes what is left of the day into new files, and moves their rows. */
   async archiveRows(): Promise<void> {
-    const { client, day, fileSystem, counts, options } = this.#context;
-    const reader = new DayReader(client, day, options.withPersonalData ?? false);
+    const { day, database, fileSystem, counts, options } = this.#context;
     const part = Math.max(0, ...(await this.#files()).map((file) => file.part)) + 1;
-    const database = await this.#databaseName();
-    for (let next = part; !options.signal?.aborted; next++) {
-      const file = { name: archiveFileName(day, next), day, part: next };
-      const header = this.#header(database, next);
-      const pages = reader.take(options.limits?.rowsPerFile ?? ROWS_PER_FILE);
-      const draft = await writeDraft(fileSystem, options.directory, header, pages);
-      if (draft === null) return;
-      options.onStep?.('written');
-      const proven = await proveDraft(fileSystem, draft, file);
-      options.onStep?.('proven');
-      await nameDraft(fileSystem, options.directory, draft, file);
-      counts.files++;
-      options.onStep?.('named');
-      await this.#move(proven.rows, file);
-    }
+    const name = await this.#databaseName();
+    await withReader(database, async (client) => {
+      const writer = new FileWriter({
+        reader: new DayReader(client, day, options.withPersonalData ?? false),
+        fileSystem,
+        directory: options.directory,
+        rowsPerFile: options.limits?.rowsPerFile ?? ROWS_PER_FILE,
+        part,
+        fileOf: (each) => ({
+          file: { name: archiveFileName(day, each), day, part: each },
+          header: this.#header(name, each),
+        }),
+        onStep: (step) => options.onStep?.(step),
+      });
+      try {
+        while (!options.signal?.aborted) {
+          const written = await writer.next();
+          if (written === null) return;
+          writer.begin();
+          await nameDraft(fileSystem, options.directory, written.draft, written.file);
+          counts.files++;
+          options.onStep?.('named');
+          await this.#move(written.rows, written.file);
+        }
+      } finally {
+        await writer.close();
+      }
+    });
   }
 
   #header(database: string, part: number): ArchiveHeader {

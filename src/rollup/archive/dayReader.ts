@@ -30,13 +30,27 @@ export class DayReader {
     this.#withPersonalData = withPersonalData;
   }
 
-  /** Pages until there are `limit` rows, or no more; none of them is empty. */
+  /**
+   * Pages until there are `limit` rows, or no more; none of them is empty. While one is worked on, the
+   * server reads the next.
+   */
   async *take(limit: number): AsyncGenerator<PageRow[], void> {
-    for (let left = limit; left > 0 && !this.#isDone; ) {
-      const rows = await this.#next(left);
+    let left = limit;
+    let ahead = this.#ahead(left);
+    while (ahead !== null) {
+      const rows = await ahead;
       left -= rows.length;
+      ahead = this.#ahead(left);
       if (rows.length > 0) yield rows;
     }
+  }
+
+  /** A failure is told to whoever takes the page, if anybody does. */
+  #ahead(left: number): Promise<PageRow[]> | null {
+    if (left === 0 || this.#isDone) return null;
+    const page = this.#next(left);
+    page.catch(() => {});
+    return page;
   }
 
   async #next(limit: number): Promise<PageRow[]> {

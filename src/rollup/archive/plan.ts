@@ -107,7 +107,7 @@ function requirePast(until: string, { today, hours_since_end: hours }: PlanDayRo
 const REMEDY: Record<BlockerKind, (rows: number) => string> = {
   unproven: () => 'not verified after their end; run `backfill`, `verify`',
   drift: () => 'the last verification found drift; run `verify`, `repair`',
-  unpriced: (rows) => `${rows} unpriced usage rows that no signed row prices yet`,
+  unpriced: (rows) => `${rows} usage rows without a price; run \`price-unpriced\``,
   prices_later_usage: (rows) =>
     `${rows} rows that price usage of a later day; archive that day with them`,
   request_in_flight: (rows) => `${rows} gateway requests whose usage is not recorded yet`,

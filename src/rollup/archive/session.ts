@@ -10,7 +10,7 @@ const MAX_LOCK_WAIT_MS = 10_000;
 const POLL_MS = 200;
 
 /**
- * The one connection on which an archive reads and deletes. It holds the archive's advisory lock, so
+ * The one connection on which an archive deletes. It holds the archive's advisory lock, so
  * whoever has lost the lock has lost the means to delete as well.
  * @throws LedgerError `unavailable` while another archive runs
  */
@@ -33,6 +33,24 @@ export async function withArchiveSession<T>(
 }
 
 function ignore(): void {}
+
+/** A connection that reads for files. It deletes nothing, so it needs no lock. */
+export async function withReader<T>(
+  database: RollupDatabase,
+  run: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = await database.pool.connect();
+  client.on('error', ignore);
+  let isWhole = false;
+  try {
+    const result = await run(client);
+    isWhole = true;
+    return result;
+  } finally {
+    client.off('error', ignore);
+    client.release(!isWhole);
+  }
+}
 
 async function lock(client: pg.PoolClient, waitMs: number): Promise<void> {
   const deadlineMs = performance.now() + waitMs;

@@ -12,6 +12,9 @@ import { type ArchiveFileSystem, onDisk } from './fileSystem.js';
 import { keyOf, type ProvenFile, proveFile } from './readFile.js';
 import type { PageRow } from './readPage.sql.js';
 
+/** As of a dump: the usual level takes half as long again, for 5% less. */
+const GZIP_LEVEL = 4;
+
 /** What went into a file, by the rows as the database gave them. */
 export interface WrittenDraft {
   path: string;
@@ -43,7 +46,7 @@ export async function writeDraft(
   try {
     const file = await onDisk(directory, () => fileSystem.create(draft.path));
     try {
-      const gzip = createGzip();
+      const gzip = createGzip({ level: GZIP_LEVEL });
       const source = Readable.from(linesOf(header, first.value, pages, draft));
       source.on('error', (error) => gzip.destroy(error));
       source.pipe(gzip);

@@ -36,16 +36,17 @@ const daysCtes = (rollup: DimensionRollup) => `${periodsCtes(DAILY_ROLLUP)}, cou
   from counter_day as d
   where isfinite(d.day)
 ), days as materialized (
-  select p.period as day
+  select p.period as day, bool_and(p.is_empty) as is_empty
   from (
-    select period from periods
-    union
-    select d.day from counter_day as d, bounds as b where d.day between b.first and b.last
+    select period, is_empty from periods
+    union all
+    select d.day, false from counter_day as d, bounds as b where d.day between b.first and b.last
   ) as p
   where p.period >= ${ARCHIVED_BELOW}
+  group by p.period
 )`;
 
-/** UTC days that may be compared, oldest first. */
+/** UTC days that may be compared, oldest first; `is_empty`: and have nothing, nor anything known. */
 export function listDaysStatement(
   rollup: DimensionRollup,
   from: string | null,
@@ -55,7 +56,13 @@ export function listDaysStatement(
     name: `microdollar_list_days_${labelOf(rollup)}`,
     text: `/* microdollar.listDays */
 with recursive ${daysCtes(rollup)}
-select d.day::text as day
+select d.day::text as period, now()::text as began_at,
+  d.is_empty and not exists (
+    select from rollup_coverage as c
+    where c.rollup = '${rollup.name}'
+      and c.period = d.day
+      and (c.drift_keys > 0 or c.state = 'archived')
+  ) as is_empty
 from days as d
 order by d.day`,
     values: [from, until],

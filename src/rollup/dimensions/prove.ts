@@ -14,9 +14,15 @@ import {
 import { readRange } from '../dayRange.js';
 import type { Drift } from '../explain.js';
 import { describeFailure, isOfPeriod } from '../periodFailure.js';
-import { todayStatement } from '../periods.sql.js';
+import { type ListedPeriod, todayStatement } from '../periods.sql.js';
 import { JobEnd, runWorkers } from '../runWorkers.js';
-import { MAX_DRIFTS, requireUser, unlessReadOnly, type VerifyReport } from '../verify.js';
+import {
+  MAX_DRIFTS,
+  proveEmpty,
+  requireUser,
+  unlessReadOnly,
+  type VerifyReport,
+} from '../verify.js';
 import { type ComparedDay, compareDay } from './compareDay.js';
 import type { SliceFinding } from './compareSlice.sql.js';
 import { freezeDayStatement, isComparableStatement, listDaysStatement } from './days.sql.js';
@@ -103,8 +109,14 @@ export async function proveDays(
   const left = emptyReport(options.rollup);
   const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
   options.onReport?.(report);
-  const queue = await listDays(database, options);
-  const total = queue.length;
+  const { empty, others: queue } = await pace.step(async () => {
+    const listed = await listDays(database, options);
+    return await proveEmpty(database, provenOf(options.rollup), listed, { isNoted: true });
+  });
+  const total = empty.length + queue.length;
+  found.periods = left.periods = empty.length;
+  const newestEmpty = empty.at(-1);
+  if (newestEmpty !== undefined) tellDay(newestEmpty);
   await runWorkers(workers, end, async () => {
     // The newest first: it is what reads need.
     for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
@@ -125,21 +137,22 @@ export async function proveDays(
         found.failures.push(describeFailure(at, error));
         left.failures.push(describeFailure(at, error));
       }
-      onDay?.(at, found, total);
-      options.onPeriod?.(at, found.periods + found.failures.length, total);
+      tellDay(at);
     }
   });
   found.durationMs = left.durationMs = performance.now() - startedAt;
   return found.driftKeys > 0 ? { ...report, left } : report;
+
+  function tellDay(day: string): void {
+    onDay?.(day, found, total);
+    options.onPeriod?.(day, found.periods + found.failures.length, total);
+  }
 }
 
-async function listDays(database: RollupDatabase, options: ProveOptions): Promise<string[]> {
+async function listDays(database: RollupDatabase, options: ProveOptions): Promise<ListedPeriod[]> {
   const [row] = await database.query<{ today: string }>(todayStatement());
   const { from, until } = readRange(options.from, options.until, row?.today ?? '');
-  const rows = await database.query<{ day: string }>(
-    listDaysStatement(options.rollup, from, until),
-  );
-  return rows.map(({ day }) => day);
+  return await database.query(listDaysStatement(options.rollup, from, until));
 }
 
 interface ProvenDay {

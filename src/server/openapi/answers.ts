@@ -268,6 +268,18 @@ export const ANSWERS: Readonly<Record<string, z.ZodType>> = {
     source,
   }),
   Health: z.object({ status: z.literal('ok') }),
-  Readiness: z.object({ status: z.literal('ready') }),
+  Readiness: z.object({
+    status: z.literal('ready'),
+    shards: z
+      .array(
+        z.object({
+          name: z.string(),
+          status: z.enum(['ready', 'unavailable']),
+          reason: z.string().optional(),
+        }),
+      )
+      .optional()
+      .describe('Over shards: each. The service is ready while it can use one of them.'),
+  }),
   NotReady: z.object({ status: z.literal('unavailable'), error }),
 };

@@ -1,12 +1,18 @@
 import { z } from 'zod';
 import { adjustUsage } from '../../accounts/adjust.js';
-import { createApiKey, listApiKeys, revokeApiKey } from '../../accounts/apiKeys.js';
-import { addCredit } from '../../accounts/credits.js';
-import { listPayerCredits } from '../../accounts/listCredits.js';
+import { revokeApiKey } from '../../accounts/apiKeys.js';
 import { ROLES, removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
-import { addOrganizationMember, createOrganization } from '../../accounts/organizations.js';
 import { SCOPES } from '../../accounts/scopes.js';
-import { createUser } from '../../accounts/users.js';
+import {
+  addCredit,
+  addMember,
+  createKey,
+  createOrganization,
+  createUser,
+  listPayerCredits,
+} from '../../shards/accounts.js';
+import { atRow } from '../../shards/atRow.js';
+import { listApiKeys } from '../../shards/lists.js';
 import type { ServerPlugin } from '../plugins.js';
 import { optionalText, parseBody, parseInput, usd } from '../validation.js';
 
@@ -84,49 +90,55 @@ export const accountRoutes: ServerPlugin = (app, services) => {
 
   app.post('/api/users', async (request, reply) => {
     reply.code(201);
-    return createUser(ledger.pool, parseBody(newUser, request.body));
+    return createUser(ledger, parseBody(newUser, request.body));
   });
   app.post('/api/organizations', async (request, reply) => {
     reply.code(201);
-    return createOrganization(ledger.pool, parseBody(newOrganization, request.body));
+    return createOrganization(ledger, parseBody(newOrganization, request.body));
   });
   app.post('/api/organizations/:id/members', async (request, reply) => {
     const { id } = parseInput(idParam, request.params);
     const member = parseBody(newMember, request.body);
     reply.code(201);
-    return addOrganizationMember(ledger.pool, id, member.kilo_user_id, member.role);
+    return addMember(ledger, id, member.kilo_user_id, member.role);
   });
   app.patch('/api/organizations/:id/members/:user', async (request) => {
     const { id, user } = parseInput(memberParams, request.params);
-    return setMemberRole(ledger.pool, id, user, parseBody(newRole, request.body).role);
+    const { role } = parseBody(newRole, request.body);
+    return ledger.at({ organization_id: id }, ({ pool }) => setMemberRole(pool, id, user, role));
   });
   app.delete('/api/organizations/:id/members/:user', async (request) => {
     const { id, user } = parseInput(memberParams, request.params);
-    await removeOrganizationMember(ledger.pool, id, user);
+    await ledger.at({ organization_id: id }, ({ pool }) =>
+      removeOrganizationMember(pool, id, user),
+    );
     return { organization_id: id, kilo_user_id: user, removed: true };
   });
-  app.get('/api/keys', async () => ({ keys: await listApiKeys(ledger.pool) }));
+  app.get('/api/keys', async () => ({ keys: await listApiKeys(ledger) }));
   app.post('/api/keys', async (request, reply) => {
     reply.code(201);
-    return createApiKey(ledger.pool, parseBody(newKey, request.body));
+    return createKey(ledger, parseBody(newKey, request.body));
   });
-  app.delete('/api/keys/:id', async (request) =>
-    revokeApiKey(ledger.pool, parseInput(idParam, request.params).id),
-  );
+  app.delete('/api/keys/:id', async (request) => {
+    const { id } = parseInput(idParam, request.params);
+    return atRow(ledger, 'api_keys', id, ({ pool }) => revokeApiKey(pool, id));
+  });
   app.get('/api/credits', async (request) => {
     const { rows, ...page } = await listPayerCredits(
-      ledger.pool,
+      ledger,
       parseInput(creditPayer, request.query),
     );
     return { credits: rows, ...page };
   });
   app.post('/api/credits', async (request, reply) => {
     reply.code(201);
-    return addCredit(ledger.pool, parseBody(newCredit, request.body));
+    return addCredit(ledger, parseBody(newCredit, request.body));
   });
   app.post('/api/adjustments', async (request, reply) => {
     const { usage_id, usd: amount, ...options } = parseBody(newAdjustment, request.body);
     reply.code(201);
-    return adjustUsage(ledger, usage_id, amount, options);
+    return atRow(ledger, 'microdollar_usage', usage_id, (part) =>
+      adjustUsage(part, usage_id, amount, options),
+    );
   });
 };

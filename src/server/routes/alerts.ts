@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { listAlerts } from '../../alerts/alerts.js';
-import { listDeliveries } from '../../alerts/deliveries.js';
+import { listAlerts, listDeliveries } from '../../shards/lists.js';
 import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
 import { type AlertAsker, removeAlertAs, replayDeliveryAs, setAlertAs } from '../alertActions.js';
 import { alertPayerInput, deliveriesInput, newAlertInput } from '../alertInput.js';
@@ -35,7 +34,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
       by(request),
       parseInput(alertPayerInput, request.query),
     );
-    return { alerts: await listAlerts(ledger.pool, whose) };
+    return { alerts: await listAlerts(ledger, whose) };
   });
   app.delete('/api/alerts/:id', async (request) =>
     removeAlertAs(askerOf(request), parseInput(idParam, request.params).id),
@@ -44,7 +43,7 @@ export const alertRoutes: ServerPlugin = (app, services) => {
     const { state, limit, ...asked } = parseInput(deliveriesSearch, request.query);
     const whose = await resolveAlertPayer(ledger, by(request), asked);
     const query = { payer: whose, state, limit, withShared: isAdmin(by(request)) };
-    return { deliveries: await listDeliveries(ledger.pool, query) };
+    return { deliveries: await listDeliveries(ledger, query) };
   });
   app.post('/api/alerts/deliveries/:id/replay', async (request) =>
     replayDeliveryAs(askerOf(request), parseInput(idParam, request.params).id),

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Principal } from '../auth.js';
-import { budgetStoreOf, listVisibleBudgets } from '../budgetAccess.js';
+import { listVisibleBudgets } from '../budgetAccess.js';
 import { type BudgetAsker, changeBudgetAs, removeBudgetAs, setBudgetAs } from '../budgetActions.js';
 import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../budgetInput.js';
 import type { ServerPlugin } from '../plugins.js';
@@ -26,7 +26,7 @@ export const budgetRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
   app.get('/api/budgets', async (request) => {
     const { principal } = askerOf(request);
     const asked = parseInput(budgetPayerInput, request.query);
-    return { budgets: await listVisibleBudgets(budgetStoreOf(ledger), principal, asked) };
+    return { budgets: await listVisibleBudgets(ledger, principal, asked) };
   });
   app.patch('/api/budgets/:id', async (request) => {
     const change = parseBody(budgetChangeInput, request.body);

@@ -1,19 +1,23 @@
 import type { ServerPlugin } from '../plugins.js';
-import { createDatabaseProbe } from '../readiness.js';
+import { createServiceProbe, type ServiceState } from '../readiness.js';
+
+type ShardState = NonNullable<ServiceState['shards']>[number];
 
 /** `/healthz`, `/readyz`, `/metrics`: no key, nothing personal. */
 export const healthRoutes: ServerPlugin = (app, services) => {
   const { ledger, limits } = services;
-  const probe = createDatabaseProbe(ledger, limits.readinessTimeoutMs);
+  const probe = createServiceProbe(ledger, limits.readinessTimeoutMs);
   const config = { isProbe: true };
 
   app.get('/healthz', { config }, async () => ({ status: 'ok' }));
 
   app.get('/readyz', { config }, async (_request, reply) => {
     const state = services.isShuttingDown() ? null : await probe();
-    if (state?.isReachable) return { status: 'ready' };
+    // One shard that is away is its payers' alone: the service is ready for all others.
+    const shards = state?.shards?.map(describeShard);
+    if (state?.database.isReachable) return { status: 'ready', ...(shards ? { shards } : {}) };
     reply.code(503);
-    const reason = state === null ? 'the server is shutting down' : state.reason;
+    const reason = state === null ? 'the server is shutting down' : state.database.reason;
     return {
       status: 'unavailable',
       error: {
@@ -30,3 +34,7 @@ export const healthRoutes: ServerPlugin = (app, services) => {
     return registry.metrics();
   });
 };
+
+function describeShard({ name, database: { isReachable, reason } }: ShardState) {
+  return isReachable ? { name, status: 'ready' } : { name, status: 'unavailable', reason };
+}

@@ -88,7 +88,7 @@ async function checkAccess(
   principal: Principal,
   subject: unknown,
 ): Promise<void> {
-  const refuse = await createEventAccess(services.ledger.pool, principal, [subject]);
+  const refuse = await createEventAccess(services.ledger, principal, [subject]);
   const refusal = refuse(subject);
   if (refusal !== null) throw refusal;
 }

@@ -13,7 +13,7 @@ export const membershipRoutes: ServerPlugin = (app, { ledger, requireScope }) =>
     { onRequest: requireScope('usage:read') },
     async (request) => {
       const { id } = parseInput(leaveParams, request.params);
-      return leaveOrganization(ledger.pool, request.principal as Principal, id);
+      return leaveOrganization(ledger, request.principal as Principal, id);
     },
   );
 };

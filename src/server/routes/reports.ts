@@ -11,7 +11,7 @@ export const reportRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
     { onRequest: requireScope('usage:read') },
     async (request, reply) => {
       const { format, ...asked } = readReportSearch(request.query);
-      const query = await resolveReport(ledger.pool, request.principal as Principal, asked);
+      const query = await resolveReport(ledger, request.principal as Principal, asked);
       const report = await ledger.getUsageReport(query);
       const isCsv =
         format === 'csv' || (format === null && /\btext\/csv\b/.test(request.headers.accept ?? ''));

@@ -92,7 +92,7 @@ async function record(
   principal: Principal,
   events: readonly unknown[],
 ): Promise<(RecordResult | Rejected)[]> {
-  const refuse = await createEventAccess(ledger.pool, principal, events);
+  const refuse = await createEventAccess(ledger, principal, events);
   const results: (RecordResult | Rejected)[] = [];
   const allowed: { event: UsageEvent; index: number }[] = [];
   for (const [index, event] of events.entries()) {

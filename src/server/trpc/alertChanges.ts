@@ -7,7 +7,7 @@ import {
 } from '../../alerts/webhooks.js';
 import {
   addWebhookAs,
-  findOwnWebhook,
+  atOwnWebhook,
   removeAlertAs,
   replayDeliveryAs,
   setAlertAs,
@@ -42,26 +42,26 @@ const rotate = procedureFor(
   'A new secret, told once; the one before signs for another day.',
 )
   .input(inputOf(idInput))
-  .mutation(async ({ ctx, input }) =>
-    rotateWebhookSecret(ctx.ledger.pool, await findOwnWebhook(ctx, input.id)),
+  .mutation(({ ctx, input }) =>
+    atOwnWebhook(ctx, input.id, ({ pool }, id) => rotateWebhookSecret(pool, id)),
   );
 
 const enable = procedureFor('usage:read', 'Sends to a webhook again that was disabled.')
   .input(inputOf(idInput))
-  .mutation(async ({ ctx, input }) =>
-    enableWebhook(ctx.ledger.pool, await findOwnWebhook(ctx, input.id)),
+  .mutation(({ ctx, input }) =>
+    atOwnWebhook(ctx, input.id, ({ pool }, id) => enableWebhook(pool, id)),
   );
 
 const test = procedureFor('usage:read', 'Sends a delivery that says it is a test.')
   .input(inputOf(idInput))
-  .mutation(async ({ ctx, input }) =>
-    testWebhook(ctx.ledger.alertStore, await findOwnWebhook(ctx, input.id)),
+  .mutation(({ ctx, input }) =>
+    atOwnWebhook(ctx, input.id, ({ alertStore }, id) => testWebhook(alertStore, id)),
   );
 
 const removeHook = procedureFor('usage:read', 'Removes a webhook.')
   .input(inputOf(idInput))
-  .mutation(async ({ ctx, input }) =>
-    removeWebhook(ctx.ledger.pool, await findOwnWebhook(ctx, input.id)),
+  .mutation(({ ctx, input }) =>
+    atOwnWebhook(ctx, input.id, ({ pool }, id) => removeWebhook(pool, id)),
   );
 
 /** What the page changes of alerts, and of the webhooks that they are sent to. */

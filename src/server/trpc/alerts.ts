@@ -1,7 +1,5 @@
-import { listAlerts } from '../../alerts/alerts.js';
-import { listDeliveries } from '../../alerts/deliveries.js';
-import { listWebhooks } from '../../alerts/webhooks.js';
 import { toJson } from '../../money.js';
+import { listAlerts, listDeliveries, listWebhooks } from '../../shards/lists.js';
 import { isAdmin, resolveAlertPayer } from '../alertAccess.js';
 import { alertPayerInput, deliveriesInput } from '../alertInput.js';
 import { inputOrNothing } from '../validation.js';
@@ -16,8 +14,8 @@ const list = procedureFor(
   .query(async ({ ctx, input }) => {
     const whose = await resolveAlertPayer(ctx.ledger, ctx.principal, input);
     return {
-      alerts: await listAlerts(ctx.ledger.pool, whose),
-      webhooks: await listWebhooks(ctx.ledger.pool, whose),
+      alerts: await listAlerts(ctx.ledger, whose),
+      webhooks: await listWebhooks(ctx.ledger, whose),
     };
   });
 
@@ -30,7 +28,7 @@ const deliveries = procedureFor(
     const { state, limit, ...asked } = input;
     const whose = await resolveAlertPayer(ctx.ledger, ctx.principal, asked);
     const query = { payer: whose, state, limit, withShared: isAdmin(ctx.principal) };
-    return toJson({ deliveries: await listDeliveries(ctx.ledger.pool, query) });
+    return toJson({ deliveries: await listDeliveries(ctx.ledger, query) });
   });
 
 /** For the page. */

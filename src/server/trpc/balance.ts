@@ -1,11 +1,9 @@
-import type pg from 'pg';
 import { z } from 'zod';
 import { unknownUser } from '../../accounts/fields.js';
-import { withNextExpiries } from '../../accounts/grants/nextExpiry.js';
 import { toJsonInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { type BalanceRow, currentBalanceStatement } from '../queries/currentBalance.sql.js';
-import { readRows } from '../queries/rows.js';
+import type { BalanceRow } from '../queries/currentBalance.sql.js';
+import { readBalances } from '../userReads.js';
 import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 
@@ -19,23 +17,12 @@ export const readCurrentBalance = procedureFor(
   .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
-    const rows = await readRows<BalanceRow>(
-      ctx.ledger.readPool,
-      currentBalanceStatement(kiloUserId),
-    );
-    return await toCurrentBalance(ctx.ledger.readPool, kiloUserId, rows);
+    await checkOrganizationRead(ctx.ledger, ctx.principal, null);
+    return toCurrentBalance(await readBalances(ctx.ledger, kiloUserId));
   });
 
 /** @throws LedgerError `unknown_user` when there is no row of the user's own */
-export async function toCurrentBalance(
-  pool: pg.Pool,
-  kiloUserId: string,
-  found: readonly BalanceRow[],
-) {
-  const rows = await withNextExpiries(pool, found, ({ organization_id: id }) =>
-    id === null ? { kilo_user_id: kiloUserId } : { organization_id: id },
-  );
+export function toCurrentBalance(rows: readonly BalanceRow[]) {
   const own = rows.find((row) => row.organization_id === null);
   if (own === undefined) throw unknownUser();
   return {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { listPayersBudgets } from '../../budgets/budgets.js';
 import { toJson } from '../../money.js';
-import { budgetStoreOf, listVisibleBudgets } from '../budgetAccess.js';
+import { listPayersBudgets } from '../../shards/lists.js';
+import { listVisibleBudgets } from '../budgetAccess.js';
 import { type BudgetAsker, changeBudgetAs, removeBudgetAs, setBudgetAs } from '../budgetActions.js';
 import { budgetChangeInput, budgetPayerInput, newBudgetInput } from '../budgetInput.js';
 import { inputOf, inputOrNothing, uuid } from '../validation.js';
@@ -26,20 +26,14 @@ const list = procedureFor(
 )
   .input(inputOrNothing(budgetPayerInput))
   .query(async ({ ctx, input }) => ({
-    budgets: toJson(await listVisibleBudgets(budgetStoreOf(ctx.ledger), ctx.principal, input)),
+    budgets: toJson(await listVisibleBudgets(ctx.ledger, ctx.principal, input)),
   }));
 
 /** Everybody's, by payer, in pages. */
 const payers = procedureFor('admin', 'Budgets of everybody, by payer, in pages.')
   .input(inputOrNothing(payersInput))
   .query(async ({ ctx, input }) =>
-    toJson(
-      await listPayersBudgets(
-        budgetStoreOf(ctx.ledger),
-        input.after ?? null,
-        input.limit ?? DEFAULT_PAYERS,
-      ),
-    ),
+    toJson(await listPayersBudgets(ctx.ledger, input.after ?? null, input.limit ?? DEFAULT_PAYERS)),
   );
 
 const askerOf = ({

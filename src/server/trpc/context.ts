@@ -1,14 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Ledger } from '../../ledgerTypes.js';
 import { type Authenticate, type Principal, readToken } from '../auth.js';
-import type { Operations } from '../operations/operations.js';
+import type { PartOperations } from '../operations/operations.js';
 import type { OperationsStatus } from '../status.js';
 
 export interface TrpcServices {
   ledger: Ledger;
   authenticate: Authenticate;
   readStatus(): Promise<OperationsStatus>;
-  operations: Operations;
+  operations: PartOperations;
   /** Ascending; empty = none are configured. */
   tiersUsd: readonly number[];
 }

@@ -1,15 +1,17 @@
 import { z } from 'zod';
 import {
   type ApiKey,
-  createApiKey,
   findApiKey,
-  listKeysOf,
   renameApiKey,
   revokeApiKey,
   unknownKey,
 } from '../../accounts/apiKeys.js';
-import { readRole } from '../../accounts/memberships.js';
 import { SCOPES } from '../../accounts/scopes.js';
+import type { Ledger } from '../../ledgerTypes.js';
+import { createKey as makeKey } from '../../shards/accounts.js';
+import { atRow } from '../../shards/atRow.js';
+import { listKeysOf } from '../../shards/lists.js';
+import { readRole } from '../../shards/memberships.js';
 import { checkNoMore, checkOwner, checkServiceOrganization, resolveUser } from '../access.js';
 import type { Principal } from '../auth.js';
 import { inputOf, inputOrNothing, uuid } from '../validation.js';
@@ -32,7 +34,7 @@ const listKeys = procedureFor(
 )
   .input(inputOrNothing(listInput))
   .query(async ({ ctx, input }) => {
-    const { pool } = ctx.ledger;
+    const { ledger } = ctx;
     if (input.organization_id == null) {
       checkServiceOrganization(ctx.principal, null);
       const kiloUserId = resolveUser(
@@ -40,10 +42,10 @@ const listKeys = procedureFor(
         input.kilo_user_id ?? undefined,
         'kilo_user_id',
       );
-      return { keys: await listKeysOf(pool, { kiloUserId }, MAX_KEYS) };
+      return { keys: await listKeysOf(ledger, { kiloUserId }, MAX_KEYS) };
     }
-    await checkOwner(pool, ctx.principal, input.organization_id, 'reads its keys');
-    return { keys: await listKeysOf(pool, { organizationId: input.organization_id }, MAX_KEYS) };
+    await checkOwner(ledger, ctx.principal, input.organization_id, 'reads its keys');
+    return { keys: await listKeysOf(ledger, { organizationId: input.organization_id }, MAX_KEYS) };
   });
 
 const createInput = z.strictObject({
@@ -64,7 +66,7 @@ const createKey = procedureFor(
     const kiloUserId = resolveUser(ctx.principal, input.kilo_user_id ?? undefined, 'kilo_user_id');
     checkServiceOrganization(ctx.principal, input.organization_id ?? null);
     checkNoMore(ctx.principal, input.scopes);
-    const created = await createApiKey(ctx.ledger.pool, {
+    const created = await makeKey(ctx.ledger, {
       kilo_user_id: kiloUserId,
       organization_id: input.organization_id ?? null,
       name: input.name?.trim() || null,
@@ -82,10 +84,11 @@ const renameKey = procedureFor(
   'Names a key: of the own user, or one that pays for an organization they own.',
 )
   .input(inputOf(renameInput))
-  .mutation(async ({ ctx, input }) => {
-    await findOwn(ctx, ctx.principal, input.id);
-    return renameApiKey(ctx.ledger.pool, input.id, input.name?.trim() || null);
-  });
+  .mutation(({ ctx, input }) =>
+    atOwn(ctx, ctx.principal, input.id, ({ pool }) =>
+      renameApiKey(pool, input.id, input.name?.trim() || null),
+    ),
+  );
 
 const revokeKey = procedureFor(
   'usage:read',
@@ -93,22 +96,30 @@ const revokeKey = procedureFor(
 )
   .input(inputOf(revokeInput))
   .mutation(async ({ ctx, input }) => {
-    await findOwn(ctx, ctx.principal, input.id);
-    const revoked = await revokeApiKey(ctx.ledger.pool, input.id);
+    const revoked = await atOwn(ctx, ctx.principal, input.id, ({ pool }) =>
+      revokeApiKey(pool, input.id),
+    );
     ctx.request.log.info({ keyId: ctx.principal.keyId, revokedKeyId: revoked.id }, 'key revoked');
     return revoked;
   });
 
 /**
- * A key that the asker may change: of the own user, or one that pays for an organization they own; not
- * one that may do more than the key in use.
+ * Work on a key that the asker may change: of the own user, or one that pays for an organization they own;
+ * not one that may do more than the key in use.
  * @throws LedgerError `not_found`, also for keys of others; `forbidden`
  */
-async function findOwn(ctx: TrpcContext, principal: Principal, id: string): Promise<ApiKey> {
-  const key = await findApiKey(ctx.ledger.pool, id);
-  if (!(await isOwn(ctx, principal, key))) throw unknownKey();
-  checkNoMore(principal, key.scopes);
-  return key;
+function atOwn<T>(
+  ctx: TrpcContext,
+  principal: Principal,
+  id: string,
+  run: (part: Ledger) => Promise<T>,
+): Promise<T> {
+  return atRow(ctx.ledger, 'api_keys', id, async (part) => {
+    const key = await findApiKey(part.pool, id);
+    if (!(await isOwn(ctx, principal, key))) throw unknownKey();
+    checkNoMore(principal, key.scopes);
+    return run(part);
+  });
 }
 
 async function isOwn(ctx: TrpcContext, principal: Principal, key: ApiKey): Promise<boolean> {
@@ -116,7 +127,7 @@ async function isOwn(ctx: TrpcContext, principal: Principal, key: ApiKey): Promi
   if (principal.kiloUserId === null) return false;
   if (key.kilo_user_id === principal.kiloUserId) return true;
   if (key.organization_id === null) return false;
-  return (await readRole(ctx.ledger.pool, key.organization_id, principal.kiloUserId)) === 'owner';
+  return (await readRole(ctx.ledger, key.organization_id, principal.kiloUserId)) === 'owner';
 }
 
 /** For the page: keys are made, named, limited in scope and revoked there. */

@@ -20,7 +20,7 @@ export const readAverageMonthlyUsage = procedureFor(
   .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
+    await checkOrganizationRead(ctx.ledger, ctx.principal, null);
     const { averageMonthlyUsageUsd, source } = await ctx.ledger.getAverageMonthlyUsageLast3Months({
       kilo_user_id: kiloUserId,
       ...(query?.asOf === undefined ? {} : { asOf: query.asOf }),

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { listMembers } from '../../accounts/listAccounts.js';
 import { noOwner, removeOrganizationMember, setMemberRole } from '../../accounts/memberships.js';
-import { addOrganizationMember } from '../../accounts/organizations.js';
 import type { Scope } from '../../accounts/scopes.js';
+import { addMember } from '../../shards/accounts.js';
 import { checkNoMore, checkOwner } from '../access.js';
 import type { Principal } from '../auth.js';
 import { leaveOrganization } from '../leaveOrganization.js';
@@ -25,12 +25,10 @@ const list = procedureFor(
 )
   .input(inputOf(listInput))
   .query(async ({ ctx, input }) => {
-    const { pool } = ctx.ledger;
-    await checkOwner(pool, ctx.principal, input.organization_id, 'reads its members');
-    const { rows, has_more } = await listMembers(
-      pool,
-      input.organization_id,
-      input.after ?? undefined,
+    const { organization_id: id, after } = input;
+    await checkOwner(ctx.ledger, ctx.principal, id, 'reads its members');
+    const { rows, has_more } = await ctx.ledger.ask({ organization_id: id }, ({ pool }) =>
+      listMembers(pool, id, after ?? undefined),
     );
     return { members: rows, has_more };
   });
@@ -42,10 +40,9 @@ const add = procedureFor(
 )
   .input(inputOf(roleInput))
   .mutation(async ({ ctx, input }) => {
-    const { pool } = ctx.ledger;
     changer(ctx.principal);
-    await checkOwner(pool, ctx.principal, input.organization_id, 'changes its members');
-    return addOrganizationMember(pool, input.organization_id, input.kilo_user_id, input.role);
+    await checkOwner(ctx.ledger, ctx.principal, input.organization_id, 'changes its members');
+    return addMember(ctx.ledger, input.organization_id, input.kilo_user_id, input.role);
   });
 
 const setRole = procedureFor(
@@ -53,15 +50,12 @@ const setRole = procedureFor(
   "Changes a member's role, as `members.add`. An organization keeps an owner.",
 )
   .input(inputOf(roleInput))
-  .mutation(async ({ ctx, input }) =>
-    setMemberRole(
-      ctx.ledger.pool,
-      input.organization_id,
-      input.kilo_user_id,
-      input.role,
-      changer(ctx.principal),
-    ),
-  );
+  .mutation(async ({ ctx, input: { organization_id, kilo_user_id: user, role } }) => {
+    const by = changer(ctx.principal);
+    return ctx.ledger.at({ organization_id }, ({ pool }) =>
+      setMemberRole(pool, organization_id, user, role, by),
+    );
+  });
 
 const remove = procedureFor(
   'usage:read',
@@ -70,7 +64,10 @@ const remove = procedureFor(
   .input(inputOf(memberInput))
   .mutation(async ({ ctx, input }) => {
     const by = changer(ctx.principal);
-    await removeOrganizationMember(ctx.ledger.pool, input.organization_id, input.kilo_user_id, by);
+    const { organization_id, kilo_user_id: user } = input;
+    await ctx.ledger.at({ organization_id }, ({ pool }) =>
+      removeOrganizationMember(pool, organization_id, user, by),
+    );
     return { ...input, removed: true };
   });
 
@@ -78,7 +75,7 @@ const remove = procedureFor(
 const leave = procedureFor('usage:read', 'Ends the own membership; an organization keeps an owner.')
   .input(inputOf(leaveInput))
   .mutation(({ ctx, input }) =>
-    leaveOrganization(ctx.ledger.pool, ctx.principal, input.organization_id),
+    leaveOrganization(ctx.ledger, ctx.principal, input.organization_id),
   );
 
 /**

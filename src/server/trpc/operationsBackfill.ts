@@ -6,14 +6,15 @@ import { type BackfillStateRow, backfillStateStatement } from '../queries/backfi
 import { queryRows, readRows } from '../queries/rows.js';
 import { day, inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
+import { onlyShard, shardInput, shardOf } from './shardOf.js';
 
-const noInput = z.strictObject({}).nullish();
 const request = z
   .strictObject({
     /** UTC days, inclusive. */
     from: day.optional(),
     until: day.optional(),
     workers: z.int().min(1).max(8).optional(),
+    ...shardInput,
   })
   .optional();
 
@@ -24,13 +25,11 @@ export const readBackfill = procedureFor(
   'admin',
   "The backfill of any process, from its row in the database; and this server's own, if " + 'any.',
 )
-  .input(inputOf(noInput))
-  .query(async ({ ctx }) => {
-    const [row] = await readRows<BackfillStateRow>(
-      ctx.ledger.pool,
-      backfillStateStatement(DAILY_ROLLUP),
-    );
-    const job = ctx.operations.backfill.state;
+  .input(inputOf(onlyShard))
+  .query(async ({ ctx, input }) => {
+    const { part, operations } = await shardOf(ctx, input?.shard);
+    const [row] = await readRows<BackfillStateRow>(part.pool, backfillStateStatement(DAILY_ROLLUP));
+    const job = operations.backfill.state;
     const now = row?.now ?? new Date().toISOString();
     const rowsDone = toSafeInteger(row?.rows_done ?? 0);
     const rowsExpected = toSafeInteger(row?.rows_expected ?? 0);
@@ -38,7 +37,7 @@ export const readBackfill = procedureFor(
     const silentMs = row?.heartbeat_at ? Date.parse(now) - Date.parse(row.heartbeat_at) : null;
     const isRunning = job.isRunning || (!isFinished && silentMs !== null && silentMs < SILENT_MS);
     const isPaused = row?.is_paused ?? false;
-    const rate = ctx.operations.rowRate.observe(rowsDone, Date.parse(now));
+    const rate = operations.rowRate.observe(rowsDone, Date.parse(now));
     const rowsPerSecond = isRunning && !isPaused ? rate : null;
     const rowsLeft = rowsExpected - rowsDone;
     return {
@@ -76,16 +75,20 @@ export const planBackfill = procedureFor(
   "What a backfill would do: days, and rows by the planner's estimate.",
 )
   .input(inputOf(request))
-  .query(({ ctx, input }) => ctx.operations.backfill.plan(input ?? {}));
+  .query(async ({ ctx, input: { shard, ...asked } = {} }) => {
+    const { operations } = await shardOf(ctx, shard);
+    return operations.backfill.plan(asked);
+  });
 
 export const startBackfill = procedureFor(
   'admin',
   'Starts a backfill in the background of this server.',
 )
   .input(inputOf(request))
-  .mutation(async ({ ctx, input }) => {
-    const plan = await ctx.operations.backfill.start(input ?? {});
-    ctx.request.log.info({ plan, keyId: ctx.principal.keyId }, 'backfill started');
+  .mutation(async ({ ctx, input: { shard, ...asked } = {} }) => {
+    const { operations } = await shardOf(ctx, shard);
+    const plan = await operations.backfill.start(asked);
+    ctx.request.log.info({ plan, shard, keyId: ctx.principal.keyId }, 'backfill started');
     return plan;
   });
 
@@ -97,10 +100,14 @@ export const resumeBackfill = pauseProcedure(false, 'Lets them go on. Again is f
 
 function pauseProcedure(isPaused: boolean, about: string) {
   return procedureFor('admin', about)
-    .input(inputOf(noInput))
-    .mutation(async ({ ctx }) => {
-      await setBackfillPaused({ query: queryRows(ctx.ledger.pool) }, DAILY_ROLLUP, isPaused);
-      ctx.request.log.info({ isPaused, keyId: ctx.principal.keyId }, 'backfill switched');
+    .input(inputOf(onlyShard))
+    .mutation(async ({ ctx, input }) => {
+      const { part } = await shardOf(ctx, input?.shard);
+      await setBackfillPaused({ query: queryRows(part.pool) }, DAILY_ROLLUP, isPaused);
+      ctx.request.log.info(
+        { isPaused, shard: input?.shard, keyId: ctx.principal.keyId },
+        'backfill switched',
+      );
       return { isPaused };
     });
 }

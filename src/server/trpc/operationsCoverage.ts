@@ -7,12 +7,14 @@ import { countedPeriodsStatement } from '../queries/countedPeriods.sql.js';
 import { readRows } from '../queries/rows.js';
 import { checkDayRange, day, inputOf, MAX_DAYS } from '../validation.js';
 import { procedureFor } from './procedure.js';
+import { shardInput, shardOf } from './shardOf.js';
 
 const input = z
   .strictObject({
     /** UTC days, inclusive. Default: from the first day that counts to today, three years at most. */
     from: day.optional(),
     until: day.optional(),
+    ...shardInput,
   })
   .optional();
 
@@ -25,7 +27,8 @@ export const readCoverage = procedureFor(
 )
   .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
-    const { pool } = ctx.ledger;
+    const { part } = await shardOf(ctx, query?.shard);
+    const { pool } = part;
     const [periods, [now]] = await Promise.all([
       readRows<{ period: string }>(pool, countedPeriodsStatement(DAILY_ROLLUP)),
       readRows<{ today: string }>(pool, todayStatement()),

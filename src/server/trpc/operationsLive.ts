@@ -8,16 +8,16 @@ import {
 } from '../queries/unpricedUsage.sql.js';
 import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
-
-const noInput = z.strictObject({}).nullish();
+import { onlyShard, shardInput, shardOf } from './shardOf.js';
 
 export const readLive = procedureFor(
   'admin',
   'The write path of this server process: pending log, rates, latency.',
 )
-  .input(inputOf(noInput))
-  .query(async ({ ctx }) => {
-    const [status, series] = await Promise.all([ctx.readStatus(), ctx.operations.live.read()]);
+  .input(inputOf(onlyShard))
+  .query(async ({ ctx, input }) => {
+    const { operations } = await shardOf(ctx, input?.shard);
+    const [status, series] = await Promise.all([ctx.readStatus(), operations.live.read()]);
     return {
       ...series,
       /** Null when the database did not answer. */
@@ -34,13 +34,16 @@ export const readLive = procedureFor(
     };
   });
 
-const unpricedInput = z.strictObject({ limit: z.int().min(1).max(200).optional() }).optional();
+const unpricedInput = z
+  .strictObject({ limit: z.int().min(1).max(200).optional(), ...shardInput })
+  .optional();
 
 export const readUnpriced = procedureFor('admin', 'Usage that waits for a price, newest first.')
   .input(inputOf(unpricedInput))
   .query(async ({ ctx, input }) => {
+    const { part } = await shardOf(ctx, input?.shard);
     const rows = await readRows<UnpricedRow>(
-      ctx.ledger.readPool,
+      part.readPool,
       unpricedUsageStatement(input?.limit ?? 20),
     );
     const total = toSafeInteger(rows[0]?.total ?? 0);

@@ -11,12 +11,13 @@ import {
 import { readRows } from '../queries/rows.js';
 import { checkDayRange, day, inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
+import { onlyShard, shardInput, shardOf } from './shardOf.js';
 
-const noInput = z.strictObject({}).nullish();
 const range = z.strictObject({
   from: day,
   /** Inclusive. */
   until: day,
+  ...shardInput,
 });
 
 const MAX_DRIFTING_DAYS = 100;
@@ -27,9 +28,10 @@ export const readDrift = procedureFor(
   "Days known to be wrong, this server's last verification or repair, and the last " +
     'corrections.',
 )
-  .input(inputOf(noInput))
-  .query(async ({ ctx }) => {
-    const { pool } = ctx.ledger;
+  .input(inputOf(onlyShard))
+  .query(async ({ ctx, input }) => {
+    const { part, operations } = await shardOf(ctx, input?.shard);
+    const { pool } = part;
     const [days, repairs] = await Promise.all([
       readRows<DriftingDayRow>(pool, driftingDaysStatement(DAILY_ROLLUP.name, MAX_DRIFTING_DAYS)),
       readRows<RepairRow>(pool, recentRepairsStatement(MAX_REPAIRS)),
@@ -40,7 +42,7 @@ export const readDrift = procedureFor(
         driftKeys: row.drift_keys,
         driftMicrodollars: toJsonInteger(row.drift_microdollars),
       })),
-      job: ctx.operations.proof.state,
+      job: operations.proof.state,
       repairs: repairs.map((row) => ({
         id: row.id,
         counter: row.counter,
@@ -68,15 +70,16 @@ export const repairRange = proofProcedure(
 function proofProcedure(kind: 'verify' | 'repair', about: string) {
   return procedureFor('admin', about)
     .input(inputOf(range))
-    .mutation(({ ctx, input }) => {
+    .mutation(async ({ ctx, input: { shard, ...input } }) => {
       checkDayRange(input.from, input.until);
       if (input.until > new Date().toISOString().slice(0, 10)) {
         throw new LedgerError('invalid_request', 'until lies in the future', {
           details: { field: 'until' },
         });
       }
-      ctx.operations.proof.start({ kind, ...input });
-      ctx.request.log.info({ kind, ...input, keyId: ctx.principal.keyId }, 'proof started');
+      const { operations } = await shardOf(ctx, shard);
+      operations.proof.start({ kind, ...input });
+      ctx.request.log.info({ kind, ...input, shard, keyId: ctx.principal.keyId }, 'proof started');
       return { started: true };
     });
 }

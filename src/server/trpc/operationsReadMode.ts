@@ -5,17 +5,20 @@ import { compareUsers } from '../operations/compareUsers.js';
 import { queryRows } from '../queries/rows.js';
 import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
+import { onlyShard, shardInput, shardOf } from './shardOf.js';
 
-const noInput = z.strictObject({}).nullish();
-const compared = z.strictObject({ users: z.int().min(1).max(500) });
-const wanted = z.strictObject({ mode: z.enum(['raw', 'shadow', 'rollup']) });
+const compared = z.strictObject({ users: z.int().min(1).max(500), ...shardInput });
+const wanted = z.strictObject({ mode: z.enum(['raw', 'shadow', 'rollup']), ...shardInput });
 
 export const readMode = procedureFor(
   'admin',
   'The stored read mode, what reads use, and what is still unproven.',
 )
-  .input(inputOf(noInput))
-  .query(({ ctx }) => readReadMode(queryRows(ctx.ledger.pool)));
+  .input(inputOf(onlyShard))
+  .query(async ({ ctx, input }) => {
+    const { part } = await shardOf(ctx, input?.shard);
+    return readReadMode(queryRows(part.pool));
+  });
 
 export const switchReadMode = procedureFor(
   'admin',
@@ -24,11 +27,15 @@ export const switchReadMode = procedureFor(
 )
   .input(inputOf(wanted))
   .mutation(async ({ ctx, input }) => {
-    const { url, viaPooler } = ctx.operations.database;
+    const { operations } = await shardOf(ctx, input.shard);
+    const { url, viaPooler } = operations.database;
     const database = openRollupDatabase(url, 1, { viaPooler });
     try {
       const status = await setReadMode(database, input.mode);
-      ctx.request.log.info({ mode: input.mode, keyId: ctx.principal.keyId }, 'read mode switched');
+      ctx.request.log.info(
+        { mode: input.mode, shard: input.shard, keyId: ctx.principal.keyId },
+        'read mode switched',
+      );
       return status;
     } finally {
       await database.close();
@@ -41,7 +48,8 @@ export const compareReads = procedureFor(
 )
   .input(inputOf(compared))
   .mutation(async ({ ctx, input }) => {
-    const { url, viaPooler } = ctx.operations.database;
+    const { operations } = await shardOf(ctx, input.shard);
+    const { url, viaPooler } = operations.database;
     const database = openRollupDatabase(url, 1, { viaPooler });
     try {
       const { comparisons, mismatches } = await compareUsers(database, input.users);

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { type AccountRow, accountStatement } from '../queries/account.sql.js';
-import { readRows } from '../queries/rows.js';
+import { readAccountOf } from '../userReads.js';
 import { inputOf } from '../validation.js';
 import { toCurrentBalance } from './balance.js';
 import { procedureFor } from './procedure.js';
@@ -21,14 +20,12 @@ export const readAccount = procedureFor(
   .input(inputOf(input))
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
-    const [row] = await readRows<AccountRow>(
-      ctx.ledger.readPool,
-      accountStatement(kiloUserId, query?.limit ?? 25),
-    );
+    await checkOrganizationRead(ctx.ledger, ctx.principal, null);
+    const limit = query?.limit ?? 25;
+    const { balances, recent } = await readAccountOf(ctx.ledger, kiloUserId, limit);
     return {
       kiloUserId,
-      balance: await toCurrentBalance(ctx.ledger.readPool, kiloUserId, row?.balances ?? []),
-      recent: (row?.recent ?? []).map((each) => toJsonRequest(each)),
+      balance: toCurrentBalance(balances),
+      recent: recent.map((each) => toJsonRequest(each)),
     };
   });

@@ -12,7 +12,7 @@ export const readReport = procedureFor(
 )
   .input(inputOrNothing(reportInput))
   .query(async ({ ctx, input }) => {
-    const query = await resolveReport(ctx.ledger.pool, ctx.principal, toReportRequest(input));
+    const query = await resolveReport(ctx.ledger, ctx.principal, toReportRequest(input));
     const report = await ctx.ledger.getUsageReport(query);
     setAnswerSource(ctx, report.source);
     return toJson(report);

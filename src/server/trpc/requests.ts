@@ -1,19 +1,17 @@
+import type pg from 'pg';
 import { z } from 'zod';
-import { isOrganizationMember, readRole } from '../../accounts/memberships.js';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
 import { toJsonInteger } from '../../money.js';
 import { MAX_COST } from '../../record/event.js';
+import { atRow } from '../../shards/atRow.js';
+import { isOrganizationMember, readRole } from '../../shards/memberships.js';
 import type { Principal } from '../auth.js';
 import { type RequestDetailRow, requestStatement } from '../queries/request.sql.js';
-import {
-  MAX_SCANNED,
-  type RequestFilters,
-  type RequestRow,
-  requestsStatement,
-} from '../queries/requests.sql.js';
+import { MAX_SCANNED, type RequestFilters, type RequestRow } from '../queries/requests.sql.js';
 import { readRows } from '../queries/rows.js';
 import { resolveScope } from '../reportAccess.js';
+import { readRequestPage } from '../requestPages.js';
 import { inputOf, inputOrNothing, instant, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
 import { procedureFor } from './procedure.js';
@@ -54,28 +52,15 @@ export const readRequests = procedureFor(
   .query(async ({ ctx, input }) => {
     const filters = await resolveFilters(ctx, ctx.principal, input);
     const limit = input.limit ?? DEFAULT_PAGE;
-    const scanned = scannedBy(filters, limit);
-    const rows = await readRows<RequestRow>(
-      ctx.ledger.readPool,
-      requestsStatement(filters, limit + 1, scanned),
-    );
-    const [look] = rows;
-    const found = rows.flatMap((row) => (row.id === null ? [] : [{ ...row, id: row.id }]));
-    const last = found[limit - 1];
-    const isStopped = found.length <= limit && Number(look?.scanned ?? 0) === scanned;
-    const next =
-      found.length > limit && last !== undefined
-        ? `${last.created_at}/${last.id}`
-        : isStopped
-          ? `${look?.last_created_at}/${look?.last_id}`
-          : null;
+    const page = await readRequestPage(ctx.ledger, filters, limit, scannedBy(filters, limit));
+    const { rows, next, stoppedAt, archivedBefore } = page;
     return {
-      requests: found.slice(0, limit).map(toRequest),
-      next,
+      requests: rows.map(toRequest),
+      next: next === null ? null : `${next.createdAt}/${next.id}`,
       /** ISO 8601: the look ended here, for it is bounded; null = it saw all, or filled the page. */
-      lookedUntil: isStopped ? (look?.last_created_at ?? null) : null,
+      lookedUntil: stoppedAt?.createdAt ?? null,
       /** ISO 8601: older requests are in archive files; their sums are in the reports. */
-      archivedBefore: look?.archived_before ?? null,
+      archivedBefore,
     };
   });
 
@@ -86,7 +71,7 @@ async function resolveFilters(
 ): Promise<RequestFilters> {
   const { all_scopes, api_key_id, kilo_user_id, organization_id, member } = input;
   const scope = await resolveScope(
-    ctx.ledger.pool,
+    ctx.ledger,
     principal,
     {
       kilo_user_id: kilo_user_id ?? null,
@@ -148,12 +133,10 @@ export const readRequest = procedureFor(
 )
   .input(inputOf(detailInput))
   .query(async ({ ctx, input }) => {
-    const [row] = await readRows<RequestDetailRow>(ctx.ledger.readPool, requestStatement(input.id));
-    if (row === undefined || !(await mayRead(ctx, ctx.principal, row))) {
-      throw new LedgerError('not_found', 'there is no request with this id', {
-        details: { field: 'id' },
-      });
-    }
+    const row = await atRow(ctx.ledger, 'microdollar_usage', input.id, ({ readPool }) =>
+      findRequest(readPool, input.id),
+    );
+    if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
     const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
     return {
       ...toJsonRequest(row),
@@ -163,6 +146,18 @@ export const readRequest = procedureFor(
       corrections: row.corrections.map((each) => ({ ...each, cost: toJsonInteger(each.cost) })),
     };
   });
+
+async function findRequest(pool: pg.Pool, id: string): Promise<RequestDetailRow> {
+  const [row] = await readRows<RequestDetailRow>(pool, requestStatement(id));
+  if (row === undefined) throw unknownRequest();
+  return row;
+}
+
+function unknownRequest(): LedgerError {
+  return new LedgerError('not_found', 'there is no request with this id', {
+    details: { field: 'id' },
+  });
+}
 
 async function mayRead(
   { ledger }: TrpcContext,
@@ -174,7 +169,7 @@ async function mayRead(
   if (principal.scopes.has('admin')) return true;
   if (row.organization_id === null) return row.kilo_user_id === kiloUserId;
   if (row.kilo_user_id === kiloUserId) {
-    return isOrganizationMember(ledger.pool, row.organization_id, kiloUserId);
+    return isOrganizationMember(ledger, row.organization_id, kiloUserId);
   }
-  return (await readRole(ledger.pool, row.organization_id, kiloUserId)) === 'owner';
+  return (await readRole(ledger, row.organization_id, kiloUserId)) === 'owner';
 }

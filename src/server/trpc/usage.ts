@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { type RecentRow, recentUsageStatement } from '../queries/recentUsage.sql.js';
+import type { RecentRow } from '../queries/recentUsage.sql.js';
 import { readRows } from '../queries/rows.js';
 import { type ByModelRow, usageByModelStatement } from '../queries/usageByModel.sql.js';
+import { readRecentUsage } from '../userReads.js';
 import { checkDayRange, day, inputOf, uuid } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
@@ -29,7 +30,7 @@ export const readDaily = procedureFor(
     checkDayRange(input.from, input.until);
     const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
     const organizationId = input.organizationId ?? null;
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, organizationId);
+    await checkOrganizationRead(ctx.ledger, ctx.principal, organizationId);
     const { days, source } = await ctx.ledger.getDailyUsageWithSource({
       kilo_user_id: kiloUserId,
       organization_id: organizationId,
@@ -55,11 +56,8 @@ export const readRecent = procedureFor(
   .input(inputOf(recentInput))
   .query(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input?.kiloUserId);
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, null);
-    const rows = await readRows<RecentRow>(
-      ctx.ledger.readPool,
-      recentUsageStatement(kiloUserId, input?.limit ?? 50),
-    );
+    await checkOrganizationRead(ctx.ledger, ctx.principal, null);
+    const rows = await readRecentUsage(ctx.ledger, kiloUserId, input?.limit ?? 50);
     return rows.map((row) => toJsonRequest(row));
   });
 
@@ -95,10 +93,11 @@ export const readByModel = procedureFor(
   .query(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input.kiloUserId);
     const organizationId = input.organizationId ?? null;
-    await checkOrganizationRead(ctx.ledger.pool, ctx.principal, organizationId);
-    const rows = await readRows<ByModelRow>(
-      ctx.ledger.readPool,
-      usageByModelStatement(kiloUserId, input.date, organizationId),
+    await checkOrganizationRead(ctx.ledger, ctx.principal, organizationId);
+    const payer = { kilo_user_id: kiloUserId, organization_id: organizationId };
+    const statement = usageByModelStatement(kiloUserId, input.date, organizationId);
+    const rows = await ctx.ledger.ask(payer, ({ readPool }) =>
+      readRows<ByModelRow>(readPool, statement),
     );
     return rows.map((row) => ({
       model: row.model,

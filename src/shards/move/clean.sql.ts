@@ -55,6 +55,28 @@ where r.id = any ($2::uuid[])
   };
 }
 
+/** Before it an archive has taken what there was; as text, to the microsecond. */
+export const HORIZON: Statement = {
+  name: 'shards_horizon',
+  text: `/* shards.horizon */
+select s.archive_horizon::text as horizon
+from ledger_settings as s`,
+  values: [],
+};
+
+/** Which of these rows are of a time since then. */
+export function findSinceStatement(log: Log, ids: readonly string[], since: string): Statement {
+  return {
+    name: `shards_find_since_${log.table}`,
+    text: `/* shards.findSince */
+select r.id
+from ${log.table} as r
+where r.id = any ($1::uuid[])
+  and r.created_at >= $2::timestamptz`,
+    values: [plainArray(ids), since],
+  };
+}
+
 /** Whether any row of the payer is not in its counters yet, in whatever rollup. */
 export function hasTailStatement(scope: PayerScope, id: string): Statement {
   const dimensions = DIMENSION_ROLLUPS.map(

@@ -10,7 +10,9 @@ import {
   cleanExaMonthStatement,
   cleanUsageStatement,
   findIdsStatement,
+  findSinceStatement,
   forgetPayerStatement,
+  HORIZON,
   hasTailStatement,
   listIdsStatement,
 } from './clean.sql.js';
@@ -84,10 +86,29 @@ async function cleanLog(log: Log, options: CleanOptions): Promise<boolean> {
     const find = findIdsStatement(log, scope, id, ids);
     const found = new Set((await withRetry(() => kept<{ id: string }>(find))).map((row) => row.id));
     const missing = ids.filter((each) => !found.has(each));
-    if (missing.length > 0) await copy(log, missing);
+    const lost = missing.length > 0 ? await withoutArchived(options, log, missing) : [];
+    if (lost.length > 0) await copy(log, lost);
     await onPage(await deletePage(log, options, ids));
   }
   return false;
+}
+
+/**
+ * Of rows that the keeper lacks those that no archive of it can have taken: what lies before its horizon
+ * was there, and its cost still is.
+ */
+async function withoutArchived(
+  { shard, keeper }: CleanOptions,
+  log: Log,
+  ids: readonly string[],
+): Promise<string[]> {
+  const kept = queryOnPool(keeper.pool, false);
+  const [row] = await withRetry(() => kept<{ horizon: string | null }>(HORIZON));
+  const horizon = row?.horizon ?? null;
+  if (horizon === null) return [...ids];
+  const from = queryOnPool(shard.pool, false);
+  const young = await withRetry(() => from<{ id: string }>(findSinceStatement(log, ids, horizon)));
+  return young.map(({ id }) => id);
 }
 
 async function deletePage(

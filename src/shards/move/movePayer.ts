@@ -19,6 +19,7 @@ import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
 import { describeOpen, liftFence, raiseFence, waitForOpen } from './fence.js';
+import { forgetDeleted } from './forgetDeleted.js';
 import { handOver, requireMovable } from './handOver.js';
 import {
   type CopyProgress,
@@ -136,6 +137,7 @@ export class PayerMove {
       } else if (current.step === 'fenced') {
         current = await this.#pass(current, deadlineMs);
       } else if (current.step === 'switched') {
+        await forgetDeleted(this.#context);
         current = await this.#step(current, 'switched', 'cleaning');
         await this.#at('cleaning');
       } else {

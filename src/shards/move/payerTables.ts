@@ -110,8 +110,6 @@ export const STATE_TABLES: readonly StateTable[] = [
     also: () => `jsonb_build_object('shared_url', (
         select h.url from usage_alert_webhooks as h where h.id = r.webhook_id and h.payer_id is null))`,
   },
-  { name: 'gateway_intents', isOf: isPaidBy },
-  { name: 'gateway_responses', isOf: isPaidBy },
   {
     name: 'gateway_response_items',
     isOf: (scope) => `r.usage_id in (
@@ -138,6 +136,8 @@ export const LEDGER_TABLES: Readonly<Record<string, string>> = {
   balance_checks: 'a job',
   rollup_starts: 'where the log of this database begins',
   gateway_instances: 'processes that beat on this shard',
+  gateway_intents: 'of the gateway, which looks for them where it put them: over shards on home',
+  gateway_responses: 'of the gateway, as its intents',
   http_user_agent: 'a lookup: metadata is translated by value',
   http_ip: 'a lookup',
   vercel_ip_city: 'a lookup',

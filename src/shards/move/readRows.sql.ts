@@ -243,6 +243,28 @@ group by late.grants`,
   };
 }
 
+/** Users with usage that the payer paid, by its counters, who are deleted. */
+export function deletedUsersStatement(scope: PayerScope, id: string): Statement {
+  return {
+    name: `shards_deleted_users_${scope.name}`,
+    text: `/* shards.deletedUsers */
+select u.id
+from kilocode_users as u
+where u.deleted_at is not null
+  and u.id in (
+    select r.kilo_user_id from microdollar_usage_daily as r where ${isPaidBy(scope)}
+    union
+    select r.kilo_user_id
+    from microdollar_usage_daily_by_dimension as r
+    where ${isPaidBy(scope)}
+    union
+    select r.kilo_user_id from exa_monthly_usage as r where ${isPaidBy(scope)}
+  )
+order by u.id`,
+    values: [id],
+  };
+}
+
 /** Below it every transaction has ended: what is not seen from now on lies there, or above. */
 export const OLDEST_POSITION: Statement = {
   name: 'shards_oldest_position',

@@ -1,3 +1,4 @@
+import { guardText } from '../../formulas.js';
 import { formatUsd } from '../../money.js';
 import { COLUMNS, noSums, type Sums } from './metrics.js';
 import type { Group, UsageSeries } from './series.js';
@@ -52,9 +53,9 @@ export function toCsv(
   return `${lines.join('\r\n')}\r\n`;
 }
 
-/** A leading =, +, -, @, tab or line end makes a spreadsheet evaluate a cell: an apostrophe stops it. */
+/** As a spreadsheet shows it, not runs it. */
 export function textCell(text: string): string {
-  const safe = /^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text;
+  const safe = guardText(text);
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 

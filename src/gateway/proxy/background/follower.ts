@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify';
 import { TtlCache } from '../../../accounts/ttlCache.js';
+import type { Span } from '../../../tracing.js';
 import type { OpenResponse, ResponseFollowing } from '../../durable/types.js';
 import { PayloadReader, type UsageReading } from '../../processUsage/index.js';
 import type { Exchange } from '../exchange.js';
@@ -29,6 +30,9 @@ const STREAMING_LEASE_SECONDS = 120;
 const FORGET_EVERY_MS = 3_600_000;
 const MAX_KNOWN = 20_000;
 
+/** Of a request of this process, whose trace its usage is in; null: of another. */
+type FollowedExchange = MeteredExchange & { parent: Span | null };
+
 /** What a look found. */
 type Found =
   | { is: 'ended'; reading: UsageReading }
@@ -45,7 +49,7 @@ export class Follower {
   readonly #following: ResponseFollowing;
   readonly #log: FastifyBaseLogger;
   /** Of this process's own requests: what the database does not keep. */
-  readonly #exchanges = new TtlCache<MeteredExchange>(MAX_KNOWN);
+  readonly #exchanges = new TtlCache<FollowedExchange>(MAX_KNOWN);
   readonly #stopping = new AbortController();
   /** Being streamed here: for others to follow only should this process die. */
   readonly #streaming = new Set<string>();
@@ -100,7 +104,7 @@ export class Follower {
     const { id, api, payer, createdAt, arrivedAt, metadata, projectId, apiKeyId } = exchange;
     const prepared = { ...exchange.prepared, body: Buffer.alloc(0) };
     const kept = { id, api, payer, createdAt, arrivedAt, prepared, metadata, projectId, apiKeyId };
-    this.#exchanges.set(id, kept, MAX_AGE_MS);
+    this.#exchanges.set(id, { ...kept, parent: exchange.request.span }, MAX_AGE_MS);
   }
 
   /** @throws LedgerError `unavailable` */
@@ -144,9 +148,9 @@ export class Follower {
    * @throws LedgerError `unavailable`
    */
   async settle(response: OpenResponse, reading: UsageReading | null): Promise<void> {
-    const { sink, priceUsage, upstreams } = this.#context;
+    const { sink, priceUsage, upstreams, spans } = this.#context;
     const { id } = response.intent;
-    const exchange = this.#exchanges.get(id) ?? toExchange(response);
+    const exchange = this.#exchanges.get(id) ?? { ...toExchange(response), parent: null };
     const upstream =
       upstreams.named('openai', response.upstream) ?? upstreams.of('openai')[0] ?? null;
     if (upstream === null) return;
@@ -159,7 +163,9 @@ export class Follower {
     const event = toUsageEvent(exchange, answer, outcome, priceUsage(upstream));
     // When its first token came nobody saw.
     const metadata = { ...event.metadata, latency: null, generation_time: null };
-    await sink.settle({ ...event, metadata });
+    const usage = { ...event, metadata };
+    const save = () => sink.settle(usage);
+    await (spans === null ? save() : spans.background(exchange, usage, save));
     this.#exchanges.set(id, exchange, 0);
     await this.#keepItems(response, read);
     await this.#following.markSettled(id);
