@@ -286,7 +286,7 @@ export async function tablesNaming(fixture: LedgerFixture, payer: PayerName): Pr
     `select c.relname as name from pg_class c
      where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
        -- They stay where the gateway looks for them.
-       and c.relname not in ('gateway_intents', 'gateway_responses')
+       and c.relname not in ('gateway_intents', 'gateway_responses', 'gateway_response_items')
      order by 1`,
   );
   const naming: string[] = [];

@@ -37,6 +37,7 @@ describe('what a move takes along', () => {
       .map((table) => getTableName(table));
     expect(naming.filter((name) => name in LEDGER_TABLES).sort()).toEqual([
       'gateway_intents',
+      'gateway_response_items',
       'gateway_responses',
       'microdollar_shard_directory',
     ]);

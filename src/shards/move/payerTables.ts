@@ -111,11 +111,6 @@ export const STATE_TABLES: readonly StateTable[] = [
         select h.url from usage_alert_webhooks as h where h.id = r.webhook_id and h.payer_id is null))`,
   },
   {
-    name: 'gateway_response_items',
-    isOf: (scope) => `r.usage_id in (
-      select p.usage_id from gateway_responses as p where ${isPaidBy(scope, 'p')})`,
-  },
-  {
     name: 'organization_memberships',
     isOf: (scope) => (scope.name === 'user' ? null : 'r.organization_id = $1::uuid'),
   },
@@ -138,6 +133,7 @@ export const LEDGER_TABLES: Readonly<Record<string, string>> = {
   gateway_instances: 'processes that beat on this shard',
   gateway_intents: 'of the gateway, which looks for them where it put them: over shards on home',
   gateway_responses: 'of the gateway, as its intents',
+  gateway_response_items: 'of the gateway, as its intents',
   http_user_agent: 'a lookup: metadata is translated by value',
   http_ip: 'a lookup',
   vercel_ip_city: 'a lookup',
