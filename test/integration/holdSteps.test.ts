@@ -9,6 +9,10 @@ import {
 } from '../../src/budgets/hold.sql.js';
 import { lockBudgetsStatement, openWindowsStatement } from '../../src/budgets/openWindows.sql.js';
 import { type ReservedRow, reserveStatement } from '../../src/budgets/reserve.sql.js';
+import {
+  type ReservedAlikeRow,
+  reserveAlikeStatement,
+} from '../../src/budgets/reserveAlike.sql.js';
 import type { Statement } from '../../src/db/statement.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { appendUsageStatement } from '../../src/record/appendUsage.sql.js';
@@ -58,6 +62,15 @@ async function reserve(session: Session, amount: number, id: string = randomUUID
   const request = { ...who, amount, owner: null, expires_in_ms: 60_000 };
   const [row] = await run<ReservedRow>(session, reserveStatement(USER_SCOPE, user, [request], 0));
   return { id, status: row?.status };
+}
+
+/** By the statement for requests that are alike. */
+async function reserveAlike(session: Session, amount: number) {
+  const who = { id: randomUUID(), kilo_user_id: user, api_key_id: null, project_id: null };
+  const request = { ...who, amount, owner: null, expires_in_ms: 60_000 };
+  const statement = reserveAlikeStatement(USER_SCOPE, user, [request], 0);
+  const [row] = await run<ReservedAlikeRow>(session, statement);
+  return row?.is_granted;
 }
 
 async function settle(session: Session, id: string, cost: number) {
@@ -246,6 +259,21 @@ describe('a reservation', () => {
     expect((await withoutWaiting(() => reserve(b, 10))).status).toBe('granted');
     await a.run('rollback');
     await expectWhole(fixture);
+  });
+
+  it('of requests that are alike goes around what is open, and takes all or nothing', async () => {
+    await foldBudgets(ledger, { user });
+    for (const end of ['commit', 'rollback']) {
+      await a.run('begin');
+      expect(await reserveAlike(a, 10)).toBe(true);
+      expect(await withoutWaiting(() => reserveAlike(b, 10))).toBe(true);
+      await withoutWaiting(() => ledger.budgetFolder.foldFor(USER_SCOPE, user, 0));
+      await a.run(end);
+      await expectWhole(fixture);
+    }
+    await expectLeft(0, 30);
+    expect(await reserveAlike(b, 971)).toBe(false);
+    await expectLeft(0, 30);
   });
 
   it('is decided by the newest version of a slot, not by that of its snapshot', async () => {
