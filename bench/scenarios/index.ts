@@ -1,6 +1,7 @@
 import type { Scenario } from '../lib/scenario.js';
 import { archive } from './archive.js';
 import { backfill } from './backfill.js';
+import { dimensionMonth } from './dimensionMonth.js';
 import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
 import { gatewayFirstByte } from './gatewayFirstByte.js';
@@ -44,6 +45,7 @@ export const SCENARIOS: readonly Scenario[] = [
   resentCalls,
   fold,
   dimensionRollups,
+  dimensionMonth,
   holds,
   shards,
   gatewayFirstByte,

@@ -13,6 +13,8 @@ export interface ApiKeyIdentity {
   kilo_user_id: string | null;
   organization_id: string | null;
   scopes: Scope[];
+  /** Hard budgets of the key are in force: they bind whoever pays. */
+  has_budgets: boolean;
 }
 
 /** A revoked key stops within this time in processes that did not revoke it. */
@@ -89,6 +91,10 @@ async function findApiKey(
     pool,
     `/* accounts.authenticateApiKey */
      select k.id, k.kilo_user_id, k.organization_id, k.scopes,
+       exists (
+         select from budgets as b
+         where b.api_key_id = k.id and b.removed_at is null and b.is_hard
+       ) as has_budgets,
        ${isElsewhereSql('k.kilo_user_id', 'k.organization_id')} as is_elsewhere
      from api_keys as k
      left join kilocode_users as u on u.id = k.kilo_user_id

@@ -217,7 +217,7 @@ async function settled(store: BudgetStore, payer: BudgetPayer, id: string): Prom
 /** Where the mark stays with someone else, the background, or the next hold, does it later. */
 async function foldPatiently({ folder }: BudgetStore, payer: BudgetPayer): Promise<void> {
   const scope = scopeNamed(payer.scope);
-  await folder.open(scope, payer.id);
+  await folder.openWithOthers(scope, payer.id);
   for (let tries = 0; tries < FOLD_TRIES; tries++) {
     if ((await folder.foldFor(scope, payer.id, 0)) !== null) return;
     await sleep(10);

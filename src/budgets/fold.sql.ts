@@ -2,10 +2,18 @@ import { exceptionsOf, positionAfter, SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { SPEND_DAYS } from '../schema/alerts.js';
-import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope } from '../schema/budgets.js';
+import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope, FORWARDED } from '../schema/budgets.js';
 import { isCounted, tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { balanceOf, counts, isHolding, isOfPayer, limitOf, markOf } from './matching.sql.js';
+import {
+  balanceOf,
+  counts,
+  isHolding,
+  isOfKeys,
+  isOfPayer,
+  limitOf,
+  markOf,
+} from './matching.sql.js';
 
 /** A window as the fold left it. */
 export interface FoldedWindowRow {
@@ -41,6 +49,7 @@ const isAlertOf = (scope: PayerScope): string =>
 
 /** In so many parts of what is asked at once a slot is worth having. */
 const ASKS_PER_SLOT = 4;
+const KEYS_OF_TAIL = 'select distinct m.api_key_id from tail as m where m.counts';
 /** Of one slot: 64 bits hold it, whatever is added. */
 const MOST_OF_A_SLOT = '1000000000000000000';
 
@@ -58,6 +67,8 @@ const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cos
  *   closed     holds whose usage row is counted now or before, or that were released without any,
  *              where nobody holds them; of the locked version, so that what extended them is in it.
  *              Those that are held go with a later fold: until then their amount counts twice
+ *   forwarded  what holds of this payer give back to windows of other payers, the budgets of their keys, and
+ *              what this usage of those keys spends of them: left to their own fold, which takes it from here
  *   held       windows that holds name, also those of `closed`
  *   touched    windows of now, and those that anything above is in. Of one that has ended, or whose
  *              budget was removed, the limit stays
@@ -111,8 +122,9 @@ with s as materialized (
   where m.counts
   group by w.id
 ), closed as materialized (
-  select h.id, h.amount_microdollars as amount, h.window_ids,
-    exists (select from microdollar_usage as m where m.id = h.id) as is_over
+  select h.id, h.amount_microdollars as amount, h.spent_microdollars as spent, h.window_ids,
+    h.expires_at = ${FORWARDED}
+      or exists (select from microdollar_usage as m where m.id = h.id) as is_over
   from usage_holds as h
   where ${isHolding(scope, 'h')}
     and (
@@ -127,10 +139,37 @@ with s as materialized (
     )
   for update of h skip locked
 ), returned as materialized (
-  select x.window_id, sum(c.amount) as amount
+  select x.window_id, sum(c.amount) as amount, sum(c.spent) as spent
   from closed as c
   cross join unnest(c.window_ids) as x(window_id)
   group by x.window_id
+), other_budget as materialized (
+  select b.id, b.api_key_id
+  from budgets as b
+  where ${isOfKeys(scope, 'b', `= any (array(${KEYS_OF_TAIL}))`)}
+), other_spent as materialized (
+  select w.id as window_id, sum(m.cost) as cost
+  from other_budget as b
+  join tail as m on m.api_key_id = b.api_key_id and m.counts
+  join budget_windows as w
+    on w.budget_id = b.id
+    and w.window_start <= m.created_at
+    and w.window_end > m.created_at
+  group by w.id
+), forwarded as (
+  insert into usage_holds (id, payer_scope, payer_id, kilo_user_id, api_key_id, amount_microdollars,
+    spent_microdollars, window_ids, expires_at, released_at)
+  select gen_random_uuid(), b.payer_scope, b.payer_id, '', b.api_key_id, sum(x.amount), sum(x.cost),
+    array[w.id], ${FORWARDED}, now()
+  from (
+    select r.window_id, r.amount, 0 as cost from returned as r
+    union all
+    select o.window_id, 0, o.cost from other_spent as o
+  ) as x
+  join budget_windows as w on w.id = x.window_id
+  join budgets as b on b.id = w.budget_id
+  where (b.payer_scope, b.payer_id) is distinct from ('${scope.name}', $1::text)
+  group by b.payer_scope, b.payer_id, b.api_key_id, w.id
 ), held as materialized (
   select x.window_id, max(h.amount_microdollars) as largest
   from usage_holds as h
@@ -148,6 +187,7 @@ with s as materialized (
         - (select coalesce(sum(m.cost) filter (where not m.counts), 0) from tail as m)
         - w.spent_microdollars, 0)
       else coalesce((select p.cost from spent as p where p.window_id = w.id), 0)
+        + coalesce((select r.spent from returned as r where r.window_id = w.id), 0)
     end as newly_spent,
     coalesce((select r.amount from returned as r where r.window_id = w.id), 0) as returned
   from budget as b

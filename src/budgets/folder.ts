@@ -5,12 +5,17 @@ import { isLockTimeout } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
 import { SLOTS } from '../schema/budgets.js';
-import type { PayerScope } from '../schema/unsettled.js';
+import { ORGANIZATION_SCOPE, type PayerScope, scopeNamed } from '../schema/unsettled.js';
 import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
 import {
   beginBudgetsStatement,
+  findInvolvedStatement,
+  type InvolvedPayerRow,
   lockBudgetsStatement,
+  lockOtherPayersStatement,
   type OpenedPayerRow,
+  type OpenedWindowsRow,
+  type OtherPayerRow,
   openPayerStatement,
   openWindowsStatement,
 } from './openWindows.sql.js';
@@ -72,6 +77,37 @@ export class BudgetFolder {
       throw new LedgerError('unavailable', 'the ledger does not know this cluster: run migrate');
     }
     if (!row.has_begun) await queryOnPool(pool, named)(beginBudgetsStatement(scope, id));
+  }
+
+  /** The same, and of the organizations that may pay for keys of a user: a key's window needs their marks. */
+  async openWithOthers(scope: PayerScope, id: string): Promise<void> {
+    const { pool, named } = this.#options;
+    await this.open(scope, id);
+    const statement = lockOtherPayersStatement(scope, id);
+    const others = await queryOnPool(pool, named)<OtherPayerRow>(statement);
+    for (const { organization_id: other, has_begun: hasBegun } of others) {
+      if (!hasBegun) await this.open(ORGANIZATION_SCOPE, other);
+    }
+  }
+
+  /**
+   * The payer and others, in the order in which they are to be folded: who holds by keys that are limited,
+   * the payer, whose budgets bind what it pays for.
+   * @param found windows, and keys, of requests
+   */
+  async involvedIn(
+    scope: PayerScope,
+    id: string,
+    found: { windowIds: readonly string[]; keys: readonly string[] },
+  ): Promise<{ scope: PayerScope; id: string }[]> {
+    const { pool, named } = this.#options;
+    const statement = findInvolvedStatement(scope, id, found.windowIds, found.keys);
+    const rows = await queryOnPool(pool, named)<InvolvedPayerRow>(statement);
+    const payers = (isHolder: boolean) =>
+      rows
+        .filter((row) => row.is_holder === isHolder)
+        .map((row) => ({ scope: scopeNamed(row.payer_scope), id: row.payer_id }));
+    return [...payers(true), { scope, id }, ...payers(false)];
   }
 
   /** In the background: takes half of the slots, so that whoever reserves finds another. */
@@ -158,7 +194,12 @@ export class BudgetFolder {
       await query(DURABLE);
       await change(query);
     }
-    await query(openWindowsStatement(scope, id));
+    const [opened] = await query<OpenedWindowsRow>(openWindowsStatement(scope, id));
+    if (opened?.is_key_left) {
+      const others = await query<OtherPayerRow>(lockOtherPayersStatement(scope, id));
+      const hasAll = others.every((other) => other.has_begun && other.is_locked);
+      if (hasAll) await query(openWindowsStatement(scope, id, true));
+    }
     const limits = { rows: ROWS_PER_FOLD, slots, asked };
     const rows = await query<FoldRow>(foldBudgetsStatement(scope, id, limits));
     if (rows[0]?.has_alerts) await this.#options.onSettled(query, scope, id, rows);

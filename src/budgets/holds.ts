@@ -9,7 +9,8 @@ import { toSafeInteger } from '../money.js';
 import { type Cleaning, type ValidEvent, validateEvent } from '../record/event.js';
 import { formatMicros } from '../record/instants.sql.js';
 import type { UsageEvent } from '../record/types.js';
-import { scopeNamed } from '../schema/unsettled.js';
+import { type PayerScope, scopeNamed } from '../schema/unsettled.js';
+import type { FoldedWindowRow } from './fold.sql.js';
 import {
   type ExtendedRow,
   extendHoldStatement,
@@ -183,14 +184,25 @@ export class Holds {
       if (row.status !== 'short') return toExtended(id, row.status, row);
       const scope = scopeNamed(row.payer_scope ?? 'organization');
       const more = wanted - toSafeInteger(row.amount ?? 0);
-      const folded = await this.#options.folder.foldFor(scope, row.payer_id ?? '', more);
-      const windows = new Map((folded ?? []).map((each) => [each.window_id, each]));
+      const windows = await this.#fold(scope, row.payer_id ?? '', more, row.window_ids ?? []);
       const verdict = judge(more, row, windows);
       if (verdict?.isWhole || (verdict !== null && tries === MAX_TRIES - 1)) {
         return { ...toRefused(id, verdict.window), amount: toSafeInteger(row.amount ?? 0) };
       }
     }
     throw contended();
+  }
+
+  /** The payer's windows, then those of other payers that the hold names. */
+  async #fold(scope: PayerScope, id: string, asked: number, windowIds: readonly string[]) {
+    const { folder } = this.#options;
+    const payers = await folder.involvedIn(scope, id, { windowIds, keys: [] });
+    const windows = new Map<string, FoldedWindowRow>();
+    for (const payer of payers) {
+      const folded = await folder.foldFor(payer.scope, payer.id, asked);
+      for (const row of folded ?? []) windows.set(row.window_id, row);
+    }
+    return windows;
   }
 
   /** Gives a hold back; again is a duplicate. @throws LedgerError `not_found`, `unavailable` */

@@ -111,20 +111,17 @@ export class PayerLane {
         return;
       }
       if (open.some(({ row }) => row.status === 'missing')) {
-        if (!hasOpened) await this.#options.folder.open(this.#scope, this.#id);
+        if (!hasOpened) await this.#options.folder.openWithOthers(this.#scope, this.#id);
         hasOpened = true;
       } else if (!open.some(({ row }) => row.status === 'short')) continue;
       const asked = Math.max(...left.map(({ request }) => request.amount));
-      const folded = await this.#options.folder.foldFor(this.#scope, this.#id, asked);
       const isLast = partialFolds >= MAX_PARTIAL_FOLDS;
-      const known = folded ?? (isLast ? await this.#readWindows() : []);
-      const windows = new Map(known.map((row) => [row.window_id, row]));
+      const { windows, isWhole } = await this.#gather(open, asked, isLast);
       const verdicts = open.map(({ waiting, row }) => ({
         waiting,
         verdict: row.status === 'short' ? judge(waiting.request.amount, row, windows) : null,
       }));
-      if (folded === null || verdicts.some(({ verdict }) => verdict?.isWhole === false))
-        partialFolds++;
+      if (!isWhole || verdicts.some(({ verdict }) => verdict?.isWhole === false)) partialFolds++;
       left = verdicts
         .filter(({ waiting, verdict }) => {
           if (verdict === null || !(verdict.isWhole || isLast)) return true;
@@ -135,14 +132,39 @@ export class PayerLane {
     }
   }
 
+  /** Windows of the payer, and of others whose keys it pays for. */
+  async #gather(
+    open: readonly { waiting: Waiting; row: ReservedRow }[],
+    asked: number,
+    isLast: boolean,
+  ): Promise<{ windows: Map<string, FoldedWindowRow>; isWhole: boolean }> {
+    const { folder } = this.#options;
+    let payers = [{ scope: this.#scope, id: this.#id }];
+    const keys = open.flatMap(({ waiting }) => waiting.request.api_key_id ?? []);
+    if (keys.length > 0) {
+      const found = { windowIds: open.flatMap(({ row }) => row.window_ids ?? []), keys };
+      payers = await folder.involvedIn(this.#scope, this.#id, found);
+      const isOther = ({ id }: { id: string }) => id !== this.#id;
+      for (const { scope, id } of payers.filter(isOther)) await folder.openWithOthers(scope, id);
+    }
+    const windows = new Map<string, FoldedWindowRow>();
+    let isWhole = true;
+    // In turn: what one fold forwards, the next takes in.
+    for (const { scope, id } of payers) {
+      const folded = await folder.foldFor(scope, id, asked);
+      if (folded === null) isWhole = false;
+      const known = folded ?? (isLast ? await this.#readWindows(scope, id) : []);
+      for (const row of known) windows.set(row.window_id, row);
+    }
+    return { windows, isWhole };
+  }
+
   /**
    * What is left, without a lock: where someone else keeps the mark. Exact in its snapshot, so that a
    * refusal is true; what it finds may still have to be folded.
    */
-  async #readWindows(): Promise<FoldedWindowRow[]> {
-    const rows = await this.#options.query<BudgetStateRow>(
-      readBudgetsStatement(this.#scope, this.#id),
-    );
+  async #readWindows(scope: PayerScope, id: string): Promise<FoldedWindowRow[]> {
+    const rows = await this.#options.query<BudgetStateRow>(readBudgetsStatement(scope, id));
     return rows.flatMap((row) => {
       if (row.window_id === null || !row.is_hard) return [];
       const left = BigInt(row.limit_microdollars) - BigInt(row.spent) - BigInt(row.held);

@@ -13,6 +13,18 @@ export const isOfPayer = (scope: PayerScope, row: string): string =>
   `${row}.payer_scope = '${scope.name}'
     and ${row}.payer_id = $1::text`;
 
+/** Budgets in force of keys that are other payers' than $1: they bind too. `keys`: a condition on the id. */
+export const isOfKeys = (scope: PayerScope, row: string, keys: string): string =>
+  `${row}.api_key_id ${keys}
+    and ${row}.removed_at is null
+    and (${row}.payer_scope, ${row}.payer_id) is distinct from ('${scope.name}', $1::text)`;
+
+/** Organizations of user $1, which may pay for what the user's keys use; none of an organization. */
+export const organizationsOf = (scope: PayerScope): string =>
+  scope.name === 'user'
+    ? `select g.organization_id from organization_memberships as g where g.kilo_user_id = $1::text`
+    : 'select null::uuid as organization_id where $1::text is null and false';
+
 /** Holds `row` of payer $1 that have not given back what they took: by the index that has only these. */
 export const isHolding = (scope: PayerScope, row: string): string =>
   `${isOfPayer(scope, row)}

@@ -2,10 +2,15 @@ import { oldestOpen, SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
-import { isCounted, isOfPayer as isUsageOf, QUARTER_HOURLY } from '../schema/dimensionRollups.js';
+import {
+  isCounted,
+  isOfPayer as isUsageOf,
+  markColumns,
+  QUARTER_HOURLY,
+} from '../schema/dimensionRollups.js';
 import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../schema/frozen.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer, markOf } from './matching.sql.js';
+import { counts, isCurrent, isOfPayer, markOf, organizationsOf } from './matching.sql.js';
 
 export interface OpenedPayerRow {
   is_payer: boolean;
@@ -107,20 +112,68 @@ const BOUNDS = `select x.window_start, x.window_end
     select '-infinity', 'infinity'
     where b.period = 'total'`;
 
+export interface OtherPayerRow {
+  organization_id: string;
+  /** Its budgets have a mark, and it has begun. */
+  has_begun: boolean;
+  /** Nobody else has the mark. */
+  is_locked: boolean;
+}
+
+/**
+ * The marks of organizations that pay for keys of payer $1, where they are free: until the transaction ends
+ * none of them counts usage, so that a window which is opened for a key finds what they have passed, and
+ * they find the window.
+ */
+const othersText = (scope: PayerScope): string => `/* microdollar.lockOtherPayers ${scope.name} */
+select g.organization_id,
+  exists (
+    select from rollup_marks as k
+    where k.rollup = '${BUDGETS_MARK}'
+      and k.payer_scope = 'organization'
+      and k.payer_id = g.organization_id::text
+      and k.settled_below > ${NOT_BEGUN}
+  ) as has_begun,
+  k.payer_id is not null as is_locked
+from (${organizationsOf(scope)}) as g
+left join lateral (
+  select k.payer_id
+  from rollup_marks as k
+  where k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = 'organization'
+    and k.payer_id = g.organization_id::text
+  for no key update of k skip locked
+) as k on true`;
+
+export interface OpenedWindowsRow {
+  /** Windows of keys that others may pay for: to be opened under the marks of these, too. */
+  is_key_left: boolean;
+}
+
 /**
  * Opens the windows of now that are not there, under the mark's lock. What is up to the mark is
  * summed: raw usage, and what the archive took away (schema/frozen.ts). Rollup and budgets have marks
  * of their own, so of a row that is still there one may know and the other not. The limit is taken in by the
- * fold that follows, as a change from 0 (I13). A balance is summed by that fold.
+ * fold that follows, as a change from 0 (I13). A balance is summed by that fold. $2: the marks of others who
+ * may pay are held; without it the windows of keys stay closed where there are any.
  */
 function openWindowsText(scope: PayerScope): string {
   const ofPayer = (row: string): string => `not b.is_balance
         and ${isUsageOf(scope, row, `$1::${scope.idType}`)}
         and ${counts('b', row)}`;
+  const ofOther = (row: string): string => `${row}.organization_id = o.organization_id
+        and ${row}.api_key_id = b.api_key_id`;
   return `/* microdollar.openWindows ${scope.name} */
 with mark as materialized (
   ${markOf(scope)}
-), ${frozenDays(QUARTER_HOURLY)}, missing as materialized (
+), ${frozenDays(QUARTER_HOURLY)}, other as materialized (
+  select g.organization_id, ${markColumns('k', '0')}
+  from (${organizationsOf(scope)}) as g
+  left join rollup_marks as k
+    on k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = 'organization'
+    and k.payer_id = g.organization_id::text
+), absent as materialized (
   select b.id, b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, x.window_start, x.window_end
   from budgets as b
   cross join lateral (
@@ -134,6 +187,12 @@ with mark as materialized (
       where w.budget_id = b.id
         and ${isCurrent('w')}
     )
+), missing as materialized (
+  select a.*
+  from absent as a
+  where $2::boolean
+    or a.api_key_id is null
+    or not exists (select from other)
 ), opened as (
   insert into budget_windows (budget_id, window_start, window_end, limit_microdollars,
     spent_microdollars, carry_microdollars)
@@ -163,14 +222,42 @@ with mark as materialized (
         and c.period_start >= b.window_start
         and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
         and ${isFrozen('c.period_start')}
+      union all
+      select x.cost
+      from other as o
+      cross join lateral (
+        select m.cost
+        from microdollar_usage as m
+        where ${ofOther('m')}
+          and m.created_at >= b.window_start
+          and m.created_at < b.window_end
+          and ${isCounted('o')}
+        union all
+        select -m.cost
+        from microdollar_usage as m
+        where ${ofOther('m')}
+          and m.created_at >= b.window_start
+          and m.created_at < least(b.window_end, ${ARCHIVE_HORIZON})
+          and ${isInFrozen(QUARTER_HOURLY, 'm')}
+        union all
+        select c.cost_microdollars
+        from ${QUARTER_HOURLY.name} as c
+        where ${ofOther('c')}
+          and c.period_start >= b.window_start
+          and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
+          and ${isFrozen('c.period_start')}
+      ) as x
+      where b.api_key_id is not null
     ) as x
   ) as x
   returning id
+), slots as (
+  insert into headroom (window_id, slot)
+  select o.id, g
+  from opened as o
+  cross join generate_series(0, ${SLOTS - 1}) as g
 )
-insert into headroom (window_id, slot)
-select o.id, g
-from opened as o
-cross join generate_series(0, ${SLOTS - 1}) as g`;
+select (select count(*) from absent) > (select count(*) from missing) as is_key_left`;
 }
 
 const TEXTS = new Map(
@@ -181,18 +268,20 @@ const TEXTS = new Map(
       begin: beginText(scope),
       lock: lockText(scope),
       windows: openWindowsText(scope),
+      others: othersText(scope),
     },
   ]),
 );
 
 const statement = (
   scope: PayerScope,
-  name: 'payer' | 'begin' | 'lock' | 'windows',
+  name: 'payer' | 'begin' | 'lock' | 'windows' | 'others',
   payerId: string,
+  ...values: unknown[]
 ): Statement => ({
   name: `microdollar_budgets_${name}_${scope.name}`,
   text: TEXTS.get(scope)?.[name] ?? '',
-  values: [payerId],
+  values: [payerId, ...values],
 });
 
 export const openPayerStatement = (scope: PayerScope, payerId: string): Statement =>
@@ -204,5 +293,71 @@ export const beginBudgetsStatement = (scope: PayerScope, payerId: string): State
 export const lockBudgetsStatement = (scope: PayerScope, payerId: string): Statement =>
   statement(scope, 'lock', payerId);
 
-export const openWindowsStatement = (scope: PayerScope, payerId: string): Statement =>
-  statement(scope, 'windows', payerId);
+export const openWindowsStatement = (
+  scope: PayerScope,
+  payerId: string,
+  hasOthers = false,
+): Statement => statement(scope, 'windows', payerId, hasOthers);
+
+export const lockOtherPayersStatement = (scope: PayerScope, payerId: string): Statement =>
+  statement(scope, 'others', payerId);
+
+export interface InvolvedPayerRow {
+  payer_scope: PayerScope['name'];
+  payer_id: string;
+  /** It has holds of these keys: what they give back is forwarded to the windows of the others. */
+  is_holder: boolean;
+}
+
+/**
+ * Payers, other than $1 and $2, whose windows $3 are, or the budgets of keys $4; and organizations that
+ * hold by such a key.
+ */
+export function findInvolvedStatement(
+  scope: PayerScope,
+  payerId: string,
+  windowIds: readonly string[],
+  keys: readonly string[],
+): Statement {
+  return {
+    name: 'microdollar_budgets_involved',
+    text: `/* microdollar.findInvolved */
+with keys as materialized (
+  select k.id from unnest($4::uuid[]) as k(id)
+  union
+  select b.api_key_id
+  from budget_windows as w
+  join budgets as b on b.id = w.budget_id
+  where w.id = any ($3::bigint[])
+    and b.api_key_id is not null
+)
+select b.payer_scope, b.payer_id, false as is_holder
+from budget_windows as w
+join budgets as b on b.id = w.budget_id
+where w.id = any ($3::bigint[])
+  and (b.payer_scope, b.payer_id) is distinct from ($1::text, $2::text)
+union
+select b.payer_scope, b.payer_id, false
+from keys as k
+join budgets as b on b.api_key_id = k.id
+where b.removed_at is null
+  and (b.payer_scope, b.payer_id) is distinct from ($1::text, $2::text)
+union
+select 'organization', g.organization_id::text, true
+from keys
+join budgets as b on b.api_key_id = keys.id
+join api_keys as k on k.id = keys.id
+join organization_memberships as g on g.kilo_user_id = k.kilo_user_id
+where b.removed_at is null
+  and ('organization', g.organization_id::text) is distinct from ($1::text, $2::text)
+  and exists (
+    select
+    from usage_holds as h
+    where h.payer_scope = 'organization'
+      and h.payer_id = g.organization_id::text
+      and h.window_ids <> '{}'
+      and h.api_key_id = b.api_key_id
+  )`,
+    values: [scope.name, payerId, windowIds, keys],
+  };
+}

@@ -1,15 +1,23 @@
 import type { Statement } from '../db/statement.js';
-import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
-import { tailRows } from '../schema/dimensionRollups.js';
-import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
+import {
+  BUDGETS_MARK,
+  type BudgetPeriod,
+  type BudgetScope,
+  type BudgetSetter,
+  FORWARDED,
+} from '../schema/budgets.js';
+import { markColumns, tailRows } from '../schema/dimensionRollups.js';
+import { ORGANIZATION_SCOPE, PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
 import {
   balanceOf,
   counts,
   isCurrent,
+  isHolding,
   isOfPayer,
   isOpenHold,
   limitOf,
   markOf,
+  organizationsOf,
 } from './matching.sql.js';
 
 /** A budget and its window of now, exact in one snapshot. Amounts in microdollars. */
@@ -40,7 +48,8 @@ export interface BudgetStateRow {
 
 /**
  * The budgets in force of payer $1, without a lock: spent is the window's and what lies past the
- * mark, held are the open holds. What is left is limit - spent - held.
+ * mark, held are the open holds. What is left is limit - spent - held. Of keys also what others who pay for
+ * them have counted (`forwarded`), or not yet (`other`).
  */
 const readText = (scope: PayerScope): string => `/* microdollar.readBudgets ${scope.name} */
 with mark as materialized (
@@ -51,10 +60,38 @@ with mark as materialized (
   cross join lateral (
     ${tailRows(scope, 'm.id, m.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cost', 'u')}
   ) as m
+), other as materialized (
+  select k.payer_id, k.payer_id::uuid as id, ${markColumns('k', '0')}
+  from (${organizationsOf(scope)}) as g
+  join rollup_marks as k
+    on k.rollup = '${BUDGETS_MARK}'
+    and k.payer_scope = 'organization'
+    and k.payer_id = g.organization_id::text
+  where exists (
+    select from budgets as b
+    where ${isOfPayer(scope, 'b')} and b.removed_at is null and b.api_key_id is not null)
+), other_tail as materialized (
+  select m.*
+  from other as u
+  cross join lateral (
+    ${tailRows(ORGANIZATION_SCOPE, 'm.api_key_id, m.created_at, m.cost', 'u')}
+  ) as m
+  where m.api_key_id is not null
+), forwarded as materialized (
+  select x.window_id, sum(h.spent_microdollars) as spent
+  from usage_holds as h
+  cross join unnest(h.window_ids) as x(window_id)
+  where ${isHolding(scope, 'h')}
+    and h.expires_at = ${FORWARDED}
+  group by x.window_id
 ), open as materialized (
   select h.window_ids, h.amount_microdollars as amount
   from usage_holds as h
   where ${isOpenHold(scope.name, '$1::text', 'h')}
+  union all
+  select h.window_ids, h.amount_microdollars
+  from other as u
+  join usage_holds as h on ${isOpenHold('organization', 'u.payer_id', 'h')}
 )
 select b.id as budget_id, b.scope, b.kilo_user_id, b.api_key_id, b.project_id, b.period, b.time_zone,
   b.is_hard, b.is_balance, b.set_by, b.limit_microdollars as base_limit_microdollars,
@@ -72,7 +109,13 @@ select b.id as budget_id, b.scope, b.kilo_user_id, b.api_key_id, b.project_id, b
       where m.created_at >= w.window_start
         and m.created_at < w.window_end
         and ${counts('b', 'm')}
-    ), 0) end as spent,
+    ), 0) + coalesce((
+      select sum(m.cost)
+      from other_tail as m
+      where m.created_at >= w.window_start
+        and m.created_at < w.window_end
+        and m.api_key_id = b.api_key_id
+    ), 0) + coalesce((select f.spent from forwarded as f where f.window_id = w.id), 0) end as spent,
   coalesce((select sum(o.amount) from open as o where w.id = any (o.window_ids)), 0) as held
 from budgets as b
 left join lateral (

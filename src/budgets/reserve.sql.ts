@@ -1,7 +1,7 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer, limitOf, lowered } from './matching.sql.js';
+import { counts, isCurrent, isOfKeys, isOfPayer, limitOf, lowered } from './matching.sql.js';
 import type { HoldIntent } from './types.js';
 
 /** One request for a hold; who pays is known beside it. */
@@ -43,6 +43,10 @@ export interface ReservedRow {
   window_ids: string[] | null;
 }
 
+/** Request `r` is of a key with a budget of another payer, whose window is not opened yet. */
+const LACKS_OTHER = `exists (
+      select from budget as o where o.is_other and o.window_id is null and o.api_key_id = r.api_key_id)`;
+
 /**
  * Reserves for requests of one payer that came together; each is granted from all of its windows,
  * or from none. Waits for nobody: of a window it takes one slot that is free, whichever has enough
@@ -50,7 +54,8 @@ export interface ReservedRow {
  *
  *   request   with what is known of its id already
  *   budget    hard budgets in force and their windows of now: found here, so that a new one is in
- *             force for the next request, and a limit that was lowered
+ *             force for the next request, and a limit that was lowered. Those of the keys bind whoever
+ *             pays: another payer's (`is_other`) whose window is missing holds up its key alone
  *   demand    request x window; `running` sums what the window gives to it and those before it
  *   room      what the slots of a window have, as this snapshot shows them
  *   slot      one locked slot a window, of its locked version
@@ -103,8 +108,17 @@ with request as materialized (
     limit 1
   ) as m on true
 ), budget as materialized (
-  select b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, w.id as window_id, w.carry
-  from budgets as b
+  select b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, b.is_other, w.id as window_id, w.carry
+  from (
+    select b.*, false as is_other
+    from budgets as b
+    where ${isOfPayer(scope, 'b')}
+      and b.removed_at is null
+    union all
+    select b.*, true as is_other
+    from budgets as b
+    where ${isOfKeys(scope, 'b', '= any ($4::uuid[])')}
+  ) as b
   left join lateral (
     select w.id, w.carry_microdollars
       + ${lowered(limitOf(scope, 'b'), 'w.limit_microdollars')} as carry
@@ -113,11 +127,10 @@ with request as materialized (
       and ${isCurrent('w')}
     limit 1
   ) as w on true
-  where ${isOfPayer(scope, 'b')}
-    and b.removed_at is null
-    and b.is_hard
+  where b.is_hard
 ), lack as materialized (
-  select not coalesce(bool_or(b.is_balance), false) or bool_or(b.window_id is null) as is_any
+  select not coalesce(bool_or(b.is_balance), false)
+    or bool_or(b.window_id is null and not b.is_other) as is_any
   from budget as b
 ), demand as materialized (
   select r.n, r.amount, b.window_id, b.carry,
@@ -126,6 +139,7 @@ with request as materialized (
   join budget as b on ${counts('b', 'r')}
   where r.known is null
     and not (select l.is_any from lack as l)
+    and not ${LACKS_OTHER}
 ), need as materialized (
   select d.window_id, min(d.amount) as smallest, sum(d.amount) as amount
   from demand as d
@@ -195,7 +209,7 @@ with request as materialized (
 select r.n,
   case
     when r.known is not null then r.known
-    when (select l.is_any from lack as l) then 'missing'
+    when (select l.is_any from lack as l) or ${LACKS_OTHER} then 'missing'
     when v.fits then 'granted'
     when v.has_room then 'busy'
     else 'short'

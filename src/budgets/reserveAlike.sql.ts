@@ -1,7 +1,7 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
 import { SLOTS } from '../schema/budgets.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfPayer, limitOf, lowered } from './matching.sql.js';
+import { counts, isCurrent, isOfKeys, isOfPayer, limitOf, lowered } from './matching.sql.js';
 import type { ReserveRequest } from './reserve.sql.js';
 
 /** All are granted, or nothing is done: then `reserveStatement` says of each what it lacks. */
@@ -32,7 +32,8 @@ const INTENT_COLUMNS = [
  *   $1 payer, $2 user, $3 key, $4 project, $5 sum, $6 owner, $7 ms, $8 slot to begin with,
  *   $9 ids, $10 amounts, $11.. columns of the intents
  *
- *   budget    hard budgets in force that count them, with their windows of now
+ *   budget    hard budgets in force that count them, also of a key that is another payer's, with their
+ *             windows of now
  *   slot      of each window one that is free and has the sum, and what that leaves in it (B2)
  *   verdict   every window gave, the payer and the user are here, and none of the ids was seen
  */
@@ -46,7 +47,16 @@ with budget as materialized (
   from (
     select $2::text as kilo_user_id, $3::uuid as api_key_id, $4::text as project_id
   ) as r
-  join budgets as b on ${counts('b', 'r')}
+  join (
+    select b.*
+    from budgets as b
+    where ${isOfPayer(scope, 'b')}
+      and b.removed_at is null
+    union all
+    select b.*
+    from budgets as b
+    where ${isOfKeys(scope, 'b', '= $3::uuid')}
+  ) as b on b.is_hard and ${counts('b', 'r')}
   left join lateral (
     select w.id, w.carry_microdollars
       + ${lowered(limitOf(scope, 'b'), 'w.limit_microdollars')} as carry,
@@ -56,9 +66,6 @@ with budget as materialized (
       and ${isCurrent('w')}
     limit 1
   ) as w on true
-  where ${isOfPayer(scope, 'b')}
-    and b.removed_at is null
-    and b.is_hard
 ), slot as materialized (
   select b.window_id, h.slot, h.remaining
   from budget as b

@@ -64,6 +64,7 @@ export async function fillDemo(
     options.onDay?.(index + 1);
   }
   await setDemoBudgets(ledger, users);
+  await setKeyUses(ledger.pool, users);
   await ledger.fold();
   return report;
 }
@@ -118,6 +119,21 @@ async function once(create: () => Promise<unknown>): Promise<void> {
   } catch (error) {
     if (!(error instanceof LedgerError) || error.code !== 'already_exists') throw error;
   }
+}
+
+/** When each key was last paid with, as the gateway would have noted it. */
+async function setKeyUses(pool: pg.Pool, users: readonly DemoUser[]): Promise<void> {
+  await pool.query(
+    `/* demo.keyUses */
+    update api_keys as k
+    set last_used_at = greatest(k.last_used_at, (
+      select max(m.created_at)
+      from microdollar_usage as m
+      where m.kilo_user_id = k.kilo_user_id
+        and m.api_key_id = k.id))
+    where k.kilo_user_id = any ($1::text[])`,
+    [users.map(({ id }) => id)],
+  );
 }
 
 /** When the first demo user was created, ms: traffic ends there, at every run. */

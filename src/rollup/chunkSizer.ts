@@ -9,8 +9,8 @@ interface ChunkAim {
 /** Alone on the database. */
 const ALONE: ChunkAim = { targetMs: 700, users: 2_000, rowsPerStatement: Number.POSITIVE_INFINITY };
 /**
- * What a chunk has written is flushed with the commit of whichever writer comes next: a whole day of 50,000
- * keys is some 12 MB, for which they all wait (p99 22 ms, 4 before it); this is one.
+ * What a chunk has written is flushed with the commit of whichever writer comes next, which waits for all of
+ * it: a whole day of 50,000 keys and more is some 20 MB of WAL behind a checkpoint, this is half a MB.
  */
 const BESIDE_WRITERS: ChunkAim = { targetMs: 75, users: 500, rowsPerStatement: 5_000 };
 const MAX_USERS = 200_000;

@@ -63,9 +63,9 @@ export class Throttle {
     this.#rest = options.rest ?? ((ms) => sleep(ms));
   }
 
-  /** Others were at work when it looked last; not known before the first chunk. */
+  /** Others were at work when it looked last; before it did, too. */
   get isBusy(): boolean {
-    return this.#hasLooked && this.#isBusy;
+    return this.#isBusy;
   }
 
   /** Rest for each unit of work. */
@@ -89,21 +89,23 @@ export class Throttle {
 
   /** Runs a chunk, and rests after it. @throws what the chunk throws */
   async run<T>(chunk: () => Promise<T>): Promise<T> {
+    // The first chunk as well is of a size for those who are at work.
+    if (!this.#hasLooked) await this.#look();
     const startedAt = performance.now();
     const result = await this.#probing(this.#beside, chunk);
     const chunkMs = performance.now() - startedAt;
-    const restMs = await this.#restAfter(chunkMs);
+    const restMs = restAfter(chunkMs, await this.#look(), this.#restRatio);
     if (restMs > 0) await this.#probing(this.#between, () => this.#rest(restMs));
     this.#adapt();
     return result;
   }
 
-  async #restAfter(chunkMs: number): Promise<number> {
+  async #look(): Promise<Load> {
     const load = await readLoad(this.#queryLoad);
     this.#isBusy = load.activeSessions > 0;
     this.#hasLooked = true;
     if (!this.#isBusy) this.#wake();
-    return restAfter(chunkMs, load, this.#restRatio);
+    return load;
   }
 
   /** Those who wait for their turn look again. */

@@ -32,6 +32,9 @@ export type BudgetSetter = (typeof BUDGET_SETTERS)[number];
 /** Rows of `headroom` a window has: so many can be reserved from at once. */
 export const SLOTS = 8;
 
+/** `expires_at` of a row of `usage_holds` that is none: what is to be given back, and what was spent. */
+export const FORWARDED = `'-infinity'::timestamptz`;
+
 /** Name of the mark of budgets in `rollup_marks`; the lock of a payer's windows. */
 export const BUDGETS_MARK = 'budgets';
 
@@ -39,7 +42,8 @@ const quoted = (values: readonly string[]) => values.map((value) => `'${value}'`
 
 /**
  * Limits. A budget belongs to a payer, and counts its usage; the narrowing columns say which of it,
- * null = all. Its state is in `budget_windows`. Removed ones stay, for what names them.
+ * null = all. One of a key counts what the key uses, whoever pays. Its state is in `budget_windows`.
+ * Removed ones stay, for what names them.
  */
 export const budgets = pgTable(
   'budgets',
@@ -84,6 +88,9 @@ export const budgets = pgTable(
         t.set_by,
       )
       .where(sql`${t.removed_at} is null`),
+    index('idx_budgets_key')
+      .on(t.api_key_id)
+      .where(sql`${t.api_key_id} is not null and ${t.removed_at} is null`),
     check('budgets_scope', sql.raw(`scope in (${quoted(BUDGET_SCOPES)})`)),
     check('budgets_payer_scope', sql.raw(`payer_scope in ('user', 'organization')`)),
     check('budgets_period', sql.raw(`period in (${quoted(BUDGET_PERIODS)})`)),
@@ -131,7 +138,8 @@ export const headroom = pgTable(
 
 /**
  * Amounts that are reserved for a request. `id` is the id of its usage row: a hold is closed when
- * that exists, or when it was released. The fold that counts the row takes the hold away.
+ * that exists, or when it was released. The fold that counts the row takes the hold away. What it learns
+ * of windows of others, which only their own fold may write, it leaves here for that one (`FORWARDED`).
  */
 export const usageHolds = pgTable(
   'usage_holds',
@@ -143,6 +151,8 @@ export const usageHolds = pgTable(
     api_key_id: uuid(),
     project_id: text(),
     amount_microdollars: microdollars().notNull(),
+    /** Of what was forwarded: usage that another payer's fold has counted. */
+    spent_microdollars: microdollarSum().notNull().default(0),
     /** What it was taken from; empty once it was given back, and kept a day for late usage. */
     window_ids: bigint({ mode: 'number' }).array().notNull(),
     /** Of `gateway_instances`: while it lives the hold does not expire. Null: held over HTTP. */

@@ -1,5 +1,14 @@
 import { sql } from 'drizzle-orm';
-import { index, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import {
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import { requestColumns } from './columns.js';
 
 /**
@@ -29,5 +38,23 @@ export const gatewayResponses = pgTable(
   (t) => [
     index('idx_gateway_responses_response_id').on(t.response_id),
     index('idx_gateway_responses_look_at').on(t.look_at).where(sql`${t.settled_at} is null`),
+  ],
+);
+
+/**
+ * Items of responses that their provider keeps (messages, reasoning, images), by its names: a request may
+ * name one in place of its content. For as long as the response.
+ */
+export const gatewayResponseItems = pgTable(
+  'gateway_response_items',
+  {
+    item_id: text().notNull(),
+    /** Of the response, in `gateway_responses`. */
+    usage_id: uuid().notNull(),
+    kilo_user_id: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.item_id, t.usage_id] }),
+    index('idx_gateway_response_items_usage_id').on(t.usage_id),
   ],
 );

@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { withNextExpiries } from '../accounts/grants/nextExpiry.js';
 import type { Ledger } from '../ledgerTypes.js';
-import { askParts, isSharded } from '../shards/parts.js';
+import { askOfUser } from '../shards/askOfUser.js';
+import { isSharded } from '../shards/parts.js';
 import { type AccountRow, accountStatement } from './queries/account.sql.js';
 import { type BalanceRow, currentBalanceStatement } from './queries/currentBalance.sql.js';
 import { type RecentRow, recentUsageStatement } from './queries/recentUsage.sql.js';
@@ -10,9 +11,9 @@ import { readRows } from './queries/rows.js';
 /**
  * Reads of a user wherever they are known: their own account on their shard, what they do for organizations
  * on those of the organizations. Each part is exact in a snapshot of its own.
- * @throws LedgerError `unavailable` naming a shard that is away: it may have something of the user
+ * @throws LedgerError `unavailable` naming a shard that is away and may know the user
  */
-async function askOfUser<T>(
+async function readOfUser<T>(
   ledger: Ledger,
   kiloUserId: string,
   read: (part: Ledger) => Promise<T>,
@@ -23,14 +24,14 @@ async function askOfUser<T>(
   }
   const [own, all] = await Promise.all([
     ledger.ask({ kilo_user_id: kiloUserId }, read),
-    askParts(ledger, read),
+    askOfUser(ledger, kiloUserId, read),
   ]);
   return { own, all: [own, ...all] };
 }
 
 /** The user's own balance and those of their organizations. */
 export async function readBalances(ledger: Ledger, kiloUserId: string): Promise<BalanceRow[]> {
-  const { own, all } = await askOfUser(ledger, kiloUserId, async ({ readPool }) => {
+  const { own, all } = await readOfUser(ledger, kiloUserId, async ({ readPool }) => {
     const rows = await readRows<BalanceRow>(readPool, currentBalanceStatement(kiloUserId));
     return await withExpiries(readPool, kiloUserId, rows);
   });
@@ -43,7 +44,7 @@ export async function readRecentUsage(
   kiloUserId: string,
   limit: number,
 ): Promise<RecentRow[]> {
-  const { all } = await askOfUser(ledger, kiloUserId, ({ readPool }) =>
+  const { all } = await readOfUser(ledger, kiloUserId, ({ readPool }) =>
     readRows<RecentRow>(readPool, recentUsageStatement(kiloUserId, limit)),
   );
   return mergeRecent(all, limit);
@@ -55,7 +56,7 @@ export async function readAccountOf(
   kiloUserId: string,
   limit: number,
 ): Promise<{ balances: BalanceRow[]; recent: RecentRow[] }> {
-  const { own, all } = await askOfUser(ledger, kiloUserId, async ({ readPool }) => {
+  const { own, all } = await readOfUser(ledger, kiloUserId, async ({ readPool }) => {
     const [row] = await readRows<AccountRow>(readPool, accountStatement(kiloUserId, limit));
     const balances = await withExpiries(readPool, kiloUserId, row?.balances ?? []);
     return { balances, recent: row?.recent ?? [] };

@@ -4,6 +4,7 @@ import * as deliveries from '../alerts/deliveries.js';
 import * as webhooks from '../alerts/webhooks.js';
 import * as budgets from '../budgets/budgets.js';
 import type { Ledger, NamedPayer } from '../ledgerTypes.js';
+import { askOfUser } from './askOfUser.js';
 import { askParts, isSharded } from './parts.js';
 
 type Payer = budgets.BudgetPayer;
@@ -96,22 +97,22 @@ export const listApiKeys = (ledger: Ledger): Promise<Key[]> =>
   });
 
 /** Of a user wherever they pay; of an organization from its part. @throws LedgerError `unavailable` */
-export const listKeysOf = (
+export async function listKeysOf(
   ledger: Ledger,
   of: { kiloUserId: string } | { organizationId: string },
   limit: number,
-): Promise<Key[]> =>
-  listOf<Key>(
-    ledger,
-    'organizationId' in of ? { scope: 'organization', id: of.organizationId } : null,
-    ({ pool }) => keys.listKeysOf(pool, of, limit),
-    {
-      idOf,
-      compare: (a, b) =>
-        Number(a.revoked_at !== null) - Number(b.revoked_at !== null) || newestFirst(a, b),
-      limit,
-    },
-  );
+): Promise<Key[]> {
+  const list = ({ pool }: Ledger) => keys.listKeysOf(pool, of, limit);
+  if ('organizationId' in of) return await ledger.ask({ organization_id: of.organizationId }, list);
+  const lists = await askOfUser(ledger, of.kiloUserId, list);
+  if (!isSharded(ledger)) return lists.flat();
+  const isRevoked = ({ revoked_at }: Key) => Number(revoked_at !== null);
+  return mergeLists<Key>(lists, {
+    idOf,
+    compare: (a, b) => isRevoked(a) - isRevoked(b) || newestFirst(a, b),
+    limit,
+  });
+}
 
 type PayerBudgets = Awaited<ReturnType<typeof budgets.listPayersBudgets>>['payers'][number];
 

@@ -9,8 +9,9 @@ import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import type { Ledger } from '../ledgerTypes.js';
+import { askOfUser } from './askOfUser.js';
 import { mapBounded } from './mapBounded.js';
-import { askParts, groupByPart, isSharded } from './parts.js';
+import { groupByPart, isSharded } from './parts.js';
 import { MAX_AT_ONCE } from './scatter.js';
 
 /**
@@ -90,7 +91,7 @@ export async function listMemberships(
   ledger: Ledger,
   kiloUserId: string,
 ): Promise<{ organization_id: string; role: string }[]> {
-  const found = await askParts(ledger, ({ pool }) => listHere(pool, kiloUserId));
+  const found = await askOfUser(ledger, kiloUserId, ({ pool }) => listHere(pool, kiloUserId));
   // Of one that moves at this moment both shards may tell.
   return [...new Map(found.flat().map((each) => [each.organization_id, each])).values()];
 }

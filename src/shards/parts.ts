@@ -42,14 +42,17 @@ export async function askParts<T>(
   throw new LedgerError('unavailable', 'payers move all the time; ask again');
 }
 
-/** Where payers are by rows of their own, as one number: another one after each switch. */
-async function placesNow({ parts }: Pick<Ledger, 'parts'>): Promise<string> {
+/** Where payers are by rows of their own, as one number: another after each switch. Null: home is away. */
+async function placesNow({ parts }: Pick<Ledger, 'parts'>): Promise<string | null> {
   const [home] = parts;
   if (home === undefined) throw new LedgerError('internal', 'a ledger has a part');
-  return await onPart(home.name, async () => {
+  try {
     const [row] = await queryOnPool(home.ledger.pool, false)<{ places: string }>(PLACES);
     return row?.places ?? '';
-  });
+  } catch {
+    // Nobody moves meanwhile: the mover needs home.
+    return null;
+  }
 }
 
 /**

@@ -80,6 +80,11 @@ export function formatDay(day: string): string {
   return format(toDate(day), 'd MMM yyyy');
 }
 
+/** 21 Nov 2026 to 22 Nov 2026; 22 Nov 2026 */
+export function formatRange({ from, until }: { from: string; until: string }): string {
+  return from === until ? formatDay(from) : `${formatDay(from)} to ${formatDay(until)}`;
+}
+
 /** Sun 22 Nov 2026 */
 export function formatDayLong(day: string): string {
   return format(toDate(day), 'EEE d MMM yyyy');

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { readBalances } from '../../src/server/userReads.js';
 import { createOrganization, createUser } from '../../src/shards/accounts.js';
 import { authenticateKey } from '../../src/shards/authenticateKey.js';
+import { listMemberships } from '../../src/shards/memberships.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { ledgerErrorOf } from '../integration/ledgerHarness.js';
@@ -113,6 +115,10 @@ describe('a shard that is killed', () => {
   });
 
   it('is named in every answer that would need it, and missed in no other', async () => {
+    // Seen a moment ago: c did not know them, so it is not needed for what they have everywhere.
+    const seen = users.b as string;
+    expect(await readBalances(ledger, seen)).toHaveLength(1);
+    expect(await listMemberships(ledger, seen)).toEqual([]);
     await c.kill();
     try {
       const organization = await createOrganization(ledger, {
@@ -130,6 +136,11 @@ describe('a shard that is killed', () => {
       expect(await ledgerErrorOf(ledger.getPendingStatus())).toMatchObject(isAway('c'));
       expect(await ledgerErrorOf(ledger.fold())).toMatchObject(isAway('c'));
       expect(await ledgerErrorOf(ledger.release(randomUUID()))).toMatchObject(isAway('c'));
+      expect(await readBalances(ledger, seen)).toHaveLength(1);
+      expect(await listMemberships(ledger, seen)).toEqual([]);
+      for (const read of [readBalances, listMemberships]) {
+        expect(await ledgerErrorOf(read(ledger, users.home as string))).toMatchObject(isAway('c'));
+      }
       // A key that nobody has may be one of the shard that is away.
       await expect(authenticateKey(ledger, `md_${'x'.repeat(43)}`)).rejects.toMatchObject({
         code: 'unavailable',

@@ -94,7 +94,12 @@ describe('an archive is refused', () => {
     expect(await fixture.archive(LAST)).toMatchObject({
       days: 1,
       from: FIRST,
-      failures: [{ period: LAST, message: expect.stringContaining('1 unpriced usage rows') }],
+      failures: [
+        {
+          period: LAST,
+          message: expect.stringContaining('1 usage rows without a price; run `price-unpriced`'),
+        },
+      ],
     });
     const error = await refusalOf();
     expect(error.details.blockers).toEqual([{ kind: 'unpriced', day: LAST, rows: 1 }]);

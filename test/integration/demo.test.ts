@@ -41,7 +41,8 @@ describe('demo', () => {
          count(distinct api_key_id) filter (
            where exists (select from api_keys as k where k.id = api_key_id and k.name is not null
              and k.kilo_user_id = u.kilo_user_id
-             and k.organization_id is not distinct from u.organization_id)) as keys
+             and k.organization_id is not distinct from u.organization_id
+             and k.last_used_at >= u.created_at)) as keys
        from microdollar_usage as u`,
     );
     for (const [what, count] of Object.entries(rows[0])) {

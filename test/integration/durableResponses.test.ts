@@ -72,13 +72,22 @@ it('takes the place of its intent, and is one process’s alone while it looks',
 it('keeps who made those that were answered at once, for thirty days', async () => {
   const { intent, ...response } = await beginResponse();
   const made = (id: string, name: string) =>
-    gateway.responses.keep({ ...response, response_id: name, intent: { ...intent, id } });
+    gateway.responses.keep({
+      ...response,
+      response_id: name,
+      item_ids: [`msg_${name}`],
+      intent: { ...intent, id },
+    });
   const ids = Array.from({ length: 3 }, () => uuidv7());
   await Promise.all(ids.map((id, index) => made(id, `resp_${index}`)));
   await made(ids[0] ?? '', 'resp_0');
   expect(await count(pool, 'gateway_responses')).toBe(3);
   expect(await gateway.responses.findUser('resp_1')).toBe(intent.kilo_user_id);
   expect(await gateway.responses.findUser('resp_none')).toBeNull();
+  const items = ['msg_resp_0', 'msg_resp_1', 'msg_none'];
+  expect(await gateway.responses.findItemUsers(items)).toEqual(
+    new Map(items.slice(0, 2).map((id) => [id, intent.kilo_user_id])),
+  );
   expect(await gateway.responses.find('resp_1', 'key-1')).toMatchObject({ isSettled: true });
   expect(await gateway.responses.claimDue()).toEqual([]);
   await pool.query(
@@ -86,6 +95,7 @@ it('keeps who made those that were answered at once, for thirty days', async () 
   );
   await gateway.responses.forgetOld();
   expect(await gateway.responses.findUser('resp_0')).toBeNull();
+  expect([...(await gateway.responses.findItemUsers(items)).keys()]).toEqual(['msg_resp_1']);
   expect(await gateway.responses.findUser('resp_1')).toBe(intent.kilo_user_id);
 });
 

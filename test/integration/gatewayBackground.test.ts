@@ -337,10 +337,13 @@ describe('/v1/responses/{id}', () => {
         expect((await call('GET', `/v1/responses/${id}`)).json).toMatchObject({ id });
         expect((await call('GET', `/v1/responses/${id}`, other.key)).status).toBe(404);
         const body = { model: 'gpt-5', input: 'y', store: false, previous_response_id: id };
-        const calls = elsewhere.upstream.calls;
+        // The follower looks at what is in the background meanwhile.
+        const posts = () =>
+          elsewhere.upstream.requests.filter(({ method }) => method === 'POST').length;
+        const before = posts();
         const refused = await call('POST', '/v1/responses', other.key, body);
         expect([refused.status, refused.json.error.param]).toEqual([404, 'previous_response_id']);
-        expect(elsewhere.upstream.calls).toBe(calls);
+        expect(posts()).toBe(before);
         expect((await call('POST', '/v1/responses', user.key, body)).status).toBe(200);
       }
     };
@@ -348,6 +351,66 @@ describe('/v1/responses/{id}', () => {
     await first.halt();
     await elsewhere.halt();
     gateway = await startTestGateway({ after: elsewhere });
+    await check();
+  });
+
+  it('has items that its user alone refers to, in whatever process and after a restart', async () => {
+    const other = await gateway.newUser();
+    const second = await gateway.newKey(user.id, null);
+    const item = (id: string) => ({ id, type: 'message', role: 'assistant', content: [] });
+    gateway.upstream.scriptPath(/^POST \/v1\/responses(\/input_tokens)?$/, (response, request) => {
+      const body = { id: 'resp_1', object: 'response', model: 'gpt-5', status: 'completed' };
+      const { stream } = JSON.parse(String(request.body));
+      if (stream !== true) {
+        sendJson(response, { ...body, output: [item('msg_1'), item('ig_1')], usage: USAGE });
+        return;
+      }
+      const events = [
+        { type: 'response.created', response: { ...body, status: 'in_progress', output: [] } },
+        { type: 'response.output_item.added', item: item('msg_2') },
+        { type: 'response.completed', response: { ...body, output: [], usage: USAGE } },
+      ];
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.end(events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join(''));
+    });
+    await call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: 'x' });
+    const stream = await fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.key}` },
+      body: JSON.stringify({ model: 'gpt-5', input: 'x', stream: true }),
+    });
+    expect(await stream.text()).toContain('msg_2');
+    const named = [
+      { type: 'item_reference', id: 'msg_1' },
+      { id: 'msg_2' },
+      { type: 'image_generation_call', id: 'ig_1' },
+      { type: 'message', id: 'msg_1', role: 'assistant', content: 'x' },
+    ];
+    const check = async () => {
+      for (const reference of named) {
+        const body = { model: 'gpt-5', input: [{ role: 'user', content: 'y' }, reference] };
+        for (const path of ['/v1/responses', '/v1/responses/input_tokens']) {
+          const calls = gateway.upstream.calls;
+          const refused = await call('POST', path, other.key, body);
+          expect([refused.status, refused.json.error.param]).toEqual([404, 'input']);
+          expect(refused.json.error.message).toContain(reference.id);
+          expect(gateway.upstream.calls).toBe(calls);
+          for (const key of [user.key, second]) {
+            expect((await call('POST', path, key, body)).status).toBe(200);
+          }
+        }
+      }
+      // Of which nothing is known here: what has its own content may pass.
+      const unknown = { id: 'msg_9', type: 'message', role: 'user', content: 'x' };
+      const send = (input: object) =>
+        call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: [input] });
+      expect((await send(unknown)).status).toBe(200);
+      expect((await send({ type: 'item_reference', id: 'msg_9' })).status).toBe(404);
+    };
+    await check();
+    const first = gateway;
+    await first.halt();
+    gateway = await startTestGateway({ after: first });
     await check();
   });
 

@@ -41,6 +41,43 @@ function post(key: string, say: string, more: object = {}, to = gateway, signal?
   });
 }
 
+it('a budget of the key binds what the organization of a header pays', async () => {
+  const user = await newPayer(1_000_000_000);
+  const organization = await gateway.newOrganization(1_000, user.id);
+  const refusals: unknown[] = [];
+  const ask = async (header: boolean) => {
+    const headers = {
+      authorization: `Bearer ${user.key}`,
+      'content-type': 'application/json',
+      ...(header ? { 'x-microdollar-organization-id': organization } : {}),
+    };
+    const body = JSON.stringify({
+      model: MODEL,
+      max_tokens: 100,
+      messages: [{ role: 'user', content: '[[use 100]]' }],
+    });
+    const to = `${gateway.url}/v1/chat/completions`;
+    const response = await fetch(to, { method: 'POST', headers, body });
+    const budget = response.headers.get('x-microdollar-budget-id');
+    if (response.status !== 200) refusals.push([response.status, budget]);
+    await response.text();
+    return response.status;
+  };
+  const id = await addBudget(gateway, {
+    scope: 'key',
+    payer: { user: user.id },
+    key: user.keyId,
+    limit: 2_000,
+    period: 'total',
+  });
+  expect([await ask(true), await ask(false)]).toEqual([200, 200]);
+  for (const header of [true, false]) expect(await ask(header)).toBe(402);
+  expect(refusals).toEqual([
+    [402, id],
+    [402, id],
+  ]);
+});
+
 async function send(key: string, say: string, more: object = {}, to = gateway) {
   const response = await post(key, say, more, to);
   const text = await response.text();

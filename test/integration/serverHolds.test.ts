@@ -129,6 +129,24 @@ describe('holds over HTTP', () => {
     expect(retryAfter).toBeLessThanOrEqual(86_400);
   });
 
+  it('of a key are bound by its budget, also where an organization pays', async () => {
+    const { id: user, key, keyId } = await service.newUser();
+    const organization = await service.newOrganization(user);
+    await credit(user, 1);
+    await service.post('/api/credits', { organization_id: organization, usd: 1 });
+    const limit = { scope: 'key', id: keyId, limit_usd: '0.5', window: 'day' };
+    const budget = await service.post('/api/budgets', limit);
+    const own = await service.post('/api/holds', { kilo_user_id: user, amount: 300_000 }, key);
+    expect(own.status).toBe(200);
+    const paid = { kilo_user_id: user, organization_id: organization };
+    const refused = await service.post('/api/holds', { ...paid, amount: 200_001 }, key);
+    expect([refused.status, refused.body.error.details]).toMatchObject([
+      429,
+      { refused_by: { id: budget.body.id, scope: 'key' }, available_microdollars: 200_000 },
+    ]);
+    expect((await service.post('/api/holds', { ...paid, amount: 200_000 }, key)).status).toBe(200);
+  });
+
   it('expire by their time, for nobody lives who could end them', async () => {
     const { id: user, key } = await service.newUser();
     await credit(user, 1);

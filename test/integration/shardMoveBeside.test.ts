@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adjustUsage } from '../../src/accounts/adjust.js';
+import { revokeApiKey } from '../../src/accounts/apiKeys.js';
 
 import type { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -25,7 +26,7 @@ import { migrateShards } from '../../src/shards/migrateShards.js';
 import type { MoveOptions, MovePoint } from '../../src/shards/move/types.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { createTestDatabase } from '../support/database.js';
-import { makeDataDir, newIntent, openGateway } from '../support/gateway.js';
+import { makeDataDir, newIntent, openGateway, until } from '../support/gateway.js';
 import { lockWaits, openSessions, type Session } from '../support/sessions.js';
 import { daysAgo } from './archiveHarness.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
@@ -439,6 +440,34 @@ describe('an archive beside a move', () => {
     await archive('b', 9);
     await fixture.moves.resume();
     await expectWhole(payer);
+  });
+});
+
+describe('a mover that dies before its switch', () => {
+  it('loses no change by an id: it is made where the payer stays', async () => {
+    const user = await fixture.a.addUser();
+    const key = await createKey(fixture.sharded, { kilo_user_id: user, scopes: ['gateway'] });
+    const killed = moveBeside({ kilo_user_id: user }, 'written', async () => {
+      throw new Error('killed');
+    });
+    await expect(killed).rejects.toThrow();
+    // Both shards have the key now, and b would take the change; the fence is lifted in some seconds.
+    const revoke = () =>
+      atRow(fixture.sharded, 'api_keys', key.id, ({ pool }) => revokeApiKey(pool, key.id));
+    await until(async () => {
+      const revoked = await revoke().catch((error: LedgerError) => {
+        expect(error).toMatchObject({ code: 'unavailable' });
+        return null;
+      });
+      return revoked !== null;
+    });
+    await fixture.moves.resume();
+    expect(await authenticateKey(fixture.sharded, key.key)).toBeNull();
+    const usable = 'select from api_keys where id = $1 and revoked_at is null';
+    expect([await count('a', usable, [key.id]), await count('b', usable, [key.id])]).toEqual([
+      0, 0,
+    ]);
+    await expectExact();
   });
 });
 

@@ -186,6 +186,11 @@ export async function addFullPayer(
     [...request, randomUUID()],
   );
   await a.rows(
+    `insert into gateway_response_items (item_id, usage_id, kilo_user_id)
+     select 'msg_' || usage_id, usage_id, kilo_user_id from gateway_responses where kilo_user_id = $1`,
+    [user],
+  );
+  await a.rows(
     `insert into rollup_repairs (counter, kilo_user_id, organization_id, period,
        before_microdollars, after_microdollars, cause)
      values ('microdollar_usage_daily', $1, $2, '2025-01-02', 1, 2, 'a test')`,

@@ -136,6 +136,22 @@ describe('GET /api/reports/usage', () => {
     },
   );
 
+  it.each(['UTC', 'Asia/Kolkata', 'America/Los_Angeles'])(
+    'days that are asked for one by one add up to their range: %s',
+    async (zone) => {
+      const costOf = async (from: string, until: string) => {
+        const { body } = await report(`from=${from}&until=${until}&zone=${zone}`, member.key);
+        return body.total.cost_microdollars;
+      };
+      let sum = 0;
+      for (const day of ['27', '28', '29', '30']) {
+        sum += await costOf(`2026-03-${day}`, `2026-03-${day}`);
+      }
+      expect(sum).toBe(50);
+      expect(await costOf('2026-03-27', '2026-03-30')).toBe(50);
+    },
+  );
+
   it('tells the largest apart, and the rest is other, with a true total', async () => {
     const { body } = await report(`${RANGE}&by=model&top=3`, owner.key);
     expect(body.rows.map((row: { model?: string }) => row.model ?? 'other')).toEqual([

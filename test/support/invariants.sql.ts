@@ -290,7 +290,8 @@ const BUDGET_ROWS = `
     and k.payer_id = coalesce(r.organization_id::text, r.kilo_user_id)`;
 
 /**
- * I13: a window's spent is the usage that the mark has passed, of budgets that are in force. What was
+ * I13: a window's spent is the usage that the mark of who paid has passed, less what was forwarded and
+ * waits for the window's own fold, of budgets that are in force. What was
  * archived is known by payer, user and day: of windows of all time, unless they are of a key or project.
  */
 const SPENT = `
@@ -299,7 +300,10 @@ select format('I13 window %s of %s budget %s: spent %s, but usage says %s', w.id
 from budget_windows as w
 join budgets as b on b.id = w.budget_id
 cross join lateral (
-  select coalesce(sum(r.cost), 0) + (
+  select coalesce(sum(r.cost), 0) - (
+      select coalesce(sum(h.spent_microdollars), 0) from usage_holds as h
+      where w.id = any (h.window_ids)
+    ) + (
       select coalesce(sum(d.archived_cost_microdollars), 0)
       from microdollar_usage_daily as d
       where case when b.payer_scope = 'user'
@@ -309,8 +313,8 @@ cross join lateral (
     ) as amount
   from (${BUDGET_ROWS}) as r
   where r.is_counted
-    and r.payer_scope = b.payer_scope
-    and r.payer_id = b.payer_id
+    and (b.api_key_id is not null
+      or (r.payer_scope = b.payer_scope and r.payer_id = b.payer_id))
     and (b.kilo_user_id is null or r.kilo_user_id = b.kilo_user_id)
     and (b.api_key_id is null or r.api_key_id = b.api_key_id)
     and (b.project_id is null or r.project_id = b.project_id)
@@ -323,14 +327,15 @@ where b.removed_at is null
   and ((b.period = 'total' and b.api_key_id is null and b.project_id is null)
     or not exists (select from microdollar_usage_daily where archived_cost_microdollars <> 0))`;
 
-/** I13: a hold was taken from windows that exist, of its own payer. */
+/** I13: a hold was taken from windows that exist, of its own payer, or of its key. */
 const HOLD_WINDOWS = `
 select format('I13 hold %s: window %s is not of its payer', h.id, x.id) as message
 from usage_holds as h
 cross join unnest(h.window_ids) as x(id)
 left join budget_windows as w on w.id = x.id
 left join budgets as b on b.id = w.budget_id
-where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)`;
+where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
+  and b.api_key_id is distinct from coalesce(h.api_key_id, gen_random_uuid())`;
 
 const PAYERS = [USER, ORGANIZATION];
 
@@ -374,8 +379,8 @@ cross join lateral (
   select coalesce(sum(r.cost), 0) as amount
   from (${BUDGET_ROWS}) as r
   where not r.is_counted
-    and r.payer_scope = b.payer_scope
-    and r.payer_id = b.payer_id
+    and (b.api_key_id is not null
+      or (r.payer_scope = b.payer_scope and r.payer_id = b.payer_id))
     and (b.kilo_user_id is null or r.kilo_user_id = b.kilo_user_id)
     and (b.api_key_id is null or r.api_key_id = b.api_key_id)
     and (b.project_id is null or r.project_id = b.project_id)

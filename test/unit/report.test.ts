@@ -3,7 +3,10 @@ import { readDay } from '../../src/days.js';
 import { LedgerError } from '../../src/errors.js';
 import type { UsageReport } from '../../src/ledgerTypes.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
+import { sumTypeOf } from '../../src/report/usage/groups.sql.js';
+import { readReportQuery } from '../../src/report/usage/query.js';
 import { toCsv } from '../../src/report/usage/reportCsv.js';
+import { usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 
 const SOURCES = ['raw', 'rollup'] as const;
 const range = { kiloUserId: 'u', from: '2025-01-01', until: '2025-01-31' };
@@ -48,6 +51,47 @@ describe('report statements', () => {
     expect(personal.text).toContain('organization_id is null');
     const organization = dailyUsageStatement('rollup', { ...range, organizationId: ORGANIZATION });
     expect(organization.text).toContain('organization_id = $4::uuid');
+  });
+});
+
+describe('reports by period and dimension', () => {
+  const GROUPS = ['model', 'provider', 'key', 'project'] as const;
+  const BYS = GROUPS.flatMap((one) => [
+    [one],
+    ...GROUPS.filter((two) => two !== one).map((two) => [one, two]),
+  ]);
+
+  it('are prepared by name up to a number of forms, and use every parameter', () => {
+    const names = new Set<string>();
+    let forms = 0;
+    for (const by of BYS) {
+      for (const metric of ['cost', 'requests', 'tokens'] as const) {
+        for (const grain of ['hour', 'day', 'month'] as const) {
+          for (const zone of ['UTC', 'Asia/Kolkata']) {
+            const query = readReportQuery({
+              kilo_user_id: 'u',
+              from: '2026-11-01',
+              until: '2026-11-02',
+              by,
+              metric,
+              grain,
+              zone,
+            });
+            const { name, text, values } = usageReportStatement(
+              query,
+              'quarters',
+              sumTypeOf(query),
+            );
+            expect(new Set(text.match(/\$\d+/g)).size).toBe(values.length);
+            names.add(name);
+            forms++;
+          }
+        }
+      }
+    }
+    expect(forms).toBe(288);
+    names.delete('');
+    expect(names.size).toBeLessThanOrEqual(200);
   });
 });
 

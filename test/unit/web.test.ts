@@ -13,6 +13,7 @@ import {
 import { labelStep, niceTicks } from '../../src/web/charts/ticks.js';
 import {
   countDays,
+  formatRange,
   isDay,
   listDays,
   listMonths,
@@ -120,6 +121,13 @@ describe('days', () => {
     ]);
     expect(weekdayOf('2026-11-22')).toBe(6);
     expect([isDay('2026-02-30'), isDay('2026-2-3'), isDay('')]).toEqual([false, false, false]);
+  });
+
+  it('that are one are told once', () => {
+    expect(formatRange({ from: '2026-11-22', until: '2026-11-22' })).toBe('22 Nov 2026');
+    expect(formatRange({ from: '2026-11-21', until: '2026-11-22' })).toBe(
+      '21 Nov 2026 to 22 Nov 2026',
+    );
   });
 
   it('shift there and back again', () => {

@@ -258,7 +258,17 @@ describe('the CSV', () => {
   });
 
   it('cannot carry a formula into a spreadsheet', () => {
-    for (const text of ['=cmd|x', '+1', '-1', '@sum', '\t=1', '\r=1', '\n=1', '\uff1d1', '\uff0b1']) {
+    for (const text of [
+      '=cmd|x',
+      '+1',
+      '-1',
+      '@sum',
+      '\t=1',
+      '\r=1',
+      '\n=1',
+      '\uff1d1',
+      '\uff0b1',
+    ]) {
       expect(textCell(text).replace(/^"/, '').startsWith("'")).toBe(true);
     }
     expect(textCell('a "b", c')).toBe('"a ""b"", c"');

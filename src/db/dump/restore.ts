@@ -31,8 +31,9 @@ export interface RestoreReport {
 }
 
 /**
- * Puts a dump into a database that has no table of the ledger yet, or nobody's rows in them: schema, rows and sequences in one
- * transaction, so all of it or nothing; then `migrate`, which makes positions be of this cluster.
+ * Puts a dump into a database that has no table of the ledger yet, or nobody's rows in them: schema, rows
+ * and sequences in one transaction, so all of it or nothing; then `migrate`, which makes positions be
+ * of this cluster.
  * @throws LedgerError `invalid_request` for the dump or the database, `internal` for a damaged file
  */
 export async function restoreLedger(

@@ -87,6 +87,7 @@ export class Accounts implements AccountsCache {
           kiloUserId: identity.kilo_user_id,
           organizationId: identity.organization_id,
           scopes: new Set(identity.scopes),
+          hasBudgets: identity.has_budgets,
         };
         this.#keys.set(hash, principal, maxKeyAgeMs);
         return principal;

@@ -3,6 +3,7 @@ import type { DatabaseGate } from './databaseGate.js';
 import { Grouped } from './grouped.js';
 import {
   claimResponsesStatement,
+  findItemUsersStatement,
   findResponseStatement,
   findResponseUserStatement,
   followResponseStatement,
@@ -71,6 +72,13 @@ export class ResponseStore implements ResponseFollowing {
   async findUser(responseId: string): Promise<string | null> {
     const [row] = await this.#run<{ kilo_user_id: string }>(findResponseUserStatement(responseId));
     return row?.kilo_user_id ?? null;
+  }
+
+  async findItemUsers(itemIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    const rows = await this.#run<{ item_id: string; kilo_user_id: string }>(
+      findItemUsersStatement(itemIds),
+    );
+    return new Map(rows.map((row) => [row.item_id, row.kilo_user_id]));
   }
 
   async forgetOld(): Promise<void> {

@@ -142,9 +142,17 @@ limit 1`,
 export function keepResponsesStatement(responses: readonly MadeResponse[]): Statement {
   const column = <T>(read: (intent: MadeResponse['intent']) => T) =>
     responses.map(({ intent }) => read(intent));
+  const items = responses.flatMap(({ intent, item_ids: ids }) => ids.map((id) => ({ id, intent })));
   return {
     name: 'gateway_keep_responses',
     text: `/* gateway.keepResponses */
+with made as (
+  insert into gateway_response_items (item_id, usage_id, kilo_user_id)
+  select i.item_id, i.usage_id, i.kilo_user_id
+  from unnest($9::text[], $10::uuid[], $11::text[]) as i(item_id, usage_id, kilo_user_id)
+  order by i.item_id, i.usage_id
+  on conflict do nothing
+)
 insert into gateway_responses (
   usage_id, response_id, upstream, kilo_user_id, organization_id, api_key_id, api_kind,
   input_tokens_estimate, streamed, created_at, details, settled_at)
@@ -166,6 +174,9 @@ on conflict (usage_id) do nothing`,
       textArray(column(({ api_key_id }) => api_key_id)),
       textArray(column(({ api_kind }) => api_kind)),
       plainArray(column(({ created_at }) => created_at)),
+      textArray(items.map(({ id }) => id)),
+      plainArray(items.map(({ intent }) => intent.id)),
+      textArray(items.map(({ intent }) => intent.kilo_user_id)),
     ],
   };
 }
@@ -184,6 +195,18 @@ limit 1`,
   };
 }
 
+/** Who made items of these names. */
+export function findItemUsersStatement(itemIds: readonly string[]): Statement {
+  return {
+    name: 'gateway_find_item_users',
+    text: `/* gateway.findItemUsers */
+select item_id, kilo_user_id
+from gateway_response_items
+where item_id = any ($1::text[])`,
+    values: [textArray(itemIds)],
+  };
+}
+
 /**
  * Providers keep a response for 30 days. Ids grow with time, so the oldest are found by the primary
  * key; of those that are too young, or open, a page is looked at in vain, and no more.
@@ -192,10 +215,17 @@ export function forgetResponsesStatement(limit: number): Statement {
   return {
     name: 'gateway_forget_responses',
     text: `/* gateway.forgetResponses */
-delete from gateway_responses
-where usage_id in (select usage_id from gateway_responses order by usage_id limit $1)
-  and settled_at < now() - interval '30 days'
-returning usage_id`,
+with forgotten as (
+  delete from gateway_responses
+  where usage_id in (select usage_id from gateway_responses order by usage_id limit $1)
+    and settled_at < now() - interval '30 days'
+  returning usage_id
+), items as (
+  delete from gateway_response_items
+  where usage_id in (select usage_id from forgotten)
+)
+select usage_id
+from forgotten`,
     values: [limit],
   };
 }

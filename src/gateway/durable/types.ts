@@ -96,6 +96,8 @@ export interface OpenResponse extends FollowedResponse {
 
 /** A response that was answered at once, and is stored by its provider: who made it, and where. */
 export type MadeResponse = Pick<FollowedResponse, 'response_id' | 'upstream'> & {
+  /** The provider's names of what it made. */
+  item_ids: readonly string[];
   intent: Pick<
     Intent,
     'id' | 'kilo_user_id' | 'organization_id' | 'api_key_id' | 'api_kind' | 'created_at'
@@ -120,6 +122,8 @@ export interface ResponseFollowing {
   keep(response: MadeResponse): Promise<void>;
   /** Null: nobody made it, as far as is known. @throws LedgerError `unavailable` */
   findUser(responseId: string): Promise<string | null>;
+  /** Who made items, by their names; one that nobody made is not in it. @throws LedgerError `unavailable` */
+  findItemUsers(itemIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /** Those that providers have forgotten. */
   forgetOld(): Promise<void>;
   readonly isAvailable: boolean;
@@ -137,6 +141,8 @@ export interface GatewayPrincipal {
   kiloUserId: string | null;
   organizationId: string | null;
   scopes: ReadonlySet<Scope>;
+  /** Of the key itself, in force for whoever pays; default: none has any. */
+  hasBudgets?: boolean;
 }
 
 /** What a request is to reserve; its id is that of its intent and of its usage row. */

@@ -4,13 +4,14 @@ import type { UsageReading } from './types.js';
 type Changeable = { -readonly [Field in keyof UsageReading]: UsageReading[Field] };
 
 /** A reading in the making. */
-export type Draft = Omit<Changeable, 'charges' | 'doubts'> & {
+export type Draft = Omit<Changeable, 'charges' | 'doubts' | 'itemIds'> & {
   /** All usage that was reported, in the sender's own terms (mergeUsage.ts). */
   reported: JsonObject;
   /** Of `outputBytes`, those that the usage must tell of: not the calls of a response. */
   textBytes: number;
   charges: Record<string, number>;
   doubts: Set<string>;
+  itemIds: Set<string>;
 };
 
 /** Reads what one wire format says, event by event or as a whole body. */
@@ -58,6 +59,7 @@ export function emptyDraft(): Draft {
     model: null,
     finishReason: null,
     messageId: null,
+    itemIds: new Set(),
     error: null,
     complete: false,
     endedChoices: null,
@@ -105,6 +107,7 @@ export function toReading(draft: Draft): UsageReading {
     ...withoutZeros(draft),
     charges: { ...draft.charges },
     doubts: [...draft.doubts],
+    itemIds: [...draft.itemIds],
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(draft.cacheWrite1hTokens, cacheWriteTokens),

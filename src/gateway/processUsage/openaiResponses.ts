@@ -1,6 +1,7 @@
 import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
 import { HostedTools } from './hostedTools.js';
 import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
+import { MAX_ITEM_ID } from './namedItems.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
 import { findUsage } from './usageNames.js';
 
@@ -14,6 +15,9 @@ export const RESPONSES_TERMINAL_TYPES: ReadonlySet<string> = new Set([
   'response.cancelled',
   'error',
 ]);
+
+/** Of a response; more are not remembered. */
+const MAX_ITEMS = 1_000;
 
 /**
  * `POST /v1/responses`: usage in the terminal event, or in the body. One request has one response;
@@ -33,7 +37,10 @@ export class OpenAiResponsesReader implements FormatReader {
       this.#readResponse({ ...response, usage: response.usage ?? payload.usage }, text);
     }
     const item = asObject(payload.item);
-    if (item !== null) this.#tools.addItem(item);
+    if (item !== null) {
+      this.#tools.addItem(item);
+      this.#noteItem(item);
+    }
     if (payload.error) draft.error = errorName(payload.error);
     else if (type === 'error') draft.error = asText(payload.code) ?? 'error';
     if (type.endsWith('.delta')) this.#addDelta(type, byteLength(payload.delta));
@@ -66,6 +73,7 @@ export class OpenAiResponsesReader implements FormatReader {
     const id = asText(response.id);
     if (id !== null && draft.messageId !== null && id !== draft.messageId) this.#beginAnew();
     readOpenAiEnvelope(draft, response);
+    for (const item of objectsIn(response.output)) this.#noteItem(item);
     const reason = asText(asObject(response.incomplete_details)?.reason);
     const status = asText(response.status);
     if (status !== null && status !== 'in_progress' && status !== 'queued') {
@@ -76,6 +84,12 @@ export class OpenAiResponsesReader implements FormatReader {
     const usage = findUsage(response);
     if (usage === null) readCost(draft, null, text, response);
     else if (readOpenAiUsage(draft, usage, text, response)) draft.usage = 'final';
+  }
+
+  #noteItem(item: JsonObject): void {
+    const id = asText(item.id);
+    const { itemIds } = this.draft;
+    if (id !== null && id.length <= MAX_ITEM_ID && itemIds.size < MAX_ITEMS) itemIds.add(id);
   }
 
   #beginAnew(): void {

@@ -3,6 +3,7 @@ import { estimateInputTokens } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, objectsIn } from './json.js';
 import { addMember, setMember } from './jsonMembers.js';
 import { mayReason } from './mayReason.js';
+import { readNamedItems } from './namedItems.js';
 import type { PreparedRequest, WireFormat } from './types.js';
 
 const PREFIX_CHARACTERS = 100;
@@ -34,6 +35,7 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     reasons: mayReason(request),
     background: ![undefined, null, false].includes(request.background as null),
     previousResponseId: asText(request.previous_response_id),
+    items: format === 'openai-responses' ? readNamedItems(request) : [],
     keepsResponse: format === 'openai-responses' && request.store !== false,
     inputTokensEstimate: estimateInputTokens(request),
     endUser: readEndUser(request),

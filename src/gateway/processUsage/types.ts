@@ -70,6 +70,8 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   model: string | null;
   finishReason: string | null;
   messageId: string | null;
+  /** Of a response: the provider's names of its items, which it may keep. */
+  itemIds: readonly string[];
   /** Type or code of the error in the body or amid the stream; never its message. */
   error: string | null;
   /** The terminal event, or the whole body, was seen. */
@@ -99,6 +101,13 @@ export interface UsageReader {
   readonly outputBytes?: number;
 }
 
+/** An item of the input that has a name. */
+export interface NamedItem {
+  id: string;
+  /** Its content is with the provider alone. */
+  isReference: boolean;
+}
+
 /** What a request says, for the intent, the metadata and an estimate. */
 export interface PreparedRequest {
   format: WireFormat;
@@ -119,6 +128,8 @@ export interface PreparedRequest {
   background: boolean;
   /** The response that it goes on from (Responses). */
   previousResponseId: string | null;
+  /** Items that it names, with or without their content (Responses). */
+  items: readonly NamedItem[];
   /** The provider may keep the response, for others to go on from (Responses). */
   keepsResponse: boolean;
   /** From bytes of text; exact counts come with the answer. */

@@ -35,7 +35,7 @@ export class Admitter {
   async admit(exchange: Exchange): Promise<void> {
     const { reservations, sink } = this.#context;
     const key = payerKey(exchange.payer);
-    if (reservations?.holdsAlways(exchange.payer)) return this.#hold(reservations, exchange);
+    if (reservations?.holdsAlways(exchange)) return this.#hold(reservations, exchange);
     if (this.#solvent.get(key) === undefined) {
       await this.#check(exchange);
       this.#solvent.set(key, true, SOLVENT_TTL_MS);

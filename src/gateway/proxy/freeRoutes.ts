@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { createInFlightLimit } from '../durable/inFlight.js';
 import type { GatewayPrincipal } from '../durable/types.js';
+import { prepareRequest } from '../processUsage/index.js';
 import type { Provider } from './apis.js';
 import { type Gateway, tooManyRequests } from './gateway.js';
 import type { GatewayContext } from './gatewayContext.js';
@@ -58,11 +59,21 @@ export class FreeRoutes {
       await this.#gateway.track(answerModels(call));
       return;
     }
+    if (target.endpoint.kind === 'input_tokens') await this.#requireOwn(request);
     const upstream = this.#upstreamOf(target, provider, request);
     const call = { upstream, provider, target, request, reply, ownHeaders };
     const relay = passOn(call, this.#context.limits);
     const cut = () => relay.abort(new OwnEnd('cut', 'the gateway is shutting down'));
     await this.#gateway.track(this.#gateway.withCut(relay.finished, { cut }));
+  }
+
+  /** What it counts may be what others made. */
+  async #requireOwn({ body, principal }: FastifyRequest): Promise<void> {
+    if (!Buffer.isBuffer(body)) return;
+    const { owners } = this.#context;
+    const { previousResponseId, items } = prepareRequest('openai-responses', body);
+    await owners.requireContinuable(previousResponseId, principal as GatewayPrincipal);
+    await owners.requireOwnItems(items, principal as GatewayPrincipal);
   }
 
   #upstreamOf(target: Target, provider: Provider, request: FastifyRequest): Upstream {

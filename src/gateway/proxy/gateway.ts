@@ -93,7 +93,9 @@ export class Gateway {
       try {
         const call = { endpoint, target, principal, payer, request, reply, body };
         const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
-        await owners.requireContinuable(exchange.prepared.previousResponseId, principal);
+        const { previousResponseId, items } = exchange.prepared;
+        await owners.requireContinuable(previousResponseId, principal);
+        await owners.requireOwnItems(items, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });

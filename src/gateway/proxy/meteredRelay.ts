@@ -139,7 +139,8 @@ export class MeteredRelay implements RelayHooks {
         event = this.#atHold(this.#toEvent(outcome));
         const { message_id: responseId } = event.metadata ?? {};
         const isKept = responseId && prepared.keepsResponse && endpoint.path === '/v1/responses';
-        const kept = isKept ? owners.keep(responseId, this.#exchange) : null;
+        const itemIds = isKept ? (this.#answer?.read()?.itemIds ?? []) : [];
+        const kept = isKept ? owners.keep(responseId, itemIds, this.#exchange) : null;
         await this.#save(event);
         if (this.#registered !== null) await follower?.finish(id);
         countUsage(metrics, this.#exchange, event, outcome);

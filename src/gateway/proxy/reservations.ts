@@ -3,7 +3,7 @@ import type { HoldResult } from '../../budgets/types.js';
 import { LedgerError } from '../../errors.js';
 import type { UsageEvent } from '../../record/types.js';
 import { payerKey } from '../durable/inFlight.js';
-import type { AccountsCache, Intent, Payer, RequestHolds } from '../durable/types.js';
+import type { AccountsCache, Intent, RequestHolds } from '../durable/types.js';
 import { amountAtMost, outputFor } from '../holds/amountAtMost.js';
 import { expectedAmount, expectedOutput } from '../holds/expectedAmount.js';
 import { limitOutput } from '../holds/limitOutput.js';
@@ -79,9 +79,10 @@ export class Reservations {
     this.#metrics = context.metrics;
   }
 
-  /** Every request of the payer is held, as far as is known. */
-  holdsAlways(payer: Payer): boolean {
-    return this.mode === 'strict' || this.#budgeted.get(payerKey(payer)) !== undefined;
+  /** Every request of the payer, or of its key, is held, as far as is known. */
+  holdsAlways({ payer, principal }: Pick<Exchange, 'payer' | 'principal'>): boolean {
+    if (this.mode === 'strict' || principal.hasBudgets) return true;
+    return this.#budgeted.get(payerKey(payer)) !== undefined;
   }
 
   /**
@@ -134,7 +135,7 @@ export class Reservations {
       expectedAmount(this.#pricer, context, request, outputTokens);
     const outputTokens = expectedOutput(request);
     const amount = amountOf(outputTokens);
-    if (this.#budgeted.get(key) === undefined) {
+    if (!this.holdsAlways(exchange)) {
       const { hasBudgets, remainingMicrodollars } = await this.#accounts.admit(payer);
       requireLeft(payer, remainingMicrodollars);
       if (hasBudgets) this.#budgeted.set(key, true, BUDGETED_TTL_MS);

@@ -10,6 +10,8 @@ import { microdollarUsageMetadata } from '../../schema/usageMetadata.js';
  */
 export interface ArchivedColumn {
   name: string;
+  /** Its name as that of a member of a JSON object, with the colon. */
+  member: string;
   isBigint: boolean;
   isLookup: boolean;
   /**
@@ -48,36 +50,50 @@ export const METADATA_COLUMNS: readonly ArchivedColumn[] = [
   ),
   ...LOOKUP_NAMES.map((name: string) => ({
     name,
+    member: memberOf(name),
     isBigint: false,
     isLookup: true,
     isPersonal: PERSONAL_FIELDS.has(name),
   })),
 ];
 
+function memberOf(name: string): string {
+  return `${JSON.stringify(name)}:`;
+}
+
 function columnsOf(columns: Record<string, { columnType: string }>): ArchivedColumn[] {
   return Object.entries(columns).map(([name, { columnType }]) => ({
     name,
+    member: memberOf(name),
     isBigint: columnType === 'PgBigInt53',
     isLookup: false,
     isPersonal: PERSONAL_FIELDS.has(name),
   }));
 }
 
-/** The fields that are not null, of values in the order of `columns`. */
-export function fieldsOf(
+/**
+ * The members of a JSON object: the fields that are not null, of values in the order of `columns` from
+ * `from` on. Written as text: an object of each row with its own keys would cost more than all else.
+ */
+export function membersOf(
   columns: readonly ArchivedColumn[],
   values: readonly unknown[],
-): Record<string, unknown> {
-  const fields: Record<string, unknown> = {};
-  for (const [index, { name, isBigint }] of columns.entries()) {
-    const value = values[index];
+  from: number,
+): string {
+  let members = '';
+  for (let index = 0; index < columns.length; index++) {
+    const value = values[from + index];
     if (value === null || value === undefined) continue;
-    fields[name] = isBigint ? toJsonInteger(String(value)) : toJsonValue(value);
+    const column = columns[index] as ArchivedColumn;
+    if (members !== '') members += ',';
+    members += column.member + toJsonText(value, column.isBigint);
   }
-  return fields;
+  return members;
 }
 
-/** JSON has no NaN and no infinity; as text they are at least not lost. */
-function toJsonValue(value: unknown): unknown {
-  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+function toJsonText(value: unknown, isBigint: boolean): string {
+  if (isBigint) return JSON.stringify(toJsonInteger(String(value)));
+  // JSON has no NaN and no infinity; as text they are at least not lost.
+  if (typeof value === 'number' && !Number.isFinite(value)) return `"${value}"`;
+  return JSON.stringify(value);
 }

@@ -1,8 +1,9 @@
 import type { Statement } from '../../db/statement.js';
+import { toJsonInteger } from '../../money.js';
 import {
   type ArchivedColumn,
-  fieldsOf,
   METADATA_COLUMNS,
+  membersOf,
   USAGE_COLUMNS,
 } from './archivedColumns.js';
 
@@ -49,22 +50,32 @@ function columnSql({ name, isLookup }: ArchivedColumn): string {
     m.lookup_values ->> '${name}')`;
 }
 
+/** Of a result: the block, and whether there is metadata. */
+const PREFIX = 2;
+const placeOf = (column: string): number =>
+  PREFIX + USAGE_COLUMNS.findIndex(({ name }) => name === column);
+const PLACES = {
+  id: placeOf('id'),
+  kiloUserId: placeOf('kilo_user_id'),
+  organizationId: placeOf('organization_id'),
+  cost: placeOf('cost'),
+  createdAt: placeOf('created_at'),
+};
+
 /** Null for the one row of an empty page. */
 export function toPageRow(result: PageResult): PageRow | null {
-  const [, hasMetadata, ...values] = result;
-  const id = values[USAGE_COLUMNS.findIndex(({ name }) => name === 'id')];
+  const id = result[PLACES.id];
   if (typeof id !== 'string') return null;
-  const event = fieldsOf(USAGE_COLUMNS, values);
-  if (hasMetadata) {
-    event.metadata = fieldsOf(METADATA_COLUMNS, values.slice(USAGE_COLUMNS.length));
-  }
+  const metadata = result[1]
+    ? `,"metadata":{${membersOf(METADATA_COLUMNS, result, PREFIX + USAGE_COLUMNS.length)}}`
+    : '';
   return {
     id,
-    kilo_user_id: event.kilo_user_id as string,
-    organization_id: (event.organization_id as string | undefined) ?? null,
-    cost: event.cost as number | string,
-    created_at: event.created_at as string,
-    line: JSON.stringify(event),
+    kilo_user_id: result[PLACES.kiloUserId] as string,
+    organization_id: result[PLACES.organizationId] as string | null,
+    cost: toJsonInteger(String(result[PLACES.cost])),
+    created_at: result[PLACES.createdAt] as string,
+    line: `{${membersOf(USAGE_COLUMNS, result, PREFIX)}${metadata}}`,
   };
 }
 

@@ -1,3 +1,4 @@
+import type pg from 'pg';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
@@ -132,14 +133,10 @@ export const readRequest = procedureFor(
 )
   .input(inputOf(detailInput))
   .query(async ({ ctx, input }) => {
-    const [row] = await atRow(ctx.ledger, 'microdollar_usage', input.id, ({ readPool }) =>
-      readRows<RequestDetailRow>(readPool, requestStatement(input.id)),
+    const row = await atRow(ctx.ledger, 'microdollar_usage', input.id, ({ readPool }) =>
+      findRequest(readPool, input.id),
     );
-    if (row === undefined || !(await mayRead(ctx, ctx.principal, row))) {
-      throw new LedgerError('not_found', 'there is no request with this id', {
-        details: { field: 'id' },
-      });
-    }
+    if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
     const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
     return {
       ...toJsonRequest(row),
@@ -149,6 +146,18 @@ export const readRequest = procedureFor(
       corrections: row.corrections.map((each) => ({ ...each, cost: toJsonInteger(each.cost) })),
     };
   });
+
+async function findRequest(pool: pg.Pool, id: string): Promise<RequestDetailRow> {
+  const [row] = await readRows<RequestDetailRow>(pool, requestStatement(id));
+  if (row === undefined) throw unknownRequest();
+  return row;
+}
+
+function unknownRequest(): LedgerError {
+  return new LedgerError('not_found', 'there is no request with this id', {
+    details: { field: 'id' },
+  });
+}
 
 async function mayRead(
   { ledger }: TrpcContext,

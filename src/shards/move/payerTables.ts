@@ -111,6 +111,11 @@ export const STATE_TABLES: readonly StateTable[] = [
         select h.url from usage_alert_webhooks as h where h.id = r.webhook_id and h.payer_id is null))`,
   },
   {
+    name: 'gateway_response_items',
+    isOf: (scope) => `r.usage_id in (
+      select p.usage_id from gateway_responses as p where ${isPaidBy(scope, 'p')})`,
+  },
+  {
     name: 'organization_memberships',
     isOf: (scope) => (scope.name === 'user' ? null : 'r.organization_id = $1::uuid'),
   },

@@ -7,7 +7,7 @@ import { AsOf } from '../components/AsOf.js';
 import { Card } from '../components/Card.js';
 import { Confirm } from '../components/Confirm.js';
 import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
-import { formatDay, formatInstant, monthsBefore } from '../days.js';
+import { formatDay, formatInstant, formatRange, monthsBefore } from '../days.js';
 import { usePolled, useRefreshWhen } from '../polling.js';
 import { sentence } from '../sentence.js';
 import { useSession } from '../session.js';
@@ -204,7 +204,7 @@ function Findings({
 }
 
 function Job({ job }: { job: NonNullable<Drift['job']> }) {
-  const of = `${formatDay(job.from)} to ${formatDay(job.until)}`;
+  const of = formatRange(job);
   if (job.error !== null) {
     return (
       <p className="notice danger" role="alert">

@@ -4,7 +4,7 @@ import { describeChange, formatPlural } from '../amounts.js';
 import { FocusableAmount } from '../components/Amount.js';
 import { Empty } from '../components/Notice.js';
 import { Segments } from '../components/Segments.js';
-import { formatDay } from '../days.js';
+import { formatRange } from '../days.js';
 import { downloadText } from '../download.js';
 import { useExactAmounts } from '../exactAmounts.js';
 import { CopyLink } from './CopyLink.js';
@@ -172,8 +172,8 @@ function Previous({ series, metric }: { series: UsageSeries; metric: Metric }) {
   return (
     <p className="card-note" data-testid="previous">
       {change === null ? 'Before: ' : `${change} `}
-      <data value={String(before)}>{format(before, metric)}</data> from {formatDay(range.from)} to{' '}
-      {formatDay(range.until)}
+      <data value={String(before)}>{format(before, metric)}</data>{' '}
+      {range.from === range.until ? 'on' : 'from'} {formatRange(range)}
       {change !== null && series.periods.some(({ isUnfinished }) => isUnfinished)
         ? ', whole days; today is not over'
         : ''}

@@ -2,7 +2,7 @@ import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { Card } from '../components/Card.js';
 import { ErrorNotice, Loading, NotRenewed } from '../components/Notice.js';
-import { formatDay } from '../days.js';
+import { formatRange } from '../days.js';
 import { dayIn, describeZone } from '../zones.js';
 import { ActiveFilters } from './ActiveFilters.js';
 import { ForecastPanel } from './ForecastPanel.js';
@@ -58,7 +58,7 @@ export function UsageCard({
       note={
         problem === null ? (
           <>
-            {formatDay(range.from)} to {formatDay(range.until)} · {describeZone(state.zone, nowMs)}
+            {formatRange(range)} · {describeZone(state.zone, nowMs)}
             {scope !== '' && (
               <>
                 {' '}

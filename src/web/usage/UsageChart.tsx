@@ -1,7 +1,7 @@
 import { useMemo, useState } from 'react';
 import { StackedBars } from '../charts/StackedBars.js';
 import { Name } from '../components/Name.js';
-import { formatDay } from '../days.js';
+import { formatRange } from '../days.js';
 import { COLORS, layerClass, toLayers, toOutline } from './layers.js';
 import {
   formatAxisValue,
@@ -180,8 +180,7 @@ function Legend({
       {isOutlined && series.previous !== null && (
         <li>
           <span className="legend-dashed" aria-hidden="true" />
-          before: {formatDay(series.previous.range.from)} to{' '}
-          {formatDay(series.previous.range.until)}
+          before: {formatRange(series.previous.range)}
         </li>
       )}
     </ul>

@@ -167,7 +167,20 @@ export class Follower {
     const save = () => sink.settle(usage);
     await (spans === null ? save() : spans.background(exchange, usage, save));
     this.#exchanges.set(id, exchange, 0);
+    await this.#keepItems(response, read);
     await this.#following.markSettled(id);
+  }
+
+  /** Should it fail, nobody may refer to them. */
+  async #keepItems(response: OpenResponse, { itemIds }: UsageReading): Promise<void> {
+    if (itemIds.length === 0) return;
+    const { intent } = response;
+    this.#context.owners.rememberItems(itemIds, intent.kilo_user_id);
+    const made = { ...response, item_ids: itemIds };
+    await this.#following.keep(made).catch((error: Error) => {
+      const details = { usageId: intent.id, reason: error.message };
+      this.#log.warn(details, 'other processes do not know who made the items of a response');
+    });
   }
 
   /** Resolves when the looks under way have ended. */
