@@ -83,6 +83,7 @@ describe('API keys', () => {
       kilo_user_id: user,
       organization_id: null,
       scopes: ['usage:write', 'usage:read'],
+      has_budgets: false,
     });
     const listed = await listApiKeys(database.pool);
     expect(JSON.stringify(listed)).not.toContain(created.key);

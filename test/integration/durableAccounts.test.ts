@@ -55,6 +55,7 @@ describe('keys', () => {
       kiloUserId: user,
       organizationId: null,
       scopes: new Set(['gateway']),
+      hasBudgets: false,
     });
     const wrong = `md_${'x'.repeat(43)}`;
     await expect(gateway.accounts.authenticate(wrong)).rejects.toEqual(code('unauthorized'));

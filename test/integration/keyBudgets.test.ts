@@ -157,7 +157,6 @@ describe('a budget of a key', () => {
   });
 
   it('is opened with what an organization counts at that time, once', async () => {
-    await foldBudgets(ledger, { user }).catch(() => {});
     await ledger.hold({ kilo_user_id: user, organization_id: organization, amount: 1 });
     const sessions = await openSessions(fixture.database.url, 1);
     const [session] = sessions.all;

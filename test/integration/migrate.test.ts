@@ -7,6 +7,7 @@ import { asAdmin, createTestDatabase, type TestDatabase } from '../support/datab
 import { describeDatabase } from '../support/describeDatabase.js';
 import { migrateBeyond, migrateUntil } from '../support/migrateUntil.js';
 import { openSessions } from '../support/sessions.js';
+import { urlThrough } from '../support/socketUrl.js';
 
 const COMMITTED = readFileSync(path.join(import.meta.dirname, '../../drizzle/schema.txt'), 'utf8');
 const JOURNAL = path.join(import.meta.dirname, '../../drizzle/meta/_journal.json');
@@ -161,7 +162,8 @@ describe('migrate, where it cannot', () => {
   });
 
   it('names a refused password, without it', async () => {
-    const url = new URL(database.url);
+    // The socket of tests asks for none.
+    const url = new URL(urlThrough(database.url, Number(new URL(database.url).port)));
     url.password = 's3cret';
     const failure = migrate(url.href);
     await expect(failure).rejects.toMatchObject({ details: { sqlstate: '28P01' } });

@@ -11,7 +11,8 @@ import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHa
  * Random programs against a model that knows no slot, no window and no fold: a hold is granted exactly if
  * it fits what is neither spent nor held of every budget that counts it. I13 after every step.
  */
-const KEY = randomUUID();
+/** Of the user of the program that runs: whoever pays, its budgets count what it uses. */
+let apiKey = '';
 const USD = 1_000_000;
 
 type Command =
@@ -102,16 +103,12 @@ beforeAll(async () => {
   fixture = await createLedgerFixture();
   ledger = await fixture.open();
   store = { pool: ledger.pool, folder: ledger.budgetFolder };
-  await fixture.rows(
-    `insert into api_keys (id, key_hash, key_prefix, kilo_user_id) values ($1, 'h', 'k', null)`,
-    [KEY],
-  );
 });
 
 afterAll(() => fixture.close());
 
 const requestOf = (key: boolean, project: boolean): Request => ({
-  api_key_id: key ? KEY : null,
+  api_key_id: key ? apiKey : null,
   project_id: project ? 'p' : null,
 });
 
@@ -200,7 +197,7 @@ async function fold(user: string): Promise<void> {
 /** A new one counts the holds that come after it, and all usage of its window. */
 async function setInModel(user: string, model: Model, of: string, limit: number): Promise<void> {
   const subject = {
-    key: { id: KEY, counts: (request: Request) => request.api_key_id !== null },
+    key: { id: apiKey, counts: (request: Request) => request.api_key_id !== null },
     project: { id: 'p', counts: (request: Request) => request.project_id !== null },
     user: { id: user, counts: () => true },
   }[of as 'key' | 'project' | 'user'];
@@ -213,7 +210,6 @@ async function setInModel(user: string, model: Model, of: string, limit: number)
     }
     model.open.clear();
   }
-  await fixture.rows('update api_keys set kilo_user_id = $1', [user]);
   const budget = await setBudget(store, {
     scope: of,
     id: subject.id,
@@ -228,6 +224,12 @@ it('grants exactly what fits, whatever happened before, and I13 holds after ever
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 25 }), async (program) => {
       const user = await addPayer(fixture, 1_000);
+      apiKey = randomUUID();
+      await fixture.rows(
+        `insert into api_keys (id, key_hash, key_prefix, kilo_user_id)
+         values ($1::uuid, $1::text, 'k', $2)`,
+        [apiKey, user],
+      );
       const model = new Model(1_000);
       for (const each of program) {
         await step(user, model, each);
