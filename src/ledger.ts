@@ -68,7 +68,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   const groupCommit = options.groupCommit ?? true;
   const poolSize = options.poolSize ?? DEFAULTS.poolSize;
   const lanes = groupCommit ? Math.min(CONNECTION_USES.write.size, poolSize) : poolSize;
-  const lookups = new LookupCache();
+  const lookups = new LookupCache((error) => tell(error, 'lookups'));
   const connections = new Connections({
     databaseUrl: options.databaseUrl,
     replicaUrl: options.replicaUrl,
@@ -142,7 +142,6 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     twins,
     lookups,
     look: settleQuery,
-    onLookFailed: (error) => tell(error, 'lookups'),
     metrics,
     tracing,
     isShard: () => (modes.status()?.shardName ?? null) !== null,

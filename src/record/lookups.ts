@@ -15,6 +15,8 @@ import { type MetadataRow, toCompleteRow, toMetadataRow } from './metadataRow.js
 const CACHE_ENTRIES = 100_000;
 /** How long a row that was there is taken to be there still. Also the least time between two looks. */
 const CONFIRMED_MS = 5;
+/** Looks take at most a tenth of one connection's time: under load they are slower, and rarer. */
+const REST_RATIO = 10;
 /** How long answers wait for a look: it may stand behind a lock of somebody's on a lookup table. */
 const MAX_LOOK_MS = 100;
 
@@ -40,17 +42,25 @@ interface Moved {
  * Rows can be lost under a cache (a failover, a restore, a truncate), also behind a pooler that hides
  * it. So a statement beside the writes of a moment, shared by them, looks whether the rows that they
  * name are there (`confirm`): what is not is created again, with its id, which is made of its value,
- * before the writes are answered. Only one whose id came from a sequence can find it taken by another
- * value meanwhile: then metadata of these writes is corrected.
+ * before a write is answered that comes when no look was made lately; others are not held up for the
+ * next look. Only one whose id came from a sequence can find it taken by another value meanwhile: then
+ * metadata of these writes is corrected.
  */
 export class LookupCache {
   readonly #known = new Map<string, Known>();
   readonly #inFlight = new Map<string, Promise<void>>();
   /** Named by writes since the last look. */
   #named = new Map<string, Known>();
-  #look: Promise<Moved[]> | null = null;
-  #lastLook: Promise<unknown> = Promise.resolve();
-  #lookedMs = Number.NEGATIVE_INFINITY;
+  #next: Promise<Moved[]> | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+  /** From then on the next may be made, ms of `performance.now()`. */
+  #nextMs = Number.NEGATIVE_INFINITY;
+  readonly #onError: (error: unknown) => void;
+
+  /** @param onError metadata could not be corrected */
+  constructor(onError: (error: unknown) => void = () => {}) {
+    this.#onError = onError;
+  }
 
   /** Metadata of an event, without a query; undefined when ids are missing. */
   cachedMetadata(event: ValidEvent): MetadataRow | null | undefined {
@@ -60,39 +70,52 @@ export class LookupCache {
 
   /**
    * Whether the rows are there that `cachedMetadata` has named, and what is not is there again. Call it
-   * when the writes have begun, await what it returns when they have ended, before they are answered.
-   * Null: nothing to look for. Never rejects, and takes at most `MAX_LOOK_MS`.
+   * when writes have begun, and what it returns with their ids when they have ended, before they are
+   * answered: that waits for at most `MAX_LOOK_MS`, and not at all for a look that others have put off.
+   * Null: nothing to look for. Never rejects.
    */
   confirm(query: Query): ((ids: readonly string[]) => Promise<void>) | null {
     if (this.#named.size === 0) return null;
-    this.#look ??= this.#lookSoon(query);
-    const looked = Promise.race([this.#look, sleep(MAX_LOOK_MS, [], { ref: false })]);
+    const isAtOnce = this.#next === null && performance.now() >= this.#nextMs;
+    this.#next ??= this.#lookSoon(query);
+    const looked = this.#next;
     return async (ids) => {
-      for (const { before, id } of await looked) {
-        await query(correctLookupStatement(before.name, before.id, id, ids));
-      }
+      const corrected = this.#correct(query, looked, ids);
+      if (isAtOnce) await Promise.race([corrected, sleep(MAX_LOOK_MS, undefined, { ref: false })]);
     };
   }
 
-  /** One at a time, and not more often than `CONFIRMED_MS`: who comes meanwhile shares the next. */
+  async #correct(query: Query, looked: Promise<Moved[]>, ids: readonly string[]): Promise<void> {
+    for (const { before, id } of await looked) {
+      const statement = correctLookupStatement(before.name, before.id, id, ids);
+      await query(statement).catch(this.#onError);
+    }
+  }
+
+  /** One at a time, with rests between them: who comes meanwhile shares the next. */
   #lookSoon(query: Query): Promise<Moved[]> {
-    const last = this.#lastLook;
+    const last = this.#last;
     const look = (async () => {
       await last;
-      const waitMs = this.#lookedMs + CONFIRMED_MS - performance.now();
+      const waitMs = this.#nextMs - performance.now();
       if (waitMs > 0) await sleep(waitMs);
       const named = [...this.#named.values()];
       this.#named = new Map();
-      this.#look = null;
-      this.#lookedMs = performance.now();
+      this.#next = null;
+      const beganMs = performance.now();
+      // Until it has ended nobody else begins one.
+      this.#nextMs = Number.POSITIVE_INFINITY;
       try {
-        return await this.#lookFor(query, named, this.#lookedMs);
+        return await this.#lookFor(query, named, beganMs);
       } catch {
         // Not known then: the next write that names the values looks again.
         return [];
+      } finally {
+        const restMs = REST_RATIO * (performance.now() - beganMs);
+        this.#nextMs = beganMs + Math.min(MAX_LOOK_MS, Math.max(CONFIRMED_MS, restMs));
       }
     })();
-    this.#lastLook = look;
+    this.#last = look;
     return look;
   }
 

@@ -36,8 +36,6 @@ export interface RecorderOptions {
   lookups: LookupCache;
   /** Beside both: looks whether the lookup rows that a write names are there. */
   look: Query;
-  /** Its correction of metadata failed: the event is recorded all the same. */
-  onLookFailed?: (error: unknown) => void;
   metrics: Metrics;
   /** A ledger that is a shard: its payers may be moved away, so each statement looks. Default: it is none. */
   isShard?: () => boolean;
@@ -91,8 +89,7 @@ export class Recorder {
     events: readonly ValidEvent[],
     outcomes: readonly Written[],
   ): Written[] {
-    const ids = events.map(({ id }) => id);
-    const corrected = correct(ids).catch((error) => this.#options.onLookFailed?.(error));
+    const corrected = correct(events.map(({ id }) => id));
     return outcomes.map(async (outcome) => {
       await corrected;
       return await outcome;
