@@ -76,7 +76,7 @@ export class LookupCache {
    */
   confirm(query: Query): ((ids: readonly string[]) => Promise<void>) | null {
     if (this.#named.size === 0) return null;
-    const isAtOnce = this.#next === null && performance.now() >= this.#nextMs;
+    const isAtOnce = performance.now() >= this.#nextMs;
     this.#next ??= this.#lookSoon(query);
     const looked = this.#next;
     return async (ids) => {

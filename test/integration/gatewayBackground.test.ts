@@ -205,7 +205,7 @@ describe('a response in the background', () => {
     const closed = once(provider, 'close');
     socket.destroy();
     await closed;
-    while ((await openResponses()).length === 0) await new Promise((done) => setTimeout(done, 10));
+    await expect.poll(openResponses).not.toEqual([]);
     end('resp_s');
     const id = /x-microdollar-usage-id: (\S+)/.exec(head)?.[1] ?? '';
     expect(await gateway.usage(id)).toMatchObject({ output_tokens: 5_000, estimated: null });
@@ -228,7 +228,7 @@ describe('a response in the background', () => {
       body: '{"model":"gpt-5","background":true,"stream":true,"input":"x"}',
     });
     const provider = await opened;
-    while ((await openResponses()).length === 0) await new Promise((done) => setTimeout(done, 10));
+    await expect.poll(openResponses).not.toEqual([]);
     expect(await intents()).toEqual([]);
     const [{ is_left: isLeft } = {}] = await gateway.rows(
       "select look_at > now() + interval '1 minute' as is_left from gateway_responses",
