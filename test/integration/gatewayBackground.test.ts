@@ -216,9 +216,9 @@ describe('a response in the background', () => {
       `event: ${type}\ndata: ${JSON.stringify({ type, response })}\n\n`;
     const opened = new Promise<ServerResponse>((resolve) => {
       gateway.upstream.scriptPath(/^POST \/v1\/responses$/, (response) => {
-        responses.set('resp_s', { ...QUEUED, id: 'resp_s', model: 'gpt-5', status: 'in_progress' });
+        responses.set('resp_t', { ...QUEUED, id: 'resp_t', model: 'gpt-5', status: 'in_progress' });
         response.writeHead(200, { 'content-type': 'text/event-stream' });
-        response.write(event('response.created', responses.get('resp_s') ?? {}));
+        response.write(event('response.created', responses.get('resp_t') ?? {}));
         resolve(response);
       });
     });
@@ -235,12 +235,12 @@ describe('a response in the background', () => {
     );
     expect(isLeft).toBe(true);
     // As if this process had died, and another found the response when its lease was over.
-    end('resp_s');
+    end('resp_t');
     await gateway.rows('update gateway_responses set look_at = now()');
     const { headers } = await answer;
     const id = headers.get('x-microdollar-usage-id') ?? '';
     expect(await gateway.usage(id)).toMatchObject({ output_tokens: 5_000, estimated: null });
-    provider.end(event('response.completed', responses.get('resp_s') ?? {}));
+    provider.end(event('response.completed', responses.get('resp_t') ?? {}));
     expect(await (await answer).text()).toContain('response.completed');
     expect(await recorded()).toEqual([{ id }]);
     expect(await openResponses()).toEqual([]);
