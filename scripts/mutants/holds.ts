@@ -66,7 +66,7 @@ export const HOLD_MUTANTS: readonly Mutant[] = [
   {
     name: 'holds: windows, what the mark has not passed is summed as well',
     file: WINDOWS,
-    search: "        and ${isCounted('k')}\n",
+    search: '        and ${isCounted(mark)}\n',
     replace: '',
     tests: ['integration/holdSteps'],
   },

@@ -1,8 +1,7 @@
 import type { Statement } from '../db/statement.js';
-import { SLOTS } from '../schema/budgets.js';
 import { isPayerElsewhere } from '../schema/elsewhere.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
-import { limitOf, lowered } from './matching.sql.js';
+import { freeSlot, limitOf, lowered } from './matching.sql.js';
 
 export interface HoldRow {
   payer_scope: 'user' | 'organization';
@@ -135,13 +134,7 @@ with open as materialized (
   select n.window_id, h.slot, h.remaining - n.amount as remaining
   from need as n
   cross join lateral (
-    select h.slot, h.remaining_microdollars as remaining
-    from headroom as h
-    where h.window_id = n.window_id
-      and h.remaining_microdollars >= n.amount
-    order by (h.slot + ${SLOTS} - $3::integer) % ${SLOTS}
-    limit 1
-    for no key update of h skip locked
+    ${freeSlot('n.window_id', 'n.amount', '$3')}
   ) as h
   where n.carry >= 0
 ), fit as materialized (

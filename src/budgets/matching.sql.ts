@@ -1,4 +1,4 @@
-import { BUDGETS_MARK } from '../schema/budgets.js';
+import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
 import { markColumns } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
 
@@ -77,3 +77,16 @@ export const balanceOf = ({ name, idType }: PayerScope, id = '$1'): string =>
       where b.kilo_user_id = ${id}::${idType}`
     : `select b.microdollars_used from organization_balances as b
       where b.organization_id = ${id}::${idType}`;
+
+/**
+ * One slot of window `window` that has `amount` and that nobody holds, of its locked version (B2). `first`:
+ * the slot to begin with.
+ */
+export const freeSlot = (window: string, amount: string, first: string): string =>
+  `select h.slot, h.remaining_microdollars as remaining
+    from headroom as h
+    where h.window_id = ${window}
+      and h.remaining_microdollars >= ${amount}
+    order by (h.slot + ${SLOTS} - ${first}::integer) % ${SLOTS}
+    limit 1
+    for no key update of h skip locked`;

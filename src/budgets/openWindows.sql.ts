@@ -151,10 +151,34 @@ export interface OpenedWindowsRow {
 }
 
 /**
+ * Costs of what is up to mark `mark` in window `b`: raw usage, and what the archive took away
+ * (schema/frozen.ts). `isOf`: whether a row is of who is asked for.
+ */
+const countedCosts = (isOf: (row: string) => string, mark: string): string => `select m.cost
+      from microdollar_usage as m
+      where ${isOf('m')}
+        and m.created_at >= b.window_start
+        and m.created_at < b.window_end
+        and ${isCounted(mark)}
+      union all
+      select -m.cost
+      from microdollar_usage as m
+      where ${isOf('m')}
+        and m.created_at >= b.window_start
+        and m.created_at < least(b.window_end, ${ARCHIVE_HORIZON})
+        and ${isInFrozen(QUARTER_HOURLY, 'm')}
+      union all
+      select c.cost_microdollars
+      from ${QUARTER_HOURLY.name} as c
+      where ${isOf('c')}
+        and c.period_start >= b.window_start
+        and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
+        and ${isFrozen('c.period_start')}`;
+
+/**
  * Opens the windows of now that are not there, under the mark's lock. What is up to the mark is
- * summed: raw usage, and what the archive took away (schema/frozen.ts). Rollup and budgets have marks
- * of their own, so of a row that is still there one may know and the other not. The limit is taken in by the
- * fold that follows, as a change from 0 (I13). A balance is summed by that fold. $2: the marks of others who
+ * summed. Rollup and budgets have marks of their own, so of a row that is still there one may know and
+ * the other not. The limit is taken in by the fold that follows, as a change from 0 (I13). A balance is summed by that fold. $2: the marks of others who
  * may pay are held; without it the windows of keys stay closed where there are any.
  */
 function openWindowsText(scope: PayerScope): string {
@@ -202,50 +226,12 @@ with mark as materialized (
   cross join lateral (
     select coalesce(sum(x.cost), 0) as cost
     from (
-      select m.cost
-      from microdollar_usage as m
-      where ${ofPayer('m')}
-        and m.created_at >= b.window_start
-        and m.created_at < b.window_end
-        and ${isCounted('k')}
-      union all
-      select -m.cost
-      from microdollar_usage as m
-      where ${ofPayer('m')}
-        and m.created_at >= b.window_start
-        and m.created_at < least(b.window_end, ${ARCHIVE_HORIZON})
-        and ${isInFrozen(QUARTER_HOURLY, 'm')}
-      union all
-      select c.cost_microdollars
-      from ${QUARTER_HOURLY.name} as c
-      where ${ofPayer('c')}
-        and c.period_start >= b.window_start
-        and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
-        and ${isFrozen('c.period_start')}
+      ${countedCosts(ofPayer, 'k')}
       union all
       select x.cost
       from other as o
       cross join lateral (
-        select m.cost
-        from microdollar_usage as m
-        where ${ofOther('m')}
-          and m.created_at >= b.window_start
-          and m.created_at < b.window_end
-          and ${isCounted('o')}
-        union all
-        select -m.cost
-        from microdollar_usage as m
-        where ${ofOther('m')}
-          and m.created_at >= b.window_start
-          and m.created_at < least(b.window_end, ${ARCHIVE_HORIZON})
-          and ${isInFrozen(QUARTER_HOURLY, 'm')}
-        union all
-        select c.cost_microdollars
-        from ${QUARTER_HOURLY.name} as c
-        where ${ofOther('c')}
-          and c.period_start >= b.window_start
-          and c.period_start < least(b.window_end, ${ARCHIVE_HORIZON})
-          and ${isFrozen('c.period_start')}
+        ${countedCosts(ofOther, 'o')}
       ) as x
       where b.api_key_id is not null
     ) as x

@@ -1,7 +1,14 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
-import { SLOTS } from '../schema/budgets.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
-import { counts, isCurrent, isOfKeys, isOfPayer, limitOf, lowered } from './matching.sql.js';
+import {
+  counts,
+  freeSlot,
+  isCurrent,
+  isOfKeys,
+  isOfPayer,
+  limitOf,
+  lowered,
+} from './matching.sql.js';
 import type { ReserveRequest } from './reserve.sql.js';
 
 /** All are granted, or nothing is done: then `reserveStatement` says of each what it lacks. */
@@ -67,16 +74,10 @@ with budget as materialized (
     limit 1
   ) as w on true
 ), slot as materialized (
-  select b.window_id, h.slot, h.remaining
+  select b.window_id, h.slot, h.remaining - $5::bigint as remaining
   from budget as b
   cross join lateral (
-    select h.slot, h.remaining_microdollars - $5::bigint as remaining
-    from headroom as h
-    where h.window_id = b.window_id
-      and h.remaining_microdollars >= $5::bigint
-    order by (h.slot + ${SLOTS} - $8::integer) % ${SLOTS}
-    limit 1
-    for no key update of h skip locked
+    ${freeSlot('b.window_id', '$5::bigint', '$8')}
   ) as h
   where b.carry >= 0
 ), verdict as materialized (
