@@ -178,8 +178,9 @@ const countedCosts = (isOf: (row: string) => string, mark: string): string => `s
 /**
  * Opens the windows of now that are not there, under the mark's lock. What is up to the mark is
  * summed. Rollup and budgets have marks of their own, so of a row that is still there one may know and
- * the other not. The limit is taken in by the fold that follows, as a change from 0 (I13). A balance is summed by that fold. $2: the marks of others who
- * may pay are held; without it the windows of keys stay closed where there are any.
+ * the other not. The limit is taken in by the fold that follows, as a change from 0 (I13). A balance is
+ * summed by that fold. $2: the marks of others who may pay are held; without it the windows of keys stay
+ * closed where there are any.
  */
 function openWindowsText(scope: PayerScope): string {
   const ofPayer = (row: string): string => `not b.is_balance
