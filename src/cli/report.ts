@@ -5,7 +5,6 @@ import { requireAccounts } from '../accounts/requireAccounts.js';
 import { todayIn } from '../days.js';
 import { LedgerError } from '../errors.js';
 import type { UsageReport, UsageReportQuery } from '../ledgerTypes.js';
-import { toJson } from '../money.js';
 import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
 import { toCsv } from '../report/usage/reportCsv.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -78,7 +77,7 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       return 0;
     }
     const named = await withNames(ledger.pool, answer);
-    output.answer(toJson(named), describe(named));
+    output.answer(named, describe(named));
     return 0;
   });
 }
