@@ -68,7 +68,11 @@ describe('signing in', () => {
   it('signs out when the key is revoked while the page is open', async () => {
     const leaver = await service.newUser();
     const { page, close } = await service.open({ key: leaver.key });
-    await page.getByText('No usage yet').first().waitFor();
+    // Who is signed in needs no admin key to go on.
+    const card = page.getByRole('region', { name: 'No usage yet' });
+    await card.getByText('api/usage').waitFor();
+    expect(await card.textContent()).toContain(`"kilo_user_id":"${leaver.id}"`);
+    expect(await card.textContent()).not.toMatch(/admin|api\/keys/i);
     await revokeApiKey(service.ledger.pool, leaver.keyId);
     await page.getByRole('radio', { name: '7 days', exact: true }).click();
     await page.getByText('the key is no longer accepted').waitFor();

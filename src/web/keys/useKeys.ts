@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { useSession } from '../session.js';
-import { nameOfKey } from './key.js';
+import { namesOfKeys } from './key.js';
 
 /** The user's keys and, for an organization that they own, those that pay for it. */
 export function useKeys(of: {
@@ -25,13 +25,7 @@ export function useKeys(of: {
     enabled: of.isEnabled && ownedOrganizationId !== null,
   });
   const names = useMemo(
-    () =>
-      new Map(
-        [...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])].map((key) => [
-          key.id,
-          nameOfKey(key),
-        ]),
-      ),
+    () => namesOfKeys([...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])]),
     [own.data, shared.data],
   );
   return { own, shared, names };

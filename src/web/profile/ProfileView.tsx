@@ -13,7 +13,7 @@ import { MembersCard } from '../members/MembersCard.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
-import { Steps } from '../start/GettingStarted.js';
+import { FirstEvent } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
 import { createNameOf } from '../usage/names.js';
 import { UsageCard } from '../usage/UsageCard.js';
@@ -137,8 +137,10 @@ export function ProfileView({
       {isNew && (
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
-          <p className="card-note">Send the first event, and it is here at the next look.</p>
-          <Steps userId={kiloUserId} level="h3" />
+          <p className="card-note">
+            Send the first event, with a key that has usage:write, and it is here at the next look.
+          </p>
+          <FirstEvent userId={kiloUserId} />
         </section>
       )}
       <UsageCard
