@@ -22,6 +22,8 @@ export interface AccountsCacheOptions {
   maxBalanceAgeMs?: number;
   /** With the database: how old a positive balance may be. Default 250 ms. */
   balanceFreshMs?: number;
+  /** The same of one that is far from used up; the next look is made beside the request. Default 1 s. */
+  farBalanceFreshMs?: number;
   /** Monotonic, ms. */
   clock?: () => number;
 }
@@ -59,6 +61,7 @@ export class Accounts implements AccountsCache {
       maxKeyAgeMs: 15 * 60_000,
       maxBalanceAgeMs: 5 * 60_000,
       balanceFreshMs: 250,
+      farBalanceFreshMs: 1_000,
       preparedStatements: true,
       clock: () => performance.now(),
       ...options,
@@ -112,11 +115,21 @@ export class Accounts implements AccountsCache {
     );
   }
 
-  async admit(payer: Payer): Promise<Admission> {
+  async admit(payer: Payer, farMicrodollars = Number.POSITIVE_INFINITY): Promise<Admission> {
     const { maxBalanceAgeMs } = this.#options;
     const entry = this.#entryOf(payer);
     const cached = this.#admissionOf(entry);
     if (cached !== null && this.#isFresh(cached)) return cached;
+    const reading = this.#lookUp(payer, entry, maxBalanceAgeMs);
+    if (cached !== null && this.#isFar(cached, farMicrodollars)) {
+      // It failed: the next request looks for itself.
+      reading.catch(() => {});
+      return cached;
+    }
+    return reading;
+  }
+
+  #lookUp(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): Promise<Admission> {
     return this.#withFallback(
       async () => {
         entry.reading ??= this.#read(payer, entry).finally(() => {
@@ -167,6 +180,10 @@ export class Accounts implements AccountsCache {
         cause: error,
       });
     }
+  }
+
+  #isFar({ remainingMicrodollars, ageMs }: Admission, farMicrodollars: number): boolean {
+    return remainingMicrodollars > farMicrodollars && ageMs < this.#options.farBalanceFreshMs;
   }
 
   #isFresh({ remainingMicrodollars, ageMs }: Admission): boolean {
