@@ -30,6 +30,8 @@ export interface AccountsCacheOptions {
 
 /** A payer with nothing left is looked up again at most this often: a top-up is seen as soon. */
 const REFUSAL_FRESH_MS = 100;
+/** After the request whose balance is far from used up. */
+const LOOK_BESIDE_MS = 20;
 const MAX_ENTRIES = 20_000;
 
 interface Balance {
@@ -47,6 +49,8 @@ interface PayerEntry {
   /** In this process's journal now: no read of the database knows of it. */
   journaled: number;
   reading: Promise<Balance> | null;
+  /** It will be read in a moment. */
+  isDue: boolean;
 }
 
 /** Accounts as the gateway needs them: exact with the database, of a stated age without it. */
@@ -120,13 +124,21 @@ export class Accounts implements AccountsCache {
     const entry = this.#entryOf(payer);
     const cached = this.#admissionOf(entry);
     if (cached !== null && this.#isFresh(cached)) return cached;
-    const reading = this.#lookUp(payer, entry, maxBalanceAgeMs);
     if (cached !== null && this.#isFar(cached, farMicrodollars)) {
-      // It failed: the next request looks for itself.
-      reading.catch(() => {});
+      this.#lookUpSoon(payer, entry, maxBalanceAgeMs);
       return cached;
     }
-    return reading;
+    return this.#lookUp(payer, entry, maxBalanceAgeMs);
+  }
+
+  /** Not now, when the database has the intent to write. Should it fail, a later request looks for itself. */
+  #lookUpSoon(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): void {
+    if (entry.isDue) return;
+    entry.isDue = true;
+    setTimeout(() => {
+      entry.isDue = false;
+      this.#lookUp(payer, entry, maxBalanceAgeMs).catch(() => {});
+    }, LOOK_BESIDE_MS).unref();
   }
 
   #lookUp(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): Promise<Admission> {
@@ -215,7 +227,13 @@ export class Accounts implements AccountsCache {
 
   #entryOf(payer: Payer): PayerEntry {
     const key = payerKey(payer);
-    const entry = this.#payers.get(key) ?? { balance: null, spent: 0, journaled: 0, reading: null };
+    const entry = this.#payers.get(key) ?? {
+      balance: null,
+      spent: 0,
+      journaled: 0,
+      reading: null,
+      isDue: false,
+    };
     this.#payers.set(key, entry, this.#options.maxBalanceAgeMs * 2);
     return entry;
   }
