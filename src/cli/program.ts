@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
+import { readPackageVersion } from '../packageFiles.js';
 import { registerAdjust } from './adjust.js';
 import { registerAlerts } from './alerts.js';
 import { registerArchive } from './archive.js';
@@ -158,7 +158,7 @@ async function endOfOutput(output: Output): Promise<number | null> {
 export function createProgram(output: Output, run: Runner): Command {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
-    .version(readVersion(), '--version', 'print the version')
+    .version(readPackageVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document on stdout and nothing else there')
     .option('--shard <name>', 'with MICRODOLLAR_SHARDS_FILE: on this shard alone')
     .option('--parallel <n>', 'with MICRODOLLAR_SHARDS_FILE: shards at once', toParallel, 4)
@@ -188,12 +188,6 @@ function toParallel(value: string): number {
     throw new InvalidArgumentError(`Expected a whole number from 1 to ${MAX_PARALLEL}.`);
   }
   return number;
-}
-
-/** Of the package, whether built or run from its sources. */
-function readVersion(): string {
-  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** Commands made by `.command()` copy these settings; groups and their parts must as well. */
