@@ -13,10 +13,8 @@ interface BenchCommandOptions {
   quick?: true;
 }
 
-export const registerBench: Register = (program, run) => {
-  program
-    .command('bench')
-    .description('the benchmark suite, on an embedded server of its own')
+export const registerBench: Register = (command, run) => {
+  command
     .option('--scenario <name...>', 'only these scenarios')
     .option('--seconds <n>', 'measured seconds per approach')
     .option('--quick', 'a short run, whose figures are not kept')
