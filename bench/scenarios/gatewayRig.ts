@@ -9,7 +9,7 @@ import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
 import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
-import { compileProject } from '../../test/support/compileProject.js';
+import { compileModules } from '../../test/support/compileProject.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Check } from '../lib/scenario.js';
 
@@ -62,7 +62,7 @@ export async function startGatewayRig(
     if (withBudgets) await addBudgets(database, id, created.id);
   }
   // As it is deployed.
-  const compiled = await compileProject(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
+  const compiled = await compileModules(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
   const start = (script: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
     startProcess(join(compiled.dir, 'bench/scenarios', script), args, env);
   const upstream = await start('gatewayUpstream.js');
