@@ -282,6 +282,7 @@ describe('the state in the URL', () => {
       ...DEFAULT_STATE,
       scope: '00000000-0000-4000-8000-000000000001',
       by: 'key' as const,
+      andBy: 'model' as const,
       metric: 'tokens' as const,
       preset: 'custom' as const,
       from: '2026-01-01',

@@ -76,7 +76,7 @@ export function ProfileView({
     kiloUserId,
     isOwn,
     ownedOrganizationId: owned?.id ?? null,
-    isEnabled: isSeen || state.by === 'key' || state.key !== null,
+    isEnabled: isSeen || [state.by, state.andBy].includes('key') || state.key !== null,
   });
   const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
   const budgetNames: BudgetNames = {

@@ -40,14 +40,7 @@ export function GroupTable({
         <thead>
           <tr>
             <th scope="col">{by.charAt(0).toUpperCase() + by.slice(1)}</th>
-            {['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output'].map((heading) => (
-              <th key={heading} scope="col" className="number">
-                {heading}
-              </th>
-            ))}
-            <th scope="col" className="number">
-              Share
-            </th>
+            <SumHeadings />
           </tr>
         </thead>
         <tbody>
@@ -68,7 +61,7 @@ export function GroupTable({
                 )}
               </th>
               <SumCells sums={sums} />
-              <td className="number">{share(metricOf(sums, metric), whole)}</td>
+              <Share part={metricOf(sums, metric)} whole={whole} />
             </tr>
           ))}
         </tbody>
@@ -82,6 +75,21 @@ export function GroupTable({
       </table>
     </ScrollRegion>
   );
+}
+
+const SUM_HEADINGS = ['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output', 'Share'];
+
+/** Over `SumCells` and `Share`. */
+export function SumHeadings() {
+  return SUM_HEADINGS.map((heading) => (
+    <th key={heading} scope="col" className="number">
+      {heading}
+    </th>
+  ));
+}
+
+export function Share({ part, whole }: { part: bigint; whole: bigint }) {
+  return <td className="number">{share(part, whole)}</td>;
 }
 
 export function SumCells({ sums }: { sums: Sums }) {

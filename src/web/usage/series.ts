@@ -59,7 +59,7 @@ export function toSeries(
   const groups = new Map<string, Group & { rows: [start: string, sums: Sums][] }>();
   for (const row of report.rows) {
     const isOther = row.other === true;
-    const id = isOther || by === null ? null : (row[FIELDS[by]] ?? null);
+    const id = groupIn(row, by);
     const key = isOther ? 'other' : `is ${id ?? ''} ${id === null}`;
     let group = groups.get(key);
     if (group === undefined) {
@@ -126,6 +126,14 @@ function toPeriods(
   return [...made.values()].sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
 }
 
-function compare(a: bigint, b: bigint): number {
+/** Null: usage that names none, and what is beyond the largest. */
+export function groupIn(
+  row: Report['rows'][number],
+  by: Report['by'][number] | null,
+): string | null {
+  return by === null ? null : (row[FIELDS[by]] ?? null);
+}
+
+export function compare(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
