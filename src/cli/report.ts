@@ -31,10 +31,8 @@ interface ReportOptions {
 const DEFAULT_DAYS = 30;
 const DAY_MS = 86_400_000;
 
-export const registerReport: Register = (program, run) => {
-  program
-    .command('report')
-    .description('spend by period and dimension: of a user, an organization, a member or a key')
+export const registerReport: Register = (command, run) => {
+  command
     .option('--from <day>', 'first day of the zone (default: 30 days)')
     .option('--until <day>', 'last day of the zone, inclusive (default: today)')
     .option('--zone <zone>', 'IANA time zone', 'UTC')
