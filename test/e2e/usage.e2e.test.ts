@@ -7,6 +7,7 @@ import { findFaults, type PageService, startPage, untilLoaded } from './harness.
 
 const DAY_MS = 86_400_000;
 const MODELS = ['gpt-5', 'claude-sonnet-4-5', 'gpt-5-mini', null];
+const PROJECTS = ['shop', 'search', null];
 
 let service: PageService;
 let user: { id: string; key: string; keyId: string };
@@ -23,6 +24,8 @@ beforeAll(async () => {
     organization_id: index % 5 === 0 ? organization : null,
     created_at: new Date(Date.now() - Math.floor(index / 3) * 3 * DAY_MS - 60_000).toISOString(),
     model: MODELS[index % 4] ?? null,
+    provider: index % 2 === 0 ? 'openai' : 'anthropic',
+    project_id: PROJECTS[index % 3] ?? null,
     api_key_id: index % 2 === 0 ? user.keyId : null,
     input_tokens: 1_000 + index,
     output_tokens: 10 + index,
@@ -42,6 +45,8 @@ interface Row {
   output_tokens: number;
   model?: string | null;
   api_key_id?: string | null;
+  provider?: string | null;
+  project_id?: string | null;
 }
 
 async function reportOf(
@@ -254,6 +259,43 @@ describe('the usage report', () => {
     // Both by the same is by one.
     await page.getByLabel('Group by').selectOption('Key');
     await pairs.waitFor({ state: 'detached' });
+    await close();
+  });
+
+  it('is stacked by whatever it is grouped by, month by month too, as the API has it', async () => {
+    const { page, close } = await open('/profile?range=3m&grain=month&compare=off');
+    const rows = page.locator('section[aria-label="Largest groups"] tbody tr');
+    for (const [by, text, field] of [
+      ['provider', 'Provider', 'provider'],
+      ['project', 'Project', 'project_id'],
+      ['key', 'Key', 'api_key_id'],
+    ] as const) {
+      await page.getByLabel('Group by').selectOption(text);
+      await page.waitForFunction(
+        (heading) =>
+          document.querySelector('section[aria-label="Largest groups"] th')?.textContent ===
+          heading,
+        text,
+      );
+      const from = shownFrom(await page.locator('.card-note').first().textContent());
+      const report = await reportOf({ from, until: today, grain: 'month', by: [by] });
+      const groups = new Map<string, number>();
+      for (const row of report.rows) {
+        const id = row[field] ?? '';
+        groups.set(id, (groups.get(id) ?? 0) + row.cost_microdollars);
+      }
+      const listed = await rows.evaluateAll((all) =>
+        all.map((row): [string, number] => [
+          row.getAttribute('data-group') ?? '',
+          Number(row.querySelector('data')?.getAttribute('value')),
+        ]),
+      );
+      expect([by, new Map(listed)]).toEqual([by, groups]);
+      expect(await page.locator('.chart path[class^="layer-"]').count()).toBe(groups.size);
+      expect(await readChart(page)).toEqual(costsBy(report.rows));
+    }
+    // Tiers are shown where they are configured, and here they are not.
+    expect(await page.getByRole('heading', { name: 'Average monthly usage' }).count()).toBe(0);
     await close();
   });
 

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { namesOfKeys } from '../../src/web/keys/key.js';
 import { chooseTier, describeShare } from '../../src/web/profile/tiers.js';
 import { daysOfBalance, forecastMonth, forecastRange } from '../../src/web/usage/forecast.js';
 import { toLayers, toOutline } from '../../src/web/usage/layers.js';
 import { metricOf } from '../../src/web/usage/metrics.js';
+import { createNameOf, tellApart } from '../../src/web/usage/names.js';
 import { toPairs } from '../../src/web/usage/pairs.js';
 import { boundsOf, labelPeriod, listPeriods, periodOf } from '../../src/web/usage/periods.js';
 import {
@@ -304,21 +304,20 @@ describe('the CSV', () => {
   });
 });
 
-it('keys with one name are told apart, one that is listed twice is itself', () => {
-  const key = (id: string, name: string | null) => ({ id, name, key_prefix: `md_${id}` });
-  const names = namesOfKeys([
-    key('a', 'work'),
-    key('b', 'work'),
-    key('c', null),
-    key('d', 'ci'),
-    key('d', 'ci'),
-  ]);
+it('names that several have are told apart, what is listed twice is itself', () => {
+  const key = (id: string, name: string) => ({ id, name, hint: `md_${id}…` });
+  const names = tellApart([key('a', 'work'), key('b', 'work'), key('d', 'ci'), key('d', 'ci')]);
   expect([...names]).toEqual([
     ['a', 'work (md_a…)'],
     ['b', 'work (md_b…)'],
-    ['c', 'md_c…'],
     ['d', 'ci'],
   ]);
+  const nameOf = createNameOf(names, new Map([['u1', 'Ada']]));
+  const called = (by: 'key' | 'member', id: string | null) => nameOf(by, { id, isOther: false });
+  expect(called('key', 'a')).toBe('work (md_a…)');
+  expect(called('key', '0b5e7c1a-gone')).toBe('key 0b5e7c1a…');
+  expect([called('member', 'u1'), called('member', 'u2')]).toEqual(['Ada', 'u2']);
+  expect(called('member', null)).toBe('no member known');
 });
 
 describe('pairs of groups', () => {

@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { useSession } from '../session.js';
-import { namesOfKeys } from './key.js';
+import { tellApart } from '../usage/names.js';
+import { nameOfKey } from './key.js';
 
 /** The user's keys and, for an organization that they own, those that pay for it. */
 export function useKeys(of: {
@@ -25,7 +26,14 @@ export function useKeys(of: {
     enabled: of.isEnabled && ownedOrganizationId !== null,
   });
   const names = useMemo(
-    () => namesOfKeys([...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])]),
+    () =>
+      tellApart(
+        [...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])].map((key) => ({
+          id: key.id,
+          name: nameOfKey(key),
+          hint: `${key.key_prefix}…`,
+        })),
+      ),
     [own.data, shared.data],
   );
   return { own, shared, names };

@@ -10,6 +10,7 @@ import { KeysCard } from '../keys/KeysCard.js';
 import { useKeys } from '../keys/useKeys.js';
 import { LeaveCard } from '../members/LeaveCard.js';
 import { MembersCard } from '../members/MembersCard.js';
+import { useMemberNames } from '../members/useMemberNames.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
@@ -78,7 +79,11 @@ export function ProfileView({
     ownedOrganizationId: owned?.id ?? null,
     isEnabled: isSeen || [state.by, state.andBy].includes('key') || state.key !== null,
   });
-  const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
+  const members = useMemberNames({
+    organizationId: owned?.id ?? null,
+    isEnabled: [state.by, state.andBy].includes('member') || state.member !== null,
+  });
+  const nameOf = useMemo(() => createNameOf(keys.names, members), [keys.names, members]);
   const budgetNames: BudgetNames = {
     self: isOwn ? kiloUserId : null,
     organization: shown?.name ?? null,
