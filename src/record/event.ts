@@ -260,7 +260,8 @@ function readField(
       return readText(field, value, rule, cleaning);
     case 'integer':
       if (typeof value !== 'number' || !Number.isInteger(value)) {
-        throw invalid(field, 'must be a whole number');
+        const unit = field === 'cost' ? ' of microdollars (1 USD = 1,000,000)' : '';
+        throw invalid(field, `must be a whole number${unit}`);
       }
       if (value < rule.min || value > rule.max) {
         throw invalid(field, `must lie between ${rule.min} and ${rule.max}`);

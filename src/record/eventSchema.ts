@@ -17,7 +17,7 @@ const ABOUT = {
   id: 'Idempotency key: the same event again answers `duplicate`. A time-ordered UUID is made when absent.',
   kilo_user_id: 'The user, who must exist.',
   organization_id: 'The organization that pays; null = personal usage.',
-  cost: 'Microdollars (1 USD = 1,000,000); 0 and negative amounts (refunds) are fine.',
+  cost: 'Microdollars (1 USD = 1,000,000); 0 is fine; negative (a refund) too, except with a key of a user.',
   input_tokens: 'All tokens of the prompt; the two cache counts are parts of it. Default 0.',
   output_tokens: 'Default 0.',
   cache_write_tokens: 'Default 0.',
@@ -48,7 +48,7 @@ const ABOUT_METADATA: { readonly [Name in keyof UsageMetadata]?: string } = {
   market_cost: 'Microdollars.',
   reported_cost: 'Microdollars that the provider itself reported.',
   usage_details: 'Any object, at most 8,192 characters as JSON.',
-  adjusts_usage_id: 'The usage row that this one corrects.',
+  adjusts_usage_id: 'The usage row that this one corrects; not with a key of a user.',
   correction_number: 'Of the corrections of that row the n-th.',
 };
 

@@ -91,6 +91,8 @@ export async function createEventAccess(
         details: { field: 'kilo_user_id' },
       });
     }
+    const correction = principal.scopes.has('admin') ? null : correctionIn(event);
+    if (correction !== null) return correction;
     const eventKey = fieldOf(event, 'api_key_id') ?? null;
     if (typeof eventKey === 'string' && eventKey.toLowerCase() !== principal.keyId) {
       return new LedgerError(
@@ -111,6 +113,25 @@ export async function createEventAccess(
     if (standing instanceof LedgerError) return standing;
     return standing === 'stranger' ? notMember('organization_id') : null;
   };
+}
+
+/** Else whoever holds a key could write themselves money, or keep a request from being priced late. */
+function correctionIn(event: unknown): LedgerError | null {
+  const cost = fieldOf(event, 'cost');
+  if (typeof cost === 'number' && cost < 0) {
+    return new LedgerError(
+      'forbidden',
+      "cost must not be negative with a user's key; `adjust` and service keys refund",
+      { details: { field: 'cost' } },
+    );
+  }
+  const corrected = fieldOf(fieldOf(event, 'metadata'), 'adjusts_usage_id') ?? null;
+  if (corrected === null) return null;
+  return new LedgerError(
+    'forbidden',
+    "a user's key corrects no request; `adjust` and service keys do",
+    { details: { field: 'metadata.adjusts_usage_id' } },
+  );
 }
 
 /** Ids of requests in flight. */

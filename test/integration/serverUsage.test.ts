@@ -116,6 +116,31 @@ describe('POST /api/usage', () => {
     expect(await countRows(other.id)).toBe(0);
   });
 
+  it("refuses refunds and corrections with a user's key, which would be money", async () => {
+    const user = await service.newUser();
+    const organization_id = await service.newOrganization(user.id);
+    const refund = { kilo_user_id: user.id, cost: -1 };
+    const error = { code: 'forbidden', details: { field: 'cost' } };
+    const pricing = { adjusts_usage_id: randomUUID(), price_source: 'own' };
+    const correction = { ...refund, cost: 0, metadata: pricing };
+    const answer = await send([refund, { ...refund, organization_id }, correction], user.key);
+    expect(answer.body.results).toMatchObject([
+      { error },
+      { error },
+      { error: { code: 'forbidden', details: { field: 'metadata.adjusts_usage_id' } } },
+    ]);
+    const settled = await service.post(
+      `/api/holds/${randomUUID()}/settle`,
+      { event: refund },
+      user.key,
+    );
+    expect(settled.body).toMatchObject({ error });
+    expect(await countRows(user.id)).toBe(0);
+    const key = await service.newServiceKey(['usage:write']);
+    expect(first(await send([refund], key))).toMatchObject({ new_microdollars_used: -1 });
+    expect(first(await send([refund]))).toMatchObject({ new_microdollars_used: -2 });
+  });
+
   it('lets a member write to the organization, and no stranger', async () => {
     const [member, stranger] = [await service.newUser(), await service.newUser()];
     const organization = await service.newOrganization(member.id);
