@@ -6,7 +6,7 @@ export const MICRODOLLARS_PER_USD = 1_000_000;
 /**
  * USD to whole microdollars. The one place where an amount is rounded: half away from zero.
  * Takes a decimal string ("0.000123", exact) or a number (rounded from its shortest decimal form).
- * @throws LedgerError `invalid_event` when it is not finite or leaves the safe integer range
+ * @throws LedgerError `invalid_event` when it is not finite, `out_of_range` beyond 2^53 microdollars
  */
 export function toMicrodollars(usd: number | string): number {
   const text = String(usd).trim();
@@ -21,6 +21,10 @@ export function toMicrodollars(usd: number | string): number {
     throw new LedgerError('invalid_event', `not an amount in USD: ${text.slice(0, 40)}`);
   }
   const magnitude = roundDecimal(whole + fraction, exponent - fraction.length);
+  if (magnitude > BigInt(Number.MAX_SAFE_INTEGER)) {
+    const most = formatUsd(Number.MAX_SAFE_INTEGER);
+    throw new LedgerError('out_of_range', `at most ${most} USD, not ${text.slice(0, 40)}`);
+  }
   return toSafeInteger(match[1] === '-' ? -magnitude : magnitude);
 }
 

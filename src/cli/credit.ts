@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import { addCredit } from '../accounts/credits.js';
+import { invalidField } from '../accounts/fields.js';
 import { type Expired, GrantExpirer } from '../accounts/grants/expirer.js';
 import { type ListedCredit, listCredits, listPayerCredits } from '../accounts/listCredits.js';
 import { readPayer } from '../budgets/budgets.js';
 import { addDays, isDay } from '../days.js';
 import { LedgerError } from '../errors.js';
+import { parseInstant } from '../instant.js';
 import { formatUsd } from '../money.js';
 import { scopeNamed } from '../schema/unsettled.js';
 import type { CommandContext, Register, Runner } from './context.js';
@@ -76,7 +78,12 @@ function registerAdd(credit: Command, run: Runner): void {
 
 /** A day is used to its end. */
 function toExpiry(expires: string | undefined): string | undefined {
-  return isDay(expires) ? `${addDays(expires, 1)}T00:00:00Z` : expires;
+  if (isDay(expires)) return `${addDays(expires, 1)}T00:00:00Z`;
+  if (expires === undefined || parseInstant(expires) !== null) return expires;
+  throw invalidField(
+    'expires_at',
+    'must be a UTC day like 2026-12-31, or an ISO 8601 instant with an offset',
+  );
 }
 
 function registerList(credit: Command, run: Runner): void {

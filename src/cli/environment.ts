@@ -154,7 +154,13 @@ function readShards(env: NodeJS.ProcessEnv): ShardOptions[] | null {
       'and MICRODOLLAR_SHARDS_FILE exclude each other: the file names databases',
     );
   }
-  return readShardsFile(file);
+  try {
+    return readShardsFile(file);
+  } catch (error) {
+    if (!(error instanceof LedgerError)) throw error;
+    const { code, message, details } = error;
+    throw new LedgerError(code, `MICRODOLLAR_SHARDS_FILE: ${message}`, { details, cause: error });
+  }
 }
 
 function readList(env: NodeJS.ProcessEnv, name: string): string[] {

@@ -20,7 +20,10 @@ export const registerFold: Register = (command, run) => {
         }
         const left =
           remaining === 0 ? '' : `; ${formatCount(remaining)} remain, held by another session`;
-        context.output.answer({ drained, remaining }, `drained ${formatCount(drained)}${left}`);
+        context.output.answer(
+          { drained, remaining },
+          `drained ${formatCount(drained)} pending rows${left}`,
+        );
         return remaining === 0 ? 0 : 1;
       }),
     ),

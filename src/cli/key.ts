@@ -48,7 +48,10 @@ export const registerKey: Register = (key, run) => {
 
 function create(context: CommandContext, options: CreateOptions): Promise<CommandStatus> {
   if ((options.user === undefined) === (options.service === undefined)) {
-    throw new LedgerError('invalid_request', 'name a user with --user <id>, or say --service');
+    throw new LedgerError(
+      'invalid_request',
+      'a key is of one user or of a service: give either --user <id> or --service',
+    );
   }
   return withDatabase(context, async (database) => {
     const created = await createKey(await database.accounts(), {

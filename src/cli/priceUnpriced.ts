@@ -6,6 +6,8 @@ import { formatAmount, formatCount } from './output.js';
 const MAX_ROWS = 10_000_000;
 /** Of a kind that no index has: each page reads the table. */
 const INCOMPLETE_PAGE = 5_000;
+const REMEDY =
+  '\nmodels that no list has are priced by a file of your own, MICRODOLLAR_PRICES_FILE: docs/gateway.md';
 
 export const registerPriceUnpriced: Register = (command, run) => {
   command
@@ -41,7 +43,8 @@ export const registerPriceUnpriced: Register = (command, run) => {
               },
               `${formatCount(report.priced)} of ${formatCount(report.seen)} priced, ` +
                 `${formatAmount(report.costMicrodollars)}; ` +
-                `${formatCount(report.stillUnpriced)} still without a price`,
+                `${formatCount(report.stillUnpriced)} still without a price` +
+                (report.stillUnpriced > 0 ? REMEDY : ''),
             );
             return report.rejected === 0 ? 0 : 1;
           } finally {

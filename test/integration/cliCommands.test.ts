@@ -137,7 +137,11 @@ describe('accounts', () => {
 
   it.each([
     ['--expires', '2020-01-01', /^error: --expires lies in the past/],
-    ['--expires', 'soon', /^error: --expires must be an ISO 8601 instant/],
+    [
+      '--expires',
+      'soon',
+      /^error: --expires must be a UTC day like 2026-12-31, or an ISO 8601 instant/,
+    ],
     ['--priority', 'x', /^error: --priority must be a whole number/],
   ])('refuse a grant with %s %s', async (option, value, message) => {
     const { status, stderr } = await cli.run('credit', 'add', '--user', 'ada', '1', option, value);
@@ -155,6 +159,11 @@ describe('accounts', () => {
     const { status, document } = await cli.ask(...argv);
     expect(status).toBe(1);
     expect(document.error.code).toMatch(/^unknown_|^not_found$/);
+  });
+
+  it('say that a key is of a user or of a service, not of both', async () => {
+    const { stderr } = await cli.run('key', 'create', '--user', 'ada', '--service');
+    expect(stderr).toMatch(/either --user <id> or --service/);
   });
 
   it.each([
@@ -279,6 +288,13 @@ it('fold exits 1 while somebody holds a counter row', async () => {
     status: 0,
     document: { drained: 1, remaining: 0 },
   });
+});
+
+it('price-unpriced says what gives a price to what has none', async () => {
+  const event = { kilo_user_id: 'ada', cost: 0, model: 'unheard-of', metadata: { unpriced: true } };
+  await cli.ask('import', await cli.file('unpriced.jsonl', JSON.stringify(event)));
+  const { stdout } = await cli.run('price-unpriced');
+  expect(stdout).toMatch(/1 still without a price\n.*MICRODOLLAR_PRICES_FILE/);
 });
 
 describe('an unreachable database', () => {

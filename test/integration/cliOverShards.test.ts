@@ -69,7 +69,10 @@ describe('a shards file', () => {
       stderr: expect.stringContaining('--shard goes with MICRODOLLAR_SHARDS_FILE'),
     });
     const unread = { MICRODOLLAR_SHARDS_FILE: join(dir, 'none.json') };
-    expect(await runCommand(unread, 'status')).toMatchObject({ status: 2 });
+    expect(await runCommand(unread, 'status')).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/^error: MICRODOLLAR_SHARDS_FILE: .*none\.json cannot be read/),
+    });
   });
 
   it('is refused while its databases are no shards, and migrate makes them such', async () => {

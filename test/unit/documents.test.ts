@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { CONNECTION_USES } from '../../src/connections.js';
 import { findDeadLinks } from '../support/links.js';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
@@ -27,7 +28,21 @@ async function sources(): Promise<string[]> {
 const read = (file: string) => readFile(path.join(REPOSITORY, file), 'utf8');
 const exists = (...parts: string[]) => existsSync(path.join(REPOSITORY, ...parts));
 
+/** Of `createLedger` where it is told nothing else. */
+const POOL_SIZE = 10;
+
 describe('the documents', () => {
+  it('say how many connections a process may open', async () => {
+    // Reads go to the ledger's where there is no replica.
+    const { read: _read, ...uses } = CONNECTION_USES;
+    const sizes = Object.values(uses).map((use) => ('size' in use ? use.size : POOL_SIZE));
+    const most = sizes.reduce((sum, size) => sum + size, 0);
+    for (const file of ['docs/operations.md', 'docs/operations/sizing.md']) {
+      const said = [...(await read(file)).matchAll(/(\d+) per process/g)].map(([, n]) => Number(n));
+      expect([file, ...new Set(said)]).toEqual([file, most]);
+    }
+  });
+
   it('link to what is there', async () => {
     const documents = (await sources()).filter((name) => name.endsWith('.md'));
     expect(documents.flatMap((file) => findDeadLinks(REPOSITORY, file))).toEqual([]);

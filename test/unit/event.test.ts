@@ -181,6 +181,10 @@ describe('what is refused, with the name of the field', () => {
     expect(refusal(event)).toEqual({ code: 'invalid_event', field });
   });
 
+  it('names the unit of a cost that is no whole number', () => {
+    expect(() => validate(change({ cost: 0.1 }))).toThrow('of microdollars (1 USD = 1,000,000)');
+  });
+
   it('names no more than a bounded part of an unknown field', () => {
     expect(String(refusal(change({ ['x'.repeat(5000)]: 1 })).field)).toHaveLength(100);
   });

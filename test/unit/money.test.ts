@@ -21,6 +21,13 @@ const codeOf = (run: () => unknown) => {
 };
 
 describe('toMicrodollars', () => {
+  it('names the most in USD, which is what was given', () => {
+    for (const usd of ['999999999999', '-1e300']) {
+      expect(() => toMicrodollars(usd)).toThrow(`at most 9007199254.740991 USD, not ${usd}`);
+      expect(codeOf(() => toMicrodollars(usd))).toBe('out_of_range');
+    }
+  });
+
   it.each<[number | string, number]>([
     [1, 1_000_000],
     ['1', 1_000_000],
