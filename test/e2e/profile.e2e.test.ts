@@ -51,6 +51,12 @@ describe('signing in', () => {
     await page.getByText('This key is wrong or was revoked').waitFor();
     expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
 
+    // As a paste from a document may be.
+    await page.reload();
+    await page.getByLabel('Key').fill(`\u201c${user.key}\u201d`);
+    await page.keyboard.press('Enter');
+    await page.getByText('This key is wrong or was revoked').waitFor();
+
     await page.getByLabel('Key').fill(user.key);
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Usage', exact: true }).waitFor();

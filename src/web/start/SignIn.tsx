@@ -6,6 +6,8 @@ import { sentence } from '../sentence.js';
 import { useSession } from '../session.js';
 import { useTitle } from '../title.js';
 
+const PRINTABLE = /^[!-~]+$/;
+
 /** A key is the whole of an account here. */
 export function SignIn() {
   useTitle('Sign in');
@@ -18,6 +20,11 @@ export function SignIn() {
     event.preventDefault();
     const given = key.trim();
     if (given === '' || isChecking) return;
+    // No header takes it, so the browser would ask nobody.
+    if (!PRINTABLE.test(given)) {
+      setFailure({ code: 'unauthorized', message: 'no key', details: {} });
+      return;
+    }
     setChecking(true);
     setFailure(null);
     try {
