@@ -188,6 +188,11 @@ export function answerList<Row>(
   if (has_more) output.note(`the first ${rows.length} ${name}; there are more`);
 }
 
+/** As one word of a shell, for a command that is printed to be pasted. */
+export function toShellWord(text: string): string {
+  return /^[\w./@%+=:,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 /** 12345 -> 12,345 */
 export function formatCount(count: number | bigint): string {
   return count.toLocaleString('en-US');

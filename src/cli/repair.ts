@@ -107,7 +107,7 @@ async function repairAll(
 function describeRepaired(reports: readonly RepairReport[]): string {
   const found = reports.map((report) => report.found);
   const repaired = reports.reduce((sum, report) => sum + report.repaired, 0);
-  return `${describeVerify(found, 'drift found')}\nrepaired ${formatCount(repaired)}`;
+  return `${describeVerify(found, { found: 'drift found' })}\nrepaired ${formatCount(repaired)}`;
 }
 
 async function askReadMode({ url, viaPooler }: CommandDatabase): Promise<ReadModeStatus> {

@@ -16,6 +16,7 @@ import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
+import { toShellWord } from './output.js';
 import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 import { prepareShards, type ServedDatabase } from './startShards.js';
 
@@ -226,7 +227,8 @@ function toDocument({ url, adminKey }: Serving, environment: Environment) {
 /** Ready, the key when it is new, and what to do next. */
 function describe({ url, adminKey }: Serving, environment: Environment): string {
   const keyFile = adminKeyPath(environment.dataDir);
-  const key = environment.adminKey === null ? `$(cat ${keyFile})` : '$MICRODOLLAR_ADMIN_KEY';
+  const key =
+    environment.adminKey === null ? `$(cat ${toShellWord(keyFile)})` : '$MICRODOLLAR_ADMIN_KEY';
   const headers = `-H "authorization: Bearer ${key}" -H 'content-type: application/json'`;
   const event = '{"events":[{"kilo_user_id":"ada","cost":1250}]}';
   return [

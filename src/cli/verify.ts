@@ -43,15 +43,17 @@ export async function verify(
   const { output, interruption } = context;
   return withMigratedDatabase(context, async (database) => {
     const reports: VerifyReport[] = [];
+    let isWhole = false;
     const describe = () => ({
       document: {
         ...(options.dryRun ? { dry_run: true } : {}),
         rollups: reports.map(toVerifyDocument),
         drift_keys: reports.reduce((sum, report) => sum + report.driftKeys, 0),
       },
-      text: reports.length === 0 ? '' : describeVerify(reports),
+      text: reports.length === 0 ? '' : describeVerify(reports, { isWhole }),
     });
     await tellingWhatRan(output, describe, () => verifyAll(context, database, options, reports));
+    isWhole = !interruption.signal.aborted;
     const failures = reports.flatMap((report) => report.failures);
     const { document, text } = describe();
     output.answer(
@@ -134,7 +136,7 @@ function toDriftDocument(drift: Drift) {
 
 export function describeVerify(
   reports: readonly VerifyReport[],
-  found = 'drift found; `repair` fixes exactly these keys',
+  { found = 'drift found; `repair` fixes exactly these keys', isWhole = true } = {},
 ): string {
   const table = alignTable(
     [
@@ -165,7 +167,8 @@ export function describeVerify(
   const failed = reports.flatMap(({ rollup, failures }) =>
     failures.map(({ period, message }) => `not verified: ${rollup}, ${period}: ${message}`),
   );
-  const clean = failed.length === 0 ? 'no drift' : 'no drift in what could be verified';
+  const limit = isWhole ? '' : ' in what was compared';
+  const clean = `no drift${failed.length === 0 ? limit : ' in what could be verified'}`;
   const verdict = total === 0 ? clean : found;
   return [table, ...lines, ...failed, verdict].join('\n');
 }

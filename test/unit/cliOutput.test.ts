@@ -1,13 +1,48 @@
+import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { readEnvironment } from '../../src/cli/environment.js';
 import { csvFormat, jsonFormat, jsonlFormat } from '../../src/cli/exportFormats.js';
 import { DAILY_SHAPE, USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
-import { alignTable, Output, type Streams, toCommandError } from '../../src/cli/output.js';
+import {
+  alignTable,
+  Output,
+  type Streams,
+  toCommandError,
+  toShellWord,
+} from '../../src/cli/output.js';
+import { describeVerify } from '../../src/cli/verify.js';
+import { cannotWrite } from '../../src/db/dump/dump.js';
 import { LedgerError } from '../../src/errors.js';
 
 const row = (fields: Record<string, string | boolean | null>) => ({
   ...Object.fromEntries(USAGE_SHAPE.columns.map((column) => [column.name, null])),
   ...fields,
+});
+
+it('prints paths as one word of a shell, whatever is in them', () => {
+  expect(toShellWord('/var/lib/microdollar/admin-key')).toBe('/var/lib/microdollar/admin-key');
+  const odd = "/my data/it's $HOME/`x`";
+  expect(toShellWord(odd)).toBe("'/my data/it'\\''s $HOME/`x`'");
+  expect(execFileSync('sh', ['-c', `printf %s ${toShellWord(odd)}`], { encoding: 'utf8' })).toBe(
+    odd,
+  );
+});
+
+it('tells of a dump that a full disk ended, and of no other so', () => {
+  expect(cannotWrite('backup', 'ENOSPC')).toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(
+      /^cannot write to backup \(ENOSPC\); its disk is full: remove what is in it/,
+    ),
+  });
+  for (const code of ['EACCES', 'EIO']) {
+    expect(cannotWrite('backup', code).message).toMatch(/; there is no whole dump in it$/);
+  }
+});
+
+it('says no drift of all that was asked for, or of what was compared until an interruption', () => {
+  expect(describeVerify([])).toMatch(/\nno drift$/);
+  expect(describeVerify([], { isWhole: false })).toMatch(/\nno drift in what was compared$/);
 });
 
 describe('exported CSV', () => {

@@ -151,11 +151,19 @@ async function onFile<T>(directory: string, work: () => Promise<T>): Promise<T> 
   } catch (error) {
     const { code, syscall } = error as NodeJS.ErrnoException;
     if (error instanceof LedgerError || syscall === undefined) throw error;
-    const isFull = ['ENOSPC', 'EDQUOT', 'EIO'].includes(code ?? '');
-    throw new LedgerError(
-      isFull ? 'unavailable' : 'invalid_request',
-      `cannot write to ${directory} (${code}); there is no whole dump in it`,
-      { details: { field: 'out', system_error: code }, cause: error },
-    );
+    throw cannotWrite(directory, code ?? syscall, error);
   }
+}
+
+/** What is there was made by this dump, or was empty before it. */
+export function cannotWrite(directory: string, code: string, cause?: unknown): LedgerError {
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+  const remedy = isFull
+    ? '; its disk is full: remove what is in it, which is no whole dump, and name one with more room'
+    : '; there is no whole dump in it';
+  return new LedgerError(
+    isFull || code === 'EIO' ? 'unavailable' : 'invalid_request',
+    `cannot write to ${directory} (${code})${remedy}`,
+    { details: { field: 'out', system_error: code }, cause },
+  );
 }
