@@ -9,7 +9,7 @@ import {
   type Webhook,
 } from '../alerts/webhooks.js';
 import type { CommandContext, CommandStatus, Runner } from './context.js';
-import { type CommandDatabase, withDatabase } from './database.js';
+import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable } from './output.js';
 import { type PayerOptions, payerOf } from './payer.js';
 
@@ -29,7 +29,7 @@ export function registerWebhooks(alerts: Command, run: Runner): void {
     .option('--org <id>', 'or of this organization')
     .action((options: PayerOptions) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const rows = await listWebhooks(database.pool(), payerOf(options));
           const text = rows.length === 0 ? 'no webhooks' : toTable(rows);
           context.output.answer({ webhooks: rows }, text);

@@ -10,7 +10,7 @@ import { LedgerError } from '../errors.js';
 import { formatUsd } from '../money.js';
 import { registerWebhooks } from './alertWebhooks.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
-import { withDatabase } from './database.js';
+import { withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatCount } from './output.js';
 import { type PayerOptions, payerOf } from './payer.js';
 
@@ -30,7 +30,7 @@ export const registerAlerts: Register = (alerts, run) => {
     .option('--org <id>', 'or of this organization')
     .action((options: PayerOptions) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const rows = await listAlerts(database.pool(), payerOf(options));
           context.output.answer({ alerts: rows }, rows.length === 0 ? 'no alerts' : toTable(rows));
           return 0;
@@ -127,7 +127,7 @@ function showDeliveries(
   context: CommandContext,
   options: PayerOptions & { state?: string; limit?: string },
 ): Promise<CommandStatus> {
-  return withDatabase(context, async (database) => {
+  return withMigratedDatabase(context, async (database) => {
     const rows = await listDeliveries(database.pool(), {
       payer: payerOf(options),
       state: options.state,

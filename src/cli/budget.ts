@@ -9,7 +9,7 @@ import {
 } from '../budgets/budgets.js';
 import { formatUsd } from '../money.js';
 import type { Register, Runner } from './context.js';
-import { type CommandDatabase, withDatabase } from './database.js';
+import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable } from './output.js';
 import { type PayerOptions, payerOf } from './payer.js';
 
@@ -93,7 +93,7 @@ function registerList(budget: Command, run: Runner): void {
     .option('--org <id>', 'or of this organization')
     .action((options: PayerOptions) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const budgets = await listBudgets(await storeOf(database), payerOf(options));
           context.output.answer(
             { budgets },

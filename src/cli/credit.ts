@@ -10,7 +10,7 @@ import { parseInstant } from '../instant.js';
 import { formatUsd } from '../money.js';
 import { scopeNamed } from '../schema/unsettled.js';
 import type { CommandContext, Register, Runner } from './context.js';
-import { type CommandDatabase, withDatabase } from './database.js';
+import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, answerList, formatAmount } from './output.js';
 
 interface PayerOptions {
@@ -94,7 +94,7 @@ function registerList(credit: Command, run: Runner): void {
     .option('--org <id>', 'or of this organization')
     .action((options: PayerOptions) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const isOfOne = options.user !== undefined || options.org !== undefined;
           if (isOfOne) await listOfPayer(context, database, options);
           else await listOfAll(context, database);

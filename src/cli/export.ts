@@ -6,7 +6,7 @@ import { LedgerError } from '../errors.js';
 import { userExistsStatement } from '../rollup/explain.sql.js';
 import { describeDays } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { ArchivedDays, requireArchive } from './exportArchive.js';
 import {
   csvFormat,
@@ -87,7 +87,7 @@ async function exportCommand(
     await requireArchive(context.shard === null ? options.archive : dirname(options.archive));
   }
 
-  return withDatabase(context, async (database) => {
+  return withMigratedDatabase(context, async (database) => {
     const client = await database.client();
     if (filter.kiloUserId !== null) await requireUser(client, filter.kiloUserId);
     await beginSnapshot(client);

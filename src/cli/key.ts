@@ -4,7 +4,7 @@ import { SCOPES } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import { createKey } from '../shards/accounts.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
-import { withDatabase } from './database.js';
+import { withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, shorten } from './output.js';
 
 const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
@@ -72,7 +72,7 @@ function registerKeyList(key: Command, run: Runner): void {
     .description('list keys; never the secrets')
     .action(() =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const keys = await listApiKeys(database.pool());
           const rows = keys.map((one) => [
             one.id,

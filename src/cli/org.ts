@@ -3,7 +3,7 @@ import { removeOrganizationMember } from '../accounts/memberships.js';
 import { formatUsd } from '../money.js';
 import { addMember, createOrganization } from '../shards/accounts.js';
 import type { Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withDatabase, withMigratedDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
 export const registerOrg: Register = (org, run) => {
@@ -45,7 +45,7 @@ export const registerOrg: Register = (org, run) => {
     .option('--after <id>', 'those after this id')
     .action((options: { after?: string }) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const page = await listOrganizations(database.pool(), options.after);
           answerList(context.output, 'organizations', page, {
             head: ['id', 'name', 'members', 'used', 'acquired'],
@@ -67,7 +67,7 @@ export const registerOrg: Register = (org, run) => {
     .description('one organization: balance, and how many members')
     .action((organizationId: string) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const row = await getOrganization(database.pool(), organizationId);
           const used = formatAmount(row.microdollars_used);
           const acquired = formatAmount(row.total_microdollars_acquired);
@@ -86,7 +86,7 @@ export const registerOrg: Register = (org, run) => {
     .option('--after <user>', 'those after this id')
     .action((organizationId: string, options: { after?: string }) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const page = await listMembers(database.pool(), organizationId, options.after);
           answerList(context.output, 'members', page, {
             head: ['user', 'name', 'role', 'since'],

@@ -8,7 +8,7 @@ import type { UsageReport, UsageReportQuery } from '../ledgerTypes.js';
 import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
 import { toCsv } from '../report/usage/reportCsv.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { describeGroup, type NamedRow, withNames } from './reportNames.js';
 
@@ -55,7 +55,7 @@ export const registerReport: Register = (command, run) => {
 
 async function report(context: CommandContext, options: ReportOptions): Promise<CommandStatus> {
   checkScope(options);
-  return withDatabase(context, async (database) => {
+  return withMigratedDatabase(context, async (database) => {
     const ledger = await database.ledger();
     const until = options.until ?? todayIn(readZone(options.zone));
     const answer = await ledger.getUsageReport({

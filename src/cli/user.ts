@@ -2,7 +2,7 @@ import { getUser, listUsers } from '../accounts/listAccounts.js';
 import { formatUsd } from '../money.js';
 import { createUser, softDeleteUser } from '../shards/accounts.js';
 import type { Register } from './context.js';
-import { withDatabase } from './database.js';
+import { withDatabase, withMigratedDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
 export const registerUser: Register = (user, run) => {
@@ -41,7 +41,7 @@ export const registerUser: Register = (user, run) => {
     .option('--after <id>', 'those after this id')
     .action((options: { after?: string }) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const page = await listUsers(database.pool(), options.after);
           answerList(context.output, 'users', page, {
             head: ['id', 'name', 'used', 'acquired', 'state'],
@@ -63,7 +63,7 @@ export const registerUser: Register = (user, run) => {
     .description('one user: balance, and whether deleted')
     .action((id: string) =>
       run((context) =>
-        withDatabase(context, async (database) => {
+        withMigratedDatabase(context, async (database) => {
           const row = await getUser(database.pool(), id);
           const used = formatAmount(row.microdollars_used);
           const acquired = formatAmount(row.total_microdollars_acquired);

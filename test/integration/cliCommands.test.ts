@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { runCommand, useCli } from './cliHarness.js';
 
 const cli = useCli();
@@ -295,6 +296,35 @@ it('price-unpriced says what gives a price to what has none', async () => {
   await cli.ask('import', await cli.file('unpriced.jsonl', JSON.stringify(event)));
   const { stdout } = await cli.run('price-unpriced');
   expect(stdout).toMatch(/1 still without a price\n.*MICRODOLLAR_PRICES_FILE/);
+});
+
+describe('a database without a ledger, as a wrong DATABASE_URL names', () => {
+  let empty: TestDatabase;
+  beforeAll(async () => {
+    empty = await createTestDatabase({ empty: true });
+  });
+  afterAll(() => empty.drop());
+
+  it.each([
+    ['user', 'list'],
+    ['user', 'show', 'ada'],
+    ['org', 'list'],
+    ['key', 'list'],
+    ['credit', 'list'],
+    ['budget', 'list'],
+    ['alerts', 'list'],
+    ['alerts', 'deliveries'],
+    ['alerts', 'webhook', 'list'],
+    ['report', '--user', 'ada'],
+    ['export', '--from', '2026-01-01', '--until', '2026-01-02'],
+  ])('is told, and not made one, by %s %s', async (...argv) => {
+    const { status, stderr } = await runCommand({ DATABASE_URL: empty.url }, ...argv);
+    expect([status, stderr]).toEqual([3, expect.stringContaining('run microdollar migrate')]);
+    const { rows } = await empty.pool.query(
+      `select from pg_class where relnamespace = 'public'::regnamespace`,
+    );
+    expect(rows).toEqual([]);
+  });
 });
 
 describe('an unreachable database', () => {
