@@ -5,7 +5,7 @@ import { Name } from '../components/Name.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { layerClass } from './layers.js';
 import { type Metric, metricOf, type Sums } from './metrics.js';
-import type { Group, UsageSeries } from './series.js';
+import { type Group, keyOf, type UsageSeries } from './series.js';
 
 export interface GroupRow {
   group: Group;
@@ -45,7 +45,7 @@ export function GroupTable({
         </thead>
         <tbody>
           {rows.map(({ group, sums, index }) => (
-            <tr key={`${group.id} ${group.isOther}`} data-group={group.id ?? ''}>
+            <tr key={keyOf(group)} data-group={group.id ?? ''}>
               <th scope="row">
                 <span className={`legend-mark ${layerClass(index, group.isOther)}`} aria-hidden />{' '}
                 {onPick !== undefined && group.id !== null ? (

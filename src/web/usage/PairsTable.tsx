@@ -4,7 +4,7 @@ import { toFailure } from '../api.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
-import { downloadText } from '../download.js';
+import { downloadCsv } from '../download.js';
 import { useSession } from '../session.js';
 import { Share, SumCells, SumHeadings } from './GroupTable.js';
 import { metricOf, readSums } from './metrics.js';
@@ -64,7 +64,7 @@ export function PairsTable({
         <Button
           className="button small quiet"
           onPress={() =>
-            downloadText(
+            downloadCsv(
               `microdollar-usage_${range.from}_${range.until}_${by.join('_')}.csv`,
               toPairsCsv(by, rows, total),
             )

@@ -60,7 +60,7 @@ export function toSeries(
   for (const row of report.rows) {
     const isOther = row.other === true;
     const id = groupIn(row, by);
-    const key = isOther ? 'other' : `is ${id ?? ''} ${id === null}`;
+    const key = keyOf({ id, isOther });
     let group = groups.get(key);
     if (group === undefined) {
       group = { id, isOther, sums: noSums(), rows: [] };
@@ -124,6 +124,11 @@ function toPeriods(
   for (const row of report.previous?.rows ?? []) periodAt(row.start).previous = readSums(row);
   // Any that the server knows and this browser's calendar does not stand where they belong.
   return [...made.values()].sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
+}
+
+/** No name, and no lack of one, is taken for another: a model may be called `null`, or `Other`. */
+export function keyOf({ id, isOther }: Pick<Group, 'id' | 'isOther'>): string {
+  return JSON.stringify([id, isOther]);
 }
 
 /** Null: usage that names none, and what is beyond the largest. */
