@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isMoved } from './citus/placedPool.js';
 import { leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
 
@@ -21,6 +22,16 @@ export function queryOn(connection: Pick<pg.ClientBase, 'query'>, named: boolean
  */
 export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void): Query {
   return async <Row>(statement: Statement) => {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await once<Row>(statement);
+      } catch (error) {
+        if (!isMoved(error) || attempt >= MAX_ATTEMPTS) throw error;
+      }
+    }
+  };
+
+  async function once<Row>(statement: Statement): Promise<Row[]> {
     if (onWait && pool.idleCount === 0 && pool.totalCount >= pool.options.max) onWait();
     const client = await pool.connect();
     let failure: Error | undefined;
@@ -32,5 +43,8 @@ export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void):
     } finally {
       client.release(failure);
     }
-  };
+  }
 }
+
+/** Of a statement that met a schema which Citus has moved meanwhile. */
+const MAX_ATTEMPTS = 3;

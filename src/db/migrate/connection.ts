@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
-import { hasCitus, UNDISTRIBUTED } from '../citus.js';
+import { hasCitus, UNDISTRIBUTED } from '../citus/undistributed.js';
 import { schemaOf } from '../ledgerSchema.js';
 import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
 
