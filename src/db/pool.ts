@@ -31,7 +31,10 @@ export interface PoolOptions {
  * them, and none runs without.
  */
 export function createPool(options: PoolOptions): pg.Pool {
+  const placement = placementOf(options.url);
   const settings = [
+    // By default Citus filters each read of the catalog.
+    ...(placement === null ? [] : ['citus.override_table_visibility=off']),
     `lock_timeout=${options.lockTimeoutMs}`,
     `statement_timeout=${options.statementTimeoutMs}`,
     'idle_in_transaction_session_timeout=10000',
@@ -55,7 +58,6 @@ export function createPool(options: PoolOptions): pg.Pool {
     query_timeout: options.statementTimeoutMs + 5_000,
     ...(options.viaPooler ? {} : { options: startup }),
   };
-  const placement = placementOf(options.url);
   const pool = placement === null ? new pg.Pool(config) : new PlacedPool(config, placement);
   // One that breaks between two statements of a transaction: the next statement tells.
   pool.on('connect', (client) => client.on('error', () => {}));

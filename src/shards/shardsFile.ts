@@ -69,7 +69,9 @@ function readShard(shard: unknown, index: number): ShardOptions {
       throw invalidShards(`"${name}" has a citusSchema that is no text`);
     }
     if (schema !== undefined || replicaUrl !== undefined) {
-      throw invalidShards(`"${name}" has a citusSchema, with which goes no schema and no replicaUrl`);
+      throw invalidShards(
+        `"${name}" has a citusSchema, with which goes no schema and no replicaUrl`,
+      );
     }
     return { name, databaseUrl: onCitus(databaseUrl, citusSchema) };
   }

@@ -17,8 +17,8 @@ import {
 } from './distribute.sql.js';
 import type { Definition } from './localSchema.js';
 import { DEFINITIONS } from './localSchema.sql.js';
-import { placementOf, urlOfNode, withClient } from './placement.js';
 import { type CitusPlace, localSchemaOf, onCitus } from './placedUrl.js';
+import { plainUrl, withClient } from './placement.js';
 import { assertCitus } from './undistributed.js';
 
 /** Of Citus, that has schemas which it places and moves whole. */
@@ -192,17 +192,17 @@ async function give(client: pg.Client, schema: string): Promise<void> {
 }
 
 /** Prepares the schema where it is. @throws LedgerError `unavailable` for one of another version */
-async function assertUpToDate(place: CitusPlace): Promise<void> {
-  const url = onCitus(place.coordinatorUrl, place.schema);
-  const node = await placementOf(url)?.node();
-  if (node === undefined) throw new Error('a URL of Citus without a placement');
-  const at = inSchema(urlOfNode(place, node), localSchemaOf(place.schema));
-  const unapplied = await withClient(at, findUnapplied);
+async function assertUpToDate({ coordinatorUrl, schema }: CitusPlace): Promise<void> {
+  const unapplied = await withClient(
+    await plainUrl(onCitus(coordinatorUrl, schema)),
+    findUnapplied,
+  );
   if (unapplied.length === 0) return;
+  const names = unapplied.map(({ name }) => name);
   throw new LedgerError(
     'unavailable',
-    `the ledger lacks ${unapplied.map(({ name }) => name).join(', ')}, and one that Citus places cannot ` +
-      'be changed in place yet: move its payers to a new one (microdollar shards move)',
-    { details: { missing_migrations: unapplied.map(({ name }) => name) } },
+    `the ledger lacks ${names.join(', ')}, and one that Citus places cannot be changed where it is: ` +
+      'make a new one, and move its payers there (microdollar shards move)',
+    { details: { missing_migrations: names } },
   );
 }

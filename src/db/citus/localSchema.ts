@@ -53,7 +53,9 @@ export async function buildLocalSchema(
   await client.query('begin');
   try {
     await client.query('select pg_advisory_xact_lock(hashtextextended($1, 1297369174))', [local]);
-    const { rows } = await client.query(`select to_regclass('ledger_settings') is not null as built`);
+    const { rows } = await client.query(
+      `select to_regclass('ledger_settings') is not null as built`,
+    );
     if (!rows[0].built || isRebuilt) await build(client, schema, local);
     await client.query('commit');
   } catch (error) {

@@ -11,6 +11,9 @@ type Acquired = (
   done: (release?: unknown) => void,
 ) => void;
 
+/** A connection that was used within it is taken as it is. */
+const IDLE_MS = 1_000;
+
 /** What is said once the views of a schema that has moved are gone with the tables that were left. */
 const GONE: ReadonlySet<string> = new Set(['42P01', '3F000', '42883']);
 
@@ -24,11 +27,12 @@ export function placedClient(placement: Placement): typeof pg.Client {
   return class PlacedClient extends pg.Client {
     override connect(): Promise<pg.Client>;
     override connect(callback: Opened): void;
-    override connect(callback?: Opened): Promise<pg.Client> | void {
+    override connect(callback?: Opened): Promise<pg.Client> | undefined {
       const connecting = this.#connect();
       if (callback === undefined) return connecting;
       const opened = callback as (error: Error | null, client?: pg.Client) => void;
       connecting.then((client) => opened(null, client), opened);
+      return undefined;
     }
 
     async #connect(): Promise<pg.Client> {
@@ -55,29 +59,45 @@ export function placedClient(placement: Placement): typeof pg.Client {
 /** As `pg.Pool`; a connection to a node that no longer has the schema is replaced before it is used. */
 export class PlacedPool extends pg.Pool {
   readonly #placement: Placement;
+  readonly #usedAtMs = new WeakMap<pg.PoolClient, number>();
 
   constructor(options: pg.PoolConfig, placement: Placement) {
     super({ ...options, Client: placedClient(placement) } as pg.PoolConfig);
     this.#placement = placement;
+    this.on('release', (_error, client) => this.#usedAtMs.set(client, performance.now()));
   }
 
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: Acquired): void;
-  override connect(callback?: Acquired): Promise<pg.PoolClient> | void {
+  override connect(callback?: Acquired): Promise<pg.PoolClient> | undefined {
     const connecting = this.#connect();
     if (callback === undefined) return connecting;
     connecting.then(
       (client) => callback(undefined, client, (release) => client.release(release as Error)),
       (error) => callback(error, undefined, () => {}),
     );
+    return undefined;
   }
 
   async #connect(): Promise<pg.PoolClient> {
     for (;;) {
       const client = await super.connect();
+      const isFit = await this.#isFit(client);
       await this.#placement.node().catch(() => {});
-      if (this.#placement.isCurrent(client as unknown as NodeAddress)) return client;
+      if (isFit && this.#placement.isCurrent(client as unknown as NodeAddress)) return client;
       client.release(true);
+    }
+  }
+
+  /** One that was idle is asked: whoever writes in a transaction of several statements is not refused. */
+  async #isFit(client: pg.PoolClient): Promise<boolean> {
+    const usedAtMs = this.#usedAtMs.get(client);
+    if (usedAtMs === undefined || performance.now() - usedAtMs < IDLE_MS) return true;
+    try {
+      await client.query('select microdollar_assert_here()');
+      return true;
+    } catch {
+      return false;
     }
   }
 }

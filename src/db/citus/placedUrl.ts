@@ -36,6 +36,16 @@ export function onCitus(coordinatorUrl: string, schema: string): string {
   return inSchema(url, localSchemaOf(schema));
 }
 
+/** @throws LedgerError `invalid_request` for a ledger that Citus places, with what is done instead */
+export function refuseOnCitus(url: string, what: string, instead: string): void {
+  if (citusPlaceOf(url) === null) return;
+  throw new LedgerError(
+    'invalid_request',
+    `a ledger that Citus places has no ${what}: ${instead} (docs/operations/citus.md)`,
+    { details: { distributed: true } },
+  );
+}
+
 /** Null for a URL of an ordinary ledger. */
 export function citusPlaceOf(url: string): CitusPlace | null {
   const found = IN_URL.exec(url);

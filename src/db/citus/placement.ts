@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
+import { inSchema } from '../ledgerSchema.js';
 import { isNotPermitted } from '../sqlstate.js';
 import { buildLocalSchema } from './localSchema.js';
 import { FIND_NODE, isAgreed, LOCAL_STATE, type NodeRow } from './localSchema.sql.js';
@@ -122,6 +123,14 @@ async function buildAt(client: pg.Client, schema: string): Promise<void> {
       { details: { schema }, cause: error },
     );
   }
+}
+
+/** The URL of a ledger as it is for one connection, opened now: a plain one, to the node that has it. */
+export async function plainUrl(url: string): Promise<string> {
+  const place = citusPlaceOf(url);
+  const node = await placementOf(url)?.node();
+  if (place === null || node === undefined) return url;
+  return inSchema(urlOfNode(place, node), localSchemaOf(place.schema));
 }
 
 /** With role and password of the coordinator's URL, which each node has to know. */
