@@ -3,6 +3,9 @@ import { isMoved } from './citus/placedPool.js';
 import { leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
 
+/** Of a statement that met a schema which Citus has moved meanwhile: it did nothing. */
+const MAX_ATTEMPTS = 3;
+
 /** Runs one statement and returns its rows. */
 export type Query = <Row>(statement: Statement) => Promise<Row[]>;
 
@@ -45,6 +48,3 @@ export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void):
     }
   }
 }
-
-/** Of a statement that met a schema which Citus has moved meanwhile. */
-const MAX_ATTEMPTS = 3;
