@@ -89,6 +89,23 @@ export type Json<T> = T extends bigint
     ? { [Name in keyof T]: Json<T[Name]> }
     : T;
 
+/** The value itself where it has no bigint. */
 export function toJson<T>(value: T): Json<T> {
-  return JSON.parse(JSON.stringify(value, exactIntegers)) as Json<T>;
+  const text = hasBigint(value) ? JSON.stringify(value, exactIntegers) : null;
+  return (text === null ? value : JSON.parse(text)) as Json<T>;
+}
+
+/** A function that is called for each value takes as long again as the text: only where it is needed. */
+export function toJsonText(value: unknown): string {
+  return hasBigint(value) ? JSON.stringify(value, exactIntegers) : JSON.stringify(value);
+}
+
+function hasBigint(value: unknown): boolean {
+  if (typeof value === 'bigint') return true;
+  if (typeof value !== 'object' || value === null) return false;
+  if (Array.isArray(value)) return value.some(hasBigint);
+  for (const name in value) {
+    if (hasBigint((value as Record<string, unknown>)[name])) return true;
+  }
+  return false;
 }

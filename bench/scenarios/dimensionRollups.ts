@@ -1,5 +1,4 @@
 import { CONNECTION_USES } from '../../src/connections.js';
-import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { POSITION } from '../../src/counter/position.sql.js';
 import { createPool } from '../../src/db/pool.js';
 import { queryOnPool } from '../../src/db/query.js';
@@ -15,6 +14,7 @@ import {
 } from '../../src/schema/dimensionRollups.js';
 import { findDifferences } from '../../test/support/dimensionTruth.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
+import { openFolder } from '../lib/openFolder.js';
 import type { Check, Findings, Scenario } from '../lib/scenario.js';
 import { median, ratiosPerRound, round } from '../lib/statistics.js';
 
@@ -55,7 +55,7 @@ async function run(bench: Bench): Promise<Findings> {
   }
   const settled = await settle(bench, database);
   await database.admin.query('vacuum (analyze)');
-  const perRow = (cost: Measured) => round((cost.cpuMs * 1_000) / requests, 1);
+  const perRow = (cost: Measured) => round((cost.cpuMs * 1_000) / requests, 2);
   const timed = await timeReports(database.url, bench);
   return {
     comparisons: TARGETS.map(({ report, baseline, unitMs, atMost }) => ({
@@ -74,7 +74,12 @@ async function run(bench: Bench): Promise<Findings> {
         columns: ['what', 'server CPU us a request', 'counter rows', 'MB with indexes'],
         rows: [
           ['insert of the raw rows', perRow(inserted), null, null],
-          ['settle into balances and daily totals', perRow(settled), null, null],
+          [
+            'settle into balances and daily totals, and a look at every payer',
+            perRow(settled),
+            null,
+            null,
+          ],
           ...folds.map(({ rollup, cost, size }): [string, number, number, number] => [
             `fold into ${rollup.name}`,
             perRow(cost),
@@ -180,26 +185,11 @@ async function insertRequests({ admin }: BenchDatabase, requests: number): Promi
 /** Measured before its connection ends, with which its share of the server's CPU would. */
 async function fold(
   bench: Bench,
-  { url }: BenchDatabase,
+  database: BenchDatabase,
   rollup: DimensionRollup,
 ): Promise<Measured> {
-  const { settings, lockTimeoutMs } = CONNECTION_USES.rollup;
-  const pool = createPool({
-    url,
-    size: 1,
-    applicationName: 'microdollar rollup',
-    lockTimeoutMs,
-    statementTimeoutMs: 600_000,
-    settings,
-  });
+  const { folder, pool } = openFolder(database, rollup);
   try {
-    const folder = new DimensionFolder({
-      query: queryOnPool(pool, true),
-      rollups: [rollup],
-      onError: (error) => {
-        throw error;
-      },
-    });
     return await measure(bench, () => folder.foldAll());
   } finally {
     await pool.end();

@@ -9,12 +9,12 @@ import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
 import type { HoldMode } from '../../src/gateway/proxy/reservations.js';
-import { compileProject } from '../../test/support/compileProject.js';
+import { compileModules } from '../../test/support/compileProject.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import type { Check } from '../lib/scenario.js';
 
-/** With the gateway between, or without. */
-export type Way = 'direct' | 'gateway';
+/** What is between: nothing, a proxy of the same libraries that only passes on, or the gateway. */
+export type Way = 'direct' | 'proxy' | 'gateway';
 
 export interface RequestTimes {
   /** To the first byte of the body, ms. */
@@ -62,10 +62,11 @@ export async function startGatewayRig(
     if (withBudgets) await addBudgets(database, id, created.id);
   }
   // As it is deployed.
-  const compiled = await compileProject(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
+  const compiled = await compileModules(['src/**/*.ts', 'bench/scenarios/gateway*.ts']);
   const start = (script: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
     startProcess(join(compiled.dir, 'bench/scenarios', script), args, env);
   const upstream = await start('gatewayUpstream.js');
+  const proxy = await start('gatewayProxy.js', [upstream.url]);
   const collector = traces === undefined ? null : await start('gatewayCollector.js');
   const gateway = await start(
     'gatewayProcess.js',
@@ -74,6 +75,7 @@ export async function startGatewayRig(
   );
   const pools = {
     direct: new Pool(upstream.url, { keepAliveTimeout: 60_000 }),
+    proxy: new Pool(proxy.url, { keepAliveTimeout: 60_000 }),
     gateway: new Pool(gateway.url, { keepAliveTimeout: 60_000 }),
   };
   return {
@@ -83,8 +85,9 @@ export async function startGatewayRig(
     send: (way, body, payer = 0) => sendRequest(pools[way], keys[payer % PAYERS] as string, body),
     check: (answered) => checkLedger(database, answered),
     async stop() {
-      await Promise.all([pools.direct.close(), pools.gateway.close()]);
+      await Promise.all(Object.values(pools).map((pool) => pool.close()));
       await gateway.stop();
+      await proxy.stop();
       await upstream.stop();
       await collector?.stop();
       await database.drop();

@@ -7,7 +7,8 @@ import { type GatewayRig, PAYERS, startGatewayRig, type Way } from './gatewayRig
 const CALLERS = 64;
 const SLICE_MS = 2_000;
 const TARGET_PER_SECOND = 1_000;
-const WAYS: readonly Way[] = ['direct', 'gateway'];
+const WAYS = ['direct', 'gateway'] as const satisfies readonly Way[];
+type Measured = (typeof WAYS)[number];
 const BODY = {
   model: 'gpt-4.1-nano',
   messages: [{ role: 'user', content: 'Say what it holds.' }],
@@ -34,7 +35,7 @@ interface Slice {
 
 async function run(bench: Bench): Promise<Findings> {
   const rig = await startGatewayRig(bench);
-  const slices: Record<Way, Slice[]> = { direct: [], gateway: [] };
+  const slices: Record<Measured, Slice[]> = { direct: [], gateway: [] };
   let answered = 0;
   try {
     answered += (await runSlice(rig, 'gateway', SLICE_MS)).latenciesMs.length;
@@ -53,7 +54,7 @@ async function run(bench: Bench): Promise<Findings> {
   }
 }
 
-async function runSlice(rig: GatewayRig, way: Way, durationMs: number): Promise<Slice> {
+async function runSlice(rig: GatewayRig, way: Measured, durationMs: number): Promise<Slice> {
   const latenciesMs: number[] = [];
   const cpuBefore = cpuSeconds(rig.gatewayPid);
   const startedAt = performance.now();
@@ -69,12 +70,12 @@ async function runSlice(rig: GatewayRig, way: Way, durationMs: number): Promise<
 }
 
 function toFindings(
-  slices: Record<Way, Slice[]>,
+  slices: Record<Measured, Slice[]>,
   megabytes: number,
   checks: Findings['checks'],
 ): Findings {
-  const perSecond = (way: Way) => slices[way].map((slice) => slice.perSecond);
-  const row = (label: string, way: Way) => {
+  const perSecond = (way: Measured) => slices[way].map((slice) => slice.perSecond);
+  const row = (label: string, way: Measured) => {
     const { p50, p99 } = quantilesOf(slices[way].flatMap(({ latenciesMs }) => latenciesMs));
     return [label, median(perSecond(way)), Math.max(...perSecond(way)), p50, p99];
   };

@@ -1,6 +1,7 @@
 import type { Scenario } from '../lib/scenario.js';
 import { archive } from './archive.js';
 import { backfill } from './backfill.js';
+import { dimensionFold } from './dimensionFold.js';
 import { dimensionMonth } from './dimensionMonth.js';
 import { dimensionRollups } from './dimensionRollups.js';
 import { fold } from './fold.js';
@@ -46,6 +47,7 @@ export const SCENARIOS: readonly Scenario[] = [
   fold,
   dimensionRollups,
   dimensionMonth,
+  dimensionFold,
   holds,
   shards,
   gatewayFirstByte,

@@ -9,7 +9,8 @@ import { type LookupAll, systemLookup } from './address.js';
 import { AlertedPayers } from './alertedPayers.js';
 import type { AlertStore } from './alerts.js';
 import { Deliverer } from './deliverer.js';
-import { DEFAULT_KEPT_DAYS, purgeAlerts } from './purge.js';
+import { DEFAULT_KEPT_DAYS } from './keptDays.js';
+import { purgeAlerts } from './purge.js';
 import { raiseAlerts } from './raise.js';
 import { TestLimit } from './testLimit.js';
 

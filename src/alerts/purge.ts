@@ -7,8 +7,6 @@ import {
   purgeablePayersStatement,
 } from './purge.sql.js';
 
-/** How long what was told is kept, days. */
-export const DEFAULT_KEPT_DAYS = 90;
 const PAYERS_AT_ONCE = 100;
 const EVENTS_AT_ONCE = 500;
 

@@ -3,10 +3,8 @@ import { formatUsd } from '../money.js';
 import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 
-export const registerAdjust: Register = (program, run) => {
-  program
-    .command('adjust <usage-id> <usd>')
-    .description('refund (negative) or correct a request by a signed usage row that names it')
+export const registerAdjust: Register = (command, run) => {
+  command
     .addHelpText('after', '\nExample, a refund of 25 cents: microdollar adjust <usage-id> -0.25')
     .option('--id <uuid>', 'name this adjustment: the same id again is a duplicate')
     .option('--force', 'refund more than the request cost')

@@ -21,8 +21,7 @@ interface SetOptions extends PayerOptions {
   floor?: string;
 }
 
-export const registerAlerts: Register = (program, run) => {
-  const alerts = program.command('alerts').description('tell a webhook when spend crosses a line');
+export const registerAlerts: Register = (alerts, run) => {
   registerSet(alerts, run);
   alerts
     .command('list')

@@ -19,10 +19,8 @@ interface ArchiveCommandOptions {
   wait: number;
 }
 
-export const registerArchive: Register = (program, run) => {
-  const command = program
-    .command('archive')
-    .description('write raw usage of proven days to files, then delete it; totals stay the same')
+export const registerArchive: Register = (command, run) => {
+  command
     .usage('[options] | read [options] <dir>')
     .option('--until <day>', 'last UTC day to archive, inclusive (required)')
     .option('--out <dir>', 'directory of the files, the same one every time (required)')

@@ -31,12 +31,8 @@ interface BackfillCommandOptions extends RollupOptions {
   progress: 'bar' | 'json';
 }
 
-export const registerBackfill: Register = (program, run) => {
-  addRangeOptions(
-    program
-      .command('backfill')
-      .description('build the rollup for history, beside live writers; a second run goes on'),
-  )
+export const registerBackfill: Register = (command, run) => {
+  addRangeOptions(command)
     .option('--dry-run', 'say what there is to do, and do nothing')
     .option('--pause', 'pause every running backfill, wherever it runs')
     .addOption(new Option('--resume', 'let paused backfills go on').conflicts('pause'))

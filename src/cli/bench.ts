@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import path from 'node:path';
 import { LedgerError } from '../errors.js';
+import { packageFile } from '../packageFiles.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 
-/** From src/cli and from dist/cli alike. */
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const ROOT = packageFile('.') ?? '';
 
 interface BenchCommandOptions {
   scenario?: string[];
@@ -13,10 +13,8 @@ interface BenchCommandOptions {
   quick?: true;
 }
 
-export const registerBench: Register = (program, run) => {
-  program
-    .command('bench')
-    .description('the benchmark suite, on an embedded server of its own')
+export const registerBench: Register = (command, run) => {
+  command
     .option('--scenario <name...>', 'only these scenarios')
     .option('--seconds <n>', 'measured seconds per approach')
     .option('--quick', 'a short run, whose figures are not kept')
@@ -28,7 +26,7 @@ async function bench(
   { output }: CommandContext,
   options: BenchCommandOptions,
 ): Promise<CommandStatus> {
-  const suite = `${ROOT}bench/main.ts`;
+  const suite = path.join(ROOT, 'bench/main.ts');
   if (!existsSync(suite)) {
     throw new LedgerError(
       'invalid_request',

@@ -19,8 +19,7 @@ interface SetOptions extends PayerOptions {
   soft?: true;
 }
 
-export const registerBudget: Register = (program, run) => {
-  const budget = program.command('budget').description('limits on what may be spent');
+export const registerBudget: Register = (budget, run) => {
   registerSet(budget, run);
   registerList(budget, run);
   budget

@@ -29,5 +29,5 @@ export type CommandStatus = 0 | 1;
 /** Runs a command's work with its context; failures become messages and an exit status. */
 export type Runner = (work: (context: CommandContext) => Promise<CommandStatus>) => Promise<void>;
 
-/** Adds a command to the program. */
-export type Register = (program: Command, run: Runner) => void;
+/** Gives a command its options, its parts and what it does; its name and description it has. */
+export type Register = (command: Command, run: Runner) => void;

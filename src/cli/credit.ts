@@ -27,8 +27,7 @@ interface ExpireOptions extends PayerOptions {
   dryRun?: true;
 }
 
-export const registerCredit: Register = (program, run) => {
-  const credit = program.command('credit').description('top up a user or an organization');
+export const registerCredit: Register = (credit, run) => {
   registerAdd(credit, run);
   registerList(credit, run);
   registerExpire(credit, run);

@@ -6,10 +6,9 @@ import { assertMigrated, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { isLockConflict, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
-import { createLedger } from '../ledger.js';
 import type { Ledger, LedgerOptions } from '../ledgerTypes.js';
 import type { Accounts } from '../shards/accounts.js';
-import { createShardedLedger } from '../shards/shardedLedger.js';
+import type { ShardedLedgerOptions } from '../shards/shardedLedger.js';
 import type { CommandContext, CommandStatus, ShardContext } from './context.js';
 import { requireCluster, requireDataDir } from './dataDir.js';
 import type { Environment } from './environment.js';
@@ -150,6 +149,12 @@ export function withMigratedDatabase(
   return withDatabase(context, work, { isMigrated: true });
 }
 
+// Half of what a command would load, and many need none.
+const openLedger = async (options: LedgerOptions) =>
+  (await import('../ledger.js')).createLedger(options);
+const openShardedLedger = async (options: ShardedLedgerOptions) =>
+  (await import('../shards/shardedLedger.js')).createShardedLedger(options);
+
 function openDatabase(
   environment: Environment,
   server: { url: string; embeddedDir: string | null },
@@ -183,8 +188,8 @@ function openDatabase(
       };
       ledger ??=
         shard?.all != null
-          ? createShardedLedger({ ...shared, shards: shard.all })
-          : createLedger({
+          ? openShardedLedger({ ...shared, shards: shard.all })
+          : openLedger({
               ...shared,
               databaseUrl: server.url,
               ...(environment.replicaUrl === null ? {} : { replicaUrl: environment.replicaUrl }),

@@ -4,10 +4,8 @@ import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { formatCount } from './output.js';
 
-export const registerDeadLetters: Register = (program, run) => {
-  program
-    .command('dead-letters')
-    .description('usage that the database refused for good; exit 1 while there is any')
+export const registerDeadLetters: Register = (command, run) => {
+  command
     .option('--retry', 'record them again, after the cause is gone; safe to repeat')
     .action((options: { retry?: true }) =>
       run((context) => (options.retry ? retry(context) : list(context))),

@@ -27,12 +27,8 @@ const MAX_DAYS = 1_000;
 /** Users whose keys are shown. */
 const SHOWN_USERS = 2;
 
-export const registerDemo: Register = (program, run) => {
-  program
-    .command('demo')
-    .description(
-      'fill the database with three months of plausible traffic, and serve it where no `start` does',
-    )
+export const registerDemo: Register = (command, run) => {
+  command
     .option('--days <n>', 'UTC days, today included', wholeNumber(1, MAX_DAYS), DEFAULT_DAYS)
     .option('--users <n>', 'users', wholeNumber(1, DEMO_USERS_MAX), DEMO_USERS_DEFAULT)
     .option('--yes', 'also into a database that has users of its own')
@@ -137,7 +133,7 @@ class ServingOutput extends Output {
 async function serve(context: CommandContext, filled: Filled): Promise<CommandStatus> {
   let status: CommandStatus = 0;
   const program = new Command();
-  registerStart(program, async (work) => {
+  registerStart(program.command('start'), async (work) => {
     status = await work({ ...context, output: new ServingOutput(context.output, filled) });
   });
   await program.parseAsync(['start'], { from: 'user' });

@@ -8,15 +8,14 @@ import { formatCount } from './output.js';
 import { withOwner } from './owner.js';
 import { startProgress } from './progress.js';
 
-export const registerDump: Register = (program, run) => {
-  program
-    .command('dump <dir>')
-    .description("write the ledger's tables to files, from one snapshot, beside writers")
+export const registerDump: Register = (command, run) => {
+  command
     .addHelpText('after', NOTES)
     .action((directory: string) => run((context) => dump(context, directory)));
-  program
-    .command('restore <dir>')
-    .description('put a dump into a new database, all of it or nothing')
+};
+
+export const registerRestore: Register = (command, run) => {
+  command
     .addHelpText('after', NOTES)
     .action((directory: string) => run((context) => restore(context, directory)));
 };

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { DEFAULT_KEPT_DAYS } from '../alerts/purge.js';
+import { DEFAULT_KEPT_DAYS } from '../alerts/keptDays.js';
 import { inSchema, validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';

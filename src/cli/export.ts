@@ -50,10 +50,8 @@ interface ExportOptions {
   total: boolean;
 }
 
-export const registerExport: Register = (program, run) => {
-  program
-    .command('export')
-    .description('usage rows, daily totals or credits from one snapshot, with a total')
+export const registerExport: Register = (command, run) => {
+  command
     .requiredOption('--from <day>', 'first UTC day (required)')
     .requiredOption('--until <day>', 'last UTC day, inclusive (required)')
     .addOption(new Option('--format <format>').choices(['csv', 'jsonl']).default('csv'))

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { Pool } from 'pg';
 import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
@@ -34,10 +34,8 @@ interface ImportCommandOptions {
   raw?: true;
 }
 
-export const registerImport: Register = (program, run) => {
-  const command: Command = program
-    .command('import <files...>')
-    .description('record usage from files; a second run, or a file that grew, records what is new')
+export const registerImport: Register = (command, run) => {
+  command
     .addOption(
       new Option('--format <format>', 'default: from the extension').choices(IMPORT_FORMATS),
     )

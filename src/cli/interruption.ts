@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { LedgerError } from '../errors.js';
 import type { Output } from './output.js';
-import { stopProgress } from './progress.js';
+import { stopProgress } from './shownProgress.js';
 
 /** Not SIGHUP: a handler would undo `nohup`. */
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;

@@ -17,8 +17,7 @@ interface CreateOptions {
   scope?: string[];
 }
 
-export const registerKey: Register = (program, run) => {
-  const key = program.command('key').description('create, list and revoke API keys');
+export const registerKey: Register = (key, run) => {
   key
     .command('create')
     .description('create a key; it is printed once')

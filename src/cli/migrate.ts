@@ -16,12 +16,8 @@ interface MigrateCommandOptions {
   lockTimeout?: number;
 }
 
-export const registerMigrate: Register = (program, run) => {
-  program
-    .command('migrate')
-    .description(
-      'apply migrations, or adopt a database that has usage already; safe from several processes',
-    )
+export const registerMigrate: Register = (command, run) => {
+  command
     .option('--dry-run', 'say what there is to do, its locks and its length, and do nothing')
     .option('--sql', 'with --dry-run: the statements, in their order, to be read')
     .option('--drop-foreign-keys', 'drop foreign keys that make usage writes wait for other rows')

@@ -6,8 +6,7 @@ import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
-export const registerOrg: Register = (program, run) => {
-  const org = program.command('org').description('create organizations, add members');
+export const registerOrg: Register = (org, run) => {
   org
     .command('create <name>')
     .description('create an organization; prints its id')

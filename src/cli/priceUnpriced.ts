@@ -7,10 +7,8 @@ const MAX_ROWS = 10_000_000;
 /** Of a kind that no index has: each page reads the table. */
 const INCOMPLETE_PAGE = 5_000;
 
-export const registerPriceUnpriced: Register = (program, run) => {
-  program
-    .command('price-unpriced')
-    .description('price usage that had no price when it came; a second run prices nothing twice')
+export const registerPriceUnpriced: Register = (command, run) => {
+  command
     .option(
       '--incomplete',
       'instead: usage that was charged without a part that had no price; reads the whole table',

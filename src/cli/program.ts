@@ -1,69 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
-import { registerAdjust } from './adjust.js';
-import { registerAlerts } from './alerts.js';
-import { registerArchive } from './archive.js';
-import { registerBackfill } from './backfill.js';
-import { registerBench } from './bench.js';
-import { registerBudget } from './budget.js';
-import type { Register, Runner, ShardContext } from './context.js';
-import { registerCredit } from './credit.js';
-import { registerDeadLetters } from './deadLetters.js';
-import { registerDemo } from './demo.js';
-import { registerDump } from './dump.js';
-import { type Environment, readEnvironment } from './environment.js';
-import { registerExport } from './export.js';
+import { readPackageVersion } from '../packageFiles.js';
+import { addCommands } from './commands.js';
+import type { Runner, ShardContext } from './context.js';
+import type { Environment } from './environment.js';
 import { inWordsOf } from './fieldNames.js';
-import { registerFold } from './fold.js';
-import { registerImport } from './import.js';
 import { Interruption } from './interruption.js';
-import { registerKey } from './key.js';
-import { registerMigrate } from './migrate.js';
-import { registerOrg } from './org.js';
 import { Output, type Streams, toCommandError } from './output.js';
 import type { Ended } from './overShards/call.js';
 import { planOf } from './overShards/plans.js';
-import { runOverShards } from './overShards/run.js';
-import { registerPriceUnpriced } from './priceUnpriced.js';
-import { registerPsqlUrl } from './psqlUrl.js';
-import { registerReadMode } from './readMode.js';
-import { registerRepair } from './repair.js';
-import { registerReport } from './report.js';
-import { registerShards } from './shards.js';
-import { registerStart } from './start.js';
-import { registerStatus } from './status.js';
-import { registerUser } from './user.js';
-import { registerVerify } from './verify.js';
-
-const COMMANDS: readonly Register[] = [
-  registerStart,
-  registerMigrate,
-  registerUser,
-  registerOrg,
-  registerKey,
-  registerCredit,
-  registerBudget,
-  registerAlerts,
-  registerAdjust,
-  registerImport,
-  registerExport,
-  registerReport,
-  registerFold,
-  registerBackfill,
-  registerVerify,
-  registerRepair,
-  registerArchive,
-  registerDump,
-  registerPsqlUrl,
-  registerReadMode,
-  registerShards,
-  registerPriceUnpriced,
-  registerDeadLetters,
-  registerStatus,
-  registerDemo,
-  registerBench,
-];
 
 const USAGE = EXIT_STATUS.invalid_request;
 /** Each listens for signals; more would be taken for a leak. */
@@ -75,12 +20,13 @@ export async function runCli(
   streams: Streams = process,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<number> {
-  return (await runProgram(argv, { streams, environment: () => readEnvironment(env) })).status;
+  const environment = async () => (await import('./environment.js')).readEnvironment(env);
+  return (await runProgram(argv, { streams, environment })).status;
 }
 
 interface ProgramRun {
   streams: Streams;
-  environment(): Environment;
+  environment(): Environment | Promise<Environment>;
   /** On one of several shards. */
   shard?: ShardContext | null;
   prepare?(command: Command): void;
@@ -97,13 +43,14 @@ async function runProgram(
   const interruption = new Interruption(output);
   const ended: Ended = { status: 0, error: null };
   const run: Runner = async (work) => {
-    const environment = read();
+    const environment = await read();
     const { shards } = environment;
     if (shards === null) requireNoShard(running, shard);
     if (shards === null || planOf(running).on === 'itself') {
       ended.status = await work({ output, environment, interruption, shard });
       return;
     }
+    const { runOverShards } = await import('./overShards/run.js');
     ended.status = await runOverShards({
       command: running,
       environment,
@@ -112,7 +59,7 @@ async function runProgram(
       runOn: ({ environment: own, ...on }) => runProgram(argv, { ...on, environment: () => own }),
     });
   };
-  const program = createProgram(output, run);
+  const program = await createProgram(output, run, argv);
   let running = program;
   program.hook('preAction', (_program, command) => {
     running = command;
@@ -154,11 +101,18 @@ async function endOfOutput(output: Output): Promise<number | null> {
   }
 }
 
-/** Every command; `run` is given the work of the one that is called. */
-export function createProgram(output: Output, run: Runner): Command {
+/**
+ * The commands; `run` is given the work of the one that is called. With `argv` it is for that command line
+ * alone: others have their place in the list, and nothing behind it.
+ */
+export async function createProgram(
+  output: Output,
+  run: Runner,
+  argv: readonly string[] | null = null,
+): Promise<Command> {
   const program = new Command('microdollar')
     .description('Exact usage ledger for AI gateways on PostgreSQL')
-    .version(readVersion(), '--version', 'print the version')
+    .version(readPackageVersion(), '--version', 'print the version')
     .option('--json', 'print one JSON document on stdout and nothing else there')
     .option('--shard <name>', 'with MICRODOLLAR_SHARDS_FILE: on this shard alone')
     .option('--parallel <n>', 'with MICRODOLLAR_SHARDS_FILE: shards at once', toParallel, 4)
@@ -177,7 +131,7 @@ export function createProgram(output: Output, run: Runner): Command {
       if (!output.json) output.streams.stderr.write(text);
     },
   });
-  for (const register of COMMANDS) register(program, run);
+  await addCommands(program, run, argv);
   for (const command of program.commands) inherit(program, command);
   return program;
 }
@@ -188,12 +142,6 @@ function toParallel(value: string): number {
     throw new InvalidArgumentError(`Expected a whole number from 1 to ${MAX_PARALLEL}.`);
   }
   return number;
-}
-
-/** Of the package, whether built or run from its sources. */
-function readVersion(): string {
-  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** Commands made by `.command()` copy these settings; groups and their parts must as well. */

@@ -1,5 +1,6 @@
 import { SingleBar } from 'cli-progress';
 import type { Output } from './output.js';
+import { shown } from './shownProgress.js';
 
 export interface Progress {
   /** `rate`: shown behind the time left. */
@@ -15,14 +16,6 @@ const MIN_BAR = 8;
 const FIGURES_WIDTH = 45;
 const NARROW_FIGURES_WIDTH = 22;
 const DEFAULT_COLUMNS = 80;
-
-/** Bars that are shown: each has hidden the cursor. */
-const shown = new Set<Progress>();
-
-/** Takes every bar away, and shows the cursor again; what goes on is not shown any more. */
-export function stopProgress(): void {
-  for (const progress of shown) progress.stop();
-}
 
 /** A bar on stderr when that is a terminal; nothing otherwise. With `unit`, the counts as well. */
 export function startProgress(

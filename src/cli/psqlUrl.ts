@@ -13,10 +13,8 @@ interface PsqlUrlOptions {
   hold?: true;
 }
 
-export const registerPsqlUrl: Register = (program, run) => {
-  program
-    .command('psql-url')
-    .description('the URL of the database, with its password: psql "$(microdollar psql-url)"')
+export const registerPsqlUrl: Register = (command, run) => {
+  command
     .option('--database <name>', 'another database of the same server')
     .option('--hold', 'keep the embedded server running, until Ctrl-C, where no `start` does')
     .action((options: PsqlUrlOptions) => run((context) => showUrl(context, options)));

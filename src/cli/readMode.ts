@@ -1,4 +1,4 @@
-import { Argument, InvalidArgumentError } from 'commander';
+import { InvalidArgumentError } from 'commander';
 import { LedgerError } from '../errors.js';
 import type { ReadMode } from '../ledgerTypes.js';
 import { openRollupDatabase } from '../rollup/database.js';
@@ -10,16 +10,12 @@ import { alignTable } from './output.js';
 
 const MAX_COMPARISONS = 100_000;
 
-export const registerReadMode: Register = (program, run) => {
-  program
-    .command('read-mode')
-    .description('show or switch where reads come from; rollup only when the window is proven')
-    .addArgument(
-      new Argument(
-        '[mode]',
-        'raw: usage rows; shadow: raw, compared with the rollup; rollup',
-      ).choices(['raw', 'shadow', 'rollup']),
-    )
+export const registerReadMode: Register = (command, run) => {
+  for (const mode of command.registeredArguments) {
+    mode.choices(['raw', 'shadow', 'rollup']);
+    mode.description = 'raw: usage rows; shadow: raw, compared with the rollup; rollup';
+  }
+  command
     .option('--compare <n>', 'with shadow: compare this many users with recent usage now', count)
     .action((mode: ReadMode | undefined, options: { compare?: number }) =>
       run((context) =>

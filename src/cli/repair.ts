@@ -18,12 +18,8 @@ import {
 } from './verify.js';
 import { tellingWhatRan } from './whatRan.js';
 
-export const registerRepair: Register = (program, run) => {
-  addRangeOptions(
-    program
-      .command('repair')
-      .description('fix exactly what verify finds; every correction is kept in rollup_repairs'),
-  )
+export const registerRepair: Register = (command, run) => {
+  addRangeOptions(command)
     .option('--user <id>', 'only this user')
     .option('--balances', 'repair the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a repair was stopped')

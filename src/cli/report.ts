@@ -4,13 +4,13 @@ import { findApiKey, payerOfKey } from '../accounts/apiKeys.js';
 import { requireAccounts } from '../accounts/requireAccounts.js';
 import { todayIn } from '../days.js';
 import { LedgerError } from '../errors.js';
-import type { UsageReport, UsageReportQuery, UsageReportRow } from '../ledgerTypes.js';
-import { toJson } from '../money.js';
+import type { UsageReport, UsageReportQuery } from '../ledgerTypes.js';
 import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/query.js';
 import { toCsv } from '../report/usage/reportCsv.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
+import { describeGroup, type NamedRow, withNames } from './reportNames.js';
 
 interface ReportOptions {
   from?: string;
@@ -31,10 +31,8 @@ interface ReportOptions {
 const DEFAULT_DAYS = 30;
 const DAY_MS = 86_400_000;
 
-export const registerReport: Register = (program, run) => {
-  program
-    .command('report')
-    .description('spend by period and dimension: of a user, an organization, a member or a key')
+export const registerReport: Register = (command, run) => {
+  command
     .option('--from <day>', 'first day of the zone (default: 30 days)')
     .option('--until <day>', 'last day of the zone, inclusive (default: today)')
     .option('--zone <zone>', 'IANA time zone', 'UTC')
@@ -72,8 +70,12 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       compare: options.compare ?? false,
     });
     const { output } = context;
-    if (options.format === 'csv' && !output.json) output.streams.stdout.write(toCsv(answer));
-    else output.answer(toJson(answer), describe(answer));
+    if (options.format === 'csv' && !output.json) {
+      output.streams.stdout.write(toCsv(answer));
+      return 0;
+    }
+    const named = await withNames(ledger.pool, answer);
+    output.answer(named, describe(named));
     return 0;
   });
 }
@@ -133,12 +135,8 @@ function daysBefore(day: string, days: number): string {
   return Number.isNaN(at) ? day : new Date(at - days * DAY_MS).toISOString().slice(0, 10);
 }
 
-function describe(report: UsageReport): string {
+function describe(report: Omit<UsageReport, 'rows'> & { rows: NamedRow[] }): string {
   const columns = report.by.map((group) => GROUPS[group]);
-  const name = (row: UsageReportRow, index: number) => {
-    if (row.other) return index === 0 ? 'other' : '';
-    return row[columns[index] as (typeof columns)[number]] ?? '-';
-  };
   const sums = (row: UsageReport['total']) => [
     formatAmount(row.cost_microdollars),
     formatCount(row.requests),
@@ -152,7 +150,9 @@ function describe(report: UsageReport): string {
       ['start', ...report.by, 'cost', 'requests', 'errors', 'input tokens', 'output tokens'],
       ...report.rows.map((row) => [
         row.start,
-        ...columns.map((_, index) => name(row, index)),
+        ...columns.map((column, index) =>
+          row.other ? (index === 0 ? 'other' : '') : describeGroup(row, column),
+        ),
         ...sums(row),
       ]),
       ['total', ...blanks, ...sums(report.total)],

@@ -22,10 +22,7 @@ interface MoveCommandOptions {
 
 const GO_ON = 'run it again, or `shards resume`: it goes on';
 
-export const registerShards: Register = (program, run) => {
-  const shards = program
-    .command('shards')
-    .description('shards of MICRODOLLAR_SHARDS_FILE: how they are, and moves between them');
+export const registerShards: Register = (shards, run) => {
   shards
     .command('status')
     .description('payers, sizes, rates and lag of each, and the moves under way')

@@ -19,14 +19,11 @@ import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 import { prepareShards, type ServedDatabase } from './startShards.js';
 
-export const registerStart: Register = (program, run) => {
-  program
-    .command('start')
-    .description('migrate, then serve the API; prints the URL when ready')
-    .action((_options: object, command: Command) => {
-      const { shard } = command.optsWithGlobals<{ shard?: string }>();
-      return run((context) => start(context, shard));
-    });
+export const registerStart: Register = (command, run) => {
+  command.action((_options: object, command: Command) => {
+    const { shard } = command.optsWithGlobals<{ shard?: string }>();
+    return run((context) => start(context, shard));
+  });
 };
 
 /** For what was printed last to leave. */

@@ -24,11 +24,8 @@ import {
 } from './status.sql.js';
 import { describePartitions, readPartitions } from './statusPartitions.js';
 
-export const registerStatus: Register = (program, run) => {
-  program
-    .command('status')
-    .description('one screen: read mode, coverage, drift, pending depth and age, sizes')
-    .action(() => run(showStatus));
+export const registerStatus: Register = (command, run) => {
+  command.action(() => run(showStatus));
 };
 
 /** A size: exact while it is small, else from the planner's statistics. */

@@ -5,8 +5,7 @@ import type { Register } from './context.js';
 import { withDatabase } from './database.js';
 import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
 
-export const registerUser: Register = (program, run) => {
-  const user = program.command('user').description('create, list and delete users');
+export const registerUser: Register = (user, run) => {
   user
     .command('create <id>')
     .description('create a user')

@@ -24,12 +24,8 @@ export interface VerifyCommandOptions extends RollupOptions {
 /** Drifts shown to a person; with `--json` all that were kept. */
 const SHOWN = 20;
 
-export const registerVerify: Register = (program, run) => {
-  addRangeOptions(
-    program
-      .command('verify')
-      .description('compare raw usage with what is reported; exit 1 on drift, changes nothing'),
-  )
+export const registerVerify: Register = (command, run) => {
+  addRangeOptions(command)
     .option('--user <id>', 'only this user')
     .option('--balances', 'check the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a check was stopped')

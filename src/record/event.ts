@@ -3,7 +3,7 @@ import { textArray } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
 import { isUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
-import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
+import { LOOKUP_NAMES, type LookupName } from '../schema/lookupNames.js';
 import type { UsageEvent } from './types.js';
 
 /** How far `created_at` may lie ahead of this process's clock. */

@@ -1,4 +1,4 @@
-import { LOOKUP_NAMES } from '../schema/lookups.js';
+import { LOOKUP_NAMES } from '../schema/lookupNames.js';
 import {
   ATTRIBUTION_RULES,
   CORE_RULES,

@@ -1,5 +1,5 @@
 import { plainArray, type Statement, textArray } from '../db/statement.js';
-import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
+import { LOOKUP_NAMES, type LookupName } from '../schema/lookupNames.js';
 
 /** Ids of lookup values, created where needed, in a statement of its own (R12). */
 export function resolveLookupsStatement(

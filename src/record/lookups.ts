@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import { isUniqueViolation } from '../db/sqlstate.js';
-import type { LookupName } from '../schema/lookups.js';
+import type { LookupName } from '../schema/lookupNames.js';
 import type { ValidEvent } from './event.js';
 import {
   correctLookupStatement,

@@ -1,6 +1,6 @@
 import { getTableColumns } from 'drizzle-orm';
 import { plainArray, textArray } from '../db/statement.js';
-import { LOOKUP_NAMES, type LookupName } from '../schema/lookups.js';
+import { LOOKUP_NAMES, type LookupName } from '../schema/lookupNames.js';
 import { microdollarUsageMetadata } from '../schema/usageMetadata.js';
 import type { ValidEvent } from './event.js';
 

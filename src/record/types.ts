@@ -1,4 +1,4 @@
-import type { LookupName } from '../schema/lookups.js';
+import type { LookupName } from '../schema/lookupNames.js';
 
 /** One usage event, in the column names of `microdollar_usage`. Units: microdollars, tokens. */
 export interface UsageEvent {

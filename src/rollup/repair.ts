@@ -9,7 +9,7 @@ import type { Drift } from './explain.js';
 import { openCounter } from './openCounter.js';
 import { type Rebuilt, rebuildCounters, rebuildInSlices } from './rebuild.js';
 import type { RebuiltRow } from './rebuild.sql.js';
-import { type VerifyOptions, type VerifyReport, verifyOn } from './verify.js';
+import { type VerifyOnOptions, type VerifyOptions, type VerifyReport, verifyOn } from './verify.js';
 
 /**
  * Fixes exactly what a verification finds: a missing row is created at zero and then, like a
@@ -34,24 +34,33 @@ export async function repairRollup(options: VerifyOptions): Promise<RepairReport
   const workers = options.workers ?? 2;
   const database = openRollupDatabase(options.url, workers + 1, options);
   try {
-    await requireWritable(database.query);
-    const found = await verifyOn(database, options, workers);
-    let report = found;
-    let repaired = 0;
-    let locked = 0;
-    for (let pass = 0; pass < MAX_PASSES && report.drifts.length > 0; pass++) {
-      const result = await repairDrifts(database, options, report.drifts);
-      repaired += result.repaired;
-      locked = result.locked;
-      // What was found last stays named: nobody looked again.
-      if (options.signal?.aborted) break;
-      report = await verifyOn(database, { ...options, ...periodsAfter(report) }, workers);
-      if (result.repaired === 0) break;
-    }
-    return { found, repaired, locked, left: found.driftKeys > 0 ? report : null };
+    return await repairOn(database, options, workers);
   } finally {
     await database.close();
   }
+}
+
+/** The same on connections that are open already. */
+export async function repairOn(
+  database: RollupDatabase,
+  options: VerifyOnOptions,
+  workers: number,
+): Promise<RepairReport> {
+  await requireWritable(database.query);
+  const found = await verifyOn(database, options, workers);
+  let report = found;
+  let repaired = 0;
+  let locked = 0;
+  for (let pass = 0; pass < MAX_PASSES && report.drifts.length > 0; pass++) {
+    const result = await repairDrifts(database, options, report.drifts);
+    repaired += result.repaired;
+    locked = result.locked;
+    // What was found last stays named: nobody looked again.
+    if (options.signal?.aborted) break;
+    report = await verifyOn(database, { ...options, ...periodsAfter(report) }, workers);
+    if (result.repaired === 0) break;
+  }
+  return { found, repaired, locked, left: found.driftKeys > 0 ? report : null };
 }
 
 /** Where there may be drift yet: where it was found, unless more was found than was named. */
@@ -62,7 +71,7 @@ function periodsAfter({ driftKeys, drifts }: VerifyReport): { periods?: string[]
 
 async function repairDrifts(
   database: RollupDatabase,
-  { rollup, limits, onNotice, signal }: VerifyOptions,
+  { rollup, limits, onNotice, signal }: VerifyOnOptions,
   drifts: readonly Drift[],
 ): Promise<{ repaired: number; locked: number }> {
   const patiently = <T>(run: () => Promise<T>) => whileAway(run, tellWaiting(onNotice), signal);

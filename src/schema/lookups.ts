@@ -1,5 +1,7 @@
 import { integer, pgTable, text } from 'drizzle-orm/pg-core';
 
+export * from './lookupNames.js';
+
 /** A normalized text value: (<name>_id, <name>). Ids are never reused. */
 const lookup = <Name extends string>(name: Name) =>
   pgTable(name, {
@@ -19,31 +21,3 @@ export const apiKind = lookup('api_kind');
 export const feature = lookup('feature');
 export const mode = lookup('mode');
 export const autoModel = lookup('auto_model');
-
-/** Every lookup table by name; metadata stores `<name>_id`. Order is the order of creation. */
-export const LOOKUP_NAMES = [
-  'http_user_agent',
-  'http_ip',
-  'vercel_ip_city',
-  'vercel_ip_country',
-  'ja4_digest',
-  'system_prompt_prefix',
-  'finish_reason',
-  'editor_name',
-  'api_kind',
-  'feature',
-  'mode',
-  'auto_model',
-] as const;
-
-export type LookupName = (typeof LOOKUP_NAMES)[number];
-
-/** Lookups that may identify a person; scrubbed from metadata on soft delete (I11). */
-export const PERSONAL_LOOKUP_NAMES = [
-  'http_user_agent',
-  'http_ip',
-  'vercel_ip_city',
-  'vercel_ip_country',
-  'ja4_digest',
-  'system_prompt_prefix',
-] as const satisfies readonly LookupName[];

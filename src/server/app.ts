@@ -10,7 +10,7 @@ import {
 } from 'fastify';
 import { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
-import { exactIntegers } from '../money.js';
+import { toJsonText } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
 import { trackConnections } from './connections.js';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
@@ -88,7 +88,7 @@ export function createServer(options: ServerOptions): Server {
   };
 
   app.decorateRequest('principal', null);
-  app.setReplySerializer((payload) => JSON.stringify(payload, exactIntegers));
+  app.setReplySerializer(toJsonText);
   app.decorateRequest('routeLabel', null);
   addRequestSpans(app, options.ledger.tracing, options.continuesTraces ?? true);
   addAccessLog(app);

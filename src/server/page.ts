@@ -1,19 +1,19 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
+import { packageFile } from '../packageFiles.js';
 import type { ServerPlugin } from './plugins.js';
 
 /** Paths that the page routes by itself. */
 export const PAGE_ROUTES = ['/', '/profile', '/operations', '/start'] as const;
 
-/** `npm run build` writes it there; the package ships it. Same from src/server and dist/server. */
-const BUILT_PAGE = fileURLToPath(new URL('../../dist/web/', import.meta.url));
+/** `npm run build` writes it there; the package ships it. */
+const BUILT_PAGE = packageFile('dist/web') ?? '';
 
 /** There in a checkout, not in the package. */
-const BUILD_CONFIG = fileURLToPath(new URL('../../vite.config.ts', import.meta.url));
+const BUILD_CONFIG = packageFile('vite.config.ts') ?? '';
 
 /** In index.html, for the few style elements that the component base adds at run time. */
 const NONCE_MARK = '__CSP_NONCE__';

@@ -1,6 +1,6 @@
 import type { Counter } from 'prom-client';
 import type { Ledger, PendingStatus } from '../ledgerTypes.js';
-import { readPackageVersion } from '../packageVersion.js';
+import { readPackageVersion } from '../packageFiles.js';
 import { isReached } from '../shards/parts.js';
 import { cached, withTimeLimit } from './cached.js';
 import { toErrorBody } from './errors.js';

@@ -1,7 +1,7 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { Registry } from 'prom-client';
 import type { Log } from '../log.js';
-import { readPackageVersion } from '../packageVersion.js';
+import { readPackageVersion } from '../packageFiles.js';
 import type { TelemetrySettings } from './settings.js';
 
 /** What exports spans and metrics of a service. */

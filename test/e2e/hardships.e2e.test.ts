@@ -260,4 +260,32 @@ describe('a slow answer', () => {
     await page.locator('.calendar').waitFor();
     await close();
   });
+
+  it('of the report, or none, leaves the balance and the lists where they are', async () => {
+    const { page, close } = await service.open({ path: '/start' });
+    let [release, isRefused] = [() => {}, false];
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await page.route('**/api/trpc/usage.report*', async (route) => {
+      await held;
+      if (isRefused) await route.fulfill({ status: 503, body: 'away' });
+      else await route.continue();
+    });
+    await page.evaluate((key) => sessionStorage.setItem('microdollar.key', key), tiny.key);
+    await page.goto(`${service.url}/profile`);
+    await page.getByText('Loading').first().waitFor();
+    expect(await page.locator('.figure data').first().textContent()).toBe('-$0.000019');
+    await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
+    await page.locator('tr[data-request]').first().waitFor();
+    expect(await page.locator('.spend-total').count()).toBe(0);
+    release();
+    await page.locator('.spend-total').waitFor();
+    isRefused = true;
+    await page.getByRole('radio', { name: '7 days', exact: true }).click();
+    await page.getByText('Usage is not available').waitFor();
+    expect(await page.locator('.spend-total').count()).toBe(0);
+    expect(await page.locator('.figure data').first().textContent()).toBe('-$0.000019');
+    await close();
+  });
 });

@@ -216,6 +216,7 @@ describe('the operations console', () => {
     });
     await page.reload();
     await page.locator('tr', { hasText: id }).getByText('unheard-of').waitFor();
+    await page.getByText('microdollar price-unpriced').waitFor();
     await close();
   });
 

@@ -68,7 +68,11 @@ describe('signing in', () => {
   it('signs out when the key is revoked while the page is open', async () => {
     const leaver = await service.newUser();
     const { page, close } = await service.open({ key: leaver.key });
-    await page.getByText('No usage yet').first().waitFor();
+    // Who is signed in needs no admin key to go on.
+    const card = page.getByRole('region', { name: 'No usage yet' });
+    await card.getByText('api/usage').waitFor();
+    expect(await card.textContent()).toContain(`"kilo_user_id":"${leaver.id}"`);
+    expect(await card.textContent()).not.toMatch(/admin|api\/keys/i);
     await revokeApiKey(service.ledger.pool, leaver.keyId);
     await page.getByRole('radio', { name: '7 days', exact: true }).click();
     await page.getByText('the key is no longer accepted').waitFor();
@@ -126,6 +130,34 @@ describe('the profile', () => {
   });
 });
 
+describe('first steps', () => {
+  it('say what works: each command is taken, and the last shows on the profile', async () => {
+    const { page, close } = await service.open({ path: '/start' });
+    const commands = await page.locator('.steps .command code').allTextContents();
+    expect(commands[0]).toContain('admin-key');
+    let made = '';
+    for (const command of commands.slice(1)) {
+      const [, url = ''] = /curl -s (\S+)/.exec(command) ?? [];
+      const [, body = ''] = /-d '(.*)'/.exec(command) ?? [];
+      const key = command.includes('$ADMIN_KEY') ? ADMIN_KEY : made;
+      const response = await fetch(url, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        body,
+      });
+      expect([command, response.status]).toEqual([command, expect.toBeOneOf([200, 201])]);
+      const answer = (await response.json()) as { key?: string };
+      made = answer.key ?? made;
+    }
+    await close();
+    const profile = await service.open({ key: made, path: '/profile' });
+    await untilLoaded(profile.page);
+    const total = profile.page.locator('.spend-total data');
+    expect(await total.getAttribute('value')).toBe('1250');
+    await profile.close();
+  });
+});
+
 describe('what is sent to the browser', () => {
   it('is less than 250 kB of JavaScript, gzipped', async () => {
     const assets = join(service.directory, 'assets');
@@ -158,6 +190,7 @@ describe('every view of a user', () => {
     for (const [key, path] of [
       [undefined, '/'],
       [undefined, '/start'],
+      [undefined, '/nonsense'],
       [user.key, '/profile'],
       [newcomer.key, '/profile'],
     ] as const) {

@@ -7,6 +7,7 @@ import { findFaults, type PageService, startPage, untilLoaded } from './harness.
 
 const DAY_MS = 86_400_000;
 const MODELS = ['gpt-5', 'claude-sonnet-4-5', 'gpt-5-mini', null];
+const PROJECTS = ['shop', 'search', null];
 
 let service: PageService;
 let user: { id: string; key: string; keyId: string };
@@ -23,6 +24,8 @@ beforeAll(async () => {
     organization_id: index % 5 === 0 ? organization : null,
     created_at: new Date(Date.now() - Math.floor(index / 3) * 3 * DAY_MS - 60_000).toISOString(),
     model: MODELS[index % 4] ?? null,
+    provider: index % 2 === 0 ? 'openai' : 'anthropic',
+    project_id: PROJECTS[index % 3] ?? null,
     api_key_id: index % 2 === 0 ? user.keyId : null,
     input_tokens: 1_000 + index,
     output_tokens: 10 + index,
@@ -41,6 +44,9 @@ interface Row {
   input_tokens: number;
   output_tokens: number;
   model?: string | null;
+  api_key_id?: string | null;
+  provider?: string | null;
+  project_id?: string | null;
 }
 
 async function reportOf(
@@ -54,6 +60,10 @@ async function reportOf(
 
 const dayBefore = (days: number) =>
   new Date(Date.parse(today) - days * DAY_MS).toISOString().slice(0, 10);
+
+/** The first day of what a card says that it shows. */
+const shownFrom = (note: string | null) =>
+  new Date(`${note?.split(' to ')[0]} UTC`).toISOString().slice(0, 10);
 
 const costsBy = (rows: readonly Row[]) => {
   const costs = new Map<string, number>();
@@ -196,6 +206,96 @@ describe('the usage report', () => {
     expect(await page.getByLabel('Group by').inputValue()).toBe('model');
     await page.goBack();
     expect(await page.getByLabel('Per', { exact: true }).inputValue()).toBe('day');
+    await close();
+  });
+
+  it('tells pairs of groups apart, in a table and a CSV that are equal to the API', async () => {
+    const { page, problems, close } = await open('/profile?range=3m');
+    await untilLoaded(page);
+    await page.getByLabel('and by').selectOption('Key');
+    const pairs = page.locator('section[aria-label="Largest pairs"]');
+    await pairs.locator('tfoot').waitFor();
+    const read = () =>
+      pairs
+        .locator('tbody tr')
+        .evaluateAll((rows) =>
+          rows.map((row) => [
+            ...[...row.querySelectorAll('.name')].map((name) => name.textContent ?? ''),
+            Number(row.querySelector('data')?.getAttribute('value')),
+          ]),
+        );
+    const shown = await read();
+    const days = new URL(page.url()).searchParams;
+    expect([days.get('by'), days.get('and')]).toEqual([null, 'key']);
+    const range = { from: shownFrom(await page.locator('.card-note').first().textContent()) };
+    const report = await reportOf({ ...range, until: today, grain: 'month', by: ['model', 'key'] });
+    const costs = new Map<string, number>();
+    for (const row of report.rows) {
+      const of = `${row.model ?? 'no model named'} ${row.api_key_id === user.keyId}`;
+      costs.set(of, (costs.get(of) ?? 0) + row.cost_microdollars);
+    }
+    const asTold = shown.map(([model, key, cost]): [string, unknown] => [
+      `${model} ${key !== 'no key known'}`,
+      cost,
+    ]);
+    expect(new Map(asTold)).toEqual(costs);
+    expect(shown.map(([, , cost]) => cost)).toEqual([...costs.values()].sort((a, b) => b - a));
+    const total = String(report.total.cost_microdollars);
+    expect(await pairs.locator('tfoot data').getAttribute('value')).toBe(total);
+    expect(await shownTotal(page)).toBe(total);
+
+    const waiting = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Download these as CSV' }).click();
+    const lines = (await readFile(await (await waiting).path(), 'utf8')).trimEnd().split('\r\n');
+    expect(lines[0]).toMatch(/^\ufeffmodel,key,cost_microdollars,cost_usd,requests,/);
+    const exported = lines.slice(1, -1).map((line) => line.split(','));
+    expect(exported.map(([model, key, cost]) => [model, key, Number(cost)])).toEqual(shown);
+    expect(lines.at(-1)?.split(',').slice(0, 3)).toEqual(['total', '', total]);
+
+    await page.reload();
+    await pairs.locator('tfoot').waitFor();
+    expect(await read()).toEqual(shown);
+    expect([...(await findFaults(page)), ...problems]).toEqual([]);
+    // Both by the same is by one.
+    await page.getByLabel('Group by').selectOption('Key');
+    await pairs.waitFor({ state: 'detached' });
+    await close();
+  });
+
+  it('is stacked by whatever it is grouped by, month by month too, as the API has it', async () => {
+    const { page, close } = await open('/profile?range=3m&grain=month&compare=off');
+    const rows = page.locator('section[aria-label="Largest groups"] tbody tr');
+    for (const [by, text, field] of [
+      ['provider', 'Provider', 'provider'],
+      ['project', 'Project', 'project_id'],
+      ['key', 'Key', 'api_key_id'],
+    ] as const) {
+      await page.getByLabel('Group by').selectOption(text);
+      await page.waitForFunction(
+        (heading) =>
+          document.querySelector('section[aria-label="Largest groups"] th')?.textContent ===
+          heading,
+        text,
+      );
+      const from = shownFrom(await page.locator('.card-note').first().textContent());
+      const report = await reportOf({ from, until: today, grain: 'month', by: [by] });
+      const groups = new Map<string, number>();
+      for (const row of report.rows) {
+        const id = row[field] ?? '';
+        groups.set(id, (groups.get(id) ?? 0) + row.cost_microdollars);
+      }
+      const listed = await rows.evaluateAll((all) =>
+        all.map((row): [string, number] => [
+          row.getAttribute('data-group') ?? '',
+          Number(row.querySelector('data')?.getAttribute('value')),
+        ]),
+      );
+      expect([by, new Map(listed)]).toEqual([by, groups]);
+      expect(await page.locator('.chart path[class^="layer-"]').count()).toBe(groups.size);
+      expect(await readChart(page)).toEqual(costsBy(report.rows));
+    }
+    // Tiers are shown where they are configured, and here they are not.
+    expect(await page.getByRole('heading', { name: 'Average monthly usage' }).count()).toBe(0);
     await close();
   });
 

@@ -6,7 +6,7 @@ import { readWantedSchema } from '../../src/db/migrate/journal.js';
 import { planAdoption } from '../../src/db/migrate/planAdoption.js';
 import { assertMigrated, migrate, planMigration } from '../../src/db/migrate.js';
 import { createLedger } from '../../src/ledger.js';
-import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
+import { LOOKUP_NAMES } from '../../src/schema/lookupNames.js';
 import type { TestDatabase } from '../support/database.js';
 import { describeDatabase, readDatabase } from '../support/describeDatabase.js';
 import { isBlocked, openSessions, untilBlocked } from '../support/sessions.js';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
-import { PERSONAL_LOOKUP_NAMES } from '../../src/schema/lookups.js';
+import { PERSONAL_LOOKUP_NAMES } from '../../src/schema/lookupNames.js';
 import { createFilledFixture, FIRST, type FilledFixture, LAST } from './archiveHarness.js';
 
 let fixture: FilledFixture;

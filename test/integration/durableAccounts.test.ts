@@ -157,6 +157,26 @@ describe('balances', () => {
     gate.stop();
   });
 
+  it('that are far from used up are looked at beside the request, and for a second at most', async () => {
+    let nowMs = 0;
+    const gate = new DatabaseGate({ probe: async () => {}, timeoutMs: 5_000, onChange: () => {} });
+    const accounts = new Accounts({ ledger: gateway.ledger, gate, clock: () => nowMs });
+    const left = async (far?: number) => (await accounts.admit(payer(), far)).remainingMicrodollars;
+    expect(await left(99)).toBe(100);
+    await gateway.sink.settle(usageOf(newIntent(user), { cost: 60 }));
+    nowMs = 300;
+    expect(await left(99)).toBe(100);
+    await until(async () => (await left(99)) === 40);
+    await gateway.sink.settle(usageOf(newIntent(user), { cost: 5 }));
+    nowMs += 300;
+    // Not far any more: it is waited for.
+    expect(await left(40)).toBe(35);
+    await gateway.sink.settle(usageOf(newIntent(user), { cost: 5 }));
+    nowMs += 1_000;
+    expect(await left(1)).toBe(30);
+    gate.stop();
+  });
+
   it('and keys are refused once they are older than stated', async () => {
     let nowMs = 0;
     const gate = new DatabaseGate({

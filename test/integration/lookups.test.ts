@@ -7,7 +7,7 @@ import { validateEvent } from '../../src/record/event.js';
 import { LookupCache } from '../../src/record/lookups.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { RecordedEvent, UsageEvent, UsageMetadata } from '../../src/record/types.js';
-import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
+import { LOOKUP_NAMES } from '../../src/schema/lookupNames.js';
 import { openSessions, type Session, untilBlocked } from '../support/sessions.js';
 import {
   createLedgerFixture,

@@ -6,13 +6,18 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
 import { bundleTelemetry } from '../../scripts/bundleTelemetry.js';
+import { type CompiledProject, compileModules } from '../support/compileProject.js';
 import { startOtlpReceiver } from '../support/otlpReceiver.js';
-import { compiledProject } from '../support/programs.js';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
 const project = mkdtempSync(path.join(tmpdir(), 'microdollar-telemetry-'));
 
-afterAll(() => rmSync(project, { recursive: true, force: true }));
+let modules: CompiledProject | undefined;
+
+afterAll(() => {
+  modules?.remove();
+  rmSync(project, { recursive: true, force: true });
+});
 
 /** What a service loads, without and with an endpoint; then the built file, on its own. */
 const PROGRAM = `
@@ -45,6 +50,7 @@ describe('the SDK', () => {
       symlinkSync(path.join(REPOSITORY, name), path.join(project, name));
     }
     await bundleTelemetry(project);
+    modules = await compileModules(['src/**/*.ts']);
     expect(await readdir(built)).toEqual(['index.js']);
 
     const receiver = await startOtlpReceiver();
@@ -52,7 +58,7 @@ describe('the SDK', () => {
       process.execPath,
       ['--input-type=module', '-e', PROGRAM, path.join(built, 'index.js')],
       {
-        cwd: compiledProject(),
+        cwd: modules.dir,
         env: {
           OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
           OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { addDays } from '../../src/days.js';
 import { queryOnPool } from '../../src/db/query.js';
@@ -417,6 +418,45 @@ it('the command prints the same, as a table, CSV and JSON', async () => {
   expect(JSON.parse(json.stdout)).toMatchObject({ rows: [], total: { cost_microdollars: 0 } });
   expect((await run('--user', member.id, '--zone', 'Mars/Base')).status).toBe(2);
   expect((await run()).status).toBe(2);
+});
+
+it('the command names keys and members beside their ids, and who has no name by id', async () => {
+  const { pool } = service.database;
+  const named = await service.newUser();
+  await pool.query(`update kilocode_users set name = 'Ada =1+1' where id = $1`, [named.id]);
+  const shop = await service.newOrganization(named.id);
+  const laptop = await createApiKey(pool, {
+    name: 'laptop',
+    kilo_user_id: named.id,
+    organization_id: shop,
+    scopes: ['gateway'],
+  });
+  const created_at = '2026-03-29T10:00:00Z';
+  const organization_id = shop;
+  const gone = randomUUID();
+  await service.ledger.recordUsageBatch([
+    { kilo_user_id: named.id, organization_id, cost: 3, api_key_id: laptop.id, created_at },
+    { kilo_user_id: named.id, organization_id, cost: 2, api_key_id: gone, created_at },
+    { kilo_user_id: stranger.id, organization_id, cost: 1, created_at },
+  ]);
+  const run = (...argv: string[]) =>
+    runCommand(
+      { DATABASE_URL: service.database.url },
+      ...['report', '--org', shop, '--from', '2026-03-29', '--until', '2026-03-29', ...argv],
+    );
+  const table = (await run('--by', 'key,member')).stdout;
+  expect(table).toContain(`laptop (${laptop.id})  Ada =1+1 (${named.id})  0.000003 USD`);
+  expect(table).toMatch(new RegExp(`  ${gone} +Ada =1\\+1 \\(`));
+  expect(table).toMatch(new RegExp(`  - +${stranger.id} +0.000001 USD`));
+  const { rows } = JSON.parse((await run('--json', '--by', 'key', '--top', '1')).stdout);
+  expect(rows).toMatchObject([
+    { api_key_id: laptop.id, api_key_name: 'laptop', cost_microdollars: 3 },
+    { other: true, cost_microdollars: 3 },
+  ]);
+  expect(rows[1]).not.toHaveProperty('api_key_name');
+  // Who is deleted has no name any more.
+  await softDeleteUser(pool, named.id);
+  expect((await run('--by', 'member')).stdout).toMatch(new RegExp(`  ${named.id} +0.000005 USD`));
 });
 
 it('the command refuses a payer that is not there, in the words of its options', async () => {

@@ -5,15 +5,18 @@ import { checkShards } from '../support/checkShards.js';
 import type { Command } from './model/command.js';
 import { COMMANDS, SHARD_COMMANDS } from './model/commands.js';
 import { rebuildProveAndSeal } from './model/operators.js';
+import { newProgram, type Program } from './model/program.js';
 import { RecordEvent } from './model/recordCommands.js';
-import { createShardedWorld, createWorld, type Program, type World } from './model/world.js';
+import { createShardedWorld, createWorld, type World } from './model/world.js';
 
 /**
  * Random programs against a model in memory. More of them: `npm run test:model -- --programs N`,
- * `--seed S` to repeat a run; a failure prints the seed of its world, which repeats it with 200 programs,
- * and the shrunk program.
+ * `--seed S` to repeat a run; a failure prints the seed of its world, which repeats it with 200 programs
+ * and `--lanes 1`, and the shrunk program.
  */
 const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 80);
+/** Over shards a program is six times as dear. */
+const SHARD_PROGRAMS = Math.max(5, Math.round(PROGRAMS / 32));
 /** Those that also end with backfill and archive have a database of their own. */
 const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 1_000));
 /** No other world is begun after so many minutes. */
@@ -61,7 +64,7 @@ describe('the comparison with the model', () => {
   afterAll(() => damaged[Symbol.asyncDispose]());
 
   it.each(Object.entries(DAMAGES))('sees %s', async (_, damage) => {
-    const program = await damaged.newProgram();
+    const program = await newProgram(damaged);
     const record = (by: number) => {
       const payment = { user: 0, isOrganization: false, cost: 7, givenAt: null, model: null };
       return new RecordEvent(by, payment).run(program.model, program);
@@ -83,20 +86,11 @@ describe('a ledger', () => {
   it(
     'reports what the model reports, whatever was written by whom, and beside whom',
     async () => {
-      const endsAt = performance.now() + MINUTES * 60_000;
-      for (let done = 0; done < PROGRAMS && performance.now() < endsAt; ) {
-        const numRuns = Math.min(PROGRAMS_OF_A_WORLD, PROGRAMS - done);
-        await using world = await createWorld();
-        await fc.assert(
-          fc.asyncProperty(PROGRAM, (commands) => runProgram(world, commands)),
-          { seed: SEED + done, numRuns },
-        );
+      await runWorlds(PROGRAMS, createWorld, PROGRAM, async (world) => {
         expect(await world.writers[0]?.fold()).toMatchObject({ remaining: 0 });
         expect(await checkInvariants(world.database.pool)).toEqual([]);
         expect(await checkFolded(world.database.pool)).toEqual([]);
-        done += numRuns;
-        if (PROGRAMS > PROGRAMS_OF_A_WORLD) console.log(`${done} programs`);
-      }
+      });
     },
     TIMEOUT_MS,
   );
@@ -121,32 +115,51 @@ describe('a ledger of shards', () => {
   it(
     'reports what the model reports, whatever is on which shard',
     async () => {
-      await using world = await createShardedWorld(SHARD_NAMES);
-      await fc.assert(
-        fc.asyncProperty(SHARD_PROGRAM, (commands) => runProgram(world, commands)),
-        { seed: SEED, numRuns: Math.max(5, Math.round(PROGRAMS / 16)) },
-      );
-      expect(await world.writers[0]?.fold()).toMatchObject({ remaining: 0 });
-      for (const { pool } of world.databases) {
-        expect(await checkInvariants(pool)).toEqual([]);
-        expect(await checkFolded(pool)).toEqual([]);
-      }
-      const pools = world.databases.map(({ pool }, index) => ({
-        name: SHARD_NAMES[index] ?? '',
-        pool,
-      }));
-      expect(await checkShards(pools)).toEqual([]);
+      const create = () => createShardedWorld(SHARD_NAMES);
+      await runWorlds(SHARD_PROGRAMS, create, SHARD_PROGRAM, async (world) => {
+        expect(await world.writers[0]?.fold()).toMatchObject({ remaining: 0 });
+        for (const { pool } of world.databases) {
+          expect(await checkInvariants(pool)).toEqual([]);
+          expect(await checkFolded(pool)).toEqual([]);
+        }
+        const pools = world.databases.map(({ pool }, index) => ({
+          name: SHARD_NAMES[index] ?? '',
+          pool,
+        }));
+        expect(await checkShards(pools)).toEqual([]);
+      });
     },
     TIMEOUT_MS,
   );
 });
+
+/** So many programs, each world of them checked as a whole; the seed of a world repeats it. */
+async function runWorlds(
+  programs: number,
+  create: () => Promise<World>,
+  program: fc.Arbitrary<Iterable<Command>>,
+  check: (world: World) => Promise<void>,
+): Promise<void> {
+  const endsAt = performance.now() + MINUTES * 60_000;
+  for (let done = 0; done < programs && performance.now() < endsAt; ) {
+    const numRuns = Math.min(PROGRAMS_OF_A_WORLD, programs - done);
+    await using world = await create();
+    await fc.assert(
+      fc.asyncProperty(program, (commands) => runProgram(world, commands)),
+      { seed: SEED + done, numRuns },
+    );
+    await check(world);
+    done += numRuns;
+    if (programs > PROGRAMS_OF_A_WORLD) console.log(`${done} of ${programs} programs`);
+  }
+}
 
 async function runProgram(
   where: World,
   commands: Iterable<Command>,
   afterwards?: (program: Program) => Promise<void>,
 ): Promise<void> {
-  const program = await where.newProgram();
+  const program = await newProgram(where);
   try {
     await fc.asyncModelRun(() => ({ model: program.model, real: program }), commands);
     await program.finish();

@@ -1,4 +1,4 @@
-import { LOOKUP_NAMES } from '../../src/schema/lookups.js';
+import { LOOKUP_NAMES } from '../../src/schema/lookupNames.js';
 
 /**
  * A database as the seed's program has it, before the ledger: its own tables with text user ids

@@ -24,7 +24,7 @@ const ROWS: readonly (readonly string[])[] = [
     'log',
     'background',
     'deadOwners',
-    'packageVersion',
+    'packageFiles',
     'tracing',
   ],
   ['db', 'journal'],

@@ -5,6 +5,8 @@ import {
   formatUsd,
   fromMicrodollars,
   toExactInteger,
+  toJson,
+  toJsonText,
   toMicrodollars,
   toSafeInteger,
   toUsdCents,
@@ -160,5 +162,26 @@ describe('toExactInteger', () => {
     for (const value of ['1.5', 'x', Number.NaN]) {
       expect(() => toExactInteger(value)).toThrow();
     }
+  });
+});
+
+describe('toJson and toJsonText', () => {
+  const large = 9007199254740993n;
+  it.each<[unknown, string]>([
+    [
+      { cost: 1, rows: [{ cost: -2 }], none: null, absent: undefined },
+      '{"cost":1,"rows":[{"cost":-2}],"none":null}',
+    ],
+    [{ rows: [{ cost: 1 }, { cost: large }] }, '{"rows":[{"cost":1},{"cost":"9007199254740993"}]}'],
+    [{ total: { deep: [[large]] } }, '{"total":{"deep":[["9007199254740993"]]}}'],
+    [[], '[]'],
+  ])('%o is %s', (value, text) => {
+    expect(toJsonText(value)).toBe(text);
+    expect(JSON.stringify(toJson(value))).toBe(text);
+  });
+
+  it('copies nothing that JSON can take as it is', () => {
+    const rows = [{ cost: 1 }];
+    expect(toJson(rows)).toBe(rows);
   });
 });

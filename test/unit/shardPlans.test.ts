@@ -16,9 +16,9 @@ function leaves(command: Command): string[] {
 const hasAction = (command: Command): boolean =>
   (command as unknown as { _actionHandler: unknown })._actionHandler !== null;
 
-it('of every command it is decided how it works over shards, and of no other', () => {
+it('of every command it is decided how it works over shards, and of no other', async () => {
   const output = new Output(false, process);
-  const commands = leaves(createProgram(output, async () => {}));
+  const commands = leaves(await createProgram(output, async () => {}));
   expect(commands.sort()).toEqual(Object.keys(PLANS).sort());
 });
 

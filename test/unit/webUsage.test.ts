@@ -4,6 +4,8 @@ import { chooseTier, describeShare } from '../../src/web/profile/tiers.js';
 import { daysOfBalance, forecastMonth, forecastRange } from '../../src/web/usage/forecast.js';
 import { toLayers, toOutline } from '../../src/web/usage/layers.js';
 import { metricOf } from '../../src/web/usage/metrics.js';
+import { createNameOf, tellApart } from '../../src/web/usage/names.js';
+import { toPairs } from '../../src/web/usage/pairs.js';
 import { boundsOf, labelPeriod, listPeriods, periodOf } from '../../src/web/usage/periods.js';
 import {
   defaultGrain,
@@ -12,11 +14,13 @@ import {
   presetRange,
   rangeProblem,
 } from '../../src/web/usage/ranges.js';
-import { type Report, toSeries } from '../../src/web/usage/series.js';
-import { csvFileName, textCell, toCsv } from '../../src/web/usage/usageCsv.js';
+import { keyOf, type Report, toSeries } from '../../src/web/usage/series.js';
+import { csvFileName, textCell, toCsv, toPairsCsv } from '../../src/web/usage/usageCsv.js';
 import {
   DEFAULT_STATE,
+  pairOf,
   readState,
+  toPairsQuery,
   toReportQuery,
   toScope,
   withinScope,
@@ -165,6 +169,30 @@ describe('a series', () => {
     expect(found?.sums.cost_microdollars).toBe(1n);
   });
 
+  it('takes no name for the lack of one, nor for the rest', () => {
+    const groups = [
+      { id: null, isOther: false },
+      { id: 'null', isOther: false },
+      { id: '', isOther: false },
+      { id: 'Other', isOther: false },
+      { id: null, isOther: true },
+    ];
+    expect(new Set(groups.map(keyOf)).size).toBe(groups.length);
+    const rows = ['null', null, ''].map((model, index) => ({
+      start: '2026-11-20',
+      model,
+      ...sums(index + 1),
+    }));
+    const odd = toSeries({ ...report, rows }, nowMs, (of) => metricOf(of, 'cost'));
+    expect(
+      odd.groups.map(({ id, sums: { cost_microdollars } }) => [id, cost_microdollars]),
+    ).toEqual([
+      ['', 3n],
+      [null, 2n],
+      ['null', 1n],
+    ]);
+  });
+
   it('is stacked in eight colours, the rest as other', () => {
     const rows = Array.from({ length: 12 }, (_, index) => ({
       start: '2026-11-20',
@@ -276,12 +304,70 @@ describe('the CSV', () => {
   });
 });
 
+it('names that several have are told apart, what is listed twice is itself', () => {
+  const key = (id: string, name: string) => ({ id, name, hint: `md_${id}…` });
+  const names = tellApart([key('a', 'work'), key('b', 'work'), key('d', 'ci'), key('d', 'ci')]);
+  expect([...names]).toEqual([
+    ['a', 'work (md_a…)'],
+    ['b', 'work (md_b…)'],
+    ['d', 'ci'],
+  ]);
+  const nameOf = createNameOf(names, new Map([['u1', 'Ada']]));
+  const called = (by: 'key' | 'member', id: string | null) => nameOf(by, { id, isOther: false });
+  expect(called('key', 'a')).toBe('work (md_a…)');
+  expect(called('key', '0b5e7c1a-gone')).toBe('key 0b5e7c1a…');
+  expect([called('member', 'u1'), called('member', 'u2')]).toEqual(['Ada', 'u2']);
+  expect(called('member', null)).toBe('no member known');
+});
+
+describe('pairs of groups', () => {
+  const pairs = toPairs(
+    {
+      ...report,
+      grain: 'month',
+      by: ['model', 'key'],
+      rows: [
+        { start: '2026-10-01', model: 'a', api_key_id: null, ...sums(5) },
+        { start: '2026-10-01', other: true, ...sums(100) },
+        { start: '2026-11-01', model: 'a', api_key_id: 'k', ...sums('9007199254740993') },
+        { start: '2026-11-01', model: null, api_key_id: null, ...sums(3) },
+        { start: '2026-11-01', model: 'a', api_key_id: null, ...sums(1) },
+      ],
+    },
+    'cost',
+  );
+
+  it('are added over periods, the largest first and the rest last, none mistaken for another', () => {
+    expect(
+      pairs.map(({ ids, isOther, sums: { cost_microdollars } }) => [
+        ...ids,
+        isOther,
+        cost_microdollars,
+      ]),
+    ).toEqual([
+      ['a', 'k', false, 9_007_199_254_740_993n],
+      ['a', null, false, 6n],
+      [null, null, false, 3n],
+      [null, null, true, 100n],
+    ]);
+  });
+
+  it('are exported as they are shown, with a total, and no formula in a name', () => {
+    const rows = pairs.slice(0, 2).map((pair) => ({ ...pair, names: ['=a', 'b,c'] as const }));
+    const [header, first, , total] = toPairsCsv(['model', 'key'], rows, series.total).split('\r\n');
+    expect(header).toMatch(/^model,key,cost_microdollars,cost_usd,requests,errors,/);
+    expect(first).toMatch(/^'=a,"b,c",9007199254740993,9007199254\.740993,1,/);
+    expect(total).toMatch(/^total,,9007199256241000,/);
+  });
+});
+
 describe('the state in the URL', () => {
   it('is read as it was written, and leaves what is not its own', () => {
     const state = {
       ...DEFAULT_STATE,
       scope: '00000000-0000-4000-8000-000000000001',
       by: 'key' as const,
+      andBy: 'model' as const,
       metric: 'tokens' as const,
       preset: 'custom' as const,
       from: '2026-01-01',
@@ -326,6 +412,25 @@ describe('the state in the URL', () => {
       expect([state.member, state.by === 'member']).toEqual([null, false]);
       expect(remark).toMatch(/organization/);
     }
+  });
+
+  it('names a second group only beside a first one, and no group twice', () => {
+    const pairIn = (search: string) => pairOf(readState(new URLSearchParams(search)));
+    expect(pairIn('')).toBeNull();
+    expect(pairIn('and=key')).toEqual(['model', 'key']);
+    expect(pairIn('by=key&and=key')).toBeNull();
+    expect(pairIn('by=none&and=key')).toBeNull();
+    const range = { from: '2026-01-01', until: '2026-03-31' };
+    const state = readState(new URLSearchParams('by=key&and=project&top=50&range=3m&grain=hour'));
+    expect(toPairsQuery(state, range)).toMatchObject({
+      by: ['key', 'project'],
+      grain: 'month',
+      top: 50,
+      compare: false,
+    });
+    const alone = withinScope(readState(new URLSearchParams('by=key&and=member')));
+    expect([alone.state.by, alone.state.andBy]).toEqual(['key', 'none']);
+    expect(alone.remark).toMatch(/organization/);
   });
 
   it('asks for no grain or groups that the range does not allow', () => {

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { createPool, WRITE_SETTINGS } from '../../../src/db/pool.js';
 import type { Statement } from '../../../src/db/statement.js';
-import type { LookupName } from '../../../src/schema/lookups.js';
+import type { LookupName } from '../../../src/schema/lookupNames.js';
 import type { BenchEvent } from '../population.js';
 
 /** Connections of every approach that sends one event a statement. */

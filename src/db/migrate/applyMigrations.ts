@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readMigrationFiles } from 'drizzle-orm/migrator';
 import type pg from 'pg';
 import { isLockConflict } from '../sqlstate.js';
 import { rootOf } from './connection.js';
@@ -43,7 +42,7 @@ export async function runMigrations(
   if (!place.exists) await client.query(`create schema ${place.identifier}`);
   await client.query(CREATE_JOURNAL);
   const wanted = new Set(migrations.map((migration) => migration.createdAtMs));
-  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
+  for (const file of await readMigrations()) {
     if (!wanted.has(file.folderMillis)) continue;
     for (const statement of file.sql) await client.query(forSchema(statement, place));
     await noteApplied(client, file);
@@ -53,9 +52,15 @@ export async function runMigrations(
 /** Notes all migrations as applied, as if they had been run. In the caller's transaction. */
 export async function recordAllApplied(client: pg.Client): Promise<void> {
   await client.query(CREATE_JOURNAL);
-  for (const file of readMigrationFiles({ migrationsFolder: migrationsFolder() })) {
+  for (const file of await readMigrations()) {
     await noteApplied(client, file);
   }
+}
+
+/** Loaded here, for most commands find nothing to apply. */
+async function readMigrations() {
+  const { readMigrationFiles } = await import('drizzle-orm/migrator');
+  return readMigrationFiles({ migrationsFolder: migrationsFolder() });
 }
 
 /** As drizzle's migrator makes it. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { LedgerError } from '../../errors.js';
+import { packageFile } from '../../packageFiles.js';
 import { assertUndistributed } from '../citus/undistributed.js';
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { toLedgerError } from '../sqlstate.js';
@@ -29,11 +29,9 @@ export interface Queryable {
   query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>;
 }
 
-/** /drizzle of the package: src/db/migrate and dist/db/migrate are equally deep. */
+/** /drizzle of the package. */
 export function migrationsFolder(): string {
-  // A bundle in CommonJS has none.
-  const { url } = import.meta as { url?: string };
-  const folder = url === undefined ? null : fileURLToPath(new URL('../../../drizzle', url));
+  const folder = packageFile('drizzle');
   if (folder !== null && existsSync(path.join(folder, 'meta', '_journal.json'))) return folder;
   throw new LedgerError(
     'internal',

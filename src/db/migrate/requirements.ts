@@ -1,4 +1,4 @@
-import { LOOKUP_NAMES } from '../../schema/lookups.js';
+import { LOOKUP_NAMES } from '../../schema/lookupNames.js';
 
 /** What adopting (docs/adr/0005-adopt-online.md) demands and tolerates beyond the plain diff. */
 

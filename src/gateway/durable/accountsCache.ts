@@ -22,12 +22,16 @@ export interface AccountsCacheOptions {
   maxBalanceAgeMs?: number;
   /** With the database: how old a positive balance may be. Default 250 ms. */
   balanceFreshMs?: number;
+  /** The same of one that is far from used up; the next look is made beside the request. Default 1 s. */
+  farBalanceFreshMs?: number;
   /** Monotonic, ms. */
   clock?: () => number;
 }
 
 /** A payer with nothing left is looked up again at most this often: a top-up is seen as soon. */
 const REFUSAL_FRESH_MS = 100;
+/** After the request whose balance is far from used up. */
+const LOOK_BESIDE_MS = 20;
 const MAX_ENTRIES = 20_000;
 
 interface Balance {
@@ -45,6 +49,8 @@ interface PayerEntry {
   /** In this process's journal now: no read of the database knows of it. */
   journaled: number;
   reading: Promise<Balance> | null;
+  /** It will be read in a moment. */
+  isDue: boolean;
 }
 
 /** Accounts as the gateway needs them: exact with the database, of a stated age without it. */
@@ -59,6 +65,7 @@ export class Accounts implements AccountsCache {
       maxKeyAgeMs: 15 * 60_000,
       maxBalanceAgeMs: 5 * 60_000,
       balanceFreshMs: 250,
+      farBalanceFreshMs: 1_000,
       preparedStatements: true,
       clock: () => performance.now(),
       ...options,
@@ -112,11 +119,29 @@ export class Accounts implements AccountsCache {
     );
   }
 
-  async admit(payer: Payer): Promise<Admission> {
+  async admit(payer: Payer, farMicrodollars = Number.POSITIVE_INFINITY): Promise<Admission> {
     const { maxBalanceAgeMs } = this.#options;
     const entry = this.#entryOf(payer);
     const cached = this.#admissionOf(entry);
     if (cached !== null && this.#isFresh(cached)) return cached;
+    if (cached !== null && this.#isFar(cached, farMicrodollars)) {
+      this.#lookUpSoon(payer, entry, maxBalanceAgeMs);
+      return cached;
+    }
+    return this.#lookUp(payer, entry, maxBalanceAgeMs);
+  }
+
+  /** Not now, when the database has the intent to write. Should it fail, a later request looks for itself. */
+  #lookUpSoon(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): void {
+    if (entry.isDue) return;
+    entry.isDue = true;
+    setTimeout(() => {
+      entry.isDue = false;
+      this.#lookUp(payer, entry, maxBalanceAgeMs).catch(() => {});
+    }, LOOK_BESIDE_MS).unref();
+  }
+
+  #lookUp(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): Promise<Admission> {
     return this.#withFallback(
       async () => {
         entry.reading ??= this.#read(payer, entry).finally(() => {
@@ -169,6 +194,10 @@ export class Accounts implements AccountsCache {
     }
   }
 
+  #isFar({ remainingMicrodollars, ageMs }: Admission, farMicrodollars: number): boolean {
+    return remainingMicrodollars > farMicrodollars && ageMs < this.#options.farBalanceFreshMs;
+  }
+
   #isFresh({ remainingMicrodollars, ageMs }: Admission): boolean {
     const limit = remainingMicrodollars > 0 ? this.#options.balanceFreshMs : REFUSAL_FRESH_MS;
     return ageMs < limit;
@@ -198,7 +227,13 @@ export class Accounts implements AccountsCache {
 
   #entryOf(payer: Payer): PayerEntry {
     const key = payerKey(payer);
-    const entry = this.#payers.get(key) ?? { balance: null, spent: 0, journaled: 0, reading: null };
+    const entry = this.#payers.get(key) ?? {
+      balance: null,
+      spent: 0,
+      journaled: 0,
+      reading: null,
+      isDue: false,
+    };
     this.#payers.set(key, entry, this.#options.maxBalanceAgeMs * 2);
     return entry;
   }

@@ -10,7 +10,10 @@ interface Queued<Item> {
   reject: (error: Error) => void;
 }
 
-/** Concurrent calls as one statement; a batch whose values are refused is split. */
+/**
+ * Concurrent calls as one statement; a batch whose values are refused is split. While none is out a call
+ * goes at once, for a request waits for it; what comes in the same turn of the loop follows together.
+ */
 export class Grouped<Item> {
   readonly #run: (items: readonly Item[]) => Promise<void>;
   readonly #queue: Queued<Item>[] = [];
@@ -30,6 +33,10 @@ export class Grouped<Item> {
 
   #schedule(): void {
     if (this.#isScheduled || this.#inFlight >= LANES) return;
+    if (this.#inFlight === 0) {
+      this.#send();
+      return;
+    }
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;

@@ -190,9 +190,10 @@ export interface AccountsCache {
   isMember(organizationId: string, kiloUserId: string): Promise<boolean>;
   /**
    * What the payer has left. Never refuses by itself: refuse when `remainingMicrodollars` <= 0.
+   * @param farMicrodollars with more left, the answer may be of the look before the last
    * @throws LedgerError `unknown_user`, `unknown_organization`; `unavailable` as above
    */
-  admit(payer: Payer): Promise<Admission>;
+  admit(payer: Payer, farMicrodollars?: number): Promise<Admission>;
 }
 
 /** Bounds the overshoot near the limit: requests in flight per payer. */

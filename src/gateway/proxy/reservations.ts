@@ -136,10 +136,11 @@ export class Reservations {
     const outputTokens = expectedOutput(request);
     const amount = amountOf(outputTokens);
     if (!this.holdsAlways(exchange)) {
-      const { hasBudgets, remainingMicrodollars } = await this.#accounts.admit(payer);
+      const far = FAR_REQUESTS * amount;
+      const { hasBudgets, remainingMicrodollars } = await this.#accounts.admit(payer, far);
       requireLeft(payer, remainingMicrodollars);
       if (hasBudgets) this.#budgeted.set(key, true, BUDGETED_TTL_MS);
-      else if (remainingMicrodollars > FAR_REQUESTS * amount) return;
+      else if (remainingMicrodollars > far) return;
     }
     try {
       const intent = withIntent ? toIntent(exchange) : null;

@@ -34,9 +34,12 @@ export function toRows(
     }
     addSeries(groupOf(query, each), numbersOf(each.starts).map(Number), lists, format, periods);
   }
-  const inOrder = Float64Array.from(periods.keys()).sort();
+  const rows: UsageReportRow[] = [];
+  for (const second of Float64Array.from(periods.keys()).sort()) {
+    for (const row of periods.get(second) ?? []) rows.push(row);
+  }
   return {
-    rows: Array.from(inOrder, (second) => periods.get(second) ?? []).flat(),
+    rows,
     total: Object.fromEntries(
       [...totals].map(([name, sum]) => [name, toExactInteger(sum)]),
     ) as UsageSums,
@@ -98,18 +101,40 @@ function formatHours(row: ReportedZone | undefined): Formatter {
   const changes = numbersOf(row?.changes ?? '{}').map(Number);
   const offsets = numbersOf(row?.offsets ?? '{}').map(Number);
   const texts = offsets.map(formatOffset);
+  // Each date and each time of a day once: thousands of hours are told.
+  const dates = remembering(formatDay);
+  const times = remembering(formatTime);
   return (second) => {
     let at = changes.length - 1;
     while (at > 0 && (changes[at] ?? 0) > second) at--;
-    const local = new Date((second + (offsets[at] ?? 0) * 60) * 1_000).toISOString();
-    return local.slice(0, 19) + (texts[at] ?? '+00:00');
+    const local = second + (offsets[at] ?? 0) * 60;
+    const time = local % DAY_SECONDS;
+    return `${dates(local - time)}T${times(time)}${texts[at] ?? '+00:00'}`;
   };
 }
+
+function remembering(format: Formatter): Formatter {
+  const texts = new Map<number, string>();
+  return (second) => {
+    const known = texts.get(second);
+    if (known !== undefined) return known;
+    const text = format(second);
+    texts.set(second, text);
+    return text;
+  };
+}
+
+const DAY_SECONDS = 86_400;
+
+/** 05:30:00 */
+const formatTime: Formatter = (second) => new Date(second * 1_000).toISOString().slice(11, 19);
+
+const twoDigits = (number: number) => String(number).padStart(2, '0');
 
 /** +05:30 */
 function formatOffset(minutes: number): string {
   const size = Math.abs(minutes);
-  const parts = [Math.floor(size / 60), size % 60].map((part) => String(part).padStart(2, '0'));
+  const parts = [Math.floor(size / 60), size % 60].map(twoDigits);
   return `${minutes < 0 ? '-' : '+'}${parts.join(':')}`;
 }
 

@@ -1,6 +1,6 @@
 import { getTableColumns } from 'drizzle-orm';
 import { toJsonInteger } from '../../money.js';
-import { LOOKUP_NAMES, PERSONAL_LOOKUP_NAMES } from '../../schema/lookups.js';
+import { LOOKUP_NAMES, PERSONAL_LOOKUP_NAMES } from '../../schema/lookupNames.js';
 import { microdollarUsage } from '../../schema/usage.js';
 import { microdollarUsageMetadata } from '../../schema/usageMetadata.js';
 

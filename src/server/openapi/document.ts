@@ -1,6 +1,6 @@
 import { SCOPES, type Scope } from '../../accounts/scopes.js';
 import { type ErrorCode, HTTP_STATUS } from '../../errors.js';
-import { readPackageVersion } from '../../packageVersion.js';
+import { readPackageVersion } from '../../packageFiles.js';
 import type { JsonSchema } from '../../record/eventSchema.js';
 import { ANSWERS } from './answers.js';
 import { listErrors, listGatewayErrors } from './errorHelp.js';

@@ -1,6 +1,6 @@
 import { GENERATION } from '../../counter/position.sql.js';
 import { plainArray, type Statement } from '../../db/statement.js';
-import { LOOKUP_NAMES } from '../../schema/lookups.js';
+import { LOOKUP_NAMES } from '../../schema/lookupNames.js';
 import {
   EXA_LOG,
   type Log,

@@ -1,6 +1,6 @@
 import { POSITION } from '../../counter/position.sql.js';
 import type { Statement } from '../../db/statement.js';
-import { LOOKUP_NAMES, type LookupName } from '../../schema/lookups.js';
+import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
 import { type Columns, listOf } from './columns.js';
 import { isPaidBy } from './payerTables.js';

@@ -1,6 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
 import { useSession } from '../session.js';
+import { tellApart } from '../usage/names.js';
 import { nameOfKey } from './key.js';
 
 /** The user's keys and, for an organization that they own, those that pay for it. */
@@ -26,11 +27,12 @@ export function useKeys(of: {
   });
   const names = useMemo(
     () =>
-      new Map(
-        [...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])].map((key) => [
-          key.id,
-          nameOfKey(key),
-        ]),
+      tellApart(
+        [...(shared.data?.keys ?? []), ...(own.data?.keys ?? [])].map((key) => ({
+          id: key.id,
+          name: nameOfKey(key),
+          hint: `${key.key_prefix}…`,
+        })),
       ),
     [own.data, shared.data],
   );

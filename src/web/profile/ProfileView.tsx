@@ -10,10 +10,11 @@ import { KeysCard } from '../keys/KeysCard.js';
 import { useKeys } from '../keys/useKeys.js';
 import { LeaveCard } from '../members/LeaveCard.js';
 import { MembersCard } from '../members/MembersCard.js';
+import { useMemberNames } from '../members/useMemberNames.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
-import { Steps } from '../start/GettingStarted.js';
+import { FirstEvent } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
 import { createNameOf } from '../usage/names.js';
 import { UsageCard } from '../usage/UsageCard.js';
@@ -76,9 +77,13 @@ export function ProfileView({
     kiloUserId,
     isOwn,
     ownedOrganizationId: owned?.id ?? null,
-    isEnabled: isSeen || state.by === 'key' || state.key !== null,
+    isEnabled: isSeen || [state.by, state.andBy].includes('key') || state.key !== null,
   });
-  const nameOf = useMemo(() => createNameOf(keys.names), [keys.names]);
+  const members = useMemberNames({
+    organizationId: owned?.id ?? null,
+    isEnabled: [state.by, state.andBy].includes('member') || state.member !== null,
+  });
+  const nameOf = useMemo(() => createNameOf(keys.names, members), [keys.names, members]);
   const budgetNames: BudgetNames = {
     self: isOwn ? kiloUserId : null,
     organization: shown?.name ?? null,
@@ -137,8 +142,10 @@ export function ProfileView({
       {isNew && (
         <section className="card" aria-label="No usage yet">
           <h2>No usage yet</h2>
-          <p className="card-note">Send the first event, and it is here at the next look.</p>
-          <Steps userId={kiloUserId} level="h3" />
+          <p className="card-note">
+            Send the first event, with a key that has usage:write, and it is here at the next look.
+          </p>
+          <FirstEvent userId={kiloUserId} />
         </section>
       )}
       <UsageCard

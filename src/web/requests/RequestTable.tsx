@@ -33,10 +33,10 @@ export function RequestTable({
         <thead>
           <tr>
             <th scope="col">Time ({zone})</th>
-            <th scope="col">Model</th>
             <th scope="col" className="number">
               Cost
             </th>
+            <th scope="col">Model</th>
             <th scope="col">Status</th>
             <th scope="col" className="number">
               Input
@@ -60,12 +60,12 @@ export function RequestTable({
                   <time dateTime={request.created_at}>{formatTime(request.created_at, zone)}</time>
                 </Button>
               </td>
-              <th scope="row">
-                <Name text={request.model ?? request.requested_model ?? 'no model named'} />
-              </th>
               <td className="number">
                 <Amount microdollars={request.cost} />
               </td>
+              <th scope="row">
+                <Name text={request.model ?? request.requested_model ?? 'no model named'} />
+              </th>
               <td>
                 <StatusChip cost={request.cost} hasError={request.has_error} />
               </td>

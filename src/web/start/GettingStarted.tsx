@@ -22,24 +22,13 @@ export function GettingStarted() {
   );
 }
 
-/** The commands alone; also shown where a view is still empty. */
-export function Steps({
-  userId = 'ada',
-  level: Step = 'h2',
-}: {
-  userId?: string;
-  level?: 'h2' | 'h3';
-}) {
+/** The commands alone, of a made-up user. */
+function Steps() {
   const url = window.location.origin;
-  // Inside of the shell's single quotes.
-  const user = JSON.stringify(userId).replaceAll("'", "'\\''");
-  const json = `-H 'content-type: application/json'`;
-  const asAdmin = `-H "authorization: Bearer $ADMIN_KEY"`;
-  const lines = (...parts: string[]) => parts.join(' \\\n  ');
   return (
     <ol className="steps">
       <li>
-        <Step>Take the admin key</Step>
+        <h2>Take the admin key</h2>
         <p>It was printed once at the first start, and is kept in the data directory.</p>
         <CopyCommand
           label="Read the admin key"
@@ -47,41 +36,56 @@ export function Steps({
         />
       </li>
       <li>
-        <Step>Create a user</Step>
+        <h2>Create a user</h2>
         <CopyCommand
           label="Create a user"
-          command={lines(`curl -s ${url}/api/users`, asAdmin, json, `-d '{"id":${user}}'`)}
+          command={lines(`curl -s ${url}/api/users`, AS_ADMIN, JSON_BODY, `-d '{"id":"ada"}'`)}
         />
       </li>
       <li>
-        <Step>Create a key for the user</Step>
+        <h2>Create a key for the user</h2>
         <p>The answer shows it this once. It is what one signs in with, and what sends events.</p>
         <CopyCommand
           label="Create a key"
           command={lines(
             `curl -s ${url}/api/keys`,
-            asAdmin,
-            json,
-            `-d '{"kilo_user_id":${user},"scopes":["usage:write","usage:read"]}'`,
+            AS_ADMIN,
+            JSON_BODY,
+            `-d '{"kilo_user_id":"ada","scopes":["usage:write","usage:read"]}'`,
           )}
         />
       </li>
       <li>
-        <Step>Send the first event</Step>
-        <p>
-          <code>cost</code> is in microdollars: 1,250 is $0.001250. Sending the same <code>id</code>{' '}
-          again changes nothing.
-        </p>
-        <CopyCommand
-          label="Send an event"
-          command={lines(
-            `curl -s ${url}/api/usage`,
-            `-H 'authorization: Bearer md_…'`,
-            json,
-            `-d '{"events":[{"kilo_user_id":${user},"model":"gpt-4o","cost":1250}]}'`,
-          )}
-        />
+        <h2>Send the first event</h2>
+        <FirstEvent userId="ada" />
       </li>
     </ol>
+  );
+}
+
+const JSON_BODY = `-H 'content-type: application/json'`;
+const AS_ADMIN = `-H "authorization: Bearer $ADMIN_KEY"`;
+const lines = (...parts: string[]) => parts.join(' \\\n  ');
+
+/** What sends an event of the user; also shown where their view is still empty. */
+export function FirstEvent({ userId }: { userId: string }) {
+  // Inside of the shell's single quotes.
+  const user = JSON.stringify(userId).replaceAll("'", "'\\''");
+  return (
+    <>
+      <p>
+        <code>cost</code> is in microdollars: 1,250 is $0.001250. Sending the same <code>id</code>{' '}
+        again changes nothing.
+      </p>
+      <CopyCommand
+        label="Send an event"
+        command={lines(
+          `curl -s ${window.location.origin}/api/usage`,
+          `-H 'authorization: Bearer md_…'`,
+          JSON_BODY,
+          `-d '{"events":[{"kilo_user_id":${user},"model":"gpt-4o","cost":1250}]}'`,
+        )}
+      />
+    </>
   );
 }

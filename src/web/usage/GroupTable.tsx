@@ -5,7 +5,7 @@ import { Name } from '../components/Name.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { layerClass } from './layers.js';
 import { type Metric, metricOf, type Sums } from './metrics.js';
-import type { Group, UsageSeries } from './series.js';
+import { type Group, keyOf, type UsageSeries } from './series.js';
 
 export interface GroupRow {
   group: Group;
@@ -40,19 +40,12 @@ export function GroupTable({
         <thead>
           <tr>
             <th scope="col">{by.charAt(0).toUpperCase() + by.slice(1)}</th>
-            {['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output'].map((heading) => (
-              <th key={heading} scope="col" className="number">
-                {heading}
-              </th>
-            ))}
-            <th scope="col" className="number">
-              Share
-            </th>
+            <SumHeadings />
           </tr>
         </thead>
         <tbody>
           {rows.map(({ group, sums, index }) => (
-            <tr key={`${group.id} ${group.isOther}`} data-group={group.id ?? ''}>
+            <tr key={keyOf(group)} data-group={group.id ?? ''}>
               <th scope="row">
                 <span className={`legend-mark ${layerClass(index, group.isOther)}`} aria-hidden />{' '}
                 {onPick !== undefined && group.id !== null ? (
@@ -68,7 +61,7 @@ export function GroupTable({
                 )}
               </th>
               <SumCells sums={sums} />
-              <td className="number">{share(metricOf(sums, metric), whole)}</td>
+              <Share part={metricOf(sums, metric)} whole={whole} />
             </tr>
           ))}
         </tbody>
@@ -82,6 +75,21 @@ export function GroupTable({
       </table>
     </ScrollRegion>
   );
+}
+
+const SUM_HEADINGS = ['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output', 'Share'];
+
+/** Over `SumCells` and `Share`. */
+export function SumHeadings() {
+  return SUM_HEADINGS.map((heading) => (
+    <th key={heading} scope="col" className="number">
+      {heading}
+    </th>
+  ));
+}
+
+export function Share({ part, whole }: { part: bigint; whole: bigint }) {
+  return <td className="number">{share(part, whole)}</td>;
 }
 
 export function SumCells({ sums }: { sums: Sums }) {

@@ -5,7 +5,7 @@ import { FocusableAmount } from '../components/Amount.js';
 import { Empty } from '../components/Notice.js';
 import { Segments } from '../components/Segments.js';
 import { formatRange } from '../days.js';
-import { downloadText } from '../download.js';
+import { downloadCsv } from '../download.js';
 import { useExactAmounts } from '../exactAmounts.js';
 import { CopyLink } from './CopyLink.js';
 import { GroupTable } from './GroupTable.js';
@@ -93,7 +93,7 @@ export function SeriesView({
           <Button
             className="button"
             onPress={() =>
-              downloadText(
+              downloadCsv(
                 csvFileName(series),
                 toCsv(series, { scope: scopeName, nameOf: (group) => name(group) }),
               )

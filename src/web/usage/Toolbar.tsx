@@ -41,6 +41,8 @@ export function Toolbar({
   const change = (changed: Partial<UsageState>) => onChange({ at: null, ...changed });
   const problem = rangeProblem(range);
   const grains = problem === null ? grainsOf(range) : [];
+  const tellsMembers = isOwner || state.by === 'member' || state.andBy === 'member';
+  const groupings = GROUPING_CHOICES.filter(({ id }) => id !== 'member' || tellsMembers);
   const zones = [...new Set(['UTC', localZone(), state.zone])];
 
   function choosePreset(preset: Preset) {
@@ -61,6 +63,7 @@ export function Toolbar({
                 member: null,
                 key: null,
                 ...(state.by === 'member' ? { by: 'model' as const } : {}),
+                ...(state.andBy === 'member' ? { andBy: 'none' as const } : {}),
               })
             }
           />
@@ -74,11 +77,17 @@ export function Toolbar({
         <Choice
           label="Group by"
           value={state.by}
-          choices={GROUPING_CHOICES.filter(
-            ({ id }) => id !== 'member' || isOwner || state.by === 'member',
-          )}
+          choices={groupings}
           onChoose={(by) => onChange({ by })}
         />
+        {state.by !== 'none' && (
+          <Choice
+            label="and by"
+            value={state.andBy === state.by ? 'none' : state.andBy}
+            choices={groupings.filter(({ id }) => id !== state.by)}
+            onChoose={(andBy) => onChange({ andBy })}
+          />
+        )}
       </div>
       <div className="toolbar-row">
         <Segments label="Range" choices={PRESETS} chosen={state.preset} onChoose={choosePreset} />

@@ -8,12 +8,13 @@ import { ActiveFilters } from './ActiveFilters.js';
 import { ForecastPanel } from './ForecastPanel.js';
 import { METRIC_CHOICES } from './metrics.js';
 import type { NameOf } from './names.js';
+import { PairsTable } from './PairsTable.js';
 import { rangeProblem } from './ranges.js';
 import { SeriesView } from './SeriesView.js';
 import { type Organization, scopeName } from './scopes.js';
 import { Toolbar } from './Toolbar.js';
 import type { UsageState } from './usageState.js';
-import { isOrganization, rangeOf } from './usageState.js';
+import { isOrganization, pairOf, rangeOf } from './usageState.js';
 import { useUsageReport } from './useUsageReport.js';
 
 /** Usage by period and group: the view's state decides whose, of what, and when. */
@@ -41,6 +42,7 @@ export function UsageCard({
   const today = dayIn(nowMs, state.zone);
   const range = rangeOf(state, today);
   const problem = rangeProblem(range);
+  const pair = pairOf(state);
   const isShared = isOrganization(state);
   const isOwner = organizations?.find(({ id }) => id === state.scope)?.role === 'owner';
   const { report, series } = useUsageReport(state, range, {
@@ -97,6 +99,15 @@ export function UsageCard({
               nameOf={nameOf}
               onChange={onChange}
             />
+            {pair !== null && (
+              <PairsTable
+                state={state}
+                by={pair}
+                range={range}
+                of={{ kiloUserId, isOwner }}
+                nameOf={nameOf}
+              />
+            )}
             <ForecastPanel
               series={series}
               state={state}

@@ -11,7 +11,7 @@ import {
   metricOf,
 } from './metrics.js';
 import { describePeriod, LABEL_STEPS, labelPeriod } from './periods.js';
-import type { Group, Period, UsageSeries } from './series.js';
+import { type Group, keyOf, type Period, type UsageSeries } from './series.js';
 
 /** Of the period that is read, the groups that are told beside the chart. */
 const READ_GROUPS = 3;
@@ -160,7 +160,7 @@ function Legend({
   return (
     <ul className="legend" aria-label="Colours">
       {told.map((group, index) => (
-        <li key={`${group.id} ${group.isOther}`}>
+        <li key={keyOf(group)}>
           <span className={`legend-mark ${layerClass(index, group.isOther)}`} aria-hidden="true" />
           <Name text={nameOf(group)} isFocusable={false} />
         </li>

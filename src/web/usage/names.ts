@@ -13,12 +13,33 @@ const NONE: Record<Grouping, string> = {
   member: 'no member known',
 };
 
-/** What is known of keys by id: their names, or how they begin. */
-export function createNameOf(keys: ReadonlyMap<string, string>): NameOf {
+/** Names by id; one that several have is told apart by `hint`. */
+export function tellApart(
+  all: readonly { id: string; name: string; hint: string }[],
+): Map<string, string> {
+  const ids = new Map<string, Set<string>>();
+  for (const { id, name } of all) ids.set(name, (ids.get(name) ?? new Set()).add(id));
+  return new Map(
+    all.map(({ id, name, hint }) => [
+      id,
+      (ids.get(name)?.size ?? 0) > 1 ? `${name} (${hint})` : name,
+    ]),
+  );
+}
+
+/**
+ * @param keys what is known of keys by id: their names, or how they begin
+ * @param members what members are called, by id
+ */
+export function createNameOf(
+  keys: ReadonlyMap<string, string>,
+  members: ReadonlyMap<string, string>,
+): NameOf {
   return (by, { id, isOther }) => {
     if (isOther) return 'Other';
     if (by === null || by === 'none') return NONE.none;
     if (id === null) return NONE[by];
+    if (by === 'member') return members.get(id) ?? id;
     return by === 'key' ? (keys.get(id) ?? `key ${id.slice(0, 8)}…`) : id;
   };
 }

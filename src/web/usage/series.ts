@@ -59,8 +59,8 @@ export function toSeries(
   const groups = new Map<string, Group & { rows: [start: string, sums: Sums][] }>();
   for (const row of report.rows) {
     const isOther = row.other === true;
-    const id = isOther || by === null ? null : (row[FIELDS[by]] ?? null);
-    const key = isOther ? 'other' : `is ${id ?? ''} ${id === null}`;
+    const id = groupIn(row, by);
+    const key = keyOf({ id, isOther });
     let group = groups.get(key);
     if (group === undefined) {
       group = { id, isOther, sums: noSums(), rows: [] };
@@ -126,6 +126,19 @@ function toPeriods(
   return [...made.values()].sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
 }
 
-function compare(a: bigint, b: bigint): number {
+/** No name, and no lack of one, is taken for another: a model may be called `null`, or `Other`. */
+export function keyOf({ id, isOther }: Pick<Group, 'id' | 'isOther'>): string {
+  return JSON.stringify([id, isOther]);
+}
+
+/** Null: usage that names none, and what is beyond the largest. */
+export function groupIn(
+  row: Report['rows'][number],
+  by: Report['by'][number] | null,
+): string | null {
+  return by === null ? null : (row[FIELDS[by]] ?? null);
+}
+
+export function compare(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

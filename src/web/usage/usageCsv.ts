@@ -7,6 +7,14 @@ const SUMS = COLUMNS.filter((name) => name !== 'cost_microdollars');
 
 const NOTHING = noSums();
 
+const SUM_COLUMNS = ['cost_microdollars', 'cost_usd', ...SUMS];
+
+const cells = (sums: Sums) => [
+  String(sums.cost_microdollars),
+  formatUsd(sums.cost_microdollars),
+  ...SUMS.map((name) => String(sums[name])),
+];
+
 /**
  * What chart and table show, as CSV (RFC 4180): a line a period and group, also of a period without
  * usage, and a last line with the total. Where the period before is compared, columns `previous_...` have
@@ -20,14 +28,9 @@ export function toCsv(
   const start = `start_${series.zone.toLowerCase().replaceAll(/[^a-z]+/g, '_')}`;
   const header = [start, 'scope', ...(series.by === null ? [] : [series.by])];
   const { by, previous: compared } = series;
-  const columns = ['cost_microdollars', 'cost_usd', ...SUMS];
+  const columns = SUM_COLUMNS;
   const before = compared === null ? [] : columns.map((name) => `previous_${name}`);
   const lines = [[...header, ...columns, ...before].join(',')];
-  const cells = (sums: Sums) => [
-    String(sums.cost_microdollars),
-    formatUsd(sums.cost_microdollars),
-    ...SUMS.map((name) => String(sums[name])),
-  ];
   const line = (first: string, group: string, sums: Sums, previous: Sums | undefined) =>
     lines.push(
       [
@@ -51,6 +54,20 @@ export function toCsv(
   }
   line('total', '', series.total, compared?.total);
   return `${lines.join('\r\n')}\r\n`;
+}
+
+/** Pairs of groups as their table shows them: a line each, and a last line with the total. */
+export function toPairsCsv(
+  by: readonly [string, string],
+  rows: readonly { names: readonly [string, string]; sums: Sums }[],
+  total: Sums,
+): string {
+  const lines = [
+    [...by, ...SUM_COLUMNS],
+    ...rows.map(({ names, sums }) => [...names.map(textCell), ...cells(sums)]),
+    ['total', '', ...cells(total)],
+  ];
+  return lines.map((line) => `${line.join(',')}\r\n`).join('');
 }
 
 /** As a spreadsheet shows it, not runs it. */

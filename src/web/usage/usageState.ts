@@ -21,6 +21,8 @@ export interface UsageState {
   /** `all` (every scope of the user), `personal`, or an organization's id. */
   scope: string;
   by: Grouping;
+  /** Each group of `by` by this too, in a table of its own. */
+  andBy: Grouping;
   metric: Metric;
   preset: Preset;
   /** Of a custom range; as typed, so maybe no days. */
@@ -45,6 +47,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 export const DEFAULT_STATE: UsageState = {
   scope: 'all',
   by: 'model',
+  andBy: 'none',
   metric: 'cost',
   preset: '1m',
   from: '',
@@ -67,6 +70,7 @@ export function readState(search: URLSearchParams): UsageState {
   return {
     scope: readScope(text('scope')),
     by: choice(text('by'), GROUPINGS) ?? DEFAULT_STATE.by,
+    andBy: choice(text('and'), GROUPINGS) ?? DEFAULT_STATE.andBy,
     metric: choice(text('metric'), METRICS) ?? DEFAULT_STATE.metric,
     preset:
       choice(
@@ -93,6 +97,7 @@ export function writeState(search: URLSearchParams, state: UsageState): URLSearc
   const values: Record<string, string | null> = {
     scope: state.scope === DEFAULT_STATE.scope ? null : state.scope,
     by: state.by === DEFAULT_STATE.by ? null : state.by,
+    and: state.andBy === DEFAULT_STATE.andBy ? null : state.andBy,
     metric: state.metric === DEFAULT_STATE.metric ? null : state.metric,
     range: state.preset === DEFAULT_STATE.preset ? null : state.preset,
     from: isCustom ? state.from : null,
@@ -137,6 +142,18 @@ export function toReportQuery(state: UsageState, range: DayRange) {
   };
 }
 
+/** What the groups are told apart by too; null: by nothing else. */
+export function pairOf({ by, andBy }: UsageState) {
+  if (by === 'none' || andBy === 'none' || by === andBy) return null;
+  return [by, andBy] as const;
+}
+
+/** The same of pairs of groups, over the whole range: by the fewest periods. */
+export function toPairsQuery(state: UsageState, range: DayRange) {
+  const query = toReportQuery({ ...state, grain: 'month', isCompared: false }, range);
+  return { ...query, by: [...(pairOf(state) ?? [])] };
+}
+
 /** Whose usage a state is about. */
 export function toScope(state: UsageState, kiloUserId: string, isOwner: boolean) {
   if (state.scope === 'all') return { kilo_user_id: kiloUserId, all_scopes: true };
@@ -158,12 +175,13 @@ export function isOrganization({ scope }: Pick<UsageState, 'scope'>): boolean {
  * organization's.
  */
 export function withinScope(state: UsageState): { state: UsageState; remark: string | null } {
-  if (isOrganization(state) || (state.by !== 'member' && state.member === null)) {
+  const { by: asked, andBy, member } = state;
+  if (isOrganization(state) || (asked !== 'member' && andBy !== 'member' && member === null)) {
     return { state, remark: null };
   }
-  const by = state.by === 'member' ? DEFAULT_STATE.by : state.by;
+  const by = asked === 'member' ? DEFAULT_STATE.by : asked;
   return {
-    state: { ...state, by, member: null },
+    state: { ...state, by, andBy: andBy === 'member' ? DEFAULT_STATE.andBy : andBy, member: null },
     remark:
       'Members are those of an organization: choose one as the scope. ' +
       `Shown is this user's usage, by ${by === 'none' ? 'nothing' : by}.`,

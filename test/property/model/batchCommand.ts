@@ -9,8 +9,9 @@ import {
   remember,
   writer,
 } from './command.js';
+import { compareReports } from './compare.js';
 import { committed, type LedgerModel, type ModelEvent } from './ledgerModel.js';
-import { compareReports, type Program } from './world.js';
+import type { Program } from './program.js';
 
 export interface NewItem {
   kind: 'new' | 'invalid' | 'unknown';

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { Ledger } from '../../../src/ledgerTypes.js';
 import type { RecordResult } from '../../../src/record/types.js';
 import { asAnswer, balanceOf, type LedgerModel, type ModelEvent, payerOf } from './ledgerModel.js';
-import type { Program } from './world.js';
+import type { Program } from './program.js';
 
 export type Command = fc.AsyncCommand<LedgerModel, Program>;
 

@@ -3,6 +3,7 @@ import { Batch, type BatchItem } from './batchCommand.js';
 import type { Command, Payment } from './command.js';
 import { DAMAGES, Repair, Verify } from './operatorCommands.js';
 import { Credit, Fold, Move, Read, SettleAll, SoftDelete, SweepAll } from './otherCommands.js';
+import { SESSIONS, USERS } from './program.js';
 import {
   CHANGES,
   Conflict,
@@ -21,7 +22,6 @@ import {
   SAVEPOINT_ENDS,
   Savepoint,
 } from './sessionCommands.js';
-import { SESSIONS, USERS } from './world.js';
 
 /** The commands of a random program. To add a kind: a class with `check` and `run`, a line below. */
 const INSTANTS = [

@@ -1,13 +1,14 @@
 import { expect } from 'vitest';
-import { repairRollup } from '../../../src/rollup/repair.js';
-import { verifyRollup } from '../../../src/rollup/verify.js';
+import { repairOn } from '../../../src/rollup/repair.js';
+import { verifyOn } from '../../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../../src/schema/rollups.js';
 import type { Command } from './command.js';
+import { compareReports } from './compare.js';
 import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
-import { compareReports, type Program } from './world.js';
+import type { Program } from './program.js';
 
 /** The days of every instant that a program gives, and one on either side. */
-export const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-27', until: '2025-03-03', workers: 1 };
+export const RANGE = { rollup: DAILY_ROLLUP, from: '2025-02-27', until: '2025-03-03' };
 
 /** Finds nothing, whatever is in flight, pending or locked. */
 export class Verify implements Command {
@@ -15,10 +16,10 @@ export class Verify implements Command {
   check = () => true;
   async run(_: LedgerModel, { world, users }: Program) {
     const kiloUserId = users[this.user] ?? '';
-    for (const { url } of world.databases) {
+    for (const jobs of world.jobs) {
       // Of shards: where the user is not known there is nothing of theirs.
-      const { drifts } = await verifyRollup({ ...RANGE, url, kiloUserId }).catch((error) => {
-        if (world.databases.length === 1 || error.code !== 'unknown_user') throw error;
+      const { drifts } = await verifyOn(jobs, { ...RANGE, kiloUserId }, 1).catch((error) => {
+        if (world.jobs.length === 1 || error.code !== 'unknown_user') throw error;
         return { drifts: [] };
       });
       expect(drifts).toEqual([]);
@@ -49,10 +50,11 @@ export class Repair implements Command {
   check = (model: Readonly<LedgerModel>) => !hasOpenSession(model) && !areLocksHeld(model);
   async run(_: LedgerModel, program: Program) {
     const { world, users } = program;
-    const { pool, url } = world.database;
+    const [jobs] = world.jobs;
+    if (!jobs) throw new Error('no database');
     const kiloUserId = users[this.user] ?? '';
-    await pool.query(DAMAGES[this.damage], [kiloUserId]);
-    const report = await repairRollup({ ...RANGE, url, kiloUserId });
+    await world.database.pool.query(DAMAGES[this.damage], [kiloUserId]);
+    const report = await repairOn(jobs, { ...RANGE, kiloUserId }, 1);
     expect(report.left?.driftKeys ?? 0).toBe(0);
     await compareReports(program);
   }

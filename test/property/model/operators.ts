@@ -6,8 +6,9 @@ import { archiveUsage } from '../../../src/rollup/archive/archive.js';
 import { runBackfill } from '../../../src/rollup/backfill.js';
 import { verifyRollup } from '../../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../../src/schema/rollups.js';
+import { compareReports } from './compare.js';
 import { RANGE } from './operatorCommands.js';
-import { compareReports, type Program } from './world.js';
+import type { Program } from './program.js';
 
 /** Every instant that a program gives lies below; what is dated by the ledger lies above. */
 const SEALED_UNTIL = RANGE.until;

@@ -4,8 +4,9 @@ import { settleExaStatement } from '../../../src/counter/settleExa.sql.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../../src/schema/unsettled.js';
 import { addCredit, softDeleteUser } from '../../../src/shards/accounts.js';
 import { type Command, writer } from './command.js';
+import { compareReports } from './compare.js';
 import { areLocksHeld, hasOpenSession, type LedgerModel } from './ledgerModel.js';
-import { compareReports, type Program } from './world.js';
+import type { Program } from './program.js';
 
 export class Fold implements Command {
   check = () => true;

@@ -20,7 +20,7 @@ import {
   type ModelEvent,
   payerOf,
 } from './ledgerModel.js';
-import { type Program, USERS } from './world.js';
+import { type Program, USERS } from './program.js';
 
 export const CHANGES = ['cost', 'user', 'scope', 'model', 'time'] as const;
 

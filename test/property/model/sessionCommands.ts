@@ -8,7 +8,7 @@ import {
   remember,
 } from './command.js';
 import { areLocksHeld, CLOSED, type LedgerModel, type ModelEvent } from './ledgerModel.js';
-import type { Program } from './world.js';
+import type { Program } from './program.js';
 
 export const ENDS = ['commit', 'rollback'] as const;
 
@@ -22,6 +22,7 @@ export class Begin implements Command {
   async run(model: LedgerModel, { sessions, users, organization }: Program) {
     const session = sessions[this.session];
     await session?.query('begin');
+    model.sessions[this.session] = { isOpen: true, holdsLocks: this.holdsLocks, savepoints: 0 };
     if (this.holdsLocks) {
       for (const [text, values] of [
         ['select from kilocode_users where id = any($1) order by id for update', [users]],
@@ -32,7 +33,6 @@ export class Begin implements Command {
         await session?.query(text, [...values]);
       }
     }
-    model.sessions[this.session] = { isOpen: true, holdsLocks: this.holdsLocks, savepoints: 0 };
   }
   toString = () => `begin(${this.session}, ${this.holdsLocks ? 'locks' : ''})`;
 }
