@@ -1,6 +1,5 @@
 import type pg from 'pg';
-import { isMoved } from './citus/placedPool.js';
-import { leavesSession } from './sqlstate.js';
+import { isMoved, leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
 
 /** Of a statement that met a schema which Citus has moved meanwhile: it did nothing. */

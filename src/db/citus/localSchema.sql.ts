@@ -1,11 +1,5 @@
 import pg from 'pg';
-
-/**
- * What a session says whose node no longer has the schema. As a shutdown: the session is of no use any
- * more, the statement did nothing, and another connection finds the schema where it is.
- */
-export const MOVED = 'the schema of this ledger has moved to another node';
-export const MOVED_SQLSTATE = '57P01';
+import { MOVED } from '../sqlstate.js';
 
 /** Of the session that makes or reads tables of Citus' shards by their own names. */
 export const LOCAL_SETTINGS: Readonly<Record<string, string>> = {
@@ -84,7 +78,7 @@ order by t.shardid`;
 const HERE = (shardId: string): string => `p.shardid = ${shardId}
       and p.groupid = (select g.groupid from pg_dist_local_group as g)`;
 
-const RAISE = `raise exception '${MOVED}' using errcode = '${MOVED_SQLSTATE}'`;
+const RAISE = `raise exception '${MOVED.message}' using errcode = '${MOVED.code}'`;
 
 /**
  * Before a read, in its own snapshot: if that shows the schema here, it shows all that was ever

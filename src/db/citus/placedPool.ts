@@ -1,7 +1,6 @@
 import type { Connection } from 'pg';
 import pg from 'pg';
-import { sqlStateOf } from '../sqlstate.js';
-import { MOVED, MOVED_SQLSTATE } from './localSchema.sql.js';
+import { isGone, isMoved, MOVED } from '../sqlstate.js';
 import type { NodeAddress, Placement } from './placement.js';
 
 type Opened = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
@@ -13,14 +12,6 @@ type Acquired = (
 
 /** A connection that was used within it is taken as it is. */
 const IDLE_MS = 1_000;
-
-/** What is said once the views of a schema that has moved are gone with the tables that were left. */
-const GONE: ReadonlySet<string> = new Set(['42P01', '3F000', '42883']);
-
-/** The schema has moved: this did nothing, and finds it on another connection. */
-export function isMoved(error: unknown): boolean {
-  return sqlStateOf(error) === MOVED_SQLSTATE && (error as Error).message === MOVED;
-}
 
 /** Connections of a schema that Citus places, each to the node that has it when it is opened. */
 export function placedClient(placement: Placement): typeof pg.Client {
@@ -40,9 +31,8 @@ export function placedClient(placement: Placement): typeof pg.Client {
       Object.assign(this, node);
       const { connection } = this as unknown as { connection: Connection };
       connection.prependListener('errorMessage', (error: pg.DatabaseError) => {
-        if (GONE.has(error.code ?? '')) {
-          Object.assign(error, { message: MOVED, code: MOVED_SQLSTATE });
-        }
+        // The views of a schema that has moved go with the tables that were left.
+        if (isGone(error)) Object.assign(error, MOVED);
         if (isMoved(error)) placement.doubt(node);
       });
       try {
