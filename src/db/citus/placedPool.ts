@@ -29,6 +29,8 @@ export function placedClient(placement: Placement): typeof pg.Client {
     async #connect(): Promise<pg.Client> {
       const node = await placement.node();
       Object.assign(this, node);
+      // It may break before the pool, which is told a little later, listens to it.
+      this.on('error', () => {});
       const { connection } = this as unknown as { connection: Connection };
       connection.prependListener('errorMessage', (error: pg.DatabaseError) => {
         // The views of a schema that has moved go with the tables that were left.
