@@ -1,8 +1,9 @@
 /**
  * How long the jobs of docs/operations.md take on this machine, one after the other on an embedded
  * server of their own: adoption of raw rows over 100 days, backfill, verification, a dump and its
- * restore, and an archive of half the days, or of as many of the oldest as are asked for. Prints a line for each: seconds, rows a second, bytes, and the
- * processor's time a row, of this process and of the server's, which others on the machine do not change.
+ * restore, and an archive of half the days, or of as many of the oldest as are asked for. Prints a
+ * line for each: seconds, rows a second, bytes, and the processor's time a row, of this process and of
+ * the server's, which others on the machine do not change.
  *
  *   npx tsx scripts/measure-jobs.ts --rows 1000000
  *   npx tsx scripts/measure-jobs.ts --rows 10000000 --dir /mnt/disk --only archive --archive-days 20
@@ -140,7 +141,9 @@ async function restore(): Promise<void> {
 }
 
 async function archive(): Promise<void> {
-  const until = new Date(Date.now() - (DAYS - ARCHIVED_DAYS) * 86_400_000).toISOString().slice(0, 10);
+  const until = new Date(Date.now() - (DAYS - ARCHIVED_DAYS) * 86_400_000)
+    .toISOString()
+    .slice(0, 10);
   await archiveUsage({ url, until, directory: path.join(home, 'archive') });
 }
 
