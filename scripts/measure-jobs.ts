@@ -1,11 +1,12 @@
 /**
  * How long the jobs of docs/operations.md take on this machine, one after the other on an embedded
  * server of their own: adoption of raw rows over 100 days, backfill, verification, a dump and its
- * restore, and an archive of half the days. Prints a line for each: seconds, rows a second, bytes, and the
- * processor's time a row, of this process and of the server's, which others on the machine do not change.
+ * restore, and an archive of half the days, or of as many of the oldest as are asked for. Prints a
+ * line for each: seconds, rows a second, bytes, and the processor's time a row, of this process and of
+ * the server's, which others on the machine do not change.
  *
  *   npx tsx scripts/measure-jobs.ts --rows 1000000
- *   npx tsx scripts/measure-jobs.ts --rows 1000000 --dir /mnt/disk --only archive
+ *   npx tsx scripts/measure-jobs.ts --rows 10000000 --dir /mnt/disk --only archive --archive-days 20
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,10 +33,12 @@ const { values } = parseArgs({
     days: { type: 'string', default: '100' },
     dir: { type: 'string', default: tmpdir() },
     only: { type: 'string' },
+    'archive-days': { type: 'string' },
   },
 });
 const rows = Number(values.rows);
 const DAYS = Number(values.days);
+const ARCHIVED_DAYS = Number(values['archive-days'] ?? DAYS / 2);
 const home = mkdtempSync(path.join(values.dir, 'microdollar-measure-'));
 const server = await startEmbeddedPostgres({ dataDir: path.join(home, 'data') });
 const client = new pg.Client({ connectionString: server.url });
@@ -127,7 +130,7 @@ const steps: [string, number, () => Promise<unknown>][] = [
   ['verify, daily', rows, () => verifyRollup({ url, rollup: DAILY_ROLLUP })],
   ['dump', rows, () => dumpLedger(client, { directory: path.join(home, 'dump') })],
   ['restore', rows, restore],
-  ['archive half', rows / 2, archive],
+  ['archive', (rows * ARCHIVED_DAYS) / DAYS, archive],
 ];
 
 async function restore(): Promise<void> {
@@ -138,14 +141,16 @@ async function restore(): Promise<void> {
 }
 
 async function archive(): Promise<void> {
-  const until = new Date(Date.now() - (DAYS / 2) * 86_400_000).toISOString().slice(0, 10);
+  const until = new Date(Date.now() - (DAYS - ARCHIVED_DAYS) * 86_400_000)
+    .toISOString()
+    .slice(0, 10);
   await archiveUsage({ url, until, directory: path.join(home, 'archive') });
 }
 
 try {
   const skipped = values.only === 'archive' ? ['verify, daily', 'dump', 'restore'] : [];
   for (const [name, count, work] of steps) {
-    if (name === 'archive half' && skipped.length > 0) {
+    if (name === 'archive' && skipped.length > 0) {
       await verifyRollup({ url, rollup: DAILY_ROLLUP });
     }
     if (!skipped.includes(name)) await measure(name, count, work);

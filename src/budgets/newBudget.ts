@@ -206,18 +206,27 @@ export function readLimit(field: string, usd: string | number): number {
   return limit;
 }
 
+/** Zones that the server of a pool has: to look for one, it reads the files of all. */
+const knownZones = new WeakMap<pg.Pool, Set<string>>();
+
 /**
  * An IANA name that the server knows: one that it does not would fail every fold of the payer. No
  * offsets, which have no daylight saving time.
  */
 async function readTimeZone(pool: pg.Pool, zone: string): Promise<string> {
   readText('time_zone', zone, 64);
+  // The one that every server has.
+  const known = knownZones.get(pool) ?? new Set(['UTC']);
+  if (known.has(zone)) return zone;
   const [row] = await runStatement(
     pool,
     `/* budgets.findTimeZone */ select name from pg_timezone_names where name = $1::text`,
     [zone],
   );
-  if (row) return zone;
+  if (row) {
+    knownZones.set(pool, known.add(zone));
+    return zone;
+  }
   throw invalidField('time_zone', 'must be an IANA time zone, like Europe/Berlin');
 }
 

@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { plainUrl } from '../db/citus/placement.js';
 import { startEmbeddedPostgres } from '../db/embedded.js';
 import { assertInSchema, inSchema } from '../db/ledgerSchema.js';
 import { assertMigrated, migrate } from '../db/migrate.js';
@@ -202,7 +203,7 @@ function openDatabase(
     },
     async client() {
       const client = new pg.Client({
-        connectionString: server.url,
+        connectionString: await plainUrl(server.url),
         application_name: 'microdollar command',
         connectionTimeoutMillis: 10_000,
         keepAlive: true,

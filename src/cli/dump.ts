@@ -1,3 +1,4 @@
+import { refuseOnCitus } from '../db/citus/placedUrl.js';
 import { dumpLedger } from '../db/dump/dump.js';
 import { readManifest } from '../db/dump/manifest.js';
 import { restoreLedger } from '../db/dump/restore.js';
@@ -31,6 +32,7 @@ async function dump(context: CommandContext, directory: string): Promise<Command
   const { output, interruption } = context;
   interruption.remark = 'nothing was written; run it again';
   return withMigratedDatabase(context, async (database) => {
+    refuseOnCitus(database.url, 'dump', 'back up the cluster, or move payers to another shard');
     const { onTable, stop } = tableProgress(context, 'dump');
     try {
       const { tables, rows, leftOut } = await dumpLedger(await database.client(), {
@@ -65,6 +67,7 @@ async function restore(context: CommandContext, directory: string): Promise<Comm
   // Before a database is made for it.
   await readManifest(directory);
   return withOwner(context, async (url) => {
+    refuseOnCitus(url, 'restore', 'restore elsewhere, and move payers here');
     const { onTable, stop } = tableProgress(context, 'restore');
     try {
       const { manifest, rows, migrated } = await restoreLedger(url, { directory, onTable });

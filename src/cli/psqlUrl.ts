@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { plainUrl } from '../db/citus/placement.js';
 import { LedgerError } from '../errors.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { openServer } from './database.js';
@@ -36,7 +37,8 @@ async function showUrl(
   const server = await openServer(environment);
   try {
     return await interruption.guard<CommandStatus>(async () => {
-      const url = database === undefined ? server.url : urlOfDatabase(server.url, database);
+      const own = await plainUrl(server.url);
+      const url = database === undefined ? own : urlOfDatabase(own, database);
       output.answer({ url }, url);
       if (!hold) return 0;
       output.note('the server runs until Ctrl-C');

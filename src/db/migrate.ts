@@ -1,5 +1,7 @@
 import type pg from 'pg';
 import { LedgerError } from '../errors.js';
+import { migrateOnCitus } from './citus/distribute.js';
+import { citusPlaceOf } from './citus/placedUrl.js';
 import { inSchema } from './ledgerSchema.js';
 import { adopt, findOnlineWork, type OnlineWork } from './migrate/adopt.js';
 import { applyMigrations } from './migrate/applyMigrations.js';
@@ -90,6 +92,8 @@ export async function migrate(
   databaseUrl: string,
   options: MigrateOptions = {},
 ): Promise<MigrateResult> {
+  const place = citusPlaceOf(databaseUrl);
+  if (place !== null) return await migrateOnCitus(place, options, migrate);
   const url = inSchema(databaseUrl, options.schema);
   const client = await connectToMigrate(url, options.lockTimeoutMs ?? 5_000);
   try {

@@ -1,4 +1,6 @@
 import pg from 'pg';
+import { PlacedPool } from './citus/placedPool.js';
+import { placementOf } from './citus/placement.js';
 import { applicationSuffix, schemaOf, splitUrl } from './ledgerSchema.js';
 
 export interface PoolOptions {
@@ -29,7 +31,10 @@ export interface PoolOptions {
  * them, and none runs without.
  */
 export function createPool(options: PoolOptions): pg.Pool {
+  const placement = placementOf(options.url);
   const settings = [
+    // By default Citus filters each read of the catalog.
+    ...(placement === null ? [] : ['citus.override_table_visibility=off']),
     `lock_timeout=${options.lockTimeoutMs}`,
     `statement_timeout=${options.statementTimeoutMs}`,
     'idle_in_transaction_session_timeout=10000',
@@ -40,7 +45,7 @@ export function createPool(options: PoolOptions): pg.Pool {
   ];
   const { rest, options: asked } = splitUrl(options.url);
   const startup = [asked, ...settings.map((setting) => `-c ${setting}`)].join(' ').trim();
-  const pool = new pg.Pool({
+  const config: pg.PoolConfig = {
     // Behind a pooler the URL stays as it is: what it asks for there is for the pooler to refuse.
     connectionString: options.viaPooler ? options.url : rest,
     max: options.size,
@@ -52,7 +57,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     // The server's own timeout cannot fire for a connection that has gone silent.
     query_timeout: options.statementTimeoutMs + 5_000,
     ...(options.viaPooler ? {} : { options: startup }),
-  });
+  };
+  const pool = placement === null ? new pg.Pool(config) : new PlacedPool(config, placement);
   // One that breaks between two statements of a transaction: the next statement tells.
   pool.on('connect', (client) => client.on('error', () => {}));
   // An idle connection that breaks is replaced at its next use; the error itself is no news.

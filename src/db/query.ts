@@ -1,6 +1,9 @@
 import type pg from 'pg';
-import { leavesSession } from './sqlstate.js';
+import { isMoved, leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
+
+/** Of a statement that met a schema which Citus has moved meanwhile: it did nothing. */
+const MAX_ATTEMPTS = 3;
 
 /** Runs one statement and returns its rows. */
 export type Query = <Row>(statement: Statement) => Promise<Row[]>;
@@ -21,6 +24,16 @@ export function queryOn(connection: Pick<pg.ClientBase, 'query'>, named: boolean
  */
 export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void): Query {
   return async <Row>(statement: Statement) => {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await once<Row>(statement);
+      } catch (error) {
+        if (!isMoved(error) || attempt >= MAX_ATTEMPTS) throw error;
+      }
+    }
+  };
+
+  async function once<Row>(statement: Statement): Promise<Row[]> {
     if (onWait && pool.idleCount === 0 && pool.totalCount >= pool.options.max) onWait();
     const client = await pool.connect();
     let failure: Error | undefined;
@@ -32,5 +45,5 @@ export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void):
     } finally {
       client.release(failure);
     }
-  };
+  }
 }

@@ -75,6 +75,24 @@ export function leavesSession(error: unknown): boolean {
   return /^(22|23|40001|40P01|55P03|57014)/.test(sqlStateOf(error) ?? '');
 }
 
+/**
+ * What a node says that a schema of Citus has left (citus/). As a shutdown: the session is of no use any
+ * more, the statement did nothing, and another connection finds the schema where it is.
+ */
+export const MOVED = {
+  code: '57P01',
+  message: 'the schema of this ledger has moved to another node',
+} as const;
+
+export function isMoved(error: unknown): boolean {
+  return sqlStateOf(error) === MOVED.code && (error as Error).message === MOVED.message;
+}
+
+/** There is no such table, schema or function, or no longer. */
+export function isGone(error: unknown): boolean {
+  return ['42P01', '3F000', '42883'].includes(sqlStateOf(error) ?? '');
+}
+
 /** A key was there already. */
 export function isUniqueViolation(error: unknown): boolean {
   return sqlStateOf(error) === '23505';

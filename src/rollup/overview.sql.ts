@@ -50,7 +50,8 @@ select n.rollup,
 from (values ('microdollar_usage_daily'), ('exa_monthly_usage')) as n (rollup)
 left join rollup_coverage as c on c.rollup = n.rollup
 left join rollup_backfill as b on b.rollup = n.rollup
-group by n.rollup, b.rollup
+group by n.rollup, b.rollup, b.is_paused, b.paused_at, b.started_at, b.heartbeat_at, b.finished_at,
+  b.rows_done, b.rows_expected
 order by n.rollup desc`,
     values: [],
   };

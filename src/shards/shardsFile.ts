@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { onCitus } from '../db/citus/placedUrl.js';
 import { validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 
@@ -12,10 +13,15 @@ export interface ShardOptions {
   replicaUrl?: string | undefined;
   /** Where it lives in its database; default: where the role's search path leads, as a rule `public`. */
   schema?: string | undefined;
+  /**
+   * A schema that Citus places: `databaseUrl` is the coordinator's, and work goes to the worker that has
+   * it, with the same role (docs/operations/citus.md). In place of `schema`, and without a replica.
+   */
+  citusSchema?: string | undefined;
 }
 
 const NAME = /^[a-z0-9_-]{1,32}$/;
-const FIELDS: readonly string[] = ['name', 'databaseUrl', 'replicaUrl', 'schema'];
+const FIELDS: readonly string[] = ['name', 'databaseUrl', 'replicaUrl', 'schema', 'citusSchema'];
 const MAX_SHARDS = 256;
 
 /**
@@ -46,7 +52,7 @@ function readShard(shard: unknown, index: number): ShardOptions {
   if (unknown !== undefined) {
     throw invalidShards(`${which} has "${unknown.slice(0, 100)}"; known: ${FIELDS.join(', ')}`);
   }
-  const { name, databaseUrl, replicaUrl, schema } = shard as Record<string, unknown>;
+  const { name, databaseUrl, replicaUrl, schema, citusSchema } = shard as Record<string, unknown>;
   if (typeof name !== 'string' || !NAME.test(name)) {
     throw invalidShards(`${which} needs a name of 1-32 characters of a-z, 0-9, "_" and "-"`);
   }
@@ -58,6 +64,17 @@ function readShard(shard: unknown, index: number): ShardOptions {
     throw invalidShards(`"${name}" has a schema that is no text`);
   }
   if (schema !== undefined) validateSchema(schema);
+  if (citusSchema !== undefined) {
+    if (typeof citusSchema !== 'string') {
+      throw invalidShards(`"${name}" has a citusSchema that is no text`);
+    }
+    if (schema !== undefined || replicaUrl !== undefined) {
+      throw invalidShards(
+        `"${name}" has a citusSchema, with which goes no schema and no replicaUrl`,
+      );
+    }
+    return { name, databaseUrl: onCitus(databaseUrl, citusSchema) };
+  }
   return {
     name,
     databaseUrl,

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
 import { createUser } from '../../src/accounts/users.js';
@@ -15,83 +15,29 @@ import { Moves } from '../../src/shards/move/moves.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { checkShards } from '../support/checkShards.js';
-import { databaseUrl } from '../support/database.js';
+import { type CitusCluster, createCitusDatabase, runOn } from '../support/citusCluster.js';
 import { openPool } from '../support/openPool.js';
 import { idOn } from '../support/shardIds.js';
 
-/**
- * On a real Citus: MICRODOLLAR_CITUS_URL is the coordinator's, as a role that may create databases,
- * with two workers that take the same role and password.
- */
-const CITUS_URL = process.env.MICRODOLLAR_CITUS_URL ?? '';
-const DATABASE = `microdollar_${randomUUID().slice(0, 8)}`;
 const SCHEMA = 'Shard 1';
 /** Of Citus itself, which makes them on every node. */
 const TENANT = 'Tenant 1';
 const THERE = '"Tenant 1"';
 
+let citus: CitusCluster;
 let coordinator: pg.Pool;
 let coordinatorUrl: string;
-/** Of the database, on each worker. */
 let workerUrls: string[];
 
-function urlOfNode(node: { host: string; port: number }): string {
-  const url = new URL(CITUS_URL);
-  url.hostname = node.host;
-  url.port = String(node.port);
-  return url.href;
-}
-
-async function run(url: string, ...statements: string[]): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    let rows: Record<string, unknown>[] = [];
-    for (const statement of statements) ({ rows } = await client.query(statement));
-    return rows;
-  } finally {
-    await client.end();
-  }
-}
-
-const serverUrls = async () =>
-  (
-    (await run(
-      CITUS_URL,
-      `select nodename as host, nodeport as port from pg_dist_node
-      where noderole = 'primary' order by groupid`,
-    )) as { host: string; port: number }[]
-  ).map(urlOfNode);
-
-let servers: string[];
-
 beforeAll(async () => {
-  servers = await serverUrls();
-  for (const server of servers) {
-    // From a database without Citus, which makes them on its coordinator alone.
-    await run(databaseUrl(server, 'postgres'), `create database ${DATABASE}`);
-    await run(databaseUrl(server, DATABASE), 'create extension citus');
-  }
-  const [first = '', ...workers] = servers.map((server) => databaseUrl(server, DATABASE));
-  [coordinatorUrl, workerUrls] = [first, workers];
-  const address = (url: string) => `'${new URL(url).hostname}', ${new URL(url).port}`;
-  await run(first, `select citus_set_coordinator_host(${address(first)})`);
-  for (const worker of workers) await run(first, `select citus_add_node(${address(worker)})`);
-  coordinator = openPool({ connectionString: first, max: 2 });
-  // As where schemas are tenants.
-  for (const each of [first, ...workers]) {
-    await run(
-      databaseUrl(each, 'postgres'),
-      `alter database ${DATABASE} set citus.enable_schema_based_sharding = on`,
-    );
-  }
+  citus = await createCitusDatabase();
+  ({ coordinatorUrl, workerUrls } = citus);
+  coordinator = openPool({ connectionString: coordinatorUrl, max: 2 });
 });
 
 afterAll(async () => {
   await coordinator?.end();
-  for (const server of servers.toReversed()) {
-    await run(databaseUrl(server, 'postgres'), `drop database ${DATABASE} with (force)`);
-  }
+  await citus?.drop();
 });
 
 const distributed = async () =>
@@ -114,7 +60,7 @@ describe('a ledger on a node of Citus', () => {
 async function nodesWith(schema: string): Promise<number> {
   const nodes = await Promise.all(
     [coordinatorUrl, ...workerUrls].map((url) =>
-      run(url, `select from pg_namespace where nspname = '${schema}'`),
+      runOn(url, `select from pg_namespace where nspname = '${schema}'`),
     ),
   );
   return nodes.filter((rows) => rows.length > 0).length;

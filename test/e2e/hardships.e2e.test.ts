@@ -207,7 +207,16 @@ describe('every view', () => {
   it('can be read on paper, and in colours that the user chose', async () => {
     const { page, close } = await open(tiny);
     await untilLoaded(page);
+    /** Headings of cards that show nothing below them. */
+    const bare = () =>
+      page
+        .locator('.below .card:visible')
+        .filter({ hasNot: page.locator('tbody, .budget-meter, [data-alert]') })
+        .count();
+    // What was not looked at yet was not asked for.
+    expect(await bare()).toBeGreaterThan(0);
     await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
+    expect(await bare()).toBe(0);
     const printed = await page.evaluate(() => ({
       text: getComputedStyle(document.body).color,
       header: getComputedStyle(document.querySelector('.header') as Element).display,

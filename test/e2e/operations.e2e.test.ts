@@ -250,7 +250,8 @@ describe('the operations console', () => {
     await page.keyboard.press('Enter');
     await row.getByText('Raised by $5.00').waitFor();
     await page.getByRole('region', { name: 'Budgets of Acme' }).getByText('project-x').waitFor();
-    expect(await findFaults(page)).toEqual([]);
+    const budgets = page.getByRole('region', { name: 'Budgets', exact: true });
+    expect(await findFaults(page, budgets)).toEqual([]);
     await row.getByRole('button', { name: /^Remove/ }).click();
     await page.getByRole('alertdialog').getByRole('button', { name: 'Remove' }).click();
     await row.waitFor({ state: 'detached' });
@@ -267,8 +268,9 @@ describe('the operations console', () => {
     await untilLoaded(page);
     expect(await findFaults(page)).toEqual([]);
     await page.getByRole('button', { name: 'Switch to shadow' }).click();
-    await page.getByRole('alertdialog').waitFor();
-    expect(await findFaults(page)).toEqual([]);
+    const dialog = page.getByRole('alertdialog');
+    await dialog.waitFor();
+    expect(await findFaults(page, dialog)).toEqual([]);
     expect(problems).toEqual([]);
     await close();
   });

@@ -231,6 +231,9 @@ describe('every view of a user', () => {
     expect(faults.join()).toMatch(/light button-name/);
     expect(faults.join()).toMatch(/light color-contrast/);
     expect(faults.join()).toMatch(/px too wide/);
+    const of = async (part: string) => (await findFaults(page, page.locator(part))).join();
+    expect(await of('main')).toMatch(/light button-name.*px too wide/s);
+    expect(await of('form')).not.toContain('button-name');
     expect(problems.join()).toMatch(/Content Security Policy/);
     expect(problems.join()).toMatch(/foreign request|connect-src/);
     await close();

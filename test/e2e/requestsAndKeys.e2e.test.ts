@@ -65,6 +65,9 @@ afterAll(async () => {
 
 const rows = 'tr[data-request]';
 
+/** A part of the profile, by its heading. */
+const card = (page: Page, name: string) => page.getByRole('region', { name, exact: true });
+
 describe('the list of requests', () => {
   it('is paged and filtered, and the URL has it all', async () => {
     const { page, problems, close } = await service.open({
@@ -144,7 +147,7 @@ describe('the list of requests', () => {
     ]) {
       expect([part, text.includes(part)]).toEqual([part, true]);
     }
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, dialog)).toEqual([]);
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
     expect(await open.evaluate((button) => document.activeElement === button)).toBe(true);
@@ -362,7 +365,7 @@ describe('budgets', () => {
     await form.getByLabel('Of time zone').fill('Mars/Olympus');
     await page.keyboard.press('Enter');
     await form.getByText('Must be an IANA time zone').waitFor();
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, card(page, 'Budgets'))).toEqual([]);
     await form.getByLabel('Of time zone').fill('Asia/Tokyo');
     await form.getByLabel('Per').selectOption('total');
     await form.getByRole('button', { name: 'Set the budget' }).click();
@@ -378,7 +381,7 @@ describe('budgets', () => {
     expect(await row.getByRole('img').getAttribute('aria-label')).toMatch(
       /% of the limit used: over/,
     );
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, card(page, 'Budgets'))).toEqual([]);
 
     await row.getByRole('button', { name: /^Change/ }).click();
     await row.getByLabel('Limit, $').fill('1000');
@@ -470,7 +473,7 @@ describe('budgets', () => {
     await asMember.page.getByRole('button', { name: 'New budget' }).click();
     const form = asMember.page.getByRole('form', { name: 'New budget' });
     await form.getByLabel('Limit, $').fill('3');
-    expect(await findFaults(asMember.page)).toEqual([]);
+    expect(await findFaults(asMember.page, card(asMember.page, 'Budgets'))).toEqual([]);
     await form.getByRole('button', { name: 'Set the budget' }).click();
     await expect.poll(() => rows.count()).toBe(2);
     await expect.poll(() => rows.getByRole('button', { name: /^Change/ }).count()).toBe(1);
@@ -519,7 +522,7 @@ describe('alerts', () => {
     await form.getByLabel('Less is left than, $').fill('-1');
     await page.keyboard.press('Enter');
     await form.getByText('Must not be negative').waitFor();
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, card(page, 'Alerts'))).toEqual([]);
     await form.getByRole('button', { name: 'Cancel' }).click();
 
     const hooks = page.getByRole('region', { name: 'Webhooks' });
@@ -533,7 +536,7 @@ describe('alerts', () => {
     expect(secret).toMatch(/^whsec_/);
     await hooks.getByRole('button', { name: /^Send a test/ }).click();
     await hooks.getByText('The test was delivered: HTTP 200').waitFor();
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, hooks)).toEqual([]);
 
     receiver.answerWith(410);
     await spend(service.ledger, watched.id, 600_000);
@@ -545,7 +548,7 @@ describe('alerts', () => {
     expect(await row.textContent()).toContain('You, $1.00 a month: 50%, $0.60 spent');
     expect(await row.textContent()).toContain('HTTP 410');
     expect(await page.locator('main').textContent()).not.toContain(secret);
-    expect(await findFaults(page)).toEqual([]);
+    expect(await findFaults(page, card(page, 'Alerts'))).toEqual([]);
     receiver.answerWith(200);
     await hooks.getByRole('button', { name: /^Enable/ }).click();
     await hooks.getByText('disabled', { exact: true }).waitFor({ state: 'detached' });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { openSessions } from '../support/sessions.js';
 import { ClientBook } from './support/clientBook.js';
 import { createRandom, IS_LONG, type Random } from './support/scale.js';
@@ -10,7 +11,7 @@ import { createAccounts, startTraffic } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
 import { throughLibrary, throughPool, throughTransaction } from './support/ways.js';
 
-const ROUNDS = IS_LONG ? 60 : 4;
+const ROUNDS = IS_LONG ? 60 : inForm(2, 4);
 const LOCK_TIMEOUT_MS = 60;
 const STATEMENT_TIMEOUT_MS = 120;
 

@@ -5,6 +5,7 @@ import { retryDeadLetters } from '../../src/gateway/durable/retryDeadLetters.js'
 import { Journal } from '../../src/journal/journal.js';
 import { journalRoot } from '../../src/journal/slots.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import {
   count,
   createUser,
@@ -21,8 +22,8 @@ import { createFullDisk } from './support/fullDisk.js';
 import { createRandom, IS_LONG, SEED } from './support/scale.js';
 import { expectNothingLost } from './support/verdict.js';
 
-const OUTAGES = IS_LONG ? 25 : 3;
-const POWER_CUTS = IS_LONG ? 2_000 : 60;
+const OUTAGES = IS_LONG ? 25 : inForm(2, 3);
+const POWER_CUTS = IS_LONG ? 2_000 : inForm(30, 60);
 const DAY_MS = 86_400_000;
 
 describe('a disk that is full while the database is away', () => {

@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createLedger } from '../../src/ledger.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { ClientBook, type SentEvent } from './support/clientBook.js';
 import { createRandom, IS_LONG } from './support/scale.js';
 import { createAccounts, drawEvent } from './support/traffic.js';
 import { expectNothingLost } from './support/verdict.js';
 import { throughLibrary } from './support/ways.js';
 
-const ROUNDS = IS_LONG ? 50 : 3;
+const ROUNDS = IS_LONG ? 50 : inForm(2, 3);
 const CALLS = 1_500;
 
 let database: TestDatabase;

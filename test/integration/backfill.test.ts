@@ -11,6 +11,7 @@ import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { programPath } from '../support/programs.js';
 import { RAW_ORGANIZATION, writeRawHistory } from '../support/rawUsage.js';
 
@@ -18,8 +19,8 @@ import { RAW_ORGANIZATION, writeRawHistory } from '../support/rawUsage.js';
  * The size of the history. The full form (10 million rows over 100 days and 50,000 users, 20
  * kills): BACKFILL_ROWS=10000000 BACKFILL_KILLS=20 npx vitest run test/integration/backfill.test.ts
  */
-const ROWS = Number(process.env.BACKFILL_ROWS ?? 30_000);
-const KILLS = Number(process.env.BACKFILL_KILLS ?? 3);
+const ROWS = Number(process.env.BACKFILL_ROWS ?? inForm(12_000, 30_000));
+const KILLS = Number(process.env.BACKFILL_KILLS ?? inForm(2, 3));
 const DAYS = ROWS >= 1_000_000 ? 100 : 20;
 const USERS = ROWS >= 1_000_000 ? 50_000 : 1_000;
 const WORKER = 'test/support/backfillWorker.ts';

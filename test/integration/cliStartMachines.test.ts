@@ -59,16 +59,12 @@ describe('start in a directory closed to others', () => {
     for (const dir of [home, project]) chmodSync(dir, 0o700);
   });
 
-  it('serves, and opens no directory to anybody', async () => {
-    await expectToServe({});
+  it('serves, with no program of the system but a shell, and opens no directory to anybody', async () => {
+    await expectToServe({ env: { PATH: '' } });
     await expectToServe({});
     expect([home, project, path.join(project, '.microdollar')].map(modeOf)).toEqual(
       Array(3).fill('700\n'),
     );
-  });
-
-  it('needs no program of the system but a shell', async () => {
-    await expectToServe({ env: { PATH: '' } });
   });
 
   it('serves with umask 077, also where it was installed so', async () => {

@@ -8,12 +8,13 @@ import { journalRoot } from '../../src/journal/slots.js';
 import { IS_LONG } from '../faults/support/scale.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { count, createUser, makeDataDir, openGateway, until } from '../support/gateway.js';
 import { programPath } from '../support/programs.js';
 import { openRelay, type Relay } from '../support/relay.js';
 
 /** Two processes are killed a round. */
-const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? (IS_LONG ? 50 : 5));
+const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? (IS_LONG ? 50 : inForm(3, 5)));
 const SETTLED_A_ROUND = 20;
 const SCRIPT = 'test/support/journalWorker.ts';
 

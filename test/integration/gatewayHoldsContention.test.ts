@@ -12,6 +12,7 @@ import { BudgetKeeper } from '../../src/budgets/keeper.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
+import { inForm } from '../support/form.js';
 import { sampleWriteWaits } from '../support/lockSampler.js';
 import { programPath } from '../support/programs.js';
 import { createRandom, type Random } from '../support/random.js';
@@ -20,8 +21,8 @@ import { scriptProvider } from '../support/scriptedProvider.js';
 import { acquire, addBudget, expectWhole, foldBudgets, windowsOf } from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
-/** `CONTENTION_SCALE=20` sends twenty times the requests of the short form. */
-const SCALE = Number(process.env.CONTENTION_SCALE ?? 1);
+/** `CONTENTION_SCALE=20` sends twenty times the requests of the full form. */
+const SCALE = Number(process.env.CONTENTION_SCALE ?? inForm(0.5, 1));
 const CALLERS = 20;
 const REQUESTS = 10 * SCALE;
 /** Without those of the log, which may meet the same id. */

@@ -7,11 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LedgerError } from '../../src/errors.js';
 import type { MovePoint } from '../../src/shards/move/types.js';
+import { inForm } from '../support/form.js';
 import { programPath } from '../support/programs.js';
 import { createMoveFixture, type MoveFixture } from './shardMoveHarness.js';
 
 const WRITERS = 16;
-const MOVES = 4;
+const MOVES = inForm(2, 4);
 const WINDOW = { from: '2020-01-01', until: '2099-01-01' };
 const WORKER = 'test/support/moveWorker.ts';
 

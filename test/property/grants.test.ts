@@ -8,6 +8,7 @@ import { USER_SCOPE } from '../../src/schema/unsettled.js';
 import { expirerOf, setExpiry } from '../integration/grantHarness.js';
 import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHarness.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { inForm } from '../support/form.js';
 import { GrantModel } from './model/grantModel.js';
 
 /**
@@ -198,6 +199,6 @@ it('uses, refunds and expires grants as the model does, and the invariants hold'
       await run.compare();
       expect(await checkInvariants(fixture.database.pool)).toEqual([]);
     }),
-    { numRuns: Number(process.env.GRANT_PROGRAMS ?? 15) },
+    { numRuns: Number(process.env.GRANT_PROGRAMS ?? inForm(8, 15)) },
   );
 });

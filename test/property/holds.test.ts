@@ -6,6 +6,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { USER_SCOPE } from '../../src/schema/unsettled.js';
 import { acquire, addPayer, expectIdentity, windowsOf } from '../integration/budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHarness.js';
+import { inForm } from '../support/form.js';
 
 /**
  * Random programs against a model that knows no slot, no window and no fold: a hold is granted exactly if
@@ -241,6 +242,6 @@ it('grants exactly what fits, whatever happened before, and I13 holds after ever
         expect(carry + slots).toBe(limit - spent - held);
       }
     }),
-    { numRuns: Number(process.env.HOLD_PROGRAMS ?? 12) },
+    { numRuns: Number(process.env.HOLD_PROGRAMS ?? inForm(6, 12)) },
   );
 });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { checkShards } from '../support/checkShards.js';
+import { inForm } from '../support/form.js';
 import type { Command } from './model/command.js';
 import { COMMANDS, SHARD_COMMANDS } from './model/commands.js';
 import { rebuildProveAndSeal } from './model/operators.js';
@@ -14,7 +15,7 @@ import { createShardedWorld, createWorld, type World } from './model/world.js';
  * `--seed S` to repeat a run; a failure prints the seed of its world, which repeats it with 200 programs
  * and `--lanes 1`, and the shrunk program.
  */
-const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? 80);
+const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? inForm(40, 80));
 /** Over shards a program is six times as dear. */
 const SHARD_PROGRAMS = Math.max(5, Math.round(PROGRAMS / 32));
 /** Those that also end with backfill and archive have a database of their own. */

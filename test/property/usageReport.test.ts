@@ -14,9 +14,10 @@ import {
 } from '../../src/schema/dimensionRollups.js';
 import { insertMicrodollarUsageWithDailyRollup } from '../../src/testing/insertUsage.js';
 import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHarness.js';
+import { inForm } from '../support/form.js';
 
 /** Sums by every grain, zone and pair of groups are those of the raw rows, however much is folded. */
-const RUNS = 25;
+const RUNS = inForm(12, 25);
 const ZONES = [
   'UTC',
   'Europe/Berlin',

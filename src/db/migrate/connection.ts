@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { LedgerError } from '../../errors.js';
-import { hasCitus, UNDISTRIBUTED } from '../citus.js';
+import { plainUrl } from '../citus/placement.js';
+import { hasCitus, UNDISTRIBUTED } from '../citus/undistributed.js';
 import { schemaOf } from '../ledgerSchema.js';
 import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
 
@@ -35,7 +36,7 @@ export async function connectToMigrate(url: string, lockTimeoutMs: number): Prom
 
 async function connect(url: string): Promise<pg.Client> {
   const client = new pg.Client({
-    connectionString: url,
+    connectionString: await plainUrl(url),
     connectionTimeoutMillis: 10_000,
     application_name: 'microdollar migrate',
     keepAlive: true,

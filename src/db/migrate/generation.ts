@@ -188,6 +188,22 @@ function raiseGeneration(from: string, identifier: string | null): Step {
   };
 }
 
+/**
+ * Raises it in the caller's transaction, before which nobody could have written in this cluster
+ * (citus/localSchema.ts): there is no older session to wait for, and nothing to restamp.
+ */
+export async function raiseAlone(database: Queryable): Promise<void> {
+  const { rows } = await database.query(
+    `select case when has_function_privilege('pg_control_system()', 'execute')
+      then (select c.system_identifier::text from pg_control_system() as c) end as identifier`,
+  );
+  const { identifier } = rows[0] as { identifier: string | null };
+  const { statements } = raiseGeneration('of another node', identifier);
+  for (const statement of [...statements, FINISH]) await database.query(statement);
+}
+
+const FINISH = 'update ledger_settings set generation_raised_xid = null where id = 1';
+
 /** Transactions that have written to a log and are open, those of other roles too. */
 const WRITERS = `
 select coalesce(array_agg(distinct l.virtualtransaction), '{}') as ids
@@ -253,7 +269,7 @@ function finishRaise(older: Older): Step {
     statements: [],
     work: async (client) => {
       if (older.haveEnded) {
-        await client.query('update ledger_settings set generation_raised_xid = null where id = 1');
+        await client.query(FINISH);
       }
       return 'done';
     },

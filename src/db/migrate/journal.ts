@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LedgerError } from '../../errors.js';
 import { packageFile } from '../../packageFiles.js';
-import { assertUndistributed } from '../citus.js';
+import { assertUndistributed } from '../citus/undistributed.js';
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 import { toLedgerError } from '../sqlstate.js';
 import { forSchema, type SchemaPlace } from './schemaPlace.js';

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { refuseOnCitus } from '../citus/placedUrl.js';
 import { inSchema } from '../ledgerSchema.js';
 import { findOnlineWork, type OnlineWork, planAdoptionOf } from './adopt.js';
 import { connectToMigrate, explainFailure } from './connection.js';
@@ -41,6 +42,7 @@ export async function planMigration(
   url: string,
   options: PlanOptions = {},
 ): Promise<MigrationPlan> {
+  refuseOnCitus(url, 'plan', 'migrate makes it whole, or changes nothing');
   const client = await connectToMigrate(inSchema(url, options.schema), LOCK_TIMEOUT_MS);
   try {
     await assertUsable(client);

@@ -3,7 +3,10 @@ import { textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import { COUNTER_TABLES, LOG_TABLES, PAYER_TABLES, STATE_TABLES } from './payerTables.js';
 
-/** Columns that a row is written with, by table: all but those that the database makes itself. */
+/**
+ * Columns that a row is written with, by table: all but those that the database makes itself. A view in place
+ * of a table (db/citus) has defaults for those alone.
+ */
 export type Columns = ReadonlyMap<string, readonly string[]>;
 
 const TABLES = [
@@ -24,6 +27,12 @@ where a.attnum > 0
   and not a.attisdropped
   and a.attgenerated = ''
   and a.attidentity <> 'a'
+  and not exists (
+    select
+    from pg_attrdef as d
+    join pg_class as v on v.oid = d.adrelid and v.relkind = 'v'
+    where d.adrelid = a.attrelid and d.adnum = a.attnum
+  )
 group by t.name`,
     values: [textArray(TABLES)],
   });

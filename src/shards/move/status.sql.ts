@@ -1,3 +1,4 @@
+import { LEDGER_NAMESPACE } from '../../db/ledgerSchema.js';
 import type { Statement } from '../../db/statement.js';
 
 export interface ShardStatusRow {
@@ -15,6 +16,13 @@ export interface ShardStatusRow {
   replica_lag_bytes: string;
 }
 
+/** Where views stand for tables (db/citus): those tables. */
+const behindViews = (which: string) => `
+        select d.refobjid
+        from pg_rewrite as r
+        join pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+        where d.refclassid = 'pg_class'::regclass and r.ev_class ${which}`;
+
 /** How a shard is; reads no usage but that of the last minute. */
 export const SHARD_STATUS: Statement = {
   name: 'shards_status',
@@ -27,12 +35,15 @@ select (select count(*) from kilocode_users as u where not u.is_elsewhere) as us
     where c.oid = 'microdollar_usage'::regclass
       or c.oid in (
         select i.inhrelid from pg_inherits as i where i.inhparent = 'microdollar_usage'::regclass)
+      or c.oid in (${behindViews(`= 'microdollar_usage'::regclass`)})
   ) as usage_rows,
   (
     select sum(pg_total_relation_size(c.oid))
     from pg_class as c
-    where c.relnamespace = current_schema()::regnamespace
-      and c.relkind in ('r', 'm')
+    where c.relkind in ('r', 'm')
+      and (c.relnamespace = ${LEDGER_NAMESPACE}
+        or c.oid in (${behindViews(`in (
+          select v.oid from pg_class as v where v.relnamespace = ${LEDGER_NAMESPACE})`)}))
   ) as bytes,
   (
     select round(count(*) / 60.0, 1)::float8

@@ -1,5 +1,5 @@
-import { LedgerError } from '../errors.js';
-import { LEDGER_NAMESPACE } from './ledgerSchema.js';
+import { LedgerError } from '../../errors.js';
+import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 
 /**
  * On a server with Citus a ledger lives in tables of one node, which Citus does not distribute
@@ -38,6 +38,22 @@ export const UNDISTRIBUTED: Readonly<Record<string, string>> = {
 export async function hasCitus(database: Queryable): Promise<boolean> {
   const { rows } = await database.query(IS_THERE);
   return (rows[0] as { is_there: boolean }).is_there;
+}
+
+/** @throws LedgerError `unavailable` for a database without Citus, or with one from before its schemas */
+export async function assertCitus(database: Queryable): Promise<void> {
+  const [citus] = (await database.query(IS_THERE)).rows as {
+    is_there: boolean;
+    has_schemas: boolean;
+  }[];
+  if (citus?.is_there && citus.has_schemas) return;
+  throw new LedgerError(
+    'unavailable',
+    citus?.is_there
+      ? 'this Citus places no schemas: 12 or later is needed (docs/operations/citus.md)'
+      : 'this database has no Citus, which was to place the schema: create extension citus',
+    { details: { distributed: true } },
+  );
 }
 
 /**
