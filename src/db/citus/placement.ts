@@ -82,15 +82,17 @@ export class Placement {
         const { rows } = await client.query(LOCAL_STATE, [schema, localSchemaOf(schema)]);
         if (!rows[0].is_here) return false;
         if (rows[0].is_built) return true;
-        const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
-        if (all[0].agreed) await buildAt(client, schema);
-        return all[0].agreed;
+        const agree = async (): Promise<boolean> => {
+          const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
+          return all[0].agreed;
+        };
+        return (await agree()) && (await buildAt(client, schema, agree));
       });
       if (isReady) return { host, port };
       if (performance.now() > deadlineMs) {
         throw new LedgerError(
           'unavailable',
-          `the nodes of Citus do not agree yet on where the schema ${schema} is`,
+          `the nodes of Citus do not agree yet on where the schema ${schema} is, or one does not answer`,
           { details: { schema } },
         );
       }
@@ -111,9 +113,13 @@ async function findNode(coordinator: pg.Client, schema: string): Promise<NodeRow
   );
 }
 
-async function buildAt(client: pg.Client, schema: string): Promise<void> {
+async function buildAt(
+  client: pg.Client,
+  schema: string,
+  agree: () => Promise<boolean>,
+): Promise<boolean> {
   try {
-    await buildLocalSchema(client, schema);
+    return await buildLocalSchema(client, schema, agree);
   } catch (error) {
     if (!isNotPermitted(error)) throw error;
     throw new LedgerError(
