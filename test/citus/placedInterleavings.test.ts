@@ -4,6 +4,8 @@ import { buildLocalSchema } from '../../src/db/citus/localSchema.js';
 import { localSchemaOf, onCitus } from '../../src/db/citus/placedUrl.js';
 import { type NodeAddress, Placement } from '../../src/db/citus/placement.js';
 import { migrate } from '../../src/db/migrate.js';
+import { createLedger } from '../../src/ledger.js';
+import { createUser } from '../../src/shards/accounts.js';
 import { type CitusCluster, createCitusDatabase, runOn } from '../support/citusCluster.js';
 import { databaseUrl } from '../support/database.js';
 
@@ -78,6 +80,23 @@ describe('a write by a snapshot from before a move', () => {
       await expect(write()).rejects.toMatchObject(moved);
     } finally {
       await old.end();
+    }
+  });
+});
+
+describe('a process that knew the node before a move', () => {
+  it('opens the ledger where it is, also when what was left is gone', async () => {
+    const url = onCitus(citus.coordinatorUrl, SCHEMA);
+    const open = () => createLedger({ databaseUrl: url, backgroundFold: false, poolSize: 1 });
+    await (await open()).close();
+    await moveAway();
+    await ask('call citus_cleanup_orphaned_resources()');
+    const ledger = await open();
+    try {
+      await createUser(ledger, { id: 'someone' });
+      expect(await ledger.getUserBalance('someone')).toBe(0);
+    } finally {
+      await ledger.close();
     }
   });
 });

@@ -45,6 +45,12 @@ export class Placement {
     return await this.#asking;
   }
 
+  /** As `node`, of Citus as it is now: for who asks the catalog alone, and is refused nothing. */
+  async nodeNow(): Promise<NodeAddress> {
+    this.#isDoubted = true;
+    return await this.node();
+  }
+
   /** Whether connections to this node are of use, as far as is known. */
   isCurrent({ host, port }: NodeAddress): boolean {
     const known = this.#address;
@@ -134,7 +140,7 @@ async function buildAt(
 /** The URL of a ledger as it is for one connection, opened now: a plain one, to the node that has it. */
 export async function plainUrl(url: string): Promise<string> {
   const place = citusPlaceOf(url);
-  const node = await placementOf(url)?.node();
+  const node = await placementOf(url)?.nodeNow();
   if (place === null || node === undefined) return url;
   return inSchema(urlOfNode(place, node), localSchemaOf(place.schema));
 }
