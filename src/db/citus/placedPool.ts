@@ -94,7 +94,8 @@ export class PlacedPool extends pg.Pool {
     const usedAtMs = this.#usedAtMs.get(client);
     if (usedAtMs !== undefined && performance.now() - usedAtMs < IDLE_MS) return true;
     try {
-      await client.query('select microdollar_assert_here()');
+      // Not the function alone, which outlives the views: the schema may have gone and come back.
+      await client.query('select from ledger_settings');
       return true;
     } catch {
       return false;
