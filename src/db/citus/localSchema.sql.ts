@@ -36,14 +36,14 @@ join pg_dist_node as n on n.groupid = p.groupid and n.noderole = 'primary'
 where s.nspname = $1`;
 
 /**
- * Whether every node that answers knows of the placement: the commits of a move reach them one after
- * the other, and until the old node has its own it would still answer reads. Run on the coordinator.
+ * Whether every node knows of the placement: the commits of a move reach them one after the other, and until
+ * the old node has its own it still answers reads; also one that the coordinator does not reach, so all
+ * have to answer. Nobody moves a schema while one is away. Run on the coordinator.
  */
 export const isAgreed = (shardId: string, groupId: number): string => `/* citus.isAgreed */
-select coalesce(bool_and(r.result = '${groupId}'), true) as agreed
+select coalesce(bool_and(r.success and r.result = '${groupId}'), true) as agreed
 from run_command_on_workers(
-  'select groupid::text from pg_dist_placement where shardid = ${shardId}') as r
-where r.success`;
+  'select groupid::text from pg_dist_placement where shardid = ${shardId}') as r`;
 
 /** Of the schema $1 and its local one $2, by the node itself: whether it has them. */
 export const LOCAL_STATE = `/* citus.localState */
@@ -106,11 +106,15 @@ create function microdollar_enter_shard() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '30s' as $$
 declare
   v_xmax xid;
+  v_now bigint;
 begin
   perform lock_shard_metadata(${SHARE_LOCK}, array[${shardId}]);
   select p.xmax into v_xmax from pg_dist_placement as p where ${HERE(shardId)};
+  v_now := pg_current_xact_id()::text::bigint;
+  -- The nearest transaction with those 32 bits; age() may count from one that it met before.
   if not found or (v_xmax <> '0'::xid and pg_xact_status(
-      (pg_current_xact_id()::text::bigint - age(v_xmax))::text::xid8) is distinct from 'aborted') then
+      (v_now - (((v_now - v_xmax::text::bigint + 2147483648) & 4294967295) - 2147483648))::text::xid8
+    ) is distinct from 'aborted') then
     ${RAISE};
   end if;
   return null;

@@ -34,14 +34,15 @@ interface ShardTable {
  * nobody writes here with a position of the node that the schema was on before. What is there of it is made
  * anew. Any number of processes may call it at once.
  * @param client on the node, whose settings it changes
- * @param isRebuilt also where it is there already
+ * @param isAgreed whether every node knows that the schema is here; asked while no move can begin
+ * @returns whether it is there now
  * @throws LedgerError `unavailable` where the schema has no definitions
  */
 export async function buildLocalSchema(
   client: pg.Client,
   schema: string,
-  { isRebuilt = false } = {},
-): Promise<void> {
+  isAgreed: () => Promise<boolean>,
+): Promise<boolean> {
   const local = localSchemaOf(schema);
   for (const [name, value] of Object.entries(LOCAL_SETTINGS)) {
     await client.query('select set_config($1, $2, false)', [name, value]);
@@ -56,8 +57,16 @@ export async function buildLocalSchema(
     const { rows } = await client.query(
       `select to_regclass('ledger_settings') is not null as built`,
     );
-    if (!rows[0].built || isRebuilt) await build(client, schema, local);
+    if (!rows[0].built) {
+      await build(client, schema, local);
+      // It has written, so the schema stays here; but it may have come a second time since it was asked for.
+      if (!(await isAgreed())) {
+        await client.query('rollback');
+        return false;
+      }
+    }
     await client.query('commit');
+    return true;
   } catch (error) {
     await client.query('rollback').catch(() => {});
     throw error;

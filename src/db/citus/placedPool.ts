@@ -12,6 +12,8 @@ type Acquired = (
 
 /** A connection that was used within it is taken as it is. */
 const IDLE_MS = 1_000;
+/** Connections that are replaced before one is taken as it is. */
+const MAX_REFUSED = 3;
 
 /** Connections of a schema that Citus places, each to the node that has it when it is opened. */
 export function placedClient(placement: Placement): typeof pg.Client {
@@ -72,21 +74,28 @@ export class PlacedPool extends pg.Pool {
   }
 
   async #connect(): Promise<pg.PoolClient> {
-    for (;;) {
+    for (let refused = 0; ; ) {
       const client = await super.connect();
       const isFit = await this.#isFit(client);
       await this.#placement.node().catch(() => {});
-      if (isFit && this.#placement.isCurrent(client as unknown as NodeAddress)) return client;
+      // Where nobody can say where it is, the statement tells what is wrong.
+      if (!isFit) refused += 1;
+      const isTaken = isFit || refused > MAX_REFUSED;
+      if (isTaken && this.#placement.isCurrent(client as unknown as NodeAddress)) return client;
       client.release(true);
     }
   }
 
-  /** One that was idle is asked: whoever writes in a transaction of several statements is not refused. */
+  /**
+   * One that is new or was idle is asked: whoever writes in a transaction of several statements is not
+   * refused, and whoever reads only the catalog is not told that there is no ledger.
+   */
   async #isFit(client: pg.PoolClient): Promise<boolean> {
     const usedAtMs = this.#usedAtMs.get(client);
-    if (usedAtMs === undefined || performance.now() - usedAtMs < IDLE_MS) return true;
+    if (usedAtMs !== undefined && performance.now() - usedAtMs < IDLE_MS) return true;
     try {
-      await client.query('select microdollar_assert_here()');
+      // Not the function alone, which outlives the views: the schema may have gone and come back.
+      await client.query('select from ledger_settings');
       return true;
     } catch {
       return false;

@@ -45,6 +45,12 @@ export class Placement {
     return await this.#asking;
   }
 
+  /** As `node`, of Citus as it is now: for who asks the catalog alone, and is refused nothing. */
+  async nodeNow(): Promise<NodeAddress> {
+    this.#isDoubted = true;
+    return await this.node();
+  }
+
   /** Whether connections to this node are of use, as far as is known. */
   isCurrent({ host, port }: NodeAddress): boolean {
     const known = this.#address;
@@ -82,15 +88,17 @@ export class Placement {
         const { rows } = await client.query(LOCAL_STATE, [schema, localSchemaOf(schema)]);
         if (!rows[0].is_here) return false;
         if (rows[0].is_built) return true;
-        const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
-        if (all[0].agreed) await buildAt(client, schema);
-        return all[0].agreed;
+        const agree = async (): Promise<boolean> => {
+          const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
+          return all[0].agreed;
+        };
+        return (await agree()) && (await buildAt(client, schema, agree));
       });
       if (isReady) return { host, port };
       if (performance.now() > deadlineMs) {
         throw new LedgerError(
           'unavailable',
-          `the nodes of Citus do not agree yet on where the schema ${schema} is`,
+          `the nodes of Citus do not agree yet on where the schema ${schema} is, or one does not answer`,
           { details: { schema } },
         );
       }
@@ -111,9 +119,13 @@ async function findNode(coordinator: pg.Client, schema: string): Promise<NodeRow
   );
 }
 
-async function buildAt(client: pg.Client, schema: string): Promise<void> {
+async function buildAt(
+  client: pg.Client,
+  schema: string,
+  agree: () => Promise<boolean>,
+): Promise<boolean> {
   try {
-    await buildLocalSchema(client, schema);
+    return await buildLocalSchema(client, schema, agree);
   } catch (error) {
     if (!isNotPermitted(error)) throw error;
     throw new LedgerError(
@@ -128,7 +140,7 @@ async function buildAt(client: pg.Client, schema: string): Promise<void> {
 /** The URL of a ledger as it is for one connection, opened now: a plain one, to the node that has it. */
 export async function plainUrl(url: string): Promise<string> {
   const place = citusPlaceOf(url);
-  const node = await placementOf(url)?.node();
+  const node = await placementOf(url)?.nodeNow();
   if (place === null || node === undefined) return url;
   return inSchema(urlOfNode(place, node), localSchemaOf(place.schema));
 }
