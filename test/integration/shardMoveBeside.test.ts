@@ -393,7 +393,21 @@ describe('an archive beside a move', () => {
       await fixture.ledgers.a.recordUsage({ kilo_user_id: user, cost: 10, created_at });
       await fixture.ledgers.b.recordUsage({ kilo_user_id: other, cost: 7, created_at });
     }
+    await untilNothingIsOlder();
     return { kilo_user_id: user };
+  }
+
+  /** Pages leave what is younger than some open transaction, also one of another test's on the server. */
+  async function untilNothingIsOlder(): Promise<void> {
+    const { pool } = fixture.ledgers.a;
+    const { rows } = await pool.query('select txid_current()::text as id');
+    await until(async () => {
+      const { rows: now } = await pool.query(
+        'select txid_snapshot_xmin(txid_current_snapshot()) > $1::bigint as is_over',
+        [rows[0].id],
+      );
+      return now[0].is_over;
+    });
   }
 
   async function killAt(payer: { kilo_user_id: string }, point: MovePoint): Promise<void> {
