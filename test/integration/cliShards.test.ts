@@ -15,6 +15,9 @@ let third: TestDatabase;
 let dir: string;
 let user: string;
 
+/** Whoever is not made for the third is not of its buckets either, when it joins. */
+const THREE = ['home', 'b', 'c'] as const;
+
 beforeAll(async () => {
   fixture = await createShardFixture(['home', 'b']);
   third = await createTestDatabase();
@@ -22,7 +25,8 @@ beforeAll(async () => {
   await writeFile(join(dir, 'two.json'), JSON.stringify(fixture.shards));
   const three = [...fixture.shards, { name: 'c', databaseUrl: third.url }];
   await writeFile(join(dir, 'three.json'), JSON.stringify({ shards: three }));
-  user = await fixture.addUserOn('home');
+  user = idOn('home', THREE);
+  await createUser(fixture.ledger, { id: user });
   await fixture.ledger.recordUsage({ kilo_user_id: user, cost: 12 });
 });
 
@@ -44,7 +48,11 @@ async function ask(file: string, ...argv: string[]) {
  * Of the third of all buckets that a shard takes, those of these users and some more are left to move: of an empty
  * one it is the same each time. @returns how many
  */
-async function keepBucketsOf(shard: string, names: string[], users: string[]): Promise<number> {
+async function keepBucketsOf(
+  shard: string,
+  names: readonly string[],
+  users: string[],
+): Promise<number> {
   const left = new Set(users.map((id) => bucketOf(`user:${id}`)));
   const taken = [...placeBuckets(names).entries()].flatMap(([bucket, name]) =>
     name === shard ? [bucket] : [],
@@ -124,7 +132,7 @@ describe('shards', () => {
   });
 
   it('move --bucket takes everybody in it along', async () => {
-    const id = fixture.userIdOn('home');
+    const id = idOn('home', THREE);
     await createUser(fixture.ledger, { id });
     const bucket = String(bucketOf(`user:${id}`));
     expect(await ask('two.json', 'move', '--bucket', bucket, '--to', 'b')).toMatchObject({
@@ -148,13 +156,12 @@ describe('shards', () => {
   });
 
   it('add moves the buckets that the rule gives the new shard, with everybody in them', async () => {
-    const names = ['home', 'b', 'c'];
-    const ids = [0, 1].map(() => idOn('c', names));
-    const young = idOn('c', names);
+    const ids = [0, 1].map(() => idOn('c', THREE));
+    const young = idOn('c', THREE);
     const events = ids.map((id) => ({ kilo_user_id: id, cost: 40, id: randomUUID() }));
     for (const id of ids) await createUser(fixture.ledger, { id });
     await fixture.ledger.recordUsageBatch(events);
-    const buckets = await keepBucketsOf('c', names, [...ids, young]);
+    const buckets = await keepBucketsOf('c', THREE, [...ids, young]);
     const { status, document } = await ask('three.json', 'add', 'c');
     expect([status, document]).toEqual([
       0,

@@ -101,7 +101,7 @@ function queryOf({ user, organization }: Payer, shape: Shape) {
   return {
     ...(organization === null ? { kilo_user_id: user } : { organization_id: organization }),
     from: daysAgo(13),
-    until: daysAgo(0),
+    until: daysAgo(-1),
     ...shape,
   };
 }
