@@ -79,7 +79,10 @@ async function measure(
   const write = () => record(ledger, next(), measured);
   await atRate(WRITES_PER_SECOND, 1_000, write);
   for (let turn = 0; turn < bench.pick(ROUNDS, 1); turn++) {
+    // Its writers are there as well: what a move adds is the question.
+    const stopQuiet = startWriters(ledger, movers[0] as string, measured);
     const quiet = await atRate(WRITES_PER_SECOND, bench.pick(QUIET_MS, 500), write);
+    await stopQuiet();
     const beside: number[] = [];
     let isOver = false;
     const moving = (async () => {
