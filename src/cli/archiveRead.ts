@@ -1,11 +1,12 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { readDay } from '../days.js';
+import { withClient } from '../db/withClient.js';
 import { toJsonInteger } from '../money.js';
 import { type ReadBackReport, readBack } from '../rollup/archive/readBack.js';
 import { READ_BACK_TABLE } from '../rollup/archive/readBack.sql.js';
 import type { CommandContext, CommandStatus, Runner } from './context.js';
 import { describeFailure, openServer } from './database.js';
-import { ensureDatabase, urlOfDatabase, withClient } from './otherDatabase.js';
+import { COMMAND_CLIENT, ensureDatabase, urlOfDatabase } from './otherDatabase.js';
 import { formatAmount, formatCount } from './output.js';
 import { day } from './rollupOptions.js';
 import { tellingWhatRan } from './whatRan.js';
@@ -52,7 +53,7 @@ async function readFiles(
     return await interruption.guard<CommandStatus>(async () => {
       await ensureDatabase(url, database);
       ran = await tellingWhatRan(output, describe, () =>
-        withClient(urlOfDatabase(url, database), (client) =>
+        withClient(urlOfDatabase(url, database), COMMAND_CLIENT, (client) =>
           readBack(client, {
             directory,
             from,

@@ -1,6 +1,6 @@
-import pg from 'pg';
 import { isDefaultSchema, schemaOf, withoutSchema } from '../db/ledgerSchema.js';
 import { sqlStateOf } from '../db/sqlstate.js';
+import { withClient } from '../db/withClient.js';
 import { LedgerError } from '../errors.js';
 
 /** Host, port, database and schema of a URL; never its password. */
@@ -21,29 +21,14 @@ export function urlOfDatabase(url: string, name: string): string {
   return other.href;
 }
 
-/** A connection to one database, without time limits; ends with the work. */
-export async function withClient<T>(
-  url: string,
-  work: (client: pg.Client) => Promise<T>,
-): Promise<T> {
-  const client = new pg.Client({
-    connectionString: url,
-    application_name: 'microdollar command',
-    connectionTimeoutMillis: 10_000,
-    keepAlive: true,
-  });
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    return await work(client);
-  } finally {
-    await client.end().catch(() => {});
-  }
-}
+export const COMMAND_CLIENT = {
+  applicationName: 'microdollar command',
+  connectTimeoutMs: 10_000,
+};
 
 /** Makes the database where there is none of the name. @throws LedgerError `unavailable` */
 export async function ensureDatabase(url: string, name: string): Promise<void> {
-  await withClient(url, async (client) => {
+  await withClient(url, COMMAND_CLIENT, async (client) => {
     const { rows } = await client.query('select from pg_database where datname = $1', [name]);
     if (rows.length > 0) return;
     try {

@@ -4,6 +4,7 @@ import { inSchema } from '../ledgerSchema.js';
 import { connectToMigrate, explainFailure, underLock } from '../migrate/connection.js';
 import { findUnapplied } from '../migrate/journal.js';
 import type { MigrateOptions, MigrateResult } from '../migrate.js';
+import { withClient } from '../withClient.js';
 import {
   ADD_DEFINITION,
   CLUSTER,
@@ -18,7 +19,7 @@ import {
 import type { Definition } from './localSchema.js';
 import { DEFINITIONS } from './localSchema.sql.js';
 import { type CitusPlace, localSchemaOf, onCitus } from './placedUrl.js';
-import { plainUrl, withClient } from './placement.js';
+import { PLACEMENT_CLIENT, plainUrl } from './placement.js';
 import { assertCitus } from './undistributed.js';
 
 /** Of Citus, that has schemas which it places and moves whole. */
@@ -195,6 +196,7 @@ async function give(client: pg.Client, schema: string): Promise<void> {
 async function assertUpToDate({ coordinatorUrl, schema }: CitusPlace): Promise<void> {
   const unapplied = await withClient(
     await plainUrl(onCitus(coordinatorUrl, schema)),
+    PLACEMENT_CLIENT,
     findUnapplied,
   );
   if (unapplied.length === 0) return;

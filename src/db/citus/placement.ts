@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { LedgerError } from '../../errors.js';
 import { inSchema } from '../ledgerSchema.js';
 import { isNotPermitted } from '../sqlstate.js';
+import { withClient } from '../withClient.js';
 import { buildLocalSchema } from './localSchema.js';
 import { FIND_NODE, isAgreed, LOCAL_STATE, type NodeRow } from './localSchema.sql.js';
 import { type CitusPlace, citusPlaceOf, localSchemaOf } from './placedUrl.js';
@@ -12,7 +13,11 @@ export interface NodeAddress {
   port: number;
 }
 
-const CONNECT_TIMEOUT_MS = 5_000;
+/** Of looks at the coordinator and its nodes. */
+export const PLACEMENT_CLIENT = {
+  applicationName: 'microdollar placement',
+  connectTimeoutMs: 5_000,
+};
 /** The commits of a move reach the nodes one after the other. */
 const AGREE_MS = 10_000;
 const AGREE_INTERVAL_MS = 50;
@@ -65,8 +70,10 @@ export class Placement {
   async #ask(): Promise<NodeAddress> {
     this.#isDoubted = false;
     try {
-      this.#address = await withClient(this.#place.coordinatorUrl, (coordinator) =>
-        this.#find(coordinator),
+      this.#address = await withClient(
+        this.#place.coordinatorUrl,
+        PLACEMENT_CLIENT,
+        (coordinator) => this.#find(coordinator),
       );
       return this.#address;
     } catch (error) {
@@ -84,16 +91,20 @@ export class Placement {
     for (;;) {
       const node = await findNode(coordinator, schema);
       const { host, port } = node;
-      const isReady = await withClient(urlOfNode(this.#place, node), async (client) => {
-        const { rows } = await client.query(LOCAL_STATE, [schema, localSchemaOf(schema)]);
-        if (!rows[0].is_here) return false;
-        if (rows[0].is_built) return true;
-        const agree = async (): Promise<boolean> => {
-          const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
-          return all[0].agreed;
-        };
-        return (await agree()) && (await buildAt(client, schema, agree));
-      });
+      const isReady = await withClient(
+        urlOfNode(this.#place, node),
+        PLACEMENT_CLIENT,
+        async (client) => {
+          const { rows } = await client.query(LOCAL_STATE, [schema, localSchemaOf(schema)]);
+          if (!rows[0].is_here) return false;
+          if (rows[0].is_built) return true;
+          const agree = async (): Promise<boolean> => {
+            const { rows: all } = await coordinator.query(isAgreed(node.shard_id, node.group_id));
+            return all[0].agreed;
+          };
+          return (await agree()) && (await buildAt(client, schema, agree));
+        },
+      );
       if (isReady) return { host, port };
       if (performance.now() > deadlineMs) {
         throw new LedgerError(
@@ -151,25 +162,6 @@ export function urlOfNode({ coordinatorUrl }: CitusPlace, { host, port }: NodeAd
   url.hostname = host.includes(':') ? `[${host}]` : host;
   url.port = String(port);
   return url.href;
-}
-
-export async function withClient<T>(
-  url: string,
-  work: (client: pg.Client) => Promise<T>,
-): Promise<T> {
-  const client = new pg.Client({
-    connectionString: url,
-    application_name: 'microdollar placement',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    keepAlive: true,
-  });
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    return await work(client);
-  } finally {
-    await client.end().catch(() => {});
-  }
 }
 
 const placements = new Map<string, Placement>();

@@ -120,28 +120,28 @@ export class Accounts implements AccountsCache {
   }
 
   async admit(payer: Payer, farMicrodollars = Number.POSITIVE_INFINITY): Promise<Admission> {
-    const { maxBalanceAgeMs } = this.#options;
     const entry = this.#entryOf(payer);
     const cached = this.#admissionOf(entry);
     if (cached !== null && this.#isFresh(cached)) return cached;
     if (cached !== null && this.#isFar(cached, farMicrodollars)) {
-      this.#lookUpSoon(payer, entry, maxBalanceAgeMs);
+      this.#lookUpSoon(payer, entry);
       return cached;
     }
-    return this.#lookUp(payer, entry, maxBalanceAgeMs);
+    return this.#lookUp(payer, entry);
   }
 
   /** Not now, when the database has the intent to write. Should it fail, a later request looks for itself. */
-  #lookUpSoon(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): void {
+  #lookUpSoon(payer: Payer, entry: PayerEntry): void {
     if (entry.isDue) return;
     entry.isDue = true;
     setTimeout(() => {
       entry.isDue = false;
-      this.#lookUp(payer, entry, maxBalanceAgeMs).catch(() => {});
+      this.#lookUp(payer, entry).catch(() => {});
     }, LOOK_BESIDE_MS).unref();
   }
 
-  #lookUp(payer: Payer, entry: PayerEntry, maxBalanceAgeMs: number): Promise<Admission> {
+  #lookUp(payer: Payer, entry: PayerEntry): Promise<Admission> {
+    const { maxBalanceAgeMs } = this.#options;
     return this.#withFallback(
       async () => {
         entry.reading ??= this.#read(payer, entry).finally(() => {

@@ -3,6 +3,7 @@ import { formatCount } from '../amounts.js';
 import { Amount } from '../components/Amount.js';
 import { Name } from '../components/Name.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
+import { capitalized } from '../sentence.js';
 import { layerClass } from './layers.js';
 import { type Metric, metricOf, type Sums } from './metrics.js';
 import { type Group, keyOf, type UsageSeries } from './series.js';
@@ -39,7 +40,7 @@ export function GroupTable({
       <table>
         <thead>
           <tr>
-            <th scope="col">{by.charAt(0).toUpperCase() + by.slice(1)}</th>
+            <th scope="col">{capitalized(by)}</th>
             <SumHeadings />
           </tr>
         </thead>

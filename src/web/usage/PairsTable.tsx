@@ -5,6 +5,7 @@ import { Name } from '../components/Name.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { downloadCsv } from '../download.js';
+import { capitalized } from '../sentence.js';
 import { useSession } from '../session.js';
 import { Share, SumCells, SumHeadings } from './GroupTable.js';
 import { metricOf, readSums } from './metrics.js';
@@ -79,7 +80,7 @@ export function PairsTable({
             <tr>
               {by.map((group) => (
                 <th key={group} scope="col">
-                  {group.charAt(0).toUpperCase() + group.slice(1)}
+                  {capitalized(group)}
                 </th>
               ))}
               <SumHeadings />

@@ -2,6 +2,7 @@ import { useState } from 'react';
 import { Button } from 'react-aria-components';
 import { formatCount } from '../amounts.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
+import { capitalized } from '../sentence.js';
 import { SumCells } from './GroupTable.js';
 import { describePeriod } from './periods.js';
 import type { UsageSeries } from './series.js';
@@ -28,7 +29,7 @@ export function PeriodTable({
           <thead>
             <tr>
               <th scope="col">
-                {series.grain.charAt(0).toUpperCase() + series.grain.slice(1)} ({series.zone})
+                {capitalized(series.grain)} ({series.zone})
               </th>
               {['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output'].map((heading) => (
                 <th key={heading} scope="col" className="number">
