@@ -7,7 +7,6 @@ import { onCitus } from '../../src/db/citus/placedUrl.js';
 import { plainUrl } from '../../src/db/citus/placement.js';
 import { inSchema } from '../../src/db/ledgerSchema.js';
 import { migrate, planMigration } from '../../src/db/migrate.js';
-import { createPool } from '../../src/db/pool.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import type { UsageEvent } from '../../src/record/types.js';
@@ -17,11 +16,9 @@ import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { addCredit, addMember, createOrganization, createUser } from '../../src/shards/accounts.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
 import { Moves } from '../../src/shards/move/moves.js';
-import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { readShards, type ShardOptions } from '../../src/shards/shardsFile.js';
-import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { checkShards } from '../support/checkShards.js';
-import { type CitusCluster, createCitusDatabase, runOn } from '../support/citusCluster.js';
+import { type CitusCluster, runOn } from '../support/citusCluster.js';
+import { createPlacedLedger, openPool, type PlacedLedger } from '../support/placedLedger.js';
 import { idOn } from '../support/shardIds.js';
 
 const NAMES = ['home', 'b', 'c', 'd'] as const;
@@ -29,42 +26,19 @@ const NAMES = ['home', 'b', 'c', 'd'] as const;
 let citus: CitusCluster;
 let shards: ShardOptions[];
 let ledger: Ledger;
-let pools: { name: string; pool: pg.Pool }[];
+let pools: PlacedLedger['pools'];
+let placed: PlacedLedger;
 
 beforeAll(async () => {
-  citus = await createCitusDatabase();
-  shards = readShards(
-    // One has a name that has to be quoted.
-    NAMES.map((name) => ({
-      name,
-      databaseUrl: citus.coordinatorUrl,
-      citusSchema: name === 'd' ? 'Shard d' : `shard_${name}`,
-    })),
-  );
-  const { joined } = await migrateShards(shards);
-  expect(joined).toEqual(NAMES);
-  ledger = await createShardedLedger({ shards, poolSize: 4 });
-  pools = shards.map(({ name, databaseUrl }) => ({ name, pool: openPool(databaseUrl) }));
+  // One has a name that has to be quoted.
+  const schemas = { home: 'shard_home', b: 'shard_b', c: 'shard_c', d: 'Shard d' };
+  placed = await createPlacedLedger(schemas);
+  ({ citus, shards, ledger, pools } = placed);
 });
 
-afterAll(async () => {
-  await ledger?.close();
-  for (const { pool } of pools ?? []) await pool.end();
-  await citus?.drop();
-});
+afterAll(() => placed?.close());
 
-function openPool(url: string): pg.Pool {
-  return createPool({
-    url,
-    size: 3,
-    applicationName: 'test',
-    lockTimeoutMs: 5_000,
-    statementTimeoutMs: 60_000,
-  });
-}
-
-/** Asks the coordinator. */
-const ask = <Row>(text: string) => runOn<Row>(citus.coordinatorUrl, text);
+const ask: PlacedLedger['ask'] = (text) => placed.ask(text);
 
 async function nodeOf(schema: string): Promise<{ id: number; port: number }> {
   const [node] = await ask<{ id: number; port: number }>(
@@ -91,16 +65,6 @@ async function moveAway(schema: string, how = 'force_logical'): Promise<void> {
 
 /** What a move has left behind: by default it goes by itself after some seconds. */
 const cleanUp = () => ask('call citus_cleanup_orphaned_resources()');
-
-async function expectExact(): Promise<void> {
-  for (const { pool } of pools) expect(await checkInvariants(pool)).toEqual([]);
-  expect(await ledger.fold()).toMatchObject({ remaining: 0 });
-  for (const { pool } of pools) {
-    expect(await checkInvariants(pool)).toEqual([]);
-    expect(await checkFolded(pool)).toEqual([]);
-  }
-  expect(await checkShards(pools)).toEqual([]);
-}
 
 const generations = () =>
   Promise.all(
@@ -158,7 +122,7 @@ describe('shards in schemas that Citus places', () => {
         status: 'refused',
       });
     }
-    await expectExact();
+    await placed.expectExact();
     for (const { databaseUrl: url } of shards) {
       await runBackfill({ url, rollup: DAILY_ROLLUP });
       expect(await verifyRollup({ url, rollup: DAILY_ROLLUP })).toMatchObject({ drifts: [] });
@@ -197,7 +161,7 @@ describe('shards in schemas that Citus places', () => {
     isMoving = false;
     await Promise.all([...writing, reading]);
     for (const id of users) expect(await ledger.getUserBalance(id)).toBe(acknowledged.get(id));
-    await expectExact();
+    await placed.expectExact();
     const raised = (await generations()).map(
       (generation, index) => generation - Number(before[index]),
     );
@@ -218,7 +182,7 @@ describe('shards in schemas that Citus places', () => {
       await ledger.recordUsage(event(id, 5));
     }
     expect(await ledger.getUserBalance(id)).toBe(115);
-    await expectExact();
+    await placed.expectExact();
   });
 });
 
@@ -255,7 +219,7 @@ describe('a session on a node that a schema has left', () => {
     await expect(write()).rejects.toMatchObject({ code: '42P01' });
     await old.end();
     expect(await ledger.getUserBalance(id)).toBe(3);
-    await expectExact();
+    await placed.expectExact();
   });
 
   it('is refused a write by a snapshot from before', async () => {
@@ -271,7 +235,7 @@ describe('a session on a node that a schema has left', () => {
       old.query(`insert into kilocode_users (id) values ('nobody')`),
     ).rejects.toMatchObject(moved);
     await old.end();
-    await expectExact();
+    await placed.expectExact();
   });
 
   it('keeps a move waiting while it has written and not committed', async () => {
@@ -304,7 +268,7 @@ describe('a session on a node that a schema has left', () => {
     );
     await pool.end();
     expect(rows).toEqual([{ threshold: 7 }]);
-    await expectExact();
+    await placed.expectExact();
   });
 
   it('is replaced without notice, also where nobody asked for long', async () => {
@@ -320,7 +284,7 @@ describe('a session on a node that a schema has left', () => {
     } finally {
       await own.close();
     }
-    await expectExact();
+    await placed.expectExact();
   });
 
   it('outlives a worker that ends every session', async () => {
@@ -345,7 +309,7 @@ describe('a session on a node that a schema has left', () => {
     isEnding = false;
     await Promise.all(writing);
     expect(await ledger.getUserBalance(id)).toBe(total);
-    await expectExact();
+    await placed.expectExact();
   });
 });
 

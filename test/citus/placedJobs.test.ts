@@ -3,57 +3,33 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createPool } from '../../src/db/pool.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { archiveUsage } from '../../src/rollup/archive/archive.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { createUser } from '../../src/shards/accounts.js';
-import { migrateShards } from '../../src/shards/migrateShards.js';
-import { createShardedLedger } from '../../src/shards/shardedLedger.js';
-import { readShards, type ShardOptions } from '../../src/shards/shardsFile.js';
+import type { ShardOptions } from '../../src/shards/shardsFile.js';
 import { daysAgo } from '../integration/archiveHarness.js';
-import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { checkShards } from '../support/checkShards.js';
-import { type CitusCluster, createCitusDatabase, runOn } from '../support/citusCluster.js';
+import { createPlacedLedger, type PlacedLedger } from '../support/placedLedger.js';
 import { idOn } from '../support/shardIds.js';
 
 const NAMES = ['home', 'b', 'c'] as const;
 
-let citus: CitusCluster;
 let shards: ShardOptions[];
 let ledger: Ledger;
-let pools: { name: string; pool: pg.Pool }[];
+let placed: PlacedLedger;
 const users = NAMES.map((name) => idOn(name, NAMES));
 
 beforeAll(async () => {
-  citus = await createCitusDatabase();
-  shards = readShards(
-    NAMES.map((name) => ({
-      name,
-      databaseUrl: citus.coordinatorUrl,
-      citusSchema: `shard_${name}`,
-    })),
-  );
-  await migrateShards(shards);
-  ledger = await createShardedLedger({ shards, poolSize: 4 });
-  pools = shards.map(({ name, databaseUrl: url }) => {
-    const limits = { lockTimeoutMs: 5_000, statementTimeoutMs: 60_000 };
-    return { name, pool: createPool({ url, size: 3, applicationName: 'test', ...limits }) };
-  });
+  placed = await createPlacedLedger({ home: 'shard_home', b: 'shard_b', c: 'shard_c' });
+  ({ shards, ledger } = placed);
   for (const id of users) await createUser(ledger, { id });
 });
 
-afterAll(async () => {
-  await ledger?.close();
-  for (const { pool } of pools ?? []) await pool.end();
-  await citus?.drop();
-});
+afterAll(() => placed?.close());
 
-/** Asks the coordinator. */
-const ask = <Row>(text: string) => runOn<Row>(citus.coordinatorUrl, text);
+const ask: PlacedLedger['ask'] = (text) => placed.ask(text);
 
 /** How many of the shards each worker has, by its port. */
 async function shardsByPort(): Promise<Map<number, number>> {
@@ -66,15 +42,6 @@ async function shardsByPort(): Promise<Map<number, number>> {
     group by n.nodeport`,
   );
   return new Map(rows.map(({ port, shards: count }) => [port, count]));
-}
-
-async function expectExact(): Promise<void> {
-  expect(await ledger.fold()).toMatchObject({ remaining: 0 });
-  for (const { pool } of pools) {
-    expect(await checkInvariants(pool)).toEqual([]);
-    expect(await checkFolded(pool)).toEqual([]);
-  }
-  expect(await checkShards(pools)).toEqual([]);
 }
 
 /** Writes until the work has ended; what each user was told is recorded. */
@@ -113,7 +80,7 @@ describe('shards in schemas that Citus places', () => {
     for (const id of users) {
       expect(await ledger.getUserBalance(id)).toBe(acknowledged.get(id));
     }
-    await expectExact();
+    await placed.expectExact();
   });
 
   it('archive old days, and move with what is left of them', async () => {
@@ -148,6 +115,6 @@ describe('shards in schemas that Citus places', () => {
     balances.push(await ledger.getUserBalance(id));
     expect(balances).toEqual([used + 323, used + 323]);
     expect(await verifyRollup({ url, rollup: DAILY_ROLLUP })).toMatchObject({ drifts: [] });
-    await expectExact();
+    await placed.expectExact();
   });
 });
