@@ -82,7 +82,7 @@ export class Holds {
     this.#lanes.set(key, lane);
     return new Promise((resolve, reject) => {
       void lane.add({ request, resolve, reject }).then(() => {
-        if (lane.isIdle) this.#lanes.delete(key);
+        if (lane.isIdle && this.#lanes.get(key) === lane) this.#lanes.delete(key);
       });
     });
   }

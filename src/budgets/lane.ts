@@ -63,16 +63,13 @@ export class PayerLane {
 
   add(waiting: Waiting): Promise<void> {
     this.#queue.push(waiting);
-    this.#running ??= this.#run().finally(() => {
-      this.#running = null;
-    });
+    this.#running ??= this.#run();
     return this.#running;
   }
 
   async #run(): Promise<void> {
-    // After the microtasks of this turn: calls made together travel together.
-    await new Promise(setImmediate);
-    while (this.#queue.length > 0) {
+    do {
+      await thoseOfThisTurn();
       const batch = this.#take();
       try {
         await this.#answer(batch);
@@ -80,7 +77,9 @@ export class PayerLane {
         const ledgerError = toLedgerError(error);
         for (const { reject } of batch) reject(ledgerError);
       }
-    }
+    } while (this.#queue.length > 0);
+    // At once: who comes a moment later would wait in a queue that nobody looks at.
+    this.#running = null;
   }
 
   /** In order of arrival; a second one of the same id waits for the next. */
@@ -228,6 +227,13 @@ export class PayerLane {
     }
   }
 }
+
+/**
+ * Once everything that is ready has run: calls made together travel together, and so do those of callers who
+ * were just answered. The loop does not turn for it, which beside many streams would be a wait.
+ */
+const thoseOfThisTurn = (): Promise<void> =>
+  Promise.resolve().then(() => new Promise((resolve) => process.nextTick(resolve)));
 
 const NOTHING = { n: '1', amount: null, available: null, created_micros: null, window_ids: null };
 
