@@ -43,12 +43,15 @@ function openLane() {
 }
 
 describe('the lane of a payer', () => {
-  it.each(MOMENTS)('answers who comes %d microtasks after another was answered', async (moments) => {
-    const { hold } = openLane();
-    await hold();
-    for (let n = 0; n < moments; n++) await null;
-    expect(await hold()).toMatchObject({ status: 'granted' });
-  });
+  it.each(MOMENTS)(
+    'answers who comes %d microtasks after another was answered',
+    async (moments) => {
+      const { hold } = openLane();
+      await hold();
+      for (let n = 0; n < moments; n++) await null;
+      expect(await hold()).toMatchObject({ status: 'granted' });
+    },
+  );
 
   it('sends together who comes together, and who was answered together and comes again', async () => {
     const { hold, batches } = openLane();

@@ -16,7 +16,7 @@ import {
   hasTailStatement,
   listIdsStatement,
 } from './clean.sql.js';
-import { lockPayerStatements } from './state.sql.js';
+import { forwardHeldStatement, lockPayerStatements } from './state.sql.js';
 import { keyOf, type MovedPayer, type MoveShard } from './types.js';
 
 const FOLD_TRIES = 50;
@@ -47,7 +47,11 @@ export async function cleanPayer(options: CleanOptions): Promise<boolean> {
     if (!(await cleanLog(log, options))) return false;
   }
   const { scope, id } = options.payer;
-  await inLock(options, (query) => query(forgetPayerStatement(scope, id)));
+  await inLock(options, async (query) => {
+    // Where a mover was killed before the hand-over was committed here.
+    await query(forwardHeldStatement(scope, id));
+    await query(forgetPayerStatement(scope, id));
+  });
   return true;
 }
 

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { BudgetFolder } from '../../budgets/folder.js';
 import { type Query, queryOn } from '../../db/query.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
@@ -15,7 +16,9 @@ import type { Columns } from './columns.js';
 import {
   clearAcquiredStatement,
   deleteStateStatements,
+  findLimitedKeysStatement,
   findSharedWebhooksStatement,
+  forwardHeldStatement,
   lockPayerStatements,
   type PayerStateRow,
   PRESENT_MARK,
@@ -50,7 +53,8 @@ export interface HandOverOptions {
  * Under the fence, with every row copied: the rest of the payer goes over, and the switch is noted.
  *
  *   source  one transaction, REPEATABLE READ: payer and marks locked, so that no fold, expiry or delivery
- *           changes what is read; state read, and taken away
+ *           changes what is read; what windows of others have held, and others of the payer's, left for their
+ *           folds; state read, and taken away
  *   target  one transaction: state of an earlier try taken away, state written, what was archived added, the
  *           payer at home; then both must report the same
  *   home    the switch
@@ -67,6 +71,7 @@ export async function handOver(options: HandOverOptions): Promise<boolean> {
     async (client) => {
       const query = queryOn(client, false);
       for (const statement of lockPayerStatements(payer.scope, payer.id)) await query(statement);
+      await query(forwardHeldStatement(payer.scope, payer.id));
       const state = await readState(query, payer);
       if (!state.is_budgeted) return false;
       for (const statement of deleteStateStatements(payer.scope, payer.id)) await query(statement);
@@ -87,6 +92,19 @@ async function readState(query: Query, payer: MovedPayer): Promise<PayerState> {
   const [reported] = await query<ReportedRow>(reportedStatement(payer.scope, payer.id));
   if (!row || !reported) throw new LedgerError('internal', `${keyOf(payer)} is gone`);
   return { ...row, reported, archived: await readArchived(query, payer) };
+}
+
+/** Before it: the payer's budgets, and what others who pay for keys that they limit have used of these. */
+export async function foldBudgets(
+  folder: BudgetFolder,
+  source: Query,
+  { scope, id }: MovedPayer,
+): Promise<void> {
+  const keys = await source<{ id: string }>(findLimitedKeysStatement(scope, id));
+  const limited = { windowIds: [], keys: keys.map((key) => key.id) };
+  for (const payer of await folder.involvedIn(scope, id, limited)) {
+    await folder.foldFor(payer.scope, payer.id, 0);
+  }
 }
 
 /** What the archive took, by rollup. */

@@ -20,7 +20,7 @@ import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
 import { describeOpen, liftFence, raiseFence, waitForOpen } from './fence.js';
 import { forgetDeleted } from './forgetDeleted.js';
-import { handOver, requireMovable } from './handOver.js';
+import { foldBudgets, handOver, requireMovable } from './handOver.js';
 import {
   type CopyProgress,
   endMoveStatement,
@@ -281,7 +281,7 @@ on conflict (id) do nothing`,
     const { payer, from, to } = this.#context;
     let switched = move;
     for (let tries = 1; ; tries++) {
-      await this.#budgets().foldFor(payer.scope, payer.id, 0);
+      await foldBudgets(this.#budgets(), this.#source, payer);
       try {
         const isDone = await handOver({
           payer,

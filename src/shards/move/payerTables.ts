@@ -41,7 +41,8 @@ export const isPaidBy = (scope: PayerScope, row = 'r'): string =>
     ? `${row}.kilo_user_id = $1::text and ${row}.organization_id is null`
     : `${row}.organization_id = $1::uuid`;
 
-const isNamed = (scope: PayerScope, row = 'r'): string =>
+/** The row names the payer that it belongs to. */
+export const isNamed = (scope: PayerScope, row = 'r'): string =>
   `${row}.payer_scope = '${scope.name}' and ${row}.payer_id = $1::text`;
 
 /** Rows that name a row of `table`, which names the payer. */

@@ -1,9 +1,10 @@
 import { SNAPSHOT } from '../../counter/marks.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { FORWARDED } from '../../schema/budgets.js';
 import { tailRows } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
 import { type Columns, listOf } from './columns.js';
-import { isPaidBy, STATE_TABLES } from './payerTables.js';
+import { isNamed, isPaidBy, STATE_TABLES } from './payerTables.js';
 
 /** Locks the payer and its marks: no fold, expiry or credit of it is under way, or begins. */
 export function lockPayerStatements(
@@ -32,6 +33,53 @@ for update of k`,
       values: [id],
     },
   ];
+}
+
+/**
+ * A hold by a key that another payer limits names that payer's window too, and where one of the two goes, the
+ * window has nobody any more who would give it back what was taken: that is left for its next fold, as any fold
+ * forwards it (budgets/fold.sql.ts). Of the payer's holds and windows of others, and of others' holds and windows of
+ * the payer, which takes it along. Before the state is read, in its transaction; the holds are locked, so that
+ * nobody ends or extends one meanwhile.
+ */
+export function forwardHeldStatement(scope: PayerScope, id: string): Statement {
+  return {
+    name: `shards_forward_held_${scope.name}`,
+    text: `/* shards.forwardHeld */
+with held as materialized (
+  select h.payer_scope, h.payer_id, h.amount_microdollars as amount, h.window_ids
+  from usage_holds as h
+  where h.window_ids <> '{}'
+    and ((${isNamed(scope, 'h')})
+      or h.api_key_id = any (array(select b.api_key_id from budgets as b where ${isNamed(scope, 'b')})))
+  for update of h
+)
+insert into usage_holds (id, payer_scope, payer_id, kilo_user_id, api_key_id, amount_microdollars,
+  window_ids, expires_at, released_at)
+select gen_random_uuid(), b.payer_scope, b.payer_id, '', b.api_key_id, sum(h.amount), array[w.id],
+  ${FORWARDED}, now()
+from held as h
+cross join unnest(h.window_ids) as x(window_id)
+join budget_windows as w on w.id = x.window_id
+join budgets as b on b.id = w.budget_id
+where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
+  and ((${isNamed(scope, 'h')}) or (${isNamed(scope, 'b')}))
+group by b.payer_scope, b.payer_id, b.api_key_id, w.id`,
+    values: [id],
+  };
+}
+
+/** Keys that budgets of the payer limit, whoever pays for them. */
+export function findLimitedKeysStatement(scope: PayerScope, id: string): Statement {
+  return {
+    name: `shards_limited_keys_${scope.name}`,
+    text: `/* shards.findLimitedKeys */
+select distinct b.api_key_id as id
+from budgets as b
+where ${isNamed(scope, 'b')}
+  and b.api_key_id is not null`,
+    values: [id],
+  };
 }
 
 export interface PayerStateRow {
