@@ -1,3 +1,5 @@
+import { randomFillSync } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from './errors.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -5,6 +7,33 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Whether it is a UUID in its usual text form (RFC 9562), of any version and either case. */
 export function isUuid(value: unknown): value is string {
   return typeof value === 'string' && UUID.test(value);
+}
+
+const RANDOM_BYTES = new Uint8Array(4_096);
+let taken = RANDOM_BYTES.length;
+let lastMs = 0;
+let sequence = 0;
+
+/**
+ * A UUID version 7 (RFC 9562): by the time at which it is made, and within a millisecond by the order. Its random
+ * bytes are asked for by the hundred, for each call of the system costs more than all the rest.
+ */
+export function newUuid(): string {
+  if (taken === RANDOM_BYTES.length) {
+    randomFillSync(RANDOM_BYTES);
+    taken = 0;
+  }
+  const random = RANDOM_BYTES.subarray(taken, taken + 16);
+  taken += 16;
+  const nowMs = Date.now();
+  if (nowMs > lastMs) {
+    lastMs = nowMs;
+    // Room for as many more as a millisecond can have; bytes that the id itself has no place for.
+    sequence = new DataView(random.buffer, random.byteOffset).getUint32(0) >>> 1;
+  } else {
+    sequence++;
+  }
+  return uuidv7({ random, msecs: lastMs, seq: sequence });
 }
 
 /** A UUID version 8 (RFC 9562) from the first 16 bytes of a hash. */

@@ -16,9 +16,14 @@ import {
   sweepBudgetsStatement,
 } from './keep.sql.js';
 
-/** A payer is folded when so many of its holds were closed, or the first so long ago. */
+/**
+ * A payer is folded when so many of its holds were closed, or the first so long ago: whoever needs what they
+ * gave back folds at once, so this only keeps tails short.
+ */
 const DEEP_HOLDS = 32;
-const MAX_AGE_MS = 1_000;
+const CLOSED_AGE_MS = 3_000;
+/** And when usage of it was recorded so long ago, which somebody waits to be told of. */
+const USED_AGE_MS = 1_000;
 const MAX_PAYERS = 100_000;
 /** As of gateways (gateway/durable): a process is dead when its heart stood still for so long. */
 const LEASE_MS = 10 * 60_000;
@@ -40,7 +45,8 @@ export interface BudgetKeeperOptions {
 interface Due {
   payer: Payer;
   closed: number;
-  sinceMs: number;
+  /** Of `Date.now()`. */
+  atMs: number;
 }
 
 /**
@@ -87,26 +93,35 @@ export class BudgetKeeper {
 
   /** Money of the payer may have come back. A hint. */
   closed(payer: Payer): void {
-    const due = this.#due.get(payerKey(payer));
-    if (due) due.closed++;
-    else if (this.#due.size < MAX_PAYERS) {
-      this.#due.set(payerKey(payer), { payer, closed: 1, sinceMs: Date.now() });
-    }
+    const due = this.#dueWithin(payer, CLOSED_AGE_MS);
+    if (due !== null) due.closed++;
   }
 
-  /** Usage of the payer is to be folded within `MAX_AGE_MS`, whether it was held or not. A hint. */
+  /** Usage of the payer is to be folded within `USED_AGE_MS`, whether it was held or not. A hint. */
   used(payer: Payer): void {
+    this.#dueWithin(payer, USED_AGE_MS);
+  }
+
+  #dueWithin(payer: Payer, ageMs: number): Due | null {
     const key = payerKey(payer);
-    if (this.#due.has(key) || this.#due.size >= MAX_PAYERS) return;
-    this.#due.set(key, { payer, closed: 0, sinceMs: Date.now() });
+    const atMs = Date.now() + ageMs;
+    const due = this.#due.get(key);
+    if (due !== undefined) {
+      due.atMs = Math.min(due.atMs, atMs);
+      return due;
+    }
+    if (this.#due.size >= MAX_PAYERS) return null;
+    const added = { payer, closed: 0, atMs };
+    this.#due.set(key, added);
+    return added;
   }
 
   /** Folds what is worth it by now; with `all` whatever is known. */
   async foldDue(signal?: AbortSignal, all = false): Promise<void> {
-    const before = Date.now() - MAX_AGE_MS;
+    const nowMs = Date.now();
     for (const [key, due] of [...this.#due]) {
       if (signal?.aborted) return;
-      if (!all && due.closed < DEEP_HOLDS && due.sinceMs > before) continue;
+      if (!all && due.closed < DEEP_HOLDS && due.atMs > nowMs) continue;
       this.#due.delete(key);
       await this.#fold(scopeOf(due.payer), payerId(due.payer));
     }

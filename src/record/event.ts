@@ -1,7 +1,6 @@
-import { v7 as uuidv7 } from 'uuid';
 import { textArray } from '../db/statement.js';
 import { LedgerError } from '../errors.js';
-import { isUuid } from '../ids.js';
+import { isUuid, newUuid } from '../ids.js';
 import { parseInstant } from '../instant.js';
 import { LOOKUP_NAMES, type LookupName } from '../schema/lookupNames.js';
 import type { UsageEvent } from './types.js';
@@ -161,7 +160,7 @@ export function validateEvent(
   if (cost === null) throw invalid('cost', 'is required: whole microdollars, 1 USD = 1000000');
   const stored = withAttribution(event, readMetadata(event.metadata, cleaning), cleaning);
   return {
-    id: readCore<string>(event, 'id', cleaning) ?? uuidv7(),
+    id: readCore<string>(event, 'id', cleaning) ?? newUuid(),
     kilo_user_id: kiloUserId,
     organization_id: readCore<string>(event, 'organization_id', cleaning),
     provider: readCore<string>(event, 'provider', cleaning),

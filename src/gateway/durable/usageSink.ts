@@ -1,5 +1,5 @@
-import { v7 as uuidv7 } from 'uuid';
 import { LedgerError } from '../../errors.js';
+import { newUuid } from '../../ids.js';
 import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Journal } from '../../journal/journal.js';
 import type { Ledger } from '../../ledgerTypes.js';
@@ -231,7 +231,7 @@ function dateUsage(event: UsageEvent): DatedUsage {
   const { created_at: createdAt } = event;
   return {
     ...event,
-    id: (event.id ?? uuidv7()).toLowerCase(),
+    id: (event.id ?? newUuid()).toLowerCase(),
     created_at:
       createdAt instanceof Date ? createdAt.toISOString() : (createdAt ?? new Date().toISOString()),
   };

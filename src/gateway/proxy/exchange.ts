@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { v7 as uuidv7 } from 'uuid';
+import { newUuid } from '../../ids.js';
 import { type GatewayPrincipal, type Intent, type Payer, toApiKeyId } from '../durable/types.js';
 import {
   BACKGROUND_INTENT,
@@ -61,7 +61,7 @@ export async function openExchange(
   const { endpoint, target, principal, payer, request, reply, body } = call;
   const prepared = await prepare(endpoint, body, request.headers['content-type'] ?? '');
   const upstream = upstreams.forModel(endpoint.provider, prepared.requestedModel);
-  const id = uuidv7();
+  const id = newUuid();
   const { kind, format, path } = endpoint;
   return {
     endpoint,

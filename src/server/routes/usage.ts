@@ -1,8 +1,7 @@
 import type { FastifyRequest } from 'fastify';
-import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { HTTP_STATUS, LedgerError } from '../../errors.js';
-import { isUuid } from '../../ids.js';
+import { isUuid, newUuid } from '../../ids.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { BatchResult, RecordResult, UsageEvent } from '../../record/types.js';
 import { createEventAccess } from '../access.js';
@@ -127,7 +126,7 @@ function withOwn(event: unknown, { keyId }: Principal): UsageEvent {
   const { id, api_key_id } = event as UsageEvent;
   return {
     ...(event as UsageEvent),
-    id: id ?? uuidv7(),
+    id: id ?? newUuid(),
     api_key_id: api_key_id ?? (isUuid(keyId) ? keyId : null),
   };
 }
