@@ -36,35 +36,46 @@ for update of k`,
 }
 
 /**
- * A hold by a key that another payer limits names that payer's window too, and where one of the two goes, the
- * window has nobody any more who would give it back what was taken: that is left for its next fold, as any fold
- * forwards it (budgets/fold.sql.ts). Of the payer's holds and windows of others, and of others' holds and windows of
- * the payer, which takes it along. Before the state is read, in its transaction; the holds are locked, so that
- * nobody ends or extends one meanwhile.
+ * A hold by a key that another payer limits names that payer's window too. Where one of the two goes, the hold
+ * lets go of the window: what it took is left for the window's next fold, as a fold forwards it
+ * (budgets/fold.sql.ts). Of the payer's holds and windows of others, and of others' holds and windows of the
+ * payer, which takes along what is left for them. Before the state is read, in its transaction; the holds stay
+ * locked, so that nobody ends or extends one meanwhile.
  */
 export function forwardHeldStatement(scope: PayerScope, id: string): Statement {
   return {
     name: `shards_forward_held_${scope.name}`,
     text: `/* shards.forwardHeld */
 with held as materialized (
-  select h.payer_scope, h.payer_id, h.amount_microdollars as amount, h.window_ids
+  select h.id, h.payer_scope, h.payer_id, h.amount_microdollars as amount, h.window_ids
   from usage_holds as h
   where h.window_ids <> '{}'
     and ((${isNamed(scope, 'h')})
       or h.api_key_id = any (array(select b.api_key_id from budgets as b where ${isNamed(scope, 'b')})))
   for update of h
+), lent as materialized (
+  select h.id, h.amount, w.id as window_id, b.payer_scope, b.payer_id, b.api_key_id
+  from held as h
+  cross join unnest(h.window_ids) as x(window_id)
+  join budget_windows as w on w.id = x.window_id
+  join budgets as b on b.id = w.budget_id
+  where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
+    and ((${isNamed(scope, 'h')}) or (${isNamed(scope, 'b')}))
+), let_go as (
+  update usage_holds as h
+  set window_ids = array(
+    select x.window_id
+    from unnest(h.window_ids) as x(window_id)
+    where x.window_id not in (select l.window_id from lent as l where l.id = h.id)
+  )
+  where h.id in (select l.id from lent as l)
 )
 insert into usage_holds (id, payer_scope, payer_id, kilo_user_id, api_key_id, amount_microdollars,
   window_ids, expires_at, released_at)
-select gen_random_uuid(), b.payer_scope, b.payer_id, '', b.api_key_id, sum(h.amount), array[w.id],
-  ${FORWARDED}, now()
-from held as h
-cross join unnest(h.window_ids) as x(window_id)
-join budget_windows as w on w.id = x.window_id
-join budgets as b on b.id = w.budget_id
-where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
-  and ((${isNamed(scope, 'h')}) or (${isNamed(scope, 'b')}))
-group by b.payer_scope, b.payer_id, b.api_key_id, w.id`,
+select gen_random_uuid(), l.payer_scope, l.payer_id, '', l.api_key_id, sum(l.amount),
+  array[l.window_id], ${FORWARDED}, now()
+from lent as l
+group by l.payer_scope, l.payer_id, l.api_key_id, l.window_id`,
     values: [id],
   };
 }
