@@ -47,7 +47,8 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  *
  *   plan: every day until D verified, no request in flight -> raise the horizon, committed -> wait
  *   for every transaction that began before -> look once more -> each day, oldest first: verify ->
- *   draft -> read back -> name -> move its settled rows, chunk by chunk -> ... -> mark archived
+ *   draft -> read back -> name -> move its settled rows, chunk by chunk -> ... -> mark archived; the next
+ *   day is verified meanwhile
  *
  * A day that cannot be archived is named and left; the others are archived all the same (I12).
  * Killed at any moment, a second run goes on: what was raised stays, drafts are thrown away, the
@@ -64,6 +65,14 @@ export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveRepo
   } finally {
     await database.close();
   }
+}
+
+/** Of a day: begun before it is waited for. */
+interface Proof {
+  /** @throws what the proof throws */
+  ended: Promise<void>;
+  /** When it has ended, however. */
+  over: Promise<void>;
 }
 
 class Archive {
@@ -164,12 +173,14 @@ class Archive {
     const rowsExpected = plan.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
     const late = await this.#findLate();
     for (const { day } of plan.days) {
-      if (this.#options.signal?.aborted) return;
       const reason = late.get(day);
-      if (reason !== undefined) {
-        this.#leave(day, reason);
-        continue;
-      }
+      if (reason !== undefined) this.#leave(day, reason);
+    }
+    const days = plan.days.map(({ day }) => day).filter((day) => !late.has(day));
+    let proof: Proof | null = null;
+    for (const [index, day] of days.entries()) {
+      if (this.#options.signal?.aborted) break;
+      const next = days[index + 1];
       const show = () =>
         this.#options.onProgress?.({
           day,
@@ -179,14 +190,29 @@ class Archive {
           rowsExpected,
         });
       try {
+        const proven: Proof = proof ?? this.#begin(day);
+        proof = null;
+        await proven.ended;
+        // Reads alone, while this day's rows are written and moved.
+        if (next !== undefined) proof = this.#begin(next);
         await this.#archiveDay(client, day, plan.horizon, show);
         this.#failures.delete(day);
       } catch (error) {
-        if (!isOfDay(error)) throw error;
+        if (!isOfDay(error)) {
+          await proof?.over;
+          throw error;
+        }
         this.#leave(day, describeFailure(day, error).message, error);
       }
       show();
     }
+    await proof?.over;
+  }
+
+  /** Begins the proof of a day; a failure is told to whoever waits for it. */
+  #begin(day: string): Proof {
+    const ended = this.#prove(day);
+    return { ended, over: ended.catch(() => {}) };
   }
 
   #leave(
@@ -241,10 +267,6 @@ class Archive {
     horizon: string,
     onMoved: () => void,
   ): Promise<void> {
-    if (!isDay(day)) {
-      throw dayFailure('invalid_request', day, 'no file can be named after it');
-    }
-    await this.#prove(day);
     const archiver = new DayArchiver({
       client,
       day,
@@ -278,6 +300,9 @@ class Archive {
 
   /** Once more, now that no event can be added: the last look before rows are deleted. */
   async #prove(day: string): Promise<void> {
+    if (!isDay(day)) {
+      throw dayFailure('invalid_request', day, 'no file can be named after it');
+    }
     const { signal, onNotice } = this.#options;
     const report = await verifyOn(
       this.#database,
