@@ -36,6 +36,8 @@ import type { ArchivedRow } from './readFile.js';
 import { withArchiveSession } from './session.js';
 import type { ArchiveOptions, ArchivePlan, ArchiveReport } from './types.js';
 
+/** The lock and its moves, the reader, the proof of the next day by two, looks at the load. */
+const CONNECTIONS = 6;
 const DEFAULT_WAIT_MS = 60_000;
 /** Rounds over a day whose raw rows do not come to an end: a program writes below the horizon. */
 const MAX_ROUNDS = 3;
@@ -58,7 +60,7 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
-  const database = openRollupDatabase(options.url, 4, options);
+  const database = openRollupDatabase(options.url, CONNECTIONS, options);
   try {
     await requireWritable(database.query);
     return await new Archive(database, options).run();
