@@ -12,6 +12,7 @@ const USAGE = `Usage: npm run bench -- [options]
   --seconds N    measured seconds per approach
   --quick        a short run to see that everything works; its figures are not kept
   --large        also 30 million rows, where sizes matter
+  --rows N       backfill: only a history of N rows; its figures are not kept
   --json         print the results as one JSON document
   --no-save      do not keep the figures of this run
   --report       measure nothing: write docs/benchmarks.md from the kept results
@@ -33,6 +34,7 @@ function readOptions() {
         seconds: { type: 'string' },
         quick: { type: 'boolean', default: false },
         large: { type: 'boolean', default: false },
+        rows: { type: 'string' },
         json: { type: 'boolean', default: false },
         save: { type: 'boolean', default: true },
         report: { type: 'boolean', default: false },
@@ -56,11 +58,11 @@ function chooseScenarios(): readonly Scenario[] {
   );
 }
 
-function readSeconds(): number | null {
-  if (options.seconds === undefined) return null;
-  const seconds = Number(options.seconds);
-  if (!(seconds > 0)) return fail('--seconds must be a number above 0');
-  return seconds;
+function readPositive(name: 'seconds' | 'rows'): number | null {
+  if (options[name] === undefined) return null;
+  const value = Number(options[name]);
+  if (!(value > 0)) return fail(`--${name} must be a number above 0`);
+  return value;
 }
 
 async function measure(): Promise<boolean> {
@@ -70,13 +72,15 @@ async function measure(): Promise<boolean> {
   };
   const benchOptions: BenchOptions = {
     quick: options.quick,
-    seconds: readSeconds(),
+    seconds: readPositive('seconds'),
     approaches: options.approach ?? null,
     large: options.large,
+    rows: readPositive('rows'),
     log,
   };
   // Part of a scenario, or a short form of it, is no result.
-  const isKept = options.save && !options.quick && options.approach === undefined;
+  const isPart = options.quick || options.approach !== undefined || options.rows !== undefined;
+  const isKept = options.save && !isPart;
   const bench = await Bench.start(benchOptions);
   const results: Result[] = [];
   try {

@@ -1,10 +1,15 @@
-/** One backfill in a process of its own: `backfillWorker.ts <url> <workers>`; answers in JSON. */
+/** One backfill in a process of its own: `backfillWorker.ts <url> <workers> [from]`; answers in JSON. */
 import { runBackfill } from '../../src/rollup/backfill.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 
-const [url, workers] = process.argv.slice(2);
-if (!url) throw new Error('usage: backfillWorker <url> <workers>');
-const report = await runBackfill({ url, rollup: DAILY_ROLLUP, workers: Number(workers ?? 2) });
+const [url, workers, from] = process.argv.slice(2);
+if (!url) throw new Error('usage: backfillWorker <url> <workers> [from]');
+const report = await runBackfill({
+  url,
+  rollup: DAILY_ROLLUP,
+  workers: Number(workers ?? 2),
+  from,
+});
 process.stdout.write(
   JSON.stringify({
     durationMs: report.durationMs,

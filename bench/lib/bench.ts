@@ -29,6 +29,8 @@ export interface BenchOptions {
   approaches: readonly string[] | null;
   /** Also 30 million rows, where sizes matter. */
   large: boolean;
+  /** Only a history of so many rows, where sizes matter; null: the scenario's own. */
+  rows: number | null;
   log: (line: string) => void;
 }
 

@@ -32,8 +32,8 @@ export const ARCHIVE_MUTANTS: readonly Mutant[] = [
   {
     name: 'archive: no last proof before rows are deleted',
     file: ARCHIVE,
-    search: 'await this.#prove(day);',
-    replace: '',
+    search: 'const ended = this.#prove(day);',
+    replace: 'const ended = Promise.resolve();',
     tests: ['integration/archiveRefusals'],
   },
   {
@@ -46,8 +46,8 @@ export const ARCHIVE_MUTANTS: readonly Mutant[] = [
   {
     name: 'archive: unsettled rows are moved',
     file: MOVE,
-    search: 'locked.filter((row) => !row.is_settled)',
-    replace: 'locked.filter((row) => !row.is_same)',
+    search: 'new Set(usage.unsettled)',
+    replace: 'new Set<string>()',
     tests: ['integration/archiveRefusals', 'integration/archive'],
   },
   {
@@ -74,14 +74,14 @@ export const ARCHIVE_MUTANTS: readonly Mutant[] = [
   {
     name: 'archive: expiries do not know of a row that is deleted',
     file: MOVE_SQL,
-    search: "\n    and ${isKnownToExpiries('u')}",
+    search: "\n      and ${isKnownToExpiries('u')}",
     replace: '',
     tests: BESIDE,
   },
   {
     name: 'archive: a row that differs from its file is deleted',
     file: MOVE_SQL,
-    search: '    and u.cost = f.cost\n',
+    search: '      and u.cost = f.cost\n',
     replace: '',
     tests: ['integration/archiveFiles'],
   },

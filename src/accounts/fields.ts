@@ -53,16 +53,17 @@ export function invalidField(field: string, problem: string): LedgerError {
   return new LedgerError('invalid_request', `${field} ${problem}`, { details: { field } });
 }
 
-export function unknownUser(field = 'kilo_user_id'): LedgerError {
-  return new LedgerError('unknown_user', `${field} names no user; create the user first`, {
+export function unknownUser(field = 'kilo_user_id', remedy = 'create the user first'): LedgerError {
+  return new LedgerError('unknown_user', `${field} names no user; ${remedy}`, {
     details: { field },
   });
 }
 
-export function unknownOrganization(field = 'organization_id'): LedgerError {
-  return new LedgerError(
-    'unknown_organization',
-    `${field} names no organization; create the organization first`,
-    { details: { field } },
-  );
+export function unknownOrganization(
+  field = 'organization_id',
+  remedy = 'create the organization first',
+): LedgerError {
+  return new LedgerError('unknown_organization', `${field} names no organization; ${remedy}`, {
+    details: { field },
+  });
 }

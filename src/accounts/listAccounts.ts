@@ -104,7 +104,7 @@ export async function getUser(pool: pg.Pool, id: string): Promise<ListedUser> {
       and not u.is_elsewhere`,
     [readText('id', id)],
   );
-  if (row === undefined) throw unknownUser();
+  if (row === undefined) throw unknownUser(undefined, '`user list` names those there are');
   const [user = row] = await withNextExpiries(pool, [row], userOf);
   return toUser(user);
 }
@@ -137,7 +137,7 @@ export async function getOrganization(pool: pg.Pool, id: string): Promise<Listed
       and not o.is_elsewhere`,
     [readUuid('organization_id', id)],
   );
-  if (row === undefined) throw unknownOrganization();
+  if (row === undefined) throw unknownOrganization(undefined, '`org list` names those there are');
   const [organization = row] = await withNextExpiries(pool, [row], organizationOf);
   return toOrganization(organization);
 }

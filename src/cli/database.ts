@@ -2,7 +2,7 @@ import pg from 'pg';
 import { plainUrl } from '../db/citus/placement.js';
 import { startEmbeddedPostgres } from '../db/embedded.js';
 import { assertInSchema, inSchema } from '../db/ledgerSchema.js';
-import { assertMigrated, migrate } from '../db/migrate.js';
+import { assertMigrated, assertSetUp, migrate } from '../db/migrate.js';
 import { createPool } from '../db/pool.js';
 import { isLockConflict, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
@@ -105,8 +105,9 @@ export function describeFailure(
 }
 
 /**
- * Runs a command's work on its database, closed after, however it ends. It is migrated before;
- * with `isMigrated`, for commands on what is there already, a database of DATABASE_URL must be.
+ * Runs a command's work on its database, closed after, however it ends. There must be a ledger: a name that
+ * is mistyped must not get one. It is brought up to date before; with `isMigrated`, for commands that
+ * only read, one of DATABASE_URL must be.
  */
 export async function withDatabase(
   { environment, interruption, shard }: CommandContext,
@@ -119,14 +120,15 @@ export async function withDatabase(
     return await interruption.guard<CommandStatus>(async () => {
       // Shards are brought up to date by `migrate` alone, all of them, and joined.
       const mustBe = (isMigrated || shard !== null) && environment.databaseUrl !== null;
-      if (!mustBe) await migrateDatabase(environment, server.url);
-      try {
-        await assertInSchema(database.pool(), environment.schema);
-        if (mustBe) await assertMigrated(database.pool());
-        return await work(database);
-      } catch (error) {
+      const described = (error: unknown) => {
         throw describeFailure(error, server.url, urlsFrom(shard));
-      }
+      };
+      const assertThere = mustBe ? assertMigrated : assertSetUp;
+      await assertInSchema(database.pool(), environment.schema)
+        .then(() => assertThere(database.pool()))
+        .catch(described);
+      if (!mustBe) await migrateDatabase(environment, server.url);
+      return await work(database).catch(described);
     });
   } finally {
     const closing = database.close();
@@ -141,7 +143,7 @@ export async function withDatabase(
 export const urlsFrom = (shard: ShardContext | null): string =>
   shard === null ? 'DATABASE_URL' : 'the shards file';
 
-/** For commands on what is there already: they do not set up a database of DATABASE_URL. */
+/** For commands that only read: they bring no database of DATABASE_URL up to date. */
 export function withMigratedDatabase(
   context: CommandContext,
   work: (database: CommandDatabase) => Promise<CommandStatus>,

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { type FileHandle, open, realpath, rename, stat } from 'node:fs/promises';
+import { diskFault } from '../diskFaults.js';
 import { LedgerError } from '../errors.js';
 import type { ExportFormat } from './exportFormats.js';
 import type { Interruption } from './interruption.js';
@@ -30,7 +31,7 @@ export function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
 /**
  * A file that has its name once it is whole: until then what had that name stays. What is no file,
  * like a pipe, is written as it is.
- * @throws LedgerError `invalid_request` for a path, `unavailable` for a disk that is full
+ * @throws LedgerError `invalid_request` for a path, `unavailable` for a disk that is full or failed
  */
 export async function toFile(path: string, interruption: Interruption): Promise<ExportTarget> {
   const fail = (error: NodeJS.ErrnoException) => {
@@ -69,18 +70,18 @@ export async function toFile(path: string, interruption: Interruption): Promise<
   };
 }
 
-/** With the rights of the file that it takes the place of. */
+/** What people did, for its owner alone; or with the rights of the file that it takes the place of. */
 async function openDraft(draft: string, mode: number | undefined): Promise<FileHandle> {
-  const file = await open(draft, 'w');
+  const file = await open(draft, 'w', 0o600);
   if (mode !== undefined) await file.chmod(mode & 0o777);
   return file;
 }
 
-function failedOnFile(path: string, error: NodeJS.ErrnoException): LedgerError {
-  const isFull = ['ENOSPC', 'EDQUOT', 'EIO'].includes(error.code ?? '');
-  const what = isFull ? '; the disk is full, and nothing of the export is kept' : '';
+export function failedOnFile(path: string, error: NodeJS.ErrnoException): LedgerError {
+  const fault = diskFault(error.code);
+  const what = fault === null ? '' : `; ${fault}, and nothing of the export is kept`;
   return new LedgerError(
-    isFull ? 'unavailable' : 'invalid_request',
+    fault === null ? 'invalid_request' : 'unavailable',
     `cannot write ${path} (${error.code})${what}`,
     { details: { file: path, system_error: error.code }, cause: error },
   );

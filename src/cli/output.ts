@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
+import { diskFault } from '../diskFaults.js';
 import { LedgerError } from '../errors.js';
 import { exactIntegers, formatUsd } from '../money.js';
 
@@ -101,13 +102,9 @@ export function errorMember({ code, message, details }: LedgerError): string {
 }
 
 function describeUnwritten(error: NodeJS.ErrnoException): LedgerError {
-  const reasons: Record<string, string> = {
-    EPIPE: 'its reader went away',
-    ENOSPC: 'the disk is full',
-    EDQUOT: 'the disk is full',
-  };
   const code = error.code ?? error.message;
-  const reason = reasons[code] === undefined ? code : `${reasons[code]} (${code})`;
+  const known = code === 'EPIPE' ? 'its reader went away' : diskFault(code);
+  const reason = known === null ? code : `${known} (${code})`;
   return new LedgerError('unavailable', `the output cannot be written: ${reason}`, {
     details: { system_error: code },
     cause: error,

@@ -153,7 +153,7 @@ export async function assertInSchema(
     is_there
       ? `connections are not in the schema ${schema}: behind a pooler in transaction mode the role ` +
           `needs it, alter role ... set search_path = "${schema}"`
-      : `there is no schema ${schema}: run microdollar migrate`,
+      : `there is no schema ${schema}: run microdollar migrate, or name the schema of your ledger`,
     { details: { field: 'schema', schema } },
   );
 }

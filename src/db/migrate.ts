@@ -20,7 +20,7 @@ import { isNotPermitted } from './sqlstate.js';
 
 export { countsForeignRows } from './migrate/foreignRows.js';
 export { isKnownCluster, UNKNOWN_CLUSTER } from './migrate/generation.js';
-export { assertMigrated } from './migrate/journal.js';
+export { assertMigrated, assertSetUp } from './migrate/journal.js';
 export { type MigrationPlan, planMigration } from './migrate/planMigration.js';
 export type { StepProgress } from './migrate/runSteps.js';
 export type { Step } from './migrate/step.js';

@@ -83,7 +83,7 @@ describe('an error', () => {
       /^error: --user or --org: name who pays/,
     ],
     [['budget', 'raise', ID, '1', '--until', '2999-01-01'], /^error: --until must be/],
-    [['user', 'show', 'nobody'], /^error: <id> names no user/],
+    [['user', 'show', 'nobody'], /^error: <id> names no user; `user list` names those/],
     [['org', 'show', 'Acme'], /^error: <org> must be a UUID/],
     [['credit', 'add', '--org', 'Acme', '1'], /^error: --org must be a UUID/],
     [['adjust', 'x', '1'], /^error: <usage-id> must be a UUID/],

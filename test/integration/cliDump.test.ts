@@ -1,9 +1,11 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
+import { dumpLedger } from '../../src/db/dump/dump.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { createLedger } from '../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
@@ -64,6 +66,19 @@ describe('a dump', () => {
   it('goes into an empty directory only', async () => {
     const again = await cli.ask('dump', dump);
     expect(again).toMatchObject({ status: 2, document: { error: { code: 'invalid_request' } } });
+  });
+
+  it('leaves nothing on a disk that is full', async () => {
+    const directory = join(cli.dir, 'made', 'for it');
+    const client = new pg.Client({ connectionString: cli.database.url });
+    await client.connect();
+    const full = () => {
+      expect(readdirSync(directory)).toHaveLength(1);
+      throw Object.assign(new Error('no space left'), { code: 'ENOSPC', syscall: 'write' });
+    };
+    await expect(dumpLedger(client, { directory, onTable: full })).rejects.toThrow('no space left');
+    await client.end();
+    expect(existsSync(join(cli.dir, 'made'))).toBe(false);
   });
 
   it('names columns of other programs, which it leaves out', async () => {

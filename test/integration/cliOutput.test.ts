@@ -72,13 +72,19 @@ describe('an output that cannot be written', () => {
 
   it('gives a file its name, and the rights of the one before, when it is whole', async () => {
     const out = await cli.file('linked.csv', 'of before\n');
-    await chmod(out, 0o600);
+    await chmod(out, 0o640);
     const link = join(cli.dir, 'link.csv');
     await symlink(out, link);
     expect((await cli.ask('export', ...RANGE, '--out', link)).document).toMatchObject({
       rows: 3_000,
     });
     expect((await readFile(out, 'utf8')).split('\n').length).toBeGreaterThan(3_000);
+    expect((await stat(out)).mode & 0o777).toBe(0o640);
+  });
+
+  it('makes a file for its owner alone: it says what people did', async () => {
+    const out = join(cli.dir, 'new.csv');
+    expect((await cli.ask('export', ...RANGE, '--out', out)).status).toBe(0);
     expect((await stat(out)).mode & 0o777).toBe(0o600);
   });
 

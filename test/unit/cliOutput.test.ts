@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { readEnvironment } from '../../src/cli/environment.js';
 import { csvFormat, jsonFormat, jsonlFormat } from '../../src/cli/exportFormats.js';
 import { DAILY_SHAPE, USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
+import { failedOnFile } from '../../src/cli/exportTarget.js';
 import {
   alignTable,
   Output,
@@ -28,16 +29,34 @@ it('prints paths as one word of a shell, whatever is in them', () => {
   );
 });
 
-it('tells of a dump that a full disk ended, and of no other so', () => {
-  expect(cannotWrite('backup', 'ENOSPC')).toMatchObject({
+const DISK_FAULTS = [
+  ['ENOSPC', 'the disk is full'],
+  ['EDQUOT', 'the disk is full'],
+  ['EIO', 'the disk failed'],
+] as const;
+
+it.each(DISK_FAULTS)('says of a dump or an export what the disk did: %s', (code, what) => {
+  expect(cannotWrite('backup', code)).toMatchObject({
     code: 'unavailable',
-    message: expect.stringMatching(
-      /^cannot write to backup \(ENOSPC\); its disk is full: remove what is in it/,
+    message: expect.stringContaining(
+      `cannot write to backup (${code}); nothing of the dump is kept; ${what}`,
     ),
   });
-  for (const code of ['EACCES', 'EIO']) {
-    expect(cannotWrite('backup', code).message).toMatch(/; there is no whole dump in it$/);
-  }
+  expect(failedOnFile('usage.csv', Object.assign(new Error(code), { code }))).toMatchObject({
+    code: 'unavailable',
+    message: `cannot write usage.csv (${code}); ${what}, and nothing of the export is kept`,
+  });
+});
+
+it('blames the path, and no disk, where that cannot be written', () => {
+  expect(cannotWrite('backup', 'EACCES')).toMatchObject({
+    code: 'invalid_request',
+    message: 'cannot write to backup (EACCES); nothing of the dump is kept',
+  });
+  expect(failedOnFile('a.csv', Object.assign(new Error(), { code: 'EACCES' }))).toMatchObject({
+    code: 'invalid_request',
+    message: 'cannot write a.csv (EACCES)',
+  });
 });
 
 it('says no drift of all that was asked for, or of what was compared until an interruption', () => {

@@ -20,6 +20,7 @@ const ROWS: readonly (readonly string[])[] = [
     'formulas',
     'ids',
     'directories',
+    'diskFaults',
     'metrics',
     'log',
     'background',

@@ -1,17 +1,29 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import type pg from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
-import { makeDirectories } from '../../directories.js';
+import { makeDirectories, removeEmptyDirs } from '../../directories.js';
+import { diskFault } from '../../diskFaults.js';
 import { LedgerError } from '../../errors.js';
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
-import { assertMigrated, readJournal, readWantedSchema } from '../migrate/journal.js';
+import {
+  assertMigrated,
+  readJournal,
+  readWantedSchema,
+  type WantedSchema,
+} from '../migrate/journal.js';
 import { SEQUENCES, TABLES } from './catalog.sql.js';
-import { type DumpedSequence, type DumpedTable, tableFile, writeManifest } from './manifest.js';
+import {
+  type DumpedSequence,
+  type DumpedTable,
+  manifestFile,
+  tableFile,
+  writeManifest,
+} from './manifest.js';
 
 export interface DumpOptions {
   /** Made, or empty. */
@@ -31,7 +43,8 @@ export interface DumpReport {
 
 /**
  * Writes the ledger's tables to files, from one snapshot, beside writers: a dump where no PostgreSQL
- * client is installed. Tables and columns of other programs are not in it.
+ * client is installed. Tables and columns of other programs are not in it. Of a dump that fails nothing
+ * stays on the disk.
  * @throws LedgerError `invalid_request` for the directory, `unavailable` for a full disk or a database
  *   that is not up to date
  */
@@ -40,9 +53,28 @@ export async function dumpLedger(
   { directory, onDirectory, onTable }: DumpOptions,
 ): Promise<DumpReport> {
   await assertMigrated(client);
-  await prepareDirectory(directory);
+  const firstMade = await prepareDirectory(directory);
   onDirectory?.();
   const wanted = readWantedSchema().tables.filter((table) => table.kind === 'r');
+  try {
+    return await dumpTables(client, directory, wanted, onTable);
+  } catch (error) {
+    const files = wanted.map(({ name }) => tableFile(directory, name));
+    // What cannot be removed either is told of by the failure itself.
+    for (const file of [...files, manifestFile(directory)]) {
+      await rm(file, { force: true }).catch(() => {});
+    }
+    if (firstMade !== undefined) removeEmptyDirs(directory, firstMade);
+    throw error;
+  }
+}
+
+async function dumpTables(
+  client: pg.Client,
+  directory: string,
+  wanted: WantedSchema['tables'],
+  onTable: DumpOptions['onTable'],
+): Promise<DumpReport> {
   const names = wanted.map((table) => table.name);
   await client.query('begin isolation level repeatable read, read only');
   const found = await client.query<FoundTable>(TABLES, [names]);
@@ -88,12 +120,13 @@ interface FoundTable {
   isPartitioned: boolean;
 }
 
-async function prepareDirectory(directory: string): Promise<void> {
-  const names = await onFile(directory, async () => {
-    makeDirectories(directory, 0o700);
-    return await readdir(directory);
-  });
-  if (names.length === 0) return;
+/** @returns the first directory that was made */
+async function prepareDirectory(directory: string): Promise<string | undefined> {
+  const { made, names } = await onFile(directory, async () => ({
+    made: makeDirectories(directory, 0o700),
+    names: await readdir(directory),
+  }));
+  if (names.length === 0) return made;
   throw new LedgerError('invalid_request', `${directory} is not empty; name a new directory`, {
     details: { field: 'out' },
   });
@@ -144,7 +177,7 @@ async function readSequences(
   return sequences;
 }
 
-/** @throws LedgerError `unavailable` for a full disk, `invalid_request` for the path */
+/** @throws LedgerError `unavailable` for the disk, `invalid_request` for the path */
 async function onFile<T>(directory: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -155,15 +188,12 @@ async function onFile<T>(directory: string, work: () => Promise<T>): Promise<T> 
   }
 }
 
-/** What is there was made by this dump, or was empty before it. */
 export function cannotWrite(directory: string, code: string, cause?: unknown): LedgerError {
-  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
-  const remedy = isFull
-    ? '; its disk is full: remove what is in it, which is no whole dump, and name one with more room'
-    : '; there is no whole dump in it';
+  const fault = diskFault(code);
+  const remedy = fault === null ? '' : `; ${fault}: name a directory on another, or make room`;
   return new LedgerError(
-    isFull || code === 'EIO' ? 'unavailable' : 'invalid_request',
-    `cannot write to ${directory} (${code})${remedy}`,
+    fault === null ? 'invalid_request' : 'unavailable',
+    `cannot write to ${directory} (${code}); nothing of the dump is kept${remedy}`,
     { details: { field: 'out', system_error: code }, cause },
   );
 }

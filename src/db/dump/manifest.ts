@@ -42,6 +42,10 @@ export function tableFile(directory: string, table: string): string {
   return join(directory, `${table}.copy.gz`);
 }
 
+export function manifestFile(directory: string): string {
+  return join(directory, MANIFEST);
+}
+
 /** Last: a directory without it is no dump. */
 export async function writeManifest(
   directory: string,
@@ -49,7 +53,7 @@ export async function writeManifest(
 ): Promise<void> {
   const whole: Manifest = { format: FORMAT, version: VERSION, ...manifest };
   const text = `${JSON.stringify(whole, null, 2)}\n`;
-  await writeFile(join(directory, MANIFEST), text, { mode: 0o600, flag: 'wx', flush: true });
+  await writeFile(manifestFile(directory), text, { mode: 0o600, flag: 'wx', flush: true });
 }
 
 /** @throws LedgerError `invalid_request` where there is no whole dump of this format */
@@ -61,7 +65,7 @@ export async function readManifest(directory: string): Promise<Manifest> {
     });
   let text: string;
   try {
-    text = await readFile(join(directory, MANIFEST), 'utf8');
+    text = await readFile(manifestFile(directory), 'utf8');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw refuse(`holds no whole dump: its ${MANIFEST} cannot be read (${code})`, error);

@@ -159,19 +159,49 @@ export async function assertMigrated(database: Queryable): Promise<void> {
     throw toLedgerError(error);
   }
   if (unapplied.length === 0) return;
-  const names = unapplied.map((migration) => migration.name);
-  if (names.length === readJournal().length && (await findOwnTables(database))) {
-    throw new LedgerError(
-      'unavailable',
-      'this database has tables of its own, and can be adopted, online: look at ' +
-        '`microdollar migrate --dry-run`, then run `microdollar migrate`',
-      { details: { missing_migrations: names, adoptable: true } },
-    );
-  }
-  const state = names.length === readJournal().length ? 'not set up' : 'behind this version';
+  if (isNone(unapplied)) throw await noLedger(database, unapplied);
+  const names = namesOf(unapplied);
   throw new LedgerError(
     'unavailable',
-    `the database is ${state}, ${names.length} migrations are missing: run microdollar migrate`,
+    `the database is behind this version, ${names.length} migrations are missing: run microdollar migrate`,
     { details: { missing_migrations: names } },
+  );
+}
+
+/**
+ * That there is a ledger, of this version or one before: only what is asked to make one makes it.
+ * @throws LedgerError `unavailable` with the remedy
+ */
+export async function assertSetUp(database: Queryable): Promise<void> {
+  let failure: LedgerError | null = null;
+  try {
+    const unapplied = await findUnapplied(database);
+    if (isNone(unapplied)) failure = await noLedger(database, unapplied);
+  } catch (error) {
+    throw toLedgerError(error);
+  }
+  if (failure !== null) throw failure;
+}
+
+const namesOf = (migrations: readonly Migration[]) => migrations.map(({ name }) => name);
+const isNone = (unapplied: readonly Migration[]) => unapplied.length === readJournal().length;
+
+async function noLedger(
+  database: Queryable,
+  unapplied: readonly Migration[],
+): Promise<LedgerError> {
+  const details = { missing_migrations: namesOf(unapplied) };
+  if (!(await findOwnTables(database))) {
+    return new LedgerError(
+      'unavailable',
+      'this database has no ledger: name the one that has, or run microdollar migrate to make one',
+      { details },
+    );
+  }
+  return new LedgerError(
+    'unavailable',
+    'this database has tables of its own, and can be adopted, online: look at ' +
+      '`microdollar migrate --dry-run`, then run `microdollar migrate`',
+    { details: { ...details, adoptable: true } },
   );
 }

@@ -36,6 +36,8 @@ import type { ArchivedRow } from './readFile.js';
 import { withArchiveSession } from './session.js';
 import type { ArchiveOptions, ArchivePlan, ArchiveReport } from './types.js';
 
+/** The lock and its moves, the reader, the proof of the next day by two, looks at the load. */
+const CONNECTIONS = 6;
 const DEFAULT_WAIT_MS = 60_000;
 /** Rounds over a day whose raw rows do not come to an end: a program writes below the horizon. */
 const MAX_ROUNDS = 3;
@@ -47,7 +49,8 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  *
  *   plan: every day until D verified, no request in flight -> raise the horizon, committed -> wait
  *   for every transaction that began before -> look once more -> each day, oldest first: verify ->
- *   draft -> read back -> name -> move its settled rows, chunk by chunk -> ... -> mark archived
+ *   draft -> read back -> name -> move its settled rows, chunk by chunk -> ... -> mark archived; the next
+ *   day is verified meanwhile
  *
  * A day that cannot be archived is named and left; the others are archived all the same (I12).
  * Killed at any moment, a second run goes on: what was raised stays, drafts are thrown away, the
@@ -57,13 +60,21 @@ const HORIZON_STAYS = '. The horizon is raised already: events below it are refu
  */
 export async function archiveUsage(options: ArchiveOptions): Promise<ArchiveReport> {
   readDay('until', options.until);
-  const database = openRollupDatabase(options.url, 4, options);
+  const database = openRollupDatabase(options.url, CONNECTIONS, options);
   try {
     await requireWritable(database.query);
     return await new Archive(database, options).run();
   } finally {
     await database.close();
   }
+}
+
+/** Of a day: begun before it is waited for. */
+interface Proof {
+  /** @throws what the proof throws */
+  ended: Promise<void>;
+  /** When it has ended, however. */
+  over: Promise<void>;
 }
 
 class Archive {
@@ -164,12 +175,14 @@ class Archive {
     const rowsExpected = plan.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
     const late = await this.#findLate();
     for (const { day } of plan.days) {
-      if (this.#options.signal?.aborted) return;
       const reason = late.get(day);
-      if (reason !== undefined) {
-        this.#leave(day, reason);
-        continue;
-      }
+      if (reason !== undefined) this.#leave(day, reason);
+    }
+    const days = plan.days.map(({ day }) => day).filter((day) => !late.has(day));
+    let proof: Proof | null = null;
+    for (const [index, day] of days.entries()) {
+      if (this.#options.signal?.aborted) break;
+      const next = days[index + 1];
       const show = () =>
         this.#options.onProgress?.({
           day,
@@ -179,14 +192,29 @@ class Archive {
           rowsExpected,
         });
       try {
+        const proven: Proof = proof ?? this.#begin(day);
+        proof = null;
+        await proven.ended;
+        // Reads alone, while this day's rows are written and moved.
+        if (next !== undefined) proof = this.#begin(next);
         await this.#archiveDay(client, day, plan.horizon, show);
         this.#failures.delete(day);
       } catch (error) {
-        if (!isOfDay(error)) throw error;
+        if (!isOfDay(error)) {
+          await proof?.over;
+          throw error;
+        }
         this.#leave(day, describeFailure(day, error).message, error);
       }
       show();
     }
+    await proof?.over;
+  }
+
+  /** Begins the proof of a day; a failure is told to whoever waits for it. */
+  #begin(day: string): Proof {
+    const ended = this.#prove(day);
+    return { ended, over: ended.catch(() => {}) };
   }
 
   #leave(
@@ -241,10 +269,6 @@ class Archive {
     horizon: string,
     onMoved: () => void,
   ): Promise<void> {
-    if (!isDay(day)) {
-      throw dayFailure('invalid_request', day, 'no file can be named after it');
-    }
-    await this.#prove(day);
     const archiver = new DayArchiver({
       client,
       day,
@@ -278,6 +302,9 @@ class Archive {
 
   /** Once more, now that no event can be added: the last look before rows are deleted. */
   async #prove(day: string): Promise<void> {
+    if (!isDay(day)) {
+      throw dayFailure('invalid_request', day, 'no file can be named after it');
+    }
     const { signal, onNotice } = this.#options;
     const report = await verifyOn(
       this.#database,

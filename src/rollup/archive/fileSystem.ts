@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access, link, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { makeDirectories } from '../../directories.js';
+import { diskFault } from '../../diskFaults.js';
 import { LedgerError } from '../../errors.js';
 
 /** A file that is being written, from its beginning. */
@@ -92,11 +93,11 @@ export function diskError(directory: string, error: unknown): unknown {
   const code = codeOf(error);
   if (error instanceof LedgerError || !isSystemError(error)) return error;
   const details = { directory, system_error: code };
-  if (['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO'].includes(code)) {
-    const what = code === 'EIO' ? 'the disk failed' : 'the disk is full';
+  const fault = diskFault(code);
+  if (fault !== null) {
     return new LedgerError(
       'unavailable',
-      `${what} (${code}) at ${directory}; no usage was deleted that is not in a proven file; ` +
+      `${fault} (${code}) at ${directory}; no usage was deleted that is not in a proven file; ` +
         'make room and run the archive again',
       { details, cause: error },
     );

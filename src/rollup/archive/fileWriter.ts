@@ -12,6 +12,9 @@ export interface WrittenFile {
   rows: ArchivedRow[];
 }
 
+/** Of a day's first file: while it is written there is nothing to move. */
+const FIRST_ROWS = 4_000;
+
 export interface FileWriterOptions {
   reader: DayReader;
   fileSystem: ArchiveFileSystem;
@@ -60,7 +63,8 @@ export class FileWriter {
   async #write(part: number): Promise<WrittenFile | null> {
     const { reader, fileSystem, directory, rowsPerFile, fileOf, onStep } = this.#options;
     const { file, header } = fileOf(part);
-    const draft = await writeDraft(fileSystem, directory, header, reader.take(rowsPerFile));
+    const limit = part === this.#options.part ? Math.min(FIRST_ROWS, rowsPerFile) : rowsPerFile;
+    const draft = await writeDraft(fileSystem, directory, header, reader.take(limit));
     if (draft === null) return null;
     onStep('written');
     const { rows } = await proveDraft(fileSystem, draft, file);

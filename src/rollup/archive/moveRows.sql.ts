@@ -38,13 +38,24 @@ for no key update of d skip locked`,
   };
 }
 
-export interface LockedUsage {
-  id: string;
-  /** Key, cost and time are those of the file. */
-  is_same: boolean;
-  /** The counter rows of every rollup, the budgets and expiries have it; once so, always so. */
-  is_settled: boolean;
+export interface LockedRows {
+  /** Ids that are locked; null: all that were asked for. An answer a row would cost more than its lock. */
+  ids: string[] | null;
 }
+
+export interface LockedUsage extends LockedRows {
+  /** A row whose key, cost or time is not that of the file. */
+  different: string | null;
+  /**
+   * Ids that the counter rows of some rollup, the budgets or expiries do not have yet; once they have one,
+   * they always do.
+   */
+  unsettled: string[];
+}
+
+/** Of `locked`, given the ids that were asked for as $1. */
+const LOCKED_IDS = `case when (select count(*) from locked) < cardinality($1::uuid[])
+    then array(select l.id from locked as l) end as ids`;
 
 /**
  * Locks raw rows where they are free, and compares them with what the file says. After the locks of
@@ -58,19 +69,23 @@ with ${lowWater(USAGE_LOG)}, s as materialized (
   ${SNAPSHOT}
 ), open as materialized (
   select ${oldestOpen('s')} as position from s
+), locked as materialized (
+  select u.id, ${isInCounters(USAGE_LOG, 'u')}
+      and ${DIMENSION_ROLLUPS.map((rollup) => isRowCounted(rollup, 'u')).join('\n      and ')}
+      and ${isBudgeted('u', '(select o.position from open as o)')}
+      and ${isKnownToExpiries('u')} as is_settled,
+    u.kilo_user_id = f.kilo_user_id
+      and u.organization_id is not distinct from f.organization_id
+      and u.cost = f.cost
+      and u.created_at = f.created_at as is_same
+  from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[])
+    as f(id, kilo_user_id, organization_id, cost, created_at)
+  join microdollar_usage as u on u.id = f.id
+  for update of u skip locked
 )
-select u.id, ${isInCounters(USAGE_LOG, 'u')}
-    and ${DIMENSION_ROLLUPS.map((rollup) => isRowCounted(rollup, 'u')).join('\n    and ')}
-    and ${isBudgeted('u', '(select o.position from open as o)')}
-    and ${isKnownToExpiries('u')} as is_settled,
-  u.kilo_user_id = f.kilo_user_id
-    and u.organization_id is not distinct from f.organization_id
-    and u.cost = f.cost
-    and u.created_at = f.created_at as is_same
-from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[])
-  as f(id, kilo_user_id, organization_id, cost, created_at)
-join microdollar_usage as u on u.id = f.id
-for update of u skip locked`,
+select ${LOCKED_IDS},
+  (select l.id from locked as l where not l.is_same limit 1) as different,
+  array(select l.id from locked as l where not l.is_settled) as unsettled`,
     values: [
       plainArray(rows.map((row) => row.id)),
       textArray(rows.map((row) => row.kilo_user_id)),
@@ -104,10 +119,13 @@ export function lockMetadataStatement(ids: readonly string[]): Statement {
   return {
     name: 'microdollar_lock_archived_metadata',
     text: `/* microdollar.lockArchivedMetadata */
-select m.id
-from unnest($1::uuid[]) as f(id)
-join microdollar_usage_metadata as m on m.id = f.id
-for update of m skip locked`,
+with locked as materialized (
+  select m.id
+  from unnest($1::uuid[]) as f(id)
+  join microdollar_usage_metadata as m on m.id = f.id
+  for update of m skip locked
+)
+select ${LOCKED_IDS}`,
     values: [plainArray(ids)],
   };
 }

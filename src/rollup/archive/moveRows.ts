@@ -8,6 +8,7 @@ import {
   type CounterKey,
   findRowsStatement,
   type LockedCounter,
+  type LockedRows,
   type LockedUsage,
   lockDailyRowsStatement,
   lockMetadataStatement,
@@ -146,32 +147,35 @@ async function lockRows(
   query: Query,
   rows: readonly ArchivedRow[],
 ): Promise<Pick<MovedChunk, 'held' | 'unsettled' | 'gone'> & { free: ArchivedRow[] }> {
-  const locked = await query<LockedUsage>(lockUsageStatement(rows));
-  const different = locked.find((row) => !row.is_same);
-  if (different) {
+  const ids = rows.map((row) => row.id);
+  const [usage] = await query<LockedUsage>(lockUsageStatement(rows));
+  if (usage === undefined) throw new Error('a query without rows');
+  if (usage.different !== null) {
     throw new LedgerError(
       'internal',
-      `usage row ${different.id} differs from its archive file; nothing of its chunk was deleted`,
-      { details: { usage_id: different.id } },
+      `usage row ${usage.different} differs from its archive file; nothing of its chunk was deleted`,
+      { details: { usage_id: usage.different } },
     );
   }
-  const lockedIds = new Set(locked.map((row) => row.id));
-  const notLocked = rows.filter((row) => !lockedIds.has(row.id)).map((row) => row.id);
-  const unsettledIds = new Set(locked.filter((row) => !row.is_settled).map((row) => row.id));
+  const lockedIds = new Set(usage.ids ?? ids);
+  const unsettledIds = new Set(usage.unsettled);
   const heldIds = new Set(unsettledIds);
-  if (notLocked.length > 0) {
-    const found = await query<{ id: string }>(findRowsStatement('microdollar_usage', notLocked));
+  /** Those that were asked for, are there and are not locked. */
+  const findHeld = async (
+    table: Parameters<typeof findRowsStatement>[0],
+    asked: readonly string[],
+    locked: string[] | null,
+  ) => {
+    if (locked === null) return;
+    const isLocked = new Set(locked);
+    const others = asked.filter((id) => !isLocked.has(id));
+    const found = await query<{ id: string }>(findRowsStatement(table, others));
     for (const { id } of found) heldIds.add(id);
-  }
-  const metadata = await query<{ id: string }>(lockMetadataStatement([...lockedIds]));
-  const metadataIds = new Set(metadata.map((row) => row.id));
-  const withoutLock = [...lockedIds].filter((id) => !metadataIds.has(id));
-  if (withoutLock.length > 0) {
-    const found = await query<{ id: string }>(
-      findRowsStatement('microdollar_usage_metadata', withoutLock),
-    );
-    for (const { id } of found) heldIds.add(id);
-  }
+  };
+  await findHeld('microdollar_usage', ids, usage.ids);
+  const asked = [...lockedIds];
+  const [metadata] = await query<LockedRows>(lockMetadataStatement(asked));
+  await findHeld('microdollar_usage_metadata', asked, metadata?.ids ?? null);
   return {
     free: rows.filter((row) => lockedIds.has(row.id) && !heldIds.has(row.id)),
     held: rows.filter((row) => heldIds.has(row.id)),

@@ -16,6 +16,8 @@ import {
 import { type ArchiveFileSystem, diskError, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 
 const NEWLINE = 0x0a;
+/** Uncompressed at once: some hundred events. */
+const BLOCK_BYTES = 128 * 1024;
 const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/;
 
 /** What ties an archived event to its raw row. */
@@ -72,8 +74,9 @@ export async function proveFile(
       }
       return { ...next.value, rows, costByKey, costMicrodollars };
     }
-    const { id, kilo_user_id, organization_id, cost, created_at } = next.value;
-    rows.push({ id, kilo_user_id, organization_id: organization_id ?? null, cost, created_at });
+    for (const { id, kilo_user_id, organization_id, cost, created_at } of next.value) {
+      rows.push({ id, kilo_user_id, organization_id: organization_id ?? null, cost, created_at });
+    }
   }
 }
 
@@ -93,37 +96,46 @@ export async function* readArchive(
     if (range.until !== undefined && file.day > range.until) continue;
     const path = join(directory, file.name);
     await proveFile(fileSystem, path, file);
-    yield* readEvents(fileSystem, path, file);
+    for await (const events of readEvents(fileSystem, path, file)) yield* events;
   }
 }
 
-/** Events of one file, and at its end what it was: throws there if the digest is wrong. */
+/**
+ * Events of one file, some hundred at once, for a turn of each would cost more than its reading. At its end
+ * what it was: throws there if the digest is wrong.
+ */
 async function* readEvents(
   fileSystem: ArchiveFileSystem,
   path: string,
   file: ArchiveFileName,
-): AsyncGenerator<ArchivedEvent, Pick<ProvenFile, 'header' | 'sha256'>> {
+): AsyncGenerator<ArchivedEvent[], Pick<ProvenFile, 'header' | 'sha256'>> {
   const hash = createHash('sha256');
   const ids = new Set<string>();
   let header: ArchiveHeader | null = null;
   let cost = 0n;
   // One line behind: the last one is the trailer, and no part of the digest.
-  let held: string | null = null;
-  for await (const line of readLines(fileSystem, path, file)) {
-    if (held !== null) {
-      hash.update(`${held}\n`);
-      if (header === null) header = readHeader(held, file);
-      else {
-        const event = readEvent(held, file);
-        if (ids.size === ids.add(event.id).size) throw damaged(file, `two lines are ${event.id}`);
-        cost += BigInt(event.cost);
-        yield event;
+  let held: Buffer | null = null;
+  for await (const block of readBlocks(fileSystem, path, file)) {
+    const lastStart = block.lastIndexOf(NEWLINE, -2) + 1;
+    const known = Buffer.concat([held ?? Buffer.alloc(0), block.subarray(0, lastStart)]);
+    held = block.subarray(lastStart);
+    hash.update(known);
+    const events: ArchivedEvent[] = [];
+    // What is behind the last newline is no line.
+    for (const line of known.toString('utf8').split('\n').slice(0, -1)) {
+      if (header === null) {
+        header = readHeader(line, file);
+        continue;
       }
+      const event = readEvent(line, file);
+      if (ids.size === ids.add(event.id).size) throw damaged(file, `two lines are ${event.id}`);
+      cost += BigInt(event.cost);
+      events.push(event);
     }
-    held = line;
+    yield events;
   }
   if (header === null || held === null) throw damaged(file, 'it is cut off');
-  const trailer = readTrailer(held, file);
+  const trailer = readTrailer(held.toString(), file);
   const sha256 = hash.digest('hex');
   if (trailer.sha256 !== sha256) throw damaged(file, 'its SHA-256 differs');
   if (trailer.events !== ids.size || BigInt(trailer.cost_microdollars) !== cost) {
@@ -152,25 +164,23 @@ function isExactInteger(value: unknown): boolean {
   return Number.isSafeInteger(value) || (typeof value === 'string' && /^-?\d+$/.test(value));
 }
 
-async function* readLines(
+/** What a file holds, uncompressed, in blocks of whole lines. */
+async function* readBlocks(
   fileSystem: ArchiveFileSystem,
   path: string,
   file: ArchiveFileName,
-): AsyncGenerator<string> {
+): AsyncGenerator<Buffer> {
   const source = Readable.from(fileSystem.read(path));
-  const gunzip = createGunzip();
+  const gunzip = createGunzip({ chunkSize: BLOCK_BYTES });
   source.on('error', (error) => gunzip.destroy(error));
   source.pipe(gunzip);
   let rest: Buffer = Buffer.alloc(0);
   try {
     for await (const chunk of gunzip as AsyncIterable<Buffer>) {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-      let from = 0;
-      for (let to = bytes.indexOf(NEWLINE); to >= 0; to = bytes.indexOf(NEWLINE, from)) {
-        yield bytes.toString('utf8', from, to);
-        from = to + 1;
-      }
-      rest = bytes.subarray(from);
+      const end = bytes.lastIndexOf(NEWLINE) + 1;
+      if (end > 0) yield bytes.subarray(0, end);
+      rest = bytes.subarray(end);
     }
   } catch (error) {
     const code = String((error as { code?: unknown }).code ?? '');
