@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { programPath } from '../support/programs.js';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
@@ -232,7 +233,7 @@ it('reads standard input, compressed or not', async () => {
   for (const input of [event, gzipSync(event)]) {
     const child = spawn(
       process.execPath,
-      ['--import', 'tsx', 'src/cli/main.ts', '--json', 'import', '-', '--format', 'jsonl'],
+      [programPath('src/cli/main.ts'), '--json', 'import', '-', '--format', 'jsonl'],
       { env: { ...process.env, DATABASE_URL: cli.database.url }, stdio: 'pipe' },
     );
     child.stdin.end(input);
