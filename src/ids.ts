@@ -15,8 +15,8 @@ let lastMs = 0;
 let sequence = 0;
 
 /**
- * A UUID version 7 (RFC 9562): by the time at which it is made, and within a millisecond by the order. Its random
- * bytes are asked for by the hundred, for each call of the system costs more than all the rest.
+ * A UUID version 7 (RFC 9562): by the time at which it is made, and within a millisecond by the order. Its
+ * random bytes are asked for by the hundred, for each call of the system costs more than all the rest.
  */
 export function newUuid(): string {
   if (taken === RANDOM_BYTES.length) {

@@ -36,11 +36,11 @@ for update of k`,
 }
 
 /**
- * A hold by a key that another payer limits names that payer's window too. Where one of the two goes, the hold
- * lets go of the window: what it took is left for the window's next fold, as a fold forwards it
- * (budgets/fold.sql.ts). Of the payer's holds and windows of others, and of others' holds and windows of the
- * payer, which takes along what is left for them. Before the state is read, in its transaction; the holds stay
- * locked, so that nobody ends or extends one meanwhile.
+ * A hold by a key that another payer limits names that payer's window too. Where one of the two goes, the
+ * hold lets go of the window: what it took is left for the window's next fold, as a fold forwards it
+ * (budgets/fold.sql.ts). Of the payer's holds and windows of others, and of others' holds and windows of
+ * the payer, which takes along what is left for them. Before the state is read, in its transaction; the
+ * holds stay locked, so that nobody ends or extends one meanwhile.
  */
 export function forwardHeldStatement(scope: PayerScope, id: string): Statement {
   return {
