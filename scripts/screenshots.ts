@@ -6,6 +6,8 @@ import { mkdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Browser, Locator, Page } from 'playwright-core';
 import { createApiKey } from '../src/accounts/apiKeys.js';
+import { setAlert } from '../src/alerts/alerts.js';
+import { addWebhook } from '../src/alerts/webhooks.js';
 import { changeBudget, listBudgets } from '../src/budgets/budgets.js';
 import { fillDemo } from '../src/demo/fill.js';
 import { DEMO_ORGANIZATIONS } from '../src/demo/people.js';
@@ -17,6 +19,7 @@ import { createServer } from '../src/server/index.js';
 import { pagePlugin } from '../src/server/page.js';
 import { startEmbeddedPostgres } from '../src/testing.js';
 import { launchChromium } from '../test/e2e/chromium.js';
+import { startWebhookReceiver, type WebhookReceiver } from '../test/support/webhookReceiver.js';
 
 const ADMIN_KEY = 'admin-key-of-the-screenshots';
 const WIDTHS = [1280, 375] as const;
@@ -33,7 +36,11 @@ const { values } = parseArgs({
 });
 
 const database = await startEmbeddedPostgres();
-const ledger = await createLedger({ databaseUrl: database.url });
+const ledger = await createLedger({
+  databaseUrl: database.url,
+  deliverAlerts: true,
+  allowPrivateWebhooks: true,
+});
 const { from, until } = await fillDemo(ledger, { days: 92, users: 24 });
 await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP, from, until });
 const { key } = await createApiKey(ledger.pool, {
@@ -50,6 +57,7 @@ const server = createServer({
 });
 const url = await server.listen();
 await useBudgets(ledger);
+const receivers = await useAlerts(ledger);
 const traffic = sendTraffic(ledger);
 const browser = await launchChromium();
 try {
@@ -67,6 +75,7 @@ try {
       );
       const budgets = { width, scheme, key, path: `/profile?scope=${organization}` };
       await takeView(browser, budgets, name('budgets'), openCard('Budgets'));
+      await takeView(browser, budgets, name('alerts'), openCard('Alerts'));
       await takeView(
         browser,
         { width, scheme, key: ADMIN_KEY, path: '/operations' },
@@ -76,6 +85,7 @@ try {
   }
 } finally {
   traffic.stop();
+  for (const receiver of receivers) await receiver.close();
   await browser.close();
   await server.close();
   await ledger.close();
@@ -159,6 +169,31 @@ async function useBudgets(to: Ledger): Promise<void> {
   const raise = { raise_usd: 5, raise_until: '2999-01-01T00:00:00Z' };
   await changeBudget(store, billing?.id ?? '', raise);
   await to.hold({ kilo_user_id: 'demo-barbara', organization_id: payer.id, amount: 1_250_000 });
+}
+
+/** What was told to somebody who hears it, and to somebody who is away. */
+async function useAlerts(to: Ledger): Promise<WebhookReceiver[]> {
+  const payer = { organization_id: organization ?? '' };
+  const receivers = await Promise.all([startWebhookReceiver(), startWebhookReceiver()]);
+  receivers[1]?.answerWith(503);
+  for (const { url } of receivers) await addWebhook(to.alertStore, { ...payer, url });
+  const budgetPayer = { scope: 'organization' as const, id: payer.organization_id };
+  const budgets = await listBudgets({ pool: to.pool, folder: to.budgetFolder }, budgetPayer);
+  for (const { id, is_balance } of budgets) {
+    if (!is_balance) await setAlert(to.alertStore, { kind: 'budget', budget_id: id });
+  }
+  await setAlert(to.alertStore, { kind: 'balance', ...payer, below_usd: 100_000 });
+  await setAlert(to.alertStore, { kind: 'spend', ...payer });
+  while (receivers.some(({ received }) => received.length === 0)) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  // As they look where they are somebody's: the ports are those of this run.
+  for (const [index, name] of ['spend', 'on-call'].entries()) {
+    const shown = `https://hooks.acme.example/${name}`;
+    const { url } = receivers[index] as WebhookReceiver;
+    await to.pool.query('update usage_alert_webhooks set url = $1 where url = $2', [shown, url]);
+  }
+  return receivers;
 }
 
 /** Bursts that contend for one user's rows now and then. */

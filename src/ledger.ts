@@ -16,7 +16,7 @@ import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
 import { startPreparingMonths } from './db/migrate/partitions/prepareMonths.js';
 import { assertMigrated } from './db/migrate.js';
-import { type Query, queryOnPool } from './db/query.js';
+import { type Query, queryOnPool, snapshotOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import { alone } from './ledgerParts.js';
@@ -175,8 +175,12 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     (mode, range) => shadow.sample(mode, range),
     metrics,
   );
-  const reportQuery = queryOnPool(connections.pool('report'), named, onWait);
-  const usageReports = new UsageReports(reportQuery, metrics);
+  const reportPool = connections.pool('report');
+  const usageReports = new UsageReports(
+    queryOnPool(reportPool, named, onWait),
+    snapshotOnPool(reportPool, named),
+    metrics,
+  );
   try {
     for (const each of [pool, readPool]) await assertInSchema(each, options.schema);
     await assertMigrated(pool);

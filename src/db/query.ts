@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { isMoved, leavesSession } from './sqlstate.js';
 import type { Statement } from './statement.js';
+import { inTransaction } from './transaction.js';
 
 /** Of a statement that met a schema which Citus has moved meanwhile: it did nothing. */
 const MAX_ATTEMPTS = 3;
@@ -46,4 +47,15 @@ export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void):
       client.release(failure);
     }
   }
+}
+
+/** Runs work on one connection; what it reads is of one snapshot. */
+export type InSnapshot = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
+
+/** The same for statements that must see one snapshot: they only read. */
+export function snapshotOnPool(pool: pg.Pool, named: boolean): InSnapshot {
+  return (work) =>
+    inTransaction(pool, (client) => work(queryOn(client, named)), {
+      begin: 'begin isolation level repeatable read read only',
+    });
 }

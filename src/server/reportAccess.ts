@@ -1,7 +1,8 @@
 import { type ApiKey, findApiKey, payerOfKey } from '../accounts/apiKeys.js';
+import { readNames } from '../accounts/names.js';
 import { requireAccounts } from '../accounts/requireAccounts.js';
 import { LedgerError } from '../errors.js';
-import type { Ledger, UsageReportQuery } from '../ledgerTypes.js';
+import type { Ledger, UsageReport, UsageReportQuery } from '../ledgerTypes.js';
 import { atRow } from '../shards/atRow.js';
 import { listMemberships, readRole } from '../shards/memberships.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
@@ -10,16 +11,33 @@ import type { ReportRequest } from './reportInput.js';
 
 type Scope = Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id' | 'member' | 'api_key_id'>;
 
+/** A report, and what the members in it are called. */
+export interface NamedReport extends UsageReport {
+  /** Names by id, of members that have one; only where the report names members. */
+  member_names?: Record<string, string>;
+}
+
 /**
  * The report that was asked for, of whom the asker may see.
  * @throws LedgerError as `resolveScope`
  */
-export async function resolveReport(
+export async function readNamedReport(
   ledger: Ledger,
   principal: Principal,
   { query, isAllScopes }: ReportRequest,
-): Promise<UsageReportQuery> {
-  return { ...query, ...(await resolveScope(ledger, principal, query, isAllScopes)) };
+): Promise<NamedReport> {
+  const scope = await resolveScope(ledger, principal, query, isAllScopes);
+  const report = await ledger.getUsageReport({ ...query, ...scope });
+  const { organization_id = null, member = null } = scope;
+  if (organization_id === null) return report;
+  const rows = [...report.rows, ...(report.pairs?.rows ?? [])];
+  const ids = new Set([member, ...rows.map((row) => row.kilo_user_id)]);
+  const users = [...ids].filter((id) => id != null);
+  if (users.length === 0) return report;
+  const names = await ledger.ask({ organization_id }, ({ pool }) =>
+    readNames(pool, { keys: [], users }),
+  );
+  return { ...report, member_names: Object.fromEntries(names.users) };
 }
 
 /**

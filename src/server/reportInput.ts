@@ -19,6 +19,12 @@ export const reportInput = z.strictObject({
     .array(z.string().meta({ enum: Object.keys(GROUPS) }))
     .nullish()
     .meta({ maxItems: 2, description: 'Dimensions, up to two.' }),
+  and_by: optionalText.meta({
+    enum: [...Object.keys(GROUPS), null],
+    description:
+      'With one dimension in `by`: also the largest pairs of it and this, over the whole range, ' +
+      'of the same snapshot.',
+  }),
   kilo_user_id: optionalText.describe('Personal usage of this user. Default: the user of the key.'),
   organization_id: optionalText.meta({
     format: 'uuid',

@@ -1,7 +1,12 @@
 import { toExactInteger } from '../money.js';
 import type { AnswerSource } from '../report/types.js';
 import { MAX_TOP, type UsageReportQuery } from '../report/usage/query.js';
-import type { UsageReportRow, UsageSums } from '../report/usage/reportRows.js';
+import type {
+  UsagePair,
+  UsagePairs,
+  UsageReportRow,
+  UsageSums,
+} from '../report/usage/reportRows.js';
 import type { UsageReport } from '../report/usage/usageReport.js';
 import { METRIC_NAMES } from '../schema/dimensionRollups.js';
 
@@ -22,14 +27,13 @@ export function mergeReports(
 ): UsageReport {
   const [first] = reports;
   if (reports.length === 1) return first;
-  const told = groupsTold(reports, metric ?? 'cost').slice(0, top ?? 10);
-  const shown = new Set(told);
-  const toShown = (row: UsageReportRow): UsageReportRow => {
-    if (first.by.length === 0 || shown.has(groupOf(row))) return row;
-    const { start } = row;
-    return { start, other: true, ...sumsOf([row]) };
-  };
+  const told = groupsTold(
+    reports.map(({ rows }) => rows),
+    metric ?? 'cost',
+  ).slice(0, top ?? 10);
+  const toShown = first.by.length === 0 ? (row: UsageReportRow) => row : intoOther(told);
   const previous = reports.flatMap((report) => report.previous ?? []);
+  const pairs = reports.flatMap((report) => report.pairs ?? []);
   return {
     ...first,
     rows: mergeRows(
@@ -49,8 +53,29 @@ export function mergeReports(
             total: sumsOf(previous.map(({ total }) => total)),
           },
         }),
+    ...(first.pairs === undefined
+      ? {}
+      : { pairs: { ...first.pairs, rows: mergePairs(pairs, metric ?? 'cost', top ?? 10) } }),
     source: mergeSources(reports.map(({ source }) => source)),
   };
+}
+
+/** As rows of one period. */
+function mergePairs(
+  parts: readonly UsagePairs[],
+  metric: NonNullable<UsageReportQuery['metric']>,
+  top: number,
+): UsagePair[] {
+  const lists = parts.map(({ rows }) => rows.map((row) => ({ ...row, start: '' })));
+  const told = groupsTold(lists, metric).slice(0, top);
+  return mergeRows(lists.flat().map(intoOther(told)), told).map(({ start: _, ...pair }) => pair);
+}
+
+/** Rows as they are, or of what is beyond those that are told apart. */
+function intoOther(told: readonly string[]): (row: UsageReportRow) => UsageReportRow {
+  const shown = new Set(told);
+  return (row) =>
+    shown.has(groupOf(row)) ? row : { start: row.start, other: true, ...sumsOf([row]) };
 }
 
 /** As fresh as the oldest of them, and as well founded as the worst. */
@@ -64,11 +89,11 @@ export function mergeSources(sources: readonly AnswerSource[]): AnswerSource {
 
 /** Groups whose sums are known, the largest first. */
 function groupsTold(
-  reports: readonly UsageReport[],
+  parts: readonly (readonly UsageReportRow[])[],
   metric: NonNullable<UsageReportQuery['metric']>,
 ): string[] {
   const sizes = new Map<string, bigint>();
-  const telling = reports.map(({ rows }) => {
+  const telling = parts.map((rows) => {
     const groups = new Set<string>();
     for (const row of rows) {
       if (row.other) continue;

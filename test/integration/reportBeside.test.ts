@@ -4,7 +4,7 @@ import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { CONNECTION_USES } from '../../src/connections.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
-import { sumTypeOf } from '../../src/report/usage/groups.sql.js';
+import type { Form } from '../../src/report/usage/groups.sql.js';
 import { type Grain, type Group, readReportQuery } from '../../src/report/usage/query.js';
 import { isSeries, toRows, type UsageReportRow } from '../../src/report/usage/reportRows.js';
 import type { ReportSource } from '../../src/report/usage/sources.sql.js';
@@ -139,12 +139,17 @@ const toLines = (rows: readonly UsageReportRow[]) =>
 
 const inOrder = (lines: Line[]) => lines.map((line) => JSON.stringify(line)).sort();
 
-/** From one source in the reader's snapshot; null where it does not answer. */
+/** From one source in the reader's snapshot, in both forms; null where it does not answer. */
 async function read(payer: Payer, shape: Shape, source: ReportSource) {
   const query = readReportQuery(queryOf(payer, shape));
-  const { text, values } = usageReportStatement(query, source, sumTypeOf(query));
-  const rows = await reader.run<ReportedRow>(text, values);
-  return rows[0]?.is_proven ? toLines(toRows(query, rows.filter(isSeries)).rows) : null;
+  const inForm = async (form: Form) => {
+    const { text, values } = usageReportStatement(query, source, form);
+    const rows = await reader.run<ReportedRow>(text, values);
+    return rows[0]?.is_proven ? toLines(toRows(query, rows.filter(isSeries)).rows) : null;
+  };
+  const summed = await inForm('sums');
+  expect(await inForm('rows')).toEqual(summed);
+  return summed;
 }
 
 const reported = async (payer: Payer, shape: Shape) =>

@@ -1,12 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { readDay } from '../../src/days.js';
+import type { Statement } from '../../src/db/statement.js';
 import { LedgerError } from '../../src/errors.js';
 import type { UsageReport } from '../../src/ledgerTypes.js';
+import { createMetrics } from '../../src/metrics.js';
 import { dailyUsageStatement, threeMonthTotalStatement } from '../../src/report/report.sql.js';
-import { sumTypeOf } from '../../src/report/usage/groups.sql.js';
+import { formOf, MAX_COUNTED } from '../../src/report/usage/groups.sql.js';
 import { readReportQuery } from '../../src/report/usage/query.js';
 import { toCsv } from '../../src/report/usage/reportCsv.js';
-import { usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import { UsageReports } from '../../src/report/usage/usageReport.js';
+import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 
 const SOURCES = ['raw', 'rollup'] as const;
 const range = { kiloUserId: 'u', from: '2025-01-01', until: '2025-01-31' };
@@ -77,11 +80,7 @@ describe('reports by period and dimension', () => {
               grain,
               zone,
             });
-            const { name, text, values } = usageReportStatement(
-              query,
-              'quarters',
-              sumTypeOf(query),
-            );
+            const { name, text, values } = usageReportStatement(query, 'quarters', formOf(query));
             expect(new Set(text.match(/\$\d+/g)).size).toBe(values.length);
             names.add(name);
             forms++;
@@ -92,6 +91,80 @@ describe('reports by period and dimension', () => {
     expect(forms).toBe(288);
     names.delete('');
     expect(names.size).toBeLessThanOrEqual(200);
+  });
+});
+
+describe('a report whose rows the client sums', () => {
+  const answer = (list: string, counted: number): ReportedRow[] => [
+    {
+      is_proven: true,
+      as_of: '2026-11-22T10:00:00Z',
+      is_replica: false,
+      changes: null,
+      offsets: null,
+      is_previous: false,
+      is_other: false,
+      group_1: 'a',
+      group_2: null,
+      list,
+      counted: String(counted),
+    },
+  ];
+  const asked = {
+    kilo_user_id: 'u',
+    from: '2026-11-20',
+    until: '2026-11-22',
+    by: ['model'] as const,
+  };
+  const DAY = Date.parse('2026-11-20T00:00:00Z') / 1_000;
+  const reportOf = (answers: ReportedRow[][]) => {
+    const texts: string[] = [];
+    const query = async <Row>({ text }: Statement) => {
+      texts.push(text.split('\n')[0] ?? '');
+      return (answers.shift() ?? []) as Row[];
+    };
+    const reports = new UsageReports(query, (work) => work(query), createMetrics());
+    return { texts, read: () => reports.report(asked) };
+  };
+
+  it('adds them up, also past 2^53, and leaves out what was taken off again', async () => {
+    const max = 2 ** 53 - 1;
+    const list =
+      `${DAY},5,1,0,${max},0,0,0,${DAY + 86_400},7,1,0,1,0,0,0,${DAY},-6,1,1,${max},2,3,4,
+      ${DAY + 86_400},-7,-1,0,-1,0,0,0`.replaceAll(/\s/g, '');
+    const { rows, total } = await reportOf([answer(list, 4)]).read();
+    const sums = {
+      cost_microdollars: -1,
+      requests: 2,
+      errors: 1,
+      input_tokens: 2n * BigInt(max),
+      output_tokens: 2,
+      cache_hit_tokens: 3,
+      cache_write_tokens: 4,
+    };
+    expect(rows).toEqual([{ start: '2026-11-20', model: 'a', ...sums }]);
+    expect(total).toEqual(sums);
+  });
+
+  it('adds numbers that are each small, and together are not', async () => {
+    const half = 2 ** 52;
+    const list = `${DAY},1,1,0,${half},0,0,0,${DAY + 86_400},1,1,0,${half},0,0,0`;
+    const { rows, total } = await reportOf([answer(list, 2)]).read();
+    expect(rows.map(({ input_tokens }) => input_tokens)).toEqual([half, half]);
+    expect(total.input_tokens).toBe(2n ** 53n);
+  });
+
+  it('of too many rows asks the server for sums, from then on of this payer at once', async () => {
+    const cut = answer(`${DAY},1,1,0,0,0,0,0`, MAX_COUNTED + 1);
+    const whole = answer(`${DAY},9,3,0,0,0,0,0`, 1);
+    const { texts, read } = reportOf([cut, whole, whole]);
+    expect((await read()).total.cost_microdollars).toBe(9);
+    expect((await read()).total.cost_microdollars).toBe(9);
+    expect(texts).toEqual([
+      '/* usage.report days rows */',
+      '/* usage.report days sums */',
+      '/* usage.report days sums */',
+    ]);
   });
 });
 

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Group } from '../../src/report/usage/query.js';
+import type { UsagePair } from '../../src/report/usage/reportRows.js';
 import type { UsageReport } from '../../src/report/usage/usageReport.js';
 import { Directory } from '../../src/shards/directory.js';
 import type { DirectoryRow } from '../../src/shards/directory.sql.js';
@@ -176,6 +178,30 @@ describe('reports of several shards', () => {
     expect(merged.rows).toMatchObject([
       { model: 'a', cost_microdollars: 6 },
       { other: true, cost_microdollars: 12 },
+    ]);
+  });
+
+  it('pairs are added up, largest first, and those that a part hides are not told apart', () => {
+    const pairs = (rows: UsagePair[]) => ({
+      ...report([], 0),
+      pairs: { by: ['model', 'key'] as [Group, Group], rows },
+    });
+    const merged = mergeReports({ top: 2, metric: 'cost' }, [
+      pairs([
+        { model: 'a', api_key_id: 'k', ...sums(5) },
+        { model: 'a', api_key_id: null, ...sums(4) },
+        { other: true, ...sums(3) },
+      ]),
+      pairs([
+        { model: 'b', api_key_id: 'k', ...sums(9) },
+        { model: 'a', api_key_id: null, ...sums(2) },
+        { model: 'a', api_key_id: 'k', ...sums(0) },
+      ]),
+    ]);
+    expect(merged.pairs?.rows).toEqual([
+      { model: 'a', api_key_id: null, ...sums(6), requests: 2 },
+      { model: 'a', api_key_id: 'k', ...sums(5), requests: 2 },
+      { other: true, ...sums(12), requests: 2 },
     ]);
   });
 

@@ -20,7 +20,6 @@ import {
   DEFAULT_STATE,
   pairOf,
   readState,
-  toPairsQuery,
   toReportQuery,
   toScope,
   withinScope,
@@ -321,23 +320,17 @@ it('names that several have are told apart, what is listed twice is itself', () 
 });
 
 describe('pairs of groups', () => {
-  const pairs = toPairs(
-    {
-      ...report,
-      grain: 'month',
-      by: ['model', 'key'],
-      rows: [
-        { start: '2026-10-01', model: 'a', api_key_id: null, ...sums(5) },
-        { start: '2026-10-01', other: true, ...sums(100) },
-        { start: '2026-11-01', model: 'a', api_key_id: 'k', ...sums('9007199254740993') },
-        { start: '2026-11-01', model: null, api_key_id: null, ...sums(3) },
-        { start: '2026-11-01', model: 'a', api_key_id: null, ...sums(1) },
-      ],
-    },
-    'cost',
-  );
+  const pairs = toPairs({
+    by: ['model', 'key'],
+    rows: [
+      { model: 'a', api_key_id: 'k', ...sums('9007199254740993') },
+      { model: 'a', api_key_id: null, ...sums(6) },
+      { model: null, api_key_id: null, ...sums(3) },
+      { other: true, ...sums(100) },
+    ],
+  });
 
-  it('are added over periods, the largest first and the rest last, none mistaken for another', () => {
+  it('are those of the report, none mistaken for another', () => {
     expect(
       pairs.map(({ ids, isOther, sums: { cost_microdollars } }) => [
         ...ids,
@@ -422,12 +415,13 @@ describe('the state in the URL', () => {
     expect(pairIn('by=none&and=key')).toBeNull();
     const range = { from: '2026-01-01', until: '2026-03-31' };
     const state = readState(new URLSearchParams('by=key&and=project&top=50&range=3m&grain=hour'));
-    expect(toPairsQuery(state, range)).toMatchObject({
-      by: ['key', 'project'],
-      grain: 'month',
-      top: 50,
-      compare: false,
+    expect(toReportQuery(state, range)).toMatchObject({
+      by: ['key'],
+      and_by: 'project',
+      grain: 'hour',
     });
+    const single = readState(new URLSearchParams('by=key&range=3m'));
+    expect(toReportQuery(single, range)).not.toHaveProperty('and_by');
     const alone = withinScope(readState(new URLSearchParams('by=key&and=member')));
     expect([alone.state.by, alone.state.andBy]).toEqual(['key', 'none']);
     expect(alone.remark).toMatch(/organization/);

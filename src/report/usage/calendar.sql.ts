@@ -13,21 +13,45 @@ export const firstInstant = (midnight: string) =>
 
 /**
  * $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too; of member $6 and key $7
- * alone; by $8 (grain), $9 groups. Named here, for not every report uses all.
+ * alone; by $8 (grain), $9 groups. Named here, for not every report uses all. In plain periods $2 and
+ * $3 are the first instants of these days.
  */
-export const BOUNDS = `bounds as materialized (
+const BOUNDS = `bounds as materialized (
   select ${firstInstant('$2::date::timestamp')} as first,
     ${firstInstant('($3::date + 1)::timestamp')} as last,
     ${firstInstant('($2::date - $5::integer)::timestamp')} as previous,
     $6::text as member, $7::uuid as api_key_id, $8::text as grain, $9::integer as top
 )`;
+/** Names what is not used, and is not read. */
+const PLAIN_BOUNDS = `bounds as (
+  select $4::text, $5::integer, $6::text, $7::uuid, $8::text, $9::integer
+)`;
 
-export const FIRST = '(select b.first from bounds as b)';
-export const LAST = '(select b.last from bounds as b)';
-export const PREVIOUS = '(select b.previous from bounds as b)';
+/** Instants of the range: of its first, of what comes after it, and where the days before begin. */
+export interface Bounds {
+  first: string;
+  last: string;
+  previous: string;
+}
 
-export const within = (instant: string) => `${instant} >= ${PREVIOUS}
-      and ${instant} < ${LAST}`;
+export function boundsOf(query: ValidReportQuery): Bounds {
+  if (!isPlain(query)) {
+    const [first, last, previous] = ['first', 'last', 'previous'].map(
+      (name) => `(select b.${name} from bounds as b)`,
+    );
+    return { first, last, previous } as Bounds;
+  }
+  const first = '$2::timestamptz';
+  const previous = query.compare ? `(${first} - make_interval(hours => 24 * $5::integer))` : first;
+  return { first, last: "($3::timestamptz + interval '24 hours')", previous };
+}
+
+/** What $2 and $3 are. */
+export const rangeOf = (query: ValidReportQuery): string[] =>
+  [query.from, query.until].map((day) => (isPlain(query) ? `${day}T00:00:00Z` : day));
+
+export const within = ({ previous, last }: Bounds, instant: string) => `${instant} >= ${previous}
+      and ${instant} < ${last}`;
 
 /** The period that an instant of the range is in, or stands beside. */
 export interface Times {
@@ -39,7 +63,7 @@ export interface Times {
 
 export const timesOf = (query: ValidReportQuery): Times => ({
   start: isPlain(query) ? plainStart(query) : calendarStart,
-  isPrevious: (instant) => (query.compare ? `${instant} < ${FIRST}` : 'false'),
+  isPrevious: (instant) => (query.compare ? `${instant} < ${boundsOf(query).first}` : 'false'),
 });
 
 /** In UTC plain arithmetic. */
@@ -55,7 +79,7 @@ const plainStart = (query: ValidReportQuery) => (instant: string) => {
   const start = (of: string) => `date_bin('${length}', ${of}, ${WEEK_ORIGIN})`;
   if (!query.compare) return start(instant);
   const later = `(${instant} + make_interval(hours => 24 * $5::integer))`;
-  return `case when ${instant} < ${FIRST} then ${start(later)} else ${start(instant)} end`;
+  return `case when ${instant} < ${boundsOf(query).first} then ${start(later)} else ${start(instant)} end`;
 };
 
 /** A search in the calendar of the range: the zone's rules for each row take ten times as long. */
@@ -63,12 +87,15 @@ const calendarStart = (instant: string) =>
   `(select c.starts from calendar as c)[width_bucket(${instant}, (select c.ats from calendar as c))]`;
 
 /**
- * Common table expressions before the rows, for other than plain periods: `calendar`, from which instants
- * on (`ats`, rising) which period is meant (`starts`); and by hour `zone_change`, the zone's offsets.
+ * Common table expressions before the rows: `bounds`; for other than plain periods `calendar`, from which
+ * instants on (`ats`, rising) which period is meant (`starts`); and by hour `zone_change`, the zone's
+ * offsets.
  */
 export function calendarOf(query: ValidReportQuery): string[] {
-  if (isPlain(query)) return [];
-  return query.grain === 'hour' ? [ZONE_DAYS, hours(query.compare), ZONE_CHANGES] : [days(query)];
+  if (isPlain(query)) return [PLAIN_BOUNDS];
+  const calendar =
+    query.grain === 'hour' ? [ZONE_DAYS, hours(query.compare), ZONE_CHANGES] : [days(query)];
+  return [BOUNDS, ...calendar];
 }
 
 const arrays = (rows: string) => `calendar as materialized (

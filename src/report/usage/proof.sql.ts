@@ -1,12 +1,9 @@
 import { type DimensionRollup, isOfPayer, PERIOD_ORIGIN } from '../../schema/dimensionRollups.js';
+import type { Bounds } from './calendar.sql.js';
 import type { Payers } from './sources.sql.js';
 
 /** Today and yesterday count as proven while their last verification is younger. */
 const LEASE_MINUTES = 10;
-
-/** UTC days of the range. */
-const FIRST_DAY = `(select date_bin('24 hours', b.previous, ${PERIOD_ORIGIN}) from bounds as b)`;
-const AFTER_LAST = "(select b.last - interval '1 microsecond' from bounds as b)";
 
 /**
  * Common table expressions up to `proof`: whether counter rows and tails of these rollups are proven for the
@@ -15,8 +12,12 @@ const AFTER_LAST = "(select b.last - interval '1 microsecond' from bounds as b)"
  * drift is known. In two steps, so that usage is looked for only where days are not proven, and only on
  * these: one that has nothing of the payer needs no proof.
  */
-export function proofOf(rollups: readonly DimensionRollup[], payers: readonly Payers[]): string[] {
-  const parts = rollups.map((rollup, index) => partOf(rollup, payers, index + 1));
+export function proofOf(
+  rollups: readonly DimensionRollup[],
+  payers: readonly Payers[],
+  bounds: Bounds,
+): string[] {
+  const parts = rollups.map((rollup, index) => partOf(rollup, payers, bounds, index + 1));
   return [
     ...parts.flatMap(({ expressions }) => expressions),
     `proof as materialized (
@@ -25,7 +26,15 @@ export function proofOf(rollups: readonly DimensionRollup[], payers: readonly Pa
   ];
 }
 
-function partOf(rollup: DimensionRollup, payers: readonly Payers[], index: number) {
+function partOf(
+  rollup: DimensionRollup,
+  payers: readonly Payers[],
+  { previous, last }: Bounds,
+  index: number,
+) {
+  // UTC days of the range.
+  const firstDay = `date_bin('24 hours', ${previous}, ${PERIOD_ORIGIN})`;
+  const afterLast = `(${last} - interval '1 microsecond')`;
   const [known, unproven] = [`known_${index}`, `unproven_${index}`];
   const own = (
     { scope, ids }: Payers,
@@ -59,14 +68,14 @@ function partOf(rollup: DimensionRollup, payers: readonly Payers[], index: numbe
     from (select (now() at time zone 'UTC')::date as today) as t
     cross join rollup_coverage as c
     where c.rollup = '${rollup.name}'
-      and c.period >= (${FIRST_DAY} at time zone 'UTC')::date
-      and c.period <= (${AFTER_LAST} at time zone 'UTC')::date
+      and c.period >= (${firstDay} at time zone 'UTC')::date
+      and c.period <= (${afterLast} at time zone 'UTC')::date
   ) as c
 ), ${unproven} as materialized (
   select x.day::timestamp at time zone 'UTC' as at
   from (
     select (d.at at time zone 'UTC')::date as day
-    from generate_series(${FIRST_DAY}, ${AFTER_LAST}, interval '24 hours') as d(at)
+    from generate_series(${firstDay}, ${afterLast}, interval '24 hours') as d(at)
     where (d.at > (select k.folded_after from ${known} as k)) is not true
     union all
     select unnest(k.drifted) from ${known} as k
@@ -75,7 +84,7 @@ function partOf(rollup: DimensionRollup, payers: readonly Payers[], index: numbe
   ) as x
 )`,
     ],
-    isProven: `((select k.drifted is null and ${FIRST_DAY} > k.folded_after from ${known} as k) is true
+    isProven: `((select k.drifted is null and ${firstDay} > k.folded_after from ${known} as k) is true
     or not exists (
       select
       from ${unproven} as d

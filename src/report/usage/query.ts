@@ -38,6 +38,8 @@ export interface UsageReportQuery {
   grain?: Grain | null;
   /** Up to two. */
   by?: readonly Group[] | null;
+  /** With one `by`: also the largest pairs of it and this, over the whole range, of the same snapshot. */
+  and_by?: Group | null;
   /** Groups that are told apart, the largest by `metric`; the rest is `other`. Default 10. */
   top?: number | null;
   /** Default `cost`; `tokens`: input and output. */
@@ -58,6 +60,7 @@ export interface ValidReportQuery {
   zone: string;
   grain: Grain;
   by: Group[];
+  andBy: Group | null;
   top: number;
   metric: TopMetric;
   compare: boolean;
@@ -90,7 +93,7 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
   }
   const payer = readPayer(query);
   const organizationIds = readOrganizations(query.organization_ids ?? [], payer.kind);
-  const by = readGroups(query.by ?? [], payer.kind);
+  const by = readGroups('by', query.by ?? [], payer.kind);
   const groups = by.length === 0 ? 1 : top + 1;
   const periods = Math.ceil(days * PERIODS_A_DAY[grain]) + 1;
   if (periods * groups > MAX_ROWS) {
@@ -112,6 +115,7 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
     zone: readZone(query.zone ?? 'UTC'),
     grain,
     by,
+    andBy: query.and_by == null ? null : readAndBy(query.and_by, by, payer.kind),
     top,
     metric: readChoice('metric', query.metric ?? 'cost', TOP_METRICS),
     compare: query.compare ?? false,
@@ -136,17 +140,32 @@ function readOrganizations(ids: readonly string[], payer: 'user' | 'organization
   return ids.map((id) => readUuid('organization_ids', id));
 }
 
-function readGroups(by: readonly string[], payer: 'user' | 'organization'): Group[] {
-  if (!Array.isArray(by)) throw invalid('by', 'must be a list');
+function readGroups(field: string, by: readonly string[], payer: 'user' | 'organization'): Group[] {
+  if (!Array.isArray(by)) throw invalid(field, 'must be a list');
   const names = Object.keys(GROUPS) as Group[];
-  const groups = by.map((name) => readChoice('by', name, names));
-  if (groups.length > 2) throw invalid('by', 'must name at most two groups');
-  if (new Set(groups).size < groups.length) throw invalid('by', 'names the same group twice');
+  const groups = by.map((name) => readChoice(field, name, names));
+  if (groups.length > 2) throw invalid(field, 'must name at most two groups');
+  if (new Set(groups).size < groups.length) throw invalid(field, 'names the same group twice');
   if (payer === 'user' && groups.includes('member')) {
-    throw invalid('by', 'may be member only for an organization');
+    throw invalid(field, 'may be member only for an organization');
   }
   return groups;
 }
+
+function readAndBy(andBy: string, by: readonly Group[], payer: 'user' | 'organization'): Group {
+  if (by.length !== 1) throw invalid('and_by', 'goes with one group in by');
+  const [, group] = readGroups('and_by', [...by, andBy], payer);
+  return group as Group;
+}
+
+/** The pairs that a report tells beside its rows: by the fewest periods, which are added up. */
+export const pairsQueryOf = (query: ValidReportQuery, andBy: Group): ValidReportQuery => ({
+  ...query,
+  grain: 'month',
+  by: [...query.by, andBy],
+  andBy: null,
+  compare: false,
+});
 
 function readChoice<T extends string>(field: string, value: string, allowed: readonly T[]): T {
   if (allowed.includes(value as T)) return value as T;

@@ -1,6 +1,6 @@
 import { toExactInteger } from '../../money.js';
 import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
-import { GROUPS, type ValidReportQuery } from './query.js';
+import { GROUPS, type Group, type TopMetric, type ValidReportQuery } from './query.js';
 import type { ReportedRow, ReportedSeries, ReportedZone } from './usageReport.sql.js';
 
 /** Exact: a bigint past 2^53. `requests` counts usage rows, so corrections too. */
@@ -18,70 +18,210 @@ export type UsageReportRow = UsageSums & {
   other?: true;
 };
 
+/** Two groups together. */
+export type UsagePair = Omit<UsageReportRow, 'start'>;
+
+/** The largest by the metric first, what is beyond them last. */
+export interface UsagePairs {
+  by: [Group, Group];
+  rows: UsagePair[];
+}
+
+type Series = ReportedSeries & ReportedZone;
+
 /** Series as rows, in order of time, of groups within a period; and their totals. */
 export function toRows(
   query: ValidReportQuery,
-  series: readonly (ReportedSeries & ReportedZone)[],
+  series: readonly Series[],
 ): { rows: UsageReportRow[]; total: UsageSums } {
-  const format = query.grain === 'hour' ? formatHours(series[0]) : formatDay;
+  const format = remembering(query.grain === 'hour' ? formatHours(series[0]) : formatDay);
   const periods = new Map<number, UsageReportRow[]>();
-  const totals = new Map<MetricName, bigint>(METRIC_NAMES.map((name) => [name, 0n]));
-  for (const each of series) {
-    const lists = {} as Record<MetricName, Whole[]>;
-    for (const name of METRIC_NAMES) {
-      lists[name] = numbersOf(each[name]);
-      totals.set(name, (totals.get(name) ?? 0n) + sumOf(lists[name]));
+  const groups = tellApart(query, series, format);
+  for (const { rows: ofGroup } of groups) {
+    for (const [second, row] of ofGroup) {
+      const rows = periods.get(second);
+      if (rows === undefined) periods.set(second, [row]);
+      else rows.push(row);
     }
-    addSeries(groupOf(query, each), numbersOf(each.starts).map(Number), lists, format, periods);
   }
   const rows: UsageReportRow[] = [];
   for (const second of Float64Array.from(periods.keys()).sort()) {
     for (const row of periods.get(second) ?? []) rows.push(row);
   }
+  return { rows, total: addSums(groups.map(({ total }) => total)) };
+}
+
+/** Series as pairs of the range. */
+export function toPairs(query: ValidReportQuery, series: readonly Series[]): UsagePairs {
+  const groups = tellApart(query, series, () => '').sort(bySize(query.metric));
   return {
-    rows,
-    total: Object.fromEntries(
-      [...totals].map(([name, sum]) => [name, toExactInteger(sum)]),
-    ) as UsageSums,
+    by: query.by as [Group, Group],
+    rows: groups.map(({ of, total }) => {
+      const { start: _, ...pair } = rowsOf(groupOf(query, of), () => '')(0);
+      return { ...pair, ...total };
+    }),
   };
 }
 
-type Whole = number | bigint;
 type Formatter = (second: number) => string;
 
-/** Spelled out: thousands of rows are made here. */
-function addSeries(
-  [name, value, secondName, secondValue]: GroupOfRow,
-  starts: readonly number[],
-  lists: Record<MetricName, readonly Whole[]>,
-  format: Formatter,
-  periods: Map<number, UsageReportRow[]>,
-): void {
-  const cost = lists.cost_microdollars;
-  const { requests, errors } = lists;
-  const { input_tokens: input, output_tokens: output } = lists;
-  const { cache_hit_tokens: hits, cache_write_tokens: writes } = lists;
-  let index = -1;
-  for (const second of starts) {
-    index++;
-    let rows = periods.get(second);
-    if (rows === undefined) {
-      rows = [];
-      periods.set(second, rows);
+/** A group, its rows by the second that a period starts at, and what these are together. */
+interface Told {
+  of: Series;
+  list: string;
+  rows: Map<number, UsageReportRow>;
+  total: UsageSums;
+}
+
+/** The largest groups in the order of their names, and what is beyond them. */
+function tellApart(query: ValidReportQuery, series: readonly Series[], format: Formatter): Told[] {
+  const lists = new Map<string, { of: Series; list: string }>();
+  for (const of of series) {
+    const key = JSON.stringify([of.is_other, of.group_1, of.group_2]);
+    const list = lists.get(key)?.list;
+    lists.set(key, { of, list: list === undefined ? of.list : `${list},${of.list}` });
+  }
+  const told = [...lists.values()]
+    .map(
+      (each): Told => ({ ...each, ...sumList(each.list, rowsOf(groupOf(query, each.of), format)) }),
+    )
+    // Of which all was taken off again.
+    .filter(({ rows }) => rows.size > 0);
+  const named = told.filter(({ of }) => !of.is_other);
+  const beyond = named.sort(bySize(query.metric)).splice(query.by.length === 0 ? 1 : query.top);
+  const rest = [...beyond, ...told.filter(({ of }) => of.is_other)];
+  named.sort((a, b) => compareNames(a.of, b.of));
+  const [first] = rest;
+  if (first === undefined) return named;
+  const of = { ...first.of, is_other: true };
+  const list = rest.map((each) => each.list).join(',');
+  return [...named, { of, list, ...sumList(list, rowsOf(groupOf(query, of), format)) }];
+}
+
+const bySize = (metric: TopMetric) => (a: Told, b: Told) => {
+  const [x, y] = [sizeOf(a.total, metric), sizeOf(b.total, metric)];
+  if (a.of.is_other !== b.of.is_other) return a.of.is_other ? 1 : -1;
+  return x === y ? compareNames(a.of, b.of) : x > y ? -1 : 1;
+};
+
+function sizeOf(sums: UsageSums, metric: TopMetric): bigint {
+  if (metric === 'tokens') return BigInt(sums.input_tokens) + BigInt(sums.output_tokens);
+  return BigInt(metric === 'cost' ? sums.cost_microdollars : sums.requests);
+}
+
+const compareNames = (a: Series, b: Series): number =>
+  compareTexts(a.group_1, b.group_1) || compareTexts(a.group_2, b.group_2);
+
+/** By bytes, as the server does; null last. */
+function compareTexts(a: string | null, b: string | null): number {
+  if (a === null || b === null) return Number(a === null) - Number(b === null);
+  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+type Sums = Pick<Told, 'rows' | 'total'>;
+
+/** A start, and as many sums. */
+const WIDTH = 1 + METRIC_NAMES.length;
+
+/** Of a list of periods, in any order and each as often as it likes: a row each, and their total. */
+function sumList(list: string, newRow: NewRow): Sums {
+  const numbers: number[] = JSON.parse(`[${list}]`);
+  let size = 0;
+  for (let at = 0; at < numbers.length; at++) size += Math.abs(numbers[at] as number);
+  // No sum of some of them is larger.
+  return Number.isSafeInteger(size)
+    ? sumNumbers(numbers, newRow)
+    : sumExactly(list.split(','), newRow);
+}
+
+/** Spelled out, and by index: there may be some hundred thousand numbers. */
+function sumNumbers(numbers: readonly number[], newRow: NewRow): Sums {
+  const rows = new Map<number, UsageReportRow>();
+  const total = noSums();
+  for (let at = 0; at < numbers.length; at += WIDTH) {
+    const second = numbers[at] as number;
+    let row = rows.get(second);
+    if (row === undefined) {
+      row = newRow(second);
+      rows.set(second, row);
     }
-    const row = { start: rows[0]?.start ?? format(second) } as UsageReportRow;
+    addEntry(numbers, at, row as NumberRow);
+    addEntry(numbers, at, total);
+  }
+  return { rows: withUsage(rows), total };
+}
+
+function addEntry(numbers: readonly number[], at: number, to: NumberSums): void {
+  to.cost_microdollars += numbers[at + 1] as number;
+  to.requests += numbers[at + 2] as number;
+  to.errors += numbers[at + 3] as number;
+  to.input_tokens += numbers[at + 4] as number;
+  to.output_tokens += numbers[at + 5] as number;
+  to.cache_hit_tokens += numbers[at + 6] as number;
+  to.cache_write_tokens += numbers[at + 7] as number;
+}
+
+/** The same of numbers of any size. */
+function sumExactly(texts: readonly string[], newRow: NewRow): Sums {
+  const rows = new Map<number, UsageReportRow>();
+  const parts: UsageSums[] = [];
+  for (let at = 0; at < texts.length; at += WIDTH) {
+    const second = Number(texts[at]);
+    const row = rows.get(second) ?? newRow(second);
+    rows.set(second, row);
+    const part = sumsFrom((_, metric) => toExactInteger(texts[at + 1 + metric] ?? '0'));
+    Object.assign(row, addSums([row, part]));
+    parts.push(part);
+  }
+  return { rows: withUsage(rows), total: addSums(parts) };
+}
+
+/** Without those of which all was taken off again. */
+function withUsage(rows: Map<number, UsageReportRow>): Map<number, UsageReportRow> {
+  for (const [second, row] of rows) {
+    if (row.requests === 0) rows.delete(second);
+  }
+  return rows;
+}
+
+type NumberSums = Record<MetricName, number>;
+type NumberRow = NumberSums & { start: string };
+
+const noSums = (): NumberSums => ({
+  cost_microdollars: 0,
+  requests: 0,
+  errors: 0,
+  input_tokens: 0,
+  output_tokens: 0,
+  cache_hit_tokens: 0,
+  cache_write_tokens: 0,
+});
+
+/** Makes rows of a group, of the period that starts at a second. */
+type NewRow = (second: number) => UsageReportRow;
+
+function rowsOf(group: GroupOfRow, format: Formatter): NewRow {
+  const [name, value, secondName, secondValue] = group;
+  return (second) => {
+    const row = { start: format(second) } as UsageReportRow;
     if (name !== undefined) row[name] = value as never;
     if (secondName !== undefined) row[secondName] = secondValue as never;
-    row.cost_microdollars = cost[index] ?? 0;
-    row.requests = requests[index] ?? 0;
-    row.errors = errors[index] ?? 0;
-    row.input_tokens = input[index] ?? 0;
-    row.output_tokens = output[index] ?? 0;
-    row.cache_hit_tokens = hits[index] ?? 0;
-    row.cache_write_tokens = writes[index] ?? 0;
-    rows.push(row);
-  }
+    row.cost_microdollars = 0;
+    row.requests = 0;
+    row.errors = 0;
+    row.input_tokens = 0;
+    row.output_tokens = 0;
+    row.cache_hit_tokens = 0;
+    row.cache_write_tokens = 0;
+    return row;
+  };
 }
+
+const sumsFrom = (sum: (name: MetricName, index: number) => number | bigint) =>
+  Object.fromEntries(METRIC_NAMES.map((name, index) => [name, sum(name, index)])) as UsageSums;
+
+const addSums = (parts: readonly UsageSums[]): UsageSums =>
+  sumsFrom((name) => toExactInteger(parts.reduce((sum, part) => sum + BigInt(part[name]), 0n)));
 
 type Name = 'other' | (typeof GROUPS)[keyof typeof GROUPS];
 /** Names and values of the fields that tell the group of a row. */
@@ -98,10 +238,10 @@ const formatDay: Formatter = (second) => new Date(second * 1_000).toISOString().
 
 /** A time with its offset, by the changes of the zone's offset. */
 function formatHours(row: ReportedZone | undefined): Formatter {
-  const changes = numbersOf(row?.changes ?? '{}').map(Number);
-  const offsets = numbersOf(row?.offsets ?? '{}').map(Number);
+  const changes = numbersOf(row?.changes ?? '{}');
+  const offsets = numbersOf(row?.offsets ?? '{}');
   const texts = offsets.map(formatOffset);
-  // Each date and each time of a day once: thousands of hours are told.
+  // Each date and each time of a day once.
   const dates = remembering(formatDay);
   const times = remembering(formatTime);
   return (second) => {
@@ -138,29 +278,9 @@ function formatOffset(minutes: number): string {
   return `${minutes < 0 ? '-' : '+'}${parts.join(':')}`;
 }
 
-/** Exact: by numbers while these are. */
-function sumOf(list: readonly Whole[]): bigint {
-  let sum = 0;
-  let size = 0;
-  for (const value of list) {
-    if (typeof value === 'bigint') return sumExactly(list);
-    sum += value;
-    size += Math.abs(value);
-  }
-  return Number.isSafeInteger(size) ? BigInt(sum) : sumExactly(list);
-}
-
-function sumExactly(list: readonly Whole[]): bigint {
-  return list.reduce<bigint>((sum, value) => sum + BigInt(value), 0n);
-}
-
-/** An array of whole numbers as PostgreSQL prints it; exact: a bigint past 2^53. */
-function numbersOf(text: string): Whole[] {
-  const list = text.slice(1, -1);
-  const numbers: number[] = JSON.parse(`[${list}]`);
-  return numbers.every(Number.isSafeInteger) ? numbers : list.split(',').map(toExactInteger);
-}
+/** An array of whole numbers as PostgreSQL prints it. */
+const numbersOf = (text: string): number[] => JSON.parse(`[${text.slice(1, -1)}]`);
 
 export function isSeries(row: ReportedRow): row is ReportedRow & ReportedSeries {
-  return row.starts !== null;
+  return row.list !== null;
 }

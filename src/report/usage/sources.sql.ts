@@ -14,10 +14,10 @@ import {
 import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../../schema/frozen.js';
 import { ORGANIZATION_SCOPE, type PayerScope, USER_SCOPE } from '../../schema/unsettled.js';
 import {
+  type Bounds,
+  boundsOf,
   firstInstant,
   isUtc,
-  LAST,
-  PREVIOUS,
   type Times,
   timesOf,
   within,
@@ -29,12 +29,6 @@ import type { ValidReportQuery } from './query.js';
  * not whole days of the zone; or raw usage.
  */
 export type ReportSource = 'days' | 'quarters' | 'raw';
-
-/**
- * What sums are made of. Numerics hold any; where sums are as many as rows, integers of 32 bits take half
- * the time (their sums have 64), and a counter row that has more fails the statement.
- */
-export type SumType = 'integer' | 'numeric';
 
 /** Payers of one scope: what `=` compares their ids with. */
 export interface Payers {
@@ -77,12 +71,12 @@ const noonOf = (dayStart: string) => `(${dayStart} + interval '12 hours')`;
 
 interface Shape extends Times {
   payers: Payers;
+  bounds: Bounds;
   /** Columns that the report is grouped by. */
   columns: readonly string[];
   filters: (row: string) => string;
   /** Are there days before the range, which are not told by group. */
   isCompared: boolean;
-  sumType: SumType;
 }
 
 /** Period and groups of row `row`. Compared as bytes: names are sorted for an order, and a locale costs. */
@@ -105,12 +99,12 @@ const placeAt = (shape: Shape, row: string, instant: string) =>
 type Signed = (sum: string) => string;
 const asTheyAre: Signed = (sum) => sum;
 
-const sumsOf = ({ sumType }: Shape, row: string, signed = asTheyAre) =>
-  METRIC_NAMES.map((name) => `${signed(`${row}.${name}::${sumType}`)} as ${name}`).join(', ');
+const sumsOf = (row: string, signed = asTheyAre) =>
+  METRIC_NAMES.map((name) => `${signed(`${row}.${name}`)} as ${name}`).join(', ');
 
 /** Log rows `m` as the rollups count them. */
-const logged = ({ sumType }: Shape, signed = asTheyAre) =>
-  METRICS.map(({ name, of }) => `${signed(`(${of})::${sumType}`)} as ${name}`).join(', ');
+const logged = (signed = asTheyAre) =>
+  METRICS.map(({ name, of }) => `${signed(`(${of})::numeric`)} as ${name}`).join(', ');
 
 /** Counter rows `c` of the payer. */
 const counters = (
@@ -137,92 +131,95 @@ const tail = (rollup: DimensionRollup, { payers: { scope, ids } }: Shape) => `(
       offset 0
     ) as m`;
 
-/** Rows is_previous, start, groups by number, metrics; more common table expressions before them. */
+/** Rows is_previous, start, groups by number, metrics, in parts; common table expressions before them. */
 export function sourceRows(
   query: ValidReportQuery,
   source: ReportSource,
   columns: readonly string[],
-  sumType: SumType,
-): { before: string[]; rows: string } {
+): { before: string[]; parts: string[] } {
   const isWhole = isUtc(query);
   const times = timesOf(query);
-  const rows = payersOf(query).map((payers) => {
+  const bounds = boundsOf(query);
+  const parts = payersOf(query).flatMap((payers) => {
     const filters = filtersOf(query, payers);
-    const shape = { payers, filters, columns, sumType, isCompared: query.compare, ...times };
+    const shape = { payers, bounds, filters, columns, isCompared: query.compare, ...times };
     if (source === 'quarters') return quarters(shape);
     if (source === 'raw') return raw(shape);
     // A day of UTC is whole in its period; another's noon says which it is.
     return isWhole
       ? days(shape, (dayStart) => dayStart)
-      : `${days(shape, noonOf)}\n    union all\n    ${edges(shape)}`;
+      : [...days(shape, noonOf), ...edges(shape)];
   });
   const before = {
     raw: [frozenDays(QUARTER_HOURLY)],
-    days: isWhole ? [] : [pieces(times)],
+    days: isWhole ? [] : [pieces(bounds, times)],
     quarters: [],
   }[source];
-  return { before, rows: rows.join('\n    union all\n    ') };
+  return { before, parts };
 }
 
 /** Counter rows and the tail behind them, in one snapshot. */
-function quarters(shape: Shape): string {
+function quarters(shape: Shape): string[] {
   const quarter = periodStartOf(QUARTER_HOURLY, 'm.created_at');
-  return `select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf(shape, 'c')}
-    from ${counters(QUARTER_HOURLY, shape, within('c.period_start'))}
-    union all
-    select ${placeAt(shape, 'm', quarter)}${logged(shape)}
+  return [
+    `select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf('c')}
+    from ${counters(QUARTER_HOURLY, shape, within(shape.bounds, 'c.period_start'))}`,
+    `select ${placeAt(shape, 'm', quarter)}${logged()}
     from ${tail(QUARTER_HOURLY, shape)}
-    where ${within('m.created_at')}${shape.filters('m')}`;
+    where ${within(shape.bounds, 'm.created_at')}${shape.filters('m')}`,
+  ];
 }
 
 /** Raw usage, and counter rows only of what is archived. */
-function raw(shape: Shape): string {
+function raw(shape: Shape): string[] {
   const { scope, ids } = shape.payers;
   const logRows = (signed: Signed, condition: string) =>
-    `select ${placeAt(shape, 'm', 'm.created_at')}${logged(shape, signed)}
+    `select ${placeAt(shape, 'm', 'm.created_at')}${logged(signed)}
     from microdollar_usage as m
     where ${isOfPayer(scope, 'm', ids)}
-      and ${within('m.created_at')}${condition}${shape.filters('m')}`;
-  const archived = `${within('c.period_start')}
+      and ${within(shape.bounds, 'm.created_at')}${condition}${shape.filters('m')}`;
+  const archived = `${within(shape.bounds, 'c.period_start')}
       and c.period_start < ${ARCHIVE_HORIZON}
       and ${isFrozen('c.period_start')}`;
   const both = `
       and m.created_at < ${ARCHIVE_HORIZON}
       and ${isInFrozen(QUARTER_HOURLY, 'm')}`;
-  return `${logRows(asTheyAre, '')}
-    union all
-    ${logRows((sum) => `-${sum}`, both)}
-    union all
-    select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf(shape, 'c')}
-    from ${counters(QUARTER_HOURLY, shape, archived)}`;
+  return [
+    logRows(asTheyAre, ''),
+    logRows((sum) => `-${sum}`, both),
+    `select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf('c')}
+    from ${counters(QUARTER_HOURLY, shape, archived)}`,
+  ];
 }
 
 /** UTC days, each whole in the period that an instant of it is in. */
-function days(shape: Shape, inDay: (dayStart: string) => string): string {
+function days(shape: Shape, inDay: (dayStart: string) => string): string[] {
   const place = inDay('c.period_start');
   const tailPlace = inDay(periodStartOf(DAILY_BY_DIMENSION, 'm.created_at'));
   // On the column itself, so that the index is used.
   const before = inDay === noonOf ? ` - interval '12 hours'` : '';
-  const isInRange = `c.period_start >= ${PREVIOUS}${before}
-      and c.period_start < ${LAST}${before}`;
-  return `select ${placeAt(shape, 'c', place)}${sumsOf(shape, 'c')}
-    from ${counters(DAILY_BY_DIMENSION, shape, isInRange)}
-    union all
-    select ${placeAt(shape, 'm', tailPlace)}${logged(shape)}
+  const { previous, last } = shape.bounds;
+  const isInRange = `c.period_start >= ${previous}${before}
+      and c.period_start < ${last}${before}`;
+  return [
+    `select ${placeAt(shape, 'c', place)}${sumsOf('c')}
+    from ${counters(DAILY_BY_DIMENSION, shape, isInRange)}`,
+    `select ${placeAt(shape, 'm', tailPlace)}${logged()}
     from ${tail(DAILY_BY_DIMENSION, shape)}
-    where ${within(tailPlace)}${shape.filters('m')}`;
+    where ${within(shape.bounds, tailPlace)}${shape.filters('m')}`,
+  ];
 }
 
 /**
  * Parts of local days that are in another period than the noon of their UTC day: from `at` to before
  * `until`, in the period `start`, while the day is counted in the period `day_start`.
  */
-function pieces({ start, isPrevious }: Times): string {
+function pieces(bounds: Bounds, { start, isPrevious }: Times): string {
   // Null where the instant lies outside the range.
   const periodAt = (
     instant: string,
-  ) => `case when ${within(instant)} then ${start(instant)} end as start,
-      case when ${within(instant)} then ${isPrevious(instant)} end as is_previous`;
+  ) => `case when ${within(bounds, instant)} then ${start(instant)} end as start,
+      case when ${within(bounds, instant)} then ${isPrevious(instant)} end as is_previous`;
   return `piece as materialized (
   select greatest(l.at, d.at) as at, least(l.next, d.at + interval '24 hours') as until,
     l.start, l.is_previous, n.start as day_start, n.is_previous as is_day_previous
@@ -242,10 +239,9 @@ function pieces({ start, isPrevious }: Times): string {
 }
 
 /** What the days have in the wrong period: added where it belongs, and taken off where it was. */
-function edges(shape: Shape): string {
-  const { sumType } = shape;
+function edges(shape: Shape): string[] {
   const columns = shape.columns.map((column) => `c.${column}`);
-  const sums = METRIC_NAMES.map((name) => `sum(c.${name}::${sumType})::${sumType} as ${name}`);
+  const sums = METRIC_NAMES.map((name) => `sum(c.${name}) as ${name}`);
   const inPiece = (row: string, instant: string) => `${row}.${instant} >= p.at
       and ${row}.${instant} < p.until`;
   const signed: Signed = (sum) => `case when v.is_added then ${sum} else -${sum} end`;
@@ -254,7 +250,8 @@ function edges(shape: Shape): string {
   const twice = `cross join lateral (values (p.start, p.is_previous, true),
       (p.day_start, p.is_day_previous, false)) as v(start, is_previous, is_added)
     where v.start is not null`;
-  return `select ${place('c')}${sumsOf(shape, 'c', signed)}
+  return [
+    `select ${place('c')}${sumsOf('c', signed)}
     from piece as p
     cross join lateral (
       select ${[...columns, ...sums].join(', ')}
@@ -262,11 +259,11 @@ function edges(shape: Shape): string {
       ${columns.length === 0 ? '' : `group by ${columns.join(', ')}`}
       having count(*) > 0
     ) as c
-    ${twice}
-    union all
-    select ${place('m')}${logged(shape, signed)}
+    ${twice}`,
+    `select ${place('m')}${logged(signed)}
     from ${tail(QUARTER_HOURLY, shape)}
     join piece as p
       on ${inPiece('m', 'created_at')}
-    ${twice}${shape.filters('m')}`;
+    ${twice}${shape.filters('m')}`,
+  ];
 }

@@ -1,32 +1,26 @@
 import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
-import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
-import { BOUNDS, calendarOf, isUtc } from './calendar.sql.js';
-import { seriesOf } from './groups.sql.js';
+import { boundsOf, calendarOf, isUtc, rangeOf } from './calendar.sql.js';
+import { type Form, seriesOf } from './groups.sql.js';
 import { proofOf } from './proof.sql.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
-import {
-  isOfMember,
-  payersOf,
-  type ReportSource,
-  rollupsOf,
-  type SumType,
-  sourceRows,
-} from './sources.sql.js';
+import { isOfMember, payersOf, type ReportSource, rollupsOf, sourceRows } from './sources.sql.js';
 
-/**
- * One line of the chart: a group, what is beyond the largest, or all of the days before. Lists are in
- * the form `{1,2}`, one entry a period, in no order.
- */
-export type ReportedSeries = Record<MetricName, string> & {
+/** One line of the chart: a group, what is beyond the largest, or all of the days before. */
+export interface ReportedSeries {
   is_previous: boolean;
   is_other: boolean;
   group_1: string | null;
   group_2: string | null;
-  /** Starts of the periods, seconds since 1970: an instant by hour, else the day's midnight in UTC. */
-  starts: string;
-};
+  /**
+   * Of each period its start, seconds since 1970 (an instant by hour, else the day's midnight in UTC), and
+   * its sums, all with commas between, in no order. In the form `rows` these are to be added up.
+   */
+  list: string;
+  /** Entries in the list. */
+  counted: string;
+}
 
 /** By hour: from which instants on the zone is how many minutes ahead of UTC; null in UTC. */
 export interface ReportedZone {
@@ -50,32 +44,23 @@ export type ReportedRow = ReportedZone &
  *   source    counted by whole days, by quarters of an hour, or not at all
  *   series    the largest groups and what is beyond them; the days before by the period they stand beside
  */
-function write(query: ValidReportQuery, source: ReportSource, sumType: SumType): string {
-  const { before, rows } = sourceRows(
+function write(query: ValidReportQuery, source: ReportSource, form: Form): string {
+  const { before, parts } = sourceRows(
     query,
     source,
     query.by.map((group) => GROUPS[group]),
-    sumType,
   );
-  const proof = proofOf(rollupsOf(query, source), payersOf(query));
+  const proof = proofOf(rollupsOf(query, source), payersOf(query), boundsOf(query));
   const hasChanges = query.grain === 'hour' && !isUtc(query);
-  return `/* usage.report ${source} ${sumType} */
-with ${[BOUNDS, ...calendarOf(query), ...before, ...proof].join(', ')}, source as not materialized (
-  select x.*
-  from (
-    ${rows}
-  ) as x
-  where (select p.is_proven from proof as p)
-), ${seriesOf(query, sumType)}
+  return `/* usage.report ${source} ${form} */
+with ${[...calendarOf(query), ...before, ...proof, seriesOf(query, parts, form)].join(', ')}
 select proof.is_proven, pg_is_in_recovery() as is_replica,
   ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of,
   ${hasChanges ? '(select z.ats from zone_change as z)' : 'null'} as changes,
   ${hasChanges ? '(select z.minutes from zone_change as z)' : 'null'} as offsets,
-  s.is_previous, s.is_other, s.group_1, s.group_2, s.starts::text,
-  ${METRIC_NAMES.map((name) => `s.${name}::text`).join(', ')}
+  s.is_previous, s.is_other, s.group_1, s.group_2, s.list, s.counted
 from proof
-left join series as s on true
-order by s.is_previous, s.is_other, s.group_1 nulls last, s.group_2 nulls last`;
+left join series as s on true`;
 }
 
 /**
@@ -88,15 +73,15 @@ const MAX_KEPT = 200;
 export function usageReportStatement(
   query: ValidReportQuery,
   source: ReportSource,
-  sumType: SumType,
+  form: Form,
 ): Statement {
   const { by, metric, grain, compare, payer, organizationIds, apiKeyId } = query;
-  const shape = [source, sumType, by.join(), metric, grain, compare, isUtc(query), payer.kind];
+  const shape = [source, form, by.join(), metric, grain, compare, isUtc(query), payer.kind];
   const parts = [isOfMember(query), organizationIds.length > 0, apiKeyId !== null];
   const key = [...shape, ...parts].join(' ');
   let statement = written.get(key);
   if (statement === undefined) {
-    const text = write(query, source, sumType);
+    const text = write(query, source, form);
     if (written.size >= MAX_KEPT) return { name: '', text, values: valuesOf(query) };
     const name = createHash('sha256').update(text).digest('hex').slice(0, 32);
     statement = { name: `microdollar_report_${name}`, text };
@@ -110,8 +95,7 @@ function valuesOf(query: ValidReportQuery): unknown[] {
   const isAlone = organizationIds.length === 0;
   return [
     payer.id,
-    query.from,
-    query.until,
+    ...rangeOf(query),
     query.zone,
     query.compare ? query.days : 0,
     isAlone ? query.member : payer.id,

@@ -257,6 +257,10 @@ export const ANSWERS: Readonly<Record<string, z.ZodType>> = {
     by: z.array(z.string()),
     rows: z.array(row),
     total: sums,
+    pairs: z
+      .object({ by: z.array(z.string()), rows: z.array(row.omit({ start: true })) })
+      .optional()
+      .describe('With `and_by`: the largest pairs over the whole range, largest first.'),
     previous: z
       .object({
         from: z.string().meta({ format: 'date' }),
@@ -266,6 +270,10 @@ export const ANSWERS: Readonly<Record<string, z.ZodType>> = {
       })
       .optional(),
     source,
+    member_names: z
+      .record(z.string(), z.string())
+      .optional()
+      .describe('Of members that the report names, and that have a name: by id.'),
   }),
   Health: z.object({ status: z.literal('ok') }),
   Readiness: z.object({

@@ -1,7 +1,7 @@
 import { toCsv } from '../../report/usage/reportCsv.js';
 import type { Principal } from '../auth.js';
 import type { ServerPlugin } from '../plugins.js';
-import { resolveReport } from '../reportAccess.js';
+import { readNamedReport } from '../reportAccess.js';
 import { readReportSearch } from '../reportInput.js';
 
 /** `GET /api/reports/usage`: JSON, or CSV by `Accept: text/csv` or `format=csv`. */
@@ -11,8 +11,7 @@ export const reportRoutes: ServerPlugin = (app, { ledger, requireScope }) => {
     { onRequest: requireScope('usage:read') },
     async (request, reply) => {
       const { format, ...asked } = readReportSearch(request.query);
-      const query = await resolveReport(ledger, request.principal as Principal, asked);
-      const report = await ledger.getUsageReport(query);
+      const report = await readNamedReport(ledger, request.principal as Principal, asked);
       const isCsv =
         format === 'csv' || (format === null && /\btext\/csv\b/.test(request.headers.accept ?? ''));
       if (!isCsv) return report;

@@ -1,5 +1,5 @@
 import { toJson } from '../../money.js';
-import { resolveReport } from '../reportAccess.js';
+import { readNamedReport } from '../reportAccess.js';
 import { reportInput, toReportRequest } from '../reportInput.js';
 import { inputOrNothing } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
@@ -12,8 +12,7 @@ export const readReport = procedureFor(
 )
   .input(inputOrNothing(reportInput))
   .query(async ({ ctx, input }) => {
-    const query = await resolveReport(ctx.ledger, ctx.principal, toReportRequest(input));
-    const report = await ctx.ledger.getUsageReport(query);
+    const report = await readNamedReport(ctx.ledger, ctx.principal, toReportRequest(input));
     setAnswerSource(ctx, report.source);
     return toJson(report);
   });

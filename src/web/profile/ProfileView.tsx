@@ -10,13 +10,11 @@ import { KeysCard } from '../keys/KeysCard.js';
 import { useKeys } from '../keys/useKeys.js';
 import { LeaveCard } from '../members/LeaveCard.js';
 import { MembersCard } from '../members/MembersCard.js';
-import { useMemberNames } from '../members/useMemberNames.js';
 import { RequestsCard } from '../requests/RequestsCard.js';
 import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
 import { FirstEvent } from '../start/GettingStarted.js';
 import { useTitle } from '../title.js';
-import { createNameOf } from '../usage/names.js';
 import { UsageCard } from '../usage/UsageCard.js';
 import { isOrganization } from '../usage/usageState.js';
 import { useUsageState } from '../usage/useUsageState.js';
@@ -79,11 +77,6 @@ export function ProfileView({
     ownedOrganizationId: owned?.id ?? null,
     isEnabled: isSeen || [state.by, state.andBy].includes('key') || state.key !== null,
   });
-  const members = useMemberNames({
-    organizationId: owned?.id ?? null,
-    isEnabled: [state.by, state.andBy].includes('member') || state.member !== null,
-  });
-  const nameOf = useMemo(() => createNameOf(keys.names, members), [keys.names, members]);
   const budgetNames: BudgetNames = {
     self: isOwn ? kiloUserId : null,
     organization: shown?.name ?? null,
@@ -155,7 +148,7 @@ export function ProfileView({
         kiloUserId={kiloUserId}
         organizations={organizations}
         balances={balances}
-        nameOf={nameOf}
+        keyNames={keys.names}
       />
       <div className={hasTiers ? 'profile-pair' : 'profile-single'}>
         {account.data === undefined ? (
@@ -192,7 +185,6 @@ export function ProfileView({
             kiloUserId={kiloUserId}
             organizations={organizations}
             keys={keys.names}
-            nameOf={nameOf}
           />
         )}
         {owned !== null && (

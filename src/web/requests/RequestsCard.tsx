@@ -1,4 +1,5 @@
 import { useQuery } from '@tanstack/react-query';
+import { useMemo } from 'react';
 import { Button } from 'react-aria-components';
 import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
@@ -7,7 +8,7 @@ import { Empty, ErrorNotice, Loading } from '../components/Notice.js';
 import { formatInstant, shiftDays } from '../days.js';
 import { useSeen } from '../seen.js';
 import { useSession } from '../session.js';
-import type { NameOf } from '../usage/names.js';
+import { createNameOf } from '../usage/names.js';
 import { boundsOf, describePeriod } from '../usage/periods.js';
 import { rangeProblem } from '../usage/ranges.js';
 import { type Organization, scopeName } from '../usage/scopes.js';
@@ -24,14 +25,12 @@ export function RequestsCard({
   kiloUserId,
   organizations,
   keys,
-  nameOf,
 }: {
   state: UsageState;
   kiloUserId: string;
   organizations: readonly Organization[];
   /** Names of keys by id. */
   keys: ReadonlyMap<string, string>;
-  nameOf: NameOf;
 }) {
   const { api } = useSession();
   const nowMs = useNowMs();
@@ -54,6 +53,7 @@ export function RequestsCard({
     max_cost: max ?? null,
     cursor: filters.after,
   };
+  const nameOf = useMemo(() => createNameOf(keys), [keys]);
   const page = useQuery({
     queryKey: ['usage.requests', input],
     queryFn: ({ signal }) => api.usage.requests.query(input, { signal }),

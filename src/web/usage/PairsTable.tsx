@@ -1,54 +1,32 @@
-import { useQuery } from '@tanstack/react-query';
 import { Button } from 'react-aria-components';
-import { toFailure } from '../api.js';
 import { Name } from '../components/Name.js';
-import { ErrorNotice, Loading } from '../components/Notice.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { downloadCsv } from '../download.js';
 import { capitalized } from '../sentence.js';
-import { useSession } from '../session.js';
 import { Share, SumCells, SumHeadings } from './GroupTable.js';
-import { metricOf, readSums } from './metrics.js';
+import { type Metric, metricOf } from './metrics.js';
 import type { NameOf } from './names.js';
-import { type Pair, toPairs } from './pairs.js';
-import type { DayRange } from './ranges.js';
+import type { Pair } from './pairs.js';
+import type { UsageSeries } from './series.js';
 import { toPairsCsv } from './usageCsv.js';
-import { type Grouping, toPairsQuery, toScope, type UsageState } from './usageState.js';
+import type { Grouping } from './usageState.js';
 
-/** Usage by two groups at once, over the whole range: which key used which model. */
+/** Usage by two groups at once, over the range of the chart and as its report has it: which key used which model. */
 export function PairsTable({
-  state,
+  pairs,
   by,
-  range,
-  of,
+  series,
+  metric,
   nameOf,
 }: {
-  state: UsageState;
+  pairs: readonly Pair[];
   by: readonly [Grouping, Grouping];
-  range: DayRange;
-  of: { kiloUserId: string; isOwner: boolean };
+  series: UsageSeries;
+  metric: Metric;
   nameOf: NameOf;
 }) {
-  const { api } = useSession();
-  const input = { ...toPairsQuery(state, range), ...toScope(state, of.kiloUserId, of.isOwner) };
-  const report = useQuery({
-    queryKey: ['usage.report', input],
-    queryFn: ({ signal }) => api.usage.report.query(input, { signal }),
-  });
   const title = `Largest by ${by[0]} and ${by[1]}`;
-  if (report.data === undefined) {
-    return report.error === null ? (
-      <Loading what={`usage by ${by[0]} and ${by[1]}`} />
-    ) : (
-      <ErrorNotice
-        failure={toFailure(report.error)}
-        what={`Usage by ${by[0]} and ${by[1]} is not available`}
-        onRetry={() => report.refetch()}
-      />
-    );
-  }
-  const { metric } = state;
-  const total = readSums(report.data.total);
+  const { range, total } = series;
   const namesOf = ({ ids, isOther }: Pair): [string, string] =>
     isOther
       ? ['Other', '']
@@ -56,7 +34,7 @@ export function PairsTable({
           nameOf(by[0], { id: ids[0], isOther: false }),
           nameOf(by[1], { id: ids[1], isOther: false }),
         ];
-  const rows = toPairs(report.data, metric).map((pair) => ({ ...pair, names: namesOf(pair) }));
+  const rows = pairs.map((pair) => ({ ...pair, names: namesOf(pair) }));
   if (rows.length === 0) return null;
   return (
     <section aria-label={title}>

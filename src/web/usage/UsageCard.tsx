@@ -1,3 +1,4 @@
+import { useMemo } from 'react';
 import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { Card } from '../components/Card.js';
@@ -7,8 +8,9 @@ import { dayIn, describeZone } from '../zones.js';
 import { ActiveFilters } from './ActiveFilters.js';
 import { ForecastPanel } from './ForecastPanel.js';
 import { METRIC_CHOICES } from './metrics.js';
-import type { NameOf } from './names.js';
+import { createNameOf } from './names.js';
 import { PairsTable } from './PairsTable.js';
+import { toPairs } from './pairs.js';
 import { rangeProblem } from './ranges.js';
 import { SeriesView } from './SeriesView.js';
 import { type Organization, scopeName } from './scopes.js';
@@ -25,7 +27,7 @@ export function UsageCard({
   kiloUserId,
   organizations,
   balances,
-  nameOf,
+  keyNames,
 }: {
   state: UsageState;
   /** What of the URL is not shown, and why. */
@@ -36,7 +38,8 @@ export function UsageCard({
   organizations: readonly Organization[] | null;
   /** What is left, by scope; microdollars. */
   balances: ReadonlyMap<string, bigint>;
-  nameOf: NameOf;
+  /** What keys are called, by id. */
+  keyNames: ReadonlyMap<string, string>;
 }) {
   const nowMs = useNowMs();
   const today = dayIn(nowMs, state.zone);
@@ -45,12 +48,14 @@ export function UsageCard({
   const pair = pairOf(state);
   const isShared = isOrganization(state);
   const isOwner = organizations?.find(({ id }) => id === state.scope)?.role === 'owner';
-  const { report, series } = useUsageReport(state, range, {
+  const { report, series, memberNames } = useUsageReport(state, range, {
     kiloUserId,
     isOwner,
     // Whether one is its owner decides what to ask for.
     isEnabled: problem === null && (!isShared || organizations !== null),
   });
+  const nameOf = useMemo(() => createNameOf(keyNames, memberNames), [keyNames, memberNames]);
+  const pairs = report.data?.pairs;
   const metric = METRIC_CHOICES.find(({ id }) => id === state.metric)?.text ?? '';
   const scope = organizations === null ? '' : scopeName(state.scope, organizations);
   const payer = organizations?.length === 0 && !isShared ? 'personal' : state.scope;
@@ -99,12 +104,12 @@ export function UsageCard({
               nameOf={nameOf}
               onChange={onChange}
             />
-            {pair !== null && (
+            {pair !== null && pairs !== undefined && (
               <PairsTable
-                state={state}
+                pairs={toPairs(pairs)}
                 by={pair}
-                range={range}
-                of={{ kiloUserId, isOwner }}
+                series={series}
+                metric={state.metric}
                 nameOf={nameOf}
               />
             )}

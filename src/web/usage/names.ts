@@ -33,7 +33,7 @@ export function tellApart(
  */
 export function createNameOf(
   keys: ReadonlyMap<string, string>,
-  members: ReadonlyMap<string, string>,
+  members: ReadonlyMap<string, string> = new Map(),
 ): NameOf {
   return (by, { id, isOther }) => {
     if (isOther) return 'Other';

@@ -133,7 +133,7 @@ export function keyOf({ id, isOther }: Pick<Group, 'id' | 'isOther'>): string {
 
 /** Null: usage that names none, and what is beyond the largest. */
 export function groupIn(
-  row: Report['rows'][number],
+  row: Omit<Report['rows'][number], 'start'>,
   by: Report['by'][number] | null,
 ): string | null {
   return by === null ? null : (row[FIELDS[by]] ?? null);

@@ -130,11 +130,13 @@ export function grainOf({ grain }: UsageState, range: DayRange): Grain {
 /** Input of `usage.report`, but for whose usage. */
 export function toReportQuery(state: UsageState, range: DayRange) {
   const grain = grainOf(state, range);
+  const [, andBy] = pairOf(state) ?? [];
   return {
     ...range,
     grain,
     zone: state.zone,
     by: state.by === 'none' ? [] : [state.by],
+    ...(andBy === undefined ? {} : { and_by: andBy }),
     metric: state.metric,
     top: Math.min(state.top, largestTop(range, grain)),
     compare: state.isCompared,
@@ -146,12 +148,6 @@ export function toReportQuery(state: UsageState, range: DayRange) {
 export function pairOf({ by, andBy }: UsageState) {
   if (by === 'none' || andBy === 'none' || by === andBy) return null;
   return [by, andBy] as const;
-}
-
-/** The same of pairs of groups, over the whole range: by the fewest periods. */
-export function toPairsQuery(state: UsageState, range: DayRange) {
-  const query = toReportQuery({ ...state, grain: 'month', isCompared: false }, range);
-  return { ...query, by: [...(pairOf(state) ?? [])] };
 }
 
 /** Whose usage a state is about. */

@@ -3,11 +3,12 @@ import { useMemo } from 'react';
 import { useNowMs } from '../clock.js';
 import { useSession } from '../session.js';
 import { metricOf } from './metrics.js';
+import { tellApart } from './names.js';
 import type { DayRange } from './ranges.js';
 import { toSeries } from './series.js';
 import { toReportQuery, toScope, type UsageState } from './usageState.js';
 
-/** The series of a state; what belongs to another state is never shown in its place. */
+/** The series of a state and what members in it are called; what belongs to another state is never shown in its place. */
 export function useUsageReport(
   state: UsageState,
   range: DayRange,
@@ -29,5 +30,16 @@ export function useUsageReport(
         : toSeries(report.data, nowMs, (sums) => metricOf(sums, metric)),
     [report.data, nowMs, metric],
   );
-  return { report, series };
+  const memberNames = useMemo(
+    () =>
+      tellApart(
+        Object.entries(report.data?.member_names ?? {}).map(([id, name]) => ({
+          id,
+          name,
+          hint: id,
+        })),
+      ),
+    [report.data],
+  );
+  return { report, series, memberNames };
 }
