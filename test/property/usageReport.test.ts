@@ -2,6 +2,10 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger, UsageReport, UsageReportQuery } from '../../src/ledgerTypes.js';
+import type { Form } from '../../src/report/usage/groups.sql.js';
+import { readReportQuery } from '../../src/report/usage/query.js';
+import { isSeries, toRows } from '../../src/report/usage/reportRows.js';
+import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
 import { freezeDay } from '../../src/rollup/dimensions/prove.js';
 import {
@@ -132,6 +136,8 @@ it('equals the raw sums', async () => {
             expect(report.source.mode).toBe(hasForeign ? 'raw' : 'rollup');
           }
           expect(comparable(report)).toEqual(await truth(asked, each.compare ? each.days : null));
+          expect(await linesInForm(asked, 'sums')).toEqual(linesOf(report));
+          expect(await linesInForm(asked, 'rows')).toEqual(linesOf(report));
         }
         await fixture.rows('drop table kept_usage');
         await fixture.rows(
@@ -304,6 +310,20 @@ function linesOf({ rows, by, total }: Pick<UsageReport, 'rows' | 'by' | 'total'>
     ]),
   );
   return { lines: lines.sort(), total: METRIC_NAMES.map((name) => String(total[name])) };
+}
+
+/** The same as the server sums it, or the client, from the first source that answers. */
+async function linesInForm(asked: UsageReportQuery, form: Form) {
+  const query = readReportQuery(asked);
+  for (const source of ['days', 'quarters', 'raw'] as const) {
+    if (source === 'days' && query.grain === 'hour') continue;
+    const { text, values } = usageReportStatement(query, source, form);
+    const { rows } = await fixture.database.pool.query<ReportedRow>(text, values);
+    if (!rows[0]?.is_proven) continue;
+    const series = rows.filter(isSeries).filter(({ is_previous }) => !is_previous);
+    return linesOf({ ...toRows(query, series), by: query.by });
+  }
+  throw new Error('raw usage needs no proof');
 }
 
 function addDays(day: string, days: number): string {

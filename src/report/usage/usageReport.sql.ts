@@ -7,7 +7,7 @@ import { proofOf } from './proof.sql.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
 import { isOfMember, payersOf, type ReportSource, rollupsOf, sourceRows } from './sources.sql.js';
 
-/** One line of the chart: a group, what is beyond the largest, or all of the days before. */
+/** One line of the chart, or a part of it: a group, what is beyond the largest, or all of the days before. */
 export interface ReportedSeries {
   is_previous: boolean;
   is_other: boolean;
@@ -41,8 +41,8 @@ export type ReportedRow = ReportedZone &
  * One report, in one statement, so in one snapshot, with the proof that its source answers for the range.
  *
  *   calendar  the periods of the zone, where they are not plain ones
- *   source    counted by whole days, by quarters of an hour, or not at all
- *   series    the largest groups and what is beyond them; the days before by the period they stand beside
+ *   parts     counter rows and tails, of whole days or of quarters of an hour, or raw usage
+ *   series    groups of each part, or the largest of all; the days before by the period they stand beside
  */
 function write(query: ValidReportQuery, source: ReportSource, form: Form): string {
   const { before, parts } = sourceRows(
