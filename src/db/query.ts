@@ -24,15 +24,7 @@ export function queryOn(connection: Pick<pg.ClientBase, 'query'>, named: boolean
  * and who meets a lock would wait for another to be opened.
  */
 export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void): Query {
-  return async <Row>(statement: Statement) => {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await once<Row>(statement);
-      } catch (error) {
-        if (!isMoved(error) || attempt >= MAX_ATTEMPTS) throw error;
-      }
-    }
-  };
+  return <Row>(statement: Statement) => unlessMoved(() => once<Row>(statement));
 
   async function once<Row>(statement: Statement): Promise<Row[]> {
     if (onWait && pool.idleCount === 0 && pool.totalCount >= pool.options.max) onWait();
@@ -49,13 +41,22 @@ export function queryOnPool(pool: pg.Pool, named: boolean, onWait?: () => void):
   }
 }
 
+async function unlessMoved<T>(run: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!isMoved(error) || attempt >= MAX_ATTEMPTS) throw error;
+    }
+  }
+}
+
 /** Runs work on one connection; what it reads is of one snapshot. */
 export type InSnapshot = <T>(work: (query: Query) => Promise<T>) => Promise<T>;
 
 /** The same for statements that must see one snapshot: they only read. */
 export function snapshotOnPool(pool: pg.Pool, named: boolean): InSnapshot {
+  const begin = 'begin isolation level repeatable read read only';
   return (work) =>
-    inTransaction(pool, (client) => work(queryOn(client, named)), {
-      begin: 'begin isolation level repeatable read read only',
-    });
+    unlessMoved(() => inTransaction(pool, (client) => work(queryOn(client, named)), { begin }));
 }

@@ -110,7 +110,7 @@ function AlertList({
             return (
               <li key={alert.id} className="budget" data-alert={alert.id}>
                 <div className="budget-head">
-                  <span className="budget-name">
+                  <span className="budget-name sentence">
                     {withPayer && (
                       <>
                         <Name text={alert.kilo_user_id ?? alert.organization_id ?? ''} />{' '}

@@ -126,7 +126,7 @@ function DeliveryRow({
   return (
     <tr data-delivery={delivery.id ?? ''}>
       <td className="time">{formatInstant(delivery.created_at)}</td>
-      <th scope="row">
+      <th scope="row" className="sentence">
         <Name text={what} />
       </th>
       <td>{delivery.url === null ? 'no webhook' : <Name text={delivery.url} />}</td>

@@ -102,7 +102,7 @@ function WebhookItem({
   return (
     <li className="budget" data-webhook={webhook.id}>
       <div className="budget-head">
-        <span className="budget-name">
+        <span className="budget-name sentence">
           <Name text={url} />
         </span>
         <span className="budget-chips">

@@ -8,7 +8,7 @@ import type { DayRange } from './ranges.js';
 import { toSeries } from './series.js';
 import { toReportQuery, toScope, type UsageState } from './usageState.js';
 
-/** The series of a state and what members in it are called; what belongs to another state is never shown in its place. */
+/** The series of a state, and what its members are called; what is of another state is never in its place. */
 export function useUsageReport(
   state: UsageState,
   range: DayRange,
