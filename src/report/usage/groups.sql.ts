@@ -11,9 +11,11 @@ export type Form = 'rows' | 'sums';
 export const MAX_COUNTED = 50_000;
 export const MAX_SERIES = 2_000;
 
-/** Members may be as many as rows; without groups a period has many rows. */
-export const formOf = ({ by }: ValidReportQuery): Form =>
-  by.length === 0 || by.includes('member') ? 'sums' : 'rows';
+/** Members may be as many as rows. Of long periods, and without groups, many rows make few sums. */
+export const formOf = ({ by, grain }: ValidReportQuery): Form =>
+  by.length === 0 || by.includes('member') || grain === 'week' || grain === 'month'
+    ? 'sums'
+    : 'rows';
 
 /** Sums a row, of rows. */
 const sumsOf = (row: string) =>

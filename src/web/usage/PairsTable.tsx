@@ -11,7 +11,7 @@ import type { UsageSeries } from './series.js';
 import { toPairsCsv } from './usageCsv.js';
 import type { Grouping } from './usageState.js';
 
-/** Usage by two groups at once, over the range of the chart and as its report has it: which key used which model. */
+/** Usage by two groups at once, over the range: which key used which model. Of the answer of the chart. */
 export function PairsTable({
   pairs,
   by,
