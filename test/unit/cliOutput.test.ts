@@ -122,6 +122,11 @@ describe('exported JSON', () => {
 
 describe('the environment', () => {
   it('has defaults; empty is not set', () => {
+    for (const text of ['${MICRODOLLAR_ADMIN_KEY:-}', '${KEY}', '${KEY:?is missing}']) {
+      expect(() => readEnvironment({ MICRODOLLAR_ADMIN_KEY: text })).toThrow(
+        `MICRODOLLAR_ADMIN_KEY is the text ${text}: what started this did not put its value in`,
+      );
+    }
     expect(readEnvironment({ PORT: '', DATABASE_URL: '' })).toEqual({
       databaseUrl: null,
       migrationUrl: null,
