@@ -22,7 +22,8 @@ export interface Compose {
 }
 
 /**
- * A compose file, with its variables set as `variables` say, else by their defaults.
+ * A compose file, with its variables set as `variables` say, else by their defaults. What a service is to have
+ * as it is set outside, it has: else nothing.
  * @throws what the schema of the Compose specification refuses; a variable that has to be set
  */
 export function readCompose(content: string, variables: Record<string, string> = {}): Compose {
@@ -31,7 +32,13 @@ export function readCompose(content: string, variables: Record<string, string> =
   if (!ajv.validate(readSchema(), document)) {
     throw new Error(`compose.yaml: ${ajv.errorsText()}`);
   }
-  return document as Compose;
+  const compose = document as Compose;
+  for (const { environment } of Object.values(compose.services)) {
+    for (const [name, value] of Object.entries(environment as Record<string, string | null>)) {
+      if (value === null) environment[name] = variables[name] ?? '';
+    }
+  }
+  return compose;
 }
 
 /** Without the names that older drafts have for its parts; it refers to them by their places. */

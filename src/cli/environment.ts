@@ -232,8 +232,12 @@ export function adminKeyPath(dataDir: string): string {
 }
 
 /** Empty is the same as not set. */
+/** @throws LedgerError `invalid_request` for `${NAME:-}`: a key that everybody knows, for one */
 function read(env: NodeJS.ProcessEnv, name: string): string | null {
   const value = env[name];
+  if (value !== undefined && /^\$\{\w+(:?[-?+].*)?\}$/.test(value)) {
+    throw invalid(name, `is the text ${value}: what started this did not put its value in`);
+  }
   return value === undefined || value === '' ? null : value;
 }
 

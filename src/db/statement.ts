@@ -8,7 +8,7 @@ export interface Statement {
    * One plan is good for all values, as where a row is found by its key: prepared also where other
    * statements are planned anew for theirs.
    */
-  plannedOnce?: true;
+  plannedOnce?: boolean;
 }
 
 /**

@@ -35,6 +35,8 @@ interface Place extends ClaimedRow {
   corrected: number;
   /** Keys that stay wrong. */
   left: number;
+  /** As of the last chunk; before the first it is looked at. */
+  isPaused: boolean;
 }
 
 /** Claims one period after the other and builds, or checks, it chunk by chunk. */
@@ -61,7 +63,7 @@ export class BackfillWorker {
     this.#throttle = throttle;
     this.#signal = signal;
     this.#alone = new ChunkSizer(options.limits);
-    this.#besideWriters = ChunkSizer.besideWriters(options.limits);
+    this.#besideWriters = ChunkSizer.besideWriters(options.limits, () => throttle.chunkMs);
   }
 
   async run(): Promise<void> {
@@ -106,10 +108,17 @@ export class BackfillWorker {
   /** A period that fails by itself is named and given back; the others go on. */
   async #buildPeriod(claimed: ClaimedRow): Promise<void> {
     const userAfter = claimed.done_until_user;
-    const at = { ...claimed, userAfter, isFirst: userAfter === null, corrected: 0, left: 0 };
+    const at = {
+      ...claimed,
+      userAfter,
+      isFirst: userAfter === null,
+      corrected: 0,
+      left: 0,
+      isPaused: true,
+    };
     try {
       for (;;) {
-        await this.#whilePaused();
+        if (at.isPaused) await this.#whilePaused();
         if (this.#signal.aborted) return await this.#release(at, true);
         this.#job.emptyBuilt ??= this.#buildEmpty();
         await this.#job.emptyBuilt;
@@ -178,7 +187,7 @@ export class BackfillWorker {
     // Before it is free to be claimed.
     if (isLast && at.left > 0) this.#job.givenUp.add(at.period);
     const saved = await this.#patiently(() =>
-      this.#database.query<{ period: string }>(
+      this.#database.query<{ period: string; is_paused: boolean }>(
         saveProgressStatement(rollup, this.#id, {
           period: at.period,
           isCheck: at.is_check,
@@ -195,7 +204,9 @@ export class BackfillWorker {
     );
     report.rows += chunk.rawRows;
     report.keys += chunk.keys;
-    if (saved.length === 0) return 'lost';
+    const [state] = saved;
+    if (state === undefined) return 'lost';
+    at.isPaused = state.is_paused;
     at.userAfter = chunk.userUntil;
     at.isFirst = false;
     if (isLast) {

@@ -75,7 +75,7 @@ export async function compareNext(
       const compared = await compareChunk(database.query, rollup, chunk, build);
       const durationMs = performance.now() - startedAt;
       if (byPeriod) sizer.observePeriod(compared.rawRows, durationMs);
-      else sizer.observeBlock(durationMs);
+      else sizer.observeBlock(compared.rawRows, durationMs);
       await addOversized(database, rollup, sizer, at.period, compared);
       return toChunk(compared, durationMs, build !== at.build);
     } catch (error) {

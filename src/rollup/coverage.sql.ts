@@ -198,6 +198,7 @@ with pulse as (
   set heartbeat_at = now(),
     rows_done = rows_done + $5::bigint
   where rollup = $1::text
+  returning is_paused
 )
 update rollup_coverage
 set done_until_user = $4::text,
@@ -214,7 +215,7 @@ set done_until_user = $4::text,
 where rollup = $1::text
   and claimed_by = $2::uuid
   and period = $3::date
-returning period::text`,
+returning period::text, coalesce((select p.is_paused from pulse as p), false) as is_paused`,
     values: [
       rollup.name,
       worker,

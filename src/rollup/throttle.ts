@@ -2,8 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Query } from '../db/query.js';
 import type { Statement } from '../db/statement.js';
 
-/** Beside a chunk and after it. */
+/** Beside chunks and in the rests, each. */
 const PROBE_EVERY_MS = 50;
+/** What is known of the load is as old as that at most, where chunks are short. */
+const LOOK_EVERY_MS = 50;
+/** Aimed length of a chunk beside others, ms: first, and within these. */
+export const CHUNK_MS = 20;
+const MIN_CHUNK_MS = 10;
+const MAX_CHUNK_MS = 40;
 /** Of each kind, before they are compared. */
 const MIN_PROBES = 5;
 /** Probes beside chunks that take this many times those between chunks: too much. */
@@ -35,8 +41,8 @@ export interface Load {
  *            probes: small commits, timed __________|       |__________ the same, nothing beside
  *
  * A probe is what a live writer feels: a round trip, its share of the processors, a flush of the
- * log. When probes beside chunks are slower than those in the rests, the rests grow; else they
- * shrink, slower. Waiting locks and lagging replicas make them longer still.
+ * log. When probes beside chunks are slower than those in the rests, the rests grow and chunks become
+ * shorter; else the other way round, slower. Waiting locks and lagging replicas make rests longer still.
  */
 export class Throttle {
   readonly #query: Query;
@@ -47,8 +53,11 @@ export class Throttle {
   #atWork = 0;
   #waiting: (() => void)[] = [];
   #restRatio = MIN_REST_RATIO;
-  #beside: number[] = [];
-  #between: number[] = [];
+  #chunkMs = CHUNK_MS;
+  #load: Load = { activeSessions: 0, lockWaits: 0, replicaLagBytes: 0 };
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #beside = new Probes();
+  readonly #between = new Probes();
 
   /**
    * `queryLoad`: the same as `query` with the caller's patience for a database that is away;
@@ -71,6 +80,11 @@ export class Throttle {
   /** Rest for each unit of work. */
   get restRatio(): number {
     return this.#restRatio;
+  }
+
+  /** Aimed length of a chunk while others are at work, ms. */
+  get chunkMs(): number {
+    return this.#chunkMs;
   }
 
   /** While others are at work, one worker at a time. @throws what the work throws */
@@ -101,11 +115,14 @@ export class Throttle {
   }
 
   async #look(): Promise<Load> {
-    const load = await readLoad(this.#queryLoad);
-    this.#isBusy = load.activeSessions > 0;
+    const now = performance.now();
+    if (this.#isBusy && now - this.#lookedAtMs < LOOK_EVERY_MS) return this.#load;
+    this.#lookedAtMs = now;
+    this.#load = await readLoad(this.#queryLoad);
     this.#hasLooked = true;
+    this.#isBusy = this.#load.activeSessions > 0;
     if (!this.#isBusy) this.#wake();
-    return load;
+    return this.#load;
   }
 
   /** Those who wait for their turn look again. */
@@ -113,39 +130,53 @@ export class Throttle {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  async #probing<T>(times: number[], work: () => Promise<T>): Promise<T> {
+  /** At some moment of the work: it is short, and begins and ends as it always does. */
+  async #probing<T>(probes: Probes, work: () => Promise<T>): Promise<T> {
     if (!this.#isBusy) return await work();
-    let isProbing = false;
-    const timer = setInterval(async () => {
-      if (isProbing) return;
-      isProbing = true;
+    let isOver = false;
+    const probe = async () => {
       const startedAt = performance.now();
+      probes.startedAtMs = startedAt;
       try {
         await this.#query(PROBE);
-        times.push(performance.now() - startedAt);
+        probes.times.push(performance.now() - startedAt);
       } catch {
         // Away: the chunk meets it too.
       }
-      isProbing = false;
-    }, PROBE_EVERY_MS);
+      if (!isOver) timer = setTimeout(probe, PROBE_EVERY_MS);
+    };
+    const dueMs = probes.startedAtMs + PROBE_EVERY_MS - performance.now();
+    let timer = setTimeout(probe, Math.max(dueMs, (Math.random() * this.#chunkMs) / 2));
     try {
       return await work();
     } finally {
-      clearInterval(timer);
+      isOver = true;
+      clearTimeout(timer);
     }
   }
 
   #adapt(): void {
-    if (this.#beside.length < MIN_PROBES || this.#between.length < MIN_PROBES) return;
-    const between = mean(this.#between);
+    if (this.#beside.times.length < MIN_PROBES || this.#between.times.length < MIN_PROBES) return;
+    const between = mean(this.#between.times);
     const limitMs = Math.max(between * SLOWDOWN, between + SLOWDOWN_FLOOR_MS);
-    const isSlow = mean(this.#beside) > limitMs;
-    this.#restRatio = isSlow
-      ? Math.min(MAX_REST_RATIO, this.#restRatio * 1.5)
-      : Math.max(MIN_REST_RATIO, this.#restRatio * 0.9);
-    this.#beside = [];
-    this.#between = [];
+    const isSlow = mean(this.#beside.times) > limitMs;
+    if (isSlow) {
+      this.#restRatio = Math.min(MAX_REST_RATIO, this.#restRatio * 1.5);
+      this.#chunkMs = Math.max(MIN_CHUNK_MS, this.#chunkMs / 1.5);
+    } else {
+      this.#restRatio = Math.max(MIN_REST_RATIO, this.#restRatio * 0.9);
+      this.#chunkMs = Math.min(MAX_CHUNK_MS, this.#chunkMs * 1.1);
+    }
+    this.#beside.times = [];
+    this.#between.times = [];
   }
+}
+
+/** Of one kind, since they were last compared. */
+class Probes {
+  /** Ms. */
+  times: number[] = [];
+  startedAtMs = Number.NEGATIVE_INFINITY;
 }
 
 /** How long bulk work rests after a chunk, ms. None on an idle database. */

@@ -64,13 +64,16 @@ describe('a period of a backfill', () => {
     expect(await claim(one)).toMatchObject([{ period: DAY, done_until_user: null }]);
     expect(await claim(two)).toEqual([]);
     expect(await save(two)).toEqual([]);
-    expect(await save(one)).toEqual([{ period: DAY }]);
+    expect(await save(one)).toEqual([{ period: DAY, is_paused: false }]);
     await run(`update rollup_coverage set claimed_until = now() - interval '1 second'`);
     expect(await claim(two)).toMatchObject([{ period: DAY, done_until_user: 'u' }]);
     expect(await save(one)).toEqual([]);
-    expect(await save(two)).toEqual([{ period: DAY }]);
+    await run('insert into rollup_backfill (rollup, is_paused) values ($1, true)', [
+      DAILY_ROLLUP.name,
+    ]);
+    expect(await save(two)).toEqual([{ period: DAY, is_paused: true }]);
     // Built as of when it was begun: what was written meanwhile may be missing.
-    expect(await save(two, { isLast: true, leftKeys: 0 })).toEqual([{ period: DAY }]);
+    expect(await save(two, { isLast: true, leftKeys: 0 })).toMatchObject([{ period: DAY }]);
     expect(await run(STATE, [BEGAN])).toEqual([{ state: 'built', is_as_begun: true }]);
   });
 

@@ -122,6 +122,12 @@ describe('exported JSON', () => {
 
 describe('the environment', () => {
   it('has defaults; empty is not set', () => {
+    for (const rest of [':-}', '}', ':?is missing}']) {
+      const text = `$\{MICRODOLLAR_ADMIN_KEY${rest}`;
+      expect(() => readEnvironment({ MICRODOLLAR_ADMIN_KEY: text })).toThrow(
+        `MICRODOLLAR_ADMIN_KEY is the text ${text}: what started this did not put its value in`,
+      );
+    }
     expect(readEnvironment({ PORT: '', DATABASE_URL: '' })).toEqual({
       databaseUrl: null,
       migrationUrl: null,

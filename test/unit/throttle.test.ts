@@ -72,7 +72,26 @@ it('runs chunks side by side on an idle database, one at a time while others are
   expect(most).toBe(1);
 });
 
-it('rests longer while commits beside chunks are slow, and shorter again when they are not', async () => {
+it('looks at the load, and probes, twenty times a second at most, however short chunks are', async () => {
+  const { state, query } = createDatabase(1);
+  const asked = { probe: 0, load: 0 };
+  const counting = ((statement: Statement) => {
+    asked[statement.text.includes('probe') ? 'probe' : 'load']++;
+    return query(statement);
+  }) as Query;
+  state.answer = () => sleep(1);
+  const throttle = new Throttle(counting, { rest: sleep });
+  const startedAt = performance.now();
+  for (let chunk = 0; chunk < 100; chunk++) await untilDone(throttle.run(() => sleep(10)));
+  const most = Math.ceil((performance.now() - startedAt) / 50) + 1;
+  expect(asked.load).toBeLessThanOrEqual(most);
+  expect(asked.load).toBeGreaterThan(most / 4);
+  // Beside chunks and between them.
+  expect(asked.probe).toBeLessThanOrEqual(2 * most);
+  expect(asked.probe).toBeGreaterThan(most / 2);
+});
+
+it('rests longer, and lets chunks be shorter, while commits beside them are slow', async () => {
   const { state, query } = createDatabase(1);
   let isChunk = false;
   let isSlowBeside = true;
@@ -86,15 +105,19 @@ it('rests longer while commits beside chunks are slow, and shorter again when th
         isChunk = false;
       }),
     );
+  const firstMs = throttle.chunkMs;
   await round();
   const raised = throttle.restRatio;
   expect(raised).toBeGreaterThan(1.5);
+  expect(throttle.chunkMs).toBeLessThan(firstMs);
   await round();
   expect(throttle.restRatio).toBeGreaterThan(raised);
   const highest = throttle.restRatio;
+  const shortestMs = throttle.chunkMs;
   isSlowBeside = false;
   await round();
   expect(throttle.restRatio).toBeLessThan(highest);
+  expect(throttle.chunkMs).toBeGreaterThan(shortestMs);
 });
 
 it('passes on what a chunk throws, and the turn; a probe that fails is nobody’s business', async () => {
