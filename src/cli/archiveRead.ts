@@ -41,7 +41,7 @@ async function readFiles(
   options: ArchiveReadOptions,
 ): Promise<CommandStatus> {
   const { database, from, until } = options;
-  const server = await openServer(environment);
+  const server = await openServer({ environment, interruption });
   // A pooler knows the databases it was told of.
   const url = environment.migrationUrl ?? server.url;
   let ran: ReadBackReport | null = null;

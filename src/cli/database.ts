@@ -35,12 +35,13 @@ export interface CommandDatabase {
 }
 
 /**
- * DATABASE_URL, or the embedded server of the data directory, shared when it runs already.
+ * DATABASE_URL, or the embedded server of the data directory, shared when it runs already. A signal
+ * while it starts leaves none behind.
  * @param isMade a directory without a cluster gets one, as for `migrate`
  * @throws LedgerError `unavailable`
  */
 export async function openServer(
-  environment: Environment,
+  { environment, interruption }: Pick<CommandContext, 'environment' | 'interruption'>,
   { isMade = false } = {},
 ): Promise<{ url: string; embeddedDir: string | null; stop(): Promise<void> }> {
   if (environment.databaseUrl !== null) {
@@ -50,7 +51,7 @@ export async function openServer(
   if (!isMade) await requireCluster(dataDir);
   const takeBack = await requireDataDir(dataDir);
   try {
-    const server = await startEmbeddedPostgres({ dataDir });
+    const server = await interruption.guard(() => startEmbeddedPostgres({ dataDir }));
     const url = inSchema(server.url, environment.schema);
     return { url, embeddedDir: dataDir, stop: () => server.stop() };
   } catch (error) {
@@ -114,7 +115,7 @@ export async function withDatabase(
   work: (database: CommandDatabase) => Promise<CommandStatus>,
   { isMigrated = false } = {},
 ): Promise<CommandStatus> {
-  const server = await openServer(environment);
+  const server = await openServer({ environment, interruption });
   const database = openDatabase(environment, server, shard);
   try {
     return await interruption.guard<CommandStatus>(async () => {

@@ -3,11 +3,11 @@ import { LedgerError } from '../errors.js';
 import type { Output } from './output.js';
 import { stopProgress } from './shownProgress.js';
 
-/** Not SIGHUP: a handler would undo `nohup`. */
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+/** SIGHUP is a terminal that was closed. Node.js itself undoes what `nohup` asks for. */
+export const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Ctrl-C, or a request to end. Work that can end by itself does so at its
+ * Ctrl-C, a closed terminal, or a request to end. Work that can end by itself does so at its
  * next step, and tells what it did; a second signal, or the first for other work, ends it at once.
  */
 export class Interruption {

@@ -23,7 +23,7 @@ export async function withOwner(
       { details: { field: shard === null ? 'MICRODOLLAR_MIGRATION_URL' : 'MICRODOLLAR_POOLER' } },
     );
   }
-  const server = await openServer(environment, { isMade });
+  const server = await openServer({ environment, interruption }, { isMade });
   const url = isOwn ? (environment.migrationUrl ?? server.url) : server.url;
   try {
     return await interruption.guard(() => work(url));

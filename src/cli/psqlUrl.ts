@@ -34,7 +34,7 @@ async function showUrl(
       { details: { data_dir: dataDir } },
     );
   }
-  const server = await openServer(environment);
+  const server = await openServer({ environment, interruption });
   try {
     return await interruption.guard<CommandStatus>(async () => {
       const own = await plainUrl(server.url);

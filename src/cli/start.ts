@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { isStarting } from '../db/embedded/failures.js';
@@ -6,6 +7,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js'
 import { inSchema } from '../db/ledgerSchema.js';
 import { EXIT_STATUS, LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
+import { logLines } from '../logLines.js';
 import { isReached } from '../shards/parts.js';
 import { openTelemetry } from '../telemetry/telemetry.js';
 import { type AdminKey, obtainAdminKey, requireSafeAdminKey } from './adminKey.js';
@@ -15,6 +17,7 @@ import { requireDataDir } from './dataDir.js';
 import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
+import { SIGNALS } from './interruption.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { toShellWord } from './output.js';
 import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
@@ -36,7 +39,7 @@ type Closer = () => Promise<unknown>;
 async function start(context: CommandContext, shard?: string): Promise<CommandStatus> {
   const { environment, output } = context;
   if (shard !== undefined) throw servesAll();
-  const log = pino({ level: environment.logLevel, base: null }, pino.destination(2));
+  const log = pino({ level: environment.logLevel, base: null }, logLines());
   const closers: Closer[] = [];
   const stopped = waitForSignal(log);
   let deadline: NodeJS.Timeout | undefined;
@@ -241,7 +244,7 @@ function describe({ url, adminKey }: Serving, environment: Environment): string 
   ].join('\n');
 }
 
-/** The first SIGINT or SIGTERM; a second one ends the process at once. */
+/** The first signal to end; a second one ends the process at once. */
 function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(): void } {
   let resolve: (signal: NodeJS.Signals) => void = () => {};
   let seen = false;
@@ -251,18 +254,16 @@ function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(
   const onSignal = (signal: NodeJS.Signals) => {
     if (seen) {
       log.warn({ signal }, 'second signal: exiting at once');
-      process.exit(signal === 'SIGINT' ? 130 : 143);
+      process.exit(128 + constants.signals[signal]);
     }
     seen = true;
     resolve(signal);
   };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  for (const signal of SIGNALS) process.on(signal, onSignal);
   return {
     promise,
     cancel: () => {
-      process.removeListener('SIGINT', onSignal);
-      process.removeListener('SIGTERM', onSignal);
+      for (const signal of SIGNALS) process.removeListener(signal, onSignal);
     },
   };
 }

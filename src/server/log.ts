@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
-import { type DestinationStream, destination, pino } from 'pino';
+import { type DestinationStream, pino } from 'pino';
+import { logLines } from '../logLines.js';
 import type { LogLevel } from './options.js';
 
 const SECRETS = ['authorization', 'cookie', '["x-api-key"]', '["set-cookie"]'];
@@ -17,7 +18,7 @@ export function createLogger(level: LogLevel, stream?: DestinationStream): Fasti
       redact: { paths, censor: '[redacted]' },
       serializers: { err: describeError },
     },
-    stream ?? destination(2),
+    stream ?? logLines(),
   );
 }
 

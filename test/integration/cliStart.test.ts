@@ -1,8 +1,12 @@
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import net from 'node:net';
+import { constants } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { placesOf } from '../../src/db/embedded/cluster.js';
+import { findPostmaster, waitUntilGone } from '../../src/db/embedded/postmaster.js';
 import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import { startOtlpReceiver } from '../support/otlpReceiver.js';
 import { endServices, launchService, readyUrl } from '../support/serviceProcess.js';
@@ -85,7 +89,8 @@ describe('start on the embedded server', () => {
     const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'embedded') };
     await mkdir(env.MICRODOLLAR_DATA_DIR);
     copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
-    const first = launch(env, 'start');
+    // Meant for another server: this one has no TLS.
+    const first = launch({ ...env, PGSSLMODE: 'require' }, 'start');
     const url = await readyUrl(first);
 
     const status = launch(env, 'status', '--json');
@@ -107,10 +112,36 @@ describe('start on the embedded server', () => {
     // Killed, it leaves a server and a runtime file: the next start takes them over.
     first.child.kill('SIGKILL');
     await first.ended;
-    const third = launch(env, 'start');
-    await readyUrl(third);
-    third.child.kill('SIGTERM');
+    // No line of its log can be written, as on a full disk, and its terminal is closed.
+    const under = ['sh', '-c', 'exec "$@" 2>/dev/full', 'sh'];
+    const third = launchService(['start'], { env, under });
+    const thirdUrl = await readyUrl(third);
+    expect((await fetch(`${thirdUrl}/api/budgets`)).status).toBe(401);
+    third.child.kill('SIGHUP');
     expect(await third.ended).toBe(0);
     expect(await readdir(env.MICRODOLLAR_DATA_DIR)).not.toContain('runtime.json');
+    expect(findPostmaster(placesOf(env.MICRODOLLAR_DATA_DIR))).toBeNull();
   });
+
+  it.each(['SIGINT', 'SIGHUP'] as const)(
+    'does not outlive a command that %s ends while it starts',
+    async (signal) => {
+      const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, `starting-${signal}`) };
+      await mkdir(env.MICRODOLLAR_DATA_DIR);
+      copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
+      const places = placesOf(env.MICRODOLLAR_DATA_DIR);
+      const command = launch(env, 'user', 'list');
+      let pid = 0;
+      while (pid === 0) {
+        pid = findPostmaster(places)?.pid ?? 0;
+        await sleep(1);
+      }
+      // As slow as one that recovers.
+      process.kill(pid, 'SIGSTOP');
+      command.child.kill(signal);
+      expect(await command.ended).toBe(128 + constants.signals[signal]);
+      expect(command.output.stderr).toContain(`interrupted (${signal})`);
+      expect(await waitUntilGone(pid, 30_000)).toBe(true);
+    },
+  );
 });

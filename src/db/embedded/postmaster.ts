@@ -110,7 +110,7 @@ export async function probe(
   password: string,
 ): Promise<'ours' | 'busy' | 'foreign'> {
   const client = new pg.Client({
-    ...{ host: '127.0.0.1', port, user: 'postgres', password, database: 'postgres' },
+    ...{ host: '127.0.0.1', port, user: 'postgres', password, database: 'postgres', ssl: false },
     connectionTimeoutMillis: 2_000,
     query_timeout: 2_000,
     application_name: 'microdollar embedded',

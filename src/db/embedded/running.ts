@@ -152,8 +152,10 @@ export async function createDatabase(
   port: number,
   database: string,
 ): Promise<string> {
+  // Says that there is no TLS: a PGSSLMODE of the environment, meant for another server, would ask for it.
   const urlOf = (name: string) =>
-    `postgres://postgres:${readPassword(places)}@127.0.0.1:${port}/${encodeURIComponent(name)}`;
+    `postgres://postgres:${readPassword(places)}@127.0.0.1:${port}/${encodeURIComponent(name)}` +
+    '?sslmode=disable';
   const client = new pg.Client({ connectionString: urlOf('postgres') });
   client.on('error', () => {});
   try {
