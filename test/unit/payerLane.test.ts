@@ -53,6 +53,14 @@ describe('the lane of a payer', () => {
     },
   );
 
+  it('sends before the loop turns', async () => {
+    const { hold, batches } = openLane();
+    const answer = hold();
+    await new Promise(setImmediate);
+    expect(batches).toEqual([1]);
+    expect(await answer).toMatchObject({ status: 'granted' });
+  });
+
   it('sends together who comes together, and who was answered together and comes again', async () => {
     const { hold, batches } = openLane();
     const caller = async () => {
