@@ -23,6 +23,7 @@ const ROWS: readonly (readonly string[])[] = [
     'diskFaults',
     'metrics',
     'log',
+    'logLines',
     'background',
     'deadOwners',
     'packageFiles',
