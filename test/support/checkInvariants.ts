@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { GRANT_INVARIANTS, GRANT_SOURCES } from './grantInvariants.sql.js';
 import { checkGrants, type GrantSources } from './grantTruth.js';
 import { askable, type Invariant, tablesOf } from './invariant.js';
-import { FOLDED, INVARIANTS, NEVER_EXCEEDS } from './invariants.sql.js';
+import { FOLDED, INVARIANTS, NEVER_EXCEEDS, SHARED } from './invariants.sql.js';
 
 /**
  * Checks I1, I2, I5, I7, I8, I13, I14 and I15 over the whole database, in one snapshot, so it may run beside
@@ -65,7 +65,7 @@ async function inOneSnapshot(
     const filled = tables.filter((_, index) => bits[index]);
     if (is_small) await client.query(PLANNED_ONCE);
     const asked = askable(invariants, filled);
-    const text = asked.map((invariant) => `(${invariant.text})`).join('\nunion all\n');
+    const text = SHARED + asked.map((invariant) => `(${invariant.text})`).join('\nunion all\n');
     const { rows } = await client.query<{ message: string }>(
       is_small ? { name: `${name} ${bits.map(Number).join('')}`, text } : { text },
     );

@@ -9,6 +9,8 @@ import { always, type Invariant, ofRows } from './invariant.js';
 
 interface LogTable {
   name: 'microdollar_usage' | 'exa_usage_log';
+  /** Of SHARED. */
+  rows: string;
   /** Columns of a payer: the mark and its exceptions. */
   mark: string;
   exceptions: string;
@@ -16,11 +18,13 @@ interface LogTable {
 
 const USAGE: LogTable = {
   name: 'microdollar_usage',
+  rows: 'usage_rows',
   mark: 'settled_below',
   exceptions: 'settled_except',
 };
 const EXA: LogTable = {
   name: 'exa_usage_log',
+  rows: 'exa_rows',
   mark: 'exa_settled_below',
   exceptions: 'exa_settled_except',
 };
@@ -56,7 +60,7 @@ const rowsOf = (log: LogTable) => `
 const usageSources = (which: 'all' | 'settled') => `
   select kilo_user_id, organization_id, (created_at at time zone 'UTC')::date as usage_date,
     cost as raw, 0::numeric as archived
-  from (${rowsOf(USAGE)}) as rows
+  from ${USAGE.rows} as rows
   ${which === 'settled' ? 'where is_settled' : ''}
   union all
   select kilo_user_id, organization_id, usage_date, 0, archived_cost_microdollars
@@ -110,14 +114,26 @@ const exaSources = (which: 'all' | 'settled') => `
     select kilo_user_id, organization_id,
       date_trunc('month', created_at at time zone 'UTC')::date as month,
       sum(cost) as total, count(*) filter (where cost <> 0) as requests
-    from (${rowsOf(EXA)}) as rows
+    from ${EXA.rows} as rows
     ${which === 'settled' ? 'where is_settled' : ''}
     group by 1, 2, 3
   ) as log`;
 
 const exaCharged = (which: 'all' | 'settled') => `
   select kilo_user_id, organization_id, greatest(0, total - allowance) as charged
-  from (${exaSources(which)}) as months`;
+  from exa_months_${which} as months`;
+
+/** What several of them read, for the one statement that they are: planned and summed once, not for each. */
+export const SHARED = `with usage_rows as materialized (${rowsOf(USAGE)}
+), exa_rows as materialized (${rowsOf(EXA)}
+), exa_months_all as materialized (${exaSources('all')}
+), exa_months_settled as materialized (${exaSources('settled')}
+), user_balances as materialized (
+  select * from kilocode_user_balances
+), organization_totals as materialized (
+  select * from organization_balances
+)
+`;
 
 const exaMismatch = (reportedFrom: string, which: 'all' | 'settled', name: string) => `
 select format('${name} %s: reported cost %s charged %s requests %s, '
@@ -138,7 +154,7 @@ from (
     from ${reportedFrom}
     union all
     select kilo_user_id, organization_id, month, 0, 0, 0, total, requests, allowance
-    from (${exaSources(which)}) as sources
+    from exa_months_${which} as sources
   ) as sides
   group by kilo_user_id, organization_id, month
 ) as months
@@ -149,6 +165,7 @@ where reported_total <> total
 interface Payer {
   name: string;
   table: string;
+  /** Of SHARED. */
   view: string;
   viewId: string;
   /** The payer of a usage, rollup or Exa row; null when someone else pays. */
@@ -158,7 +175,7 @@ interface Payer {
 const USER: Payer = {
   name: 'user',
   table: 'kilocode_users',
-  view: 'kilocode_user_balances',
+  view: 'user_balances',
   viewId: 'kilo_user_id',
   payerOf: 'case when organization_id is null then kilo_user_id end',
 };
@@ -166,7 +183,7 @@ const USER: Payer = {
 const ORGANIZATION: Payer = {
   name: 'organization',
   table: 'organizations',
-  view: 'organization_balances',
+  view: 'organization_totals',
   viewId: 'organization_id',
   payerOf: 'organization_id',
 };
@@ -194,7 +211,7 @@ from (
   left join ${payer.view} as balances on balances.${payer.viewId} = payers.id
   left join (
     select ${payer.payerOf} as id, sum(cost) as amount
-    from (${rowsOf(USAGE)}) as rows
+    from ${USAGE.rows} as rows
     ${which === 'settled' ? 'where is_settled' : ''}
     group by 1
   ) as usage on usage.id = payers.id
@@ -246,7 +263,7 @@ where mark > present`;
 const belowLowWater = (log: LogTable) => `
 select format('${log.name} %s: unsettled at %s, below settled_everywhere_below %s', rows.id,
   rows.position, settings.settled_everywhere_below) as message
-from (${rowsOf(log)}) as rows
+from ${log.rows} as rows
 cross join ledger_settings as settings
 where not rows.is_settled
   and rows.position < settings.settled_everywhere_below`;
@@ -398,7 +415,7 @@ where w.spent_microdollars + tail.amount + held.amount > w.limit_microdollars`),
 
 const unsettled = (log: LogTable) => `
 select format('folded: %s unsettled rows in ${log.name}', count(*)) as message
-from (${rowsOf(log)}) as rows
+from ${log.rows} as rows
 where not is_settled
 having count(*) > 0`;
 
