@@ -67,7 +67,7 @@ async function open(
     locale: 'en-US',
     ...(options.timezone === undefined ? {} : { timezoneId: options.timezone }),
   });
-  context.setDefaultTimeout(45_000);
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   const problems = watch(context, page, url);
   if (options.language !== undefined) {

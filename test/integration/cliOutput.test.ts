@@ -1,4 +1,5 @@
 import type { EventEmitter } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, readdir, readFile, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -244,8 +245,9 @@ describe('Ctrl-C', () => {
     const interrupted = async (table: string, ...argv: string[]) => {
       await holder.query(`begin; lock table ${table} in access exclusive mode`);
       const running = cli.run(...argv);
-      // Who: the command, and an autovacuum maybe.
+      // Who: the command, and an autovacuum maybe, or what was interrupted before.
       await expect.poll(waiting).toBeGreaterThan(0);
+      if (argv.includes(other)) await expect.poll(() => existsSync(other)).toBe(true);
       interrupt();
       const { status, stderr } = await running;
       await holder.query('rollback');

@@ -261,7 +261,8 @@ describe('a ledger that is told its schema', () => {
   it('does not open where there is none', async () => {
     await fails({ databaseUrl: url, schema: 'absent' }).toMatchObject({
       code: 'unavailable',
-      message: 'there is no schema absent: run microdollar migrate',
+      message:
+        'there is no schema absent: run microdollar migrate, or name the schema of your ledger',
     });
     await fails({ databaseUrl: url, schema: 'a"b' }).toMatchObject({ code: 'invalid_request' });
     await expect(migrate(url, { schema: 'pg_x' })).rejects.toMatchObject({
