@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -79,6 +79,19 @@ describe('a dump', () => {
     await expect(dumpLedger(client, { directory, onTable: full })).rejects.toThrow('no space left');
     await client.end();
     expect(existsSync(join(cli.dir, 'made'))).toBe(false);
+  });
+
+  it('leaves what another has begun to write there', async () => {
+    const directory = join(cli.dir, 'of two');
+    const client = new pg.Client({ connectionString: cli.database.url });
+    await client.connect();
+    const files = ['organizations.copy.gz', 'manifest.json'].map((name) => join(directory, name));
+    // Both have found it empty.
+    const begun = () => files.map((file) => writeFileSync(file, 'of another'));
+    await expect(dumpLedger(client, { directory, onDirectory: begun })).rejects.toThrow('EEXIST');
+    await client.end();
+    expect(readdirSync(directory)).toHaveLength(2);
+    for (const file of files) expect(await readFile(file, 'utf8')).toBe('of another');
   });
 
   it('names columns of other programs, which it leaves out', async () => {

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { queryOnPool, snapshotOnPool } from '../../src/db/query.js';
 import { createMetrics } from '../../src/metrics.js';
+import { readReportQuery } from '../../src/report/usage/query.js';
 import { UsageReports } from '../../src/report/usage/usageReport.js';
+import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 /** The largest pairs of two groups beside a report, of its snapshot; and what members in it are called. */
@@ -119,4 +121,17 @@ it('members that a report names are told by name, however many the organization 
   expect(await namesIn({ by: ['model'], and_by: 'member' })).toEqual({ [member.id]: 'Ada' });
   expect(await namesIn({ member: member.id }, member.key)).toEqual({ [member.id]: 'Ada' });
   expect(await namesIn({ by: ['model'] })).toBeUndefined();
+});
+
+it('by the server: of what is beyond the largest a period is told once, however many groups it has', async () => {
+  const query = readReportQuery({ ...asked(), grain: 'month', by: ['model'], top: 1 });
+  for (const source of ['days', 'raw'] as const) {
+    const { text, values } = usageReportStatement(query, source, 'sums');
+    const { rows } = await service.database.pool.query<ReportedRow>(text, values as unknown[]);
+    const counted = rows.map((row) => [row.is_other, Number(row.counted)]);
+    expect(counted.sort()).toEqual([
+      [false, 1],
+      [true, 2],
+    ]);
+  }
 });

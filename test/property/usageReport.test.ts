@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger, UsageReport, UsageReportQuery } from '../../src/ledgerTypes.js';
 import type { Form } from '../../src/report/usage/groups.sql.js';
-import { readReportQuery } from '../../src/report/usage/query.js';
+import { readReportQuery, TOP_METRICS } from '../../src/report/usage/query.js';
 import { isSeries, toRows } from '../../src/report/usage/reportRows.js';
 import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
@@ -98,6 +98,8 @@ const query = fc.record({
   from: fc.constantFrom('2026-03-01', '2026-03-29', '2026-10-24', '2026-11-01'),
   days: fc.integer({ min: 1, max: 35 }),
   compare: fc.boolean(),
+  top: fc.integer({ min: 1, max: 3 }),
+  metric: fc.constantFrom(...TOP_METRICS),
 });
 
 it('equals the raw sums', async () => {
@@ -138,6 +140,9 @@ it('equals the raw sums', async () => {
           expect(comparable(report)).toEqual(await truth(asked, each.compare ? each.days : null));
           expect(await linesInForm(asked, 'sums')).toEqual(linesOf(report));
           expect(await linesInForm(asked, 'rows')).toEqual(linesOf(report));
+          // And of the same groups told apart, the same beyond them.
+          const few = { ...asked, top: each.top, metric: each.metric };
+          expect(await linesInForm(few, 'sums')).toEqual(await linesInForm(few, 'rows'));
         }
         await fixture.rows('drop table kept_usage');
         await fixture.rows(
@@ -305,7 +310,7 @@ function linesOf({ rows, by, total }: Pick<UsageReport, 'rows' | 'by' | 'total'>
   const lines = rows.map((row) =>
     JSON.stringify([
       row.start.slice(0, 19),
-      by.map((group) => row[GROUP_COLUMNS[group]]),
+      row.other ? 'other' : by.map((group) => row[GROUP_COLUMNS[group]]),
       METRIC_NAMES.map((name) => String(row[name])),
     ]),
   );

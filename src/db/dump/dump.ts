@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { open, readdir, rm } from 'node:fs/promises';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
@@ -44,7 +44,7 @@ export interface DumpReport {
 /**
  * Writes the ledger's tables to files, from one snapshot, beside writers: a dump where no PostgreSQL
  * client is installed. Tables and columns of other programs are not in it. Of a dump that fails nothing
- * stays on the disk.
+ * stays on the disk; what another one wrote there does.
  * @throws LedgerError `invalid_request` for the directory, `unavailable` for a full disk or a database
  *   that is not up to date
  */
@@ -56,25 +56,37 @@ export async function dumpLedger(
   const firstMade = await prepareDirectory(directory);
   onDirectory?.();
   const wanted = readWantedSchema().tables.filter((table) => table.kind === 'r');
+  const made: string[] = [];
   try {
-    return await dumpTables(client, directory, wanted, onTable);
+    return await dumpTables(client, { directory, made }, wanted, onTable);
   } catch (error) {
-    const files = wanted.map(({ name }) => tableFile(directory, name));
     // What cannot be removed either is told of by the failure itself.
-    for (const file of [...files, manifestFile(directory)]) {
-      await rm(file, { force: true }).catch(() => {});
-    }
+    for (const file of made) await rm(file, { force: true }).catch(() => {});
     if (firstMade !== undefined) removeEmptyDirs(directory, firstMade);
     throw error;
   }
 }
 
+interface DumpPlace {
+  directory: string;
+  /** Files of this dump. */
+  made: string[];
+}
+
+/** @throws the system's EEXIST where another dump, which found the directory empty too, was first */
+async function makeFile({ made }: DumpPlace, file: string): Promise<void> {
+  const handle = await open(file, 'wx', 0o600);
+  made.push(file);
+  await handle.close();
+}
+
 async function dumpTables(
   client: pg.Client,
-  directory: string,
+  place: DumpPlace,
   wanted: WantedSchema['tables'],
   onTable: DumpOptions['onTable'],
 ): Promise<DumpReport> {
+  const { directory } = place;
   const names = wanted.map((table) => table.name);
   await client.query('begin isolation level repeatable read, read only');
   const found = await client.query<FoundTable>(TABLES, [names]);
@@ -85,7 +97,7 @@ async function dumpTables(
     leftOut.push(...columns.filter((column) => !own.has(column)).map((each) => `${name}.${each}`));
     const table = await dumpTable(
       client,
-      directory,
+      place,
       name,
       columns.filter((column) => own.has(column)),
       isPartitioned,
@@ -100,8 +112,9 @@ async function dumpTables(
       current_setting('server_version') as version`,
   );
   await client.query('commit');
-  await onFile(directory, () =>
-    writeManifest(directory, {
+  await onFile(directory, async () => {
+    await makeFile(place, manifestFile(directory));
+    await writeManifest(directory, {
       written_at: new Date().toISOString(),
       database: rows[0]?.database ?? '',
       schema: rows[0]?.schema ?? '',
@@ -109,8 +122,8 @@ async function dumpTables(
       migrations: readJournal().map((migration) => migration.name),
       tables,
       sequences,
-    }),
-  );
+    });
+  });
   return { tables, rows: tables.reduce((sum, table) => sum + table.rows, 0), leftOut };
 }
 
@@ -134,7 +147,7 @@ async function prepareDirectory(directory: string): Promise<string | undefined> 
 
 async function dumpTable(
   client: pg.Client,
-  directory: string,
+  place: DumpPlace,
   name: string,
   columns: readonly string[],
   isPartitioned: boolean,
@@ -143,16 +156,18 @@ async function dumpTable(
   const table = client.escapeIdentifier(name);
   // Only what a query reads is copied of a partitioned table.
   const source = isPartitioned ? `(select ${list} from ${table})` : `${table} (${list})`;
+  const file = tableFile(place.directory, name);
+  await onFile(place.directory, () => makeFile(place, file));
   const copy = client.query(copyTo(`copy ${source} to stdout`));
   const hash = createHash('sha256');
   const digested = new PassThrough();
   digested.on('data', (chunk: Buffer) => hash.update(chunk));
-  await onFile(directory, () =>
+  await onFile(place.directory, () =>
     pipeline(
       copy,
       digested,
       createGzip({ level: 4 }),
-      createWriteStream(tableFile(directory, name), { mode: 0o600, flags: 'wx', flush: true }),
+      createWriteStream(file, { flags: 'r+', flush: true }),
     ),
   );
   return { name, columns: [...columns], rows: copy.rowCount ?? 0, sha256: hash.digest('hex') };

@@ -46,14 +46,14 @@ export function manifestFile(directory: string): string {
   return join(directory, MANIFEST);
 }
 
-/** Last: a directory without it is no dump. */
+/** Last, into an empty file: a directory without it, or with an empty one, is no dump. */
 export async function writeManifest(
   directory: string,
   manifest: Omit<Manifest, 'format' | 'version'>,
 ): Promise<void> {
   const whole: Manifest = { format: FORMAT, version: VERSION, ...manifest };
   const text = `${JSON.stringify(whole, null, 2)}\n`;
-  await writeFile(manifestFile(directory), text, { mode: 0o600, flag: 'wx', flush: true });
+  await writeFile(manifestFile(directory), text, { flag: 'r+', flush: true });
 }
 
 /** @throws LedgerError `invalid_request` where there is no whole dump of this format */

@@ -56,8 +56,7 @@ export function seriesOf(query: ValidReportQuery, parts: readonly string[], form
   ${PROVEN}
 )`;
   if (by.length === 1 && by[0] === 'member') return `${source}, ${rankFirst(ORDERS[metric])}`;
-  if (by.includes('member')) return `${source}, ${sumAndRank(names, ORDERS[metric])}`;
-  return `${source}, ${sumFirst(columns, ORDERS[metric])}`;
+  return `${source}, ${sumAndRank(names, ORDERS[metric])}`;
 }
 
 const series = (selects: readonly string[]) => `series as (
@@ -94,44 +93,12 @@ const sumsOfPart = (part: string) => `select x.is_previous, false as is_other,
   ) as x
   group by x.is_previous`;
 
-/**
- * A few groups: every one as a list, then the largest are told apart; the lists of the others become one. A
- * period of which all was taken off again is none.
- */
-function sumFirst(columns: string, order: string): string {
-  return `period as (
-  select x.is_previous, x.start, ${columns}${sumsOf('x')}
-  from source as x
-  group by ${columns}x.is_previous, x.start
-  having sum(x.requests) <> 0
-), listed as (
-  select x.is_previous, ${columns}${order} as size, ${listOf('x')}
-  from period as x
-  group by ${columns}x.is_previous
-), ranked as materialized (
-  select x.*, row_number() over (
-    partition by x.is_previous order by x.size desc, ${columns.slice(0, -2)}) as place
-  from listed as x
-), series as (
-  select x.is_previous, false as is_other, ${groupsOf(columns)}x.list, x.counted
-  from ranked as x
-  where x.is_previous
-    or x.place <= $9::integer
-  union all
-  select false, true, null, null, string_agg(x.list, ','), sum(x.counted)
-  from ranked as x
-  where not x.is_previous
-    and x.place > $9::integer
-  having count(*) > 0
-)`;
-}
-
 /** One row, of which the planner expects a thousand: a plan for few is a loop over what may be many. */
 const MANY = 'generate_series(1, (select 1)) as many';
 
 /**
- * Pairs with members are as many as rows, each with a list of few: the largest are told apart first. By
- * equalities, which hash, for any may be null.
+ * Groups may be as many as rows, each with a list of few: the largest are told apart first, and of the
+ * others only what they have together in a period. By equalities, which hash, for any may be null.
  */
 function sumAndRank(names: readonly string[], order: string): string {
   const columns = names.map((name) => `x.${name}`).join(', ');
@@ -156,7 +123,7 @@ function sumAndRank(names: readonly string[], order: string): string {
       .join('\n    and ')}
   group by x.is_previous, r.place, x.start
   having sum(x.requests) <> 0
-), ${byPlace('r.group_1, r.group_2')}`;
+), ${byPlace(names.length === 1 ? 'r.group_1, null::text as group_2' : 'r.group_1, r.group_2')}`;
 }
 
 /** One of which all was taken off again is none. */
