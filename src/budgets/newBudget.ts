@@ -202,6 +202,9 @@ export function readLimit(field: string, usd: string | number): number {
   }
   // Also what rounds to zero.
   if (limit < 0 || /^\s*-/.test(String(usd))) throw invalidField(field, 'must not be negative');
+  // Else a slip of the decimal point would forbid all spending.
+  if (limit === 0 && /^[^e]*[1-9]/i.test(String(usd)))
+    throw invalidField(field, 'must be 0, or at least 0.000001 after rounding');
   if (limit > MAX_LIMIT) throw invalidField(field, 'must be at most a billion USD');
   return limit;
 }

@@ -15,9 +15,10 @@ export const registerAdjust: Register = (command, run) => {
           // What was recorded: the argument may have been rounded.
           const amount = formatUsd(result.cost);
           const what = `${result.id}: ${amount} USD on ${usageId}`;
+          const needed = options.id === undefined ? '--id' : 'another --id';
           const told =
             result.status === 'duplicate'
-              ? `recorded before as ${what}; another one of this amount needs --id`
+              ? `recorded before as ${what}; another one of this amount needs ${needed}`
               : `recorded ${what}`;
           context.output.answer(result, told);
           return 0;

@@ -59,7 +59,10 @@ async function backfill(
     const reports: RollupReport[] = [];
     await tellingWhatRan(
       output,
-      () => describeBackfill(reports),
+      () => ({
+        ...describeBackfill(reports),
+        ...(reports.length === 0 ? { text: '' } : {}),
+      }),
       () => build(context, database, options, reports),
     );
     const left = reports.reduce((sum, report) => sum + report.left, 0);

@@ -17,6 +17,8 @@ export interface CommandContext {
 /** Of a command that runs on one of several shards; `environment` is that of the shard. */
 export interface ShardContext {
   name: string;
+  /** Of home, which stands for all of them in what a `start` notes in its data directory. */
+  homeUrl: string | null;
   /** Where accounts are, of a payer's command: not on this shard alone. */
   accounts: Accounts | null;
   /** Of a command that runs once for all: its ledger is that of these. */

@@ -47,7 +47,7 @@ async function repair(
           found: reports.map((report) => toVerifyDocument(report.found)),
           repaired: reports.reduce((sum, report) => sum + report.repaired, 0),
         },
-        text: describeRepaired(reports),
+        text: reports.length === 0 ? '' : describeRepaired(reports),
       }),
       () => repairAll(context, database, options, reports),
     );

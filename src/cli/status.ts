@@ -43,7 +43,9 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
     const row = rows[0];
     if (row === undefined) throw new Error('the status statement returned no row');
     const pending = await (await database.ledger()).getPendingStatus();
-    const serverUrls = await findServers(context.environment);
+    const { environment, shard } = context;
+    const servedUrl = shard === null ? environment.databaseUrl : shard.homeUrl;
+    const serverUrls = await findServers({ ...environment, databaseUrl: servedUrl });
     const connections = Number(row.ledger_connections);
     const mode = await readReadMode(queryOnPool(pool, false));
     const rollups = (await pool.query<OverviewRow>(overviewStatement())).rows;

@@ -46,7 +46,10 @@ export interface VerifyOptions extends RollupDatabaseOptions {
   signal?: AbortSignal | undefined;
   onPeriod?: ((period: string, done: number, total: number) => void) | undefined;
   onNotice?: ((message: string) => void) | undefined;
-  /** Once, at the start: the report grows in place, so a job that fails is told as far as it came. */
+  /**
+   * Once, as it starts on what was asked, never for a range or a user that is refused: the report
+   * grows in place, so a job that fails is told as far as it came.
+   */
   onReport?: ((report: VerifyReport) => void) | undefined;
   /** Rest between chunks, ms; for a low rate in the background. Default 0. */
   restMs?: number | undefined;
@@ -106,9 +109,9 @@ export async function verifyOn(
     failures: [],
     durationMs: 0,
   };
-  options.onReport?.(report);
   if (options.kiloUserId !== undefined) await requireUser(database, options.kiloUserId);
   const listed = options.periods ? [] : await listPeriods(database, options);
+  options.onReport?.(report);
   const { empty, others } = await proveEmpty(database, options.rollup, listed, {
     isNoted: options.kiloUserId === undefined,
   });

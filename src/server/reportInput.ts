@@ -23,7 +23,7 @@ export const reportInput = z.strictObject({
     enum: [...Object.keys(GROUPS), null],
     description:
       'With one dimension in `by`: also the largest pairs of it and this, over the whole range, ' +
-      'of the same snapshot.',
+      'of the same snapshot. Not in CSV, which has the rows of `by`.',
   }),
   kilo_user_id: optionalText.describe('Personal usage of this user. Default: the user of the key.'),
   organization_id: optionalText.meta({

@@ -47,6 +47,9 @@ describe('budget', () => {
 
   it.each([
     [['set', 'user', 'ada', '-1', '--window', 'day']],
+    // What rounds to zero would forbid all spending; 0 itself is a limit.
+    [['set', 'user', 'ada', '0.0000004', '--window', 'day']],
+    [['set', 'user', 'ada', '1e-9', '--window', 'day']],
     [['set', 'user', 'ada', '1']],
     [['set', 'user', 'ada', '1', '--window', 'year']],
     [['set', 'user', 'ada', '1', '--window', 'day', '--zone', 'nowhere']],

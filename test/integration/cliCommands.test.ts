@@ -191,6 +191,8 @@ it('adjust refunds a request by a signed row that names it', async () => {
   const again = await cli.run('adjust', rows[0].id, '-0.25');
   expect(again.stdout).toMatch(/^recorded before as \S+: -0\.250000 USD .* needs --id\n$/);
   expect((await cli.run('adjust', rows[0].id, '-0.25', '--id', 'x')).status).toBe(2);
+  const named = await cli.run('adjust', rows[0].id, '-0.25', '--id', document.id);
+  expect(named.stdout).toMatch(/^recorded before as .* needs another --id\n$/);
   expect((await cli.run('adjust', rows[0].id, '-10')).stderr).toMatch(/set --force to refund more/);
   expect(await cli.ask('adjust', rows[0].id, '-10')).toMatchObject({
     status: 1,

@@ -2,6 +2,9 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Environment } from '../../src/cli/environment.js';
+import { placeOfStart, removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
+import { readShardsFile } from '../../src/shards/shardsFile.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -39,6 +42,11 @@ const shardsFile = async (name: string, urls: Record<string, string>): Promise<s
   const shards = Object.entries(urls).map(([each, databaseUrl]) => ({ name: each, databaseUrl }));
   await writeFile(file, JSON.stringify(shards));
   return file;
+};
+/** Where a `start` of the shards notes that it serves. */
+const place = () => {
+  const shards = readShardsFile(env.MICRODOLLAR_SHARDS_FILE ?? '');
+  return placeOfStart({ dataDir: join(dir, 'data'), databaseUrl: null, shards } as Environment);
 };
 
 beforeAll(async () => {
@@ -189,6 +197,10 @@ describe('usage', () => {
     expect(status.b.database).toBe('shard b');
     const single = (await ask('status', '--shard', 'b')).document;
     expect(single).toMatchObject({ database: 'shard b', usage: status.b.usage });
+    const served = { server_urls: ['http://127.0.0.1:9000'] };
+    await writeRuntime(place(), 'http://127.0.0.1:9000');
+    expect(await askEach('status')).toMatchObject({ home: served, b: served });
+    await removeRuntime(place());
     expect(status.home.usage.rows + status.b.usage.rows).toBe(60);
     const mode = await askEach('read-mode', 'shadow');
     expect(mode).toMatchObject({ home: { read_mode: 'shadow' }, b: { read_mode: 'shadow' } });

@@ -44,6 +44,18 @@ describe('an adopted history, from import to the switch', () => {
     expect(one.document.rollups[0].drift_keys).toBe(20);
   });
 
+  it.each([['verify'], ['repair'], ['repair', '--dry-run'], ['backfill']])(
+    '%s tells nothing of days that are refused, least of all that there is no drift',
+    async (...argv) => {
+      const range = ['--from', '2026-01-02', '--until', '2026-01-01'];
+      expect(await cli.run(...argv, ...range)).toMatchObject({
+        status: 2,
+        stdout: '',
+        stderr: expect.stringContaining('--from lies after --until; swap them'),
+      });
+    },
+  );
+
   it('refuses the switch with the days', async () => {
     const refused = await cli.ask('read-mode', 'rollup');
     expect(refused).toMatchObject({

@@ -179,7 +179,7 @@ describe('the service over shards', () => {
     const unnamed = await service.query('operations.coverage');
     expect([unnamed.status, unnamed.body.error.message]).toEqual([
       400,
-      'shard must name one of the shards, which are home, b',
+      'shard must name one of the shards, which are home, b; commands take it as --shard',
     ]);
     const { body } = await service.query('operations.status');
     expect(body.result.data).toMatchObject({

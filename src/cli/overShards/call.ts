@@ -58,9 +58,10 @@ export function runOf(
   shard: ShardOptions,
   { streams, context = {}, set = {}, isNamed = false }: RunOptions,
 ): ShardRun {
+  const homeUrl = environment.shards?.[0]?.databaseUrl ?? null;
   return {
     environment: onShard(environment, shard),
-    shard: { name: shard.name, accounts: null, all: null, ...context },
+    shard: { name: shard.name, homeUrl, accounts: null, all: null, ...context },
     streams,
     prepare(command) {
       ofShardPaths(command, shard.name);

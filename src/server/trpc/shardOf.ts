@@ -31,7 +31,7 @@ export async function shardOf(
   const names = ledger.parts.flatMap(({ name }) => name ?? []).join(', ');
   throw new LedgerError(
     'invalid_request',
-    `shard must name one of the shards, which are ${names}`,
+    `shard must name one of the shards, which are ${names}; commands take it as --shard`,
     {
       details: { field: 'shard' },
     },
