@@ -231,8 +231,10 @@ export function adminKeyPath(dataDir: string): string {
   return join(dataDir, 'admin-key');
 }
 
-/** Empty is the same as not set. */
-/** @throws LedgerError `invalid_request` for `${NAME:-}`: a key that everybody knows, for one */
+/**
+ * Empty is the same as not set.
+ * @throws LedgerError `invalid_request` for `${NAME:-}`: a key that everybody knows, for one
+ */
 function read(env: NodeJS.ProcessEnv, name: string): string | null {
   const value = env[name];
   if (value !== undefined && /^\$\{\w+(:?[-?+].*)?\}$/.test(value)) {

@@ -195,7 +195,7 @@ class Archive {
         const proven: Proof = proof ?? this.#begin(day);
         proof = null;
         await proven.ended;
-        // Reads alone, while this day's rows are written and moved.
+        // Of other rows than this day's, which are written and moved meanwhile; it freezes the next day.
         if (next !== undefined) proof = this.#begin(next);
         await this.#archiveDay(client, day, plan.horizon, show);
         this.#failures.delete(day);
