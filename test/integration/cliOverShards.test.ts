@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -198,6 +198,7 @@ describe('usage', () => {
     const single = (await ask('status', '--shard', 'b')).document;
     expect(single).toMatchObject({ database: 'shard b', usage: status.b.usage });
     const served = { server_urls: ['http://127.0.0.1:9000'] };
+    await mkdir(place().dataDir, { recursive: true });
     await writeRuntime(place(), 'http://127.0.0.1:9000');
     expect(await askEach('status')).toMatchObject({ home: served, b: served });
     await removeRuntime(place());
