@@ -470,6 +470,10 @@ describe('the usage report', () => {
     await untilLoaded(page);
     await page.context().setOffline(true);
     await page.getByText('This device is offline').waitFor();
+    // What stays says of when it is.
+    expect(await page.locator('#balance').innerText()).toMatch(
+      /exact at \d+ \w{3} 20\d\d, \d\d:\d\d UTC/i,
+    );
     await page.getByRole('radio', { name: '7 days', exact: true }).click();
     await page.getByText('Usage is not available').waitFor();
     await expect.poll(() => page.locator('.spend-total').count()).toBe(0);

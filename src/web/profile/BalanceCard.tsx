@@ -4,7 +4,9 @@ import { Amount, FocusableAmount } from '../components/Amount.js';
 import { Card } from '../components/Card.js';
 import { Name } from '../components/Name.js';
 import { ShowMore } from '../components/ShowMore.js';
+import { capitalized } from '../sentence.js';
 import { sortByName } from '../usage/scopes.js';
+import { formatLocal } from '../zones.js';
 
 type Balance = Outputs['profile']['account']['balance'];
 
@@ -15,22 +17,34 @@ const PAGE = 6;
  * What is left of who pays in the scope: the user, beside their organizations, or one organization. What
  * is held stands apart: it comes and goes with each request, what is left only goes down.
  */
-export function BalanceCard({ balance, scope }: { balance: Balance; scope: string }) {
+export function BalanceCard({
+  balance,
+  scope,
+  atMs,
+  zone,
+}: {
+  balance: Balance;
+  scope: string;
+  /** When it was read: while it cannot be renewed, it is of then. */
+  atMs: number;
+  zone: string;
+}) {
   const { organizations } = balance;
   const isPersonal = scope === 'all' || scope === 'personal';
   const organization = organizations.find(({ organization_id }) => organization_id === scope);
   const payer = isPersonal ? balance : organization;
   if (payer === undefined) return null;
   const isOverdrawn = BigInt(payer.remaining_microdollars) < 0n;
+  const exact = `exact at ${formatLocal(atMs, zone)} ${zone}`;
   const whose =
     organization !== undefined ? (
       <>
-        Of <bdi>{organization.name}</bdi>, exact at this instant
+        Of <bdi>{organization.name}</bdi>, {exact}
       </>
     ) : organizations.length > 0 ? (
-      'Personal, exact at this instant'
+      `Personal, ${exact}`
     ) : (
-      'Exact at this instant'
+      capitalized(exact)
     );
   return (
     <Card anchor="balance" title="Balance" note={whose}>

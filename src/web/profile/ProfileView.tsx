@@ -154,7 +154,12 @@ export function ProfileView({
         {account.data === undefined ? (
           <Loading what="the balance" />
         ) : (
-          <BalanceCard balance={account.data.balance} scope={state.scope} />
+          <BalanceCard
+            balance={account.data.balance}
+            scope={state.scope}
+            atMs={account.dataUpdatedAt}
+            zone={state.zone}
+          />
         )}
         {hasTiers && (
           <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
