@@ -471,7 +471,7 @@ describe('the usage report', () => {
     await page.context().setOffline(true);
     await page.getByText('This device is offline').waitFor();
     // What stays says of when it is.
-    expect(await page.locator('#balance').innerText()).toMatch(
+    expect(await page.locator('#balance').textContent()).toMatch(
       /exact at \d+ \w{3} 20\d\d, \d\d:\d\d UTC/i,
     );
     await page.getByRole('radio', { name: '7 days', exact: true }).click();
