@@ -8,9 +8,8 @@ import { listMemberships } from '../../src/shards/memberships.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { ledgerErrorOf } from '../integration/ledgerHarness.js';
-import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { expectShardsFolded } from '../support/expectShardsExact.js';
 import { makeDataDir, newIntent, openGateway, until, usageOf } from '../support/gateway.js';
 import { openRelay, type Relay } from '../support/relay.js';
 import { idOn } from '../support/shardIds.js';
@@ -61,11 +60,7 @@ afterAll(async () => {
 async function expectExact(): Promise<void> {
   expect(await ledger.fold()).toMatchObject({ remaining: 0 });
   const pools = [home, b, c].map(({ pool }, index) => ({ name: NAMES[index] ?? '', pool }));
-  for (const { pool } of pools) {
-    expect(await checkInvariants(pool)).toEqual([]);
-    expect(await checkFolded(pool)).toEqual([]);
-  }
-  expect(await checkShards(pools)).toEqual([]);
+  await expectShardsFolded(pools);
 }
 
 describe('a shard that is killed', () => {

@@ -5,9 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Environment } from '../../src/cli/environment.js';
 import { placeOfStart, removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
 import { readShardsFile } from '../../src/shards/shardsFile.js';
-import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { expectShardsFolded } from '../support/expectShardsExact.js';
 import { idOn } from '../support/shardIds.js';
 import { daysAgo } from './archiveHarness.js';
 import { documentOf, runCommand } from './cliHarness.js';
@@ -328,12 +327,9 @@ it('a user is deleted on every shard that knows them', async () => {
 
 it('each is exact, and each payer on one', async () => {
   await ask('fold');
-  for (const { pool } of databases) {
-    expect(await checkInvariants(pool)).toEqual([]);
-    expect(await checkFolded(pool)).toEqual([]);
-  }
-  const pools = databases.map(({ pool }, index) => ({ name: NAMES[index] ?? '', pool }));
-  expect(await checkShards(pools)).toEqual([]);
+  await expectShardsFolded(
+    databases.map(({ pool }, index) => ({ name: NAMES[index] ?? '', pool })),
+  );
 });
 
 it('behind poolers only what holds a lock of its session is refused, with the remedy', async () => {

@@ -4,9 +4,8 @@ import { createOrganization, createUser } from '../../src/shards/accounts.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
 import { createShardedLedger, type ShardedLedgerOptions } from '../../src/shards/shardedLedger.js';
 import type { ShardOptions } from '../../src/shards/shardsFile.js';
-import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
-import { checkShards } from '../support/checkShards.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { expectShardsExact } from '../support/expectShardsExact.js';
 import { idOn } from '../support/shardIds.js';
 
 export interface ShardFixture {
@@ -67,16 +66,11 @@ export async function createShardFixture(
       (await createOrganization(ledger, { id: idOn(shard, names, 'organization_id'), name: 'o' }))
         .id,
     rows,
-    expectExact: async () => {
-      const pools = [...databases].map(([name, { pool }]) => ({ name, pool }));
-      for (const { pool } of pools) expect(await checkInvariants(pool)).toEqual([]);
-      expect(await ledger.fold()).toMatchObject({ remaining: 0 });
-      for (const { pool } of pools) {
-        expect(await checkInvariants(pool)).toEqual([]);
-        expect(await checkFolded(pool)).toEqual([]);
-      }
-      expect(await checkShards(pools)).toEqual([]);
-    },
+    expectExact: () =>
+      expectShardsExact(
+        ledger,
+        [...databases].map(([name, { pool }]) => ({ name, pool })),
+      ),
     close: async () => {
       await Promise.all(ledgers.map((each) => each.close()));
       await Promise.all([...databases.values()].map((database) => database.drop()));

@@ -5,9 +5,8 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
 import { createShardedLedger } from '../../src/shards/shardedLedger.js';
 import { readShards, type ShardOptions } from '../../src/shards/shardsFile.js';
-import { checkFolded, checkInvariants } from './checkInvariants.js';
-import { checkShards } from './checkShards.js';
 import { type CitusCluster, createCitusDatabase, runOn } from './citusCluster.js';
+import { expectShardsExact } from './expectShardsExact.js';
 
 export interface PlacedLedger {
   citus: CitusCluster;
@@ -40,15 +39,7 @@ export async function createPlacedLedger(
     ledger,
     pools,
     ask: (text) => runOn(databaseUrl, text),
-    async expectExact() {
-      for (const { pool } of pools) expect(await checkInvariants(pool)).toEqual([]);
-      expect(await ledger.fold()).toMatchObject({ remaining: 0 });
-      for (const { pool } of pools) {
-        expect(await checkInvariants(pool)).toEqual([]);
-        expect(await checkFolded(pool)).toEqual([]);
-      }
-      expect(await checkShards(pools)).toEqual([]);
-    },
+    expectExact: () => expectShardsExact(ledger, pools),
     async close() {
       await ledger.close();
       for (const { pool } of pools) await pool.end();
