@@ -234,11 +234,16 @@ describe('a response in the background', () => {
       "select look_at > now() + interval '1 minute' as is_left from gateway_responses",
     );
     expect(isLeft).toBe(true);
-    // As if this process had died, and another found the response when its lease was over.
+    // As if this process had died, and another found the response when its lease was over; it lives, and may
+    // renew it once.
     end('resp_t');
-    await gateway.rows('update gateway_responses set look_at = now()');
     const { headers } = await answer;
     const id = headers.get('x-microdollar-usage-id') ?? '';
+    const elsewhere = async () => {
+      await gateway.rows('update gateway_responses set look_at = now() where settled_at is null');
+      return await recorded();
+    };
+    await expect.poll(elsewhere).toEqual([{ id }]);
     expect(await gateway.usage(id)).toMatchObject({ output_tokens: 5_000, estimated: null });
     provider.end(event('response.completed', responses.get('resp_t') ?? {}));
     expect(await (await answer).text()).toContain('response.completed');

@@ -53,7 +53,8 @@ export class Follower {
   readonly #stopping = new AbortController();
   /** Being streamed here: for others to follow only should this process die. */
   readonly #streaming = new Set<string>();
-  #renewedAt = 0;
+  /** Before the first renewal a stream has the lease that it began with. */
+  #renewedAt = performance.now();
   #timer: NodeJS.Timeout | null = null;
   #round: Promise<void> | null = null;
   #forgottenAt = -FORGET_EVERY_MS;
