@@ -1,4 +1,3 @@
-import { expect } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { createOrganization, createUser } from '../../src/shards/accounts.js';
 import { migrateShards } from '../../src/shards/migrateShards.js';
