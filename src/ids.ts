@@ -13,10 +13,13 @@ const RANDOM_BYTES = new Uint8Array(4_096);
 let taken = RANDOM_BYTES.length;
 let lastMs = 0;
 let sequence = 0;
+/** A clock that was put right by more is a clock that was wrong: from then on ids are of the right time. */
+const MAX_STEP_BACK_MS = 10_000;
 
 /**
- * A UUID version 7 (RFC 9562): by the time at which it is made, and within a millisecond by the order. Its
- * random bytes are asked for by the hundred, for each call of the system costs more than all the rest.
+ * A UUID version 7 (RFC 9562): by the time at which it is made, and within a millisecond, or while the clock
+ * is a little behind (section 6.2), by the order. Its random bytes are asked for by the hundred, for each
+ * call of the system costs more than all the rest.
  */
 export function newUuid(): string {
   if (taken === RANDOM_BYTES.length) {
@@ -26,7 +29,7 @@ export function newUuid(): string {
   const random = RANDOM_BYTES.subarray(taken, taken + 16);
   taken += 16;
   const nowMs = Date.now();
-  if (nowMs > lastMs) {
+  if (nowMs > lastMs || nowMs < lastMs - MAX_STEP_BACK_MS) {
     lastMs = nowMs;
     // Room for as many more as a millisecond can have; bytes that the id itself has no place for.
     sequence = new DataView(random.buffer, random.byteOffset).getUint32(0) >>> 1;
