@@ -52,7 +52,10 @@ export const keyValues = (key: BudgetKey): unknown[] => [
   key.period,
 ];
 
-/** A zone cannot change under windows that are there: the budget is replaced. $8 the zone, $9 whose. */
+/**
+ * A zone cannot change under windows that are there: the budget is replaced. $8 the zone, null keeps it,
+ * $9 whose.
+ */
 export const RETIRE_OTHER_ZONE = `/* budgets.retire */
 update budgets as b
 set removed_at = now(),
@@ -79,17 +82,17 @@ where a.budget_id = any ($1::uuid[])
   and not exists (
     select from usage_alerts as o where o.budget_id = $2::uuid and o.removed_at is null)`;
 
-/** $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom. */
+/** $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom. Null keeps the zone, and whether it is hard. */
 export const SET_BUDGET = `/* budgets.set */
 insert into budgets as b (scope, payer_scope, payer_id, kilo_user_id, api_key_id, project_id, period,
   time_zone, set_by, limit_microdollars, is_hard, created_by)
-values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, $8::text, $9::text,
-  $10::bigint, $11::boolean, $12::text)
+values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, coalesce($8::text, 'UTC'),
+  $9::text, $10::bigint, coalesce($11::boolean, true), $12::text)
 on conflict (payer_scope, payer_id, scope, period, is_balance, coalesce(kilo_user_id, ''),
   coalesce(api_key_id::text, ''), coalesce(project_id, ''), set_by) where removed_at is null
 do update
 set limit_microdollars = excluded.limit_microdollars,
-  is_hard = excluded.is_hard,
+  is_hard = coalesce($11::boolean, b.is_hard),
   updated_at = now()
 returning b.id, b.time_zone`;
 

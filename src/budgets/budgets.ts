@@ -86,8 +86,9 @@ const FOLD_TRIES = 20;
 const ZONE_TRIES = 2;
 
 /**
- * Sets a budget: the same scope, subject and window again changes its limit, if the same set it. In
- * force for the next hold; usage of its window so far is in it.
+ * Sets a budget: the same scope, subject and window again changes its limit, if the same set it, and what
+ * else is given; zone and mode are otherwise kept. In force for the next hold; usage of its window so far
+ * is in it.
  * @param authorize as whom the caller sets it; throws where they may not
  * @throws LedgerError `invalid_request` naming the field, `unknown_user`, `unknown_organization`,
  *   `not_found` of a key
@@ -107,7 +108,8 @@ export async function setBudget(
     const replaced: string[] = [];
     let row: SetRow | undefined;
     // Who sets it in another zone beside this is not seen before the insert has met it.
-    for (let tries = 0; tries < ZONE_TRIES && row?.time_zone !== valid.timeZone; tries++) {
+    const isInZone = () => row?.time_zone === (valid.timeZone ?? row?.time_zone);
+    for (let tries = 0; tries < ZONE_TRIES && (!row || !isInZone()); tries++) {
       const retired = await client.query<{ id: string }>(RETIRE_OTHER_ZONE, inZone);
       replaced.push(...retired.rows.map(({ id }) => id));
       ({

@@ -28,9 +28,9 @@ export interface NewBudget {
   /** USD, 0 or more; rounded once to the microdollar. */
   limit_usd: string | number;
   window: string;
-  /** IANA name; default UTC. */
+  /** IANA name; default that of the budget as it is, of a new one UTC. */
   time_zone?: string | null | undefined;
-  /** Of `BUDGET_MODES`; default `hard`. */
+  /** Of `BUDGET_MODES`; default as it is, of a new one `hard`. */
   mode?: string | null | undefined;
   /** Who pays for a project; of a member the organization. */
   kilo_user_id?: string | null | undefined;
@@ -51,9 +51,11 @@ export interface ValidBudget {
   key: BudgetKey;
   /** Whose usage alone it counts; null of several. */
   onlyUser: string | null;
-  timeZone: string;
+  /** Null: as it is. */
+  timeZone: string | null;
   limitMicrodollars: number;
-  isHard: boolean;
+  /** Null: as it is. */
+  isHard: boolean | null;
   createdBy: string | null;
 }
 
@@ -64,10 +66,11 @@ const MAX_LIMIT = 1_000_000_000_000_000;
 export async function readNewBudget(pool: pg.Pool, budget: NewBudget): Promise<ValidBudget> {
   const scope = readOneOf('scope', budget.scope, BUDGET_SCOPES);
   const period = readOneOf('window', budget.window, BUDGET_PERIODS);
+  const { time_zone: zone, mode } = budget;
   const valid = {
-    timeZone: await readTimeZone(pool, budget.time_zone ?? 'UTC'),
+    timeZone: zone === undefined || zone === null ? null : await readTimeZone(pool, zone),
     limitMicrodollars: readLimit('limit_usd', budget.limit_usd),
-    isHard: readMode(budget.mode ?? 'hard'),
+    isHard: mode === undefined || mode === null ? null : readMode(mode),
     createdBy: budget.created_by ?? null,
   };
   return { ...(await findSubject(pool, scope, period, budget)), ...valid };

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import {
   type Budget,
   type BudgetStore,
@@ -17,6 +17,7 @@ interface SetOptions extends PayerOptions {
   window: string;
   zone?: string;
   soft?: true;
+  hard?: true;
 }
 
 export const registerBudget: Register = (budget, run) => {
@@ -59,8 +60,13 @@ function registerSet(budget: Command, run: Runner): void {
     .command('set <scope> <id> <usd>')
     .description('limit a user, organization, member, key or project; again changes the limit')
     .requiredOption('--window <window>', 'day, week, month (of the zone), or total')
-    .option('--zone <zone>', 'IANA time zone of the window (default: UTC)')
+    .option('--zone <zone>', 'IANA time zone of the window (default: as it is, at first UTC)')
     .option('--soft', 'count and show it, and refuse nothing')
+    .addOption(
+      new Option('--hard', 'refuse what is beyond it (default: as it is, at first hard)').conflicts(
+        'soft',
+      ),
+    )
     .option('--user <id>', 'who pays for a project')
     .option('--org <id>', 'or this organization; of a member, whose member it is')
     .addHelpText('after', '\nExample: microdollar budget set key <key-id> 20 --window month')
@@ -73,7 +79,7 @@ function registerSet(budget: Command, run: Runner): void {
             limit_usd: usd,
             window: options.window,
             time_zone: options.zone,
-            mode: options.soft ? 'soft' : 'hard',
+            mode: modeOf(options),
             kilo_user_id: options.user,
             organization_id: options.org,
             created_by: 'command line',
@@ -83,6 +89,11 @@ function registerSet(budget: Command, run: Runner): void {
         }),
       ),
     );
+}
+
+function modeOf({ soft, hard }: SetOptions): string | undefined {
+  if (soft) return 'soft';
+  return hard ? 'hard' : undefined;
 }
 
 function registerList(budget: Command, run: Runner): void {

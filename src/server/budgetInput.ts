@@ -7,7 +7,8 @@ import { optionalText, optionalUuid, usd } from './validation.js';
 const limit = usd.describe('USD, 0 or more.');
 const mode = optionalText.meta({
   enum: [...BUDGET_MODES, null],
-  description: 'A soft one is counted and shown, and refuses nothing. Default `hard`.',
+  description:
+    'A soft one is counted and shown, and refuses nothing. Default: as it is, of a new one `hard`.',
 });
 
 export const newBudgetInput = z.strictObject({
@@ -15,7 +16,9 @@ export const newBudgetInput = z.strictObject({
   id: z.string().describe('Of the user, organization, member (a user), key or project.'),
   limit_usd: limit,
   window: z.string().meta({ enum: [...BUDGET_PERIODS] }),
-  time_zone: optionalText.describe('IANA name, like Europe/Berlin. Default UTC.'),
+  time_zone: optionalText.describe(
+    'IANA name, like Europe/Berlin. Default: as it is, of a new one UTC.',
+  ),
   mode,
   kilo_user_id: optionalText.describe('Who pays for a project.'),
   organization_id: optionalUuid.describe(

@@ -57,6 +57,25 @@ describe('a budget', () => {
     await expectIdentity(fixture);
   });
 
+  it('set again keeps the zone and the mode that are not given', async () => {
+    const user = await addPayer(fixture, 1_000);
+    const more = { time_zone: 'Asia/Kolkata', mode: 'soft' };
+    const { id } = await setBudget(store, ofUser(user, more));
+    const again = await setBudget(store, ofUser(user, { limit_usd: 7 }));
+    expect(again).toMatchObject({
+      id,
+      time_zone: 'Asia/Kolkata',
+      is_hard: false,
+      limit_microdollars: 7e6,
+    });
+    expect(await setBudget(store, ofUser(user, { mode: 'hard' }))).toMatchObject({
+      id,
+      time_zone: 'Asia/Kolkata',
+      is_hard: true,
+    });
+    await expectIdentity(fixture);
+  });
+
   it('set in two zones at once is in the zone of who came last, and says so', async () => {
     const user = await addPayer(fixture, 1_000);
     await setBudget(store, ofUser(user, { time_zone: 'Asia/Kolkata' }));
