@@ -6,11 +6,13 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
 import { dumpLedger } from '../../src/db/dump/dump.js';
+import type { DumpedTable } from '../../src/db/dump/manifest.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { createLedger } from '../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openPool } from '../support/openPool.js';
+import { createSeedDatabase } from './adoptHarness.js';
 import { runCommand, useCli } from './cliHarness.js';
 
 const cli = useCli();
@@ -264,5 +266,54 @@ describe('psql-url', () => {
     expect(
       existsSync(join(env.MICRODOLLAR_DATA_DIR, 'postgres', 'cluster', 'postmaster.pid')),
     ).toBe(false);
+  });
+});
+
+describe('a dump of a database that was adopted', () => {
+  it('restores rows that new tables have no room for, in tables of the same shape', async () => {
+    const adopted = await createSeedDatabase();
+    const place = await createTestDatabase({ empty: true });
+    try {
+      // Past what new tables hold; and rows of before have neither user nor, some, a time.
+      await adopted.pool.query('update microdollar_usage_metadata set max_tokens = 5000000000');
+      await adopted.pool.query(
+        `alter table microdollar_usage_metadata alter created_at drop not null`,
+      );
+      await adopted.pool.query(
+        `update microdollar_usage_metadata set created_at = null where latency is null`,
+      );
+      const run = async (url: string, ...args: string[]) =>
+        await runCommand({ DATABASE_URL: url, MICRODOLLAR_DATA_DIR: cli.dir }, '--json', ...args);
+      expect((await run(adopted.url, 'migrate')).status).toBe(0);
+      const directory = join(cli.dir, 'adopted');
+      expect((await run(adopted.url, 'dump', directory)).status).toBe(0);
+      expect(await run(place.url, 'restore', directory)).toMatchObject({ status: 0 });
+      const tablesOf = async (of: string): Promise<DumpedTable[]> =>
+        JSON.parse(await readFile(join(of, 'manifest.json'), 'utf8')).tables;
+      for (const { name, columns } of await tablesOf(directory)) {
+        if (!name.startsWith('microdollar_usage')) continue;
+        const rows = `select ${columns.join(', ')} from ${name} order by id`;
+        expect((await place.pool.query(rows)).rows).toEqual((await adopted.pool.query(rows)).rows);
+      }
+      expect((await place.pool.query(reported)).rows).toEqual(
+        (await adopted.pool.query(reported)).rows,
+      );
+      expect((await run(place.url, 'backfill')).status).toBe(0);
+      expect((await run(place.url, 'repair', '--balances')).status).toBe(0);
+      expect(await checkInvariants(place.pool)).toEqual([]);
+      const again = join(cli.dir, 'adopted again');
+      expect((await run(place.url, 'dump', again)).status).toBe(0);
+      const widerOf = async (of: string) =>
+        (await tablesOf(of)).flatMap(({ name, wider }) => (wider ? [{ name, ...wider }] : []));
+      expect(await widerOf(again)).toEqual(await widerOf(directory));
+      expect(await widerOf(again)).toContainEqual({
+        name: 'microdollar_usage_metadata',
+        nullable: ['created_at', 'kilo_user_id'],
+        bigint: ['max_tokens'],
+      });
+    } finally {
+      await adopted.drop();
+      await place.drop();
+    }
   });
 });

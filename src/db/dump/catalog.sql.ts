@@ -1,5 +1,19 @@
 import { LEDGER_NAMESPACE } from '../ledgerSchema.js';
 
+/** A row of `TABLES`. */
+export interface FoundTable {
+  name: string;
+  isPartitioned: boolean;
+  columns: FoundColumn[];
+}
+
+export interface FoundColumn {
+  name: string;
+  /** As \d shows it. */
+  type: string;
+  isNotNull: boolean;
+}
+
 /** Tables of these names, those first that others refer to. */
 export const TABLES = `
 with recursive named as (
@@ -25,7 +39,8 @@ with recursive named as (
 )
 select n.relname as name, n.relkind = 'p' as "isPartitioned",
   (
-    select array_agg(a.attname::text order by a.attnum)
+    select json_agg(json_build_object('name', a.attname, 'isNotNull', a.attnotnull,
+      'type', format_type(a.atttypid, a.atttypmod)) order by a.attnum)
     from pg_attribute as a
     where a.attrelid = n.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
   ) as columns
@@ -47,3 +62,18 @@ where d.classid = 'pg_class'::regclass
   and t.relnamespace = ${LEDGER_NAMESPACE}
   and t.relname = any ($1::text[])
 order by 1, 2`;
+
+/** Columns of table $1, of those in $2, that no view is made of. */
+export const IN_NO_VIEW = `
+select a.attname as name
+from pg_attribute as a
+where a.attrelid = to_regclass($1)
+  and a.attname = any ($2::text[])
+  and not exists (
+    select
+    from pg_depend as d
+    where d.classid = 'pg_rewrite'::regclass
+      and d.refclassid = 'pg_class'::regclass
+      and d.refobjid = a.attrelid
+      and d.refobjsubid = a.attnum
+  )`;

@@ -16,12 +16,14 @@ import {
   readWantedSchema,
   type WantedSchema,
 } from '../migrate/journal.js';
-import { SEQUENCES, TABLES } from './catalog.sql.js';
+import type { TableShape } from '../migrate/shape.js';
+import { type FoundColumn, type FoundTable, SEQUENCES, TABLES } from './catalog.sql.js';
 import {
   type DumpedSequence,
   type DumpedTable,
   manifestFile,
   tableFile,
+  type WiderColumns,
   writeManifest,
 } from './manifest.js';
 
@@ -93,16 +95,18 @@ async function dumpTables(
   const tables: DumpedTable[] = [];
   const leftOut: string[] = [];
   for (const { name, columns, isPartitioned } of found.rows) {
-    const own = new Set(wanted.find((table) => table.name === name)?.columns.map((c) => c.name));
-    leftOut.push(...columns.filter((column) => !own.has(column)).map((each) => `${name}.${each}`));
+    const made = wanted.find((table) => table.name === name)?.columns ?? [];
+    const isOwn = (column: FoundColumn) => made.some((each) => each.name === column.name);
+    leftOut.push(...columns.filter((each) => !isOwn(each)).map((each) => `${name}.${each.name}`));
+    const own = columns.filter(isOwn);
     const table = await dumpTable(
       client,
       place,
       name,
-      columns.filter((column) => own.has(column)),
+      own.map((column) => column.name),
       isPartitioned,
     );
-    tables.push(table);
+    tables.push({ ...table, ...widerThan(made, own) });
     onTable?.(table, tables.length, found.rows.length);
   }
   const sequences = await readSequences(client, names);
@@ -127,10 +131,21 @@ async function dumpTables(
   return { tables, rows: tables.reduce((sum, table) => sum + table.rows, 0), leftOut };
 }
 
-interface FoundTable {
-  name: string;
-  columns: string[];
-  isPartitioned: boolean;
+/** What adopting leaves as it is, and a restore has to make room for. */
+function widerThan(
+  made: TableShape['columns'],
+  found: readonly FoundColumn[],
+): { wider?: WiderColumns } {
+  const namesOf = (
+    isWider: (column: FoundColumn, wanted: TableShape['columns'][number]) => boolean,
+  ) =>
+    found
+      .filter((column) => made.some((each) => each.name === column.name && isWider(column, each)))
+      .map(({ name }) => name)
+      .sort();
+  const nullable = namesOf((column, wanted) => !column.isNotNull && wanted.isNotNull);
+  const bigint = namesOf((column, wanted) => column.type === 'bigint' && wanted.type === 'integer');
+  return nullable.length + bigint.length === 0 ? {} : { wider: { nullable, bigint } };
 }
 
 /** @returns the first directory that was made */

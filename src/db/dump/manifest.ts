@@ -13,6 +13,15 @@ export interface DumpedTable {
   rows: number;
   /** SHA-256, hex, of what COPY gave. */
   sha256: string;
+  /** Columns that hold more than migrations make them for, as an adopted table's may; absent: none. */
+  wider?: WiderColumns;
+}
+
+export interface WiderColumns {
+  /** Null in some rows. */
+  nullable: string[];
+  /** `bigint` in place of `integer`. */
+  bigint: string[];
 }
 
 export interface DumpedSequence {

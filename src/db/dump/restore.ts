@@ -11,7 +11,7 @@ import { runMigrations } from '../migrate/applyMigrations.js';
 import { connectToMigrate, explainFailure, underLock } from '../migrate/connection.js';
 import { assertUsable, MIGRATIONS_TABLE, readJournal, readTableNames } from '../migrate/journal.js';
 import { type MigrateResult, migrate } from '../migrate.js';
-import { SEQUENCES, TABLES } from './catalog.sql.js';
+import { IN_NO_VIEW, SEQUENCES, TABLES } from './catalog.sql.js';
 import { type DumpedTable, type Manifest, readManifest, tableFile } from './manifest.js';
 
 const LOCK_TIMEOUT_MS = 5_000;
@@ -185,6 +185,7 @@ async function fillTables(
   // Migrations fill some; and what triggers would do, the rows of the dump have done to them.
   await client.query(`truncate ${quoted.join(', ')}`);
   for (const name of quoted) await client.query(`alter table ${name} disable trigger user`);
+  for (const table of manifest.tables) await widen(client, table);
   let rows = 0;
   for (const [index, table] of (await inOrder(client, manifest.tables)).entries()) {
     rows += await fillTable(client, directory, table);
@@ -193,6 +194,19 @@ async function fillTables(
   for (const name of quoted) await client.query(`alter table ${name} enable trigger user`);
   await setSequences(client, manifest);
   return rows;
+}
+
+/** As the table was that the rows come from; empty, so at once. */
+async function widen(client: pg.Client, { name, wider }: DumpedTable): Promise<void> {
+  if (wider === undefined) return;
+  const table = client.escapeIdentifier(name);
+  // What a view is made of keeps its type: a count of a month, which fits.
+  const { rows } = await client.query<{ name: string }>(IN_NO_VIEW, [table, wider.bigint]);
+  const changes = [
+    ...wider.nullable.map((column) => `alter ${client.escapeIdentifier(column)} drop not null`),
+    ...rows.map((column) => `alter ${client.escapeIdentifier(column.name)} type bigint`),
+  ];
+  if (changes.length > 0) await client.query(`alter table ${table} ${changes.join(', ')}`);
 }
 
 /** Tables that others refer to come first. */
