@@ -29,15 +29,15 @@ export const DIMENSION_TYPES = {
 } as const;
 export type Dimension = keyof typeof DIMENSION_TYPES;
 
-/** What is summed, of log row `m`. */
+/** What is summed, of log row `m`. Rows of other programs may have no counts: an adopted column takes null. */
 export const METRICS = [
   { name: 'cost_microdollars', of: 'm.cost' },
   { name: 'requests', of: '1' },
-  { name: 'errors', of: 'm.has_error::integer' },
-  { name: 'input_tokens', of: 'm.input_tokens' },
-  { name: 'output_tokens', of: 'm.output_tokens' },
-  { name: 'cache_hit_tokens', of: 'm.cache_hit_tokens' },
-  { name: 'cache_write_tokens', of: 'm.cache_write_tokens' },
+  { name: 'errors', of: 'coalesce(m.has_error, false)::integer' },
+  { name: 'input_tokens', of: 'coalesce(m.input_tokens, 0)' },
+  { name: 'output_tokens', of: 'coalesce(m.output_tokens, 0)' },
+  { name: 'cache_hit_tokens', of: 'coalesce(m.cache_hit_tokens, 0)' },
+  { name: 'cache_write_tokens', of: 'coalesce(m.cache_write_tokens, 0)' },
 ] as const;
 export type MetricName = (typeof METRICS)[number]['name'];
 export const METRIC_NAMES: readonly MetricName[] = METRICS.map(({ name }) => name);

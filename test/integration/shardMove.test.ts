@@ -395,3 +395,43 @@ describe('what does not fit', () => {
     ).toEqual([{ cost: 0 }]);
   });
 });
+
+it('a payer of an adopted database, with rows that lack what new ones have, moves', async () => {
+  const { a, b, ledgers, moves } = fixture;
+  await a.rows(`alter table microdollar_usage alter has_error drop not null,
+    alter input_tokens drop not null`);
+  await a.rows(`alter table microdollar_usage_metadata alter kilo_user_id drop not null,
+    alter created_at drop not null`);
+  const payer = { kilo_user_id: await a.addUser() };
+  for (const metadata of [{ feature: 'chat' }, {}, null]) {
+    await ledgers.a.recordUsage({ ...payer, cost: 5, input_tokens: 3, metadata });
+  }
+  const ids = [idOf(payer)];
+  await a.rows(
+    `update microdollar_usage_metadata set kilo_user_id = null, created_at = null
+     where id in (select id from microdollar_usage where kilo_user_id = $1)`,
+    ids,
+  );
+  const changed = await a.rows(
+    `update microdollar_usage set has_error = null, input_tokens = null
+     where kilo_user_id = $1 returning id`,
+    ids,
+  );
+  expect(await moves.move(payer, 'b', { pageRows: 4 })).toMatchObject({ finished: true });
+  const moved = await b.rows(
+    `select m.has_error, m.input_tokens, d.kilo_user_id = m.kilo_user_id as is_same_user,
+       d.created_at = m.created_at as is_same_time
+     from microdollar_usage as m
+     left join microdollar_usage_metadata as d on d.id = m.id
+     where m.kilo_user_id = $1`,
+    ids,
+  );
+  expect(moved).toHaveLength(changed.length);
+  expect(moved.filter((row) => row.is_same_user !== null)).not.toEqual([]);
+  for (const row of moved) {
+    expect(row).toMatchObject({ has_error: false, input_tokens: '0' });
+    expect([null, true]).toContain(row.is_same_user);
+    expect(row.is_same_time).toBe(row.is_same_user);
+  }
+  await fixture.expectExact();
+});

@@ -1,7 +1,9 @@
+import { getTableColumns } from 'drizzle-orm';
 import { POSITION } from '../../counter/position.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
+import { microdollarUsage } from '../../schema/usage.js';
 import { type Columns, listOf } from './columns.js';
 import { isPaidBy } from './payerTables.js';
 import type { RowsPage } from './readRows.sql.js';
@@ -59,8 +61,21 @@ on conflict do nothing`,
 const lookupId = (name: LookupName): string =>
   `(select l.${name}_id from ${name} as l where l.${name} = d.lookup_values ->> '${name}')`;
 
+/** Adopted rows may have no value where new tables want one; of metadata the row of usage has it. */
+const ABSENT_OF_USAGE = new Map<string, string>(
+  Object.entries(getTableColumns(microdollarUsage))
+    .filter(
+      ([, { notNull, default: value }]) => notNull && ['number', 'boolean'].includes(typeof value),
+    )
+    .map(([name, { default: value }]) => [name, String(value)]),
+);
+const METADATA_OR_USAGE = ['kilo_user_id', 'created_at'].map(
+  (name) => [name, `coalesce(d.${name}, w.${name})`] as const,
+);
+
 /** Ids where there are any, and what is left of the values. */
 const METADATA_VALUES = new Map<string, string>([
+  ...METADATA_OR_USAGE,
   ...LOOKUP_NAMES.map((name) => [`${name}_id`, lookupId(name)] as const),
   [
     'lookup_values',
@@ -76,9 +91,14 @@ const metadataWritten = (columns: Columns): string => {
   insert into microdollar_usage_metadata (${names.join(', ')})
   select ${names.map((name) => METADATA_VALUES.get(name) ?? `d.${name}`).join(', ')}
   from jsonb_populate_recordset(null::microdollar_usage_metadata, $2::jsonb) as d
-  where d.id in (select w.id from written as w)
+  join written as w on w.id = d.id
 )`;
 };
+
+function usageValue(name: string, isUsage: boolean): string {
+  const value = isUsage ? ABSENT_OF_USAGE.get(name) : undefined;
+  return value === undefined ? `m.${name}` : `coalesce(m.${name}, ${value})`;
+}
 
 export interface WrittenRow {
   written: number;
@@ -101,11 +121,11 @@ with here as materialized (
   select ${POSITION} as position
 ), written as (
   insert into ${log.table} (${names.join(', ')}, position)
-  select ${names.map((name) => `m.${name}`).join(', ')}, ${position}
+  select ${names.map((name) => usageValue(name, isUsage)).join(', ')}, ${position}
   from jsonb_populate_recordset(null::${log.table}, $1::jsonb) as m
   order by m.id
   on conflict (id) do nothing
-  returning id
+  returning id, kilo_user_id, created_at
 )${isUsage ? metadataWritten(columns) : ''}
 select count(*)::integer as written
 from written`,
