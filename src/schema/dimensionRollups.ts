@@ -29,7 +29,7 @@ export const DIMENSION_TYPES = {
 } as const;
 export type Dimension = keyof typeof DIMENSION_TYPES;
 
-/** What is summed, of log row `m`. Rows of other programs may have no counts: an adopted column takes null. */
+/** What is summed, of log row `m`. Rows of other programs may have no counts: adopted columns take null. */
 export const METRICS = [
   { name: 'cost_microdollars', of: 'm.cost' },
   { name: 'requests', of: '1' },
