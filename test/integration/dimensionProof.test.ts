@@ -7,12 +7,14 @@ import type { BackfillProgress } from '../../src/rollup/backfillTypes.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
 import { buildDimensions } from '../../src/rollup/dimensions/build.js';
 import { compareDay } from '../../src/rollup/dimensions/compareDay.js';
-import { SliceSize } from '../../src/rollup/dimensions/pace.js';
+import { AT_ONCE, type Pace, SliceSize } from '../../src/rollup/dimensions/pace.js';
 import {
   freezeDay,
+  proveDays,
   repairDimensions,
   verifyDimensions,
 } from '../../src/rollup/dimensions/prove.js';
+import { JobEnd } from '../../src/rollup/runWorkers.js';
 import {
   DAILY_BY_DIMENSION,
   DIMENSION_ROLLUPS,
@@ -20,6 +22,7 @@ import {
 } from '../../src/schema/dimensionRollups.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { writeRawHistory } from '../support/rawUsage.js';
+import { openSessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 const TABLE = QUARTER_HOURLY.name;
@@ -55,6 +58,38 @@ async function recordSome(): Promise<string> {
   await ledger.recordUsageBatch(events);
   return user;
 }
+
+it('days whose payers somebody holds are tried again, alone, when the others are done', async () => {
+  const user = await recordSome();
+  await foldAll();
+  await pool().query(
+    `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+     select gen_random_uuid(), $1, 3, day
+     from unnest(array['2026-10-03T01:00Z', '2026-10-04T02:00Z']::timestamptz[]) as day`,
+    [user],
+  );
+  await using sessions = await openSessions(fixture.database.url, 1);
+  const [other] = sessions.all;
+  await other?.run('begin');
+  await other?.run('select from rollup_marks where payer_id = $1 for update', [user]);
+  const days = 3;
+  let turns = 0;
+  const pace: Pace = {
+    ...AT_ONCE,
+    turn: async (work) => {
+      const done = await work();
+      if (++turns === days) await other?.run('rollback');
+      return done;
+    },
+  };
+  const database = openRollupDatabase(fixture.database.url, 2);
+  const job = { database, end: new JobEnd(undefined), pace };
+  const report = await proveDays(options(), '', job).finally(() => database.close());
+  expect(report).toMatchObject({ locked: 0, wrongDays: 2, changed: 2 });
+  expect(report).toMatchObject({ found: { driftKeys: 2, failures: [] }, left: { driftKeys: 0 } });
+  expect(turns).toBe(days + 2);
+  expect(await counters()).toEqual([]);
+});
 
 describe('damage', () => {
   const planted: [string, string, { kinds: string[]; drift?: number }][] = [

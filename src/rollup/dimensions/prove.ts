@@ -114,32 +114,46 @@ export async function proveDays(
     return await proveEmpty(database, provenOf(options.rollup), listed, { isNoted: true });
   });
   const total = empty.length + queue.length;
+  /** Days with payers that were held at the time, and what was found of them. */
+  const late: [day: string, proven: ProvenDay][] = [];
   found.periods = left.periods = empty.length;
   const newestEmpty = empty.at(-1);
   if (newestEmpty !== undefined) tellDay(newestEmpty);
+  const prove = async (day: string, before: ProvenDay | null): Promise<void> => {
+    const patiently = <T>(work: () => Promise<T>) =>
+      whileAway(work, tellWaiting(options.onNotice), end.signal);
+    try {
+      const proven = await pace.turn(() =>
+        patiently(() => proveDay(database, options.rollup, day, { cause, pace })),
+      );
+      report.changed += proven.changed;
+      if (before === null && proven.locked > 0 && proven.left.wrong > 0) {
+        late.push([day, proven]);
+        return;
+      }
+      report.locked += proven.locked;
+      const first = before ?? proven;
+      note(found, day, first.found, options.kiloUserId);
+      note(left, day, proven.left, options.kiloUserId);
+      if (first.found.wrong > 0) report.wrongDays++;
+    } catch (error) {
+      if (!isOfPeriod(error)) throw error;
+      found.failures.push(describeFailure(day, error));
+      left.failures.push(describeFailure(day, error));
+    }
+    tellDay(day);
+  };
   await runWorkers(workers, end, async () => {
     // The newest first: it is what reads need.
     for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
-      const at = day;
-      const patiently = <T>(work: () => Promise<T>) =>
-        whileAway(work, tellWaiting(options.onNotice), end.signal);
-      try {
-        const proven = await pace.turn(() =>
-          patiently(() => proveDay(database, options.rollup, at, { cause, pace })),
-        );
-        note(found, at, proven.found, options.kiloUserId);
-        note(left, at, proven.left, options.kiloUserId);
-        if (proven.found.wrong > 0) report.wrongDays++;
-        report.changed += proven.changed;
-        report.locked += proven.locked;
-      } catch (error) {
-        if (!isOfPeriod(error)) throw error;
-        found.failures.push(describeFailure(at, error));
-        left.failures.push(describeFailure(at, error));
-      }
-      tellDay(at);
+      await prove(day, null);
     }
   });
+  // One after the other: few payers are in all days, and a worker may have held them for another day.
+  for (const [day, proven] of late) {
+    if (end.signal.aborted) break;
+    await prove(day, proven);
+  }
   found.durationMs = left.durationMs = performance.now() - startedAt;
   return found.driftKeys > 0 ? { ...report, left } : report;
 
