@@ -111,7 +111,7 @@ async function fill(): Promise<void> {
     select lpad(to_hex(n), 32, '0')::uuid, 'user-' || 1 + n % ($1::integer / ${ROWS_PER_USER}),
       case when n % 10 = 0 then (select id from organizations) end,
       n % 9973, 900, 200, 0, 100,
-      now() - interval '2 hours' - n * interval '${DAYS} days' / $1::integer, 'openai', 'model-' || n % 7
+      now() - interval '2 hours' - interval '${DAYS} days' * (n / $1::float8), 'openai', 'model-' || n % 7
     from generate_series(1, $1::integer) as n`,
     [rows],
   );
