@@ -7,6 +7,9 @@
  *
  *   npx tsx scripts/measure-jobs.ts --rows 1000000
  *   npx tsx scripts/measure-jobs.ts --rows 10000000 --dir /mnt/disk --only archive --archive-days 20
+ *
+ * Of a large table a part tells as much: with `--part-days 5` only the oldest five days are built, verified
+ * and archived, beside all the others.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,6 +29,7 @@ import { DAILY_ROLLUP } from '../src/schema/rollups.js';
 import { SEED_SCHEMA } from '../test/support/seedSchema.sql.js';
 
 const ROWS_PER_USER = 200;
+const FILLED_AT_ONCE = 500_000;
 
 const { values } = parseArgs({
   options: {
@@ -34,11 +38,20 @@ const { values } = parseArgs({
     dir: { type: 'string', default: tmpdir() },
     only: { type: 'string' },
     'archive-days': { type: 'string' },
+    'part-days': { type: 'string' },
   },
 });
 const rows = Number(values.rows);
 const DAYS = Number(values.days);
-const ARCHIVED_DAYS = Number(values['archive-days'] ?? DAYS / 2);
+const PART_DAYS = values['part-days'] === undefined ? null : Number(values['part-days']);
+const ARCHIVED_DAYS = PART_DAYS ?? Number(values['archive-days'] ?? DAYS / 2);
+/** Of the part, and a day at its end of which some rows are younger. */
+const range = PART_DAYS === null ? {} : { until: dayBefore(DAYS - PART_DAYS) };
+const builtRows = PART_DAYS === null ? rows : (rows * PART_DAYS) / DAYS;
+
+function dayBefore(days: number): string {
+  return new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 10);
+}
 const home = mkdtempSync(path.join(values.dir, 'microdollar-measure-'));
 const server = await startEmbeddedPostgres({ dataDir: path.join(home, 'data') });
 const client = new pg.Client({ connectionString: server.url });
@@ -105,36 +118,43 @@ async function fill(): Promise<void> {
     [rows],
   );
   await client.query(`insert into organizations (name) values ('one')`);
+  // In slices: of one statement the server keeps a note for each row, to check its keys at the end.
+  for (let from = 1; from <= rows; from += FILLED_AT_ONCE) await fillRows(from);
+  for (const [statement] of SEED_SCHEMA.matchAll(index)) await client.query(statement);
+  await client.query('reset synchronous_commit; reset maintenance_work_mem');
+  await client.query('vacuum analyze');
+}
+
+async function fillRows(from: number): Promise<void> {
+  const until = Math.min(rows, from + FILLED_AT_ONCE - 1);
   await client.query(
-    `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, input_tokens,
+    `with filled as (
+    insert into microdollar_usage (id, kilo_user_id, organization_id, cost, input_tokens,
       output_tokens, cache_write_tokens, cache_hit_tokens, created_at, provider, model)
     select lpad(to_hex(n), 32, '0')::uuid, 'user-' || 1 + n % ($1::integer / ${ROWS_PER_USER}),
       case when n % 10 = 0 then (select id from organizations) end,
       n % 9973, 900, 200, 0, 100,
-      now() - interval '2 hours' - n * interval '${DAYS} days' / $1::integer, 'openai', 'model-' || n % 7
-    from generate_series(1, $1::integer) as n`,
-    [rows],
+      now() - interval '2 hours' - interval '${DAYS} days' * (n / $1::float8), 'openai', 'model-' || n % 7
+    from generate_series($2::integer, $3::integer) as n
+    returning id, created_at
+    )
+    insert into microdollar_usage_metadata (id, created_at, message_id, status_code, latency)
+    select id, created_at, 'message', 200, 1 from filled`,
+    [rows, from, until],
   );
-  await client.query(
-    `insert into microdollar_usage_metadata (id, created_at, message_id, status_code, latency)
-    select id, created_at, 'message', 200, 1 from microdollar_usage`,
-  );
-  for (const [statement] of SEED_SCHEMA.matchAll(index)) await client.query(statement);
-  await client.query('reset synchronous_commit; reset maintenance_work_mem');
-  await client.query('vacuum analyze');
 }
 
 const { url } = server;
 const steps: [string, number, () => Promise<unknown>][] = [
   ['fill', rows, fill],
   ['adopt', rows, () => migrate(url)],
-  ['backfill, daily', rows, () => runBackfill({ url, rollup: DAILY_ROLLUP })],
+  ['backfill, daily', builtRows, () => runBackfill({ url, rollup: DAILY_ROLLUP, ...range })],
   ...DIMENSION_ROLLUPS.map((rollup): [string, number, () => Promise<unknown>] => [
     `backfill, ${rollup.name.replace('microdollar_usage_', '')}`.slice(0, 28),
     rows,
     () => buildDimensions({ url, rollup }),
   ]),
-  ['verify, daily', rows, () => verifyRollup({ url, rollup: DAILY_ROLLUP })],
+  ['verify, daily', builtRows, () => verifyRollup({ url, rollup: DAILY_ROLLUP, ...range })],
   ['dump', rows, () => dumpLedger(client, { directory: path.join(home, 'dump') })],
   ['restore', rows, restore],
   ['archive', (rows * ARCHIVED_DAYS) / DAYS, archive],
@@ -148,9 +168,7 @@ async function restore(): Promise<void> {
 }
 
 async function archive(): Promise<void> {
-  const until = new Date(Date.now() - (DAYS - ARCHIVED_DAYS) * 86_400_000)
-    .toISOString()
-    .slice(0, 10);
+  const until = dayBefore(DAYS - ARCHIVED_DAYS);
   await archiveUsage({ url, until, directory: path.join(home, 'archive') });
 }
 
