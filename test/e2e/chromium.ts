@@ -10,8 +10,6 @@ const ARGUMENTS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // Tabs of one context share a process, and what it has compiled.
-  '--renderer-process-limit=1',
 ];
 
 /**
