@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { packageFile } from '../packageFiles.js';
 import type { ServerPlugin } from './plugins.js';
@@ -44,8 +45,8 @@ const NOT_BUILT = `<!doctype html>
 
 interface PageFile {
   body: Buffer;
-  /** Null where it would not be smaller. */
-  gzipped: Buffer | null;
+  /** Null where it would not be smaller. Made when it is first asked for: a start need not wait for it. */
+  gzipped(): Promise<Buffer | null>;
   type: string;
   etag: string;
   /** Its name has its content's hash in it. */
@@ -121,15 +122,20 @@ function contentSecurityPolicy(nonce: string): string {
   ].join('; ');
 }
 
-function sendFile(request: FastifyRequest, reply: FastifyReply, file: PageFile): FastifyReply {
+async function sendFile(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  file: PageFile,
+): Promise<FastifyReply> {
   reply.type(file.type).header('etag', file.etag).header('vary', 'accept-encoding');
   reply.header(
     'cache-control',
     file.isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',
   );
   if (request.headers['if-none-match'] === file.etag) return reply.code(304).send();
-  if (file.gzipped !== null && /\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) {
-    return reply.header('content-encoding', 'gzip').send(file.gzipped);
+  if (/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) {
+    const gzipped = await file.gzipped();
+    if (gzipped !== null) return reply.header('content-encoding', 'gzip').send(gzipped);
   }
   return reply.send(file.body);
 }
@@ -150,12 +156,20 @@ function readPage(directory: string): Map<string, PageFile> {
 
 function readPageFile(path: string, isImmutable: boolean): PageFile {
   const body = readFileSync(path);
-  const gzipped = gzipSync(body, { level: 9 });
+  let gzipped: Promise<Buffer | null> | null = null;
   return {
     body,
-    gzipped: gzipped.length < body.length ? gzipped : null,
+    gzipped: () => {
+      gzipped ??= compress(body);
+      return gzipped;
+    },
     type: CONTENT_TYPES[extname(path)] ?? 'application/octet-stream',
     etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`,
     isImmutable,
   };
+}
+
+async function compress(body: Buffer): Promise<Buffer | null> {
+  const gzipped = await promisify(gzip)(body, { level: 9 });
+  return gzipped.length < body.length ? gzipped : null;
 }

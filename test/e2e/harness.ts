@@ -1,4 +1,4 @@
-import { AxeBuilder } from '@axe-core/playwright';
+import axe, { type RunOptions } from 'axe-core';
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
 import type { LedgerOptions } from '../../src/ledgerTypes.js';
 import type { ServerOptions } from '../../src/server/index.js';
@@ -21,14 +21,17 @@ export interface PageService extends TestServer {
   browser: Browser;
   /** What was built. */
   directory: string;
-  open(options?: {
-    /** Signed in with it already; absent: at the sign-in form. */
-    key?: string;
-    path?: string;
-    timezone?: string;
-    /** What the browser says that its language is. */
-    language?: string;
-  }): Promise<View>;
+  /** In a tab of its own: nothing that the page keeps is of another one. */
+  open(options?: OpenOptions): Promise<View>;
+}
+
+interface OpenOptions {
+  /** Signed in with it already; absent: at the sign-in form. */
+  key?: string;
+  path?: string;
+  timezone?: string;
+  /** What the browser says that its language is. */
+  language?: string;
 }
 
 /** The built page on a server over a database of its own, and a real browser. */
@@ -43,11 +46,17 @@ export async function startPage(
     undefined,
     ledgerOptions,
   );
+  const contexts = new Map<string, Promise<BrowserContext>>();
+  const contextIn = (timezone = '') => {
+    const context = contexts.get(timezone) ?? newContext(browser, timezone);
+    contexts.set(timezone, context);
+    return context;
+  };
   return {
     ...service,
     browser,
     directory,
-    open: (options = {}) => open(browser, service.url, options),
+    open: async (options = {}) => open(await contextIn(options.timezone), service.url, options),
     async stop() {
       await browser.close();
       await service.stop();
@@ -55,21 +64,22 @@ export async function startPage(
   };
 }
 
-async function open(
-  browser: Browser,
-  url: string,
-  options: NonNullable<Parameters<PageService['open']>[0]>,
-): Promise<View> {
+/** One for all tabs of a file: each would start a process of its own, and read the program anew. */
+async function newContext(browser: Browser, timezone: string): Promise<BrowserContext> {
   const context = await browser.newContext({
     viewport: { width: WIDE, height: 860 },
     reducedMotion: 'reduce',
     // Else that of the machine, which may be none: LANG=C.
     locale: 'en-US',
-    ...(options.timezone === undefined ? {} : { timezoneId: options.timezone }),
+    ...(timezone === '' ? {} : { timezoneId: timezone }),
   });
   context.setDefaultTimeout(120_000);
+  return context;
+}
+
+async function open(context: BrowserContext, url: string, options: OpenOptions): Promise<View> {
   const page = await context.newPage();
-  const problems = watch(context, page, url);
+  const problems = watch(page, url);
   if (options.language !== undefined) {
     await page.addInitScript((language) => {
       Object.defineProperty(Navigator.prototype, 'language', { get: () => language });
@@ -84,10 +94,10 @@ async function open(
     }, options.key);
   }
   await page.goto(`${url}${options.path ?? '/'}`);
-  return { page, problems, close: () => context.close() };
+  return { page, problems, close: () => page.close() };
 }
 
-function watch(context: BrowserContext, page: Page, url: string): string[] {
+function watch(page: Page, url: string): string[] {
   const problems: string[] = [];
   page.on('pageerror', (error) => problems.push(`exception: ${error.message}`));
   page.on('console', (message) => {
@@ -95,7 +105,7 @@ function watch(context: BrowserContext, page: Page, url: string): string[] {
     const isAnswer = message.text().startsWith('Failed to load resource');
     if (message.type() === 'error' && !isAnswer) problems.push(`console: ${message.text()}`);
   });
-  context.on('request', (request) => {
+  page.on('request', (request) => {
     if (request.url().startsWith('blob:')) return;
     if (!request.url().startsWith(`${url}/`)) problems.push(`foreign request: ${request.url()}`);
   });
@@ -112,12 +122,8 @@ export async function untilLoaded(page: Page): Promise<void> {
   await page.waitForFunction(() => document.querySelector('.loading') === null);
 }
 
-const EXAMINED = 'data-examined';
 /** Of what is right nothing is told, nor by which selectors elements are found. */
-const VIOLATIONS_ALONE: Parameters<AxeBuilder['options']>[0] = {
-  resultTypes: ['violations'],
-  selectors: false,
-};
+const VIOLATIONS_ALONE: RunOptions = { resultTypes: ['violations'], selectors: false };
 
 /**
  * What keeps people out of the view as it stands, in words: serious and critical violations in light
@@ -126,28 +132,31 @@ const VIOLATIONS_ALONE: Parameters<AxeBuilder['options']>[0] = {
  */
 export async function findFaults(page: Page, part?: Locator): Promise<string[]> {
   const faults: string[] = [];
-  await part?.evaluate((element, name) => element.setAttribute(name, ''), EXAMINED);
+  const examined = part ?? page.locator('html');
+  // Half a megabyte of program: once for each document.
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe.source);
   for (const colorScheme of ['dark', 'light'] as const) {
     await page.emulateMedia({ colorScheme });
-    // Between the two only colours differ. Legacy mode: no frames here, so no page per run.
-    const axe = new AxeBuilder({ page }).setLegacyMode(true).options({ ...VIOLATIONS_ALONE });
-    if (part !== undefined) axe.include(`[${EXAMINED}]`);
-    if (colorScheme === 'dark') axe.withRules(['color-contrast']);
-    const { violations } = await axe.analyze();
-    for (const { id, impact, nodes } of violations) {
-      if (impact !== 'serious' && impact !== 'critical') continue;
-      faults.push(
-        `${colorScheme} ${id}: ${nodes.map(({ html }) => html.slice(0, 150)).join(' | ')}`,
-      );
-    }
+    // Between the two only colours differ.
+    const runOnly = colorScheme === 'dark' ? { runOnly: ['color-contrast'] } : {};
+    const found = await examined.evaluate(findViolations, { ...VIOLATIONS_ALONE, ...runOnly });
+    faults.push(...found.map((violation) => `${colorScheme} ${violation}`));
   }
-  await part?.evaluate((element, name) => element.removeAttribute(name), EXAMINED);
   await page.setViewportSize({ width: NARROW, height: 812 });
   const excess = await page.evaluate(
     () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
   );
   if (excess > 0) faults.push(`${excess} px too wide for ${NARROW} px`);
   return faults;
+}
+
+/** In the page. */
+async function findViolations(element: Element, options: RunOptions): Promise<string[]> {
+  const { run } = (window as unknown as { axe: typeof axe }).axe;
+  const { violations } = await run(element, options);
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 150)).join(' | ')}`);
 }
 
 /** Labels of charts that reach beyond their picture. */

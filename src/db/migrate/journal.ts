@@ -61,9 +61,15 @@ function readSchemaFile(place: SchemaPlace): WantedSchema {
   );
 }
 
-/** Names of the ledger's tables; also while schema.json is behind, as it is when it is made. */
-export function readTableNames(): string[] {
-  return readSchemaFile(AS_WRITTEN).tables.map((table) => table.name);
+let tableNames: readonly string[] | null = null;
+
+/**
+ * Names of the ledger's tables; also while schema.json is behind, as it is when it is made. Every ledger
+ * that is opened asks for them: the file is read once in a process.
+ */
+export function readTableNames(): readonly string[] {
+  tableNames ??= readSchemaFile(AS_WRITTEN).tables.map((table) => table.name);
+  return tableNames;
 }
 
 export function readWantedSchema(place: SchemaPlace = AS_WRITTEN): WantedSchema {
