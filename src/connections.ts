@@ -2,8 +2,8 @@ import type pg from 'pg';
 import { createPool, READ_SETTINGS, REPORT_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 
 /**
- * Sweeps and folds of rollups: large statements that are planned in milliseconds. They see no ids and no
- * bounds while they are planned, so that five custom plans before the generic one would all be the same.
+ * Sweeps, and folds of rollups: by index whatever the payers, so that five custom plans before the generic one
+ * would all be the same, and of statements this large each takes milliseconds.
  */
 const FOLD_SETTINGS = [
   ...READ_SETTINGS,
