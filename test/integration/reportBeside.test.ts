@@ -143,8 +143,9 @@ const inOrder = (lines: Line[]) => lines.map((line) => JSON.stringify(line)).sor
 async function read(payer: Payer, shape: Shape, source: ReportSource) {
   const query = readReportQuery(queryOf(payer, shape));
   const inForm = async (form: Form) => {
-    const { text, values } = usageReportStatement(query, source, form);
-    const rows = await reader.run<ReportedRow>(text, values);
+    // With its name, as a ledger's connections ask: planned once.
+    const { name, text, values } = usageReportStatement(query, source, form);
+    const { rows } = await reader.client.query<ReportedRow>({ name, text, values });
     return rows[0]?.is_proven ? toLines(toRows(query, rows.filter(isSeries)).rows) : null;
   };
   const summed = await inForm('sums');
