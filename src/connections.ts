@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { createPool, READ_SETTINGS, REPORT_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 
 /**
- * Sweeps, and folds of rollups: by index whatever the payers, so that five custom plans before the generic one
+ * Sweeps, and folds of rollups: by index whatever the payers. Five custom plans before the generic one
  * would all be the same, and of statements this large each takes milliseconds.
  */
 const FOLD_SETTINGS = [
