@@ -2,6 +2,16 @@ import type pg from 'pg';
 import { createPool, READ_SETTINGS, REPORT_SETTINGS, WRITE_SETTINGS } from './db/pool.js';
 
 /**
+ * Sweeps, and folds of rollups: by index whatever the payers. Five custom plans before the generic one
+ * would all be the same, and of statements this large each takes milliseconds.
+ */
+const FOLD_SETTINGS = [
+  ...READ_SETTINGS,
+  'plan_cache_mode=force_generic_plan',
+  'enable_hashjoin=off',
+] as const;
+
+/**
  * Every connection of a ledger: its use, how many, and what they are set to. No kind of work shares
  * connections with another, so none can starve it.
  */
@@ -18,12 +28,12 @@ export const CONNECTION_USES = {
     settings: [...WRITE_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
   },
   /** The sweep. */
-  sweep: { size: 1, settings: [...READ_SETTINGS, 'enable_hashjoin=off'] },
+  sweep: { size: 1, settings: FOLD_SETTINGS },
   /** Folds of rollups by dimension: behind everything else. */
   rollup: {
     size: 1,
     lockTimeoutMs: 250,
-    settings: [...READ_SETTINGS, 'enable_hashjoin=off', 'synchronous_commit=off'],
+    settings: [...FOLD_SETTINGS, 'synchronous_commit=off'],
   },
   /** Holds: slots are taken where they are free, so a lock is met only where an id is in flight. */
   hold: { size: 4, lockTimeoutMs: 30, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },

@@ -159,22 +159,24 @@ export interface SweptTailsRow {
   ids: string[];
 }
 
-/** A page of payers, and which of them have rows that are not counted yet. */
+/**
+ * A page of payers, and which of them have rows that are not counted yet. The first page is a text of its
+ * own, as of a sweep (sweep.sql.ts).
+ */
 export function sweepTailsStatement(
   rollup: DimensionRollup,
   scope: PayerScope,
   afterId: string | null,
   limit: number,
 ): Statement {
+  const isFirst = afterId === null;
   return {
-    name: `microdollar_sweep_${labelOf(rollup)}_${scope.name}`,
+    name: `microdollar_sweep_${labelOf(rollup)}_${scope.name}${isFirst ? '' : '_after'}`,
     text: `/* microdollar.sweepRollup ${scope.name} */
 with page as materialized (
-  ${payersWithMarks(rollup, scope)}
-  where $1::text is null
-    or u.id > $1::${scope.idType}
+  ${payersWithMarks(rollup, scope)}${isFirst ? '' : `\n  where u.id > $2::${scope.idType}`}
   order by u.id
-  limit $2::integer
+  limit $1::integer
 )
 select (select u.id::text from page as u order by u.id desc limit 1) as last_id,
   (select count(*)::integer from page) as payers,
@@ -185,6 +187,6 @@ select (select u.id::text from page as u order by u.id desc limit 1) as last_id,
       ${tailRows(scope, '1', 'u')}
     )
   ) as ids`,
-    values: [afterId, limit],
+    values: isFirst ? [limit] : [limit, afterId],
   };
 }

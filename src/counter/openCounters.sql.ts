@@ -9,6 +9,9 @@ export const KEYS_PER_STATEMENT = 512;
 /**
  * Creates the missing counter rows of payers with unsettled rows, at zero, in a transaction of its
  * own (R8). Never waits: a key that another transaction is creating is left for later.
+ *
+ * `offset 0`: the row of a key is looked up by all of the key. As a join, planned while the table is small,
+ * it reads every row of the organization for every key.
  */
 function openText(log: Log, scope: PayerScope): string {
   const isExa = log === EXA_LOG;
@@ -30,6 +33,7 @@ with key as materialized (
       where d.kilo_user_id = m.user_id
         and ${scope.name === 'user' ? 'd.organization_id is null' : 'd.organization_id = u.id'}
         and d.${isExa ? 'month' : 'usage_date'} = m.period
+      offset 0
     )
   limit ${KEYS_PER_STATEMENT}
 )

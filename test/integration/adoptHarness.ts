@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { createTestDatabase, once, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { SEED_ROWS, SEED_SCHEMA, SEED_WRITE } from '../support/seedSchema.sql.js';
 
 const seedTemplate = once(async () => {
@@ -45,7 +46,7 @@ export async function startLiveWriters(
         (error: Error) => failures.push(error.message),
       );
       // Some hundred writes a second meet every step; more would only take the processors from it.
-      await sleep(3);
+      await sleep(inForm(10, 3));
     }
     await client.query('reset lock_timeout');
   };

@@ -13,13 +13,14 @@ import { createLedger } from '../../src/ledger.js';
 import { ANSWERS, type Answer, WIRE_PATHS } from '../support/answers/index.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { programPath } from '../support/programs.js';
 import { exchangeBytes, postBytes } from '../support/rawHttp.js';
 import { openRelay, type Relay } from '../support/relay.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
 
 /** The full form: 2,000 requests and 20 s. */
-const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? 300);
+const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? inForm(150, 300));
 const OUTAGE_MS = Number(process.env.MICRODOLLAR_FAULT_OUTAGE_MS ?? 3_000);
 const CLIENTS = 12;
 const PAYERS = 4;

@@ -19,7 +19,12 @@ import {
   type Session,
   type Sessions,
 } from '../support/sessions.js';
-import { createLedgerFixture, type LedgerFixture, resolveLookups } from './ledgerHarness.js';
+import {
+  createLedgerFixture,
+  foldAll,
+  type LedgerFixture,
+  resolveLookups,
+} from './ledgerHarness.js';
 import { AT, CASES, DAY, type Payers } from './neverWaitCases.js';
 
 /**
@@ -203,14 +208,26 @@ async function waitsOf(work: () => Promise<unknown>): Promise<LockWait[]> {
 }
 
 /** A daily row, an Exa month and a balance for each payer. */
-async function giveHistory({ user, neighbour, organization }: Payers): Promise<void> {
-  for (const kilo_user_id of [user, neighbour]) {
-    for (const organization_id of [null, organization]) {
-      const payer = { kilo_user_id, organization_id, cost: 1, created_at: AT };
-      await single.recordUsage(payer);
-      await single.recordExaUsage({ ...payer, path: '/search' });
-    }
-  }
+async function giveHistory(turns: readonly Turn[]): Promise<void> {
+  const payers = turns.flatMap(({ payers: { user, neighbour, organization } }) =>
+    [user, neighbour].flatMap((kilo_user_id) =>
+      [null, organization].map((organization_id) => ({ kilo_user_id, organization_id })),
+    ),
+  );
+  failIfRejected(
+    await batching.recordUsageBatch(payers.map((payer) => ({ ...payer, cost: 1, created_at: AT }))),
+  );
+  await fixture.rows(
+    `insert into exa_usage_log (id, kilo_user_id, organization_id, cost, path, created_at, position)
+     select gen_random_uuid(), u, o, 1, '/search', $3, microdollar_position()
+     from unnest($1::text[], $2::uuid[]) as payer(u, o)`,
+    [
+      payers.map(({ kilo_user_id }) => kilo_user_id),
+      payers.map(({ organization_id }) => organization_id),
+      AT,
+    ],
+  );
+  await foldAll(single);
 }
 
 /** In Exa's log, and in no month yet. */
@@ -233,7 +250,7 @@ const passTime = () =>
 describe('beside a transaction that stays open after', () => {
   it.each(CASES)('$name, then $end, no write waits', async ({ fresh, statements, end }) => {
     const turns = await newTurns();
-    if (!fresh) for (const { payers } of turns) await giveHistory(payers);
+    if (!fresh) await giveHistory(turns);
     await holder.run('begin');
     try {
       for (const { payers } of turns) {
@@ -271,8 +288,7 @@ describe('beside a transaction of the caller that has written and stays open', (
 describe('beside a fold', () => {
   it('that holds its locks no write waits', async () => {
     const turns = await newTurns();
-    for (const { payers } of turns) await giveHistory(payers);
-    await single.fold();
+    await giveHistory(turns);
     for (const { payers } of turns) {
       await recordTogether(() => appending)(payers);
       await appendExa(payers);

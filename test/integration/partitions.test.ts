@@ -21,6 +21,7 @@ import type { TableShape } from '../../src/db/migrate/shape.js';
 import { migrate, planMigration } from '../../src/db/migrate.js';
 import { databaseUrl } from '../support/database.js';
 import { readDatabase } from '../support/describeDatabase.js';
+import { inForm } from '../support/form.js';
 import { partitionFully } from '../support/partitioned.js';
 import { openSessions } from '../support/sessions.js';
 import { createArchiveFixture } from './archiveHarness.js';
@@ -84,7 +85,7 @@ describe('beside four writers', () => {
         const startedAt = performance.now();
         costs.push(await send());
         longestMs = Math.max(longestMs, performance.now() - startedAt);
-        await sleep(2);
+        await sleep(inForm(8, 2));
       }
     };
     const event = () => ({ kilo_user_id: user, organization_id: organization, cost: 3 });
@@ -115,6 +116,7 @@ describe('beside four writers', () => {
               (select sum(cost) from microdollar_usage)::integer as raw`,
           )),
         );
+        await sleep(inForm(10, 0));
       }
     })();
     // Ids of a month that is being prepared wait aside until it is.

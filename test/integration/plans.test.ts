@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sweepTailsStatement } from '../../src/counter/foldDimensions.sql.js';
 import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
 import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
 import type { Statement } from '../../src/db/statement.js';
+import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
 import {
   EXA_LOG,
   type Log,
   PAYER_SCOPES,
+  type PayerScope,
   payerKeySql,
   USAGE_LOG,
   USER_SCOPE,
@@ -88,11 +91,16 @@ it('after ANALYZE the planner knows how few unsettled rows a payer has', async (
   for (const log of [USAGE_LOG, EXA_LOG]) expect(await costOfProbe(log)).toBeLessThan(20);
 });
 
-it.each(PAYER_SCOPES)(
-  'a sweep begins each page of $payers at its place, by index',
-  async (scope) => {
+const PAGES = {
+  'a sweep': sweepPageStatement,
+  'a sweep of a rollup': (scope: PayerScope, place: string, limit: number) =>
+    sweepTailsStatement(QUARTER_HOURLY, scope, place, limit),
+};
+
+describe.each(Object.entries(PAGES))('%s', (_, pageStatement) => {
+  it.each(PAYER_SCOPES)('begins each page of $payers at its place, by index', async (scope) => {
     const place = scope.name === 'user' ? 'user 7' : '77777777-7777-7777-7777-777777777777';
-    const { text } = sweepPageStatement(scope, place, 2_000);
+    const { text } = pageStatement(scope, place, 2_000);
     await using sessions = await openSessions(fixture.database.url, 1);
     const [session] = sessions.all;
     await session?.run('set plan_cache_mode = force_generic_plan; set enable_seqscan = off');
@@ -103,5 +111,5 @@ it.each(PAYER_SCOPES)(
     expect(rows?.map((row) => row['QUERY PLAN']).join('\n')).toMatch(
       /Index Cond: \(u?\.?id > \$2\)/,
     );
-  },
-);
+  });
+});

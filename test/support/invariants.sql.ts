@@ -356,11 +356,16 @@ where (b.payer_scope, b.payer_id) is distinct from (h.payer_scope, h.payer_id)
 
 const PAYERS = [USER, ORGANIZATION];
 
+/** One look at a payer's table spares the planner the view of its balances. */
+const ofPayers = (payer: Payer, text: string): Invariant => ({ text, of: [payer.table] });
+
 /** The base rows hold what is settled, at every instant; once folded, everything. */
 const baseMismatch = (which: 'all' | 'settled', name: string): Invariant[] => [
   always(dailyMismatch('microdollar_usage_daily', which, `${name} daily`)),
   ...ofRows(EXA_TABLES, [exaMismatch('exa_monthly_usage', which, `${name} Exa`)]),
-  ...PAYERS.map((payer) => always(balanceMismatch(payer, 'payers', which, `${name} balance`))),
+  ...PAYERS.map((payer) =>
+    ofPayers(payer, balanceMismatch(payer, 'payers', which, `${name} balance`)),
+  ),
 ];
 
 export const INVARIANTS: readonly Invariant[] = [
@@ -371,7 +376,7 @@ export const INVARIANTS: readonly Invariant[] = [
     exaMismatch('exa_monthly_usage_exact', 'all', 'Exa'),
     ...PAYERS.map((payer) => unknownPayer(payer, EXA)),
   ]),
-  ...PAYERS.map((payer) => always(balanceMismatch(payer, 'balances', 'all', 'I5'))),
+  ...PAYERS.map((payer) => ofPayers(payer, balanceMismatch(payer, 'balances', 'all', 'I5'))),
   ...PAYERS.map((payer) => always(unknownPayer(payer, USAGE))),
   ...LOGS.flatMap((log) => [wrongExceptions(log), marksAhead(log)].map(always)),
   always(belowLowWater(USAGE)),

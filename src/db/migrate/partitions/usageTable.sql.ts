@@ -91,29 +91,38 @@ where s.stxrelid = ${ON}
 order by s.stxname`;
 
 /**
- * Views and functions that hold the table by its identity, in a form that makes them anew by its name.
+ * Views and functions that hold the table by its identity, in a form that makes them anew by its name:
+ * each written once, and not once for each column that it reads.
  * `lock`: changes nothing, and locks a view alone; `lock table` would lock every table behind it.
  */
 export const DEPENDENTS = `
-select distinct 'alter view ' || v.oid::regclass || ' owner to '
+select 'alter view ' || v.oid::regclass || ' owner to '
     || quote_ident(pg_get_userbyid(v.relowner)) as lock,
   'create or replace view ' || v.oid::regclass
     || case when v.reloptions is null then ''
       else ' with (' || array_to_string(v.reloptions, ', ') || ')' end
     || ' as ' || pg_get_viewdef(v.oid) as definition
-from pg_depend as d
-join pg_rewrite as r on r.oid = d.objid
-join pg_class as v on v.oid = r.ev_class
-where d.classid = 'pg_rewrite'::regclass
-  and d.refclassid = 'pg_class'::regclass
-  and d.refobjid = ${ON}
-  and v.relkind = 'v'
+from pg_class as v
+where v.relkind = 'v'
+  and v.oid in (
+    select r.ev_class
+    from pg_depend as d
+    join pg_rewrite as r on r.oid = d.objid
+    where d.classid = 'pg_rewrite'::regclass
+      and d.refclassid = 'pg_class'::regclass
+      and d.refobjid = ${ON}
+  )
 union all
-select distinct null, pg_get_functiondef(d.objid)
-from pg_depend as d
-where d.classid = 'pg_proc'::regclass
-  and d.refclassid = 'pg_class'::regclass
-  and d.refobjid = ${ON}`;
+select null, pg_get_functiondef(p.oid)
+from pg_proc as p
+where p.oid in (
+  select d.objid
+  from pg_depend as d
+  where d.classid = 'pg_proc'::regclass
+    and d.refclassid = 'pg_class'::regclass
+    and d.refobjid = ${ON}
+)
+order by 1`;
 
 /** What holds the table, or the type of its rows, by its identity, and cannot be carried over. */
 export const IN_THE_WAY = `
