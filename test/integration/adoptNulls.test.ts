@@ -5,6 +5,7 @@ import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import type { TestDatabase } from '../support/database.js';
 import { createSeedDatabase } from './adoptHarness.js';
 import { runCommand } from './cliHarness.js';
+import { ADMIN_KEY, serveLedger } from './serverHarness.js';
 
 /** A program that writes no counts where it knows none: adopted columns take null. */
 let database: TestDatabase;
@@ -76,4 +77,29 @@ it('those that another program inserts and that are counted at once are folded',
   expect(await run('fold')).toMatchObject({ status: 0 });
   expect(await checkFolded(database.pool)).toEqual([]);
   expect((await readTotals()).report.total).toEqual(before.report.total);
+});
+
+it('are shown with none in lists and in the detail of a request', async () => {
+  const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  const service = await serveLedger(ledger);
+  try {
+    const read = async (procedure: string, input: object) => {
+      const answer = await service.query(procedure, input, ADMIN_KEY);
+      expect(answer.status).toBe(200);
+      return answer.body.result.data;
+    };
+    const none = { input_tokens: 0, output_tokens: 0, cache_write_tokens: 0, cache_hit_tokens: 0 };
+    const listed = await read('usage.requests', { kilo_user_id: 'user 3' });
+    expect(listed.requests.length).toBeGreaterThan(3);
+    for (const row of listed.requests) expect(row).toMatchObject({ ...none, has_error: false });
+    const { id } = listed.requests[0];
+    expect(await read('usage.request', { id })).toMatchObject({ ...none, has_error: false });
+    const date = new Date().toISOString().slice(0, 10);
+    const byModel = await read('usage.byModel', { kiloUserId: 'user 3', date });
+    expect(byModel).toContainEqual(
+      expect.objectContaining({ model: 'without counts', cost: 33, ...none }),
+    );
+  } finally {
+    await service.stop();
+  }
 });

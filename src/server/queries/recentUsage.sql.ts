@@ -1,6 +1,7 @@
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 
+/** Adopted rows may have no counts. */
 export interface RecentRow {
   id: string;
   created_at: string;
@@ -9,11 +10,11 @@ export interface RecentRow {
   model: string | null;
   requested_model: string | null;
   cost: string;
-  input_tokens: string;
-  output_tokens: string;
-  cache_write_tokens: string;
-  cache_hit_tokens: string;
-  has_error: boolean;
+  input_tokens: string | null;
+  output_tokens: string | null;
+  cache_write_tokens: string | null;
+  cache_hit_tokens: string | null;
+  has_error: boolean | null;
 }
 
 /**

@@ -4,10 +4,10 @@ export interface ByModelRow {
   model: string | null;
   cost: string;
   requests: string;
-  input_tokens: string;
-  output_tokens: string;
-  cache_write_tokens: string;
-  cache_hit_tokens: string;
+  input_tokens: string | null;
+  output_tokens: string | null;
+  cache_write_tokens: string | null;
+  cache_hit_tokens: string | null;
 }
 
 const PERSONAL = 'u.organization_id is null';

@@ -66,16 +66,20 @@ type Counts = Pick<
   'cost' | 'input_tokens' | 'output_tokens' | 'cache_write_tokens' | 'cache_hit_tokens'
 >;
 
+/** Of an adopted row that has none: 0, as in its sums. */
+const countOf = (value: string | null) => toJsonInteger(value ?? 0);
+
+const countsOf = (row: Counts) => ({
+  cost: toJsonInteger(row.cost),
+  input_tokens: countOf(row.input_tokens),
+  output_tokens: countOf(row.output_tokens),
+  cache_write_tokens: countOf(row.cache_write_tokens),
+  cache_hit_tokens: countOf(row.cache_hit_tokens),
+});
+
 /** A usage row as JSON has it. */
-export function toJsonRequest<Row extends Counts>(row: Row) {
-  return {
-    ...row,
-    cost: toJsonInteger(row.cost),
-    input_tokens: toJsonInteger(row.input_tokens),
-    output_tokens: toJsonInteger(row.output_tokens),
-    cache_write_tokens: toJsonInteger(row.cache_write_tokens),
-    cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
-  };
+export function toJsonRequest<Row extends Counts & { has_error: boolean | null }>(row: Row) {
+  return { ...row, ...countsOf(row), has_error: row.has_error ?? false };
 }
 
 const byModelInput = z.strictObject({
@@ -101,11 +105,7 @@ export const readByModel = procedureFor(
     );
     return rows.map((row) => ({
       model: row.model,
-      cost: toJsonInteger(row.cost),
       requests: toSafeInteger(row.requests),
-      input_tokens: toJsonInteger(row.input_tokens),
-      output_tokens: toJsonInteger(row.output_tokens),
-      cache_write_tokens: toJsonInteger(row.cache_write_tokens),
-      cache_hit_tokens: toJsonInteger(row.cache_hit_tokens),
+      ...countsOf(row),
     }));
   });
