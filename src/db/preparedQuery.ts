@@ -104,6 +104,7 @@ export function runPrepared<Row>(client: pg.ClientBase, statement: Statement): P
 
 function toText(value: unknown): string | null {
   if (value === null || value === undefined) return null;
-  if (typeof value === 'object') throw new TypeError('a value is text, a number, a boolean or null');
+  if (typeof value === 'object')
+    throw new TypeError('a value is text, a number, a boolean or null');
   return String(value);
 }
