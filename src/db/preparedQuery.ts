@@ -24,9 +24,9 @@ const COLUMNS = new WeakMap<Wire, Map<string, readonly Column[]>>();
 type Callback = (error: Error | null) => void;
 
 /**
- * A statement that a connection prepares once, and is told the columns of once: later it is bound and executed
- * only. pg's own asks for the columns with each execution, and sets up its answer for them anew, which is a
- * fifth of what a client does for a short statement. Values are text, numbers, booleans and null.
+ * A statement that a connection prepares once, and is told the columns of once: later it is bound and
+ * executed only. pg's own asks for the columns with each execution, and sets up its answer for them anew,
+ * which is a sixth of what a client does for a short statement. Values are text, numbers, booleans and null.
  *
  * pg calls `submit`, then what `handle...` it gets messages for, and `callback` where it gives up.
  */
