@@ -16,7 +16,7 @@ import { assertInSchema, urlsInSchema } from './db/ledgerSchema.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from './db/migrate/generation.js';
 import { startPreparingMonths } from './db/migrate/partitions/prepareMonths.js';
 import { assertMigrated } from './db/migrate.js';
-import { type Query, queryOnPool, snapshotOnPool } from './db/query.js';
+import { type Query, queryInTurns, queryOnPool, snapshotOnPool } from './db/query.js';
 import { failureName, toLedgerError } from './db/sqlstate.js';
 import { LedgerError } from './errors.js';
 import { alone } from './ledgerParts.js';
@@ -120,7 +120,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     onError: (error) => tell(error, 'alert_delivery'),
   });
   const holds = new Holds({
-    query: queryOnPool(connections.pool('hold'), named, onWait),
+    query: queryInTurns(connections.pool('hold'), named, onWait),
     folder: budgetFolder,
     slot: Math.floor(Math.random() * SLOTS),
     onClosed: (payer) => keeper.closed(payer),
@@ -343,10 +343,10 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   }
 
   const ledgerQuery = queryOnPool(pool, named);
-  async function hold(request: HoldRequest, isOwned: boolean, intent: HoldIntent | null = null) {
-    return await track('hold', async () => {
-      const owner = isOwned ? await keeper.own() : null;
-      return await holds.hold(request, owner, { nulBytesRemoved: 0 }, intent);
+  function hold(request: HoldRequest, isOwned: boolean, intent: HoldIntent | null = null) {
+    return track('hold', async () => {
+      const owner = isOwned ? (keeper.beatingOwner ?? (await keeper.own())) : null;
+      return holds.hold(request, owner, { nulBytesRemoved: 0 }, intent);
     });
   }
 

@@ -78,13 +78,14 @@ export class Holds {
 
   #reserve({ request, payer }: ValidHold): Promise<HoldResult> {
     const key = payerKey(payer);
-    const lane = this.#lanes.get(key) ?? new PayerLane(this.#options, payer);
+    const lane = this.#lanes.get(key) ?? this.#openLane(key, payer);
+    return new Promise((resolve, reject) => lane.add({ request, resolve, reject }));
+  }
+
+  #openLane(key: string, payer: Payer): PayerLane {
+    const lane = new PayerLane(this.#options, payer, () => this.#lanes.delete(key));
     this.#lanes.set(key, lane);
-    return new Promise((resolve, reject) => {
-      void lane.add({ request, resolve, reject }).then(() => {
-        if (lane.isIdle && this.#lanes.get(key) === lane) this.#lanes.delete(key);
-      });
-    });
+    return lane;
   }
 
   /**

@@ -60,6 +60,7 @@ export class BudgetKeeper {
   readonly #due = new Map<string, Due>();
   readonly #deadOwners: DeadOwners;
   #beating: Promise<void> | null = null;
+  #hasBeaten = false;
 
   constructor(options: BudgetKeeperOptions) {
     this.#options = options;
@@ -74,7 +75,13 @@ export class BudgetKeeper {
       throw error;
     });
     await this.#beating;
+    this.#hasBeaten = true;
     return this.owner;
+  }
+
+  /** What `own` answers, once it has: nobody who holds waits for it again. */
+  get beatingOwner(): string | null {
+    return this.#hasBeaten ? this.owner : null;
   }
 
   get hasHolds(): boolean {

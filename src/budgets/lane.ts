@@ -48,26 +48,25 @@ export class PayerLane {
   readonly #options: LaneOptions;
   readonly #scope: PayerScope;
   readonly #id: string;
+  readonly #onIdle: () => void;
   #queue: Waiting[] = [];
-  #running: Promise<void> | null = null;
+  #isRunning = false;
 
-  constructor(options: LaneOptions, payer: Payer) {
+  /** @param onIdle everybody is answered: the lane may be let go of */
+  constructor(options: LaneOptions, payer: Payer, onIdle: () => void) {
     this.#options = options;
+    this.#onIdle = onIdle;
     this.#scope = scopeOf(payer);
     this.#id = payerId(payer);
   }
 
-  get isIdle(): boolean {
-    return this.#running === null;
-  }
-
-  add(waiting: Waiting): Promise<void> {
+  add(waiting: Waiting): void {
     this.#queue.push(waiting);
-    this.#running ??= this.#run();
-    return this.#running;
+    if (!this.#isRunning) void this.#run();
   }
 
   async #run(): Promise<void> {
+    this.#isRunning = true;
     do {
       await thoseOfThisTurn();
       const batch = this.#take();
@@ -79,7 +78,8 @@ export class PayerLane {
       }
     } while (this.#queue.length > 0);
     // At once: who comes a moment later would wait in a queue that nobody looks at.
-    this.#running = null;
+    this.#isRunning = false;
+    this.#onIdle();
   }
 
   /** In order of arrival; a second one of the same id waits for the next. */
@@ -186,7 +186,7 @@ export class PayerLane {
       const [row] = await withRetry(() => this.#options.query<ReservedAlikeRow>(statement), {
         splits: true,
       });
-      if (!row?.is_granted) return batch;
+      if (row === undefined) return batch;
       const createdAt = formatMicros(row.created_micros);
       for (const { request, resolve } of batch) {
         resolve({

@@ -15,6 +15,8 @@ export interface ReserveRequest {
   owner: string | null;
   /** From now. */
   expires_in_ms: number;
+  /** The id was made for this request. */
+  is_new?: boolean;
   intent?: HoldIntent | null;
 }
 

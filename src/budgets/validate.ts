@@ -57,6 +57,7 @@ export function validateHold(
       amount: readAmount(amount),
       owner,
       expires_in_ms: readExpiry(expiresInMs ?? DEFAULT_EXPIRY_MS),
+      is_new: (hold.id ?? null) === null,
     },
   };
 }

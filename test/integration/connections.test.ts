@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPool } from '../../src/db/pool.js';
-import { queryOnPool } from '../../src/db/query.js';
+import { queryInTurns, queryOnPool } from '../../src/db/query.js';
 import { sqlStateOf } from '../../src/db/sqlstate.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import { openSessions, type Session, type Sessions } from '../support/sessions.js';
@@ -46,9 +46,12 @@ const backends = async (application: string): Promise<number[]> =>
     )
   ).map(({ pid }) => pid as number);
 
-describe('a connection of a pool', () => {
+describe.each([
+  ['asked for by each statement', queryOnPool],
+  ['kept for the turn', queryInTurns],
+])('a connection of a pool, %s,', (_, queryOf) => {
   const query = <Row>(text: string) =>
-    queryOnPool(pool, true)<Row>({ name: text.slice(0, 60), text, values: [] });
+    queryOf(pool, true)<Row>({ name: text.slice(0, 60), text, values: [] });
   const pidOf = async () =>
     (await query<{ pid: number }>('select pg_backend_pid() as pid'))[0]?.pid;
 
@@ -85,6 +88,60 @@ describe('a connection of a pool', () => {
     expect(error).toBeInstanceOf(Error);
     client.release(error as Error);
     expect(await pidOf()).toBeGreaterThan(0);
+  });
+});
+
+describe('statements in turns', () => {
+  const SAME = { name: 'pid', text: 'select pg_backend_pid() as pid', values: [] };
+
+  it('keep the connection until the loop turns, unless somebody waits for it', async () => {
+    const query = queryInTurns(pool, true);
+    await query(SAME);
+    expect(pool.idleCount).toBe(0);
+    await query(SAME);
+    const waiting = pool.connect();
+    const client = await waiting;
+    client.release();
+    await query(SAME);
+    await new Promise(setImmediate);
+    expect([pool.idleCount, pool.totalCount]).toEqual([1, 1]);
+    const [first, ...others] = await Promise.all(Array.from({ length: 5 }, () => query(SAME)));
+    expect(others).toEqual(Array.from({ length: 4 }, () => first));
+  });
+
+  it('read as pg does, and ask for the columns once', async () => {
+    const values = ['a "b"', 7, true, null, '{1,2}'];
+    const text = `select $1::text as text, $2::int as int, $3::boolean as boolean, $4::text as nothing,
+      $5::bigint[] as list, 9007199254740993::bigint as big, '2026-01-02 03:04:05Z'::timestamptz as instant,
+      n from generate_series(1, 3) as n where n > $2::int - 6`;
+    const expected = await queryOnPool(pool, false)({ name: '', text, values });
+    const query = queryInTurns(pool, true);
+    const client = await pool.connect();
+    const described: string[] = [];
+    const { connection } = client as unknown as { connection: NodeJS.EventEmitter };
+    const note = () => described.push('columns');
+    connection.on('rowDescription', note);
+    client.release();
+    for (let turn = 0; turn < 3; turn++) {
+      expect(await query({ name: 'read', text, values })).toEqual(expected);
+    }
+    expect(
+      await query({ name: 'read', text, values: [...values.slice(0, 1), 9, null, null, null] }),
+    ).toEqual([]);
+    expect(described).toEqual(['columns']);
+    connection.off('rowDescription', note);
+  });
+
+  it('go on after one whose values the server refuses, and refuse what is no value', async () => {
+    const query = queryInTurns(pool, true);
+    const half = (by: unknown) =>
+      query({ name: 'half', text: 'select 6 / $1::int as n', values: [by] });
+    expect(sqlStateOf(await half('x').catch((refused: unknown) => refused))).toBe('22P02');
+    expect(await half(2)).toEqual([{ n: 3 }]);
+    expect(sqlStateOf(await half(0).catch((refused: unknown) => refused))).toBe('22012');
+    expect(await half(3)).toEqual([{ n: 2 }]);
+    await expect(half({})).rejects.toThrow(TypeError);
+    expect(await half(6)).toEqual([{ n: 1 }]);
   });
 });
 

@@ -70,7 +70,7 @@ async function reserveAlike(session: Session, amount: number) {
   const request = { ...who, amount, owner: null, expires_in_ms: 60_000 };
   const statement = reserveAlikeStatement(USER_SCOPE, user, [request], 0);
   const [row] = await run<ReservedAlikeRow>(session, statement);
-  return row?.is_granted;
+  return row !== undefined;
 }
 
 async function settle(session: Session, id: string, cost: number) {

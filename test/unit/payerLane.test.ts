@@ -7,10 +7,8 @@ import type { HoldResult } from '../../src/budgets/types.js';
 import type { Query } from '../../src/db/query.js';
 
 const GRANTED: ReservedAlikeRow = {
-  is_granted: true,
   available: '1',
   created_micros: '0',
-  window_ids: [],
 };
 /** Microtasks between the answer to one request and the arrival of the next. */
 const MOMENTS = Array.from({ length: 16 }, (_, index) => index);
@@ -25,7 +23,7 @@ function openLane() {
   };
   const folder = null as unknown as BudgetFolder;
   const payer = { kilo_user_id: 'payer', organization_id: null };
-  const lane = new PayerLane({ query, folder, slot: 0 }, payer);
+  const lane = new PayerLane({ query, folder, slot: 0 }, payer, () => {});
   const hold = () =>
     new Promise<HoldResult>((resolve, reject) => {
       const request = {
@@ -37,7 +35,7 @@ function openLane() {
         owner: null,
         expires_in_ms: 1_000,
       };
-      void lane.add({ request, resolve, reject });
+      lane.add({ request, resolve, reject });
     });
   return { hold, batches };
 }
