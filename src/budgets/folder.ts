@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
+import { withRetry } from '../db/retry.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
@@ -62,7 +63,10 @@ export class BudgetFolder {
    */
   async open(scope: PayerScope, id: string): Promise<void> {
     const { pool, named } = this.#options;
-    const [row] = await queryOnPool(pool, named)<OpenedPayerRow>(openPayerStatement(scope, id));
+    // Where another process opens the same payer, its mark is there a moment later.
+    const [row] = await withRetry(() =>
+      queryOnPool(pool, named)<OpenedPayerRow>(openPayerStatement(scope, id)),
+    );
     if (!row?.is_payer) {
       const [code, field] =
         scope.name === 'user'
