@@ -9,6 +9,7 @@ const FOLD_SETTINGS = [
   ...READ_SETTINGS,
   'plan_cache_mode=force_generic_plan',
   'enable_hashjoin=off',
+  'enable_mergejoin=off',
 ] as const;
 
 /**

@@ -71,7 +71,7 @@ where b.scope = $1::text
   and not b.is_balance
   and b.removed_at is null
   and b.time_zone <> $8::text
-returning b.id`;
+returning b.id, b.is_hard`;
 
 /** Alerts on the budgets $1 that were retired are on $2 from now on, where it has none of its own. */
 export const MOVE_ALERTS = `/* budgets.moveAlerts */
@@ -82,12 +82,15 @@ where a.budget_id = any ($1::uuid[])
   and not exists (
     select from usage_alerts as o where o.budget_id = $2::uuid and o.removed_at is null)`;
 
-/** $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom. Null keeps the zone, and whether it is hard. */
+/**
+ * $8 zone, $9 whose, $10 limit, $11 hard, $12 by whom, $13 whether the one that it replaces was hard. Null
+ * keeps the zone, and whether it is hard.
+ */
 export const SET_BUDGET = `/* budgets.set */
 insert into budgets as b (scope, payer_scope, payer_id, kilo_user_id, api_key_id, project_id, period,
   time_zone, set_by, limit_microdollars, is_hard, created_by)
 values ($1::text, $2::text, $3::text, $4::text, $5::uuid, $6::text, $7::text, coalesce($8::text, 'UTC'),
-  $9::text, $10::bigint, coalesce($11::boolean, true), $12::text)
+  $9::text, $10::bigint, coalesce($11::boolean, $13::boolean, true), $12::text)
 on conflict (payer_scope, payer_id, scope, period, is_balance, coalesce(kilo_user_id, ''),
   coalesce(api_key_id::text, ''), coalesce(project_id, ''), set_by) where removed_at is null
 do update
@@ -95,6 +98,11 @@ set limit_microdollars = excluded.limit_microdollars,
   is_hard = coalesce($11::boolean, b.is_hard),
   updated_at = now()
 returning b.id, b.time_zone`;
+
+export interface RetiredRow {
+  id: string;
+  is_hard: boolean;
+}
 
 export interface SetRow {
   id: string;

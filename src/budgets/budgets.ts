@@ -22,6 +22,7 @@ import {
   type PayerRow,
   REMOVE_BUDGET,
   RETIRE_OTHER_ZONE,
+  type RetiredRow,
   SET_BUDGET,
   type SetRow,
   SILENCE_BUDGET,
@@ -106,15 +107,17 @@ export async function setBudget(
     const inZone = [...keyValues(key), valid.timeZone, setBy];
     const values = [valid.limitMicrodollars, valid.isHard, valid.createdBy];
     const replaced: string[] = [];
+    let wasHard: boolean | null = null;
     let row: SetRow | undefined;
     // Who sets it in another zone beside this is not seen before the insert has met it.
     const isInZone = () => row?.time_zone === (valid.timeZone ?? row?.time_zone);
     for (let tries = 0; tries < ZONE_TRIES && (!row || !isInZone()); tries++) {
-      const retired = await client.query<{ id: string }>(RETIRE_OTHER_ZONE, inZone);
+      const retired = await client.query<RetiredRow>(RETIRE_OTHER_ZONE, inZone);
       replaced.push(...retired.rows.map(({ id }) => id));
+      wasHard = retired.rows[0]?.is_hard ?? wasHard;
       ({
         rows: [row],
-      } = await client.query<SetRow>(SET_BUDGET, [...inZone, ...values]));
+      } = await client.query<SetRow>(SET_BUDGET, [...inZone, ...values, wasHard]));
     }
     if (replaced.length > 0) await client.query(MOVE_ALERTS, [replaced, row?.id]);
     return row;

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
-import { withRetry } from '../db/retry.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
@@ -63,10 +62,12 @@ export class BudgetFolder {
    */
   async open(scope: PayerScope, id: string): Promise<void> {
     const { pool, named } = this.#options;
+    const look = () => queryOnPool(pool, named)<OpenedPayerRow>(openPayerStatement(scope, id));
     // Where another process opens the same payer, its mark is there a moment later.
-    const [row] = await withRetry(() =>
-      queryOnPool(pool, named)<OpenedPayerRow>(openPayerStatement(scope, id)),
-    );
+    const [row] = await look().catch((error) => {
+      if (isLockTimeout(error)) return look();
+      throw error;
+    });
     if (!row?.is_payer) {
       const [code, field] =
         scope.name === 'user'

@@ -94,24 +94,24 @@ export interface SweptBudgetsRow {
 /**
  * A page of payers that have budgets, and which of them to fold: usage past the mark, holds that were
  * closed, a balance whose limit is another, or that an alert is on and Exa has moved, a raise that ended
- * lately.
+ * lately. The first page is a text of its own: one for both could not begin at its place by index.
  */
 export function sweepBudgetsStatement(
   scope: PayerScope,
   afterId: string | null,
   limit: number,
 ): Statement {
+  const isFirst = afterId === null;
   return {
-    name: `microdollar_sweep_budgets_${scope.name}`,
+    name: `microdollar_sweep_budgets_${scope.name}${isFirst ? '' : '_after'}`,
     text: `/* microdollar.sweepBudgets ${scope.name} */
 with page as materialized (
   select k.payer_id, k.payer_id::${scope.idType} as id, ${markColumns('k', '0')}
   from rollup_marks as k
   where k.rollup = '${BUDGETS_MARK}'
-    and k.payer_scope = '${scope.name}'
-    and ($1::text is null or k.payer_id > $1::text)
+    and k.payer_scope = '${scope.name}'${isFirst ? '' : '\n    and k.payer_id > $2::text'}
   order by k.payer_id
-  limit $2::integer
+  limit $1::integer
 )
 select (select max(u.payer_id) from page as u) as last_id,
   (select count(*)::integer from page) as payers,
@@ -161,6 +161,6 @@ select (select max(u.payer_id) from page as u) as last_id,
           and w.spent_microdollars <> (${balanceOf(scope, 'u.id')})
       )
   ) as ids`,
-    values: [afterId, limit],
+    values: isFirst ? [limit] : [limit, afterId],
   };
 }

@@ -38,6 +38,7 @@ export class PreparedQuery<Row> {
   readonly #values: (string | null)[];
   #columns: readonly Column[] | undefined;
   #wire: Wire | undefined;
+  #failure: Error | null = null;
 
   constructor({ name, text, values }: Statement, callback: Callback) {
     this.name = name;
@@ -46,20 +47,28 @@ export class PreparedQuery<Row> {
     this.callback = callback;
   }
 
-  submit(connection: unknown): void {
+  /** @returns an error: pg tells it as the answer */
+  submit(connection: unknown): Error | undefined {
     const wire = connection as Wire;
     const { name, text } = this;
     this.#wire = wire;
     this.#columns = COLUMNS.get(wire)?.get(name);
-    const isPrepared = wire.parsedStatements[name] !== undefined;
+    const prepared = wire.parsedStatements[name];
+    if (prepared !== undefined && prepared !== text) {
+      return new Error(`prepared statement ${name} is another one on this connection`);
+    }
     // In one piece.
     wire.stream.cork();
-    if (!isPrepared) wire.parse({ name, text });
-    wire.bind({ statement: name, values: this.#values });
-    if (!isPrepared || this.#columns === undefined) wire.describe({ type: 'P' });
-    wire.execute({});
-    wire.sync();
-    wire.stream.uncork();
+    try {
+      if (prepared === undefined) wire.parse({ name, text });
+      wire.bind({ statement: name, values: this.#values });
+      if (prepared === undefined || this.#columns === undefined) wire.describe({ type: 'P' });
+      wire.execute({});
+      wire.sync();
+    } finally {
+      wire.stream.uncork();
+    }
+    return undefined;
   }
 
   handleRowDescription({ fields }: { fields: readonly pg.FieldDef[] }): void {
@@ -74,10 +83,15 @@ export class PreparedQuery<Row> {
 
   handleDataRow({ fields }: { fields: readonly (string | null)[] }): void {
     const row: Record<string, unknown> = {};
-    this.#columns?.forEach(({ name, read }, index) => {
-      const text = fields[index] ?? null;
-      row[name] = text === null ? null : read(text);
-    });
+    try {
+      this.#columns?.forEach(({ name, read }, index) => {
+        const text = fields[index] ?? null;
+        row[name] = text === null ? null : read(text);
+      });
+    } catch (error) {
+      // A host's own parser; told when the answer has ended.
+      this.#failure ??= error as Error;
+    }
     this.rows.push(row as Row);
   }
 
@@ -88,7 +102,7 @@ export class PreparedQuery<Row> {
   }
 
   handleReadyForQuery(): void {
-    this.callback(null);
+    this.callback(this.#failure);
   }
 }
 

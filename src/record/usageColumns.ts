@@ -73,7 +73,11 @@ const CONTENT = [
   'requested_model',
 ] as const satisfies readonly (keyof ValidEvent)[];
 
+/** An adopted row may have no counts; an event that says none has zero. */
+const stored = (name: (typeof CONTENT)[number]) =>
+  name.endsWith('_tokens') ? `coalesce(m.${name}, 0)` : `m.${name}`;
+
 export const IS_SAME_CONTENT = `${CONTENT.map(
-  (name) => `m.${name} is not distinct from e.${name}`,
+  (name) => `${stored(name)} is not distinct from e.${name}`,
 ).join('\n      and ')}
       and (e.created_at is null or m.created_at = e.created_at)`;

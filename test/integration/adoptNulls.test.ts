@@ -79,6 +79,18 @@ it('those that another program inserts and that are counted at once are folded',
   expect((await readTotals()).report.total).toEqual(before.report.total);
 });
 
+it('are repeated by an event that says no counts: a duplicate', async () => {
+  const { rows } = await database.pool.query(
+    `select id, cost::integer, model from microdollar_usage
+     where kilo_user_id = 'user 3' and organization_id is null and model <> 'without counts' limit 1`,
+  );
+  const [{ id, cost, model }] = rows;
+  const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
+  const event = { id, kilo_user_id: 'user 3', cost, model };
+  const again = await ledger.recordUsage(event).finally(() => ledger.close());
+  expect(again.status).toBe('duplicate');
+});
+
 it('are shown with none in lists and in the detail of a request', async () => {
   const ledger = await createLedger({ databaseUrl: database.url, backgroundFold: false });
   const service = await serveLedger(ledger);

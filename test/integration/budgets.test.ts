@@ -68,9 +68,13 @@ describe('a budget', () => {
       is_hard: false,
       limit_microdollars: 7e6,
     });
+    // Another zone begins anew, and is as soft.
+    const elsewhere = await setBudget(store, ofUser(user, { time_zone: 'Europe/Berlin' }));
+    expect(elsewhere).toMatchObject({ time_zone: 'Europe/Berlin', is_hard: false });
+    expect(elsewhere.id).not.toBe(id);
     expect(await setBudget(store, ofUser(user, { mode: 'hard' }))).toMatchObject({
-      id,
-      time_zone: 'Asia/Kolkata',
+      id: elsewhere.id,
+      time_zone: 'Europe/Berlin',
       is_hard: true,
     });
     await expectIdentity(fixture);

@@ -132,6 +132,14 @@ describe('statements in turns', () => {
     connection.off('rowDescription', note);
   });
 
+  it('refuse another text under a name, and go on', async () => {
+    const query = queryInTurns(pool, true);
+    const one = { name: 'one', text: 'select 1 as n', values: [] };
+    expect(await query(one)).toEqual([{ n: 1 }]);
+    await expect(query({ ...one, text: 'select 2 as n' })).rejects.toThrow('is another one');
+    expect(await query(one)).toEqual([{ n: 1 }]);
+  });
+
   it('go on after one whose values the server refuses, and refuse what is no value', async () => {
     const query = queryInTurns(pool, true);
     const half = (by: unknown) =>

@@ -22,7 +22,7 @@ import {
 } from '../../src/schema/dimensionRollups.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { writeRawHistory } from '../support/rawUsage.js';
-import { openSessions } from '../support/sessions.js';
+import { openSessions, type Session } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 const TABLE = QUARTER_HOURLY.name;
@@ -59,7 +59,8 @@ async function recordSome(): Promise<string> {
   return user;
 }
 
-it('days whose payers somebody holds are tried again, alone, when the others are done', async () => {
+/** Two days of a payer whom somebody holds, and a third; `atEnd` of all three, before any is tried again. */
+async function proveHeldDays(atEnd: (other: Session) => Promise<unknown>, signal?: AbortSignal) {
   const user = await recordSome();
   await foldAll();
   await pool().query(
@@ -69,26 +70,38 @@ it('days whose payers somebody holds are tried again, alone, when the others are
     [user],
   );
   await using sessions = await openSessions(fixture.database.url, 1);
-  const [other] = sessions.all;
-  await other?.run('begin');
-  await other?.run('select from rollup_marks where payer_id = $1 for update', [user]);
+  const other = sessions.all[0] as Session;
+  await other.run('begin');
+  await other.run('select from rollup_marks where payer_id = $1 for update', [user]);
   const days = 3;
   let turns = 0;
   const pace: Pace = {
     ...AT_ONCE,
     turn: async (work) => {
       const done = await work();
-      if (++turns === days) await other?.run('rollback');
+      if (++turns === days) await atEnd(other);
       return done;
     },
   };
   const database = openRollupDatabase(fixture.database.url, 2);
-  const job = { database, end: new JobEnd(undefined), pace };
+  const job = { database, end: new JobEnd(signal), pace };
   const report = await proveDays(options(), '', job).finally(() => database.close());
+  return { report, turns, days };
+}
+
+it('days whose payers somebody holds are tried again, alone, when the others are done', async () => {
+  const { report, turns, days } = await proveHeldDays((other) => other.run('rollback'));
   expect(report).toMatchObject({ locked: 0, wrongDays: 2, changed: 2 });
   expect(report).toMatchObject({ found: { driftKeys: 2, failures: [] }, left: { driftKeys: 0 } });
   expect(turns).toBe(days + 2);
   expect(await counters()).toEqual([]);
+});
+
+it('days that were to be tried again are told as they are when the job is ended', async () => {
+  const ending = new AbortController();
+  const { report } = await proveHeldDays(async () => ending.abort(), ending.signal);
+  expect(report).toMatchObject({ locked: 2, wrongDays: 2, changed: 0 });
+  expect(report).toMatchObject({ found: { driftKeys: 2 }, left: { driftKeys: 2 } });
 });
 
 describe('damage', () => {

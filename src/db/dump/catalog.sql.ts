@@ -39,7 +39,12 @@ with recursive named as (
 )
 select n.relname as name, n.relkind = 'p' as "isPartitioned",
   (
-    select json_agg(json_build_object('name', a.attname, 'isNotNull', a.attnotnull,
+    select json_agg(json_build_object('name', a.attname, 'isNotNull', a.attnotnull
+        and not exists (
+          select from pg_constraint as k
+          where k.conrelid = a.attrelid and k.contype = 'n' and not k.convalidated
+            and k.conkey = array[a.attnum]
+        ),
       'type', format_type(a.atttypid, a.atttypmod)) order by a.attnum)
     from pg_attribute as a
     where a.attrelid = n.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''

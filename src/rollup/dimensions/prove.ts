@@ -131,12 +131,9 @@ export async function proveDays(
         late.push([day, proven]);
         return;
       }
-      report.locked += proven.locked;
-      const first = before ?? proven;
-      note(found, day, first.found, options.kiloUserId);
-      note(left, day, proven.left, options.kiloUserId);
-      if (first.found.wrong > 0) report.wrongDays++;
+      noteDay(day, before ?? proven, proven);
     } catch (error) {
+      if (before !== null) noteDay(day, before, before);
       if (!isOfPeriod(error)) throw error;
       found.failures.push(describeFailure(day, error));
       left.failures.push(describeFailure(day, error));
@@ -151,11 +148,18 @@ export async function proveDays(
   });
   // One after the other: few payers are in all days, and a worker may have held them for another day.
   for (const [day, proven] of late) {
-    if (end.signal.aborted) break;
-    await prove(day, proven);
+    if (end.signal.aborted) noteDay(day, proven, proven);
+    else await prove(day, proven);
   }
   found.durationMs = left.durationMs = performance.now() - startedAt;
   return found.driftKeys > 0 ? { ...report, left } : report;
+
+  function noteDay(day: string, first: ProvenDay, last: ProvenDay): void {
+    report.locked += last.locked;
+    note(found, day, first.found, options.kiloUserId);
+    note(left, day, last.left, options.kiloUserId);
+    if (first.found.wrong > 0) report.wrongDays++;
+  }
 
   function tellDay(day: string): void {
     onDay?.(day, found, total);

@@ -9,8 +9,8 @@ export interface UnpricedRow {
   organization_id: string | null;
   provider: string | null;
   model: string | null;
-  input_tokens: string;
-  output_tokens: string;
+  input_tokens: string | null;
+  output_tokens: string | null;
   /** Of all that were looked at, on every row. */
   total: string;
 }

@@ -58,8 +58,8 @@ export const readUnpriced = procedureFor('admin', 'Usage that waits for a price,
         organizationId: row.organization_id,
         provider: row.provider,
         model: row.model,
-        inputTokens: toJsonInteger(row.input_tokens),
-        outputTokens: toJsonInteger(row.output_tokens),
+        inputTokens: toJsonInteger(row.input_tokens ?? 0),
+        outputTokens: toJsonInteger(row.output_tokens ?? 0),
       })),
     };
   });
