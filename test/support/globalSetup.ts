@@ -4,7 +4,6 @@ import type { TestProject } from 'vitest/node';
 import { startThrowaway } from '../../src/testing/throwaway.js';
 import { compileProject } from './compileProject.js';
 import { databaseUrl } from './database.js';
-import { IS_FULL } from './form.js';
 import { copyCluster, makeCluster } from './madeCluster.js';
 import { SOCKET_SETTINGS, socketUrl } from './socketUrl.js';
 
@@ -43,8 +42,6 @@ async function startMain(made: string) {
     max_prepared_transactions: '20',
     // Databases that are gone in a minute: to look after each costs more than it gives.
     autovacuum_naptime: '15min',
-    // Each test opens connections anew, and five custom plans of a large statement take milliseconds each.
-    ...(IS_FULL ? {} : { plan_cache_mode: 'force_generic_plan' }),
   };
   const server = await startThrowaway({ settings }, (dataDir) => {
     copyCluster(made, dataDir);
