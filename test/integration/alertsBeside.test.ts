@@ -80,7 +80,7 @@ describe('an alert that is set while its budget', () => {
     const key = ['user', 'user', user, null, null, null, 'day', zone, 'admin'];
     await by.run('begin');
     const retired = await by.run<{ id: string }>(RETIRE_OTHER_ZONE, key);
-    const [row] = await by.run<SetRow>(SET_BUDGET, [...key, 100, false, null]);
+    const [row] = await by.run<SetRow>(SET_BUDGET, [...key, 100, false, null, null]);
     await by.run(MOVE_ALERTS, [retired.map(({ id }) => id), row?.id]);
   }
 
