@@ -72,20 +72,24 @@ describe('each chunk as it arrives', () => {
       await blocker.query('lock table microdollar_usage in share mode');
       const socket = await openSocket(gateway.url);
       let received = Buffer.alloc(0);
+      let isClosed = false;
       socket.on('data', (chunk) => {
         received = Buffer.concat([received, chunk]);
+      });
+      const closed = once(socket, 'close').then(() => {
+        isClosed = true;
       });
       socket.write(postBytes(WIRE_PATHS['openai-responses'], headers(), JSON.stringify({ model })));
       const waits = `select from pg_locks where relation = 'microdollar_usage'::regclass
         and not granted`;
-      while ((await gateway.rows(waits)).length === 0) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      // A write waits for milliseconds at a time: between two of them nobody is seen to wait.
+      while (!isClosed && (await gateway.rows(waits)).length === 0);
       expect(readAnswer(received).isComplete).toBe(false);
       await blocker.query('commit');
-      await once(socket, 'close');
+      await closed;
       expect(readAnswer(received).isComplete).toBe(true);
     } finally {
+      await blocker.query('rollback');
       blocker.release();
     }
     expect(await gateway.usageOf(model)).toMatchObject({ has_error: false });
