@@ -151,8 +151,8 @@ const steps: [string, number, () => Promise<unknown>][] = [
   ['backfill, daily', builtRows, () => runBackfill({ url, rollup: DAILY_ROLLUP, ...range })],
   ...DIMENSION_ROLLUPS.map((rollup): [string, number, () => Promise<unknown>] => [
     `backfill, ${rollup.name.replace('microdollar_usage_', '')}`.slice(0, 28),
-    rows,
-    () => buildDimensions({ url, rollup }),
+    builtRows,
+    () => buildDimensions({ url, rollup, ...range }),
   ]),
   ['verify, daily', builtRows, () => verifyRollup({ url, rollup: DAILY_ROLLUP, ...range })],
   ['dump', rows, () => dumpLedger(client, { directory: path.join(home, 'dump') })],
