@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { toJsonInteger, toSafeInteger } from '../../money.js';
+import { toSafeInteger } from '../../money.js';
 import { readRows } from '../queries/rows.js';
 import {
   MAX_UNPRICED,
@@ -9,6 +9,7 @@ import {
 import { inputOf } from '../validation.js';
 import { procedureFor } from './procedure.js';
 import { onlyShard, shardInput, shardOf } from './shardOf.js';
+import { countOf } from './usage.js';
 
 export const readLive = procedureFor(
   'admin',
@@ -58,8 +59,8 @@ export const readUnpriced = procedureFor('admin', 'Usage that waits for a price,
         organizationId: row.organization_id,
         provider: row.provider,
         model: row.model,
-        inputTokens: toJsonInteger(row.input_tokens ?? 0),
-        outputTokens: toJsonInteger(row.output_tokens ?? 0),
+        inputTokens: countOf(row.input_tokens),
+        outputTokens: countOf(row.output_tokens),
       })),
     };
   });

@@ -67,7 +67,7 @@ type Counts = Pick<
 >;
 
 /** Of an adopted row that has none: 0, as in its sums. */
-const countOf = (value: string | null) => toJsonInteger(value ?? 0);
+export const countOf = (value: string | null) => toJsonInteger(value ?? 0);
 
 const countsOf = (row: Counts) => ({
   cost: toJsonInteger(row.cost),
