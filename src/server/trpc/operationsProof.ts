@@ -32,6 +32,8 @@ export const readDrift = procedureFor(
   .query(async ({ ctx, input }) => {
     const { part, operations } = await shardOf(ctx, input?.shard);
     const { pool } = part;
+    // Before the days: where it says that a job has ended, they are those that it left.
+    const job = operations.proof.state;
     const [days, repairs] = await Promise.all([
       readRows<DriftingDayRow>(pool, driftingDaysStatement(DAILY_ROLLUP.name, MAX_DRIFTING_DAYS)),
       readRows<RepairRow>(pool, recentRepairsStatement(MAX_REPAIRS)),
@@ -42,7 +44,7 @@ export const readDrift = procedureFor(
         driftKeys: row.drift_keys,
         driftMicrodollars: toJsonInteger(row.drift_microdollars),
       })),
-      job: operations.proof.state,
+      job,
       repairs: repairs.map((row) => ({
         id: row.id,
         counter: row.counter,

@@ -22,12 +22,11 @@ export function RequestFilters({
   onChange(change: Partial<RequestState>): void;
 }) {
   const [typed, setTyped] = useState({ model: '', min: '', max: '' });
-  useEffect(() => {
-    setTyped({ model: filters.model, min: filters.min, max: filters.max });
-  }, [filters.model, filters.min, filters.max]);
-
   // Upon what was typed last, not upon what was shown last: keys may be faster than the page.
   const type = (change: Partial<typeof typed>) => setTyped((before) => ({ ...before, ...change }));
+  useEffect(() => type({ model: filters.model }), [filters.model]);
+  useEffect(() => type({ min: filters.min }), [filters.min]);
+  useEffect(() => type({ max: filters.max }), [filters.max]);
 
   function submit(event: FormEvent) {
     event.preventDefault();

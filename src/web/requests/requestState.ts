@@ -1,6 +1,7 @@
 import { useCallback, useMemo } from 'react';
 import { useSearchParams } from 'react-router';
 import { toMicrodollars } from '../../money.js';
+import { useChangeSearch } from '../search.js';
 
 export const STATUSES = ['ok', 'error', 'refund'] as const;
 export type Status = (typeof STATUSES)[number];
@@ -57,12 +58,13 @@ function writeRequestState(
 }
 
 export function useRequestState(): [RequestState, (change: Partial<RequestState>) => void] {
-  const [search, setSearch] = useSearchParams();
+  const [search] = useSearchParams();
+  const changeSearch = useChangeSearch();
   const state = useMemo(() => readRequestState(search), [search]);
   const change = useCallback(
     (changed: Partial<RequestState>) =>
-      setSearch((before) => writeRequestState(before, changed), { preventScrollReset: true }),
-    [setSearch],
+      changeSearch((before) => writeRequestState(before, changed)),
+    [changeSearch],
   );
   return [state, change];
 }
