@@ -10,7 +10,7 @@ import {
 } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
-import { nameCharge } from './serverTools.js';
+import { countGroundingSearches, nameCharge } from './serverTools.js';
 import { COUNT_NAMES, findUsage } from './usageNames.js';
 
 /** More answers than any request may ask for. */
@@ -72,6 +72,8 @@ export class OpenAiChatReader implements FormatReader {
     if (SEARCHING_MODEL.test(draft.model ?? '') && choices.length > 0) {
       raiseCharge(draft, 'web_searches', 1);
     }
+    const messages = objectsIn(choices.map((choice) => choice[part]));
+    raiseCharge(draft, 'web_searches', countGroundingSearches([payload, ...choices, ...messages]));
     const usage = findUsage(payload) ?? this.#readUsageByChoice(choices);
     if (usage === null) {
       readCost(draft, null, text, payload);
