@@ -89,7 +89,9 @@ export function createLitellmReader(payer: ForeignPayer, notes: ImportNotes): Ev
         continue;
       }
       if (FETCHES.test(readText(item.row.get('calltype')) ?? '')) {
-        notes.leftOut('rows of responses that were fetched again: the row that made one has its cost');
+        notes.leftOut(
+          'rows of responses that were fetched again: the row that made one has its cost',
+        );
         continue;
       }
       try {

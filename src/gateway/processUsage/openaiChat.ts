@@ -72,8 +72,12 @@ export class OpenAiChatReader implements FormatReader {
     if (SEARCHING_MODEL.test(draft.model ?? '') && choices.length > 0) {
       raiseCharge(draft, 'web_searches', 1);
     }
-    const messages = objectsIn(choices.map((choice) => choice[part]));
-    raiseCharge(draft, 'web_searches', countGroundingSearches([payload, ...choices, ...messages]));
+    // Few chunks tell of any.
+    if (text === '' || text.includes('rounding')) {
+      const messages = objectsIn(choices.map((choice) => choice[part]));
+      const searches = countGroundingSearches([payload, ...choices, ...messages]);
+      raiseCharge(draft, 'web_searches', searches);
+    }
     const usage = findUsage(payload) ?? this.#readUsageByChoice(choices);
     if (usage === null) {
       readCost(draft, null, text, payload);

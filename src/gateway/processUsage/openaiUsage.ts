@@ -144,7 +144,8 @@ export function readToolTokens(reported: JsonObject): TokenCounts {
 
 /** What the answer says of how it was made, as far as that has a price. */
 export function readModifiers(draft: Draft, place: JsonObject): void {
-  const tier = readTier(place.service_tier) ?? readTier(place.serviceTier) ?? readTrafficType(place);
+  const tier =
+    readTier(place.service_tier) ?? readTier(place.serviceTier) ?? readTrafficType(place);
   draft.serviceTier = tier?.slice(0, 64) ?? draft.serviceTier;
   draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
   draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;

@@ -98,7 +98,11 @@ export function toolsByTokens(usage: JsonObject): string[] {
 }
 
 /** Where translators in front of Gemini put what it searched for. */
-const GROUNDING = ['vertex_ai_grounding_metadata', 'grounding_metadata', 'groundingMetadata'] as const;
+const GROUNDING = [
+  'vertex_ai_grounding_metadata',
+  'grounding_metadata',
+  'groundingMetadata',
+] as const;
 
 /** Searches that are told by their words, in an answer, a choice or its message. */
 export function countGroundingSearches(places: readonly JsonObject[]): number {

@@ -57,7 +57,10 @@ describe('searches of Google', () => {
       'in its message',
       chatAnswer(counts, {
         choices: [
-          { ...choice, message: { ...message, grounding_metadata: { web_search_queries: queries } } },
+          {
+            ...choice,
+            message: { ...message, grounding_metadata: { web_search_queries: queries } },
+          },
         ],
       }),
     ],
@@ -70,7 +73,9 @@ describe('searches of Google', () => {
 
   it('before Gemini 3 are paid by the prompt, which has no price here: flagged', () => {
     const usage = { ...counts, web_search_requests: 2 };
-    const { cost, metadata } = meterCall({ body: chatAnswer(usage, { model: 'gemini-2.5-flash' }) });
+    const { cost, metadata } = meterCall({
+      body: chatAnswer(usage, { model: 'gemini-2.5-flash' }),
+    });
     expect([cost, metadata?.estimated]).toEqual([550, 'incomplete']);
     expect(JSON.stringify(metadata?.usage_details)).toContain('charge:web_searches');
   });
@@ -158,7 +163,9 @@ describe('what is paid for by other units than tokens', () => {
   });
 
   it('ranks, by their tokens where there are some', () => {
-    const reading = read('rerank', { meta: { billed_units: { search_units: 1, input_tokens: 9 } } });
+    const reading = read('rerank', {
+      meta: { billed_units: { search_units: 1, input_tokens: 9 } },
+    });
     expect(reading).toMatchObject({ inputTokens: 9, charges: {} });
   });
 
