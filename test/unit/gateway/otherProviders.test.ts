@@ -81,6 +81,25 @@ describe('searches of Google', () => {
   });
 });
 
+it('searches of Claude on Google’s cloud cost what they cost at its maker', () => {
+  const { cost, metadata } = meterCall({
+    format: 'anthropic-messages',
+    host: 'aiplatform.googleapis.com',
+    body: {
+      type: 'message',
+      id: 'm',
+      model: 'claude-sonnet-4-5',
+      content: [{ type: 'text', text: 'Rain.' }],
+      usage: {
+        input_tokens: 1_000,
+        output_tokens: 100,
+        server_tool_use: { web_search_requests: 1 },
+      },
+    },
+  });
+  expect([cost, metadata?.estimated]).toEqual([14_500, null]);
+});
+
 describe('what was written to the cache, of which only a part is split by lifetime', () => {
   const start = (usage: object) => ({
     type: 'message_start',
