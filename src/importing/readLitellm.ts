@@ -66,6 +66,9 @@ const COLUMNS: ForeignColumns = {
   takesJson: true,
 };
 
+/** Of what another row made; LiteLLM repeats its tokens and its cost. */
+const FETCHES = /^a?((get|delete|cancel)_responses|list_input_items)$/;
+
 /**
  * Rows of LiteLLM's table `LiteLLM_SpendLogs`, as CSV or JSON Lines. Its key, `request_id`, is the row's
  * identity; a row without one has its content's.
@@ -74,13 +77,21 @@ const COLUMNS: ForeignColumns = {
  *   metadata names no project
  * - api_key (a hash) -> api_key_id, a UUID made of it
  * - model_group -> requested_model; startTime -> created_at, by which LiteLLM reports days
- * - cache tokens from the metadata; where they exceed prompt_tokens they are not part of it
+ * - cache tokens from the metadata; where they exceed prompt_tokens they are not part of it, or the
+ *   writes alone are not, where the total has no room for them and prompt_tokens has for the reads
+ * - a response that was fetched again is no usage
  */
 export function createLitellmReader(payer: ForeignPayer, notes: ImportNotes): EventReader {
   return async function* readLitellm(lines): AsyncGenerator<ImportedLine> {
     for await (const item of readForeignRows(lines, COLUMNS, notes)) {
       if ('problem' in item) {
         yield item;
+        continue;
+      }
+      if (FETCHES.test(readText(item.row.get('calltype')) ?? '')) {
+        notes.leftOut(
+          'rows of responses that were fetched again: the row that made one has its cost',
+        );
         continue;
       }
       try {
@@ -154,8 +165,10 @@ function readTokens(row: ForeignRow, metadata: Readonly<Record<string, unknown>>
   const output = readCount('completion_tokens', row.get('completiontokens'));
   const total = readCount('total_tokens', row.get('totaltokens'));
   const input = prompt === 0 && output === 0 ? total : prompt;
+  const areReadsWithin = hit <= input && total === input + output;
+  const beside = hit + written <= input ? 0 : areReadsWithin ? written : hit + written;
   return {
-    input_tokens: hit + written > input ? input + hit + written : input,
+    input_tokens: input + beside,
     output_tokens: output,
     cache_hit_tokens: hit,
     cache_write_tokens: written,

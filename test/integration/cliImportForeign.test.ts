@@ -147,6 +147,47 @@ describe("LiteLLM's spend logs", () => {
     expect(text.stdout).not.toContain(KEY);
   });
 
+  it('of responses that were fetched again are paid once', async () => {
+    const made = { ...SPEND_LOG, request_id: 'resp_made', call_type: 'aresponses', spend: 0.0023 };
+    const calls = ['aget_responses', 'aget_responses', 'get_responses', 'alist_input_items'];
+    const fetched = calls.map((call_type, at) => ({
+      ...made,
+      request_id: `resp_${at}`,
+      call_type,
+      startTime: `2026-11-21T0${at}:00:00`,
+    }));
+    const path = await cli.file('responses.jsonl', jsonl(made, ...fetched));
+    const run = await cli.ask('import', path, '--format', 'litellm');
+    expect(run.status).toBe(0);
+    expect(run.document).toMatchObject({
+      recorded: 1,
+      rejected: 0,
+      recorded_cost_microdollars: 2_300,
+      mapping: {
+        source_cost_usd: '0.0023',
+        left_out: [{ what: expect.stringContaining('fetched again'), rows: 4 }],
+      },
+    });
+  });
+
+  it('have the reads of a cache in the prompt, where the total says that the writes are not', async () => {
+    const row = {
+      ...SPEND_LOG,
+      request_id: 'chatcmpl-writes-beside',
+      prompt_tokens: 30_946,
+      completion_tokens: 102,
+      total_tokens: 31_048,
+      metadata: {
+        usage_object: { cache_read_input_tokens: 30_940, cache_creation_input_tokens: 460 },
+      },
+    };
+    const path = await cli.file('beside.jsonl', jsonl(row));
+    expect((await cli.ask('import', path, '--format', 'litellm')).document.recorded).toBe(1);
+    expect(await usageWhere(`d.upstream_id = 'chatcmpl-writes-beside'`)).toMatchObject([
+      { input_tokens: 31_406, cache_hit_tokens: 30_940, cache_write_tokens: 460 },
+    ]);
+  });
+
   it('are the same rows as CSV, as psql and as spreadsheets write them', async () => {
     const cell = (value: unknown) => {
       const text = value === null ? '' : typeof value === 'object' ? JSON.stringify(value) : value;

@@ -53,6 +53,18 @@ function expectRefusal(api: WireApi, body: unknown, openai: object, anthropicTyp
   });
 }
 
+it('completions that are fetched later are refused by name: nobody could meter them', async () => {
+  const before = gateway.upstream.requests.length;
+  const request = { model: 'grok-4', messages: [{ role: 'user', content: 'Hi.' }] };
+  for (const deferred of [true, 'true', 1]) {
+    const answer = await ask('openai-chat', { body: JSON.stringify({ ...request, deferred }) });
+    expect([answer.status, answer.body.error.param]).toEqual([400, 'deferred']);
+  }
+  expect(gateway.upstream.requests.length).toBe(before);
+  await ask('openai-chat', { body: JSON.stringify({ ...request, deferred: false }) });
+  expect(gateway.upstream.requests.length).toBe(before + 1);
+});
+
 describe.each(WIRE_APIS)('%s refuses', (api) => {
   it('without a key, and with a wrong one: 401', async () => {
     for (const key of [null, 'md_wrong', `md_${'x'.repeat(43)}`]) {

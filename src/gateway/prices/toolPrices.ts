@@ -12,6 +12,7 @@ const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
   },
   azure: { storage_searches_kcount: '2.5', code_sessions_kcount: '30' },
   anthropic: { web_searches_kcount: '10' },
+  // Claude on Vertex; Gemini is below.
   google: { web_searches_kcount: '10' },
   'x-ai': {
     web_searches_kcount: '5',
@@ -25,10 +26,13 @@ const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
   perplexity: { web_searches_kcount: '0', output_citation_mtok: '0' },
 };
 
-/** Models of OpenAI whose prices the list has in part. */
+/** Models whose prices the list has in part. */
 const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
   // They search before every answer.
   { models: /-search-preview/, prices: { web_searches_kcount: '25' } },
+  // By the search; before Gemini 3 by the prompt that was searched for, which nobody counts here.
+  { models: /gemini-[3-9]/, prices: { web_searches_kcount: '14' } },
+  { models: /gemini/, prices: { web_searches_kcount: undefined } },
   {
     models: /^gpt-4o-audio/,
     prices: { input_audio_mtok: '40', output_audio_mtok: '80' },

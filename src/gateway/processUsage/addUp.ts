@@ -69,5 +69,7 @@ function cacheBeside(
     (amount) => surplus === amount || (reasoning > 0 && surplus === amount + reasoning),
   );
   if (said !== undefined && surplus !== reasoning) return said;
-  return both > prompt ? both : 0;
+  if (both <= prompt) return 0;
+  // A total of prompt and completion alone, in which the reads have room: LiteLLM left out the writes.
+  return surplus === 0 && cacheRead <= prompt ? cacheWrite : both;
 }

@@ -10,7 +10,7 @@ import {
 } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
-import { nameCharge } from './serverTools.js';
+import { countGroundingSearches, nameCharge } from './serverTools.js';
 import { COUNT_NAMES, findUsage } from './usageNames.js';
 
 /** More answers than any request may ask for. */
@@ -71,6 +71,12 @@ export class OpenAiChatReader implements FormatReader {
     for (const choice of choices) this.#readChoice(choice, asObject(choice[part]) ?? {});
     if (SEARCHING_MODEL.test(draft.model ?? '') && choices.length > 0) {
       raiseCharge(draft, 'web_searches', 1);
+    }
+    // Few chunks tell of any.
+    if (text === '' || text.includes('rounding')) {
+      const messages = objectsIn(choices.map((choice) => choice[part]));
+      const searches = countGroundingSearches([payload, ...choices, ...messages]);
+      raiseCharge(draft, 'web_searches', searches);
     }
     const usage = findUsage(payload) ?? this.#readUsageByChoice(choices);
     if (usage === null) {

@@ -98,13 +98,17 @@ export function readCacheHits(usage: JsonObject): number {
   return countIn(places, COUNT_NAMES.cacheRead) ?? countLikeCache(places, 'read') ?? 0;
 }
 
-/** Tokens written to a cache: all of them, and those kept for an hour. */
+/**
+ * Tokens written to a cache: all of them, and those kept for an hour. A stream may split only what its
+ * first round wrote (Anthropic's tools): where that has one lifetime, the rest has it too.
+ */
 export function readCacheWrites(usage: JsonObject): [all: number, forAnHour: number] {
   const places = [usage, ...promptDetails(usage), ...cacheSplits(usage)];
   const hour = countIn(places, COUNT_NAMES.cacheWrite1h) ?? 0;
-  const split = (countIn(places, COUNT_NAMES.cacheWrite5m) ?? 0) + hour;
-  const all = countIn(places, COUNT_NAMES.cacheWrite) ?? countLikeCache(places, 'write') ?? 0;
-  return [Math.max(all, split), hour];
+  const minutes = countIn(places, COUNT_NAMES.cacheWrite5m);
+  const told = countIn(places, COUNT_NAMES.cacheWrite) ?? countLikeCache(places, 'write') ?? 0;
+  const all = Math.max(told, hour + (minutes ?? 0));
+  return [all, hour > 0 && minutes === 0 ? all : hour];
 }
 
 /** Parts of input and output that are no text. */
@@ -140,11 +144,17 @@ export function readToolTokens(reported: JsonObject): TokenCounts {
 
 /** What the answer says of how it was made, as far as that has a price. */
 export function readModifiers(draft: Draft, place: JsonObject): void {
-  const tier = asText(place.service_tier) ?? asText(place.serviceTier) ?? readTrafficType(place);
+  const tier =
+    readTier(place.service_tier) ?? readTier(place.serviceTier) ?? readTrafficType(place);
   draft.serviceTier = tier?.slice(0, 64) ?? draft.serviceTier;
   draft.speed = asText(place.speed)?.slice(0, 64) ?? draft.speed;
   draft.region = asText(place.inference_geo)?.slice(0, 64) ?? draft.region;
   draft.searchContext = asText(place.search_context_size)?.slice(0, 64) ?? draft.searchContext;
+}
+
+/** Bedrock's is an object: `{ "type": "flex" }`. */
+function readTier(tier: unknown): string | null {
+  return asText(tier) ?? asText(asObject(tier)?.type);
 }
 
 /** Google's name for the tier, as Vertex tells it: `ON_DEMAND_FLEX`. */

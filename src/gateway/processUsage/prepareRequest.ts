@@ -33,7 +33,8 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     hasTools: [request.tools, request.functions].some((each) => objectsIn(each).length > 0),
     choices: Math.min(Math.max(1, asCount(request.n) ?? 1), MAX_CHOICES),
     reasons: mayReason(request),
-    background: ![undefined, null, false].includes(request.background as null),
+    background: isAsked(request.background),
+    deferred: format === 'openai-chat' && isAsked(request.deferred),
     previousResponseId: asText(request.previous_response_id),
     items: format === 'openai-responses' ? readNamedItems(request) : [],
     keepsResponse: format === 'openai-responses' && request.store !== false,
@@ -43,6 +44,11 @@ export function prepareRequest(format: WireFormat, body: Buffer): PreparedReques
     systemPromptPrefix: toPrefix(prompt.system),
     systemPromptLength: prompt.system === null ? null : prompt.system.length,
   };
+}
+
+/** Whatever a provider may take for yes. */
+function isAsked(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false;
 }
 
 function parseBody(body: Buffer): JsonObject {

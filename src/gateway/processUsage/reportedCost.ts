@@ -9,14 +9,9 @@ const COST_NAMES = [
   // OpenRouter, Perplexity (an object), LiteLLM, Kilo.
   'cost',
   'total_cost',
-  'cost_usd',
-  'cost_in_usd',
-  'total_cost_usd',
   // LLM Gateway.
   'cost_usd_total',
   'usd_cost',
-  'cost_in_dollars',
-  'cost_dollars',
   // UiPath: in a frame of its own after the end.
   'associated_dollar_cost',
 ] as const;
@@ -28,7 +23,6 @@ const LATER_COST_NAMES = [
   'usd_spent',
   // DeepInfra.
   'estimated_cost',
-  'estimated_cost_usd',
   'response_cost',
   'request_cost',
   'billed_cost',
@@ -41,11 +35,12 @@ const UNITS: readonly (readonly [unit: string, exponent: number])[] = [
   ['nano(s|_?usd|_?dollars?)', -9],
   ['micro(s|_?usd|_?dollars?)', -6],
   ['(usd_)?milli_?cents', -5],
+  ['(usd_)?micro_?cents', -8],
   ['milli(s|_?usd|_?dollars?)', -3],
   ['(usd_)?cents?', -2],
 ];
-/** `cost_in_usd_ticks`, `total_cost_micros`, `cost_cents`, ... */
-const UNIT_NAMES = UNITS.map(([unit, exponent]) => ({
+/** `cost_usd`, `cost_in_usd_ticks`, `total_cost_micros`, `cost_cents`, ... */
+const UNIT_NAMES = [['(usd|dollars?)', 0] as const, ...UNITS].map(([unit, exponent]) => ({
   pattern: new RegExp(
     `^((total|request|response|estimated|billed|actual)_)?cost(_in)?(_usd)?_${unit}$`,
   ),
@@ -85,7 +80,7 @@ const DETAIL_NAMES = [
 /** Beside an answer: an object whose `usage` may tell of the cost (AI/ML API). */
 const META = 'meta';
 /** Of a cost that is told in parts: those that every request has, by one name or another. */
-const MAIN_PARTS = /^(input|prompt|output|completion)(_tokens?)?_cost$/;
+const MAIN_PARTS = /^(input|prompt|output|completion)(_tokens?)?_cost(_usd)?$/;
 /** The same within an object that is the cost: `{ "input": 0.001, "output": 0.002 }`. */
 const INNER_PARTS =
   /^((input|prompt|output|completion|request|reasoning|search|tools?|images?|audio)|cache.*)$/i;
@@ -182,11 +177,23 @@ function readAmount(value: unknown, name: string, exponent: number, text: string
     const usd = decimalText(text, total, object[total]);
     if (usd !== null) return scale(usd, unit || exponent);
   }
+  const named = readNamedUnit(object, text);
+  if (named !== null) return named;
   return scale(sumOfParts(object) ?? sumOfParts(object, INNER_PARTS), unit || exponent);
 }
 
+/** `{ "USD": 0.005 }`, `{ "micro_usd": 5000 }`. */
+function readNamedUnit(cost: JsonObject, text: string): string | null {
+  for (const [name, value] of Object.entries(cost)) {
+    const known = UNIT_VALUES.find(({ pattern }) => pattern.test(toSnakeCase(name)));
+    const amount = known === undefined ? null : decimalText(text, name, value);
+    if (known !== undefined && amount !== null) return scale(amount, known.exponent);
+  }
+  return null;
+}
+
 /** `input_tokens_cost`, `request_cost`, ...: all of them, where no total is given. */
-function sumOfParts(cost: JsonObject, names = /_cost$/): string | null {
+function sumOfParts(cost: JsonObject, names = /_cost(_usd)?$/): string | null {
   const parts = Object.entries(cost)
     .filter(([name]) => names.test(toSnakeCase(name)) && !NO_PARTS.test(toSnakeCase(name)))
     .flatMap(([name, value]) => decimalText('', name, value) ?? []);

@@ -1,5 +1,5 @@
-import { asCount, asObject, type JsonObject } from './json.js';
-import { COUNT_NAMES, countIn } from './usageNames.js';
+import { asCount, asObject, type JsonObject, objectsIn } from './json.js';
+import { COUNT_NAMES, countIn, promptDetails } from './usageNames.js';
 
 /**
  * Calls of tools that the provider runs itself and charges for by number. Its names for one thing
@@ -69,7 +69,8 @@ export function readServerTools(
   usage: JsonObject,
   charge: (name: string, count: number) => void,
 ): void {
-  charge('web_searches', countIn([usage], SEARCHES) ?? 0);
+  // LiteLLM counts them within the details of the prompt.
+  charge('web_searches', countIn([usage, ...promptDetails(usage)], SEARCHES) ?? 0);
   charge('search_sources', asCount(usage.num_sources_used) ?? 0);
   for (const tools of placesOf(usage)) readToolCounts(tools, charge);
 }
@@ -94,6 +95,21 @@ export function toolsByTokens(usage: JsonObject): string[] {
       .filter(([, tool]) => (countIn([asObject(tool) ?? {}], [...prompt, ...completion]) ?? 0) > 0)
       .flatMap(([name]) => nameCharge(name) ?? []),
   );
+}
+
+/** Where translators in front of Gemini put what it searched for. */
+const GROUNDING = [
+  'vertex_ai_grounding_metadata',
+  'grounding_metadata',
+  'groundingMetadata',
+] as const;
+
+/** Searches that are told by their words, in an answer, a choice or its message. */
+export function countGroundingSearches(places: readonly JsonObject[]): number {
+  const told = places.flatMap((place) => GROUNDING.map((name) => place[name]));
+  const metadata = told.flatMap((each) => objectsIn(Array.isArray(each) ? each : [each]));
+  const queries = metadata.flatMap((each) => each.webSearchQueries ?? each.web_search_queries);
+  return new Set(queries.filter((query) => typeof query === 'string' && query !== '')).size;
 }
 
 /** Each member is a number of calls, or an object that holds one. */

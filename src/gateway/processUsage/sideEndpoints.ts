@@ -133,9 +133,14 @@ class SideReader implements FormatReader {
     if (payload.error) draft.error = asText(asObject(payload.error)?.type) ?? 'error';
     const spoken = asText(payload.text) ?? asText(payload.delta);
     if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
-    const usage = findUsage(payload) ?? readRerankUnits(payload);
+    const usage = findUsage(payload) ?? readRerankUnits(payload) ?? this.#readLength(payload);
     if (usage === null) readCost(draft, null, text, payload);
     else this.#readUsage(usage, text, payload);
+  }
+
+  /** Of speech that was read: all that some answers tell (Groq). */
+  #readLength({ duration }: JsonObject): JsonObject | null {
+    return this.#side === 'audio' && typeof duration === 'number' ? { type: 'duration' } : null;
   }
 
   #readUsage(reported: JsonObject, text: string, payload: JsonObject): void {
@@ -148,7 +153,10 @@ class SideReader implements FormatReader {
     const seconds = readSeconds(usage, payload);
     // Paid by the second, and by nothing else: it is all that such an answer tells.
     if (seconds > 0) raiseCharge(draft, 'audio_seconds', seconds);
-    const input = countIn([usage], prompt) ?? countIn([usage], total) ?? (seconds > 0 ? 0 : null);
+    const tokens = countIn([usage], prompt) ?? countIn([usage], total);
+    const searches = tokens === null ? (asCount(usage.search_units) ?? 0) : 0;
+    raiseCharge(draft, 'rerank_searches', searches);
+    const input = tokens ?? (seconds + searches > 0 ? 0 : null);
     if (input === null) return;
     const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
@@ -172,7 +180,7 @@ function readSeconds(usage: JsonObject, payload: JsonObject): number {
   return typeof all === 'number' ? (asCount(Math.ceil(all)) ?? 0) : 0;
 }
 
-/** Cohere's: tokens where it counts them; searches alone have no price here. */
+/** Cohere's: tokens where it counts them, else searches. */
 function readRerankUnits(payload: JsonObject): JsonObject | null {
   const meta = asObject(payload.meta);
   return asObject(meta?.tokens) ?? asObject(meta?.billed_units);

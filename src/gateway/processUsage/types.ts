@@ -126,6 +126,8 @@ export interface PreparedRequest {
   reasons: boolean;
   /** Answered at once, and made then (Responses); whatever a provider may take for yes. */
   background: boolean;
+  /** Made later, and fetched elsewhere (xAI's chat). */
+  deferred: boolean;
   /** The response that it goes on from (Responses). */
   previousResponseId: string | null;
   /** Items that it names, with or without their content (Responses). */

@@ -97,6 +97,7 @@ export class Gateway {
         await owners.requireContinuable(previousResponseId, principal);
         await owners.requireOwnItems(items, principal);
         if (exchange.isBackground && this.#context.follower === null) throw noBackground();
+        if (exchange.prepared.deferred) throw noDeferred();
         await this.#admit(exchange);
         await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
       } finally {
@@ -142,6 +143,12 @@ export function tooManyRequests(retryAfterSeconds: number): Refusal {
     'as many requests are in flight as may be at once; wait for one to end',
     { retryAfterSeconds },
   );
+}
+
+/** It would be billed, and neither metered nor got. */
+function noDeferred(): Refusal {
+  const message = 'this gateway cannot follow completions that are fetched later; send it without';
+  return new Refusal('invalid_request', message, { param: 'deferred' });
 }
 
 function noBackground(): Refusal {

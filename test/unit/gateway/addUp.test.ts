@@ -70,6 +70,13 @@ describe('parts of a usage', () => {
       [],
     ],
     [
+      'reads within the prompt, and writes that the total has no room for',
+      { prompt: 30_946, completion: 102, total: 31_048, cacheRead: 30_940, cacheWrite: 460 },
+      31_406,
+      102,
+      [],
+    ],
+    [
       'cache smaller than the prompt, which the total shows beside it',
       { prompt: 1_000, completion: 10, total: 1_810, cacheRead: 800 },
       1_800,

@@ -76,7 +76,11 @@ describe('usage of the side endpoints', () => {
       { meta: { tokens: { input_tokens: 12, output_tokens: 0 } } },
       { inputTokens: 12, usage: 'final' },
     ],
-    ['rerank', { meta: { billed_units: { search_units: 1 } } }, { usage: 'missing' }],
+    [
+      'rerank',
+      { meta: { billed_units: { search_units: 1 } } },
+      { usage: 'final', charges: { rerank_searches: 1 } },
+    ],
     [
       'completions',
       {
