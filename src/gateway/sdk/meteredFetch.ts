@@ -130,7 +130,10 @@ function withFailingBody(response: Response, error: unknown): Response {
   return withNewBody(response, new ReadableStream({ start: (body) => body.error(error) }));
 }
 
-function withNewBody(response: Response, body: BodyInit): Response {
+function withNewBody(
+  response: Response,
+  body: ConstructorParameters<typeof Response>[0],
+): Response {
   const { status, statusText, headers, url } = response;
   return Object.defineProperty(new Response(body, { status, statusText, headers }), 'url', {
     value: url,
