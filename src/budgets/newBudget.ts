@@ -81,8 +81,11 @@ export function readChange(change: BudgetChange) {
   const { limit_usd: limit, mode, raise_usd: raise, raise_until: until } = change;
   const has = (value: unknown) => value !== undefined && value !== null;
   const raiseMicrodollars = has(raise) ? readLimit('raise_usd', raise as string) : null;
-  if (has(raise) !== has(until) && (raiseMicrodollars !== 0 || has(until))) {
-    throw invalidField('raise_until', 'and raise_usd belong together: give both');
+  if (has(until) && !has(raise)) {
+    throw invalidField('raise_usd', 'says by how much the limit is raised until raise_until');
+  }
+  if (has(raise) && !has(until) && raiseMicrodollars !== 0) {
+    throw invalidField('raise_until', 'says when the raise ends; only a raise by 0 has no end');
   }
   if (!has(limit) && !has(mode) && !has(raise)) {
     throw invalidField(

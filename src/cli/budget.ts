@@ -26,8 +26,8 @@ export const registerBudget: Register = (budget, run) => {
   budget
     .command('raise <budget> <usd>')
     .description('add to the limit for a time; 0 ends a raise')
-    .requiredOption('--until <instant>', 'ISO 8601 with offset, like 2026-12-01T00:00:00Z')
-    .action((id: string, usd: string, options: { until: string }) =>
+    .option('--until <instant>', 'ISO 8601 with offset, like 2026-12-01T00:00:00Z; not for 0')
+    .action((id: string, usd: string, options: { until?: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {
           const change = { raise_usd: usd, raise_until: options.until };

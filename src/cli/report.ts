@@ -37,7 +37,12 @@ export const registerReport: Register = (command, run) => {
     .option('--until <day>', 'last day of the zone, inclusive (default: today)')
     .option('--zone <zone>', 'IANA time zone', 'UTC')
     .addOption(new Option('--grain <grain>').choices(GRAINS).default('day'))
-    .option('--by <groups>', `up to two of ${Object.keys(GROUPS).join(', ')}, with a comma`)
+    .option(
+      '--by <groups>',
+      `up to two of ${Object.keys(GROUPS).join(', ')}, with a comma`,
+      // Given twice it names both: the second must not silently replace the first.
+      (groups: string, before?: string) => (before === undefined ? groups : `${before},${groups}`),
+    )
     .option('--user <id>', 'personal usage of this user')
     .option('--org <id>', 'usage of this organization')
     .option('--member <id>', 'with --org: of this member alone')

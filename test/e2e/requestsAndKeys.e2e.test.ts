@@ -492,6 +492,42 @@ describe('budgets', () => {
     await asMember.close();
   });
 
+  it('that is set again keeps zone and mode, shows them, and changes those that are chosen', async () => {
+    const kept = { time_zone: 'Asia/Tokyo', is_hard: false };
+    const budget = { scope: 'user', id: owner.id, window: 'week', time_zone: 'Asia/Tokyo' };
+    const made = await service.post(
+      '/api/budgets',
+      { ...budget, limit_usd: 3, mode: 'soft' },
+      owner.key,
+    );
+    expect(made.body).toMatchObject(kept);
+    const { page, close } = await service.open({
+      key: owner.key,
+      path: '/profile?scope=personal',
+    });
+    await openBudgets(page);
+    const form = page.getByRole('form', { name: 'New budget' });
+    const setAgain = async (usd: string, change: () => Promise<unknown>) => {
+      await page.getByRole('button', { name: 'New budget' }).click();
+      expect(await form.getByLabel('Of time zone').inputValue()).toBe('UTC');
+      await form.getByLabel('Per').selectOption('week');
+      await form.getByText('It is set already').waitFor();
+      await expect.poll(() => form.getByLabel('Of time zone').inputValue()).toBe('Asia/Tokyo');
+      expect(await form.getByLabel('When used up').inputValue()).toBe('soft');
+      await change();
+      await form.getByLabel('Limit, $').fill(usd);
+      await form.getByRole('button', { name: 'Set the budget' }).click();
+      await form.waitFor({ state: 'detached' });
+    };
+    await setAgain('4', async () => {});
+    expect(await budgetsOf(owner.key)).toMatchObject([{ ...kept, limit_microdollars: 4_000_000 }]);
+    await setAgain('5', () => form.getByLabel('When used up').selectOption('hard'));
+    expect(await budgetsOf(owner.key)).toMatchObject([
+      { time_zone: 'Asia/Tokyo', is_hard: true, limit_microdollars: 5_000_000 },
+    ]);
+    await close();
+  });
+
   it('are read alone with a key that only reads', async () => {
     const { body } = await service.post('/api/keys', {
       kilo_user_id: owner.id,

@@ -67,9 +67,13 @@ describe('budget', () => {
       stderr: expect.stringMatching(/^error: <budget> names no .* by credit/),
     });
     const set = await cli.ask('budget', 'set', 'user', 'ada', '5', '--window', 'week');
+    const raise = (...argv: string[]) => cli.run('budget', 'raise', set.document.id, ...argv);
     const until = ['--until', '2999-01-01T00:00:00Z'];
-    const ended = await cli.run('budget', 'raise', set.document.id, '0', ...until);
-    expect(ended.stdout).toBe('5.000000 USD, not raised\n');
+    for (const argv of [['0', ...until], ['0']]) {
+      expect((await raise('1', ...until)).stdout).toMatch(/^6\.000000 USD until 2999-01-01/);
+      expect((await raise(...argv)).stdout).toBe('5.000000 USD, not raised\n');
+    }
+    expect((await raise('1')).stderr).toMatch(/^error: --until says when the raise ends/);
   });
 });
 

@@ -448,6 +448,9 @@ it('the command names keys and members beside their ids, and who has no name by 
   expect(table).toContain(`laptop (${laptop.id})  Ada =1+1 (${named.id})  0.000003 USD`);
   expect(table).toMatch(new RegExp(`  ${gone} +Ada =1\\+1 \\(`));
   expect(table).toMatch(new RegExp(`  - +${stranger.id} +0.000001 USD`));
+  // From the same rows, but for when they were read.
+  const twice = (await run('--by', 'key', '--by', 'member')).stdout;
+  expect(twice.replace(/ as of .*/, '')).toBe(table.replace(/ as of .*/, ''));
   const { rows } = JSON.parse((await run('--json', '--by', 'key', '--top', '1')).stdout);
   expect(rows).toMatchObject([
     { api_key_id: laptop.id, api_key_name: 'laptop', cost_microdollars: 3 },

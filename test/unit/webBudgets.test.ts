@@ -12,6 +12,7 @@ import {
   useOf,
 } from '../../src/web/budgets/budget.js';
 import {
+  findSame,
   SUBJECTS_OF_ALL,
   subjectsOfOrganization,
   subjectsOfUser,
@@ -143,6 +144,34 @@ describe('what a new budget may limit', () => {
       { scope: 'key', id: 'x' },
       { scope: 'project', id: 'x', organization_id: 'acme' },
     ]);
+  });
+
+  it('is there already if the same setter has set it for the same window', () => {
+    const of = (scope: string, more: Partial<Budget>) =>
+      ({
+        ...{ scope, window: 'month', set_by: 'admin', is_balance: false, api_key_id: null },
+        ...{ project_id: null, kilo_user_id: null, organization_id: null, ...more },
+      }) as Budget;
+    const user = of('user', { kilo_user_id: 'x' });
+    const known = [
+      of('user', { kilo_user_id: 'x', is_balance: true }),
+      of('user', { kilo_user_id: 'x', window: 'day' }),
+      of('user', { kilo_user_id: 'x', set_by: 'user' }),
+      of('member', { kilo_user_id: 'x', organization_id: 'other' }),
+      of('project', { project_id: 'x', kilo_user_id: 'x' }),
+      user,
+      of('organization', { organization_id: 'x' }),
+      of('member', { kilo_user_id: 'x', organization_id: 'acme' }),
+      of('key', { api_key_id: 'x', kilo_user_id: 'ada' }),
+      of('project', { project_id: 'x', organization_id: 'acme' }),
+    ];
+    const typed = { id: 'x', kilo_user_id: '', organization_id: 'acme' };
+    const found = SUBJECTS_OF_ALL.map((choice) =>
+      findSame(known, { ...toSubject(choice, typed), window: 'month' }, 'admin'),
+    );
+    expect(found).toEqual(known.slice(known.indexOf(user)));
+    const week = { scope: 'user', id: 'x', window: 'week' };
+    expect(findSame(known, week, 'admin')).toBeUndefined();
   });
 
   it('is listed from the whole to its parts, what is of one thing together', () => {

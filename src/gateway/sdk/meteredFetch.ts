@@ -94,8 +94,18 @@ async function meterResponse(
 ): Promise<Response> {
   const { format } = prepared;
   const statusCode = response.status;
-  if (isErrorStatus(statusCode) || response.body === null) {
-    await exchange.settle({ format, streamed: prepared.streamed, reading: null, statusCode });
+  const { streamed } = prepared;
+  const refused = { format, streamed, reading: null, statusCode };
+  if (response.body === null) {
+    await exchange.settle(refused);
+    return response;
+  }
+  if (isErrorStatus(statusCode)) {
+    try {
+      await exchange.settle(refused);
+    } catch (error) {
+      return withFailingBody(response, error);
+    }
     return response;
   }
   const isStream = /^text\/event-stream\b/i.test(response.headers.get('content-type') ?? '');
@@ -104,13 +114,30 @@ async function meterResponse(
     streamed: isStream,
     statusCode,
   });
-  const body = isStream
-    ? gateStream(response.body, prepared, meter)
-    : await readWhole(response, meter);
-  const { status, statusText, headers } = response;
-  const metered = new Response(body, { status, statusText, headers });
-  Object.defineProperty(metered, 'url', { value: response.url });
-  return metered;
+  if (isStream) return withNewBody(response, gateStream(response.body, prepared, meter));
+  try {
+    return withNewBody(response, await readWhole(response, meter));
+  } catch (error) {
+    return withFailingBody(response, error);
+  }
+}
+
+/**
+ * What went wrong after the provider had answered comes with the body, as it does without a meter: an
+ * SDK takes a rejected `fetch` for a lost connection, and has the provider answer, and charge, again.
+ */
+function withFailingBody(response: Response, error: unknown): Response {
+  return withNewBody(response, new ReadableStream({ start: (body) => body.error(error) }));
+}
+
+function withNewBody(
+  response: Response,
+  body: ConstructorParameters<typeof Response>[0],
+): Response {
+  const { status, statusText, headers, url } = response;
+  return Object.defineProperty(new Response(body, { status, statusText, headers }), 'url', {
+    value: url,
+  });
 }
 
 type KnownOutcome = Pick<CallOutcome, 'format' | 'streamed' | 'statusCode'>;

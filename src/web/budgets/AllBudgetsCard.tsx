@@ -36,7 +36,14 @@ export function AllBudgetsCard() {
         tools={adding.opener}
       >
         {adding.isOpen && (
-          <NewBudget subjects={SUBJECTS_OF_ALL} onSet={adding.close} onClose={adding.close} />
+          <NewBudget
+            subjects={SUBJECTS_OF_ALL}
+            known={page.data?.payers.flatMap(({ budgets }) => budgets) ?? []}
+            isPartOfAll={page.data === undefined || page.data.has_more || after !== null}
+            setter="admin"
+            onSet={adding.close}
+            onClose={adding.close}
+          />
         )}
         {page.error !== null ? (
           <ErrorNotice

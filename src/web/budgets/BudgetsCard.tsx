@@ -8,7 +8,7 @@ import { useSeen } from '../seen.js';
 import { type Identity, useSession } from '../session.js';
 import type { Organization } from '../usage/scopes.js';
 import { BudgetList } from './BudgetList.js';
-import type { Budget, BudgetNames } from './budget.js';
+import type { Budget, BudgetNames, Setter } from './budget.js';
 import { NewBudget } from './NewBudget.js';
 import { subjectsOfOrganization, subjectsOfUser } from './subjects.js';
 
@@ -56,7 +56,14 @@ export function BudgetsCard({
       >
         {obstacle !== null && <p className="card-note">{obstacle}</p>}
         {adding.isOpen && (
-          <NewBudget subjects={subjects} onSet={adding.close} onClose={adding.close} />
+          <NewBudget
+            subjects={subjects}
+            known={budgets ?? []}
+            isPartOfAll={budgets === undefined}
+            setter={setterOf(identity, organization)}
+            onSet={adding.close}
+            onClose={adding.close}
+          />
         )}
         {budgets === undefined ? (
           list.error !== null ? (
@@ -116,6 +123,12 @@ function obstacleOf({ scopes }: Identity, isOwn: boolean): string | null {
   if (!isOwn) return 'Budgets are set by the user, or by an administrator.';
   if (scopes.includes('usage:write') || scopes.includes('gateway')) return null;
   return 'To set budgets, sign in with a key that has usage:write or gateway.';
+}
+
+/** As whom a budget is set here. */
+function setterOf({ scopes }: Identity, organization: Organization | null): Setter {
+  if (scopes.includes('admin')) return 'admin';
+  return organization?.role === 'owner' ? 'owner' : 'user';
 }
 
 /** Whoever set it changes it, and an administrator any. */

@@ -14,6 +14,7 @@ import {
   editableUsd,
   MODES,
   type Mode,
+  modeOf,
 } from './budget.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 
@@ -22,7 +23,7 @@ const WEEK_MS = 7 * 86_400_000;
 /** The limit and whether it refuses. */
 export function ChangeLimit({ budget, onDone }: { budget: Budget; onDone(): void }) {
   const [limit, setLimit] = useState(() => editableUsd(baseLimitOf(budget)));
-  const [mode, setMode] = useState<Mode>(budget.is_hard ? 'hard' : 'soft');
+  const [mode, setMode] = useState<Mode>(modeOf(budget));
   return (
     <ChangeForm
       label="Change the budget"

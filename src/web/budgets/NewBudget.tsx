@@ -1,26 +1,51 @@
 import { type FormEvent, useState } from 'react';
 import { Button } from 'react-aria-components';
+import { formatAmount } from '../amounts.js';
 import { toFailure } from '../api.js';
 import { ChoiceField, TextField } from '../components/FormField.js';
 import { Unplaced } from '../components/Unplaced.js';
 import { useFocusOnProblem } from '../components/useFocusOnProblem.js';
 import { problemOf, typedUsd } from '../formValues.js';
 import { localZone } from '../zones.js';
-import { type Budget, MODES, type Mode, WINDOWS, type Window } from './budget.js';
-import { type SubjectChoices, toSubject } from './subjects.js';
+import {
+  type Budget,
+  MODES,
+  type Mode,
+  modeOf,
+  PER,
+  type Setter,
+  WINDOWS,
+  type Window,
+} from './budget.js';
+import { findSame, type SubjectChoices, toSubject } from './subjects.js';
 import { useBudgetChanges } from './useBudgetChanges.js';
 
 const PAYERS = { kilo_user_id: 'Paid by user', organization_id: 'Organization id' } as const;
 const FIELDS = ['id', 'limit_usd', 'window', 'time_zone', 'mode', ...Object.keys(PAYERS)];
 const NOTHING = { id: '', kilo_user_id: '', organization_id: '' };
 
-/** What is limited, to how much, in which time. The same again changes its limit. */
+/** Where not all budgets are known, what is left alone may be of one that is there. */
+const AS_IT_IS = { id: '', text: 'as it is, or refuse (hard)' } as const;
+
+/**
+ * What is limited, to how much, in which time. The same again changes its limit; zone and mode are
+ * those that it has, and are sent only where somebody chose them.
+ */
 export function NewBudget({
   subjects,
+  known,
+  isPartOfAll = false,
+  setter,
   onSet,
   onClose,
 }: {
   subjects: SubjectChoices;
+  /** Those that are shown. */
+  known: readonly Budget[];
+  /** There may be others. */
+  isPartOfAll?: boolean;
+  /** As whom the budget will be set. */
+  setter: Setter;
   onSet(budget: Budget): void;
   onClose(): void;
 }) {
@@ -31,12 +56,15 @@ export function NewBudget({
   const [typed, setTyped] = useState(NOTHING);
   const [limit, setLimit] = useState('');
   const [window, setWindow] = useState<Window>('month');
-  const [zone, setZone] = useState('UTC');
-  const [mode, setMode] = useState<Mode>('hard');
+  const [zone, setZone] = useState<string | null>(null);
+  const [mode, setMode] = useState<Mode | null>(null);
   const subject = subjects.find(({ scope }) => scope === chosen) ?? subjects[0];
   const { id: named } = subject;
   const id = typed.id || ('options' in named ? (named.options?.[0]?.id ?? '') : '');
   const problem = (field: string) => problemOf(failure, field);
+  const wanted = { ...toSubject(subject, { ...typed, id }), window };
+  const same = findSame(known, wanted, setter);
+  const modeNow = mode ?? (same === undefined ? (isPartOfAll ? '' : 'hard') : modeOf(same));
 
   function choose(scope: string) {
     setChosen(scope);
@@ -47,13 +75,7 @@ export function NewBudget({
   function submit(event: FormEvent) {
     event.preventDefault();
     set.mutate(
-      {
-        ...toSubject(subject, { ...typed, id }),
-        limit_usd: typedUsd(limit),
-        window,
-        time_zone: zone.trim(),
-        mode,
-      },
+      { ...wanted, limit_usd: typedUsd(limit), time_zone: zone?.trim(), mode },
       { onSuccess: onSet },
     );
   }
@@ -104,7 +126,8 @@ export function NewBudget({
         <TextField
           label="Of time zone"
           problem={problem('time_zone')}
-          value={zone}
+          placeholder={isPartOfAll ? 'as it is, or UTC' : 'UTC'}
+          value={zone ?? same?.time_zone ?? (isPartOfAll ? '' : 'UTC')}
           suggested={[...new Set(['UTC', localZone(), ...Intl.supportedValuesOf('timeZone')])]}
           onType={setZone}
         />
@@ -112,10 +135,15 @@ export function NewBudget({
       <ChoiceField
         label="When used up"
         problem={problem('mode')}
-        value={mode}
-        choices={MODES}
-        onChoose={setMode}
+        value={modeNow}
+        choices={modeNow === '' ? [AS_IT_IS, ...MODES] : MODES}
+        onChoose={(chosenMode) => setMode(chosenMode === '' ? null : chosenMode)}
       />
+      {same !== undefined && (
+        <p className="card-note">
+          It is set already, {formatAmount(same.limit_microdollars)} {PER[window]}: this changes it.
+        </p>
+      )}
       <div className="row-actions">
         <Button className="button primary" type="submit" isDisabled={set.isPending}>
           Set the budget

@@ -21,6 +21,8 @@ export const MODES: readonly { id: Mode; text: string }[] = [
   { id: 'soft', text: 'only show it (soft)' },
 ];
 
+export const modeOf = ({ is_hard }: Pick<Budget, 'is_hard'>): Mode => (is_hard ? 'hard' : 'soft');
+
 /** From this part of a limit on it is nearly used up. */
 const NEARLY = 0.8;
 

@@ -1,6 +1,6 @@
 import { type Key, nameOfKey } from '../keys/key.js';
 import type { Organization } from '../usage/scopes.js';
-import type { NewBudgetInput } from './budget.js';
+import type { Budget, NewBudgetInput, Setter } from './budget.js';
 
 type Payer = 'kilo_user_id' | 'organization_id';
 
@@ -90,4 +90,30 @@ export function toSubject(
       .map((field) => [field, typed[field].trim()]),
   );
   return { scope, id: 'given' in id ? id.given : typed.id.trim(), ...given, ...payer };
+}
+
+/** The budget that setting this one again changes; each setter has one of their own. */
+export function findSame(
+  known: readonly Budget[],
+  wanted: Pick<NewBudgetInput, 'scope' | 'id' | 'window' | Payer>,
+  setter: Setter,
+): Budget | undefined {
+  const isOf = (budget: Budget, payer: Payer) =>
+    (wanted[payer] ?? null) === null || wanted[payer] === budget[payer];
+  return known.find(
+    (budget) =>
+      !budget.is_balance &&
+      budget.scope === wanted.scope &&
+      budget.window === wanted.window &&
+      budget.set_by === setter &&
+      idOf(budget) === wanted.id &&
+      isOf(budget, 'kilo_user_id') &&
+      isOf(budget, 'organization_id'),
+  );
+}
+
+function idOf(budget: Budget): string | null {
+  if (budget.scope === 'key') return budget.api_key_id;
+  if (budget.scope === 'project') return budget.project_id;
+  return budget.scope === 'organization' ? budget.organization_id : budget.kilo_user_id;
 }

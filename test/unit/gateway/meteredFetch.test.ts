@@ -114,8 +114,11 @@ describe('meteredFetch', () => {
   it('fails the answer whose usage cannot be recorded', async () => {
     ledger.isAway = true;
     const { openai: client } = metered();
+    const asked = upstream.requests.length;
     const whole = client.chat.completions.create({ model: 'replay:text', messages });
-    await expect(whole).rejects.toThrow();
+    await expect(whole).rejects.toThrow(UsageRecordingError);
+    // The SDK does not take it for a lost connection: the provider would charge each try.
+    expect(upstream.requests.length - asked).toBe(1);
     const stream = await client.chat.completions.create({
       model: 'replay:text',
       messages,
