@@ -98,7 +98,10 @@ async function proveHeldDays(
   const begun: ProveReport[] = [];
   const onReport = (each: ProveReport) => begun.push(each);
   const failure = await proveDays({ ...options(), onReport, workers: 1 }, '', job)
-    .then(() => null, (error: unknown) => error)
+    .then(
+      () => null,
+      (error: unknown) => error,
+    )
     .finally(() => database.close());
   return { report: begun[0], failure, turns, days };
 }
@@ -123,12 +126,15 @@ it('days that were to be tried again are told as they are when the job is ended'
 it.each([
   ['of its days, a held one before it', 3, 1],
   ['that is tried again, another behind it', 4, 2],
-])('days that were to be tried again are told where the job fails at one %s', async (_, turn, told) => {
-  const { report, failure } = await proveHeldDays(async () => {}, { failingTurn: turn });
-  expect(failure).toMatchObject({ message: 'a job that fails' });
-  expect(report).toMatchObject({ locked: told, wrongDays: told, changed: 0 });
-  expect(report).toMatchObject({ found: { driftKeys: told }, left: { driftKeys: told } });
-});
+])(
+  'days that were to be tried again are told where the job fails at one %s',
+  async (_, turn, told) => {
+    const { report, failure } = await proveHeldDays(async () => {}, { failingTurn: turn });
+    expect(failure).toMatchObject({ message: 'a job that fails' });
+    expect(report).toMatchObject({ locked: told, wrongDays: told, changed: 0 });
+    expect(report).toMatchObject({ found: { driftKeys: told }, left: { driftKeys: told } });
+  },
+);
 
 describe('damage', () => {
   const planted: [string, string, { kinds: string[]; drift?: number }][] = [
