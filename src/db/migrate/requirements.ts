@@ -48,7 +48,7 @@ const NULL_IN_OLD_ROWS: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage_metadata.created_at',
 ]);
 
-/** Null in one of these would keep a row out of every total: NOT NULL is proven, then set. */
+/** Null in one of these would keep a row or an amount out of totals: NOT NULL is proven, then set. */
 const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage.kilo_user_id',
   'microdollar_usage.cost',
@@ -56,8 +56,14 @@ const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage_daily.kilo_user_id',
   'microdollar_usage_daily.usage_date',
   'microdollar_usage_daily.total_cost_microdollars',
-  'kilocode_users.microdollars_used',
-  'organizations.microdollars_used',
+  'microdollar_usage_daily.archived_cost_microdollars',
+  ...(['kilocode_users', 'organizations'] as const).flatMap((table) => [
+    `${table}.microdollars_used` as const,
+    `${table}.total_microdollars_acquired` as const,
+    `${table}.is_elsewhere` as const,
+  ]),
+  'credit_transactions.amount_microdollars',
+  'credit_transactions.kind',
   'exa_usage_log.kilo_user_id',
   'exa_usage_log.cost',
   'exa_usage_log.created_at',
