@@ -79,7 +79,7 @@ async function repair(
   });
 }
 
-/** Every rollup, one after the other; `reports` has those that were gone through, and how far the last came. */
+/** Every rollup, one after the other; `reports` has those that were gone through, as far as they came. */
 async function repairAll(
   context: CommandContext,
   database: CommandDatabase,

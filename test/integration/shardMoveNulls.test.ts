@@ -74,7 +74,7 @@ it.each(['user', 'organization'] as const)(
   },
 );
 
-it('numbers past what the target holds refuse the move before anything is copied, with the remedy', async () => {
+it('numbers past what the target holds refuse the move at its beginning, with the remedy', async () => {
   const { a, b, moves } = fixture;
   const payer = await addFullPayer(fixture, 'user');
   await a.rows(
@@ -98,7 +98,7 @@ it('numbers past what the target holds refuse the move before anything is copied
   await fixture.expectExact();
 });
 
-it('a null that nothing stands for refuses it the same way, and one that comes meanwhile by its name', async () => {
+it('a null that nothing stands for refuses it too, and one that comes meanwhile is named', async () => {
   const { a, b, moves } = fixture;
   await a.rows('alter table microdollar_usage add region text');
   await b.rows(`alter table microdollar_usage add region text not null default 'eu'`);

@@ -92,7 +92,8 @@ export async function readManifest(directory: string): Promise<Manifest> {
   if (misshapen !== null) {
     const { field, problem } = misshapen;
     throw refuse(
-      `has a ${MANIFEST} that no dump wrote: ${field} ${problem}; restore it as \`dump\` wrote it, or dump again`,
+      `has a ${MANIFEST} that no dump wrote: ${field} ${problem}; ` +
+        'restore it as `dump` wrote it, or dump again',
     );
   }
   return manifest;

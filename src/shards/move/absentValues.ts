@@ -4,8 +4,8 @@ import * as schema from '../../schema/index.js';
 
 /**
  * Rows of tables that another program made may have no value where the ledger's own tables want one
- * (db/migrate/requirements.ts). A move writes what the ledger would have written there: the column's default as
- * the schema declares it. What has none is refused before anything is copied (fitting.ts).
+ * (db/migrate/requirements.ts). A move writes what the ledger would have written there: the column's
+ * default as the schema declares it. What has none is refused before anything is copied (fitting.ts).
  */
 
 /** No default, for whoever makes a row says it; without it nothing but a description is missing. */

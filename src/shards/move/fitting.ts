@@ -1,5 +1,4 @@
 import type { Query } from '../../db/query.js';
-import { sqlStateOf } from '../../db/sqlstate.js';
 import { type Statement, textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import type { PayerScope } from '../../schema/unsettled.js';
@@ -82,8 +81,8 @@ function findNarrower(from: TableRow, to: TableRow): Narrower[] {
         column,
         condition: `r.${column} is null`,
         describe: (rows, shard) =>
-          `${table}.${column} is null in ${rows} rows, and shard ${shard} wants a value: give these rows ` +
-          `one, or run there: ${alter('drop not null')}`,
+          `${table}.${column} is null in ${rows} rows, and shard ${shard} wants a value: give these ` +
+          `rows one, or run there: ${alter('drop not null')}`,
       });
     }
     const width = INTEGERS.indexOf(target.type);
@@ -94,8 +93,8 @@ function findNarrower(from: TableRow, to: TableRow): Narrower[] {
         column,
         condition: `r.${column} not between ${-limit} and ${limit - 1n}`,
         describe: (rows, shard) =>
-          `${table}.${column} is past what ${target.type} holds in ${rows} rows, as it is on shard ${shard}: ` +
-          `run there: ${alter(`type ${source.type}`)}; or change these rows`,
+          `${table}.${column} is past what ${target.type} holds in ${rows} rows, as it is on shard ` +
+          `${shard}: run there: ${alter(`type ${source.type}`)}; or change these rows`,
       });
     }
     return narrower;
@@ -167,13 +166,9 @@ function requirePayersMade(here: readonly TableRow[], to: string): void {
     if (unknown === undefined) continue;
     throw new LedgerError(
       'invalid_request',
-      `shard ${to} cannot make rows of ${table}: ${unknown.name} is NOT NULL without a default, and unknown ` +
-        `to the ledger; run there: alter table ${table} alter column ${unknown.name} set default ...`,
+      `shard ${to} cannot make rows of ${table}: ${unknown.name} is NOT NULL without a default, and ` +
+        `unknown to the ledger; run there: alter table ${table} alter column ${unknown.name} set default ...`,
       { details: { field: 'to', table, column: unknown.name } },
     );
   }
 }
-
-/** Null where a value is wanted, or a number that is too large. */
-export const isUnfit = (error: unknown): boolean =>
-  ['23502', '22003'].includes(sqlStateOf(error) ?? '');

@@ -9,7 +9,7 @@ import { isKnownCluster, UNKNOWN_CLUSTER } from '../../db/migrate/generation.js'
 import type { OpenTransactionRow } from '../../db/openTransactions.js';
 import { type Query, queryOn, queryOnPool } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
-import { isSerializationFailure } from '../../db/sqlstate.js';
+import { isSerializationFailure, isUnfitValue } from '../../db/sqlstate.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
@@ -19,7 +19,7 @@ import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
 import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } from './fence.js';
-import { isUnfit, requireFitting } from './fitting.js';
+import { requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
 import {
@@ -130,7 +130,7 @@ export class PayerMove {
       return await this.#run(move);
     } catch (error) {
       // Written since the check, by the source's own program: said as the check does.
-      if (isUnfit(error)) await this.#requireFitting();
+      if (isUnfitValue(error)) await this.#requireFitting();
       throw error;
     }
   }
