@@ -1,5 +1,5 @@
 import { openRollupDatabase } from '../rollup/database.js';
-import { repairDimensions } from '../rollup/dimensions/prove.js';
+import { type ProveReport, repairDimensions } from '../rollup/dimensions/prove.js';
 import { describeWayBack, type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import { type RepairReport, repairRollup } from '../rollup/repair.js';
 import type { VerifyOptions } from '../rollup/verify.js';
@@ -79,7 +79,7 @@ async function repair(
   });
 }
 
-/** Every rollup, one after the other; `reports` has those that were gone through. */
+/** Every rollup, one after the other; `reports` has those that were gone through, as far as they came. */
 async function repairAll(
   context: CommandContext,
   database: CommandDatabase,
@@ -95,14 +95,25 @@ async function repairAll(
   for (const rollup of DIMENSION_ROLLUPS) {
     if (context.interruption.signal.aborted) return;
     const job = jobOptions(context, database, rollup, options);
-    const { changed, found, locked, left } = await withBar(
-      context,
-      `repair ${rollup.name}`,
-      (onPeriod) => repairDimensions({ ...job, onPeriod }),
-    );
-    reports.push({ found, locked, left, repaired: changed });
+    const begun: ProveReport[] = [];
+    const onReport = (report: ProveReport) => begun.push(report);
+    try {
+      await withBar(context, `repair ${rollup.name}`, (onPeriod) =>
+        repairDimensions({ ...job, onPeriod, onReport }),
+      );
+    } finally {
+      // Of a job that failed too, as far as it came.
+      reports.push(...begun.map(repairedOf));
+    }
   }
 }
+
+const repairedOf = ({ found, locked, left, changed }: ProveReport): RepairReport => ({
+  found,
+  locked,
+  left,
+  repaired: changed,
+});
 
 function describeRepaired(reports: readonly RepairReport[]): string {
   const found = reports.map((report) => report.found);

@@ -209,3 +209,7 @@ export function isDatabaseAway(error: unknown): boolean {
   if (error.code !== 'unavailable' || !('sqlstate' in error.details)) return false;
   return isDatabaseAway(error.cause ?? { code: error.details.sqlstate });
 }
+
+/** Null where a value is wanted, or a number that is too large for its column. */
+export const isUnfitValue = (error: unknown): boolean =>
+  ['23502', '22003'].includes(sqlStateOf(error) ?? '');

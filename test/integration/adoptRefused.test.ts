@@ -97,6 +97,30 @@ const IN_THE_ROWS = [
     told: 'microdollar_usage.created_at is null in 4 rows',
   },
   {
+    what: 'users whose credit is not known',
+    change: `alter table kilocode_users alter total_microdollars_acquired drop not null;
+      update kilocode_users set total_microdollars_acquired = null where id in ('user 1', 'user 2')`,
+    told: 'kilocode_users.total_microdollars_acquired is null in 2 rows',
+  },
+  {
+    what: 'users who were made nobody knows when',
+    change: `alter table kilocode_users alter created_at drop not null;
+      update kilocode_users set created_at = null where id in ('user 1', 'user 2')`,
+    told: 'kilocode_users.created_at is null in 2 rows',
+  },
+  {
+    what: 'organizations without a name',
+    change: `alter table organizations alter name drop not null;
+      update organizations set name = null`,
+    told: 'organizations.name is null in 2 rows',
+  },
+  {
+    what: 'days whose archived amount is not known',
+    change: `alter table microdollar_usage_daily add archived_cost_microdollars bigint;
+      insert into microdollar_usage_daily (kilo_user_id, usage_date) values ('user 1', '2020-01-01')`,
+    told: 'microdollar_usage_daily.archived_cost_microdollars is null in 1 rows',
+  },
+  {
     what: "values in a column of the ledger's name and type",
     change: `alter table microdollar_usage add column position bigint;
       update microdollar_usage set position = 5 where cost = 1`,

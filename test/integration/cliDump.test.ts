@@ -1,12 +1,12 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { removeRuntime, writeRuntime } from '../../src/cli/runtimeFile.js';
 import { dumpLedger } from '../../src/db/dump/dump.js';
-import type { DumpedTable } from '../../src/db/dump/manifest.js';
+import type { DumpedTable, Manifest } from '../../src/db/dump/manifest.js';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { createLedger } from '../../src/ledger.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
@@ -159,6 +159,39 @@ describe('restore', () => {
     );
     expect(rows).toEqual([{ n: 5 }]);
     await pool.end();
+  });
+});
+
+describe('a manifest that was written by hand', () => {
+  interface Written extends Manifest {
+    [field: string]: unknown;
+  }
+  const firstTable = ({ tables }: Manifest) => tables[0] as DumpedTable & Record<string, unknown>;
+  const changes: [string, (manifest: Written) => unknown][] = [
+    ['tables.0.wider.nullable is missing', (m) => Object.assign(firstTable(m), { wider: {} })],
+    ['tables.0.wider must be of type object', (m) => Object.assign(firstTable(m), { wider: null })],
+    [
+      'tables.0.wider.bigint names cost, which is not in columns',
+      (m) => Object.assign(firstTable(m), { wider: { nullable: [], bigint: ['cost'] } }),
+    ],
+    ['tables.0.columns must have columns', (m) => Object.assign(firstTable(m), { columns: [] })],
+    ['tables.0.name must be the name of', (m) => Object.assign(firstTable(m), { name: '../x' })],
+    ['tables.0.rows must be of type number', (m) => Object.assign(firstTable(m), { rows: '1' })],
+    ['tables.0 must be of type object', (m) => m.tables.splice(0, 1, null as never)],
+    ['migrations must be of type array', (m) => Object.assign(m, { migrations: {} })],
+    ['sequences is missing', (m) => delete (m as Partial<Written>).sequences],
+    ['written_at is missing', (m) => delete (m as Partial<Written>).written_at],
+  ];
+
+  it.each(changes)('is refused by its field and with the remedy: %s', async (told, change) => {
+    const manifest = JSON.parse(await readFile(join(dump, 'manifest.json'), 'utf8'));
+    change(manifest);
+    const directory = await mkdtemp(join(cli.dir, 'by hand '));
+    await writeFile(join(directory, 'manifest.json'), JSON.stringify(manifest));
+    const run = await runCommand({ DATABASE_URL: cli.database.url }, 'restore', directory);
+    expect(run).toMatchObject({ status: 2 });
+    expect(run.stderr).toContain(`manifest.json that no dump wrote: ${told}`);
+    expect(run.stderr).toContain('or dump again');
   });
 });
 

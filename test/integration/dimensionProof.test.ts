@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { setBackfillPaused } from '../../src/rollup/backfill.js';
 import type { BackfillProgress } from '../../src/rollup/backfillTypes.js';
@@ -10,6 +11,7 @@ import { compareDay } from '../../src/rollup/dimensions/compareDay.js';
 import { AT_ONCE, type Pace, SliceSize } from '../../src/rollup/dimensions/pace.js';
 import {
   freezeDay,
+  type ProveReport,
   proveDays,
   repairDimensions,
   verifyDimensions,
@@ -59,8 +61,14 @@ async function recordSome(): Promise<string> {
   return user;
 }
 
-/** Two days of a payer whom somebody holds, and a third; `atEnd` of all three, before any is tried again. */
-async function proveHeldDays(atEnd: (other: Session) => Promise<unknown>, signal?: AbortSignal) {
+/**
+ * Two days of a payer whom somebody holds, and a third; `atEnd` of all three, before any is tried again.
+ * `failingTurn` is a day's that meets what would meet every other day as well.
+ */
+async function proveHeldDays(
+  atEnd: (other: Session) => Promise<unknown>,
+  { signal, failingTurn }: { signal?: AbortSignal; failingTurn?: number } = {},
+) {
   const user = await recordSome();
   await foldAll();
   await pool().query(
@@ -78,15 +86,24 @@ async function proveHeldDays(atEnd: (other: Session) => Promise<unknown>, signal
   const pace: Pace = {
     ...AT_ONCE,
     turn: async (work) => {
+      const turn = ++turns;
       const done = await work();
-      if (++turns === days) await atEnd(other);
+      if (turn === days) await atEnd(other);
+      if (turn === failingTurn) throw new LedgerError('unavailable', 'a job that fails');
       return done;
     },
   };
   const database = openRollupDatabase(fixture.database.url, 2);
   const job = { database, end: new JobEnd(signal), pace };
-  const report = await proveDays(options(), '', job).finally(() => database.close());
-  return { report, turns, days };
+  const begun: ProveReport[] = [];
+  const onReport = (each: ProveReport) => begun.push(each);
+  const failure = await proveDays({ ...options(), onReport, workers: 1 }, '', job)
+    .then(
+      () => null,
+      (error: unknown) => error,
+    )
+    .finally(() => database.close());
+  return { report: begun[0], failure, turns, days };
 }
 
 it('days whose payers somebody holds are tried again, alone, when the others are done', async () => {
@@ -99,10 +116,25 @@ it('days whose payers somebody holds are tried again, alone, when the others are
 
 it('days that were to be tried again are told as they are when the job is ended', async () => {
   const ending = new AbortController();
-  const { report } = await proveHeldDays(async () => ending.abort(), ending.signal);
+  const { report } = await proveHeldDays(async () => ending.abort(), {
+    signal: ending.signal,
+  });
   expect(report).toMatchObject({ locked: 2, wrongDays: 2, changed: 0 });
   expect(report).toMatchObject({ found: { driftKeys: 2 }, left: { driftKeys: 2 } });
 });
+
+it.each([
+  ['of its days, a held one before it', 3, 1],
+  ['that is tried again, another behind it', 4, 2],
+])(
+  'days that were to be tried again are told where the job fails at one %s',
+  async (_, turn, told) => {
+    const { report, failure } = await proveHeldDays(async () => {}, { failingTurn: turn });
+    expect(failure).toMatchObject({ message: 'a job that fails' });
+    expect(report).toMatchObject({ locked: told, wrongDays: told, changed: 0 });
+    expect(report).toMatchObject({ found: { driftKeys: told }, left: { driftKeys: told } });
+  },
+);
 
 describe('damage', () => {
   const planted: [string, string, { kinds: string[]; drift?: number }][] = [

@@ -124,7 +124,7 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
   "OpenTelemetry's SDK": { says: /'@opentelemetry\/(?!api')/, owners: ['telemetry/otlp'] },
   'grants: usage knows nothing of them': {
     says: /\bcredit_(transactions|expiries)\b/,
-    owners: ['schema', 'accounts', 'cli/exportRows', 'shards/move'],
+    owners: ['schema', 'accounts', 'cli/exportRows', 'db/migrate/requirements', 'shards/move'],
   },
   'what a SQLSTATE means': {
     says: /'(?:0[38]|2[0-9]|4[02]|5[3-8])[0-9A-Z]{3}'/,

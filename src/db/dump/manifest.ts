@@ -86,6 +86,16 @@ export async function readManifest(directory: string): Promise<Manifest> {
   if (manifest.version !== VERSION) {
     throw refuse(`is a dump of format ${manifest.version}, this program reads ${VERSION}`);
   }
+  // Loaded here: most commands read none.
+  const { findMisshapen } = await import('./manifestShape.js');
+  const misshapen = findMisshapen(manifest);
+  if (misshapen !== null) {
+    const { field, problem } = misshapen;
+    throw refuse(
+      `has a ${MANIFEST} that no dump wrote: ${field} ${problem}; ` +
+        'restore it as `dump` wrote it, or dump again',
+    );
+  }
   return manifest;
 }
 

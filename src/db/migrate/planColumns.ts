@@ -184,7 +184,7 @@ function requireNotNull(table: string, column: string, draft: Draft): void {
     duration: 'long',
     statements: [`select count(*) as count from ${quote(table)} where ${name} is null`],
     problem: (count) =>
-      `${table}.${column} is null in ${count} rows, which would be in no total: ` +
+      `${table}.${column} is null in ${count} rows, which would be in no total or list: ` +
       'give them a value, or delete them',
   });
   draft.constraints.push(...proveNotNull(table, column));

@@ -48,7 +48,10 @@ const NULL_IN_OLD_ROWS: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage_metadata.created_at',
 ]);
 
-/** Null in one of these would keep a row out of every total: NOT NULL is proven, then set. */
+/**
+ * Null in one of these would keep a row or an amount out of totals, or what lists an account from reading it:
+ * NOT NULL is proven, then set.
+ */
 const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage.kilo_user_id',
   'microdollar_usage.cost',
@@ -56,8 +59,24 @@ const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'microdollar_usage_daily.kilo_user_id',
   'microdollar_usage_daily.usage_date',
   'microdollar_usage_daily.total_cost_microdollars',
-  'kilocode_users.microdollars_used',
-  'organizations.microdollars_used',
+  'microdollar_usage_daily.archived_cost_microdollars',
+  ...(['kilocode_users', 'organizations'] as const).flatMap((table) => [
+    `${table}.microdollars_used` as const,
+    `${table}.total_microdollars_acquired` as const,
+    `${table}.is_elsewhere` as const,
+    `${table}.created_at` as const,
+  ]),
+  'organizations.name',
+  'organization_memberships.role',
+  'organization_memberships.created_at',
+  'api_keys.key_hash',
+  'api_keys.key_prefix',
+  'api_keys.scopes',
+  'api_keys.created_at',
+  'credit_transactions.amount_microdollars',
+  'credit_transactions.kind',
+  'credit_transactions.created_at',
+  'credit_transactions.priority',
   'exa_usage_log.kilo_user_id',
   'exa_usage_log.cost',
   'exa_usage_log.created_at',

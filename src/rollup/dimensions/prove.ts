@@ -140,19 +140,25 @@ export async function proveDays(
     }
     tellDay(day);
   };
-  await runWorkers(workers, end, async () => {
-    // The newest first: it is what reads need.
-    for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
-      await prove(day, null);
+  try {
+    await runWorkers(workers, end, async () => {
+      // The newest first: it is what reads need.
+      for (let day = queue.pop(); day !== undefined && !end.signal.aborted; day = queue.pop()) {
+        await prove(day, null);
+      }
+    });
+    // One after the other: few payers are in all days, and a worker may have held them for another day.
+    while (late.length > 0 && !end.signal.aborted) {
+      const [day, proven] = late.shift() as (typeof late)[number];
+      await prove(day, proven);
     }
-  });
-  // One after the other: few payers are in all days, and a worker may have held them for another day.
-  for (const [day, proven] of late) {
-    if (end.signal.aborted) noteDay(day, proven, proven);
-    else await prove(day, proven);
+  } finally {
+    // Whatever ended the job: what was found of them at first is told.
+    for (const [day, proven] of late) noteDay(day, proven, proven);
+    found.durationMs = left.durationMs = performance.now() - startedAt;
+    if (found.driftKeys > 0) report.left = left;
   }
-  found.durationMs = left.durationMs = performance.now() - startedAt;
-  return found.driftKeys > 0 ? { ...report, left } : report;
+  return report;
 
   function noteDay(day: string, first: ProvenDay, last: ProvenDay): void {
     report.locked += last.locked;

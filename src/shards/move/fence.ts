@@ -3,7 +3,10 @@ import { OlderTransactions, type OpenTransactionRow } from '../../db/openTransac
 import type { Query } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
 import type { Statement } from '../../db/statement.js';
+import { LedgerError } from '../../errors.js';
+import type { StoredMove } from './moves.sql.js';
 import type { MovedPayer } from './types.js';
+import { keyOf } from './types.js';
 
 const POLL_MS = 5;
 
@@ -50,4 +53,20 @@ export function describeOpen(open: readonly OpenTransactionRow[]): string {
       return `${pid === null ? transaction : `pid ${pid}`} (${traits || 'unknown'})`;
     })
     .join(', ');
+}
+
+export function changed(payer: MovedPayer, { step }: StoredMove): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    `somebody else changed the move of ${keyOf(payer)}, which was ${step}`,
+  );
+}
+
+export function stillOpen(shard: string, open: string): LedgerError {
+  return new LedgerError(
+    'unavailable',
+    `transactions stay open on shard ${shard}, and could still write by what they saw before: ${open}. ` +
+      'The payer is used where it is; end them, or wait for them, and move again',
+    { details: { shard } },
+  );
 }

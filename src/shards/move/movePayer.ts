@@ -9,7 +9,7 @@ import { isKnownCluster, UNKNOWN_CLUSTER } from '../../db/migrate/generation.js'
 import type { OpenTransactionRow } from '../../db/openTransactions.js';
 import { type Query, queryOn, queryOnPool } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
-import { isSerializationFailure } from '../../db/sqlstate.js';
+import { isSerializationFailure, isUnfitValue } from '../../db/sqlstate.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
@@ -18,7 +18,8 @@ import { EXA_LOG, USAGE_LOG } from '../../schema/unsettled.js';
 import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
-import { describeOpen, liftFence, raiseFence, waitForOpen } from './fence.js';
+import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } from './fence.js';
+import { requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
 import {
@@ -120,10 +121,26 @@ export class PayerMove {
     }
     await sharedColumns(this.#source, this.#target, to.name);
     await requireMovable(this.#source, this.#target, payer, to.name);
+    await this.#requireFitting();
   }
 
   /** From wherever the move stands to its end, or to where the signal stops it. */
   async run(move: StoredMove): Promise<MoveReport> {
+    try {
+      return await this.#run(move);
+    } catch (error) {
+      // Written since the check, by the source's own program: said as the check does.
+      if (isUnfitValue(error)) await this.#requireFitting();
+      throw error;
+    }
+  }
+
+  #requireFitting(): Promise<void> {
+    const { payer, to } = this.#context;
+    return requireFitting(this.#source, this.#target, payer, to.name);
+  }
+
+  async #run(move: StoredMove): Promise<MoveReport> {
     const { to } = this.#context;
     this.#columns = await sharedColumns(this.#source, this.#target, to.name);
     let current = move;
@@ -425,20 +442,4 @@ on conflict (id) do nothing`,
       throw error;
     }
   }
-}
-
-function changed(payer: MovedPayer, { step }: StoredMove): LedgerError {
-  return new LedgerError(
-    'unavailable',
-    `somebody else changed the move of ${keyOf(payer)}, which was ${step}`,
-  );
-}
-
-function stillOpen(shard: string, open: string): LedgerError {
-  return new LedgerError(
-    'unavailable',
-    `transactions stay open on shard ${shard}, and could still write by what they saw before: ${open}. ` +
-      'The payer is used where it is; end them, or wait for them, and move again',
-    { details: { shard } },
-  );
 }

@@ -24,6 +24,19 @@ export const COUNTER_TABLES = [
 /** The payer itself: known on both shards, at home on one. */
 export const PAYER_TABLES = ['kilocode_users', 'organizations'] as const;
 
+/** Columns of a payer that are each shard's own. */
+export const OWN_OF_PAYER: ReadonlySet<string> = new Set([
+  'id',
+  'is_elsewhere',
+  'microdollars_used',
+  'opening_microdollars_used',
+  'settled_below',
+  'settled_except',
+  'exa_settled_below',
+  'exa_settled_except',
+  'scrub_after_xid',
+]);
+
 /** State of a payer: small, and as of one snapshot. */
 export interface StateTable {
   name: string;

@@ -3,8 +3,9 @@ import type { Statement } from '../../db/statement.js';
 import { FORWARDED } from '../../schema/budgets.js';
 import { tailRows } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
+import { writtenValue } from './absentValues.js';
 import { type Columns, listOf } from './columns.js';
-import { isNamed, isPaidBy, STATE_TABLES } from './payerTables.js';
+import { isNamed, isPaidBy, OWN_OF_PAYER, STATE_TABLES } from './payerTables.js';
 
 /** Locks the payer and its marks: no fold, expiry or credit of it is under way, or begins. */
 export function lockPayerStatements(
@@ -275,7 +276,7 @@ export function writeStateStatement(
   const parts = STATE_TABLES.flatMap(({ name, isOf }) => {
     if (isOf(scope) === null) return [];
     const names = listOf(columns, name);
-    const values = names.map((column) => VALUES[name]?.[column] ?? `r.${column}`);
+    const values = names.map((column) => VALUES[name]?.[column] ?? writtenValue(name, column, 'r'));
     const isWindow = name === 'budget_windows';
     return `${isWindow ? 'window_written' : `${name}_written`} as (
   insert into ${name} (${names.join(', ')})
@@ -308,19 +309,6 @@ where h.payer_id is null
   };
 }
 
-/** Columns of a payer that are this shard's own. */
-const OWN = new Set([
-  'id',
-  'is_elsewhere',
-  'microdollars_used',
-  'opening_microdollars_used',
-  'settled_below',
-  'settled_except',
-  'exa_settled_below',
-  'exa_settled_except',
-  'scrub_after_xid',
-]);
-
 /**
  * The payer is at home here, with what it had. Its personal data is scrubbed once more where the user was
  * deleted: rows that were copied before may have it.
@@ -331,7 +319,7 @@ export function settlePayerHereStatement(
   payer: string,
   columns: Columns,
 ): Statement {
-  const names = listOf(columns, scope.payers).filter((name) => !OWN.has(name));
+  const names = listOf(columns, scope.payers).filter((name) => !OWN_OF_PAYER.has(name));
   const scrub =
     scope.name === 'user'
       ? `,
@@ -341,7 +329,7 @@ export function settlePayerHereStatement(
     name: `shards_settle_payer_here_${scope.name}`,
     text: `/* shards.settlePayerHere */
 update ${scope.payers} as u
-set ${names.map((name) => `${name} = p.${name}`).join(',\n  ')},
+set ${names.map((name) => `${name} = ${writtenValue(scope.payers, name, 'p')}`).join(',\n  ')},
   microdollars_used = u.microdollars_used - coalesce(u.opening_microdollars_used, 0)
     + p.opening_microdollars_used,
   opening_microdollars_used = p.opening_microdollars_used,
@@ -368,7 +356,7 @@ export function reportedStatement(scope: PayerScope, id: string): Statement {
   return {
     name: `shards_reported_${scope.name}`,
     text: `/* shards.reported */
-select u.total_microdollars_acquired::text as acquired,
+select coalesce(u.total_microdollars_acquired, 0)::text as acquired,
   (select b.microdollars_used::text from ${view} as b where b.${column} = $1::${scope.idType}) as balance,
   (
     select coalesce(md5(string_agg(concat_ws('|', d.kilo_user_id, d.usage_date,

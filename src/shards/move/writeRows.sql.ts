@@ -1,9 +1,8 @@
-import { getTableColumns } from 'drizzle-orm';
 import { POSITION } from '../../counter/position.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
-import { microdollarUsage } from '../../schema/usage.js';
+import { writtenValue } from './absentValues.js';
 import { type Columns, listOf } from './columns.js';
 import { isPaidBy } from './payerTables.js';
 import type { RowsPage } from './readRows.sql.js';
@@ -61,21 +60,12 @@ on conflict do nothing`,
 const lookupId = (name: LookupName): string =>
   `(select l.${name}_id from ${name} as l where l.${name} = d.lookup_values ->> '${name}')`;
 
-/** Adopted rows may have no value where new tables want one; of metadata the row of usage has it. */
-const ABSENT_OF_USAGE = new Map<string, string>(
-  Object.entries(getTableColumns(microdollarUsage))
-    .filter(
-      ([, { notNull, default: value }]) => notNull && ['number', 'boolean'].includes(typeof value),
-    )
-    .map(([name, { default: value }]) => [name, String(value)]),
-);
-const METADATA_OR_USAGE = ['kilo_user_id', 'created_at'].map(
-  (name) => [name, `coalesce(d.${name}, w.${name})`] as const,
-);
+/** Of metadata the row of usage has them where adopted rows do not. */
+export const METADATA_OF_USAGE: readonly string[] = ['kilo_user_id', 'created_at'];
 
 /** Ids where there are any, and what is left of the values. */
 const METADATA_VALUES = new Map<string, string>([
-  ...METADATA_OR_USAGE,
+  ...METADATA_OF_USAGE.map((name) => [name, `coalesce(d.${name}, w.${name})`] as const),
   ...LOOKUP_NAMES.map((name) => [`${name}_id`, lookupId(name)] as const),
   [
     'lookup_values',
@@ -86,19 +76,15 @@ const METADATA_VALUES = new Map<string, string>([
 ]);
 
 const metadataWritten = (columns: Columns): string => {
-  const names = listOf(columns, 'microdollar_usage_metadata');
+  const table = 'microdollar_usage_metadata';
+  const names = listOf(columns, table);
   return `, metadata_written as (
-  insert into microdollar_usage_metadata (${names.join(', ')})
-  select ${names.map((name) => METADATA_VALUES.get(name) ?? `d.${name}`).join(', ')}
-  from jsonb_populate_recordset(null::microdollar_usage_metadata, $2::jsonb) as d
+  insert into ${table} (${names.join(', ')})
+  select ${names.map((name) => METADATA_VALUES.get(name) ?? writtenValue(table, name, 'd')).join(', ')}
+  from jsonb_populate_recordset(null::${table}, $2::jsonb) as d
   join written as w on w.id = d.id
 )`;
 };
-
-function usageValue(name: string, isUsage: boolean): string {
-  const value = isUsage ? ABSENT_OF_USAGE.get(name) : undefined;
-  return value === undefined ? `m.${name}` : `coalesce(m.${name}, ${value})`;
-}
 
 export interface WrittenRow {
   written: number;
@@ -121,7 +107,7 @@ with here as materialized (
   select ${POSITION} as position
 ), written as (
   insert into ${log.table} (${names.join(', ')}, position)
-  select ${names.map((name) => usageValue(name, isUsage)).join(', ')}, ${position}
+  select ${names.map((name) => writtenValue(log.table, name, 'm')).join(', ')}, ${position}
   from jsonb_populate_recordset(null::${log.table}, $1::jsonb) as m
   order by m.id
   on conflict (id) do nothing
