@@ -42,13 +42,15 @@ export function offsetMinutes(instantMs: number, zone: string): number {
   return Math.round((Date.parse(`${localTime(whole, zone)}Z`) - whole) / MINUTE_MS);
 }
 
-/** The instant at which a day of the zone begins. */
+/** The instant at which a day of the zone begins: the first one where a midnight comes twice. */
 export function startOfDayMs(day: string, zone: string): number {
   const midnight = Date.parse(`${day}T00:00:00Z`);
   const guess = midnight - offsetMinutes(midnight, zone) * MINUTE_MS;
   const exact = midnight - offsetMinutes(guess, zone) * MINUTE_MS;
   // A midnight that clocks skip: the instant at which they do.
-  return dayIn(exact, zone) < day ? exact + HOUR_MS : exact;
+  if (dayIn(exact, zone) < day) return exact + HOUR_MS;
+  const before = midnight - offsetMinutes(exact - 1_000, zone) * MINUTE_MS;
+  return dayIn(before, zone) === day ? Math.min(before, exact) : exact;
 }
 
 /** The instant, ms, at which clocks of the zone show `2026-11-22T10:02`; NaN where that is no time. */

@@ -136,7 +136,11 @@ export class PayerMoves {
       client.on('error', ignore);
       const query = queryOn(client, false);
       await lockMoves(query);
-      const result = await work();
+      // The next one may begin at once, not when the server has seen that this connection ended.
+      const result = await work().catch(async (error: unknown) => {
+        await query(UNLOCK_MOVES).catch(ignore);
+        throw error;
+      });
       await query(UNLOCK_MOVES);
       return result;
     } catch (error) {
