@@ -27,6 +27,15 @@ beforeEach(async () => {
   );
 });
 
+/** Ends once a session waits for a lock on `rollup_repairs`. */
+const untilWaits = `do $$ begin
+  while not exists (
+    select from pg_locks where relation = 'rollup_repairs'::regclass and not granted
+  ) loop
+    perform pg_sleep(0.01);
+  end loop;
+end $$`;
+
 const today = () => new Date().toISOString().slice(0, 10);
 const daysAgo = (days: number) =>
   new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 10);
@@ -143,6 +152,30 @@ describe('operations', () => {
       day: daysAgo(5),
       afterMicrodollars: repaired.repairs[0].beforeMicrodollars + 7,
     });
+  });
+
+  it('never tell of a job that has ended with the days from before it', async () => {
+    await mutate('operations.startBackfill', {});
+    await untilState('operations.backfill', (state) => !state.isRunning);
+    const { pool } = service.database;
+    await pool.query('update microdollar_usage_daily set total_cost_microdollars = 7');
+    const blocker = await pool.connect();
+    try {
+      await blocker.query('begin; lock rollup_repairs');
+      const asked = service.query('operations.drift');
+      await pool.query(untilWaits);
+      await mutate('operations.verify', { from: daysAgo(DAYS - 1), until: today() });
+      await untilState('operations.coverage', ({ days }) => {
+        return days.filter(({ driftKeys }: { driftKeys: number }) => driftKeys > 0).length === DAYS;
+      });
+      await blocker.query('commit');
+      const { days, job } = data(await asked);
+      expect(job?.kind === 'verify' && !job.isRunning && days.length === 0).toBe(false);
+    } finally {
+      await blocker.query('rollback');
+      blocker.release();
+    }
+    await untilState('operations.drift', ({ job }) => job?.isRunning === false);
   });
 
   it('switch to rollup once every day is proven and shadow has compared enough', async () => {
