@@ -71,7 +71,10 @@ const USERS = `select u.id, u.email, u.name, u.created_at, u.deleted_at,
       ${nextExpiryOf(USER_SCOPE, 'u')} as next_credit_expiry_at
     from kilocode_users as u`;
 
-const ORGANIZATIONS = `select o.id, o.name, o.created_at, o.total_microdollars_acquired::text,
+/** Of `o`. An adopted table may have none for some. */
+export const ORGANIZATION_NAME = "coalesce(nullif(o.name, ''), o.id::text)";
+
+const ORGANIZATIONS = `select o.id, ${ORGANIZATION_NAME} as name, o.created_at, o.total_microdollars_acquired::text,
       (select b.microdollars_used::text from organization_balances as b
         where b.organization_id = o.id) as microdollars_used,
       ${nextExpiryOf(ORGANIZATION_SCOPE, 'o')} as next_credit_expiry_at,

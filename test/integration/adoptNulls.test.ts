@@ -19,6 +19,9 @@ beforeAll(async () => {
       `update microdollar_usage set ${name} = null where kilo_user_id in ('user 2', 'user 3')`,
     );
   }
+  await database.pool.query(
+    'alter table organizations alter name drop not null; update organizations set name = null',
+  );
 });
 
 afterAll(() => database.drop());
@@ -63,6 +66,15 @@ it('rows without counts are reported with none, from raw usage and from rollups'
   expect(built.report).toMatchObject({ source: { mode: 'rollup' }, total: raw.report.total });
   expect(built.report.rows).toEqual(raw.report.rows);
   expect(await checkInvariants(database.pool)).toEqual([]);
+});
+
+it('organizations without a name are listed by their id', async () => {
+  const { rows } = await database.pool.query('select id from organizations order by id');
+  const listed = await run('org', 'list', '--json');
+  expect(listed.status).toBe(0);
+  const { organizations } = JSON.parse(listed.stdout);
+  expect(organizations.map(({ name }: { name: string }) => name)).toEqual(rows.map(({ id }) => id));
+  expect((await run('org', 'list')).stdout).toContain(rows[0].id);
 });
 
 it('those that another program inserts and that are counted at once are folded', async () => {

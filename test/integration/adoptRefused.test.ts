@@ -109,12 +109,6 @@ const IN_THE_ROWS = [
     told: 'kilocode_users.created_at is null in 2 rows',
   },
   {
-    what: 'organizations without a name',
-    change: `alter table organizations alter name drop not null;
-      update organizations set name = null`,
-    told: 'organizations.name is null in 2 rows',
-  },
-  {
     what: 'days whose archived amount is not known',
     change: `alter table microdollar_usage_daily add archived_cost_microdollars bigint;
       insert into microdollar_usage_daily (kilo_user_id, usage_date) values ('user 1', '2020-01-01')`,

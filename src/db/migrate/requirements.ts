@@ -66,7 +66,6 @@ const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
     `${table}.is_elsewhere` as const,
     `${table}.created_at` as const,
   ]),
-  'organizations.name',
   'organization_memberships.role',
   'organization_memberships.created_at',
   'api_keys.key_hash',

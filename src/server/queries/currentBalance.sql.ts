@@ -1,4 +1,5 @@
 import { nextExpiryOf } from '../../accounts/grants/grants.sql.js';
+import { ORGANIZATION_NAME } from '../../accounts/listAccounts.js';
 import { isOpenHold } from '../../budgets/matching.sql.js';
 import type { Statement } from '../../db/statement.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../schema/unsettled.js';
@@ -45,7 +46,7 @@ from kilocode_users as u
 where u.id = $1::text
 union all
 select o.id,
-  o.name,
+  ${ORGANIZATION_NAME},
   m.role,
   (select b.microdollars_used::text from organization_balances as b where b.organization_id = o.id),
   o.total_microdollars_acquired::text,

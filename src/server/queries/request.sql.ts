@@ -1,3 +1,4 @@
+import { ORGANIZATION_NAME } from '../../accounts/listAccounts.js';
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import type { RecentRow } from './recentUsage.sql.js';
@@ -45,7 +46,7 @@ select u.id, ${instantText('u.created_at')} as created_at, u.kilo_user_id, u.org
   u.provider, u.inference_provider, u.model, u.requested_model, u.project_id, u.api_key_id,
   u.cost::text, u.input_tokens::text, u.output_tokens::text, u.cache_write_tokens::text,
   u.cache_hit_tokens::text, u.has_error,
-  o.name as organization_name, k.name as key_name, k.key_prefix,
+  ${ORGANIZATION_NAME} as organization_name, k.name as key_name, k.key_prefix,
   m.end_user, m.session_id, m.tags, m.message_id, m.status_code, m.latency, m.generation_time,
   m.reasoning_tokens, m.streamed, m.cancelled, m.is_byok, m.is_free, m.estimated, m.unpriced,
   m.price_source, m.price_version, m.market_cost::text, m.reported_cost::text,
