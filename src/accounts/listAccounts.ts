@@ -74,7 +74,8 @@ const USERS = `select u.id, u.email, u.name, u.created_at, u.deleted_at,
 /** Of `o`. An adopted table may have none for some. */
 export const ORGANIZATION_NAME = "coalesce(nullif(o.name, ''), o.id::text)";
 
-const ORGANIZATIONS = `select o.id, ${ORGANIZATION_NAME} as name, o.created_at, o.total_microdollars_acquired::text,
+const ORGANIZATIONS = `select o.id, ${ORGANIZATION_NAME} as name, o.created_at,
+      o.total_microdollars_acquired::text,
       (select b.microdollars_used::text from organization_balances as b
         where b.organization_id = o.id) as microdollars_used,
       ${nextExpiryOf(ORGANIZATION_SCOPE, 'o')} as next_credit_expiry_at,
