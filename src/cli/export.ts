@@ -5,6 +5,7 @@ import { readDay } from '../days.js';
 import { LedgerError } from '../errors.js';
 import { userExistsStatement } from '../rollup/explain.sql.js';
 import { describeDays } from '../rollup/readMode.js';
+import { noSuchUser } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { ArchivedDays, requireArchive } from './exportArchive.js';
@@ -144,9 +145,7 @@ async function requireUser(client: pg.Client, kiloUserId: string): Promise<void>
   const { text, values } = userExistsStatement(kiloUserId);
   const { rows } = await client.query<{ exists: boolean }>(text, values);
   if (rows[0]?.exists) return;
-  throw new LedgerError('unknown_user', 'there is no user with this id', {
-    details: { field: 'user' },
-  });
+  throw noSuchUser();
 }
 
 async function beginSnapshot(client: pg.Client): Promise<void> {

@@ -175,6 +175,7 @@ export function describeDays(days: readonly string[]): string {
   const shown = runs.slice(0, 6).map(({ first, last }) => {
     return first === last ? first : `${first} to ${last}`;
   });
-  if (runs.length > shown.length) shown.push(`and ${runs.length - shown.length} more stretches`);
+  const more = runs.length - shown.length;
+  if (more > 0) shown.push(`and ${more} more ${more === 1 ? 'stretch' : 'stretches'}`);
   return shown.join(', ');
 }

@@ -140,9 +140,12 @@ export async function requireUser(
 ): Promise<void> {
   const [user] = await database.query<{ exists: boolean }>(userExistsStatement(kiloUserId));
   if (user?.exists) return;
-  throw new LedgerError('unknown_user', 'there is no user with this id', {
-    details: { field: 'user' },
-  });
+  throw noSuchUser();
+}
+
+export function noSuchUser(): LedgerError {
+  const message = 'there is no user with this id; `user list` names those there are';
+  return new LedgerError('unknown_user', message, { details: { field: 'user' } });
 }
 
 /** Reads must not go on using a rollup that was found wrong (I10). */
