@@ -2,6 +2,7 @@ import { accessSync, constants, statfsSync } from 'node:fs';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { findAbsentSuites } from './test/support/additionalSuites.js';
 import { LongestFirst } from './test/support/longestFirst.js';
+import { RetriedTests } from './test/support/retriedTests.js';
 
 const MEMORY = '/dev/shm';
 const ENOUGH_BYTES = 6 * 1024 ** 3;
@@ -36,7 +37,8 @@ export default defineConfig({
     pool: 'forks',
     // A process loads the modules once, not for each file: a tenth of the run.
     isolate: false,
-    // In `.ci/run` alone: a busy machine there must not decide. Who needed it is printed.
+    // In `.ci/run` alone: a busy machine there must not decide. Who needed it, and why, is printed.
+    reporters: ['default', new RetriedTests()],
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
     sequence: { sequencer: LongestFirst },
     // Twice the cores of CI: tests often wait, for a process or for a lock.
