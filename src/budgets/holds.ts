@@ -19,7 +19,15 @@ import {
   type ReleasedRow,
   releaseHoldStatement,
 } from './hold.sql.js';
-import { contended, judge, type LaneOptions, PayerLane, toAvailable, toRefused } from './lane.js';
+import {
+  contended,
+  judge,
+  type LaneOptions,
+  PATIENCE_MS,
+  PayerLane,
+  toAvailable,
+  toRefused,
+} from './lane.js';
 import type { HoldIntent, HoldRequest, HoldResult, ReleaseResult } from './types.js';
 import { invalidHold, readAmount, type ValidHold, validateHold } from './validate.js';
 
@@ -171,8 +179,7 @@ export class Holds {
   async extend(holdId: string, amount: number): Promise<HoldResult> {
     const id = readUuid('hold_id', holdId);
     const wanted = readAmount(amount);
-    for (let tries = 0; tries < MAX_TRIES; tries++) {
-      if (tries > 0) await sleep(Math.random() * PAUSE_MS);
+    for await (const tries of patiently()) {
       const row = await this.#try<ExtendedRow>(extendHoldStatement(id, wanted, this.#options.slot));
       if (row === null || row.status === 'locked' || row.status === 'busy') continue;
       if (row.status === 'absent') throw noHold(id);
@@ -187,7 +194,7 @@ export class Holds {
       const more = wanted - toSafeInteger(row.amount ?? 0);
       const windows = await this.#fold(scope, row.payer_id ?? '', more, row.window_ids ?? []);
       const verdict = judge(more, row, windows);
-      if (verdict?.isWhole || (verdict !== null && tries === MAX_TRIES - 1)) {
+      if (verdict?.isWhole || (verdict !== null && tries >= MAX_TRIES - 1)) {
         return { ...toRefused(id, verdict.window), amount: toSafeInteger(row.amount ?? 0) };
       }
     }
@@ -209,8 +216,7 @@ export class Holds {
   /** Gives a hold back; again is a duplicate. @throws LedgerError `not_found`, `unavailable` */
   async release(holdId: string): Promise<ReleaseResult> {
     const id = readUuid('hold_id', holdId);
-    for (let tries = 0; tries < MAX_TRIES; tries++) {
-      if (tries > 0) await sleep(Math.random() * PAUSE_MS);
+    for await (const _ of patiently()) {
       const row = await this.#try<ReleasedRow>(releaseHoldStatement(id));
       if (row === null || row.status === 'locked') continue;
       if (row.status === 'absent') throw noHold(id);
@@ -231,6 +237,15 @@ export class Holds {
       if (isLockTimeout(error)) return null;
       throw error;
     }
+  }
+}
+
+/** Tries with pauses between them: MAX_TRIES at least, and for as long as a lane is patient. */
+async function* patiently(): AsyncGenerator<number> {
+  const beganAtMs = performance.now();
+  for (let tries = 0; tries < MAX_TRIES || performance.now() - beganAtMs < PATIENCE_MS; tries++) {
+    if (tries > 0) await sleep(Math.random() * PAUSE_MS);
+    yield tries;
   }
 }
 

@@ -17,8 +17,13 @@ import type { HoldResult } from './types.js';
 
 /** Holds of one statement. */
 const MAX_BATCH = 64;
-/** Rounds in a row in which nobody is answered, before the rest is. */
+/** Rounds in a row in which nobody is answered, and how long they take, before the rest is. */
 const MAX_IDLE_ROUNDS = 60;
+/**
+ * How long what others hold is asked for again, ms: on a busy machine their transactions go on only when
+ * they have a processor, however often one asks.
+ */
+export const PATIENCE_MS = 3_000;
 /** Of these, folds that could not gather all: a slot, or the mark, stays with someone else. */
 const MAX_PARTIAL_FOLDS = 12;
 const MAX_PAUSE_MS = 16;
@@ -99,13 +104,17 @@ export class PayerLane {
     let left = await this.#grantAlike(batch);
     let partialFolds = 0;
     let hasOpened = false;
+    let answeredAtMs = performance.now();
     for (let idle = 0; left.length > 0; idle++) {
       if (idle > 0) await sleep(Math.random() * Math.min(MAX_PAUSE_MS, 2 ** idle), undefined);
       const tried = await this.#reserve(left);
       const open = tried.filter(({ waiting, row }) => !answered(this.#scope, waiting, row));
-      if (open.length < left.length) idle = 0;
+      if (open.length < left.length) {
+        idle = 0;
+        answeredAtMs = performance.now();
+      }
       left = open.map(({ waiting }) => waiting);
-      if (idle > MAX_IDLE_ROUNDS) {
+      if (idle > MAX_IDLE_ROUNDS && performance.now() - answeredAtMs > PATIENCE_MS) {
         for (const { reject } of left) reject(contended());
         return;
       }

@@ -344,6 +344,21 @@ describe('a refusal', () => {
   });
 });
 
+describe('a hold that another transaction has for a while', () => {
+  it('is extended, and another released, once it lets go of them', async () => {
+    const holds = [await ledger.hold(newHold(user, 100)), await ledger.hold(newHold(user, 100))];
+    const [extended = '', released = ''] = holds.map(({ id }) => id);
+    await a.run('begin');
+    await a.run('select from usage_holds for update');
+    const asked = [ledger.extend(extended, 300), ledger.release(released)];
+    await a.run('select pg_sleep(1.5)');
+    await a.run('rollback');
+    const answers = await Promise.all(asked);
+    expect(answers.map(({ status }) => status)).toEqual(['granted', 'released']);
+    await expectWhole(fixture);
+  });
+});
+
 describe('an idle transaction', () => {
   const granted = { status: 'granted' };
 
