@@ -2,10 +2,10 @@ import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type pg from 'pg';
 import { readDay } from '../days.js';
+import { queryOn } from '../db/query.js';
 import { LedgerError } from '../errors.js';
-import { userExistsStatement } from '../rollup/explain.sql.js';
 import { describeDays } from '../rollup/readMode.js';
-import { noSuchUser } from '../rollup/verify.js';
+import { requireUser } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { ArchivedDays, requireArchive } from './exportArchive.js';
@@ -90,7 +90,8 @@ async function exportCommand(
 
   return withMigratedDatabase(context, async (database) => {
     const client = await database.client();
-    if (filter.kiloUserId !== null) await requireUser(client, filter.kiloUserId);
+    if (filter.kiloUserId !== null)
+      await requireUser({ query: queryOn(client, false) }, filter.kiloUserId);
     await beginSnapshot(client);
     const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
     const pages = pagesOf(client, toStatement(filter), archived, options.archive);
@@ -138,14 +139,6 @@ function describeMissing(days: readonly string[], archive: string | undefined): 
   const what = `usage of ${describeDays(days)} was archived, and is not in this export`;
   if (archive === undefined) return `${what}; name its directory with --archive <dir>`;
   return `${what}: the files in ${archive} do not hold all of it`;
-}
-
-/** @throws LedgerError `unknown_user`: a typing error must not look like an empty export */
-async function requireUser(client: pg.Client, kiloUserId: string): Promise<void> {
-  const { text, values } = userExistsStatement(kiloUserId);
-  const { rows } = await client.query<{ exists: boolean }>(text, values);
-  if (rows[0]?.exists) return;
-  throw noSuchUser();
 }
 
 async function beginSnapshot(client: pg.Client): Promise<void> {

@@ -133,19 +133,15 @@ export async function verifyOn(
   return report;
 }
 
-/** @throws LedgerError `unknown_user`: a typing error must not look like a clean proof */
+/** @throws LedgerError `unknown_user`: a typing error must not look like a clean proof, or an empty export */
 export async function requireUser(
   database: Pick<RollupDatabase, 'query'>,
   kiloUserId: string,
 ): Promise<void> {
   const [user] = await database.query<{ exists: boolean }>(userExistsStatement(kiloUserId));
   if (user?.exists) return;
-  throw noSuchUser();
-}
-
-export function noSuchUser(): LedgerError {
   const message = 'there is no user with this id; `user list` names those there are';
-  return new LedgerError('unknown_user', message, { details: { field: 'user' } });
+  throw new LedgerError('unknown_user', message, { details: { field: 'user' } });
 }
 
 /** Reads must not go on using a rollup that was found wrong (I10). */

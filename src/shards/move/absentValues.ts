@@ -22,22 +22,18 @@ function sqlOf(value: unknown): string {
   return typeof value === 'string' ? `'${value.replaceAll("'", "''")}'` : String(value);
 }
 
-interface Declared {
-  /** Of columns that must have one, SQL; null: nothing stands for it. */
-  value: string | null;
-}
-
-const DECLARED: ReadonlyMap<string, Declared> = new Map(
+/** Of columns that must have a value, the one for a null, SQL; null: nothing stands for it. */
+const DECLARED: ReadonlyMap<string, string | null> = new Map(
   Object.values<unknown>(schema)
     .filter((table): table is PgTable => is(table, PgTable))
     .flatMap((table) =>
       Object.values(getTableColumns(table))
         .filter(({ notNull }) => notNull)
-        .map((column): [string, Declared] => {
+        .map((column): [string, string | null] => {
           const name = `${getTableName(table)}.${column.name}`;
-          if (column.primary) return [name, { value: null }];
+          if (column.primary) return [name, null];
           const given = column.default === undefined ? null : sqlOf(column.default);
-          return [name, { value: DESCRIPTIONS.includes(name) ? `''` : given }];
+          return [name, DESCRIPTIONS.includes(name) ? `''` : given];
         }),
     ),
 );
@@ -48,7 +44,7 @@ export const isDeclaredNotNull = (table: string, column: string): boolean =>
 
 /** What is written for a null, an SQL expression; null: nothing is. */
 export const absentValue = (table: string, column: string): string | null =>
-  DECLARED.get(`${table}.${column}`)?.value ?? null;
+  DECLARED.get(`${table}.${column}`) ?? null;
 
 /** Column of `row` as a move writes it, an SQL expression. */
 export function writtenValue(table: string, column: string, row: string): string {
