@@ -67,7 +67,9 @@ function refuse(reason) {
 
 function run(command) {
   const bin = path.join(PROJECT, 'node_modules', '.bin');
-  const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` };
+  const PATH = `${bin}${path.delimiter}${process.env.PATH}`;
+  // Whatever the environment is for: in another one, Vite would build React for developers.
+  const env = { ...process.env, PATH, NODE_ENV: 'production' };
   const child = spawn(command, { cwd: PROJECT, env, shell: true, stdio: 'inherit' });
   return new Promise((resolve) => {
     child.on('error', () => resolve(COULD_NOT_RUN));
