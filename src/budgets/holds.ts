@@ -34,15 +34,15 @@ import { invalidHold, readAmount, type ValidHold, validateHold } from './validat
 /** Tries at a hold, or its slots, that someone else has: a fold, or who reserves beside. */
 const MAX_TRIES = 40;
 const PAUSE_MS = 8;
-/** Who may hold as much so many times more has plenty: what comes back is not missed for a while. */
+/** Who may hold as much so many times more has plenty: what comes back is not missed soon. */
 const PLENTY_HOLDS = 1_000;
 /** What this process granted and may settle: no look-up. Forgetting costs one. */
 const MAX_REMEMBERED = 100_000;
 
 export interface HoldsOptions extends LaneOptions {
   /**
-   * A hold of the payer was closed, or usage of it recorded: money may come back; of plenty, where so much was
-   * left when it was granted that nobody waits for it.
+   * A hold of the payer was closed, or usage of it recorded: money may come back; of plenty, where so much
+   * was left when it was granted that nobody waits for it.
    */
   onClosed: (payer: Payer, ofPlenty: boolean) => void;
 }
@@ -82,7 +82,13 @@ export class Holds {
       const { api_key_id, project_id } = valid.request;
       const createdAt = result.created_at;
       const ofPlenty = result.available_microdollars >= result.amount * PLENTY_HOLDS;
-      this.#remember(result.id, { payer: valid.payer, api_key_id, project_id, createdAt, ofPlenty });
+      this.#remember(result.id, {
+        payer: valid.payer,
+        api_key_id,
+        project_id,
+        createdAt,
+        ofPlenty,
+      });
     }
     return result;
   }

@@ -12,5 +12,8 @@ export function limitOutput(
 ): Buffer {
   return members
     .filter(({ value }) => value === null || value > limit)
-    .reduce((bytes, { name, isGiven }) => (isGiven ? setMember : addMember)(bytes, name, limit), body);
+    .reduce(
+      (bytes, { name, isGiven }) => (isGiven ? setMember : addMember)(bytes, name, limit),
+      body,
+    );
 }
