@@ -14,8 +14,8 @@ export const gatewayHolds: Scenario = {
   title: 'What holding money adds to a request through the gateway',
   question: `What does a hold add to the time to the first byte, and to the database, with ${STREAMS} streams at once?`,
   workload: `${STREAMS} clients, each reading one stream after the other: chat completions of 20
-events, ${DELAY_MS} ms apart, for 16 payers. A gateway for each way, in turns. Two budgets, of the user and
-of the key, and the balance: three windows a hold. Provider, gateways, database and clients share the machine.`,
+events, ${DELAY_MS} ms apart, for 16 payers. A gateway for each way, in turns, each at each place of a round
+once. Two budgets, of the user and of the key, and the balance: three windows a hold. Provider, gateways, database and clients share the machine.`,
   baseline: 'The same with `MICRODOLLAR_HOLDS=off`: the balance is looked at, and nothing held.',
   run: (bench: Bench) => compareGateways(bench, WAYS, 'MICRODOLLAR_HOLDS'),
 };

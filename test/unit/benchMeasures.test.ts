@@ -3,6 +3,7 @@ import { atRate } from '../../bench/lib/openLoop.js';
 import { eventSource } from '../../bench/lib/population.js';
 import { seededRandom, zipf } from '../../bench/lib/random.js';
 import { isReached, median, quantile, ratiosPerRound } from '../../bench/lib/statistics.js';
+import { orderOf } from '../../bench/scenarios/gatewayWays.js';
 import { SCENARIOS } from '../../bench/scenarios/index.js';
 
 describe('statistics', () => {
@@ -33,6 +34,25 @@ describe('statistics', () => {
   ])('$ratios against $target: $reached', ({ ratios, target, reached }) => {
     const comparison = { subject: 'a', baseline: 'b', measure: 'c', ratios, target };
     expect(isReached(comparison)).toBe(reached);
+  });
+});
+
+describe('turns', () => {
+  test.each([3, 4])('each of %d ways is at each place of a round once', (count) => {
+    const rounds = Array.from({ length: count }, (_, round) => orderOf(round, count));
+    const all = Array.from({ length: count }, (_, index) => index);
+    for (const order of rounds) expect(order.toSorted()).toEqual(all);
+    for (const place of all) {
+      expect(rounds.map((order) => order[place] as number).toSorted()).toEqual(all);
+    }
+  });
+
+  test('none of four ways is twice behind the same', () => {
+    const pairs = [0, 1, 2, 3].flatMap((round) => {
+      const order = orderOf(round, 4);
+      return order.slice(1).map((way, index) => `${order[index]} ${way}`);
+    });
+    expect(new Set(pairs).size).toBe(12);
   });
 });
 

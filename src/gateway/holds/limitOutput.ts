@@ -1,4 +1,4 @@
-import { setMember } from '../processUsage/jsonMembers.js';
+import { addMember, setMember } from '../processUsage/jsonMembers.js';
 import type { RequestBounds } from './requestBounds.js';
 
 /**
@@ -12,5 +12,8 @@ export function limitOutput(
 ): Buffer {
   return members
     .filter(({ value }) => value === null || value > limit)
-    .reduce((bytes, { name }) => setMember(bytes, name, limit), body);
+    .reduce(
+      (bytes, { name, isGiven }) => (isGiven ? setMember : addMember)(bytes, name, limit),
+      body,
+    );
 }

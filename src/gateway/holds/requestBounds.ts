@@ -13,7 +13,7 @@ export interface RequestBounds {
   /** The request's own limit of output tokens, of each choice; null = none. */
   outputLimit: number | null;
   /** Members that say so, as the client has them; where it has none, the one of its API. */
-  limitMembers: readonly { name: string; value: number | null }[];
+  limitMembers: readonly { name: string; value: number | null; isGiven: boolean }[];
   /** Less of an output is refused by the provider, or of no use. */
   leastOutput: number;
   choices: number;
@@ -40,6 +40,8 @@ export interface BoundedRequest {
   path: string;
   side: SideFormat | null;
   body: Buffer;
+  /** What the body says, where somebody has parsed it. */
+  json?: JsonObject | null;
   prepared: PreparedRequest;
 }
 
@@ -85,7 +87,7 @@ export function boundRequest(request: BoundedRequest): RequestBounds | Unbounded
   if (!isText || path.endsWith('/compact')) {
     return { param: null, why: `${path} has no limit of what it may cost` };
   }
-  const json = asObject(JSON.parse(request.body.toString())) ?? {};
+  const json = request.json ?? asObject(JSON.parse(request.body.toString())) ?? {};
   return findRepeated(request.body) ?? findUnbounded(json) ?? boundJson(request, json);
 }
 
@@ -159,7 +161,7 @@ function boundOutput({ format, side, prepared }: BoundedRequest, json: JsonObjec
   if (side === 'embeddings') return { outputLimit: 0, limitMembers: [], leastOutput: 0 };
   const given = LIMIT_MEMBERS[format]
     .filter((name) => json[name] !== undefined)
-    .map((name) => ({ name, value: asCount(json[name]) }));
+    .map((name) => ({ name, value: asCount(json[name]), isGiven: true }));
   const limits = given.flatMap(({ value }) => value ?? []);
   const outputLimit = limits.length === 0 ? null : Math.max(...limits);
   // Thinking has to fit into it.
@@ -167,7 +169,9 @@ function boundOutput({ format, side, prepared }: BoundedRequest, json: JsonObjec
   return {
     outputLimit,
     limitMembers:
-      given.length > 0 ? given : [{ name: usualMember(format, side, prepared), value: null }],
+      given.length > 0
+        ? given
+        : [{ name: usualMember(format, side, prepared), value: null, isGiven: false }],
     leastOutput: Math.min(outputLimit ?? Infinity, Math.max(LEAST_OUTPUT, thinking + 1)),
   };
 }

@@ -72,11 +72,15 @@ export function membersOf(json: Buffer): Member[] {
   return found;
 }
 
-/** The closing quote of the string that opens at `from`. */
+/** The closing quote of the string that opens at `from`: the next that no odd run of backslashes escapes. */
 function endOfString(json: Buffer, from: number): number {
-  for (let at = from + 1; at < json.length; at++) {
-    if (json[at] === BACKSLASH) at++;
-    else if (json[at] === QUOTE) return at;
+  // Not byte by byte: a prompt is one long string.
+  let at = json.indexOf(QUOTE, from + 1);
+  while (at !== -1) {
+    let first = at;
+    while (json[first - 1] === BACKSLASH) first--;
+    if ((at - first) % 2 === 0) return at;
+    at = json.indexOf(QUOTE, at + 1);
   }
   return json.length;
 }

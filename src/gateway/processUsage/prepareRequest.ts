@@ -16,10 +16,14 @@ const MAX_CHOICES = 1_000;
  * Reads what the gateway must know of a request before its call. The body goes to the provider as
  * the client sent it; only a chat stream gets `stream_options.include_usage` where that is not
  * true already, in its bytes, with the client's other stream options kept.
+ * @param request the body, parsed
  * @throws LedgerError `invalid_request` for a body that is no JSON object
  */
-export function prepareRequest(format: WireFormat, body: Buffer): PreparedRequest {
-  const request = parseBody(body);
+export function prepareRequest(
+  format: WireFormat,
+  body: Buffer,
+  request: JsonObject = parseBody(body),
+): PreparedRequest {
   const streamed = request.stream === true;
   const usage = format === 'openai-chat' && streamed ? askForUsage(request, body) : null;
   const prompt = readPrompt(format, request);
@@ -51,7 +55,8 @@ function isAsked(value: unknown): boolean {
   return value !== undefined && value !== null && value !== false;
 }
 
-function parseBody(body: Buffer): JsonObject {
+/** @throws LedgerError `invalid_request` for a body that is no JSON object */
+export function parseBody(body: Buffer): JsonObject {
   try {
     const request = asObject(JSON.parse(body.toString()));
     if (request !== null) return request;

@@ -33,6 +33,13 @@ export class Admitter {
    * @throws Refusal `insufficient_balance`, `budget_exceeded`, ...; LedgerError `unavailable`
    */
   async admit(exchange: Exchange): Promise<void> {
+    const admitted = this.#admit(exchange);
+    // It was read before the first wait, and no prompt is kept twice while its answer comes.
+    exchange.json = null;
+    await admitted;
+  }
+
+  async #admit(exchange: Exchange): Promise<void> {
     const { reservations, sink } = this.#context;
     const key = payerKey(exchange.payer);
     if (reservations?.holdsAlways(exchange)) return this.#hold(reservations, exchange);

@@ -3,7 +3,9 @@ import { newUuid } from '../../ids.js';
 import { type GatewayPrincipal, type Intent, type Payer, toApiKeyId } from '../durable/types.js';
 import {
   BACKGROUND_INTENT,
+  type JsonObject,
   type PreparedRequest,
+  parseBody,
   prepareRequest,
   prepareSideRequest,
 } from '../processUsage/index.js';
@@ -28,6 +30,8 @@ export interface Exchange extends MeteredExchange {
   token: string;
   /** As the client sent it, but for a limit of its output that was lowered. */
   body: Buffer;
+  /** What the body says, until it is admitted: a prompt is parsed once. Null: not JSON, or not kept. */
+  json: JsonObject | null;
   /** Null: nothing is held for it. */
   reserved: Reserved | null;
   /** The provider answers at once, and goes on: its usage is known when it has ended. */
@@ -59,7 +63,8 @@ export async function openExchange(
   const arrivedAt = performance.now();
   const createdAt = new Date();
   const { endpoint, target, principal, payer, request, reply, body } = call;
-  const prepared = await prepare(endpoint, body, request.headers['content-type'] ?? '');
+  const json = endpoint.side === undefined ? parseBody(body) : null;
+  const prepared = await prepare(endpoint, body, json, request.headers['content-type'] ?? '');
   const upstream = upstreams.forModel(endpoint.provider, prepared.requestedModel);
   const id = newUuid();
   const { kind, format, path } = endpoint;
@@ -71,6 +76,7 @@ export async function openExchange(
     request,
     reply,
     body,
+    json,
     id,
     api: { kind, format, path, provider: upstream.name },
     upstream,
@@ -90,9 +96,10 @@ export async function openExchange(
 async function prepare(
   { format, side }: MeteredEndpoint,
   body: Buffer,
+  json: JsonObject | null,
   contentType: string,
 ): Promise<PreparedRequest> {
-  if (side === undefined) return prepareRequest(format, body);
+  if (side === undefined) return prepareRequest(format, body, json ?? undefined);
   return prepareSideRequest(side, body, contentType);
 }
 

@@ -212,9 +212,9 @@ export class Reservations {
   }
 
   #bound(exchange: Exchange): RequestBounds {
-    const { endpoint, body, prepared } = exchange;
+    const { endpoint, body, json, prepared } = exchange;
     const { format, path, side = null } = endpoint;
-    const bounds = boundRequest({ format, path, side, body, prepared });
+    const bounds = boundRequest({ format, path, side, body, json, prepared });
     if (isUnbounded(bounds)) throw noBound(bounds.param, bounds.why);
     return bounds;
   }

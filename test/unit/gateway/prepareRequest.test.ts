@@ -67,6 +67,18 @@ describe('setting a member in JSON bytes', () => {
     );
   });
 
+  it('ends a string at the quote that is not escaped, however many backslashes are before it', () => {
+    const text = fc.string({ unit: fc.constantFrom('"', '\\', 'a', '}', ','), maxLength: 12 });
+    fc.assert(
+      fc.property(text, text, (name, value) => {
+        const object = { [name]: value, last: { [value]: name } };
+        const set = setMember(Buffer.from(JSON.stringify(object)), 'last', 1);
+        expect(set.toString()).toBe(JSON.stringify({ ...object, last: 1 }));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
   it('sets the last of repeated members, which is the one that parsers keep', () => {
     const set = setMember(Buffer.from('{"a":1,"a":[{"a":2}],"b":{"a":3}}'), 'a', 0);
     expect(set.toString()).toBe('{"a":1,"a":0,"b":{"a":3}}');

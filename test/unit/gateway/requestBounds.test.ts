@@ -144,6 +144,9 @@ describe('the limit of the output', () => {
     );
     expect(lower('openai-chat', { model: 'own' }, 7)).toBe('{"model":"own","max_tokens":7}');
     expect(lower('openai-chat', { model: 'own', max_tokens: null }, 7)).toContain('"max_tokens":7');
+    expect(lower('openai-chat', { model: 'own', max_tokens: 70, n: 2 }, 7)).toBe(
+      '{"model":"own","max_tokens":7,"n":2}',
+    );
     const both = { model: 'own', max_tokens: 5, max_completion_tokens: 70 };
     expect(lower('openai-chat', both, 7)).toBe(
       '{"model":"own","max_tokens":5,"max_completion_tokens":7}',
