@@ -123,7 +123,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     query: queryInTurns(connections.pool('hold'), named, onWait),
     folder: budgetFolder,
     slot: Math.floor(Math.random() * SLOTS),
-    onClosed: (payer, ofPlenty) => keeper.closed(payer, ofPlenty),
+    onClosed: (payer) => keeper.closed(payer),
   });
   /** Behind a pooler connections carry no lock timeout, so the statements do. */
   const lane = (use: 'write' | 'aside' | 'exa', query: Query): Lane => ({

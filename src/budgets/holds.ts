@@ -34,17 +34,12 @@ import { invalidHold, readAmount, type ValidHold, validateHold } from './validat
 /** Tries at a hold, or its slots, that someone else has: a fold, or who reserves beside. */
 const MAX_TRIES = 40;
 const PAUSE_MS = 8;
-/** Who may hold as much so many times more has plenty: what comes back is not missed soon. */
-const PLENTY_HOLDS = 1_000;
 /** What this process granted and may settle: no look-up. Forgetting costs one. */
 const MAX_REMEMBERED = 100_000;
 
 export interface HoldsOptions extends LaneOptions {
-  /**
-   * A hold of the payer was closed, or usage of it recorded: money may come back; of plenty, where so much
-   * was left when it was granted that nobody waits for it.
-   */
-  onClosed: (payer: Payer, ofPlenty: boolean) => void;
+  /** A hold of the payer was closed, or usage of it recorded: money may come back. */
+  onClosed: (payer: Payer) => void;
 }
 
 /** What a settle needs to know of a hold. */
@@ -54,8 +49,6 @@ export interface KnownHold {
   project_id: string | null;
   /** ISO 8601. */
   createdAt: string;
-  /** As far as is known: what was left was many times as much. */
-  ofPlenty: boolean;
 }
 
 /** Holds of this process: reserving, extending, releasing; settling is recording (src/ledger.ts). */
@@ -81,14 +74,7 @@ export class Holds {
     if (result.status === 'granted' && result.created_at !== null) {
       const { api_key_id, project_id } = valid.request;
       const createdAt = result.created_at;
-      const ofPlenty = result.available_microdollars >= result.amount * PLENTY_HOLDS;
-      this.#remember(result.id, {
-        payer: valid.payer,
-        api_key_id,
-        project_id,
-        createdAt,
-        ofPlenty,
-      });
+      this.#remember(result.id, { payer: valid.payer, api_key_id, project_id, createdAt });
     }
     return result;
   }
@@ -167,16 +153,12 @@ export class Holds {
       api_key_id: row.api_key_id,
       project_id: row.project_id,
       createdAt: formatMicros(row.created_micros),
-      ofPlenty: false,
     };
   }
 
   /** Usage was recorded: with the id of a hold it closes it, by whatever way it came. */
   noteUsage({ id, kilo_user_id, organization_id }: Payer & { id: string }): void {
-    const hold = this.#known.get(id);
-    if (hold === undefined) return;
-    this.#known.delete(id);
-    this.#options.onClosed({ kilo_user_id, organization_id }, hold.ofPlenty);
+    if (this.#known.delete(id)) this.#options.onClosed({ kilo_user_id, organization_id });
   }
 
   /** Who holds by this id; null: nobody does any more. */
@@ -239,7 +221,7 @@ export class Holds {
       if (row === null || row.status === 'locked') continue;
       if (row.status === 'absent') throw noHold(id);
       if (row.status === 'elsewhere') throw elsewhere(row.payer_scope ?? 'user', { id });
-      if (row.status === 'released') this.#options.onClosed(payerOf(row), false);
+      if (row.status === 'released') this.#options.onClosed(payerOf(row));
       this.#known.delete(id);
       return { id, status: row.status };
     }

@@ -18,11 +18,10 @@ import {
 
 /**
  * A payer is folded when so many of its holds were closed, or the first so long ago: whoever needs what they
- * gave back folds at once, so this only keeps tails short. Where plenty is left nobody needs it soon, and a
- * fold, which costs the same for many holds as for few, waits for more of them.
+ * gave back folds at once, so this only keeps tails short.
  */
-const CLOSED = { deepHolds: 32, ageMs: 3_000 } as const;
-const CLOSED_OF_PLENTY = { deepHolds: 64, ageMs: 10_000 } as const;
+const DEEP_HOLDS = 32;
+const CLOSED_AGE_MS = 3_000;
 /** And when usage of it was recorded so long ago, which somebody waits to be told of. */
 const USED_AGE_MS = 1_000;
 const MAX_PAYERS = 100_000;
@@ -46,8 +45,6 @@ export interface BudgetKeeperOptions {
 interface Due {
   payer: Payer;
   closed: number;
-  /** It is folded once so many were closed. */
-  deepHolds: number;
   /** Of `Date.now()`. */
   atMs: number;
 }
@@ -101,16 +98,10 @@ export class BudgetKeeper {
     await this.#options.query(beatStatement(this.owner, hostname(), process.pid));
   }
 
-  /**
-   * Money of the payer may have come back. A hint.
-   * @param ofPlenty when it was held, so much was left of every window that nobody misses it for a while
-   */
-  closed(payer: Payer, ofPlenty: boolean): void {
-    const { ageMs, deepHolds } = ofPlenty ? CLOSED_OF_PLENTY : CLOSED;
-    const due = this.#dueWithin(payer, ageMs);
-    if (due === null) return;
-    due.closed++;
-    due.deepHolds = Math.min(due.deepHolds, deepHolds);
+  /** Money of the payer may have come back. A hint. */
+  closed(payer: Payer): void {
+    const due = this.#dueWithin(payer, CLOSED_AGE_MS);
+    if (due !== null) due.closed++;
   }
 
   /** Usage of the payer is to be folded within `USED_AGE_MS`, whether it was held or not. A hint. */
@@ -127,7 +118,7 @@ export class BudgetKeeper {
       return due;
     }
     if (this.#due.size >= MAX_PAYERS) return null;
-    const added = { payer, closed: 0, deepHolds: Number.POSITIVE_INFINITY, atMs };
+    const added = { payer, closed: 0, atMs };
     this.#due.set(key, added);
     return added;
   }
@@ -137,7 +128,7 @@ export class BudgetKeeper {
     const nowMs = Date.now();
     for (const [key, due] of [...this.#due]) {
       if (signal?.aborted) return;
-      if (!all && due.closed < due.deepHolds && due.atMs > nowMs) continue;
+      if (!all && due.closed < DEEP_HOLDS && due.atMs > nowMs) continue;
       this.#due.delete(key);
       await this.#fold(scopeOf(due.payer), payerId(due.payer));
     }
