@@ -22,11 +22,24 @@ export function readOptionalText(field: string, value: string | null | undefined
   return value === undefined || value === null || value === '' ? null : readText(field, value);
 }
 
+/**
+ * An amount that somebody writes, to microdollars. As text without an exponent: "1e9" is a slip more often
+ * than a billion. A number has the notation of its program.
+ * @throws LedgerError `invalid_event`, `out_of_range`
+ */
+export function writtenMicrodollars(usd: string | number): number {
+  if (typeof usd === 'string' && /e/i.test(usd)) {
+    const problem = `not an amount in USD: ${usd.trim().slice(0, 40)}; write it like 12.50`;
+    throw new LedgerError('invalid_event', problem);
+  }
+  return toMicrodollars(usd);
+}
+
 /** USD to microdollars, rounded once; not 0. @throws LedgerError `invalid_request` */
 export function readUsd(usd: string | number): number {
   let amountMicrodollars: number;
   try {
-    amountMicrodollars = toMicrodollars(usd);
+    amountMicrodollars = writtenMicrodollars(usd);
   } catch (cause) {
     const problem = cause instanceof Error ? cause.message : 'is not an amount';
     throw new LedgerError('invalid_request', `usd: ${problem}`, {

@@ -5,11 +5,11 @@ import {
   readText,
   unknownOrganization,
   unknownUser,
+  writtenMicrodollars,
 } from '../accounts/fields.js';
 import { runStatement } from '../accounts/runStatement.js';
 import { elsewhere, LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
-import { toMicrodollars } from '../money.js';
 import {
   BUDGET_PERIODS,
   BUDGET_SCOPES,
@@ -199,7 +199,7 @@ function readMode(mode: string): boolean {
 export function readLimit(field: string, usd: string | number): number {
   let limit: number;
   try {
-    limit = toMicrodollars(usd);
+    limit = writtenMicrodollars(usd);
   } catch (cause) {
     throw new LedgerError('invalid_request', `${field} must be an amount in USD, like 12.50`, {
       details: { field },

@@ -1,11 +1,19 @@
 import type { Command } from 'commander';
-import { listApiKeys, revokeApiKey } from '../accounts/apiKeys.js';
+import type { Pool } from 'pg';
+import {
+  type ApiKey,
+  listApiKeys,
+  listKeysOf,
+  MAX_KEYS_LISTED,
+  revokeApiKey,
+} from '../accounts/apiKeys.js';
 import { SCOPES } from '../accounts/scopes.js';
 import { LedgerError } from '../errors.js';
 import { createKey } from '../shards/accounts.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, shorten } from './output.js';
+import { type PayerOptions, payerOf } from './payer.js';
 
 const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
 
@@ -70,10 +78,12 @@ function registerKeyList(key: Command, run: Runner): void {
   key
     .command('list')
     .description('list keys; never the secrets')
-    .action(() =>
+    .option('--user <id>', 'of this user')
+    .option('--org <id>', 'or billed to this organization')
+    .action((options: PayerOptions) =>
       run((context) =>
         withMigratedDatabase(context, async (database) => {
-          const keys = await listApiKeys(database.pool());
+          const keys = await listKeys(database.pool(), options);
           const rows = keys.map((one) => [
             one.id,
             one.key_prefix,
@@ -90,4 +100,11 @@ function registerKeyList(key: Command, run: Runner): void {
         }),
       ),
     );
+}
+
+function listKeys(pool: Pool, options: PayerOptions): Promise<ApiKey[]> {
+  const payer = payerOf(options);
+  if (payer === null) return listApiKeys(pool);
+  const of = payer.scope === 'user' ? { kiloUserId: payer.id } : { organizationId: payer.id };
+  return listKeysOf(pool, of, MAX_KEYS_LISTED);
 }

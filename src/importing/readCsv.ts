@@ -4,7 +4,7 @@ import type { UsageEvent } from '../record/types.js';
 import { microdollarUsage } from '../schema/usage.js';
 import { microdollarUsageMetadata } from '../schema/usageMetadata.js';
 import { readCsvRecords } from './csvRecords.js';
-import type { ImportedLine, Line } from './types.js';
+import type { ImportedLine, ImportFormat, Line } from './types.js';
 
 type CellKind = 'text' | 'integer' | 'number' | 'boolean' | 'texts';
 
@@ -15,8 +15,16 @@ interface CsvColumn {
   kind: CellKind;
 }
 
-/** First column of the Azure LLM trace, which is CSV as well. */
-const AZURE_COLUMN = 'TIMESTAMP';
+/** Columns that only exports of others have, which are CSV as well: what they are, and their format. */
+const FOREIGN_COLUMNS: ReadonlyMap<string, readonly [what: string, format: ImportFormat]> = new Map(
+  [
+    ['TIMESTAMP', ['an Azure trace', 'azure-llm']],
+    ['spend', ['LiteLLM_SpendLogs', 'litellm']],
+    ['startTime', ['LiteLLM_SpendLogs', 'litellm']],
+    ['cost_total', ["OpenRouter's activity", 'openrouter']],
+    ['byok_usage_inference', ["OpenRouter's activity", 'openrouter']],
+  ],
+);
 const METADATA_PREFIX = 'metadata.';
 /** Programs that keep numbers as floating point save 5 as 5.0. */
 const WHOLE_NUMBER = /^[+-]?\d+(\.0*)?$/;
@@ -60,7 +68,8 @@ function readHeader(cells: readonly string[]): CsvColumn[] | string {
     seen.add(name);
     const column = findColumn(name);
     if (column === null) {
-      if (name === AZURE_COLUMN) return 'is the header of an Azure trace: say --format azure-llm';
+      const foreign = cells.map((each) => FOREIGN_COLUMNS.get(each.trim())).find(Boolean);
+      if (foreign) return `is the header of ${foreign[0]}: say --format ${foreign[1]}`;
       return `the header names ${quoteName(name)}, which is not a column; known: ${[
         ...EVENT_FIELDS.filter((field) => field !== 'metadata'),
         'metadata.<field>',

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -57,8 +58,33 @@ describe('accounts', () => {
     const add = async (usd: string) =>
       (await cli.run('credit', 'add', '--user', 'penny', usd)).stdout;
     expect(await add('0.0000014')).toBe('added 0.000001 USD to penny; 0.000001 USD in all\n');
-    expect(await add('1e3')).toBe('added 1000.000000 USD to penny; 1000.000001 USD in all\n');
+    expect(await add('1000')).toBe('added 1000.000000 USD to penny; 1000.000001 USD in all\n');
     expect(await add('-5')).toBe('added -5.000000 USD to penny; 995.000001 USD in all\n');
+  });
+
+  it.each([
+    [['credit', 'add', '--user', 'ada', '1e9'], 'not an amount in USD: 1e9; write it like 12.50'],
+    [['adjust', randomUUID(), '1E3'], 'not an amount in USD: 1E3; write it like 12.50'],
+    [['budget', 'set', 'user', 'ada', '1e9', '--window', 'day'], 'must be an amount in USD'],
+    [['alerts', 'set', 'balance', '--user', 'ada', '--below', '1e3'], 'must be an amount in USD'],
+  ])('take no exponent in an amount: %s', async (argv, said) => {
+    const { status, stderr } = await cli.run(...argv);
+    expect({ status, stderr }).toEqual({ status: 2, stderr: expect.stringContaining(said) });
+  });
+
+  it('of one user, and of one organization, are listed', async () => {
+    await cli.run('user', 'create', 'keyed');
+    const org = (await cli.ask('org', 'create', 'keyed')).document.id;
+    await cli.run('org', 'add-member', org, 'keyed');
+    const own = (await cli.ask('key', 'create', '--user', 'keyed')).document.id;
+    const billed = (await cli.ask('key', 'create', '--user', 'keyed', '--org', org)).document.id;
+    const listed = async (...argv: string[]) =>
+      (await cli.ask('key', 'list', ...argv)).document.keys.map((key: { id: string }) => key.id);
+    expect((await listed('--user', 'keyed')).sort()).toEqual([own, billed].sort());
+    expect(await listed('--org', org)).toEqual([billed]);
+    expect(await listed('--user', 'nobody')).toEqual([]);
+    const both = await cli.run('key', 'list', '--user', 'keyed', '--org', org);
+    expect(both).toMatchObject({ status: 2, stderr: expect.stringContaining('exactly one') });
   });
 
   it('are listed and shown, with what they used', async () => {

@@ -115,6 +115,16 @@ describe('CSV records', () => {
 describe('CSV events', () => {
   const events = (text: string) => collect(readCsv(linesOf(text, 100)));
 
+  it.each([
+    ['TIMESTAMP,ContextTokens,GeneratedTokens', 'an Azure trace: say --format azure-llm'],
+    ['request_id,call_type,spend,startTime', 'LiteLLM_SpendLogs: say --format litellm'],
+    ['generation_id,created_at,cost_total', "OpenRouter's activity: say --format openrouter"],
+    ['date,model,usage,byok_usage_inference', "OpenRouter's activity: say --format openrouter"],
+  ])('name the format of an export of others: %s', async (header, said) => {
+    const problem = `is the header of ${said}`;
+    expect(await events(header)).toEqual([{ line: 1, problem, fatal: true }]);
+  });
+
   it('take their types from the columns', async () => {
     const header = 'kilo_user_id,cost,has_error,input_tokens,metadata.latency,metadata.feature';
     expect(await events(`${header}\n123,-5,true,7,1.5,chat\nada,1.5,maybe,,,`)).toEqual([
