@@ -1,4 +1,3 @@
-import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { queryInTurns, queryOnPool, snapshotOnPool } from '../../src/db/query.js';
@@ -6,6 +5,7 @@ import { createMetrics } from '../../src/metrics.js';
 import { readReportQuery } from '../../src/report/usage/query.js';
 import { UsageReports } from '../../src/report/usage/usageReport.js';
 import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import { openPool } from '../support/openPool.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 /** The largest pairs of two groups beside a report, of its snapshot; and what members in it are called. */
@@ -139,7 +139,7 @@ it('by the server: of what is beyond the largest a period is told once, however 
 
 it('a prepared report answers as the schema, what is known of the days and the usage are at its time', async () => {
   const { pool, url } = service.database;
-  const own = new pg.Pool({ connectionString: url, max: 1 });
+  const own = openPool({ connectionString: url, max: 1 });
   try {
     const query = queryInTurns(own, true);
     const reports = new UsageReports(query, snapshotOnPool(own, true), createMetrics());
