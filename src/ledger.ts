@@ -177,7 +177,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   );
   const reportPool = connections.pool('report');
   const usageReports = new UsageReports(
-    queryOnPool(reportPool, named, onWait),
+    queryInTurns(reportPool, named, onWait),
     snapshotOnPool(reportPool, named),
     metrics,
   );

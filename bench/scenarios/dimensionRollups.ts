@@ -1,7 +1,7 @@
 import { CONNECTION_USES } from '../../src/connections.js';
 import { POSITION } from '../../src/counter/position.sql.js';
 import { createPool } from '../../src/db/pool.js';
-import { queryOnPool, snapshotOnPool } from '../../src/db/query.js';
+import { queryInTurns, queryOnPool, snapshotOnPool } from '../../src/db/query.js';
 import { createLedger } from '../../src/ledger.js';
 import { createMetrics } from '../../src/metrics.js';
 import type { UsageReportQuery } from '../../src/report/usage/query.js';
@@ -247,7 +247,9 @@ async function timeReports(url: string, bench: Bench): Promise<Timed[]> {
     settings: CONNECTION_USES.report.settings,
   });
   const query = queryOnPool(pool, true);
-  const reports = new UsageReports(query, snapshotOnPool(pool, true), createMetrics());
+  // As the ledger does; a round trip is pg's own.
+  const inTurns = queryInTurns(pool, true);
+  const reports = new UsageReports(inTurns, snapshotOnPool(pool, true), createMetrics());
   try {
     const [days] = await query<{ from: string; until: string }>({
       name: 'bench_range',

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
-import { queryOnPool, snapshotOnPool } from '../../src/db/query.js';
+import { queryInTurns, queryOnPool, snapshotOnPool } from '../../src/db/query.js';
 import { createMetrics } from '../../src/metrics.js';
 import { readReportQuery } from '../../src/report/usage/query.js';
 import { UsageReports } from '../../src/report/usage/usageReport.js';
 import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
+import { openPool } from '../support/openPool.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 /** The largest pairs of two groups beside a report, of its snapshot; and what members in it are called. */
@@ -133,5 +134,47 @@ it('by the server: of what is beyond the largest a period is told once, however 
       [false, 1],
       [true, 2],
     ]);
+  }
+});
+
+it('a prepared report answers as the schema, what is known of the days and the usage are at its time', async () => {
+  const { pool, url } = service.database;
+  const own = openPool({ connectionString: url, max: 1 });
+  try {
+    const query = queryInTurns(own, true);
+    const reports = new UsageReports(query, snapshotOnPool(own, true), createMetrics());
+    const ask = async () => {
+      const { rows, total, source } = await reports.report({
+        ...RANGE,
+        kilo_user_id: owner.id,
+        organization_ids: [organization],
+        by: ['model'],
+      });
+      return { rows, total, mode: source.mode };
+    };
+    const before = await ask();
+    expect(before.mode).toBe('rollup');
+    await pool.query('alter table microdollar_usage_daily_by_dimension add column added text');
+    await pool.query('alter table rollup_coverage add column added text');
+    expect(await ask()).toEqual(before);
+    await pool.query('alter table microdollar_usage_daily_by_dimension drop column added');
+    await pool.query('alter table rollup_coverage drop column added');
+    await pool.query('update ledger_settings set installed_empty = false');
+    expect(await ask()).toEqual({ ...before, mode: 'raw' });
+    await pool.query('update ledger_settings set installed_empty = true');
+    await service.ledger.recordUsage({
+      kilo_user_id: owner.id,
+      organization_id: organization,
+      model: 'new',
+      cost: 11,
+      created_at: '2026-03-29T10:00:00Z',
+    });
+    const after = await ask();
+    expect(after.mode).toBe('rollup');
+    expect(after.rows).toContainEqual(
+      expect.objectContaining({ model: 'new', cost_microdollars: 11 }),
+    );
+  } finally {
+    await own.end();
   }
 });

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
-import type { Statement } from '../../db/statement.js';
+import { plainArray, type Statement } from '../../db/statement.js';
 import { boundsOf, calendarOf, isUtc, rangeOf } from './calendar.sql.js';
 import { type Form, seriesOf } from './groups.sql.js';
 import { proofOf } from './proof.sql.js';
@@ -102,6 +102,6 @@ function valuesOf(query: ValidReportQuery): unknown[] {
     query.apiKeyId,
     query.grain,
     query.top,
-    ...(isAlone ? [] : [organizationIds]),
+    ...(isAlone ? [] : [plainArray(organizationIds)]),
   ];
 }
