@@ -137,9 +137,11 @@ export const readRequest = procedureFor(
       findRequest(readPool, input.id),
     );
     if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
-    const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
+    const optional = (amount: number | string | null) => (amount === null ? null : toJsonInteger(amount));
     return {
       ...toJsonRequest(row),
+      status_code: optional(row.status_code),
+      reasoning_tokens: optional(row.reasoning_tokens),
       market_cost: optional(row.market_cost),
       reported_cost: optional(row.reported_cost),
       doubts: Array.isArray(row.doubts) ? row.doubts.map(String) : [],
