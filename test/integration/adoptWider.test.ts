@@ -12,7 +12,12 @@ let fixture: LedgerFixture;
 let user: string;
 let organization: string;
 let usageId: string;
-const METADATA = { status_code: 200, reasoning_tokens: 7, max_tokens: 300, system_prompt_length: 9 };
+const METADATA = {
+  status_code: 200,
+  reasoning_tokens: 7,
+  max_tokens: 300,
+  system_prompt_length: 9,
+};
 const DAY = '2026-01-02';
 
 const run = (...argv: string[]) => runCommand({ DATABASE_URL: fixture.database.url }, ...argv);
@@ -36,7 +41,9 @@ afterAll(() => fixture.close());
 it('priorities of credits are numbers', async () => {
   const added = await run('--json', 'credit', 'add', '--user', user, '5', '--priority', '3');
   expect(documentOf(added)).toMatchObject({ priority: 3 });
-  expect(documentOf(await run('--json', 'credit', 'list')).credits).toMatchObject([{ priority: 3 }]);
+  expect(documentOf(await run('--json', 'credit', 'list')).credits).toMatchObject([
+    { priority: 3 },
+  ]);
   const own = await run('--json', 'credit', 'list', '--user', user);
   expect(documentOf(own).credits).toMatchObject([{ priority: 3 }]);
 });
@@ -64,7 +71,9 @@ it('archived files have them as numbers', async () => {
     const archived = await run('archive', '--until', DAY, '--out', out);
     expect(archived).toMatchObject({ status: 0, stderr: '' });
     const [file = ''] = (await readdir(out)).filter((name) => name.includes(DAY));
-    const [, line = ''] = gunzipSync(await readFile(join(out, file))).toString().split('\n');
+    const [, line = ''] = gunzipSync(await readFile(join(out, file)))
+      .toString()
+      .split('\n');
     expect(JSON.parse(line)).toMatchObject({ id: usageId, metadata: METADATA });
   } finally {
     await rm(out, { recursive: true });
