@@ -137,7 +137,8 @@ export const readRequest = procedureFor(
       findRequest(readPool, input.id),
     );
     if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
-    const optional = (amount: number | string | null) => (amount === null ? null : toJsonInteger(amount));
+    const optional = (amount: number | string | null) =>
+      amount === null ? null : toJsonInteger(amount);
     return {
       ...toJsonRequest(row),
       status_code: optional(row.status_code),
