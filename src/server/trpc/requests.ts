@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
-import { toJsonInteger } from '../../money.js';
+import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { MAX_COST } from '../../record/event.js';
 import { atRow } from '../../shards/atRow.js';
 import { isOrganizationMember, readRole } from '../../shards/memberships.js';
@@ -141,8 +141,8 @@ export const readRequest = procedureFor(
       amount === null ? null : toJsonInteger(amount);
     return {
       ...toJsonRequest(row),
-      status_code: optional(row.status_code),
-      reasoning_tokens: optional(row.reasoning_tokens),
+      status_code: small(row.status_code),
+      reasoning_tokens: small(row.reasoning_tokens),
       market_cost: optional(row.market_cost),
       reported_cost: optional(row.reported_cost),
       doubts: Array.isArray(row.doubts) ? row.doubts.map(String) : [],
