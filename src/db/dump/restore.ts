@@ -135,7 +135,8 @@ async function requireOwn(client: pg.Client, { tables }: Manifest): Promise<void
   if (!found) return;
   throw new LedgerError(
     'invalid_request',
-    `the dump names the table ${found.name}, which this database has of another program; nothing was restored`,
+    `the dump names the table ${found.name}, which this database has of another program; ` +
+      'nothing was restored',
     { details: { field: 'dir', table: found.name } },
   );
 }

@@ -137,8 +137,8 @@ export const readRequest = procedureFor(
       findRequest(readPool, input.id),
     );
     if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
-    const optional = (amount: number | string | null) =>
-      amount === null ? null : toJsonInteger(amount);
+    const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
+    const small = (n: number | string | null) => (n === null ? null : toSafeInteger(n));
     return {
       ...toJsonRequest(row),
       status_code: small(row.status_code),

@@ -55,7 +55,8 @@ export async function sharedColumns(
     if (lacking.length > 0) {
       throw new LedgerError(
         'invalid_request',
-        `shard ${targetName} has no column ${lacking.join(', ')} in ${table} that can be written; migrate it first`,
+        `shard ${targetName} has no column ${lacking.join(', ')} in ${table} that can be written; ` +
+          'migrate it first',
         { details: { field: 'to', table } },
       );
     }

@@ -48,7 +48,8 @@ const readTablesStatement = (tables: readonly string[]): Statement => ({
 select n.name as table_name, c.relkind = 'v' as is_view,
   jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
     'base', format_type(a.atttypid, null),
-    'rules', nullif(concat_ws(', ', case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end,
+    'rules', nullif(concat_ws(', ',
+      case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end,
       case when t.typnotnull then 'not null' end, (
         select string_agg(quote_literal(e.enumlabel), ', ' order by e.enumsortorder)
         from pg_enum as e
@@ -129,8 +130,8 @@ function findNarrower(from: TableRow, to: TableRow): Narrower[] {
 }
 
 /**
- * What the type of `target` has no place for: values past a bound, an SQL condition; any, where the two differ
- * otherwise, for it could refuse or round them; null: none.
+ * What the type of `target` has no place for: values past a bound, an SQL condition; any, where the two
+ * differ otherwise, for it could refuse or round them; null: none.
  */
 function findUnfit(
   source: Column,
@@ -237,8 +238,8 @@ function requirePayersMade(here: readonly TableRow[], to: string): void {
 export function notKept(payer: MovedPayer, shard: string, table: string): LedgerError {
   return new LedgerError(
     'invalid_request',
-    `${keyOf(payer)} cannot move: shard ${shard} did not keep every row of ${table} that was written there: ` +
-      'see which triggers or rules that table has',
+    `${keyOf(payer)} cannot move: shard ${shard} did not keep every row of ${table} that was written ` +
+      'there: see which triggers or rules that table has',
     { details: { field: 'to', table } },
   );
 }
