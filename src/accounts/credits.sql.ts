@@ -9,7 +9,8 @@ export interface CreditRow {
   amount_microdollars: string;
   description: string | null;
   expires_micros: string | null;
-  priority: number;
+  /** As text from an adopted table where it is wider. */
+  priority: number | string;
   created_at: Date;
   total_microdollars_acquired: string;
 }

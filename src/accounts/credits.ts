@@ -112,7 +112,7 @@ function toCredit(status: Credit['status'], row: CreditRow): Credit {
     amount_microdollars: toSafeInteger(row.amount_microdollars),
     description: row.description,
     expires_at: row.expires_micros === null ? null : formatMicros(row.expires_micros),
-    priority: row.priority,
+    priority: toSafeInteger(row.priority),
     created_at: row.created_at.toISOString(),
     total_microdollars_acquired: toSafeInteger(row.total_microdollars_acquired),
   };

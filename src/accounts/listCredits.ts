@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { queryOnPool } from '../db/query.js';
 import { readUuid } from '../ids.js';
-import { toExactInteger } from '../money.js';
+import { toExactInteger, toSafeInteger } from '../money.js';
 import { formatMicros } from '../record/instants.sql.js';
 import type { CreditKind } from '../schema/credits.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../schema/unsettled.js';
@@ -65,7 +65,8 @@ interface StoredRow {
   amount_microdollars: string;
   description: string | null;
   expires_micros: string | null;
-  priority: number;
+  /** As text from an adopted table where it is wider. */
+  priority: number | string;
   created_micros: string;
 }
 
@@ -86,6 +87,7 @@ export async function listCredits(pool: pg.Pool): Promise<Listed<ListedCredit>> 
   return page(rows, ({ expires_micros, created_micros, ...row }) => ({
     ...row,
     amount_microdollars: toExactInteger(row.amount_microdollars),
+    priority: toSafeInteger(row.priority),
     expires_at: expires_micros === null ? null : formatMicros(expires_micros),
     created_at: formatMicros(created_micros),
   }));

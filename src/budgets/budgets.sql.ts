@@ -1,3 +1,4 @@
+import { ORGANIZATION_NAME } from '../accounts/listAccounts.js';
 import type { BudgetPeriod, BudgetScope, BudgetSetter } from '../schema/budgets.js';
 import { isElsewhereSql, isPayerElsewhere } from '../schema/elsewhere.js';
 
@@ -173,7 +174,7 @@ export interface PayerRow {
 
 /** Payers with budgets other than their balance, at most $1, after the one of scope $2 and id $3. */
 export const PAYERS_WITH_BUDGETS = `/* budgets.payers */
-select p.payer_scope, p.payer_id, coalesce(o.name, u.name) as name
+select p.payer_scope, p.payer_id, coalesce(${ORGANIZATION_NAME}, u.name) as name
 from (
   select distinct b.payer_scope, b.payer_id collate "C" as payer_id
   from budgets as b

@@ -210,6 +210,6 @@ export function isDatabaseAway(error: unknown): boolean {
   return isDatabaseAway(error.cause ?? { code: error.details.sqlstate });
 }
 
-/** Null where a value is wanted, or a number that is too large for its column. */
-export const isUnfitValue = (error: unknown): boolean =>
-  ['23502', '22003'].includes(sqlStateOf(error) ?? '');
+/** A row is refused for what is in it: by a type, a constraint, or a trigger of another program. */
+export const isRefusedRow = (error: unknown): boolean =>
+  /^(22|23|P0001)/.test(sqlStateOf(error) ?? '');

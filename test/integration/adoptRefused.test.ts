@@ -115,6 +115,11 @@ const IN_THE_ROWS = [
     told: 'microdollar_usage_daily.archived_cost_microdollars is null in 1 rows',
   },
   {
+    what: 'accounts of a time that no list can show',
+    change: `update kilocode_users set created_at = 'infinity' where id in ('user 1', 'user 2')`,
+    told: 'kilocode_users.created_at is infinite in 2 rows',
+  },
+  {
     what: "values in a column of the ledger's name and type",
     change: `alter table microdollar_usage add column position bigint;
       update microdollar_usage set position = 5 where cost = 1`,

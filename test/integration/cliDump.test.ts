@@ -183,6 +183,20 @@ describe('a manifest that was written by hand', () => {
     ['written_at is missing', (m) => delete (m as Partial<Written>).written_at],
   ];
 
+  it('is refused where it names a table of another program, which stays as it is', async () => {
+    const target = await createTestDatabase();
+    await target.pool.query('create table theirs as select 1 as one');
+    const manifest: Manifest = JSON.parse(await readFile(join(dump, 'manifest.json'), 'utf8'));
+    manifest.tables.push({ name: 'theirs', columns: ['one'], rows: 0, sha256: '0'.repeat(64) });
+    const directory = await mkdtemp(join(cli.dir, 'theirs '));
+    await writeFile(join(directory, 'manifest.json'), JSON.stringify(manifest));
+    const run = await runCommand({ DATABASE_URL: target.url }, 'restore', directory);
+    expect(run).toMatchObject({ status: 2 });
+    expect(run.stderr).toContain('names the table theirs');
+    expect((await target.pool.query('select one from theirs')).rows).toEqual([{ one: 1 }]);
+    await target.drop();
+  });
+
   it.each(changes)('is refused by its field and with the remedy: %s', async (told, change) => {
     const manifest = JSON.parse(await readFile(join(dump, 'manifest.json'), 'utf8'));
     change(manifest);

@@ -85,7 +85,7 @@ it('numbers past what the target holds refuse the move at its beginning, with th
   const error = await ledgerErrorOf(moves.move(payer, 'b'));
   expect(error).toMatchObject({ code: 'invalid_request' });
   expect(error.message).toContain(
-    'microdollar_usage_metadata.max_tokens is past what integer holds in 2',
+    'microdollar_usage_metadata.max_tokens is past what integer holds in 2 rows',
   );
   const remedy = 'alter table microdollar_usage_metadata alter column max_tokens type bigint';
   expect(error.message).toContain(remedy);

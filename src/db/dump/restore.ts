@@ -103,6 +103,7 @@ async function requireEmpty(client: pg.Client, manifest: Manifest, suffix: strin
     order by 1`,
     [[...readTableNames(), MIGRATIONS_TABLE]],
   );
+  await requireOwn(client, manifest);
   if (rows.length === 0) return;
   const applied = await readApplied(client);
   const unknown = applied.filter((name) => !manifest.migrations.includes(name));
@@ -116,6 +117,28 @@ async function requireEmpty(client: pg.Client, manifest: Manifest, suffix: strin
   const list = used.map((name) => client.escapeIdentifier(name)).join(', ');
   await client.query(`lock table ${list} in access exclusive mode`);
   await requireNoRows(client, used);
+}
+
+/** What another program has beside the ledger would be truncated. */
+async function requireOwn(client: pg.Client, { tables }: Manifest): Promise<void> {
+  const own = readTableNames();
+  const others = tables.map(({ name }) => name).filter((name) => !own.includes(name));
+  const { rows } = await client.query<{ name: string }>(
+    `select c.relname as name
+    from pg_class as c
+    where c.relnamespace = ${LEDGER_NAMESPACE}
+      and c.relname = any ($1::text[])
+    order by 1`,
+    [others],
+  );
+  const [found] = rows;
+  if (!found) return;
+  throw new LedgerError(
+    'invalid_request',
+    `the dump names the table ${found.name}, which this database has of another program; ` +
+      'nothing was restored',
+    { details: { field: 'dir', table: found.name } },
+  );
 }
 
 async function requireNoRows(client: pg.Client, names: readonly string[]): Promise<void> {

@@ -6,6 +6,7 @@ import {
   isNotToBeInvented,
   isNullInOldRows,
   isOpeningBalance,
+  isToBeFinite,
   isToBeWidened,
   valueBeforeUse,
   WRITTEN_TABLES,
@@ -29,6 +30,7 @@ export function planColumns(present: TableShape, wanted: TableShape, draft: Draf
     } else {
       changes.push(...changeColumn(wanted.name, column, found, draft));
       checkOwnValues(wanted.name, column, found, draft);
+      checkFinite(wanted.name, column, found, draft);
       const isNullable = !found.isNotNull && column.isNotNull;
       if (isNullable && (isKey(column.name) || isNeverNull(wanted.name, column.name))) {
         requireNotNull(wanted.name, column.name, draft);
@@ -143,6 +145,23 @@ function checkOwnValues(
     problem: (count) =>
       `${table}.${wanted.name} has values of another program in ${count} rows, and the ledger ` +
       'keeps its own there: rename that column',
+  });
+}
+
+function checkFinite(table: string, wanted: ColumnShape, found: ColumnShape, draft: Draft): void {
+  if (draft.isInUse || found.type !== wanted.type || !isToBeFinite(table, wanted.name)) return;
+  draft.checks.push({
+    kind: 'check',
+    subject: `${table}.${wanted.name} has no infinite time`,
+    tables: [table],
+    lock: 'ACCESS SHARE',
+    duration: 'long',
+    statements: [
+      `select count(*) as count from ${quote(table)} where not isfinite(${quote(wanted.name)})`,
+    ],
+    problem: (count) =>
+      `${table}.${wanted.name} is infinite in ${count} rows, which no list could show: give them a time` +
+      (wanted.isNotNull ? '' : ', or null'),
   });
 }
 

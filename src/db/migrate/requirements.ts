@@ -87,6 +87,21 @@ const NEVER_NULL: ReadonlySet<ColumnName> = new Set<ColumnName>([
   'exa_monthly_usage.free_allowance_microdollars',
 ]);
 
+/** Of accounts: an infinite time has no form in which a list could show it, and no day. */
+const FINITE: ReadonlySet<ColumnName> = new Set<ColumnName>([
+  'kilocode_users.created_at',
+  'kilocode_users.deleted_at',
+  'organizations.created_at',
+  'organization_memberships.created_at',
+  'api_keys.created_at',
+  'api_keys.last_used_at',
+  'api_keys.revoked_at',
+  'credit_transactions.created_at',
+  'credit_transactions.expires_at',
+]);
+
+export const isToBeFinite = (table: string, column: string): boolean =>
+  FINITE.has(`${table}.${column}`);
 export const isNotToBeInvented = (table: string, column: string): boolean =>
   NOT_TO_BE_INVENTED.has(`${table}.${column}`);
 export const isNullInOldRows = (table: string, column: string): boolean =>

@@ -12,7 +12,8 @@ export interface ArchivedColumn {
   name: string;
   /** Its name as that of a member of a JSON object, with the colon. */
   member: string;
-  isBigint: boolean;
+  /** The driver has it as a number, or as text: an adopted table may be wider than the ledger's own. */
+  isInteger: boolean;
   isLookup: boolean;
   /**
    * Metadata that soft deletion scrubs (src/accounts/softDelete.ts); a test holds the two lists
@@ -30,6 +31,8 @@ const PERSONAL_FIELDS: ReadonlySet<string> = new Set([
   'end_user',
   ...PERSONAL_LOOKUP_NAMES,
 ]);
+
+const INTEGERS: ReadonlySet<string> = new Set(['PgBigInt53', 'PgInteger', 'PgSmallInt']);
 
 /** No values of their own: keys, and what lookups are stored as. */
 const OTHER_METADATA_COLUMNS: ReadonlySet<string> = new Set([
@@ -51,7 +54,7 @@ export const METADATA_COLUMNS: readonly ArchivedColumn[] = [
   ...LOOKUP_NAMES.map((name: string) => ({
     name,
     member: memberOf(name),
-    isBigint: false,
+    isInteger: false,
     isLookup: true,
     isPersonal: PERSONAL_FIELDS.has(name),
   })),
@@ -65,7 +68,7 @@ function columnsOf(columns: Record<string, { columnType: string }>): ArchivedCol
   return Object.entries(columns).map(([name, { columnType }]) => ({
     name,
     member: memberOf(name),
-    isBigint: columnType === 'PgBigInt53',
+    isInteger: INTEGERS.has(columnType),
     isLookup: false,
     isPersonal: PERSONAL_FIELDS.has(name),
   }));
@@ -86,13 +89,13 @@ export function membersOf(
     if (value === null || value === undefined) continue;
     const column = columns[index] as ArchivedColumn;
     if (members !== '') members += ',';
-    members += column.member + toJsonText(value, column.isBigint);
+    members += column.member + toJsonText(value, column.isInteger);
   }
   return members;
 }
 
-function toJsonText(value: unknown, isBigint: boolean): string {
-  if (isBigint) return JSON.stringify(toJsonInteger(String(value)));
+function toJsonText(value: unknown, isInteger: boolean): string {
+  if (isInteger) return JSON.stringify(toJsonInteger(String(value)));
   // JSON has no NaN and no infinity; as text they are at least not lost.
   if (typeof value === 'number' && !Number.isFinite(value)) return `"${value}"`;
   return JSON.stringify(value);

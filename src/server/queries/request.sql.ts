@@ -15,10 +15,12 @@ export interface RequestDetailRow extends RecentRow {
   session_id: string | null;
   tags: string[] | null;
   message_id: string | null;
-  status_code: number | null;
+  /** Text where an adopted table is wider. */
+  status_code: number | string | null;
   latency: number | null;
   generation_time: number | null;
-  reasoning_tokens: number | null;
+  /** The same. */
+  reasoning_tokens: number | string | null;
   streamed: boolean | null;
   cancelled: boolean | null;
   is_byok: boolean | null;

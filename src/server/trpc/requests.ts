@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
-import { toJsonInteger } from '../../money.js';
+import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { MAX_COST } from '../../record/event.js';
 import { atRow } from '../../shards/atRow.js';
 import { isOrganizationMember, readRole } from '../../shards/memberships.js';
@@ -138,8 +138,11 @@ export const readRequest = procedureFor(
     );
     if (!(await mayRead(ctx, ctx.principal, row))) throw unknownRequest();
     const optional = (amount: string | null) => (amount === null ? null : toJsonInteger(amount));
+    const small = (n: number | string | null) => (n === null ? null : toSafeInteger(n));
     return {
       ...toJsonRequest(row),
+      status_code: small(row.status_code),
+      reasoning_tokens: small(row.reasoning_tokens),
       market_cost: optional(row.market_cost),
       reported_cost: optional(row.reported_cost),
       doubts: Array.isArray(row.doubts) ? row.doubts.map(String) : [],

@@ -1,6 +1,7 @@
 import { getTableColumns, getTableName, is, SQL } from 'drizzle-orm';
 import { PgDialect, PgTable } from 'drizzle-orm/pg-core';
 import * as schema from '../../schema/index.js';
+import { quoted } from './columns.js';
 
 /**
  * Rows of tables that another program made may have no value where the ledger's own tables want one
@@ -38,6 +39,18 @@ const DECLARED: ReadonlyMap<string, string | null> = new Map(
     ),
 );
 
+const KNOWN: ReadonlySet<string> = new Set(
+  Object.values<unknown>(schema)
+    .filter((table): table is PgTable => is(table, PgTable))
+    .flatMap((table) =>
+      Object.values(getTableColumns(table)).map(({ name }) => `${getTableName(table)}.${name}`),
+    ),
+);
+
+/** Whether the column is the ledger's, not one that a host added. */
+export const isDeclared = (table: string, column: string): boolean =>
+  KNOWN.has(`${table}.${column}`);
+
 /** Whether the ledger's own table takes no null there. */
 export const isDeclaredNotNull = (table: string, column: string): boolean =>
   DECLARED.has(`${table}.${column}`);
@@ -49,5 +62,6 @@ export const absentValue = (table: string, column: string): string | null =>
 /** Column of `row` as a move writes it, an SQL expression. */
 export function writtenValue(table: string, column: string, row: string): string {
   const absent = absentValue(table, column);
-  return absent === null ? `${row}.${column}` : `coalesce(${row}.${column}, ${absent})`;
+  const value = `${row}.${quoted(column)}`;
+  return absent === null ? value : `coalesce(${value}, ${absent})`;
 }

@@ -197,7 +197,7 @@ from gone`,
 /** What a payer's name, mail and name of an organization become: only its id stays known. */
 const BLANK: Readonly<Record<PayerScope['name'], string>> = {
   user: 'email = null, name = null, kilo_pass_threshold = null',
-  organization: `name = ''`,
+  organization: 'name = u.id::text',
 };
 
 /**

@@ -42,6 +42,7 @@ export interface CleanOptions {
  * @returns whether all of it is gone
  */
 export async function cleanPayer(options: CleanOptions): Promise<boolean> {
+  if (!(await isKnown(options))) return true;
   await fold(options);
   for (const log of [USAGE_LOG, EXA_LOG]) {
     if (!(await cleanLog(log, options))) return false;
@@ -53,6 +54,12 @@ export async function cleanPayer(options: CleanOptions): Promise<boolean> {
     await query(forgetPayerStatement(scope, id));
   });
   return true;
+}
+
+/** Not so where a mover was killed, or refused, before it made the payer known. */
+async function isKnown({ payer: { scope, id }, shard }: CleanOptions): Promise<boolean> {
+  const [lockPayer] = lockPayerStatements(scope, id);
+  return (await withRetry(() => queryOnPool(shard.pool, false)(lockPayer))).length > 0;
 }
 
 /** What is settled can be taken off again; nobody appends any more. */

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import type { Query } from '../../db/query.js';
 import { textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
@@ -54,13 +55,19 @@ export async function sharedColumns(
     if (lacking.length > 0) {
       throw new LedgerError(
         'invalid_request',
-        `shard ${targetName} has no column ${lacking.join(', ')} in ${table}; migrate it first`,
+        `shard ${targetName} has no column ${lacking.join(', ')} in ${table} that can be written; ` +
+          'migrate it first',
         { details: { field: 'to', table } },
       );
     }
   }
   return from;
 }
+
+/** A host's columns may have any name. */
+export const quoted = (name: string): string => pg.escapeIdentifier(name);
+
+export const quotedList = (names: readonly string[]): string => names.map(quoted).join(', ');
 
 export const listOf = (columns: Columns, table: string): readonly string[] =>
   columns.get(table) ?? [];

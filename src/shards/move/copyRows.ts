@@ -5,6 +5,7 @@ import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { type Log, USAGE_LOG } from '../../schema/unsettled.js';
 import type { Columns } from './columns.js';
+import { notKept } from './fitting.js';
 import {
   findExpiriesStatement,
   type HistoryCursor,
@@ -19,6 +20,7 @@ import {
 } from './readRows.sql.js';
 import { keyOf, type MovedPayer, type MoveShard } from './types.js';
 import {
+  type ConflictRow,
   createLookupsStatement,
   findConflictsStatement,
   knowUsersStatement,
@@ -131,6 +133,9 @@ export class RowCopier {
         if (page.months !== '[]') await query(openMonthsStatement(page.months));
         const [row] = await query<WrittenRow>(writeRowsStatement(log, page, this.#columns));
         if (row?.written !== page.count) await this.#requireSame(query, log, page);
+        else if (row.metadata_left > 0) {
+          throw notKept(this.#payer, this.#to.name, 'microdollar_usage_metadata');
+        }
       }),
     );
   }
@@ -144,14 +149,13 @@ export class RowCopier {
     }
   }
 
-  /** What was there already must be this payer's, and the same. */
+  /** What was not written must be there already, this payer's, and the same. */
   async #requireSame(query: Query, log: Log, page: RowsPage): Promise<void> {
     const { scope, id } = this.#payer;
-    const conflicts = await query<{ id: string }>(
-      findConflictsStatement(log, scope, id, page.rows),
-    );
+    const conflicts = await query<ConflictRow>(findConflictsStatement(log, scope, id, page.rows));
     const [first] = conflicts;
     if (!first) return;
+    if (first.is_absent) throw notKept(this.#payer, this.#to.name, log.table);
     throw new LedgerError(
       'idempotency_conflict',
       `usage ${first.id} of ${keyOf(this.#payer)} cannot move: shard ${this.#to.name} has another ` +

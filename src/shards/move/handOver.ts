@@ -13,6 +13,7 @@ import {
   setArchivedDaysStatement,
 } from './archived.sql.js';
 import type { Columns } from './columns.js';
+import { notKept } from './fitting.js';
 import {
   clearAcquiredStatement,
   deleteStateStatements,
@@ -129,7 +130,8 @@ async function write(
   await query(knowUsersStatement(users));
   const [mark] = await query<PresentMark>(PRESENT_MARK);
   if (!mark) throw new Error('a mark is one row');
-  await query(writeStateStatement(scope, state, mark, columns));
+  const [lost] = await query<{ name: string }>(writeStateStatement(scope, state, mark, columns));
+  if (lost) throw notKept(payer, to.name, lost.name);
   if (days !== '[]') await query(openArchivedDaysStatement(days));
   await query(setArchivedDaysStatement(scope, id, days));
   for (const [index, rollup] of ARCHIVED_ROLLUPS.entries()) {

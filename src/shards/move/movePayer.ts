@@ -9,7 +9,7 @@ import { isKnownCluster, UNKNOWN_CLUSTER } from '../../db/migrate/generation.js'
 import type { OpenTransactionRow } from '../../db/openTransactions.js';
 import { type Query, queryOn, queryOnPool } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
-import { isSerializationFailure, isUnfitValue } from '../../db/sqlstate.js';
+import { isRefusedRow, isSerializationFailure } from '../../db/sqlstate.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
@@ -19,7 +19,7 @@ import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
 import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } from './fence.js';
-import { requireFitting } from './fitting.js';
+import { refusedRow, requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
 import {
@@ -129,9 +129,10 @@ export class PayerMove {
     try {
       return await this.#run(move);
     } catch (error) {
+      if (!isRefusedRow(error)) throw error;
       // Written since the check, by the source's own program: said as the check does.
-      if (isUnfitValue(error)) await this.#requireFitting();
-      throw error;
+      await this.#requireFitting();
+      throw refusedRow(this.#context.payer, this.#context.to.name, error as Error);
     }
   }
 
@@ -252,7 +253,7 @@ export class PayerMove {
         name: 'shards_know_organization',
         text: `/* shards.knowOrganization */
 insert into organizations (id, name, is_elsewhere)
-values ($1::uuid, '', true)
+values ($1::uuid, $1::uuid::text, true)
 on conflict (id) do nothing`,
         values: [id],
       });

@@ -105,7 +105,7 @@ export const STATE_TABLES: readonly StateTable[] = [
     name: 'usage_holds',
     isOf: isNamed,
     also: () => `jsonb_build_object('windows', (
-        select coalesce(jsonb_agg(${WINDOW_KEY}), '[]')
+        select coalesce(jsonb_agg(${WINDOW_KEY} order by w.window_start, w.budget_id), '[]')
         from budget_windows as w
         where w.id = any (r.window_ids)
       ))`,

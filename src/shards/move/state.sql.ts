@@ -4,7 +4,7 @@ import { FORWARDED } from '../../schema/budgets.js';
 import { tailRows } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
 import { writtenValue } from './absentValues.js';
-import { type Columns, listOf } from './columns.js';
+import { type Columns, listOf, quoted, quotedList } from './columns.js';
 import { isNamed, isPaidBy, OWN_OF_PAYER, STATE_TABLES } from './payerTables.js';
 
 /** Locks the payer and its marks: no fold, expiry or credit of it is under way, or begins. */
@@ -265,7 +265,7 @@ const VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 
 /**
  * Writes the state, $1, of a payer, in one statement. $2 and $3: the mark that everything copied before has
- * passed; as marks of the source mean nothing here.
+ * passed; as marks of the source mean nothing here. Rows: tables that did not keep all of it.
  */
 export function writeStateStatement(
   scope: PayerScope,
@@ -273,24 +273,32 @@ export function writeStateStatement(
   mark: PresentMark,
   columns: Columns,
 ): Statement {
-  const parts = STATE_TABLES.flatMap(({ name, isOf }) => {
-    if (isOf(scope) === null) return [];
+  const tables = STATE_TABLES.filter(({ isOf }) => isOf(scope) !== null).map(({ name }) => name);
+  const writtenOf = (name: string) =>
+    name === 'budget_windows' ? 'window_written' : `${name}_written`;
+  const parts = tables.map((name) => {
     const names = listOf(columns, name);
     const values = names.map((column) => VALUES[name]?.[column] ?? writtenValue(name, column, 'r'));
-    const isWindow = name === 'budget_windows';
-    return `${isWindow ? 'window_written' : `${name}_written`} as (
-  insert into ${name} (${names.join(', ')})
+    return `${writtenOf(name)} as (
+  insert into ${name} (${quotedList(names)})
   select ${values.join(', ')}
   from jsonb_array_elements($1::jsonb -> '${name}') with ordinality as j(row, place)
   cross join lateral jsonb_populate_record(null::${name}, j.row) as r
-  order by j.place${isWindow ? '\n  returning id, budget_id, window_start' : ''}
+  order by j.place
+  returning ${name === 'budget_windows' ? 'id, budget_id, window_start' : '1'}
 )`;
   });
+  const isNotKept = (name: string) =>
+    `(select count(*) from ${writtenOf(name)}) < jsonb_array_length($1::jsonb -> '${name}')`;
   return {
     name: `shards_write_state_${scope.name}`,
     text: `/* shards.writeState */
 with ${parts.join(', ')}
-select $2::bigint as below, $3::bigint[] as except`,
+select t.name
+from (values ${tables.map((name) => `('${name}', ${isNotKept(name)})`).join(',\n  ')}) as t(name, is_not_kept)
+where t.is_not_kept
+  and $2::bigint is not null
+  and $3::bigint[] is not null`,
     values: [state, mark.below, mark.except],
   };
 }
@@ -329,7 +337,7 @@ export function settlePayerHereStatement(
     name: `shards_settle_payer_here_${scope.name}`,
     text: `/* shards.settlePayerHere */
 update ${scope.payers} as u
-set ${names.map((name) => `${name} = ${writtenValue(scope.payers, name, 'p')}`).join(',\n  ')},
+set ${names.map((name) => `${quoted(name)} = ${writtenValue(scope.payers, name, 'p')}`).join(',\n  ')},
   microdollars_used = u.microdollars_used - coalesce(u.opening_microdollars_used, 0)
     + p.opening_microdollars_used,
   opening_microdollars_used = p.opening_microdollars_used,

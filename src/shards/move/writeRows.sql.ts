@@ -3,7 +3,7 @@ import type { Statement } from '../../db/statement.js';
 import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
 import { writtenValue } from './absentValues.js';
-import { type Columns, listOf } from './columns.js';
+import { type Columns, listOf, quotedList } from './columns.js';
 import { isPaidBy } from './payerTables.js';
 import type { RowsPage } from './readRows.sql.js';
 
@@ -79,15 +79,18 @@ const metadataWritten = (columns: Columns): string => {
   const table = 'microdollar_usage_metadata';
   const names = listOf(columns, table);
   return `, metadata_written as (
-  insert into ${table} (${names.join(', ')})
+  insert into ${table} (${quotedList(names)})
   select ${names.map((name) => METADATA_VALUES.get(name) ?? writtenValue(table, name, 'd')).join(', ')}
   from jsonb_populate_recordset(null::${table}, $2::jsonb) as d
   join written as w on w.id = d.id
+  returning id
 )`;
 };
 
 export interface WrittenRow {
   written: number;
+  /** Metadata of the page that was not. */
+  metadata_left: number;
 }
 
 /**
@@ -106,20 +109,29 @@ export function writeRowsStatement(log: Log, page: RowsPage, columns: Columns): 
 with here as materialized (
   select ${POSITION} as position
 ), written as (
-  insert into ${log.table} (${names.join(', ')}, position)
+  insert into ${log.table} (${quotedList(names)}, position)
   select ${names.map((name) => writtenValue(log.table, name, 'm')).join(', ')}, ${position}
   from jsonb_populate_recordset(null::${log.table}, $1::jsonb) as m
   order by m.id
   on conflict (id) do nothing
   returning id, kilo_user_id, created_at
 )${isUsage ? metadataWritten(columns) : ''}
-select count(*)::integer as written
+select count(*)::integer as written, ${
+      isUsage
+        ? `(jsonb_array_length($2::jsonb) - (select count(*) from metadata_written))::integer`
+        : '0'
+    } as metadata_left
 from written`,
     values: isUsage ? [page.rows, page.metadata] : [page.rows],
   };
 }
 
-/** Ids of rows that stand here with another content, or another payer: one row each. */
+export interface ConflictRow {
+  id: string;
+  is_absent: boolean;
+}
+
+/** Rows that stand here with another content, or another payer, or not at all: one row each. */
 export function findConflictsStatement(
   log: Log,
   scope: PayerScope,
@@ -129,9 +141,9 @@ export function findConflictsStatement(
   return {
     name: `shards_find_conflicts_${log.table}_${scope.name}`,
     text: `/* shards.findConflicts */
-select m.id
+select m.id, r.id is null as is_absent
 from jsonb_populate_recordset(null::${log.table}, $2::jsonb) as m
-join ${log.table} as r on r.id = m.id
+left join ${log.table} as r on r.id = m.id
 where (${isPaidBy(scope)}) is not true
   or r.kilo_user_id <> m.kilo_user_id
   or r.cost <> m.cost
