@@ -83,6 +83,7 @@ export interface BudgetSubject extends BudgetPayer {
 
 export const MAX_PAYERS_LISTED = 1_000;
 const FOLD_TRIES = 20;
+const FOLD_PAUSE_MS = 10;
 /** The second holds the row that the first met. */
 const ZONE_TRIES = 2;
 
@@ -212,33 +213,43 @@ export async function listPayersBudgets(
 
 /** What was changed is in force: a limit that was lowered is accounted for before this answers. */
 async function settled(store: BudgetStore, payer: BudgetPayer, id: string): Promise<Budget> {
-  await foldPatiently(store, payer);
-  const budgets = await readBudgets(store, payer);
-  const budget = budgets.find((each) => each.id === id);
-  if (!budget) throw noBudget(id);
-  return budget;
-}
-
-/** Where the mark stays with someone else, the background, or the next hold, does it later. */
-async function foldPatiently({ folder }: BudgetStore, payer: BudgetPayer): Promise<void> {
-  const scope = scopeNamed(payer.scope);
-  await folder.openWithOthers(scope, payer.id);
-  for (let tries = 0; tries < FOLD_TRIES; tries++) {
-    if ((await folder.foldFor(scope, payer.id, 0)) !== null) return;
-    await sleep(10);
-  }
+  const rows = await foldPatiently(store, payer);
+  const row = rows.find(({ budget_id }) => budget_id === id);
+  if (!row) throw noBudget(id);
+  return toBudget(row, payer);
 }
 
 async function readBudgets(store: BudgetStore, payer: BudgetPayer): Promise<Budget[]> {
-  const query = queryOnPool(store.pool, false);
-  const read = () => query<BudgetStateRow>(readBudgetsStatement(scopeNamed(payer.scope), payer.id));
-  let rows = await read();
-  if (rows.length === 0 || rows.some(({ window_id }) => window_id === null)) {
-    await foldPatiently(store, payer);
-    rows = await read();
-  }
+  let rows = await readRows(store, payer);
+  if (isUnopened(rows)) rows = await foldPatiently(store, payer);
   return rows.map((row) => toBudget(row, payer));
 }
+
+/**
+ * Where a mark stays with someone else, the background, or the next hold, does it later: also that of an
+ * organization, without which a key's window is not opened, and tells of nothing spent.
+ * @returns what is there then
+ */
+async function foldPatiently(store: BudgetStore, payer: BudgetPayer): Promise<BudgetStateRow[]> {
+  const { folder } = store;
+  const scope = scopeNamed(payer.scope);
+  await folder.openWithOthers(scope, payer.id);
+  for (let tries = 1; ; tries++) {
+    const folded = await folder.foldFor(scope, payer.id, 0);
+    const isLast = tries === FOLD_TRIES;
+    if (folded !== null || isLast) {
+      const rows = await readRows(store, payer);
+      if (isLast || !isUnopened(rows)) return rows;
+    }
+    await sleep(FOLD_PAUSE_MS);
+  }
+}
+
+const isUnopened = (rows: readonly BudgetStateRow[]): boolean =>
+  rows.length === 0 || rows.some(({ window_id }) => window_id === null);
+
+const readRows = (store: BudgetStore, { scope, id }: BudgetPayer): Promise<BudgetStateRow[]> =>
+  queryOnPool(store.pool, false)<BudgetStateRow>(readBudgetsStatement(scopeNamed(scope), id));
 
 function toBudget(row: BudgetStateRow, payer: BudgetPayer): Budget {
   const limit = BigInt(row.limit_microdollars);

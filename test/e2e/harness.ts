@@ -115,9 +115,10 @@ function watch(page: Page, url: string): string[] {
 /** Waits until no part of the view says that it is loading. */
 export async function untilLoaded(page: Page): Promise<void> {
   await page.locator('h1').waitFor();
-  // What was just asked for has been drawn as asked for.
+  // What was just asked for has been drawn as asked for: a transition of React may take several frames, and
+  // the browser is idle after it alone.
   await page.evaluate(
-    () => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))),
+    () => new Promise((drawn) => requestAnimationFrame(() => requestIdleCallback(drawn))),
   );
   await page.waitForFunction(() => document.querySelector('.loading') === null);
 }

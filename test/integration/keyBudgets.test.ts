@@ -169,6 +169,13 @@ describe('a budget of a key', () => {
         `select from rollup_marks where rollup = 'budgets' and payer_id = '${organization}' for update`,
       );
       const setting = limit(100).catch((error) => error);
+      // It is there, and is now to be opened.
+      const isThere = async () => {
+        const text = 'select from budgets where api_key_id = $1';
+        return (await ledger.pool.query(text, [key])).rowCount;
+      };
+      await expect.poll(isThere, { interval: 5 }).toBe(1);
+      await session.run('select pg_sleep(0.03)');
       await session.run('commit');
       expect(await setting).toMatchObject({ spent_microdollars: 40 });
       await foldBudgets(ledger, { organization });
