@@ -63,8 +63,10 @@ openrouter: the CSV of its activity, a row a generation (or a day and model). Sa
 Both tell which columns were left out, and every row whose cost could not be read.
 
 A row without an id gets one of its content and of its occurrence among rows of equal content: the
-order of rows and columns, line ends, quoting, 5 or 5.0 and the offset of a time do not count. Rows
-of litellm and openrouter are known by request_id and generation_id.
+order of rows and columns, line ends, quoting, 5 or 5.0 and the offset of a time do not count. A column
+that an earlier file did not have, or had empty, makes other rows of them, which are recorded beside the
+earlier ones: where the columns of an export have changed, see --dry-run first, and keep what is new.
+Rows of litellm and openrouter are known by request_id and generation_id.
 
 azure-llm (TIMESTAMP,ContextTokens,GeneratedTokens) names no users. The rule that gives it some: with
 c = SHA-256("<TIMESTAMP>,<ContextTokens>,<GeneratedTokens>") in hex, the time without zeros at its
