@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { LedgerError } from '../../src/errors.js';
+import { LedgerError } from '../../src/errors.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
 import {
   addFullPayer,
@@ -164,3 +164,33 @@ it.each(['microdollar_usage', 'microdollar_usage_metadata', 'exa_usage_log', 'ap
     await fixture.expectExact();
   },
 );
+
+it('nor where it leaves out metadata of one row, among others that an earlier mover wrote', async () => {
+  const { a, b, moves, ledgers } = fixture;
+  const payer = await addFullPayer(fixture, 'user');
+  const record = (sessionId: string) =>
+    ledgers.a.recordUsage({
+      kilo_user_id: idOf(payer),
+      cost: 5,
+      metadata: { session_id: sessionId },
+    });
+  await b.rows(`create or replace function leave_out() returns trigger language plpgsql as $$
+    begin if new.session_id = 'left out' then return null; end if; return new; end $$`);
+  await b.rows(`create trigger leave_out before insert on microdollar_usage_metadata
+    for each row execute function leave_out()`);
+  const onPoint = async (point: string) => {
+    if (point === 'copied') await record('kept');
+    if (point === 'caught_up') throw new LedgerError('internal', 'stopped');
+  };
+  await expect(moves.move(payer, 'b', { onPoint })).rejects.toThrow('stopped');
+  await moves.liftAbandoned();
+  await record('left out');
+  const { microdollar_usage_metadata: metadata } = await describePayer(a, payer);
+  await expect(moves.resume()).rejects.toThrow(
+    'did not keep every row of microdollar_usage_metadata',
+  );
+  await b.rows('drop trigger leave_out on microdollar_usage_metadata');
+  expect(await moves.resume()).toMatchObject([{ finished: true }]);
+  expect(await describePayer(b, payer)).toMatchObject({ microdollar_usage_metadata: metadata });
+  await fixture.expectExact();
+});

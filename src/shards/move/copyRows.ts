@@ -133,7 +133,7 @@ export class RowCopier {
         if (page.months !== '[]') await query(openMonthsStatement(page.months));
         const [row] = await query<WrittenRow>(writeRowsStatement(log, page, this.#columns));
         if (row?.written !== page.count) await this.#requireSame(query, log, page);
-        else if (row.metadata_left > 0) {
+        if (row !== undefined && row.metadata_left > 0) {
           throw notKept(this.#payer, this.#to.name, 'microdollar_usage_metadata');
         }
       }),

@@ -89,7 +89,7 @@ const metadataWritten = (columns: Columns): string => {
 
 export interface WrittenRow {
   written: number;
-  /** Metadata of the page that was not. */
+  /** Metadata of these rows that was not. */
   metadata_left: number;
 }
 
@@ -118,7 +118,12 @@ with here as materialized (
 )${isUsage ? metadataWritten(columns) : ''}
 select count(*)::integer as written, ${
       isUsage
-        ? `(jsonb_array_length($2::jsonb) - (select count(*) from metadata_written))::integer`
+        ? `(
+    select count(*)::integer
+    from jsonb_array_elements($2::jsonb) as d
+    where (d ->> 'id')::uuid in (select w.id from written as w)
+      and (d ->> 'id')::uuid not in (select k.id from metadata_written as k)
+  )`
         : '0'
     } as metadata_left
 from written`,
