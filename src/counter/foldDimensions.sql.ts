@@ -7,7 +7,7 @@ import {
   labelOf,
   lockedMarks,
   METRIC_NAMES,
-  payersWithMarks,
+  markColumns,
   sourceColumns,
   startOf,
   tailRows,
@@ -161,7 +161,8 @@ export interface SweptTailsRow {
 
 /**
  * A page of payers, and which of them have rows that are not counted yet. The first page is a text of its
- * own, as of a sweep (sweep.sql.ts).
+ * own, as of a sweep (sweep.sql.ts). `offset 0`: the mark of a payer is looked up by all of its key. As a
+ * join, planned while there are few marks, every mark is read for every payer.
  */
 export function sweepTailsStatement(
   rollup: DimensionRollup,
@@ -174,15 +175,27 @@ export function sweepTailsStatement(
     name: `microdollar_sweep_${labelOf(rollup)}_${scope.name}${isFirst ? '' : '_after'}`,
     text: `/* microdollar.sweepRollup ${scope.name} */
 with page as materialized (
-  ${payersWithMarks(rollup, scope)}${isFirst ? '' : `\n  where u.id > $2::${scope.idType}`}
+  select u.id
+  from ${scope.payers} as u${isFirst ? '' : `\n  where u.id > $2::${scope.idType}`}
   order by u.id
   limit $1::integer
+), marked as materialized (
+  select u.id, ${markColumns('k', startOf(rollup))}
+  from page as u
+  left join lateral (
+    select k.*
+    from rollup_marks as k
+    where k.rollup = '${rollup.name}'
+      and k.payer_scope = '${scope.name}'
+      and k.payer_id = u.id::text
+    offset 0
+  ) as k on true
 )
 select (select u.id::text from page as u order by u.id desc limit 1) as last_id,
   (select count(*)::integer from page) as payers,
   array(
     select u.id::text
-    from page as u
+    from marked as u
     where exists (
       ${tailRows(scope, '1', 'u')}
     )

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sweepBudgetsStatement } from '../../src/budgets/keep.sql.js';
-import { sweepTailsStatement } from '../../src/counter/foldDimensions.sql.js';
+import { CONNECTION_USES } from '../../src/connections.js';
+import { openMarksStatement, sweepTailsStatement } from '../../src/counter/foldDimensions.sql.js';
 import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
 import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
 import type { Statement } from '../../src/db/statement.js';
@@ -116,4 +117,45 @@ describe.each(Object.entries(PAGES))('%s', (_, pageStatement) => {
       /Index Cond: \((\(id|u\.id|id|.*payer_id) > \$2\)/,
     );
   });
+});
+
+interface PlanNode {
+  'Actual Loops': number;
+  'Actual Rows': number;
+  'Rows Removed by Join Filter'?: number;
+  'Rows Removed by Filter'?: number;
+  Plans?: PlanNode[];
+}
+
+/** Rows that a node looked at: those it gave, and those it left out. */
+const looksOf = (node: PlanNode): number =>
+  node['Actual Loops'] *
+    (node['Actual Rows'] +
+      (node['Rows Removed by Join Filter'] ?? 0) +
+      (node['Rows Removed by Filter'] ?? 0)) +
+  (node.Plans ?? []).reduce((sum, each) => sum + looksOf(each), 0);
+
+it('a sweep planned before there were marks looks up one a payer, however many there are', async () => {
+  await using sessions = await openSessions(fixture.database.url, 1);
+  const [session] = sessions.all;
+  for (const setting of CONNECTION_USES.rollup.settings) await session?.run(`set ${setting}`);
+  await session?.run(
+    `prepare page as ${sweepTailsStatement(QUARTER_HOURLY, USER_SCOPE, null, 1).text}`,
+  );
+  await session?.run('begin');
+  await session?.run('execute page (1)');
+  await session?.run(
+    `insert into rollup_starts values ('${QUARTER_HOURLY.name}', 1, now())
+     on conflict do nothing`,
+  );
+  const { text, values } = openMarksStatement(QUARTER_HOURLY, USER_SCOPE, ids);
+  await session?.run(text, values);
+  const [row] =
+    (await session?.run<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
+      'explain (analyze, timing off, format json) execute page (2000)',
+    )) ?? [];
+  await session?.run('rollback');
+  const looks = looksOf(row?.['QUERY PLAN'][0].Plan as PlanNode);
+  expect(looks).toBeGreaterThan(2_000);
+  expect(looks).toBeLessThan(20 * 2_000);
 });
