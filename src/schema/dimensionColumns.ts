@@ -1,5 +1,7 @@
+import { sql } from 'drizzle-orm';
 import { numeric, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 import { microdollarSum } from './columns.js';
+import { ENTRY } from './dimensionRollups.js';
 
 /** Sums have no width that bounds them. */
 const sum = () => numeric().notNull();
@@ -22,6 +24,8 @@ export const dimensionCounterColumns = () => ({
   output_tokens: sum(),
   cache_hit_tokens: sum(),
   cache_write_tokens: sum(),
+  /** Start and sums as reports send them (`ENTRY`): to print them takes longer than to read them. */
+  entry: text().generatedAlwaysAs(sql.raw(ENTRY)),
 });
 
 /** The same of its exact view. */

@@ -42,6 +42,15 @@ export const METRICS = [
 export type MetricName = (typeof METRICS)[number]['name'];
 export const METRIC_NAMES: readonly MetricName[] = METRICS.map(({ name }) => name);
 
+/**
+ * A counter row in the list of a report: its start in seconds since 1970 and its sums, with commas between.
+ * The table has it as a column that follows from the others.
+ */
+export const ENTRY = [
+  `date_part('epoch', period_start at time zone 'UTC')::text`,
+  ...METRIC_NAMES.map((name) => `${name}::text`),
+].join(` || ',' || `);
+
 /** Every offset of a time zone since 2015 is a multiple of 15 minutes. */
 export const QUARTER_HOURLY: DimensionRollup = {
   name: 'microdollar_usage_quarter_hourly',

@@ -6,6 +6,7 @@ import { CONNECTION_USES } from '../../src/connections.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Form } from '../../src/report/usage/groups.sql.js';
+import { periodsOf } from '../../src/report/usage/periods.js';
 import { type Grain, type Group, readReportQuery } from '../../src/report/usage/query.js';
 import { isSeries, toRows, type UsageReportRow } from '../../src/report/usage/reportRows.js';
 import type { ReportSource } from '../../src/report/usage/sources.sql.js';
@@ -148,7 +149,8 @@ async function read(payer: Payer, shape: Shape, source: ReportSource) {
     // With its name, as a ledger's connections ask: planned once.
     const { name, text, values } = usageReportStatement(query, source, form);
     const { rows } = await reader.client.query<ReportedRow>({ name, text, values });
-    return rows[0]?.is_proven ? toLines(toRows(query, rows.filter(isSeries)).rows) : null;
+    const periodOf = periodsOf(query, { source, form, rows }, false);
+    return rows[0]?.is_proven ? toLines(toRows(query, rows.filter(isSeries), periodOf).rows) : null;
   };
   const summed = await readAs('sums');
   expect(await readAs('rows')).toEqual(summed);

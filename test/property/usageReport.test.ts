@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger, UsageReport, UsageReportQuery } from '../../src/ledgerTypes.js';
 import type { Form } from '../../src/report/usage/groups.sql.js';
+import { periodsOf } from '../../src/report/usage/periods.js';
 import { readReportQuery, TOP_METRICS } from '../../src/report/usage/query.js';
 import { isSeries, toRows } from '../../src/report/usage/reportRows.js';
 import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
@@ -326,7 +327,8 @@ async function linesInForm(asked: UsageReportQuery, form: Form) {
     const { rows } = await fixture.database.pool.query<ReportedRow>(text, values);
     if (!rows[0]?.is_proven) continue;
     const series = rows.filter(isSeries).filter(({ is_previous }) => !is_previous);
-    return linesOf({ ...toRows(query, series), by: query.by });
+    const periodOf = periodsOf(query, { source, form, rows }, false);
+    return linesOf({ ...toRows(query, series, periodOf), by: query.by });
   }
   throw new Error('raw usage needs no proof');
 }

@@ -102,6 +102,8 @@ describe('a report whose rows the client sums', () => {
       is_replica: false,
       changes: null,
       offsets: null,
+      ats: null,
+      starts: null,
       is_previous: false,
       is_other: false,
       group_1: 'a',

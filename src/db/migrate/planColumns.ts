@@ -102,6 +102,12 @@ function changeColumn(
     );
     return [];
   }
+  if (wanted.isGenerated) {
+    if (!found.isGenerated || found.default !== wanted.default) {
+      draft.problems.push(`${place} must be ${columnDefinition(wanted)}: drop it, it is made anew`);
+    }
+    return [];
+  }
   if (found.isGenerated) {
     draft.problems.push(`${place} is a generated column, and the ledger writes it`);
     return [];

@@ -25,7 +25,7 @@ export interface ColumnShape {
   /** As `format_type` prints it. */
   type: string;
   isNotNull: boolean;
-  /** Expression; null = none. */
+  /** Expression, of a generated column its own; null = none. */
   default: string | null;
   isIdentity: boolean;
   isGenerated: boolean;

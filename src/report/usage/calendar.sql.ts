@@ -1,3 +1,4 @@
+import type { Form } from './groups.sql.js';
 import type { ValidReportQuery } from './query.js';
 
 /** Zones whose days are UTC days: nothing to put right. */
@@ -71,7 +72,8 @@ const LENGTHS = { hour: '1 hour', day: '24 hours', week: '168 hours' };
 /** A Monday. */
 const WEEK_ORIGIN = `timestamptz '2000-01-03 00:00:00+00'`;
 
-const isPlain = (query: ValidReportQuery) => isUtc(query) && query.grain !== 'month';
+/** Periods that begin at multiples of their length in UTC. */
+export const isPlain = (query: ValidReportQuery) => isUtc(query) && query.grain !== 'month';
 
 /** Each of the days before stands beside the day that comes as many days later. */
 const plainStart = (query: ValidReportQuery) => (instant: string) => {
@@ -89,17 +91,30 @@ const calendarStart = (instant: string) =>
 /**
  * Common table expressions before the rows: `bounds`; for other than plain periods `calendar`, from which
  * instants on (`ats`, rising) which period is meant (`starts`); and by hour `zone_change`, the zone's
- * offsets.
+ * offsets. In the form `rows` the calendar is made for the client too.
  */
-export function calendarOf(query: ValidReportQuery): string[] {
+export function calendarOf(query: ValidReportQuery, form: Form): string[] {
   if (isPlain(query)) return [PLAIN_BOUNDS];
-  const calendar =
-    query.grain === 'hour' ? [ZONE_DAYS, hours(query.compare), ZONE_CHANGES] : [days(query)];
-  return [BOUNDS, ...calendar];
+  return query.grain === 'hour'
+    ? [BOUNDS, ZONE_DAYS, arrays(hours(query.compare), form), ZONE_CHANGES]
+    : [BOUNDS, arrays(days(query), form)];
 }
 
-const arrays = (rows: string) => `calendar as materialized (
-  select array_agg(x.at order by x.at) as ats, array_agg(x.start order by x.at) as starts
+/** The calendar as a client needs it, to know the periods of entries: columns `ats` and `starts`. */
+export const sentCalendar = (query: ValidReportQuery, form: Form): string =>
+  form === 'rows' && !isPlain(query)
+    ? '(select c.at_seconds from calendar as c) as ats, (select c.start_seconds from calendar as c) as starts'
+    : 'null as ats, null as starts';
+
+const secondsOf = (instant: string) =>
+  `array_agg(date_part('epoch', ${instant})::bigint order by x.at)::text`;
+
+const arrays = (rows: string, form: Form) => `calendar as materialized (
+  select array_agg(x.at order by x.at) as ats, array_agg(x.start order by x.at) as starts${
+    form === 'rows'
+      ? `,\n    ${secondsOf('x.at')} as at_seconds, ${secondsOf('x.start')} as start_seconds`
+      : ''
+  }
   from (
     ${rows}
   ) as x
@@ -112,7 +127,7 @@ function days({ grain, compare }: ValidReportQuery): string {
     from generate_series(date_trunc('${grain}', $2::date::timestamp), $3::date::timestamp,
       interval '1 ${grain}') as g(midnight)`;
   const beside = `${periods(' - make_interval(days => $5::integer)')}\n    union all\n    `;
-  return arrays(`${compare ? beside : ''}${periods('')}`);
+  return `${compare ? beside : ''}${periods('')}`;
 }
 
 /** `later`: the same day as many days later. */
@@ -145,10 +160,10 @@ function hours(isCompared: boolean): string {
         when d.days = 0 then date_trunc('hour', h.at, $4::text)
         else date_trunc('hour', ${later}, $4::text) end`
     : `case when d.is_even then h.at else date_trunc('hour', h.at, $4::text) end`;
-  return arrays(`select h.at, ${start} as start
+  return `select h.at, ${start} as start
     from zone_day as d
     cross join lateral generate_series(d.at, d.next - interval '1 microsecond',
-      case when d.is_even then interval '1 hour' else interval '15 minutes' end) as h(at)`);
+      case when d.is_even then interval '1 hour' else interval '15 minutes' end) as h(at)`;
 }
 
 /** Seconds since 1970 and minutes: where the offset is another than before. */

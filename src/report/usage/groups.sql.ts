@@ -11,11 +11,15 @@ export type Form = 'rows' | 'sums';
 export const MAX_COUNTED = 50_000;
 export const MAX_SERIES = 2_000;
 
-/** Members may be as many as rows. Of long periods, and without groups, many rows make few sums. */
-export const formOf = ({ by, grain }: ValidReportQuery): Form =>
-  by.length === 0 || by.includes('member') || grain === 'week' || grain === 'month'
-    ? 'sums'
-    : 'rows';
+/**
+ * Members may be as many as rows. Of long periods many rows make few sums, and of an organization's without
+ * groups.
+ */
+export const formOf = ({ by, grain, payer }: ValidReportQuery): Form => {
+  const isFew = by.length === 0 && payer.kind === 'organization';
+  const isLong = grain === 'week' || grain === 'month';
+  return isFew || isLong || by.includes('member') ? 'sums' : 'rows';
+};
 
 /** Sums a row, of rows. */
 const sumsOf = (row: string) =>
@@ -39,7 +43,7 @@ const PROVEN = 'where (select p.is_proven from proof as p)';
 /**
  * Common table expressions of the parts of the source, rows of a period and group, to `series`: is_previous,
  * is_other, groups by number, list of the periods, and how many it has. Where parts are told one by one, a
- * group may be there more than once, and in the form `rows` a period of it too; none is other.
+ * group may be there more than once; none is other. In the form `rows` the list is of their entries.
  */
 export function seriesOf(query: ValidReportQuery, parts: readonly string[], form: Form): string {
   const { by, metric } = query;
@@ -70,7 +74,7 @@ const groupsOf = (columns: string) => {
 };
 
 const rowsOf = (part: string, columns: string) => `select x.is_previous, false as is_other,
-    ${groupsOf(columns)}${listOf('x')}
+    ${groupsOf(columns)}string_agg(x.entry, ',') as list, count(*) as counted
   from (
     select x.*
     from (

@@ -1,5 +1,6 @@
 import { toExactInteger } from '../../money.js';
 import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
+import { numbersOf, type PeriodOf } from './periods.js';
 import { GROUPS, type Group, type TopMetric, type ValidReportQuery } from './query.js';
 import type { ReportedRow, ReportedSeries, ReportedZone } from './usageReport.sql.js';
 
@@ -33,10 +34,11 @@ type Series = ReportedSeries & ReportedZone;
 export function toRows(
   query: ValidReportQuery,
   series: readonly Series[],
+  periodOf: PeriodOf,
 ): { rows: UsageReportRow[]; total: UsageSums } {
   const format = remembering(query.grain === 'hour' ? formatHours(series[0]) : formatDay);
   const periods = new Map<number, UsageReportRow[]>();
-  const groups = tellApart(query, series, format);
+  const groups = tellApart(query, series, periodOf, format);
   for (const { rows: ofGroup } of groups) {
     for (const [second, row] of ofGroup) {
       const rows = periods.get(second);
@@ -52,8 +54,12 @@ export function toRows(
 }
 
 /** Series as pairs of the range. */
-export function toPairs(query: ValidReportQuery, series: readonly Series[]): UsagePairs {
-  const groups = tellApart(query, series, () => '').sort(bySize(query.metric));
+export function toPairs(
+  query: ValidReportQuery,
+  series: readonly Series[],
+  periodOf: PeriodOf,
+): UsagePairs {
+  const groups = tellApart(query, series, periodOf, () => '').sort(bySize(query.metric));
   return {
     by: query.by as [Group, Group],
     rows: groups.map(({ of, total }) => {
@@ -74,7 +80,14 @@ interface Told {
 }
 
 /** The largest groups in the order of their names, and what is beyond them. */
-function tellApart(query: ValidReportQuery, series: readonly Series[], format: Formatter): Told[] {
+function tellApart(
+  query: ValidReportQuery,
+  series: readonly Series[],
+  periodOf: PeriodOf,
+  format: Formatter,
+): Told[] {
+  const sum = (list: string, of: Series) =>
+    sumList(list, periodOf, rowsOf(groupOf(query, of), format));
   const lists = new Map<string, { of: Series; list: string }>();
   for (const of of series) {
     const key = JSON.stringify([of.is_other, of.group_1, of.group_2]);
@@ -82,9 +95,7 @@ function tellApart(query: ValidReportQuery, series: readonly Series[], format: F
     lists.set(key, { of, list: list === undefined ? of.list : `${list},${of.list}` });
   }
   const told = [...lists.values()]
-    .map(
-      (each): Told => ({ ...each, ...sumList(each.list, rowsOf(groupOf(query, each.of), format)) }),
-    )
+    .map((each): Told => ({ ...each, ...sum(each.list, each.of) }))
     // Of which all was taken off again.
     .filter(({ rows }) => rows.size > 0);
   const named = told.filter(({ of }) => !of.is_other);
@@ -95,7 +106,7 @@ function tellApart(query: ValidReportQuery, series: readonly Series[], format: F
   if (first === undefined) return named;
   const of = { ...first.of, is_other: true };
   const list = rest.map((each) => each.list).join(',');
-  return [...named, { of, list, ...sumList(list, rowsOf(groupOf(query, of), format)) }];
+  return [...named, { of, list, ...sum(list, of) }];
 }
 
 const bySize = (metric: TopMetric) => (a: Told, b: Told) => {
@@ -127,7 +138,7 @@ const WIDTH = 1 + METRIC_NAMES.length;
  * Of a list of periods, in any order and each as often as it likes: a row each, and their total. Read digit
  * by digit: there may be some hundred thousand numbers, and an array of them costs as much as to add them up.
  */
-function sumList(list: string, newRow: NewRow): Sums {
+function sumList(list: string, periodOf: PeriodOf, newRow: NewRow): Sums {
   const rows = new Map<number, UsageReportRow>();
   const entry = new Float64Array(WIDTH);
   let size = 0;
@@ -147,7 +158,7 @@ function sumList(list: string, newRow: NewRow): Sums {
       isNegative = false;
       if (field === WIDTH) {
         field = 0;
-        const second = entry[0] as number;
+        const second = periodOf(entry[0] as number);
         let row = rows.get(second);
         if (row === undefined) {
           row = newRow(second);
@@ -158,7 +169,7 @@ function sumList(list: string, newRow: NewRow): Sums {
     }
   }
   // No sum of some of them is larger.
-  if (!Number.isSafeInteger(size)) return sumExactly(list.split(','), newRow);
+  if (!Number.isSafeInteger(size)) return sumExactly(list.split(','), periodOf, newRow);
   const total = noSums();
   for (const [second, row] of rows) {
     if (row.requests === 0) rows.delete(second);
@@ -193,11 +204,11 @@ function addRow(row: NumberRow, to: NumberSums): void {
 }
 
 /** The same of numbers of any size. */
-function sumExactly(texts: readonly string[], newRow: NewRow): Sums {
+function sumExactly(texts: readonly string[], periodOf: PeriodOf, newRow: NewRow): Sums {
   const rows = new Map<number, UsageReportRow>();
   const parts: UsageSums[] = [];
   for (let at = 0; at < texts.length; at += WIDTH) {
-    const second = Number(texts[at]);
+    const second = periodOf(Number(texts[at]));
     const row = rows.get(second) ?? newRow(second);
     rows.set(second, row);
     const part = sumsFrom((_, metric) => toExactInteger(texts[at + 1 + metric] ?? '0'));
@@ -260,8 +271,8 @@ const formatDay: Formatter = (second) => new Date(second * 1_000).toISOString().
 
 /** A time with its offset, by the changes of the zone's offset. */
 function formatHours(row: ReportedZone | undefined): Formatter {
-  const changes = numbersOf(row?.changes ?? '{}');
-  const offsets = numbersOf(row?.offsets ?? '{}');
+  const changes = numbersOf(row?.changes ?? null);
+  const offsets = numbersOf(row?.offsets ?? null);
   const texts = offsets.map(formatOffset);
   // Each date and each time of a day once.
   const dates = remembering(formatDay);
@@ -299,9 +310,6 @@ function formatOffset(minutes: number): string {
   const parts = [Math.floor(size / 60), size % 60].map(twoDigits);
   return `${minutes < 0 ? '-' : '+'}${parts.join(':')}`;
 }
-
-/** An array of whole numbers as PostgreSQL prints it. */
-const numbersOf = (text: string): number[] => JSON.parse(`[${text.slice(1, -1)}]`);
 
 export function isSeries(row: ReportedRow): row is ReportedRow & ReportedSeries {
   return row.list !== null;

@@ -22,6 +22,7 @@ import {
   timesOf,
   within,
 } from './calendar.sql.js';
+import type { Form } from './groups.sql.js';
 import type { ValidReportQuery } from './query.js';
 
 /**
@@ -67,7 +68,12 @@ function filtersOf(query: ValidReportQuery, { scope }: Payers): Shape['filters']
 }
 
 /** The days whose noon is in a period are counted there whole. */
-const noonOf = (dayStart: string) => `(${dayStart} + interval '12 hours')`;
+export const NOON_HOURS = 12;
+const noonOf = (dayStart: string) => `(${dayStart} + interval '${NOON_HOURS} hours')`;
+
+/** Whether entries are of days that are counted where their noon is. */
+export const isByNoon = (query: ValidReportQuery, source: ReportSource): boolean =>
+  source === 'days' && !isUtc(query);
 
 interface Shape extends Times {
   payers: Payers;
@@ -77,11 +83,15 @@ interface Shape extends Times {
   filters: (row: string) => string;
   /** Are there days before the range, which are not told by group. */
   isCompared: boolean;
+  form: Form;
 }
 
-/** Period and groups of row `row`. Compared as bytes: names are sorted for an order, and a locale costs. */
+/**
+ * Groups of row `row` and its period, which in the form `rows` the client knows by the entry. Compared as
+ * bytes: names are sorted for an order, and a locale costs.
+ */
 const placeOf = (
-  { columns, isCompared }: Shape,
+  { columns, isCompared, form }: Shape,
   row: string,
   { start, isPrevious }: { start: string; isPrevious: string },
 ) => {
@@ -89,7 +99,7 @@ const placeOf = (
     const name = `${row}.${column}::text collate "C"`;
     return `${isCompared ? `case when not ${isPrevious} then ${name} end` : name} as group_${index + 1}, `;
   });
-  return `${isPrevious} as is_previous, ${start} as start, ${groups.join('')}`;
+  return `${isPrevious} as is_previous, ${form === 'rows' ? '' : `${start} as start, `}${groups.join('')}`;
 };
 
 /** The same in the period that an instant of the range is in, or stands beside. */
@@ -98,13 +108,26 @@ const placeAt = (shape: Shape, row: string, instant: string) =>
 
 type Signed = (sum: string) => string;
 const asTheyAre: Signed = (sum) => sum;
+type Sums = readonly { name: string; of: string }[];
 
-const sumsOf = (row: string, signed = asTheyAre) =>
-  METRIC_NAMES.map((name) => `${signed(`${row}.${name}`)} as ${name}`).join(', ');
+/** Sums as columns; in the form `rows` as an entry of a list, which tells its period by an instant. */
+const told = ({ form }: Shape, instant: string, sums: Sums) =>
+  form === 'rows'
+    ? `concat_ws(',', floor(date_part('epoch', ${instant}))::bigint,
+      ${sums.map(({ of }) => of).join(', ')}) as entry`
+    : sums.map(({ name, of }) => `${of} as ${name}`).join(', ');
 
-/** Log rows `m` as the rollups count them. */
-const logged = (signed = asTheyAre) =>
-  METRICS.map(({ name, of }) => `${signed(`(${of})::numeric`)} as ${name}`).join(', ');
+/** Of counter rows `c`, which have it. */
+const counted = ({ form }: Shape) =>
+  form === 'rows' ? 'c.entry' : METRIC_NAMES.map((name) => `c.${name}`).join(', ');
+
+/** Of log rows `m` as the rollups count them. */
+const logged = (shape: Shape, instant: string, signed = asTheyAre) =>
+  told(
+    shape,
+    instant,
+    METRICS.map(({ name, of }) => ({ name, of: signed(`(${of})::numeric`) })),
+  );
 
 /** Counter rows `c` of the payer. */
 const counters = (
@@ -131,18 +154,23 @@ const tail = (rollup: DimensionRollup, { payers: { scope, ids } }: Shape) => `(
       offset 0
     ) as m`;
 
-/** Rows is_previous, start, groups by number, metrics, in parts; common table expressions before them. */
+/**
+ * Rows is_previous, groups by number, start and metrics (in the form `rows` instead of these `entry`), in
+ * parts; common table expressions before them.
+ */
 export function sourceRows(
   query: ValidReportQuery,
   source: ReportSource,
   columns: readonly string[],
+  form: Form,
 ): { before: string[]; parts: string[] } {
   const isWhole = isUtc(query);
   const times = timesOf(query);
   const bounds = boundsOf(query);
   const parts = payersOf(query).flatMap((payers) => {
     const filters = filtersOf(query, payers);
-    const shape = { payers, bounds, filters, columns, isCompared: query.compare, ...times };
+    const isCompared = query.compare;
+    const shape = { payers, bounds, filters, columns, isCompared, form, ...times };
     if (source === 'quarters') return quarters(shape);
     if (source === 'raw') return raw(shape);
     // A day of UTC is whole in its period; another's noon says which it is.
@@ -162,9 +190,9 @@ export function sourceRows(
 function quarters(shape: Shape): string[] {
   const quarter = periodStartOf(QUARTER_HOURLY, 'm.created_at');
   return [
-    `select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf('c')}
+    `select ${placeAt(shape, 'c', 'c.period_start')}${counted(shape)}
     from ${counters(QUARTER_HOURLY, shape, within(shape.bounds, 'c.period_start'))}`,
-    `select ${placeAt(shape, 'm', quarter)}${logged()}
+    `select ${placeAt(shape, 'm', quarter)}${logged(shape, quarter)}
     from ${tail(QUARTER_HOURLY, shape)}
     where ${within(shape.bounds, 'm.created_at')}${shape.filters('m')}`,
   ];
@@ -174,7 +202,7 @@ function quarters(shape: Shape): string[] {
 function raw(shape: Shape): string[] {
   const { scope, ids } = shape.payers;
   const logRows = (signed: Signed, condition: string) =>
-    `select ${placeAt(shape, 'm', 'm.created_at')}${logged(signed)}
+    `select ${placeAt(shape, 'm', 'm.created_at')}${logged(shape, 'm.created_at', signed)}
     from microdollar_usage as m
     where ${isOfPayer(scope, 'm', ids)}
       and ${within(shape.bounds, 'm.created_at')}${condition}${shape.filters('m')}`;
@@ -187,7 +215,7 @@ function raw(shape: Shape): string[] {
   return [
     logRows(asTheyAre, ''),
     logRows((sum) => `-${sum}`, both),
-    `select ${placeAt(shape, 'c', 'c.period_start')}${sumsOf('c')}
+    `select ${placeAt(shape, 'c', 'c.period_start')}${counted(shape)}
     from ${counters(QUARTER_HOURLY, shape, archived)}`,
   ];
 }
@@ -195,16 +223,17 @@ function raw(shape: Shape): string[] {
 /** UTC days, each whole in the period that an instant of it is in. */
 function days(shape: Shape, inDay: (dayStart: string) => string): string[] {
   const place = inDay('c.period_start');
-  const tailPlace = inDay(periodStartOf(DAILY_BY_DIMENSION, 'm.created_at'));
+  const day = periodStartOf(DAILY_BY_DIMENSION, 'm.created_at');
+  const tailPlace = inDay(day);
   // On the column itself, so that the index is used.
-  const before = inDay === noonOf ? ` - interval '12 hours'` : '';
+  const before = inDay === noonOf ? ` - interval '${NOON_HOURS} hours'` : '';
   const { previous, last } = shape.bounds;
   const isInRange = `c.period_start >= ${previous}${before}
       and c.period_start < ${last}${before}`;
   return [
-    `select ${placeAt(shape, 'c', place)}${sumsOf('c')}
+    `select ${placeAt(shape, 'c', place)}${counted(shape)}
     from ${counters(DAILY_BY_DIMENSION, shape, isInRange)}`,
-    `select ${placeAt(shape, 'm', tailPlace)}${logged()}
+    `select ${placeAt(shape, 'm', tailPlace)}${logged(shape, day)}
     from ${tail(DAILY_BY_DIMENSION, shape)}
     where ${within(shape.bounds, tailPlace)}${shape.filters('m')}`,
   ];
@@ -222,7 +251,7 @@ function pieces(bounds: Bounds, { start, isPrevious }: Times): string {
       case when ${within(bounds, instant)} then ${isPrevious(instant)} end as is_previous`;
   return `piece as materialized (
   select greatest(l.at, d.at) as at, least(l.next, d.at + interval '24 hours') as until,
-    l.start, l.is_previous, n.start as day_start, n.is_previous as is_day_previous
+    l.start, l.is_previous, d.at as day_at, n.start as day_start, n.is_previous as is_day_previous
   from (
     select x.at, x.next, ${periodAt('x.at')}
     from (
@@ -238,20 +267,25 @@ function pieces(bounds: Bounds, { start, isPrevious }: Times): string {
 )`;
 }
 
-/** What the days have in the wrong period: added where it belongs, and taken off where it was. */
+/**
+ * What the days have in the wrong period: added where it belongs, and taken off where it was. As entries these
+ * are days too: of which the noon is where the piece begins, and its own.
+ */
 function edges(shape: Shape): string[] {
   const columns = shape.columns.map((column) => `c.${column}`);
   const sums = METRIC_NAMES.map((name) => `sum(c.${name}) as ${name}`);
   const inPiece = (row: string, instant: string) => `${row}.${instant} >= p.at
       and ${row}.${instant} < p.until`;
   const signed: Signed = (sum) => `case when v.is_added then ${sum} else -${sum} end`;
+  const sumsOfPiece = METRIC_NAMES.map((name) => ({ name, of: signed(`c.${name}`) }));
   const place = (row: string) =>
     placeOf(shape, row, { start: 'v.start', isPrevious: 'v.is_previous' });
-  const twice = `cross join lateral (values (p.start, p.is_previous, true),
-      (p.day_start, p.is_day_previous, false)) as v(start, is_previous, is_added)
+  const before = `p.at - interval '${NOON_HOURS} hours'`;
+  const twice = `cross join lateral (values (p.start, p.is_previous, ${before}, true),
+      (p.day_start, p.is_day_previous, p.day_at, false)) as v(start, is_previous, day_at, is_added)
     where v.start is not null`;
   return [
-    `select ${place('c')}${sumsOf('c', signed)}
+    `select ${place('c')}${told(shape, 'v.day_at', sumsOfPiece)}
     from piece as p
     cross join lateral (
       select ${[...columns, ...sums].join(', ')}
@@ -260,7 +294,7 @@ function edges(shape: Shape): string[] {
       having count(*) > 0
     ) as c
     ${twice}`,
-    `select ${place('m')}${logged(signed)}
+    `select ${place('m')}${logged(shape, 'v.day_at', signed)}
     from ${tail(QUARTER_HOURLY, shape)}
     join piece as p
       on ${inPiece('m', 'created_at')}

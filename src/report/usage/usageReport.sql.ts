@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
 import { plainArray, type Statement } from '../../db/statement.js';
-import { boundsOf, calendarOf, isUtc, rangeOf } from './calendar.sql.js';
+import { boundsOf, calendarOf, isUtc, rangeOf, sentCalendar } from './calendar.sql.js';
 import { type Form, seriesOf } from './groups.sql.js';
+import type { ReportedCalendar } from './periods.js';
 import { proofOf } from './proof.sql.js';
 import { GROUPS, type ValidReportQuery } from './query.js';
 import { isOfMember, payersOf, type ReportSource, rollupsOf, sourceRows } from './sources.sql.js';
@@ -15,7 +16,8 @@ export interface ReportedSeries {
   group_2: string | null;
   /**
    * Of each period its start, seconds since 1970 (an instant by hour, else the day's midnight in UTC), and
-   * its sums, all with commas between, in no order. In the form `rows` these are to be added up.
+   * its sums, all with commas between, in no order. In the form `rows` of counter rows, to be added up by
+   * their periods (periods.ts).
    */
   list: string;
   /** Entries in the list. */
@@ -30,6 +32,7 @@ export interface ReportedZone {
 
 /** One row a series; of none, one row without. */
 export type ReportedRow = ReportedZone &
+  ReportedCalendar &
   (ReportedSeries | { [Name in keyof ReportedSeries]: null }) & {
     /** The source answers for the range; else there are no series. */
     is_proven: boolean;
@@ -49,15 +52,17 @@ function write(query: ValidReportQuery, source: ReportSource, form: Form): strin
     query,
     source,
     query.by.map((group) => GROUPS[group]),
+    form,
   );
   const proof = proofOf(rollupsOf(query, source), payersOf(query), boundsOf(query));
   const hasChanges = query.grain === 'hour' && !isUtc(query);
   return `/* usage.report ${source} ${form} */
-with ${[...calendarOf(query), ...before, ...proof, seriesOf(query, parts, form)].join(', ')}
+with ${[...calendarOf(query, form), ...before, ...proof, seriesOf(query, parts, form)].join(', ')}
 select proof.is_proven, pg_is_in_recovery() as is_replica,
   ${instantText('coalesce(pg_last_xact_replay_timestamp(), now())')} as as_of,
   ${hasChanges ? '(select z.ats from zone_change as z)' : 'null'} as changes,
   ${hasChanges ? '(select z.minutes from zone_change as z)' : 'null'} as offsets,
+  ${sentCalendar(query, form)},
   s.is_previous, s.is_other, s.group_1, s.group_2, s.list, s.counted
 from proof
 left join series as s on true`;

@@ -4,6 +4,7 @@ import { isInvalidParameter, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
 import type { AnswerSource } from '../types.js';
 import { type Form, formOf, MAX_COUNTED, MAX_SERIES } from './groups.sql.js';
+import { periodsOf, type Told } from './periods.js';
 import {
   type Grain,
   type Group,
@@ -81,8 +82,9 @@ export class UsageReports {
       return await this.#inSnapshot(async (read) => {
         const report = await this.#report(valid, read);
         const pairs = pairsQueryOf(valid, andBy);
-        const { rows } = await this.#read(pairs, read);
-        return { ...report, pairs: toPairs(pairs, rows.filter(isSeries)) };
+        const answer = await this.#read(pairs, read);
+        const periodOf = periodsOf(pairs, answer, false);
+        return { ...report, pairs: toPairs(pairs, answer.rows.filter(isSeries), periodOf) };
       });
     } catch (error) {
       if (isInvalidParameter(error)) {
@@ -93,74 +95,75 @@ export class UsageReports {
   }
 
   async #report(query: ValidReportQuery, read: Query): Promise<UsageReport> {
-    const { mode, rows } = await this.#read(query, read);
-    return toReport(query, mode, rows);
+    return toReport(query, await this.#read(query, read));
   }
 
   /** A rollup that does not answer for the range says so: then the next. */
-  async #read(
-    query: ValidReportQuery,
-    read: Query,
-  ): Promise<{ mode: AnswerSource['mode']; rows: ReportedRow[] }> {
+  async #read(query: ValidReportQuery, read: Query): Promise<Answer> {
     for (const source of SOURCES[query.grain]) {
-      const mode = source === 'raw' ? 'raw' : 'rollup';
+      const mode = modeOf(source);
       const stop = this.#metrics.readLatency.startTimer({ query: 'usageReport', source: mode });
-      const rows = await this.#readFrom(source, query, read).finally(() => stop());
-      if (rows[0]?.is_proven) return { mode, rows };
+      const answer = await this.#readFrom(source, query, read).finally(() => stop());
+      if (answer.rows[0]?.is_proven) return answer;
     }
     throw new Error('raw usage needs no proof');
   }
 
   /** A payer who has too many rows for the client is one who will have more. */
-  async #readFrom(
-    source: ReportSource,
-    query: ValidReportQuery,
-    read: Query,
-  ): Promise<ReportedRow[]> {
-    const by = (form: Form) => read<ReportedRow>(usageReportStatement(query, source, form));
+  async #readFrom(source: ReportSource, query: ValidReportQuery, read: Query): Promise<Answer> {
+    const by = async (form: Form): Promise<Answer> => {
+      const rows = await read<ReportedRow>(usageReportStatement(query, source, form));
+      return { source, form, rows };
+    };
     const payer = `${source} ${query.payer.kind} ${query.payer.id}`;
-    const form = this.#large.has(payer) ? 'sums' : formOf(query);
-    const rows = await by(form);
-    const counted = rows.reduce((sum, row) => sum + Number(row.counted ?? 0), 0);
-    const isWhole = counted <= MAX_COUNTED && rows.length <= MAX_SERIES;
-    if (form === 'sums' || isWhole) return rows;
+    const answer = await by(this.#large.has(payer) ? 'sums' : formOf(query));
+    const counted = answer.rows.reduce((sum, row) => sum + Number(row.counted ?? 0), 0);
+    const isWhole = counted <= MAX_COUNTED && answer.rows.length <= MAX_SERIES;
+    if (answer.form === 'sums' || isWhole) return answer;
     if (this.#large.size >= MAX_LARGE) this.#large.clear();
     this.#large.add(payer);
     return await by('sums');
   }
 }
 
-function toReport(
-  query: ValidReportQuery,
-  mode: AnswerSource['mode'],
-  rows: readonly ReportedRow[],
-): UsageReport {
-  const { from, until, zone, grain, by } = query;
-  const [first] = rows;
-  const series = rows.filter(isSeries);
-  const of = (isPrevious: boolean) =>
-    toRows(
-      query,
-      series.filter(({ is_previous }) => is_previous === isPrevious),
-    );
+interface Answer extends Told {
+  rows: readonly ReportedRow[];
+}
+
+const modeOf = (source: ReportSource): AnswerSource['mode'] =>
+  source === 'raw' ? 'raw' : 'rollup';
+
+/** Rows of the range, or of the days before it. */
+function rowsOf(query: ValidReportQuery, answer: Answer, isPrevious: boolean) {
+  const series = answer.rows.filter(isSeries);
+  return toRows(
+    query,
+    series.filter(({ is_previous }) => is_previous === isPrevious),
+    periodsOf(query, answer, isPrevious),
+  );
+}
+
+function toReport(query: ValidReportQuery, answer: Answer): UsageReport {
+  const { from, until, zone, grain, by, days, compare } = query;
+  const [first] = answer.rows;
   return {
     from,
     until,
     zone,
     grain,
     by,
-    ...of(false),
-    ...(query.compare
+    ...rowsOf(query, answer, false),
+    ...(compare
       ? {
           previous: {
-            from: addDays(from, -query.days),
+            from: addDays(from, -days),
             until: addDays(from, -1),
-            ...of(true),
+            ...rowsOf(query, answer, true),
           },
         }
       : {}),
     source: {
-      mode,
+      mode: modeOf(answer.source),
       server: first?.is_replica ? 'replica' : 'primary',
       asOf: first?.as_of ?? '',
     },
