@@ -6,12 +6,7 @@ import { createLedger } from '../../src/ledger.js';
 import { createMetrics } from '../../src/metrics.js';
 import type { UsageReportQuery } from '../../src/report/usage/query.js';
 import { UsageReports } from '../../src/report/usage/usageReport.js';
-import {
-  DAILY_BY_DIMENSION,
-  DIMENSION_ROLLUPS,
-  type DimensionRollup,
-  QUARTER_HOURLY,
-} from '../../src/schema/dimensionRollups.js';
+import { DIMENSION_ROLLUPS, type DimensionRollup } from '../../src/schema/dimensionRollups.js';
 import { findDifferences } from '../../test/support/dimensionTruth.js';
 import type { Bench, BenchDatabase } from '../lib/bench.js';
 import { openFolder } from '../lib/openFolder.js';
@@ -300,7 +295,7 @@ const OURS = `kilo_user_id ~ '^u[0-9]+$'`;
 
 async function check({ admin }: BenchDatabase): Promise<Check[]> {
   const checks: Check[] = [];
-  for (const rollup of [QUARTER_HOURLY, DAILY_BY_DIMENSION]) {
+  for (const rollup of DIMENSION_ROLLUPS) {
     const differences = await findDifferences(admin, rollup, 'counters', OURS);
     checks.push({
       name: `${rollup.name} equals the raw sums, key by key`,

@@ -65,7 +65,18 @@ export const DAILY_BY_DIMENSION: DimensionRollup = {
   dimensions: ['provider', 'model', 'api_key_id', 'project_id'],
 };
 
-export const DIMENSION_ROLLUPS: readonly DimensionRollup[] = [QUARTER_HOURLY, DAILY_BY_DIMENSION];
+/** By nothing but the user: of three months 90 rows, where one with many models and keys has a thousand. */
+export const DAILY_BY_USER: DimensionRollup = {
+  name: 'microdollar_usage_daily_by_user',
+  minutes: 1440,
+  dimensions: [],
+};
+
+export const DIMENSION_ROLLUPS: readonly DimensionRollup[] = [
+  QUARTER_HOURLY,
+  DAILY_BY_DIMENSION,
+  DAILY_BY_USER,
+];
 
 export function keyColumns({ dimensions }: DimensionRollup): string[] {
   return ['kilo_user_id', 'organization_id', 'period_start', ...dimensions];

@@ -13,6 +13,7 @@ export * from './shards.js';
 export * from './usage.js';
 export * from './usageDaily.js';
 export * from './usageDailyByDimension.js';
+export * from './usageDailyByUser.js';
 export * from './usageMetadata.js';
 export * from './usageQuarterHourly.js';
 export * from './users.js';

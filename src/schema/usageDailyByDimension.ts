@@ -1,6 +1,13 @@
 import { sql } from 'drizzle-orm';
-import { index, pgTable, pgView } from 'drizzle-orm/pg-core';
-import { dimensionCounterColumns, dimensionSumColumns } from './dimensionColumns.js';
+import { pgTable, pgView } from 'drizzle-orm/pg-core';
+import {
+  allDimensions,
+  counterIndexes,
+  counterKey,
+  counterSums,
+  exactKey,
+  exactSums,
+} from './dimensionColumns.js';
 import { DAILY_BY_DIMENSION, exactRows } from './dimensionRollups.js';
 
 /**
@@ -9,21 +16,12 @@ import { DAILY_BY_DIMENSION, exactRows } from './dimensionRollups.js';
  */
 export const microdollarUsageDailyByDimension = pgTable(
   'microdollar_usage_daily_by_dimension',
-  dimensionCounterColumns(),
-  (t) => [
-    index('idx_microdollar_usage_daily_by_dimension_personal')
-      .on(t.kilo_user_id, t.period_start)
-      .where(sql`${t.organization_id} is null`),
-    index('idx_microdollar_usage_daily_by_dimension_organization')
-      .on(t.organization_id, t.period_start)
-      .where(sql`${t.organization_id} is not null`),
-    // A day at a time: verification, and the days that there are.
-    index('idx_microdollar_usage_daily_by_dimension_period_start').on(t.period_start),
-  ],
+  { ...counterKey(), ...allDimensions(), ...counterSums() },
+  counterIndexes('microdollar_usage_daily_by_dimension'),
 );
 
 /** Reported sums (I2): counter rows and tails, in one statement, so in one snapshot. */
 export const microdollarUsageDailyByDimensionExact = pgView(
   'microdollar_usage_daily_by_dimension_exact',
-  dimensionSumColumns(),
+  { ...exactKey(), ...allDimensions(), ...exactSums() },
 ).as(sql.raw(`\n  ${exactRows(DAILY_BY_DIMENSION)}`));

@@ -1,7 +1,14 @@
 import { sql } from 'drizzle-orm';
-import { bigint, index, pgTable, pgView, primaryKey, text } from 'drizzle-orm/pg-core';
+import { bigint, pgTable, pgView, primaryKey, text } from 'drizzle-orm/pg-core';
 import { instant } from './columns.js';
-import { dimensionCounterColumns, dimensionSumColumns } from './dimensionColumns.js';
+import {
+  allDimensions,
+  counterIndexes,
+  counterKey,
+  counterSums,
+  exactKey,
+  exactSums,
+} from './dimensionColumns.js';
 import { exactRows, QUARTER_HOURLY } from './dimensionRollups.js';
 
 /**
@@ -10,24 +17,16 @@ import { exactRows, QUARTER_HOURLY } from './dimensionRollups.js';
  */
 export const microdollarUsageQuarterHourly = pgTable(
   'microdollar_usage_quarter_hourly',
-  dimensionCounterColumns(),
-  (t) => [
-    index('idx_microdollar_usage_quarter_hourly_personal')
-      .on(t.kilo_user_id, t.period_start)
-      .where(sql`${t.organization_id} is null`),
-    index('idx_microdollar_usage_quarter_hourly_organization')
-      .on(t.organization_id, t.period_start)
-      .where(sql`${t.organization_id} is not null`),
-    // A day at a time: verification, and the days that there are.
-    index('idx_microdollar_usage_quarter_hourly_period_start').on(t.period_start),
-  ],
+  { ...counterKey(), ...allDimensions(), ...counterSums() },
+  counterIndexes('microdollar_usage_quarter_hourly'),
 );
 
 /** Reported sums (I2): counter rows and tails, in one statement, so in one snapshot. */
-export const microdollarUsageQuarterHourlyExact = pgView(
-  'microdollar_usage_quarter_hourly_exact',
-  dimensionSumColumns(),
-).as(sql.raw(`\n  ${exactRows(QUARTER_HOURLY)}`));
+export const microdollarUsageQuarterHourlyExact = pgView('microdollar_usage_quarter_hourly_exact', {
+  ...exactKey(),
+  ...allDimensions(),
+  ...exactSums(),
+}).as(sql.raw(`\n  ${exactRows(QUARTER_HOURLY)}`));
 
 /** How far a payer's rows are in the counter rows of a rollup; the lock of all of them. */
 export const rollupMarks = pgTable(

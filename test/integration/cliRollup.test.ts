@@ -75,6 +75,7 @@ describe('an adopted history, from import to the switch', () => {
     expect(byDimension.map((each: { rollup: string }) => each.rollup)).toEqual([
       'microdollar_usage_quarter_hourly',
       'microdollar_usage_daily_by_dimension',
+      'microdollar_usage_daily_by_user',
     ]);
     for (const { unbuilt_periods, periods_to_check, from, until } of byDimension) {
       // Days without usage are of the window that reads use, and looked at as well.
@@ -85,7 +86,7 @@ describe('an adopted history, from import to the switch', () => {
     const built = await cli.ask('backfill');
     expect(built).toMatchObject({
       status: 0,
-      document: { rollups: [{ raw_rows: 400 }, {}, { raw_rows: 400 }, { raw_rows: 400 }] },
+      document: { rollups: [{ raw_rows: 400 }, {}, ...Array(3).fill({ raw_rows: 400 })] },
     });
     const planned = await cli.ask('backfill', '--dry-run');
     for (const { rollup, unbuilt_periods } of planned.document.rollups) {
@@ -108,7 +109,7 @@ describe('an adopted history, from import to the switch', () => {
       rows_per_second: expect.any(Number),
       is_paused: false,
     });
-    expect(JSON.parse(run.stdout).rollups).toHaveLength(4);
+    expect(JSON.parse(run.stdout).rollups).toHaveLength(5);
   });
 
   it('proof, shadow and switch', async () => {

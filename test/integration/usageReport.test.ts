@@ -382,9 +382,10 @@ it('a counter row past 2^63 is exact too, by numerics', async () => {
   await service.ledger.recordUsage({ kilo_user_id: user.id, cost: 2, model: 'b' });
   await new DimensionFolder({ query: queryOnPool(service.database.pool, false) }).foldAll();
   const planted = 2n ** 70n;
-  for (const { name } of DIMENSION_ROLLUPS) {
+  for (const { name, dimensions } of DIMENSION_ROLLUPS) {
+    const condition = dimensions.includes('model') ? `model = 'b'` : 'true';
     await service.database.pool.query(
-      `update ${name} set cache_write_tokens = $1 where kilo_user_id = $2 and model = 'b'`,
+      `update ${name} set cache_write_tokens = $1 where kilo_user_id = $2 and ${condition}`,
       [String(planted), user.id],
     );
   }

@@ -6,11 +6,13 @@ import type { Form } from '../../src/report/usage/groups.sql.js';
 import { periodsOf } from '../../src/report/usage/periods.js';
 import { readReportQuery, TOP_METRICS } from '../../src/report/usage/query.js';
 import { isSeries, toRows } from '../../src/report/usage/reportRows.js';
+import { sourcesOf } from '../../src/report/usage/sources.sql.js';
 import { type ReportedRow, usageReportStatement } from '../../src/report/usage/usageReport.sql.js';
 import { openRollupDatabase } from '../../src/rollup/database.js';
 import { freezeDay } from '../../src/rollup/dimensions/prove.js';
 import {
   DAILY_BY_DIMENSION,
+  DAILY_BY_USER,
   DIMENSION_ROLLUPS,
   type DimensionRollup,
   METRIC_NAMES,
@@ -221,6 +223,7 @@ async function writeAll(events: readonly Event[], members: string[], organizatio
     // The marks of the rollups differ: each has its own tail.
     if (fields.cost % 5 === 1) await folder([QUARTER_HOURLY]).foldAll();
     if (fields.cost % 5 === 2) await folder([DAILY_BY_DIMENSION]).foldAll();
+    if (fields.cost % 5 === 3) await folder([DAILY_BY_USER]).foldAll();
   }
 }
 
@@ -321,8 +324,7 @@ function linesOf({ rows, by, total }: Pick<UsageReport, 'rows' | 'by' | 'total'>
 /** The same as the server sums it, or the client, from the first source that answers. */
 async function linesInForm(asked: UsageReportQuery, form: Form) {
   const query = readReportQuery(asked);
-  for (const source of ['days', 'quarters', 'raw'] as const) {
-    if (source === 'days' && query.grain === 'hour') continue;
+  for (const source of sourcesOf(query)) {
     const { text, values } = usageReportStatement(query, source, form);
     const { rows } = await fixture.database.pool.query<ReportedRow>(text, values);
     if (!rows[0]?.is_proven) continue;

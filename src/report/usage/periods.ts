@@ -11,7 +11,7 @@ export interface Told {
   rows: readonly ReportedCalendar[];
 }
 
-/** Periods of a range in order: each from which second on, and the second that names it; null in plain ones. */
+/** Periods of a range in order: from which second on each is, and which names it; null in plain ones. */
 export interface ReportedCalendar {
   ats: string | null;
   starts: string | null;

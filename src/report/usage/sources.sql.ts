@@ -1,5 +1,6 @@
 import {
   DAILY_BY_DIMENSION,
+  DAILY_BY_USER,
   type DimensionRollup,
   isOfPayer,
   METRIC_NAMES,
@@ -26,10 +27,19 @@ import type { Form } from './groups.sql.js';
 import type { ValidReportQuery } from './query.js';
 
 /**
- * Where the sums of a report come from: quarters of an hour; whole UTC days, and quarters where these are
- * not whole days of the zone; or raw usage.
+ * Where the sums of a report come from: quarters of an hour; whole UTC days, by user alone or by dimension,
+ * and quarters where these are not whole days of the zone; or raw usage.
  */
-export type ReportSource = 'days' | 'quarters' | 'raw';
+export type ReportSource = 'userDays' | 'days' | 'quarters' | 'raw';
+
+const DAILY = { userDays: DAILY_BY_USER, days: DAILY_BY_DIMENSION };
+
+/** What is asked, the one with the fewest rows first: a rollup that does not answer for the range says so. */
+export function sourcesOf({ grain, by, apiKeyId }: ValidReportQuery): ReportSource[] {
+  const isByUser = apiKeyId === null && by.every((group) => group === 'member');
+  const days: ReportSource[] = isByUser ? ['userDays', 'days'] : ['days'];
+  return [...(grain === 'hour' ? [] : days), 'quarters', 'raw'];
+}
 
 /** Payers of one scope: what `=` compares their ids with. */
 export interface Payers {
@@ -51,7 +61,7 @@ export const payersOf = ({ payer, organizationIds }: ValidReportQuery): Payers[]
 export function rollupsOf(query: ValidReportQuery, source: ReportSource): DimensionRollup[] {
   if (source === 'raw') return [];
   if (source === 'quarters') return [QUARTER_HOURLY];
-  return isUtc(query) ? [DAILY_BY_DIMENSION] : [DAILY_BY_DIMENSION, QUARTER_HOURLY];
+  return isUtc(query) ? [DAILY[source]] : [DAILY[source], QUARTER_HOURLY];
 }
 
 /** Whether only a member's part is reported, $6; of all scopes of a user it is theirs. */
@@ -73,7 +83,7 @@ const noonOf = (dayStart: string) => `(${dayStart} + interval '${NOON_HOURS} hou
 
 /** Whether entries are of days that are counted where their noon is. */
 export const isByNoon = (query: ValidReportQuery, source: ReportSource): boolean =>
-  source === 'days' && !isUtc(query);
+  source in DAILY && !isUtc(query);
 
 interface Shape extends Times {
   payers: Payers;
@@ -175,12 +185,14 @@ export function sourceRows(
     if (source === 'raw') return raw(shape);
     // A day of UTC is whole in its period; another's noon says which it is.
     return isWhole
-      ? days(shape, (dayStart) => dayStart)
-      : [...days(shape, noonOf), ...edges(shape)];
+      ? daysOf(DAILY[source], shape, (dayStart) => dayStart)
+      : [...daysOf(DAILY[source], shape, noonOf), ...edges(shape)];
   });
+  const days = isWhole ? [] : [pieces(bounds, times)];
   const before = {
     raw: [frozenDays(QUARTER_HOURLY)],
-    days: isWhole ? [] : [pieces(bounds, times)],
+    userDays: days,
+    days,
     quarters: [],
   }[source];
   return { before, parts };
@@ -221,9 +233,13 @@ function raw(shape: Shape): string[] {
 }
 
 /** UTC days, each whole in the period that an instant of it is in. */
-function days(shape: Shape, inDay: (dayStart: string) => string): string[] {
+function daysOf(
+  rollup: DimensionRollup,
+  shape: Shape,
+  inDay: (dayStart: string) => string,
+): string[] {
   const place = inDay('c.period_start');
-  const day = periodStartOf(DAILY_BY_DIMENSION, 'm.created_at');
+  const day = periodStartOf(rollup, 'm.created_at');
   const tailPlace = inDay(day);
   // On the column itself, so that the index is used.
   const before = inDay === noonOf ? ` - interval '${NOON_HOURS} hours'` : '';
@@ -232,9 +248,9 @@ function days(shape: Shape, inDay: (dayStart: string) => string): string[] {
       and c.period_start < ${last}${before}`;
   return [
     `select ${placeAt(shape, 'c', place)}${counted(shape)}
-    from ${counters(DAILY_BY_DIMENSION, shape, isInRange)}`,
+    from ${counters(rollup, shape, isInRange)}`,
     `select ${placeAt(shape, 'm', tailPlace)}${logged(shape, day)}
-    from ${tail(DAILY_BY_DIMENSION, shape)}
+    from ${tail(rollup, shape)}
     where ${within(shape.bounds, tailPlace)}${shape.filters('m')}`,
   ];
 }
@@ -268,8 +284,8 @@ function pieces(bounds: Bounds, { start, isPrevious }: Times): string {
 }
 
 /**
- * What the days have in the wrong period: added where it belongs, and taken off where it was. As entries these
- * are days too: of which the noon is where the piece begins, and its own.
+ * What the days have in the wrong period: added where it belongs, and taken off where it was. As entries
+ * these are days too: of which the noon is where the piece begins, and its own.
  */
 function edges(shape: Shape): string[] {
   const columns = shape.columns.map((column) => `c.${column}`);

@@ -22,7 +22,7 @@ import {
   type UsageReportRow,
   type UsageSums,
 } from './reportRows.js';
-import type { ReportSource } from './sources.sql.js';
+import { type ReportSource, sourcesOf } from './sources.sql.js';
 import { type ReportedRow, usageReportStatement } from './usageReport.sql.js';
 
 export interface UsageReport {
@@ -48,14 +48,6 @@ export interface UsageReport {
   };
   source: AnswerSource;
 }
-
-/** What is asked, the cheapest first. */
-const SOURCES: Record<Grain, readonly ReportSource[]> = {
-  hour: ['quarters', 'raw'],
-  day: ['days', 'quarters', 'raw'],
-  week: ['days', 'quarters', 'raw'],
-  month: ['days', 'quarters', 'raw'],
-};
 
 const MAX_LARGE = 1_000;
 
@@ -100,7 +92,7 @@ export class UsageReports {
 
   /** A rollup that does not answer for the range says so: then the next. */
   async #read(query: ValidReportQuery, read: Query): Promise<Answer> {
-    for (const source of SOURCES[query.grain]) {
+    for (const source of sourcesOf(query)) {
       const mode = modeOf(source);
       const stop = this.#metrics.readLatency.startTimer({ query: 'usageReport', source: mode });
       const answer = await this.#readFrom(source, query, read).finally(() => stop());

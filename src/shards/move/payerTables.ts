@@ -17,6 +17,7 @@ export const LOG_TABLES = [
 export const COUNTER_TABLES = [
   'microdollar_usage_daily',
   'microdollar_usage_daily_by_dimension',
+  'microdollar_usage_daily_by_user',
   'microdollar_usage_quarter_hourly',
   'exa_monthly_usage',
 ] as const;
