@@ -39,7 +39,7 @@ async function columnsOf(client: pg.Client, table: string): Promise<string> {
   const result = await client.query<{ names: string }>(
     `select string_agg(quote_ident(attname), ', ' order by attnum) as names
     from pg_attribute
-    where attrelid = $1::regclass and attnum > 0 and not attisdropped`,
+    where attrelid = $1::regclass and attnum > 0 and not attisdropped and attgenerated = ''`,
     [table],
   );
   return result.rows[0]?.names ?? '';
