@@ -1,5 +1,5 @@
 import { getTableColumns, getTableName, is, SQL } from 'drizzle-orm';
-import { PgDialect, PgTable } from 'drizzle-orm/pg-core';
+import { type PgColumn, PgDialect, PgTable } from 'drizzle-orm/pg-core';
 import * as schema from '../../schema/index.js';
 import { quoted } from './columns.js';
 
@@ -23,41 +23,34 @@ function sqlOf(value: unknown): string {
   return typeof value === 'string' ? `'${value.replaceAll("'", "''")}'` : String(value);
 }
 
-/** Of columns that must have a value, the one for a null, SQL; null: nothing stands for it. */
-const DECLARED: ReadonlyMap<string, string | null> = new Map(
+/** Every column of the ledger, by `table.column`. */
+const COLUMNS: ReadonlyMap<string, PgColumn> = new Map(
   Object.values<unknown>(schema)
     .filter((table): table is PgTable => is(table, PgTable))
     .flatMap((table) =>
-      Object.values(getTableColumns(table))
-        .filter(({ notNull }) => notNull)
-        .map((column): [string, string | null] => {
-          const name = `${getTableName(table)}.${column.name}`;
-          if (column.primary) return [name, null];
-          const given = column.default === undefined ? null : sqlOf(column.default);
-          return [name, DESCRIPTIONS.includes(name) ? `''` : given];
-        }),
-    ),
-);
-
-const KNOWN: ReadonlySet<string> = new Set(
-  Object.values<unknown>(schema)
-    .filter((table): table is PgTable => is(table, PgTable))
-    .flatMap((table) =>
-      Object.values(getTableColumns(table)).map(({ name }) => `${getTableName(table)}.${name}`),
+      Object.values(getTableColumns(table)).map((column): [string, PgColumn] => [
+        `${getTableName(table)}.${column.name}`,
+        column,
+      ]),
     ),
 );
 
 /** Whether the column is the ledger's, not one that a host added. */
 export const isDeclared = (table: string, column: string): boolean =>
-  KNOWN.has(`${table}.${column}`);
+  COLUMNS.has(`${table}.${column}`);
 
 /** Whether the ledger's own table takes no null there. */
 export const isDeclaredNotNull = (table: string, column: string): boolean =>
-  DECLARED.has(`${table}.${column}`);
+  COLUMNS.get(`${table}.${column}`)?.notNull === true;
 
-/** What is written for a null, an SQL expression; null: nothing is. */
-export const absentValue = (table: string, column: string): string | null =>
-  DECLARED.get(`${table}.${column}`) ?? null;
+/** What is written for a null where none may be, an SQL expression; null: nothing is. */
+export function absentValue(table: string, column: string): string | null {
+  const name = `${table}.${column}`;
+  const declared = COLUMNS.get(name);
+  if (declared === undefined || !declared.notNull || declared.primary) return null;
+  if (DESCRIPTIONS.includes(name)) return `''`;
+  return declared.default === undefined ? null : sqlOf(declared.default);
+}
 
 /** Column of `row` as a move writes it, an SQL expression. */
 export function writtenValue(table: string, column: string, row: string): string {
