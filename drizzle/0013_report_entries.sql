@@ -10,11 +10,11 @@ CREATE TABLE "microdollar_usage_daily_by_user" (
 	"output_tokens" numeric NOT NULL,
 	"cache_hit_tokens" numeric NOT NULL,
 	"cache_write_tokens" numeric NOT NULL,
-	"entry" text GENERATED ALWAYS AS (date_part('epoch', period_start at time zone 'UTC')::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED
+	"entry" text GENERATED ALWAYS AS (trunc(extract(epoch from period_start at time zone 'UTC'))::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED
 );
 --> statement-breakpoint
-ALTER TABLE "microdollar_usage_daily_by_dimension" ADD COLUMN "entry" text GENERATED ALWAYS AS (date_part('epoch', period_start at time zone 'UTC')::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED;--> statement-breakpoint
-ALTER TABLE "microdollar_usage_quarter_hourly" ADD COLUMN "entry" text GENERATED ALWAYS AS (date_part('epoch', period_start at time zone 'UTC')::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED;--> statement-breakpoint
+ALTER TABLE "microdollar_usage_daily_by_dimension" ADD COLUMN "entry" text GENERATED ALWAYS AS (trunc(extract(epoch from period_start at time zone 'UTC'))::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED;--> statement-breakpoint
+ALTER TABLE "microdollar_usage_quarter_hourly" ADD COLUMN "entry" text GENERATED ALWAYS AS (trunc(extract(epoch from period_start at time zone 'UTC'))::text || ',' || cost_microdollars::text || ',' || requests::text || ',' || errors::text || ',' || input_tokens::text || ',' || output_tokens::text || ',' || cache_hit_tokens::text || ',' || cache_write_tokens::text) STORED;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_daily_by_user_personal" ON "microdollar_usage_daily_by_user" USING btree ("kilo_user_id","period_start") WHERE "microdollar_usage_daily_by_user"."organization_id" is null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_daily_by_user_organization" ON "microdollar_usage_daily_by_user" USING btree ("organization_id","period_start") WHERE "microdollar_usage_daily_by_user"."organization_id" is not null;--> statement-breakpoint
 CREATE INDEX "idx_microdollar_usage_daily_by_user_period_start" ON "microdollar_usage_daily_by_user" USING btree ("period_start");--> statement-breakpoint
@@ -122,10 +122,11 @@ CREATE VIEW "public"."microdollar_usage_daily_by_user_exact" AS (
     ) as m
   ) as parts
   group by 1, 2, 3);--> statement-breakpoint
--- Where there is no usage yet, the log is all there is to fold. Elsewhere the rollup starts with the
--- first fold, at what is committed by then, and history is built by the backfill.
+-- Where there is no usage yet, nor any in the archive, the log is all there is to fold. Elsewhere the rollup
+-- starts with the first fold, at what is committed by then, and history is built by the backfill.
 INSERT INTO "rollup_starts" ("rollup", "position", "started_at")
 SELECT 'microdollar_usage_daily_by_user', 0, '-infinity'
-WHERE NOT EXISTS (SELECT FROM "microdollar_usage");
+WHERE NOT EXISTS (SELECT FROM "microdollar_usage")
+  AND NOT EXISTS (SELECT FROM "rollup_coverage" WHERE "state" = 'archived');
 --> statement-breakpoint
 ALTER TABLE "microdollar_usage_daily_by_user" SET (fillfactor = 80, vacuum_truncate = off);

@@ -44,10 +44,11 @@ export const METRIC_NAMES: readonly MetricName[] = METRICS.map(({ name }) => nam
 
 /**
  * A counter row in the list of a report: its start in seconds since 1970 and its sums, with commas between.
- * The table has it as a column that follows from the others.
+ * The table has it as a column that follows from the others: from numerics, for how a float is printed
+ * follows from the session too, and no bigint is infinite.
  */
 export const ENTRY = [
-  `date_part('epoch', period_start at time zone 'UTC')::text`,
+  `trunc(extract(epoch from period_start at time zone 'UTC'))::text`,
   ...METRIC_NAMES.map((name) => `${name}::text`),
 ].join(` || ',' || `);
 

@@ -424,7 +424,7 @@ it('a day whose raw rows are archived stays as it was proven', async () => {
   try {
     await fixture.rows(`update ledger_settings set archive_horizon = $1::date + 1`, [DAY]);
     await foldAll();
-    await freezeDay(database, QUARTER_HOURLY, DAY);
+    await freezeDay(database, DAY, [QUARTER_HOURLY]);
     await fixture.rows('delete from microdollar_usage');
     const before = await fixture.rows(`select * from ${TABLE} order by id`);
     expect(before).not.toHaveLength(0);

@@ -191,9 +191,7 @@ async function archive(): Promise<void> {
        where created_at < $1::date::timestamptz`,
       [HORIZON],
     );
-    for (const { day } of days) {
-      for (const rollup of DIMENSION_ROLLUPS) await freezeDay(database, rollup, day);
-    }
+    for (const { day } of days) await freezeDay(database, day);
   } finally {
     await database.close();
   }

@@ -1,4 +1,9 @@
-import { type DimensionRollup, isOfPayer, PERIOD_ORIGIN } from '../../schema/dimensionRollups.js';
+import {
+  type DimensionRollup,
+  isOfPayer,
+  PERIOD_ORIGIN,
+  QUARTER_HOURLY,
+} from '../../schema/dimensionRollups.js';
 import type { Bounds } from './calendar.sql.js';
 import type { Payers } from './sources.sql.js';
 
@@ -10,7 +15,8 @@ const LEASE_MINUTES = 10;
  * range (I10). A day is when it is frozen by the archive; verified after its end, today and yesterday
  * by a lease; or, where all usage is the ledger's own, folded from the log from its beginning; and no
  * drift is known. In two steps, so that usage is looked for only where days are not proven, and only on
- * these: one that has nothing of the payer needs no proof.
+ * these: one that has nothing of the payer needs no proof. Of what was archived before a rollup came only
+ * the oldest one, the quarters, has anything.
  */
 export function proofOf(
   rollups: readonly DimensionRollup[],
@@ -44,9 +50,12 @@ function partOf(
       and ${row}.${instant} >= d.at
       and ${row}.${instant} < d.at + interval '24 hours'`;
   // Each payer and table by an index of its own: together they would be looked for by time alone.
+  const counters = new Set([rollup.name, QUARTER_HOURLY.name]);
   const anything = payers.flatMap((each) => [
     `exists (select from microdollar_usage as m where ${own(each, 'm', 'created_at')})`,
-    `exists (select from ${rollup.name} as c where ${own(each, 'c', 'period_start')})`,
+    ...[...counters].map(
+      (name) => `exists (select from ${name} as c where ${own(each, 'c', 'period_start')})`,
+    ),
   ]);
   return {
     expressions: [

@@ -6,7 +6,6 @@ import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { Settler } from '../../counter/settler.js';
 import { isDay, readDay } from '../../days.js';
 import { LedgerError } from '../../errors.js';
-import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import {
   ORGANIZATION_SCOPE,
@@ -314,11 +313,7 @@ class Archive {
     const [failure] = report.failures;
     if (failure) throw dayFailure('unproven_window', day, failure.message);
     if (report.driftKeys === 0) {
-      // Side by side: each is one connection's work, and nothing else is done meanwhile.
-      const frozen = await Promise.allSettled(
-        DIMENSION_ROLLUPS.map((rollup) => freezeDay(this.#database, rollup, day)),
-      );
-      for (const each of frozen) if (each.status === 'rejected') throw each.reason;
+      await freezeDay(this.#database, day);
       return;
     }
     throw dayFailure(

@@ -1,6 +1,11 @@
+import { startRollupStatement } from '../../counter/foldDimensions.sql.js';
 import { LedgerError } from '../../errors.js';
 import { toExactInteger } from '../../money.js';
-import type { DimensionRollup } from '../../schema/dimensionRollups.js';
+import {
+  DIMENSION_ROLLUPS,
+  type DimensionRollup,
+  QUARTER_HOURLY,
+} from '../../schema/dimensionRollups.js';
 import { type Began, beginVerifyStatement, saveVerifiedStatement } from '../coverage.sql.js';
 import {
   openRollupDatabase,
@@ -109,6 +114,7 @@ export async function proveDays(
   const left = emptyReport(options.rollup);
   const report: ProveReport = { found, wrongDays: 0, changed: 0, locked: 0, left: null };
   options.onReport?.(report);
+  await start(database, options.rollup);
   const { empty, others: queue } = await pace.step(async () => {
     const listed = await listDays(database, options);
     return await proveEmpty(database, provenOf(options.rollup), listed, { isNoted: true });
@@ -173,6 +179,10 @@ export async function proveDays(
   }
 }
 
+/** Before anything is known of a day: what is history by the start would be lost to one proven before it. */
+const start = (database: Pick<RollupDatabase, 'query'>, rollup: DimensionRollup) =>
+  unlessReadOnly(() => database.query(startRollupStatement(rollup)));
+
 async function listDays(database: RollupDatabase, options: ProveOptions): Promise<ListedPeriod[]> {
   const [row] = await database.query<{ today: string }>(todayStatement());
   const { from, until } = readRange(options.from, options.until, row?.today ?? '');
@@ -229,29 +239,46 @@ export async function proveDay(
 }
 
 /**
- * Before raw rows of the day are deleted: proven, set right if need be, and kept as it is from then on.
+ * Before raw rows of the day are deleted: proven by every rollup, set right if need be, and kept as it is
+ * from then on. The quarters last: what is frozen by them may have lost rows. A rollup that came after
+ * that stays without the day, and reports of it come from the quarters.
  * @throws LedgerError `unavailable` where it stays wrong
  */
 export async function freezeDay(
   database: Pick<RollupDatabase, 'query' | 'transaction'>,
-  rollup: DimensionRollup,
   day: string,
+  rollups: readonly DimensionRollup[] = DIMENSION_ROLLUPS,
 ): Promise<void> {
-  const isFrozen = async () => (await database.query(freezeDayStatement(rollup, day))).length > 0;
-  const [state] = await database.query<{ state: string }>({
-    name: 'microdollar_day_state',
-    text: `select state from rollup_coverage where rollup = $1::text and period = $2::date`,
-    values: [rollup.name, day],
+  const known = await database.query<{ rollup: string }>({
+    name: 'microdollar_frozen_by',
+    text: `select rollup from rollup_coverage where period = $1::date and state = 'archived'`,
+    values: [day],
   });
-  if (state?.state === 'archived') return;
-  const { left } = await proveDay(database, rollup, day, { cause: '', evenBelowHorizon: true });
-  if (left.wrong === 0 && (await isFrozen())) return;
-  throw new LedgerError(
-    'unavailable',
-    `${left.wrong} rows of ${rollup.name} are wrong on ${day}, or held by other sessions; run ` +
-      '`repair`, then archive again',
-    { details: { day } },
+  const frozen = new Set(known.map(({ rollup }) => rollup));
+  if (frozen.has(QUARTER_HOURLY.name)) return;
+  const thawed = rollups.filter(({ name }) => !frozen.has(name));
+  // Side by side: each is one connection's work, and nothing else is done meanwhile.
+  const settled = await Promise.allSettled(
+    thawed.map(async (rollup) => {
+      await start(database, rollup);
+      return await proveDay(database, rollup, day, { cause: '', evenBelowHorizon: true });
+    }),
   );
+  const isLast = ({ name }: DimensionRollup) => Number(name === QUARTER_HOURLY.name);
+  const proven = thawed.map((rollup, index) => ({ rollup, proof: settled[index] }));
+  for (const { rollup, proof } of proven.sort((a, b) => isLast(a.rollup) - isLast(b.rollup))) {
+    if (proof?.status === 'rejected') throw proof.reason;
+    const wrong = proof?.value.left.wrong ?? 0;
+    const isFrozen = async () =>
+      (await database.query(freezeDayStatement(rollup, day))).length > 0;
+    if (wrong === 0 && (await isFrozen())) continue;
+    throw new LedgerError(
+      'unavailable',
+      `${wrong} rows of ${rollup.name} are wrong on ${day}, or held by other sessions; run ` +
+        '`repair`, then archive again',
+      { details: { day } },
+    );
+  }
 }
 
 async function save(

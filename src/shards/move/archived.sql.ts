@@ -3,10 +3,12 @@ import {
   DIMENSION_ROLLUPS,
   type DimensionRollup,
   keyColumns,
+  keyPlaces,
   labelOf,
   METRIC_NAMES,
   METRICS,
   periodStartOf,
+  QUARTER_HOURLY,
 } from '../../schema/dimensionRollups.js';
 import { ARCHIVE_HORIZON, frozenDays, isFrozen, isInFrozen } from '../../schema/frozen.js';
 import type { PayerScope } from '../../schema/unsettled.js';
@@ -40,6 +42,23 @@ const archivedOf = (rollup: DimensionRollup, scope: PayerScope): string => {
     having ${METRIC_NAMES.map((name) => `sum(x.${name}) <> 0`).join(' or ')}`;
 };
 
+/**
+ * The same by the quarters, which have every dimension and every day that was ever frozen: a rollup that came
+ * later may have none of its own.
+ */
+const archivedByQuarters = (rollup: DimensionRollup, scope: PayerScope): string => {
+  const key = keyColumns(rollup);
+  const day = periodStartOf(rollup, 'q.period_start');
+  return `select ${[
+    ...key.map((name) => (name === 'period_start' ? `${day} as period_start` : `q.${name}`)),
+    ...METRIC_NAMES.map((name) => `sum(q.${name}) as ${name}`),
+  ].join(', ')}
+    from (
+    ${archivedOf(QUARTER_HOURLY, scope)}
+    ) as q
+    group by ${keyPlaces(rollup)}`;
+};
+
 /** One row: `archived`, JSON. */
 export function readArchivedStatement(
   rollup: DimensionRollup,
@@ -49,8 +68,8 @@ export function readArchivedStatement(
   return {
     name: `shards_archived_${labelOf(rollup)}_${scope.name}`,
     text: `/* shards.readArchived */
-with ${frozenDays(rollup)}, archived as (
-  ${archivedOf(rollup, scope)}
+with ${frozenDays(QUARTER_HOURLY)}, archived as (
+  ${archivedByQuarters(rollup, scope)}
 )
 select coalesce(jsonb_agg(to_jsonb(a)), '[]')::text as archived
 from archived as a`,
@@ -60,12 +79,12 @@ from archived as a`,
 
 export const ARCHIVED_ROLLUPS = DIMENSION_ROLLUPS;
 
-/** Days of `archived` that are not frozen here: there it would be taken for wrong. */
-export function findUnfrozenStatement(rollup: DimensionRollup, archived: string): Statement {
+/** Days of what the quarters have `archived` that are not frozen here: there it would be taken for wrong. */
+export function findUnfrozenStatement(archived: string): Statement {
   return {
-    name: `shards_unfrozen_${labelOf(rollup)}`,
+    name: 'shards_unfrozen',
     text: `/* shards.findUnfrozen */
-with ${frozenDays(rollup)}
+with ${frozenDays(QUARTER_HOURLY)}
 select distinct (a.period_start at time zone 'UTC')::date::text as day
 from jsonb_to_recordset($1::jsonb) as a(period_start timestamptz)
 where not ${isFrozen('a.period_start')}
@@ -77,7 +96,7 @@ limit 5`,
 
 /**
  * Adds to counter rows what was archived elsewhere, less what was added before. By id, which follows from the
- * key; under the payer's mark.
+ * key; under the payer's mark. Of days that the rollup has not frozen here reports come from the quarters.
  */
 export function addArchivedStatement(
   rollup: DimensionRollup,
@@ -98,6 +117,7 @@ with ${frozenDays(rollup)}, here as (
   from (
     select ${columns.map((name) => `a.${name}`).join(', ')}
     from jsonb_populate_recordset(null::${rollup.name}, $2::jsonb) as a
+    where ${isFrozen('a.period_start')}
     union all
     select ${[...key.map((name) => `h.${name}`), ...METRIC_NAMES.map((name) => `-h.${name}`)].join(', ')}
     from here as h

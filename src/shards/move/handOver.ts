@@ -3,7 +3,7 @@ import type { BudgetFolder } from '../../budgets/folder.js';
 import { type Query, queryOn } from '../../db/query.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
-import { counterId } from '../../schema/dimensionRollups.js';
+import { counterId, QUARTER_HOURLY } from '../../schema/dimensionRollups.js';
 import {
   ARCHIVED_ROLLUPS,
   addArchivedStatement,
@@ -178,11 +178,11 @@ export async function requireMovable(
       'has a balance from before the ledger that is not derived yet: run repair --balances',
     );
   }
-  for (const [index, archived] of (await readArchived(source, payer)).entries()) {
-    const rollup = ARCHIVED_ROLLUPS[index];
-    if (rollup === undefined || archived === '[]') continue;
-    const days = await target<{ day: string }>(findUnfrozenStatement(rollup, archived));
-    if (days.length === 0) continue;
+  const [archived] = await source<{ archived: string }>(
+    readArchivedStatement(QUARTER_HOURLY, scope, id),
+  );
+  const days = await target<{ day: string }>(findUnfrozenStatement(archived?.archived ?? '[]'));
+  if (days.length > 0) {
     throw refused(
       `has usage that was archived, of ${days.map(({ day }) => day).join(', ')}, and shard ${to} has not ` +
         'archived these days: archive it as far first',

@@ -1,0 +1,95 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { queryOnPool } from '../../src/db/query.js';
+import type { UsageReportQuery } from '../../src/ledgerTypes.js';
+import { buildDimensions } from '../../src/rollup/dimensions/build.js';
+import { verifyDimensions } from '../../src/rollup/dimensions/prove.js';
+import { DAILY_BY_USER, DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
+import { createFilledFixture, daysAgo, type FilledFixture, FIRST, LAST } from './archiveHarness.js';
+
+/** A rollup by dimension that a migration brings, to a ledger with history. */
+let fixture: FilledFixture;
+beforeEach(async () => {
+  fixture = await createFilledFixture();
+});
+afterEach(() => fixture.close());
+
+const foldAll = () =>
+  new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
+
+/** As the migration leaves it where there is usage. */
+async function bring(): Promise<void> {
+  const { name } = DAILY_BY_USER;
+  await fixture.rows(`delete from ${name}`);
+  for (const table of ['rollup_starts', 'rollup_marks', 'rollup_coverage']) {
+    await fixture.rows(`delete from ${table} where rollup = $1`, [name]);
+  }
+}
+
+const RANGE = { from: FIRST, until: daysAgo(0) };
+
+/** Reports that would come from it. */
+async function reports(range: Pick<UsageReportQuery, 'from' | 'until'> = RANGE) {
+  const told = [];
+  for (const zone of ['UTC', 'Asia/Kathmandu']) {
+    for (const kilo_user_id of ['ann', 'bob', 'cid', 'zero']) {
+      const { rows, total } = await fixture.ledger.getUsageReport({ ...range, zone, kilo_user_id });
+      told.push({ rows, total });
+    }
+    for (const by of [[], ['member']] as const) {
+      const organization_id = fixture.organization;
+      const { rows, total } = await fixture.ledger.getUsageReport({
+        ...range,
+        zone,
+        organization_id,
+        by,
+      });
+      told.push({ rows, total });
+    }
+  }
+  return told;
+}
+
+describe('days that were archived before it came', () => {
+  it('are reported from the others, also when it was folded and built', async () => {
+    const before = await reports();
+    await foldAll();
+    await fixture.archive(LAST);
+    expect(await reports()).toEqual(before);
+    await bring();
+    expect(await reports()).toEqual(before);
+    await foldAll();
+    expect(await reports()).toEqual(before);
+    const { url } = fixture.database;
+    await buildDimensions({ url, rollup: DAILY_BY_USER });
+    expect(await reports()).toEqual(before);
+  });
+});
+
+it('days that were verified before its first fold lose nothing with it', async () => {
+  const before = await reports();
+  await bring();
+  const { url } = fixture.database;
+  await verifyDimensions({ url, rollup: DAILY_BY_USER });
+  expect(await reports()).toEqual(before);
+  await foldAll();
+  expect(await reports()).toEqual(before);
+  await buildDimensions({ url, rollup: DAILY_BY_USER });
+  expect(await reports()).toEqual(before);
+});
+
+it.each(DIMENSION_ROLLUPS)('entries of $name follow from no setting', async ({ name }) => {
+  await foldAll();
+  const entries = () => fixture.rows(`select id, entry from ${name} order by id`);
+  const before = await entries();
+  expect(before).not.toHaveLength(0);
+  const client = await fixture.database.pool.connect();
+  try {
+    await client.query(`set extra_float_digits = -15; set datestyle = german, dmy;
+      set timezone = 'Asia/Kathmandu'; set intervalstyle = iso_8601`);
+    await client.query(`update ${name} set requests = requests`);
+  } finally {
+    client.release(true);
+  }
+  expect(await entries()).toEqual(before);
+});
