@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
@@ -17,13 +19,19 @@ afterEach(() => fixture.close());
 const foldAll = () =>
   new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
 
-/** As the migration leaves it where there is usage. */
+const MIGRATION = path.join(import.meta.dirname, '../../drizzle/0013_report_entries.sql');
+const START = readFileSync(MIGRATION, 'utf8')
+  .split('--> statement-breakpoint')
+  .find((statement) => statement.includes('INSERT INTO "rollup_starts"'));
+
+/** As the migration leaves it. */
 async function bring(): Promise<void> {
   const { name } = DAILY_BY_USER;
   await fixture.rows(`delete from ${name}`);
   for (const table of ['rollup_starts', 'rollup_marks', 'rollup_coverage']) {
     await fixture.rows(`delete from ${table} where rollup = $1`, [name]);
   }
+  await fixture.rows(START ?? '');
 }
 
 const RANGE = { from: FIRST, until: daysAgo(0) };
@@ -62,6 +70,37 @@ describe('days that were archived before it came', () => {
     expect(await reports()).toEqual(before);
     const { url } = fixture.database;
     await buildDimensions({ url, rollup: DAILY_BY_USER });
+    expect(await reports()).toEqual(before);
+  });
+
+  it('are so also where all of the log is archived', async () => {
+    const before = await reports();
+    await foldAll();
+    await fixture.archive(daysAgo(5));
+    expect(await fixture.rawIds()).toEqual([]);
+    await bring();
+    expect(await reports()).toEqual(before);
+    await foldAll();
+    expect(await reports()).toEqual(before);
+  });
+
+  it('are so also where half of a day was, and an archive of now goes on', async () => {
+    const before = await reports();
+    await foldAll();
+    const stop = new AbortController();
+    await fixture.archive(LAST, {
+      signal: stop.signal,
+      limits: { rowsPerFile: 20, rowsPerTransaction: 3 },
+      onStep: (step) => {
+        if (step === 'moved') stop.abort();
+      },
+    });
+    expect(await reports()).toEqual(before);
+    await bring();
+    const { url } = fixture.database;
+    await buildDimensions({ url, rollup: DAILY_BY_USER });
+    expect(await reports()).toEqual(before);
+    await fixture.archive(LAST);
     expect(await reports()).toEqual(before);
   });
 });
