@@ -7,7 +7,7 @@ import type { UsageReportQuery } from '../../src/ledgerTypes.js';
 import { buildDimensions } from '../../src/rollup/dimensions/build.js';
 import { verifyDimensions } from '../../src/rollup/dimensions/prove.js';
 import { DAILY_BY_USER, DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
-import { createFilledFixture, daysAgo, type FilledFixture, FIRST, LAST } from './archiveHarness.js';
+import { createFilledFixture, daysAgo, FIRST, type FilledFixture, LAST } from './archiveHarness.js';
 
 /** A rollup by dimension that a migration brings, to a ledger with history. */
 let fixture: FilledFixture;

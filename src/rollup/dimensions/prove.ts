@@ -269,8 +269,7 @@ export async function freezeDay(
   for (const { rollup, proof } of proven.sort((a, b) => isLast(a.rollup) - isLast(b.rollup))) {
     if (proof?.status === 'rejected') throw proof.reason;
     const wrong = proof?.value.left.wrong ?? 0;
-    const isFrozen = async () =>
-      (await database.query(freezeDayStatement(rollup, day))).length > 0;
+    const isFrozen = async () => (await database.query(freezeDayStatement(rollup, day))).length > 0;
     if (wrong === 0 && (await isFrozen())) continue;
     throw new LedgerError(
       'unavailable',
