@@ -4,9 +4,14 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { UsageReportQuery } from '../../src/ledgerTypes.js';
+import { openRollupDatabase } from '../../src/rollup/database.js';
 import { buildDimensions } from '../../src/rollup/dimensions/build.js';
-import { verifyDimensions } from '../../src/rollup/dimensions/prove.js';
-import { DAILY_BY_USER, DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
+import { freezeDay, verifyDimensions } from '../../src/rollup/dimensions/prove.js';
+import {
+  DAILY_BY_USER,
+  DIMENSION_ROLLUPS,
+  QUARTER_HOURLY,
+} from '../../src/schema/dimensionRollups.js';
 import { createFilledFixture, daysAgo, FIRST, type FilledFixture, LAST } from './archiveHarness.js';
 
 /** A rollup by dimension that a migration brings, to a ledger with history. */
@@ -102,6 +107,23 @@ describe('days that were archived before it came', () => {
     expect(await reports()).toEqual(before);
     await fixture.archive(LAST);
     expect(await reports()).toEqual(before);
+  });
+
+  it('are frozen by it too where nothing of them is gone yet', async () => {
+    await foldAll();
+    const database = openRollupDatabase(fixture.database.url, 1);
+    try {
+      await freezeDay(database, FIRST, [QUARTER_HOURLY]);
+      await bring();
+      await freezeDay(database, FIRST);
+    } finally {
+      await database.close();
+    }
+    const frozen = await fixture.rows<{ rollup: string }>(
+      `select rollup from rollup_coverage where state = 'archived'`,
+    );
+    const names = DIMENSION_ROLLUPS.map(({ name }) => name);
+    expect(frozen.map(({ rollup }) => rollup).sort()).toEqual(names.sort());
   });
 });
 

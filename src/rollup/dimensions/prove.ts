@@ -240,8 +240,8 @@ export async function proveDay(
 
 /**
  * Before raw rows of the day are deleted: proven by every rollup, set right if need be, and kept as it is
- * from then on. The quarters last: what is frozen by them may have lost rows. A rollup that came after
- * that stays without the day, and reports of it come from the quarters.
+ * from then on. The quarters last: of what is frozen by them rows may be gone. A rollup that came after that
+ * stays without the day, and reports of it come from the quarters.
  * @throws LedgerError `unavailable` where it stays wrong
  */
 export async function freezeDay(
@@ -255,8 +255,12 @@ export async function freezeDay(
     values: [day],
   });
   const frozen = new Set(known.map(({ rollup }) => rollup));
-  if (frozen.has(QUARTER_HOURLY.name)) return;
   const thawed = rollups.filter(({ name }) => !frozen.has(name));
+  if (thawed.length === 0) return;
+  if (frozen.has(QUARTER_HOURLY.name)) {
+    const { wrong } = await compareDay(database, QUARTER_HOURLY, day);
+    if (wrong > 0) return;
+  }
   // Side by side: each is one connection's work, and nothing else is done meanwhile.
   const settled = await Promise.allSettled(
     thawed.map(async (rollup) => {
