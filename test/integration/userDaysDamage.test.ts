@@ -1,0 +1,110 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { queryOnPool } from '../../src/db/query.js';
+import type { Ledger } from '../../src/ledgerTypes.js';
+import { repairDimensions, verifyDimensions } from '../../src/rollup/dimensions/prove.js';
+import { DAILY_BY_USER, DIMENSION_ROLLUPS } from '../../src/schema/dimensionRollups.js';
+import { findDifferences } from '../support/dimensionTruth.js';
+import { daysAgo } from './archiveHarness.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+const { name } = DAILY_BY_USER;
+let fixture: LedgerFixture;
+let ledger: Ledger;
+beforeEach(async () => {
+  fixture = await createLedgerFixture();
+  ledger = await fixture.open();
+});
+afterEach(() => fixture.close());
+
+const RANGE = { from: daysAgo(20), until: daysAgo(0) };
+const options = (rollup = DAILY_BY_USER) => ({ url: fixture.database.url, rollup, ...RANGE });
+
+/** What is planted in a row of ann, whose id is $1, and what a comparison says of it. */
+const DAMAGE: [string, string, string[]][] = [
+  ['a sum was changed', `update ${name} set cost_microdollars = 93 where id = $1`, ['wrong']],
+  ['errors were changed', `update ${name} set errors = errors - 1 where id = $1`, ['wrong']],
+  ['a row was deleted', `delete from ${name} where id = $1`, ['missing']],
+  [
+    'a row was planted',
+    `insert into ${name} (id, kilo_user_id, period_start, cost_microdollars, requests, errors,
+       input_tokens, output_tokens, cache_hit_tokens, cache_write_tokens)
+     select gen_random_uuid(), kilo_user_id, period_start + interval '2 days', 5, 1, 0, 0, 0, 0, 0
+     from ${name} where id = $1`,
+    ['orphan'],
+  ],
+  ["a row is another's", `update ${name} set kilo_user_id = 'bob' where id = $1`, ['wrong']],
+  [
+    'a row is of another payer',
+    `update ${name} set organization_id = (select id from organizations) where id = $1`,
+    ['wrong'],
+  ],
+  [
+    'an id was changed',
+    `update ${name} set id = gen_random_uuid() where id = $1`,
+    ['missing', 'orphan'],
+  ],
+  [
+    'a row was moved to another day',
+    `update ${name} set period_start = period_start - interval '2 days' where id = $1`,
+    ['missing', 'orphan'],
+  ],
+  [
+    'a row was moved within its day',
+    `update ${name} set period_start = period_start + interval '3 hours' where id = $1`,
+    ['wrong'],
+  ],
+  [
+    'a mark was lowered',
+    `update rollup_marks set settled_below = 0 where rollup = '${name}'
+       and payer_id = (select kilo_user_id from ${name} where id = $1)`,
+    ['orphan'],
+  ],
+];
+
+it.each(DAMAGE)('%s: found, not reported from then on, and repaired', async (_, damage, kinds) => {
+  for (const id of ['ann', 'bob']) await fixture.addUser(id);
+  const organization_id = await fixture.addOrganization();
+  for (let index = 0; index < 24; index++) {
+    await ledger.recordUsage({
+      kilo_user_id: index % 4 === 3 ? 'bob' : 'ann',
+      organization_id: index % 3 === 2 ? organization_id : null,
+      cost: 100 + index,
+      model: `m${index % 2}`,
+      created_at: `${daysAgo(8 - 3 * (index % 2))}T${String(index % 24).padStart(2, '0')}:00:00Z`,
+    });
+  }
+  const reports = () =>
+    Promise.all(
+      ['UTC', 'Asia/Kathmandu'].flatMap((zone) =>
+        [
+          { kilo_user_id: 'ann' },
+          { kilo_user_id: 'bob' },
+          { organization_id },
+          { organization_id, by: ['member' as const] },
+        ].map(async (payer) => {
+          const { rows, total } = await ledger.getUsageReport({ ...payer, ...RANGE, zone });
+          return { rows, total };
+        }),
+      ),
+    );
+  const truth = await reports();
+  await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
+  for (const rollup of DIMENSION_ROLLUPS) {
+    expect(await verifyDimensions(options(rollup))).toMatchObject({ driftKeys: 0, rows: 24 });
+  }
+  expect(await reports()).toEqual(truth);
+  const [row] = await fixture.rows<{ id: string }>(
+    `select id from ${name} where kilo_user_id = 'ann' and organization_id is null
+     order by period_start limit 1`,
+  );
+  await fixture.rows(damage, [row?.id]);
+  const found = await verifyDimensions(options());
+  expect(new Set(found.drifts.map(({ kind }) => kind))).toEqual(new Set(kinds));
+  expect(await reports()).toEqual(truth);
+  expect((await repairDimensions(options())).left?.driftKeys).toBe(0);
+  expect((await verifyDimensions(options())).driftKeys).toBe(0);
+  expect(await reports()).toEqual(truth);
+  await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
+  expect(await findDifferences(fixture.database.pool, DAILY_BY_USER, 'counters')).toEqual([]);
+});
