@@ -13,7 +13,6 @@ import { freezeDay } from '../../src/rollup/dimensions/prove.js';
 import {
   DAILY_BY_DIMENSION,
   DAILY_BY_USER,
-  DIMENSION_ROLLUPS,
   type DimensionRollup,
   METRIC_NAMES,
   METRICS,
