@@ -39,6 +39,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     `statement_timeout=${options.statementTimeoutMs}`,
     'idle_in_transaction_session_timeout=10000',
     'datestyle=ISO',
+    // Every digit of a float, whatever the role or the database sets.
+    'extra_float_digits=1',
     // Each statement its own snapshot: the counters rely on it, whatever the database's default.
     'default_transaction_isolation=read\\ committed',
     ...(options.settings ?? []),

@@ -90,7 +90,9 @@ async function dumpTables(
 ): Promise<DumpReport> {
   const { directory } = place;
   const names = wanted.map((table) => table.name);
-  await client.query('begin isolation level repeatable read, read only');
+  // As text that any session reads as it was, whatever the role or the database sets.
+  await client.query(`begin isolation level repeatable read, read only;
+    set local datestyle = iso; set local intervalstyle = postgres; set local extra_float_digits = 1`);
   const found = await client.query<FoundTable>(TABLES, [names]);
   const tables: DumpedTable[] = [];
   const leftOut: string[] = [];
