@@ -6,6 +6,8 @@ import { archiveUsage } from '../../src/rollup/archive/archive.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_BY_USER } from '../../src/schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
+import { ORGANIZATION_SCOPE } from '../../src/schema/unsettled.js';
+import { deletedUsersStatement } from '../../src/shards/move/readRows.sql.js';
 import { daysAgo } from './archiveHarness.js';
 import { createMoveFixture, type MoveFixture } from './shardMoveHarness.js';
 
@@ -62,3 +64,14 @@ it.each([[['a']], [['b']], [['a', 'b']]] as const)(
     }
   },
 );
+
+it('users of usage that cost nothing are known to be deleted where a rollup came later', async () => {
+  const user = await fixture.a.addUser();
+  const organization_id = await fixture.a.addOrganization();
+  await fixture.ledgers.a.recordUsage({ kilo_user_id: user, organization_id, cost: 0 });
+  await fixture.ledgers.a.fold();
+  await bring('a');
+  await fixture.a.rows('update kilocode_users set deleted_at = now() where id = $1', [user]);
+  const { text, values } = deletedUsersStatement(ORGANIZATION_SCOPE, organization_id);
+  expect(await fixture.a.rows(text, values)).toEqual([{ id: user }]);
+});

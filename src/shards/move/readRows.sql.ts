@@ -255,7 +255,7 @@ where u.deleted_at is not null
     select r.kilo_user_id from microdollar_usage_daily as r where ${isPaidBy(scope)}
     union
     select r.kilo_user_id
-    from microdollar_usage_daily_by_user as r
+    from microdollar_usage_daily_by_dimension as r
     where ${isPaidBy(scope)}
     union
     select r.kilo_user_id from exa_monthly_usage as r where ${isPaidBy(scope)}
