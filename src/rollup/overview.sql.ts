@@ -1,4 +1,6 @@
 import type { Statement } from '../db/statement.js';
+import { DIMENSION_ROLLUPS } from '../schema/dimensionRollups.js';
+import { DAILY_ROLLUP, EXA_ROLLUP } from '../schema/rollups.js';
 
 export interface OverviewRow {
   rollup: string;
@@ -22,6 +24,9 @@ export interface OverviewRow {
   rows_done: string;
   rows_expected: string;
 }
+
+/** In the order in which jobs take them. */
+const NAMES = [DAILY_ROLLUP, EXA_ROLLUP, ...DIMENSION_ROLLUPS].map(({ name }) => name);
 
 /** A row per rollup: its coverage by state, known drift, and the state of its backfill. */
 export function overviewStatement(): Statement {
@@ -47,12 +52,13 @@ select n.rollup,
   ${instant('b.finished_at')} as finished_at,
   coalesce(b.rows_done, 0) as rows_done,
   coalesce(b.rows_expected, 0) as rows_expected
-from (values ('microdollar_usage_daily'), ('exa_monthly_usage')) as n (rollup)
+from unnest(array[${NAMES.map((name) => `'${name}'`).join(', ')}])
+  with ordinality as n (rollup, place)
 left join rollup_coverage as c on c.rollup = n.rollup
 left join rollup_backfill as b on b.rollup = n.rollup
-group by n.rollup, b.rollup, b.is_paused, b.paused_at, b.started_at, b.heartbeat_at, b.finished_at,
+group by n.rollup, n.place, b.rollup, b.is_paused, b.paused_at, b.started_at, b.heartbeat_at, b.finished_at,
   b.rows_done, b.rows_expected
-order by n.rollup desc`,
+order by n.place`,
     values: [],
   };
 }

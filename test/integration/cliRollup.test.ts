@@ -148,6 +148,32 @@ describe('an adopted history, from import to the switch', () => {
     await cli.ask('backfill', '--resume');
   });
 
+  it('status tells of the rollups by dimension as well, and what is wrong in one of them', async () => {
+    const countOnTop = (requests: number) =>
+      cli.database.pool.query(
+        `update microdollar_usage_daily_by_user set requests = requests + $1
+         where kilo_user_id = 'bob'`,
+        [requests],
+      );
+    await countOnTop(1);
+    await cli.ask('verify', ...RECENT);
+    const { rollups } = (await cli.ask('status')).document;
+    expect(rollups.map((each: { rollup: string }) => each.rollup)).toEqual([
+      'microdollar_usage_daily',
+      'exa_monthly_usage',
+      'microdollar_usage_quarter_hourly',
+      'microdollar_usage_daily_by_dimension',
+      'microdollar_usage_daily_by_user',
+    ]);
+    expect(rollups[3]).toMatchObject({ drift_keys: 0, last_verified_at: expect.any(String) });
+    expect(rollups[4]).toMatchObject({ drift_keys: 20, drift_microdollars: 0 });
+    expect((await cli.run('status')).stdout).toMatch(
+      /^microdollar_usage_daily_by_user .*\n +20 wrong keys, 0\.000000 USD; `repair` fixes them/m,
+    );
+    await countOnTop(-1);
+    await cli.ask('verify', ...RECENT);
+  });
+
   it('repair fixes exactly that, is recorded, and finds nothing the next time', async () => {
     const repaired = await cli.ask('repair', ...RECENT);
     expect(repaired).toMatchObject({
