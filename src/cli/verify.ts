@@ -134,6 +134,12 @@ function toDriftDocument(drift: Drift) {
   };
 }
 
+function requestsOf({ requestDrift }: Drift): string {
+  if (requestDrift === 0) return '';
+  const sign = requestDrift > 0 ? '+' : '';
+  return `, ${sign}${formatCount(requestDrift)} ${Math.abs(requestDrift) === 1 ? 'request' : 'requests'}`;
+}
+
 export function describeVerify(
   reports: readonly VerifyReport[],
   { found = 'drift found; `repair` fixes exactly these keys', isWhole = true } = {},
@@ -157,9 +163,9 @@ export function describeVerify(
   const lines = drifts.slice(0, SHOWN).map((drift) => {
     const scope = drift.organizationId === null ? '' : `, organization ${drift.organizationId}`;
     return (
-      `${drift.kind}: ${drift.kiloUserId}${scope}, ${drift.period}: reported ` +
+      `${drift.kind} in ${drift.rollup}: ${drift.kiloUserId}${scope}, ${drift.period}: reported ` +
       `${formatAmount(drift.reportedMicrodollars)}, true ${formatAmount(drift.trueMicrodollars)}, ` +
-      `drift ${formatAmount(drift.driftMicrodollars)}; ${drift.likelyCause}`
+      `drift ${formatAmount(drift.driftMicrodollars)}${requestsOf(drift)}; ${drift.likelyCause}`
     );
   });
   const total = reports.reduce((sum, report) => sum + report.driftKeys, 0);

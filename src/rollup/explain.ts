@@ -20,7 +20,7 @@ export interface Drift {
   trueMicrodollars: number | bigint;
   /** Reported minus true, microdollars. */
   driftMicrodollars: number | bigint;
-  /** Reported minus true; Exa only. */
+  /** Reported minus true; of Exa and the rollups by dimension. */
   requestDrift: number;
   likelyCause: string;
   counterId: string | null;

@@ -172,7 +172,10 @@ async function ownsPayer(
 }
 
 function noOwnKey(): LedgerError {
-  return forbidden('api_key_id', 'names no key of yours, nor of an organization you own');
+  return forbidden(
+    'api_key_id',
+    'api_key_id names no key of yours, nor of an organization you own',
+  );
 }
 
 function forbidden(field: string, problem: string): LedgerError {

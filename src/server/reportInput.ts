@@ -51,9 +51,12 @@ export const reportInput = z.strictObject({
 export const reportSearch = z.strictObject({
   ...reportInput.shape,
   by: optionalText.describe(
-    'Dimensions, up to two, with a comma between: model, provider, key, project, member.',
+    'Dimensions, up to two, with a comma between: model, provider, key, project, member. Rows have them as ' +
+      '`model`, `provider`, `api_key_id`, `project_id`, `kilo_user_id`; null: the request named none.',
   ),
-  top: optionalText.describe('A number from 1 to 50, as in tRPC.'),
+  top: optionalText.describe(
+    'Groups that are told apart, 1 to 50, the largest by `metric`; the rest is one row, `other`. Default 10.',
+  ),
   all_scopes: z
     .enum(['true', 'false'], 'must be true or false')
     .nullish()

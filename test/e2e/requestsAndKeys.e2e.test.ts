@@ -126,6 +126,9 @@ describe('the list of requests', () => {
     await page.getByLabel('to, $').fill('much');
     await page.keyboard.press('Enter');
     await page.getByText('an amount in USD').waitFor();
+    await page.getByLabel('to, $').fill('0.0001');
+    await page.keyboard.press('Enter');
+    await page.getByText('The first cost is more than the second; swap them.').waitFor();
     expect(problems).toEqual([]);
     await close();
   });

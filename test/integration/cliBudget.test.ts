@@ -107,7 +107,7 @@ describe('an error', () => {
     [['report', '--user', 'ada', '--from', 'x'], /^error: --from must be a day/],
     [
       ['report', '--user', 'ada', '--from', '2026-02-01', '--until', '2026-01-01'],
-      /^error: --from lies after --until; swap them/,
+      /^error: --from lies after --until, 2026-01-01; swap them, or make it later/,
     ],
     [['archive', '--until', '2999-01-01', '--out', '/tmp'], /^error: --until must be a day/],
     [['export', '--from', 'x', '--until', 'x'], /^error: --from must be a UTC day/],

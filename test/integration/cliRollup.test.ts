@@ -170,6 +170,9 @@ describe('an adopted history, from import to the switch', () => {
     expect((await cli.run('status')).stdout).toMatch(
       /^microdollar_usage_daily_by_user .*\n +20 wrong keys, 0\.000000 USD; `repair` fixes them/m,
     );
+    expect((await cli.run('verify', ...RECENT, '--user', 'bob')).stdout).toMatch(
+      /^wrong in microdollar_usage_daily_by_user: bob, .*, drift 0\.000000 USD, \+1 request; /m,
+    );
     await countOnTop(-1);
     await cli.ask('verify', ...RECENT);
   });

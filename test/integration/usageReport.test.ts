@@ -221,9 +221,14 @@ describe('GET /api/reports/usage', () => {
     ['top=x', 'top', 'from 1 to 50'],
     ['metric=love', 'metric', 'cost, requests, tokens'],
     ['from=2026-04-01&until=2026-03-01', 'from', 'swap'],
+    ['from=2999-04-01', 'from', 'swap them, or make it later'],
     ['from=2014-12-31&until=2015-01-02', 'from', '2015-01-01 or later'],
     ['from=2026-02-30', 'from', 'a day like'],
-    ['from=2026-01-01&until=2026-06-01&grain=hour', 'until', 'at most 93 days'],
+    [
+      'from=2026-01-01&until=2026-06-01&grain=hour',
+      'until',
+      'a range of 152 days; by hour at most 93 days',
+    ],
     ['from=2020-01-01&until=2026-06-01', 'until', 'at most 1100 days'],
     ['from=2026-01-01&until=2026-03-30&grain=hour&by=model&top=50', 'top', 'must be at most'],
     ['colour=red', 'colour', 'known: from'],
@@ -284,7 +289,9 @@ describe('whose usage', () => {
       expect(await total(`api_key_id=${paying.id}`, key)).toBe(7);
     }
     expect(await total(`api_key_id=${paying.id}`, stranger.key)).toEqual([403, 'forbidden']);
-    expect(await total(`api_key_id=${randomUUID()}`, stranger.key)).toEqual([403, 'forbidden']);
+    const { status, body } = await report(`${RANGE}&api_key_id=${randomUUID()}`, stranger.key);
+    expect([status, body.error.code]).toEqual([403, 'forbidden']);
+    expect(body.error.message).toMatch(/^api_key_id names no key of yours/);
     expect(await total(`api_key_id=${member.keyId}`, owner.key)).toEqual([403, 'forbidden']);
     expect(await total(`api_key_id=${member.keyId}`, member.key)).toBe(0);
   });

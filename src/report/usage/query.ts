@@ -81,11 +81,11 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
   const grain = readChoice('grain', query.grain ?? 'day', GRAINS);
   const top = query.top ?? 10;
   const days = daysBetween(from, until) + 1;
-  if (days < 1) throw invalid('from', 'lies after until; swap them');
+  if (days < 1) throw invalid('from', `lies after until, ${until}; swap them, or make it later`);
   if (days > MAX_DAYS[grain]) {
     throw invalid(
       'until',
-      `is ${days} days from the first one; by ${grain} at most ${MAX_DAYS[grain]} days are allowed`,
+      `makes a range of ${days} days; by ${grain} at most ${MAX_DAYS[grain]} days are allowed`,
     );
   }
   if (!Number.isInteger(top) || top < 1 || top > MAX_TOP) {

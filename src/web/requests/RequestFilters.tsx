@@ -9,6 +9,7 @@ const STATUS_TEXT: Record<Status, string> = { ok: 'OK', error: 'Error', refund: 
 export function RequestFilters({
   filters,
   isAmount,
+  problem,
   keys,
   viewKey,
   onChange,
@@ -19,6 +20,8 @@ export function RequestFilters({
   /** The one that the whole view is narrowed to. */
   viewKey: string | null;
   isAmount: { min: boolean; max: boolean };
+  /** What is wrong with the costs, in words. */
+  problem: string | null;
   onChange(change: Partial<RequestState>): void;
 }) {
   const [typed, setTyped] = useState({ model: '', min: '', max: '' });
@@ -114,9 +117,9 @@ export function RequestFilters({
           Clear
         </Button>
       )}
-      {!(isAmount.min && isAmount.max) && (
+      {problem !== null && (
         <p className="field-problem" role="alert">
-          A cost is an amount in USD with at most six decimals, like 0.0025.
+          {problem}
         </p>
       )}
     </form>

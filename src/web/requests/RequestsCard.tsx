@@ -17,7 +17,7 @@ import { dayIn, startOfDayMs } from '../zones.js';
 import { RequestDetail } from './RequestDetail.js';
 import { RequestFilters } from './RequestFilters.js';
 import { RequestTable } from './RequestTable.js';
-import { type RequestState, readAmount, useRequestState } from './requestState.js';
+import { costProblem, type RequestState, readAmount, useRequestState } from './requestState.js';
 
 /** The requests behind the report: its scope, key, member and range, or the period that is chosen. */
 export function RequestsCard({
@@ -43,6 +43,7 @@ export function RequestsCard({
   const isOwner = organizations.find(({ id }) => id === state.scope)?.role === 'owner';
   const min = readAmount(filters.min);
   const max = readAmount(filters.max);
+  const problem = costProblem(min, max);
   const input = {
     ...toScope(state, kiloUserId, isOwner),
     api_key_id: state.key ?? filters.key,
@@ -57,7 +58,7 @@ export function RequestsCard({
   const page = useQuery({
     queryKey: ['usage.requests', input],
     queryFn: ({ signal }) => api.usage.requests.query(input, { signal }),
-    enabled: isSeen && isAskable && min !== undefined && max !== undefined,
+    enabled: isSeen && isAskable && problem === null,
   });
   const when =
     state.at === null || period === null
@@ -79,6 +80,7 @@ export function RequestsCard({
           keys={keys}
           viewKey={state.key}
           isAmount={{ min: min !== undefined, max: max !== undefined }}
+          problem={problem}
           onChange={change}
         />
         {page.error !== null ? (

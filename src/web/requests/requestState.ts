@@ -69,6 +69,18 @@ export function useRequestState(): [RequestState, (change: Partial<RequestState>
   return [state, change];
 }
 
+type TypedAmount = ReturnType<typeof readAmount>;
+
+/** What is wrong with the costs as typed, and what to do; null = they can be asked for. */
+export function costProblem(min: TypedAmount, max: TypedAmount): string | null {
+  if (min === undefined || max === undefined) {
+    return 'A cost is an amount in USD with at most six decimals, like 0.0025.';
+  }
+  return min !== null && max !== null && min > max
+    ? 'The first cost is more than the second; swap them.'
+    : null;
+}
+
 /** Microdollars of an amount as typed; null = none given, undefined = not an amount. */
 export function readAmount(text: string): number | null | undefined {
   const trimmed = text.trim().replace(/^\$/, '');

@@ -21,8 +21,8 @@ export const reportOperations: readonly OperationDoc[] = [
     summary: 'Spend by period and dimension',
     description:
       'Exact at every instant. Of the own user; of an organization for its owner, the own ' +
-      'part for its members; a service key names whom. `Accept: text/csv` or `format=csv` ' +
-      'answers CSV.',
+      'part for its members, who name their user as `member`; a service key names whom. ' +
+      '`Accept: text/csv` or `format=csv` answers CSV.',
     scope: 'usage:read',
     search: reportSearch,
     answers: {
