@@ -10,6 +10,7 @@ import { formatCount } from './output.js';
 import { addRangeOptions, CHECKED_ROLLUPS, jobOptions } from './rollupOptions.js';
 import {
   checkBalances,
+  checkCombination,
   describeVerify,
   toVerifyDocument,
   type VerifyCommandOptions,
@@ -26,6 +27,7 @@ export const registerRepair: Register = (command, run) => {
     .option('--dry-run', 'say what it would fix, and change nothing')
     .action((options: VerifyCommandOptions) =>
       run((context) => {
+        checkCombination(options);
         const isRepair = !options.dryRun;
         if (options.balances) return checkBalances(context, { ...options, repair: isRepair });
         return isRepair ? repair(context, options) : verify(context, options);

@@ -1,3 +1,4 @@
+import { LedgerError } from '../errors.js';
 import { toJsonInteger } from '../money.js';
 import { type BalanceReport, verifyBalances } from '../rollup/balances.js';
 import { verifyDimensions } from '../rollup/dimensions/prove.js';
@@ -30,11 +31,25 @@ export const registerVerify: Register = (command, run) => {
     .option('--balances', 'check the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a check was stopped')
     .action((options: VerifyCommandOptions) =>
-      run((context) =>
-        options.balances ? checkBalances(context, options) : verify(context, options),
-      ),
+      run((context) => {
+        checkCombination(options);
+        return options.balances ? checkBalances(context, options) : verify(context, options);
+      }),
     );
 };
+
+/** What would be left out of account is refused. @throws LedgerError `invalid_request` */
+export function checkCombination(options: VerifyCommandOptions): void {
+  const refuse = (field: string, problem: string) => {
+    throw new LedgerError('invalid_request', `--${field} ${problem}`, { details: { field } });
+  };
+  if (options.continue && !options.balances) refuse('continue', 'goes with --balances');
+  for (const field of ['from', 'until'] as const) {
+    if (options.balances && options[field] !== undefined) {
+      refuse(field, 'does not go with --balances, which are of all days; leave it out');
+    }
+  }
+}
 
 export async function verify(
   context: CommandContext,

@@ -220,6 +220,9 @@ describe('bad input', () => {
     [['backfill', '--pause', '--resume']],
     [['verify', '--from', '2026-11-02', '--until', '2026-11-01']],
     [['verify', '--until', '2999-01-01']],
+    [['verify', '--continue']],
+    [['repair', '--continue']],
+    [['verify', '--balances', '--from', '2026-01-01']],
     [['read-mode', 'fast']],
     [['read-mode', 'shadow', '--compare', '0']],
   ])('%j is a usage error', async (argv) => {

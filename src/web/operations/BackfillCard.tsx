@@ -53,7 +53,7 @@ export function BackfillCard() {
   return (
     <Card
       title="Backfill"
-      note="Builds the rollup from raw usage, beside live writers"
+      note="Builds the daily rollup from raw usage, beside live writers; microdollar backfill also those of reports"
       tools={
         <AsOf updatedAtMs={backfill.dataUpdatedAt} everyMs={EVERY_MS} failure={failure} onlyStale />
       }

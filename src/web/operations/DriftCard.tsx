@@ -62,7 +62,7 @@ export function DriftCard({ day }: { day: string | null }) {
   return (
     <Card
       title="Drift"
-      note="Reported totals against raw usage, in both directions, day by day"
+      note="Daily totals against raw usage, in both directions, day by day; microdollar verify also checks those of reports"
       tools={
         <AsOf updatedAtMs={drift.dataUpdatedAt} everyMs={EVERY_MS} failure={failure} onlyStale />
       }
