@@ -57,7 +57,7 @@ async function run(bench: Bench): Promise<Findings> {
               rows[index] ?? 0,
             ]),
             ['without rollups by dimension', per(without), null],
-            ['with both', per(all), null],
+            ['with all of them', per(all), null],
           ],
         },
       ],
