@@ -170,6 +170,9 @@ describe('keys', () => {
     const { page, problems, close } = await service.open({ key: owner.key });
     await untilLoaded(page);
     await page.getByRole('heading', { name: 'Keys', exact: true }).scrollIntoViewIfNeeded();
+    // What is above it loads when it is seen, and moves it.
+    await page.locator('tr[data-key]').first().waitFor();
+    await untilLoaded(page);
     const form = page.getByRole('form', { name: 'New key' });
     await form.getByLabel('Name').fill('laptop');
     await form.getByLabel(/^usage:read/).check();

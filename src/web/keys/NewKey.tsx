@@ -81,11 +81,9 @@ export function NewKey({
               <input
                 type="checkbox"
                 checked={scopes.includes(scope)}
-                onChange={(event) =>
-                  setScopes(
-                    offered.filter((each) =>
-                      each === scope ? event.target.checked : scopes.includes(each),
-                    ),
+                onChange={({ target: { checked } }) =>
+                  setScopes((chosen) =>
+                    offered.filter((each) => (each === scope ? checked : chosen.includes(each))),
                   )
                 }
               />
