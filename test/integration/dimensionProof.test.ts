@@ -22,6 +22,7 @@ import {
   DIMENSION_ROLLUPS,
   QUARTER_HOURLY,
 } from '../../src/schema/dimensionRollups.js';
+import { type CounterDamage, counterDamage } from '../support/counterDamage.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 import { openSessions, type Session } from '../support/sessions.js';
@@ -234,33 +235,16 @@ describe('damage', () => {
 describe('damage of the daily rollup', () => {
   const { name } = DAILY_BY_DIMENSION;
   const daily = () => ({ ...options(), rollup: DAILY_BY_DIMENSION });
-  const planted: [string, string, string[]][] = [
-    ['a sum was changed', `update ${name} set cost_microdollars = 93 where id = $1`, ['wrong']],
+  const planted: CounterDamage[] = [
+    ...counterDamage(name),
     ['requests were changed', `update ${name} set requests = 1 where id = $1`, ['wrong']],
-    ['a row was deleted', `delete from ${name} where id = $1`, ['missing']],
     ['a model was changed', `update ${name} set model = 'other' where id = $1`, ['wrong']],
-    [
-      'an id was changed',
-      `update ${name} set id = gen_random_uuid() where id = $1`,
-      ['missing', 'orphan'],
-    ],
-    [
-      'a row was moved to another day',
-      `update ${name} set period_start = period_start - interval '2 days' where id = $1`,
-      ['missing', 'orphan'],
-    ],
     [
       'a raw row was deleted',
       `delete from microdollar_usage where id = (select m.id from microdollar_usage as m
         join ${name} as c on c.id = $1 and c.kilo_user_id = m.kilo_user_id
         and m.organization_id is null and m.model = c.model limit 1)`,
       ['wrong'],
-    ],
-    [
-      'a mark was lowered',
-      `update rollup_marks set settled_below = 0 where rollup = '${name}'
-        and payer_id = (select kilo_user_id from ${name} where id = $1)`,
-      ['orphan'],
     ],
   ];
   it.each(planted)('%s: found, repaired, found no more', async (_, damage, kinds) => {

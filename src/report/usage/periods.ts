@@ -3,8 +3,8 @@ import type { Form } from './groups.sql.js';
 import type { ValidReportQuery } from './query.js';
 import { isByNoon, NOON_HOURS, type ReportSource } from './sources.sql.js';
 
-/** How the lists of an answer name periods. */
-export interface Told {
+/** An answer, as far as it says how its lists name periods. */
+export interface Listed {
   source: ReportSource;
   form: Form;
   /** Any row has the calendar. */
@@ -21,7 +21,7 @@ export interface ReportedCalendar {
 export type PeriodOf = (second: number) => number;
 
 const HOUR_SECONDS = 3_600;
-const DAY_SECONDS = 86_400;
+export const DAY_SECONDS = 86_400;
 const LENGTHS = { hour: HOUR_SECONDS, day: DAY_SECONDS, week: 7 * DAY_SECONDS };
 /** Of 1970; days and hours begin there too. */
 const FIRST_MONDAY = 4 * DAY_SECONDS;
@@ -32,7 +32,7 @@ const FIRST_MONDAY = 4 * DAY_SECONDS;
  */
 export function periodsOf(
   query: ValidReportQuery,
-  { source, form, rows: [first] }: Told,
+  { source, form, rows: [first] }: Listed,
   isPrevious: boolean,
 ): PeriodOf {
   if (form === 'sums') return (second) => second;

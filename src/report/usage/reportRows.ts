@@ -1,6 +1,6 @@
 import { toExactInteger } from '../../money.js';
 import { METRIC_NAMES, type MetricName } from '../../schema/dimensionRollups.js';
-import { numbersOf, type PeriodOf } from './periods.js';
+import { DAY_SECONDS, numbersOf, type PeriodOf } from './periods.js';
 import { GROUPS, type Group, type TopMetric, type ValidReportQuery } from './query.js';
 import type { ReportedRow, ReportedSeries, ReportedZone } from './usageReport.sql.js';
 
@@ -296,8 +296,6 @@ function remembering(format: Formatter): Formatter {
     return text;
   };
 }
-
-const DAY_SECONDS = 86_400;
 
 /** 05:30:00 */
 const formatTime: Formatter = (second) => new Date(second * 1_000).toISOString().slice(11, 19);

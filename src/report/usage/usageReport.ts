@@ -4,7 +4,7 @@ import { isInvalidParameter, toLedgerError } from '../../db/sqlstate.js';
 import type { Metrics } from '../../metrics.js';
 import type { AnswerSource } from '../types.js';
 import { type Form, formOf, MAX_COUNTED, MAX_SERIES } from './groups.sql.js';
-import { periodsOf, type Told } from './periods.js';
+import { type Listed, periodsOf } from './periods.js';
 import {
   type Grain,
   type Group,
@@ -118,7 +118,7 @@ export class UsageReports {
   }
 }
 
-interface Answer extends Told {
+interface Answer extends Listed {
   rows: readonly ReportedRow[];
 }
 

@@ -255,7 +255,10 @@ export async function freezeDay(
     values: [day],
   });
   const frozen = new Set(known.map(({ rollup }) => rollup));
-  const thawed = rollups.filter(({ name }) => !frozen.has(name));
+  const isLast = ({ name }: DimensionRollup) => Number(name === QUARTER_HOURLY.name);
+  const thawed = rollups
+    .filter(({ name }) => !frozen.has(name))
+    .sort((a, b) => isLast(a) - isLast(b));
   if (thawed.length === 0) return;
   if (frozen.has(QUARTER_HOURLY.name)) {
     const { wrong } = await compareDay(database, QUARTER_HOURLY, day);
@@ -268,9 +271,8 @@ export async function freezeDay(
       return await proveDay(database, rollup, day, { cause: '', evenBelowHorizon: true });
     }),
   );
-  const isLast = ({ name }: DimensionRollup) => Number(name === QUARTER_HOURLY.name);
-  const proven = thawed.map((rollup, index) => ({ rollup, proof: settled[index] }));
-  for (const { rollup, proof } of proven.sort((a, b) => isLast(a.rollup) - isLast(b.rollup))) {
+  for (const [index, rollup] of thawed.entries()) {
+    const proof = settled[index];
     if (proof?.status === 'rejected') throw proof.reason;
     const wrong = proof?.value.left.wrong ?? 0;
     const isFrozen = async () => (await database.query(freezeDayStatement(rollup, day))).length > 0;
