@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { BatchResult, UsageEvent } from '../../src/record/types.js';
@@ -30,6 +30,8 @@ afterAll(async () => {
   await fixture.close();
   await proxy[Symbol.asyncDispose]();
 });
+
+afterEach(() => void vi.useRealTimers());
 
 const countOf = async (table: string, user: string) =>
   (
@@ -124,9 +126,11 @@ describe('a connection that breaks between send and answer', () => {
       const user = await fixture.addUser();
       const pool = openPool({ connectionString: proxy.url, max: 1 });
       const core = { id: randomUUID(), kilo_user_id: user, cost: 7 };
+      // On a busy machine that moment may be over before the next statement.
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
       // The day has no row yet: appended, and for a moment the next one goes straight to the log.
       await insertUsageAndMetadataWithBalanceUpdate(pool, { kilo_user_id: user, cost: 1 });
-      if (statement === 'microdollar_in_place') await sleep(CONTENDED_MS);
+      if (statement === 'microdollar_in_place') vi.setSystemTime(Date.now() + CONTENDED_MS);
       proxy.cutNext(statement, 'afterCommit');
       const error = await ledgerErrorOf(insertUsageAndMetadataWithBalanceUpdate(pool, core));
       expect(error).toMatchObject({ code: 'unavailable', retryable: true });
