@@ -84,11 +84,15 @@ describe('a disk that is full while the database is away', () => {
       };
       const clients = Promise.all(Array.from({ length: 12 }, client));
       for (let outage = 0; outage < OUTAGES; outage++) {
+        // Each outcome is to be met, also where the machine is busy.
+        await until(() => tally.database > 0);
         await sleep(random.between(20, 100));
         const refusalsBefore = disk.refusals;
+        const deniedBefore = tally.refused + tally.unsaved;
         disk.room = random.between(0, 20_000);
         await relay.cut();
         await until(() => disk.refusals > refusalsBefore);
+        await until(() => tally.refused + tally.unsaved > deniedBefore);
         await sleep(random.between(0, 100));
         // Every other time the disk has room again before the database is back, and is used.
         if (outage % 2 === 0) {

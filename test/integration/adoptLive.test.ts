@@ -181,7 +181,7 @@ describe('adopting beside live writers', () => {
   });
 });
 
-const WRITERS = { sessions: 2, lockTimeoutMs: 3_000 };
+const WRITERS = { sessions: 2, lockTimeoutMs: 15_000 };
 
 function killMigrating() {
   return database.pool.query(

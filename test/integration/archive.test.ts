@@ -91,7 +91,7 @@ describe('an archive', () => {
   it('makes a missing counter row when rows of a key that cancel out are moved apart', async () => {
     await fixture.rows(`delete from microdollar_usage_daily where kilo_user_id = 'zero'`);
     await fixture.prove();
-    await fixture.archive(LAST, { limits: { rowsPerFile: 1, rowsPerTransaction: 1 } });
+    await fixture.archive(LAST, { limits: { rowsPerFile: 1 } });
     await fixture.expectExact();
     expect(await fixture.rawIds()).toHaveLength(
       fixture.events.filter((e) => dayOf(e) > LAST).length,

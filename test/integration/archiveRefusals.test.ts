@@ -184,7 +184,10 @@ describe('an archive is refused', () => {
     // First one, then two at once.
     const limits = { rowsPerTransaction: 1 };
     // A part that the row cannot hold waits for those that make room, or leaves the day for later.
-    const report = await fixture.archive(LAST, { waitMs: 300, limits });
+    let report = await fixture.archive(LAST, { waitMs: 300, limits });
+    // A busy machine may stand still for a second in a transaction of one row.
+    while (report.failures.some(({ message }) => message.includes('within a short transaction')))
+      report = await fixture.archive(LAST, { waitMs: 300, limits });
     expect(await checkInvariants(fixture.database.pool)).toEqual([]);
     const others = await fixture.rows(
       `select from microdollar_usage where kilo_user_id <> 'aaa rich' and created_at < $1::date + 1`,

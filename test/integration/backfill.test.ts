@@ -14,6 +14,7 @@ import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { inForm } from '../support/form.js';
 import { programPath } from '../support/programs.js';
 import { RAW_ORGANIZATION, writeRawHistory } from '../support/rawUsage.js';
+import { openRelay } from '../support/relay.js';
 
 /**
  * The size of the history. The full form (10 million rows over 100 days and 50,000 users, 20
@@ -316,24 +317,28 @@ describe('control of a backfill', () => {
 
   it('waits for a database that went away, says so, and goes on', async () => {
     await writeRawHistory(database.pool, { rows: 8_000, days: 20, users: 50 });
+    const relay = await openRelay(database.url);
     const notices: string[] = [];
     let cuts = 0;
+    let isCut = false;
     const report = await runBackfill({
-      url: database.url,
+      url: relay.url,
       rollup: DAILY_ROLLUP,
       workers: 1,
-      onNotice: (message) => notices.push(message),
+      onNotice: (message) => {
+        notices.push(message);
+        if (!isCut) return;
+        isCut = false;
+        void relay.restore();
+      },
       onProgress: (progress) => {
-        if (cuts >= 3 || progress.periodsDone < cuts * 4) return;
+        if (isCut || cuts >= 3 || progress.periodsDone < cuts * 4) return;
         cuts++;
-        database.pool
-          .query(
-            `select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and application_name like 'microdollar rollup%'`,
-          )
-          .catch(() => {});
+        isCut = true;
+        void relay.cut();
       },
     });
+    await relay.close();
     expect(cuts).toBe(3);
     expect(report.periods).toBe(await coveredDays());
     expect(notices.join()).toContain('waiting for the database');

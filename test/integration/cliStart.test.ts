@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import net from 'node:net';
 import { constants } from 'node:os';
 import { join } from 'node:path';
@@ -130,6 +130,8 @@ describe('start on the embedded server', () => {
       await mkdir(env.MICRODOLLAR_DATA_DIR);
       copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
       const places = placesOf(env.MICRODOLLAR_DATA_DIR);
+      // Nobody is let in for so long: the command is still starting, however late the test looks.
+      await appendFile(join(places.cluster, 'postgresql.conf'), '\npost_auth_delay = 10\n');
       const command = launch(env, 'user', 'list');
       let pid = 0;
       while (pid === 0) {

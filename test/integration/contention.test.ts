@@ -15,7 +15,7 @@ import {
 } from '../support/contentionWorkload.js';
 import { asAdmin } from '../support/database.js';
 import { inForm } from '../support/form.js';
-import { sampleWriteWaits } from '../support/lockSampler.js';
+import { sampleWriteWaits, type WriteWait } from '../support/lockSampler.js';
 import { openPool } from '../support/openPool.js';
 import { programPath } from '../support/programs.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
@@ -218,29 +218,35 @@ async function reportedTotals(job: ContentionJob): Promise<Map<string, number>> 
 
 describe(`${ZONES.length} processes with ${CALLERS} callers each`, () => {
   it.each(SCENARIOS)('are exact, and nobody waits: $name', async (scenario) => {
-    const job = await setUp(scenario);
-    await Promise.all(workers.map((worker) => worker.prepare(job)));
+    const waits: WriteWait[] = [];
+    let job: ContentionJob;
     let reports: WorkerReport[] = [];
-    const { waits, samples } = await sampleWriteWaits(fixture.database.pool, async () => {
-      reports = await Promise.all(workers.map((worker) => worker.run()));
-    });
+    let samples = 0;
+    // A busy machine may look too seldom, or let one process after the other run: that shows nothing.
+    do {
+      const prepared = await setUp(scenario);
+      job = prepared;
+      await Promise.all(workers.map((worker) => worker.prepare(prepared)));
+      const sampled = await sampleWriteWaits(fixture.database.pool, async () => {
+        reports = await Promise.all(workers.map((worker) => worker.run()));
+      });
+      waits.push(...sampled.waits);
+      samples = sampled.samples;
+      expect(reports.flatMap(({ errors }) => errors)).toEqual([]);
+    } while (samples <= 10 || reports.filter(({ recorded }) => recorded > 0).length < 2);
 
-    expect(reports.flatMap(({ errors }) => errors)).toEqual([]);
     expect(reports.map(({ offsetMinutes }) => offsetMinutes)).toEqual(OFFSETS_MINUTES);
     expect(reports.map(({ sessionTimeZone }) => sessionTimeZone)).toEqual(ZONES);
     const sum = (of: 'recorded' | 'duplicates') =>
       reports.reduce((total, report) => total + report[of], 0);
     expect(sum('recorded')).toBe(distinctEvents(job));
     expect(sum('duplicates')).toBe(expectedDuplicates(job));
-    // Else the processes ran one after another, and this test shows nothing.
-    expect(reports.filter(({ recorded }) => recorded > 0).length).toBeGreaterThan(1);
     const mayMeetTwins = job.duplicates === 'twins';
     const causes = reports.flatMap(({ retries }) => Object.keys(retries));
     // A statement gives up a wait after milliseconds, also one for a file that a writer extends
     // who lost the processor. Whether any waits for another's row is what the samples below tell.
     expect(causes.filter((cause) => cause !== '55P03')).toEqual([]);
 
-    expect(samples).toBeGreaterThan(10);
     const isAllowed = (wait: (typeof waits)[number]) =>
       // Only twins may wait, for each other: for the transaction that inserts the same id (I4).
       mayMeetTwins &&

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -354,7 +354,7 @@ describe('a build', () => {
         onProgress: (progress) => told.push(progress),
         onNotice: (notice) => notices.push(notice),
       });
-      await vi.waitFor(() => expect(told.some(({ isPaused }) => isPaused)).toBe(true));
+      await expect.poll(() => told.some(({ isPaused }) => isPaused)).toBe(true);
       expect(await fixture.rows(`select from ${DAILY_BY_DIMENSION.name}`)).toEqual([]);
       await setBackfillPaused(database, DAILY_BY_DIMENSION, false);
       const report = await building;

@@ -256,9 +256,12 @@ describe('the server and the end of its process', () => {
   it('that is slow to start goes on, and is waited for by whoever asks again', async () => {
     reuseCluster();
     // It recovers from an archive that takes its time to say that it has nothing.
-    const settings = { restore_command: 'sleep 0.5; false' };
+    const settings = {
+      restore_command: 'until [ -e go ] || ! [ -e PG_VERSION ]; do sleep 0.05; done; false',
+    };
     writeFileSync(path.join(placesOf(dataDir).cluster, 'recovery.signal'), '');
     await expect(start({ startTimeoutMs: 0, settings })).rejects.toSatisfy(isStarting);
+    writeFileSync(path.join(placesOf(dataDir).cluster, 'go'), '');
     const server = await start({ settings });
     expect(await query(server.url, 'select 1 as one')).toEqual([{ one: 1 }]);
   });

@@ -187,7 +187,8 @@ describe('a stream that outgrows its hold', () => {
   it('is extended while something is left, then ended, and billed for what it generated', async () => {
     const user = await newcomer(2_400, ending);
     const response = await post(user.key, '[[slow]]', slow, ending);
-    const last = (await response.text()).trimEnd().split('\n\n').at(-1) ?? '';
+    const text = await response.text();
+    const last = text.trimEnd().split('\n\n').at(-1) ?? '';
     expect(JSON.parse(last.replace('data: ', ''))).toMatchObject({
       error: { code: 'budget_exceeded', type: 'insufficient_quota' },
     });
@@ -199,7 +200,9 @@ describe('a stream that outgrows its hold', () => {
       estimated: 'missing_usage',
     });
     expect(usage.cost).toBeGreaterThan(2_000);
-    expect(usage.cost).toBeLessThan(2_600);
+    // What came while more was asked for is billed, too; how much that is, the machine decides: 10 a word.
+    const words = text.split('"word "').length - 1;
+    expect(usage.cost).toBeLessThan(words * 10 + 100);
     expect(await outcome('extended', ending)).toBe(3);
     expect(await outcome('outgrown', ending)).toBe(1);
     await foldBudgets(ending.ledger, { user: user.id });

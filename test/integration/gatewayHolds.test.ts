@@ -25,7 +25,8 @@ const LIMITS = {
 let gateway: TestGateway;
 
 beforeAll(async () => {
-  gateway = await startTestGateway({ holds: 'strict' });
+  // Nobody asks for responses in the background but who is told to.
+  gateway = await startTestGateway({ holds: 'strict', gateway: { followIntervalMs: 1e8 } });
   scriptProvider(gateway.upstream);
 });
 afterAll(() => gateway?.stop());
@@ -257,11 +258,16 @@ describe('what is held while nothing is known', () => {
       background: true,
       max_output_tokens: 100,
     });
-    const { status, id } = await send('openai-responses', user.key, body);
+    const { status, id, text } = await send('openai-responses', user.key, body);
     expect(status).toBe(200);
-    // The gateway asks after a second; nobody who looks for dead holds takes this one for such.
+    // Nobody who looks for dead holds takes this one for such.
     await gateway.ledger.keepBudgets();
     expect((await openHolds(user.id)).map((hold) => hold.id)).toEqual([id]);
+    const asked = await fetch(`${gateway.url}/v1/responses/${JSON.parse(text).id}`, {
+      headers: { authorization: `Bearer ${user.key}` },
+    });
+    expect(asked.status).toBe(200);
+    await asked.text();
     const usage = await gateway.usage(id);
     expect(usage.output_tokens).toBe(70);
     await expectNothingStranded(user.id, usage.cost);

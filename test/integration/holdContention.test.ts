@@ -190,7 +190,7 @@ describe('many callers in several processes', () => {
       );
       return row?.open;
     };
-    await expect.poll(countOpen).toBe('0');
+    await expect.poll(countOpen, { timeout: 120_000 }).toBe('0');
     await foldBudgets(ledger, payer);
     await expectWhole(fixture);
     expect((await eventsOf(fixture, organization)).length).toBeGreaterThan(20);

@@ -8,7 +8,11 @@ let service: TestServer;
 let user: { id: string; key: string };
 
 beforeAll(async () => {
-  service = await startTestServer();
+  // A question is held behind a lock for as long as a verification takes.
+  service = await startTestServer({}, undefined, {
+    lockTimeoutMs: 120_000,
+    statementTimeoutMs: 120_000,
+  });
   user = await service.newUser();
 });
 afterAll(() => service?.stop());

@@ -161,7 +161,8 @@ describe('32 workers', () => {
     const sampling = (async () => {
       while (isRunning) {
         const [held] = await rows<{ held: number }>(
-          `select count(*)::integer as held from pg_locks where locktype = 'advisory'`,
+          `select count(*)::integer as held from pg_locks where locktype = 'advisory'
+             and database = (select oid from pg_database where datname = current_database())`,
         );
         most = Math.max(most, held?.held ?? 0);
         await pause(2);

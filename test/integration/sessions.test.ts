@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import {
@@ -60,12 +61,10 @@ describe('what tells whether a statement waits', () => {
   it('collects the waits of a stretch of work', async () => {
     await holder.run('begin');
     await holder.run(LOCK_USER);
-    const waits = await lockWaitsDuring(database.pool, async () => {
+    const waits = await lockWaitsDuring(database.pool, async (seen) => {
       const waiting = waiter.run(LOCK_USER);
       await untilBlocked(database.pool, waiter, waiting);
-      // Long enough to be seen by the sampler too, however slow the machine.
-      while ((await lockWaits(database.pool)).length === 0);
-      await holder.run('select pg_sleep(0.2)');
+      while (!seen.some(({ pid }) => pid === waiter.pid)) await sleep(5);
       await holder.run('commit');
       await waiting;
     });

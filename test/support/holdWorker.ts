@@ -50,11 +50,11 @@ async function call(caller: number): Promise<void> {
   }
 }
 
-/** Asked for again where processes without a processor had the last slots for too long, as a client would. */
-async function holdInTime(request: Parameters<typeof ledger.hold>[0]) {
+/** Asked for again where processes without a processor had a row for too long, as a client would. */
+async function inTime<T>(ask: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      return await ledger.hold(request);
+      return await ask();
     } catch (error) {
       if (tries === MAX_TRIES || !String(error).includes('try again')) throw error;
     }
@@ -64,7 +64,8 @@ async function holdInTime(request: Parameters<typeof ledger.hold>[0]) {
 /** Held, sometimes extended or asked for again, then settled for less, released, or left behind. */
 async function holdOnce(random: Random): Promise<void> {
   const request = random.pick(job.requests);
-  const hold = await holdInTime({ ...request, amount: random.between(0, job.largest) });
+  const wanted = random.between(0, job.largest);
+  const hold = await inTime(() => ledger.hold({ ...request, amount: wanted }));
   if (hold.status === 'refused') {
     report.refused++;
     return;
@@ -72,15 +73,16 @@ async function holdOnce(random: Random): Promise<void> {
   report.granted++;
   let { amount } = hold;
   if (random.next() < 0.2) {
-    amount = (await ledger.extend(hold.id, amount + random.between(1, job.largest))).amount;
+    const more = amount + random.between(1, job.largest);
+    amount = (await inTime(() => ledger.extend(hold.id, more))).amount;
   }
-  if (random.next() < 0.1) await ledger.hold({ ...request, id: hold.id, amount });
+  if (random.next() < 0.1) await inTime(() => ledger.hold({ ...request, id: hold.id, amount }));
   const end = random.next();
   if (end < 0.8) {
     const event = { ...request, cost: random.between(0, amount + 1) };
     await ledger.settle(hold.id, event);
     if (random.next() < 0.1) await ledger.settle(hold.id, event);
   } else if (end < 0.95) {
-    await ledger.release(hold.id);
+    await inTime(() => ledger.release(hold.id));
   }
 }

@@ -1,11 +1,12 @@
 /**
- * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b>`, in small pages. Prints every
- * point once it is reached, then the report as one line of JSON.
+ * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b> [point]`, in small pages. Prints
+ * every point once it is reached, and stays at the one that is named; else the report as one line of JSON.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Moves } from '../../src/shards/move/moves.js';
 import { openPool } from './openPool.js';
 
-const [user = '', to = '', a = '', b = ''] = process.argv.slice(2);
+const [user = '', to = '', a = '', b = '', stayAt = ''] = process.argv.slice(2);
 const pools = [a, b].map((connectionString) => openPool({ connectionString, max: 4 }));
 const [first, second] = pools;
 if (!first || !second) throw new Error('two shards are needed');
@@ -17,8 +18,10 @@ const moves = new Moves({
 });
 const report = await moves.move({ kilo_user_id: user }, to, {
   pageRows: 20,
-  onPoint: (point) => {
+  onPoint: async (point) => {
     process.stdout.write(`${point}\n`);
+    // To be killed there, however late that comes.
+    if (point === stayAt) await sleep(600_000);
   },
 });
 await Promise.all(pools.map((pool) => pool.end()));

@@ -106,10 +106,10 @@ export async function untilBlocked(
   }
 }
 
-/** Collects lock waits while work runs, for claims that nothing waited (I4). */
+/** Collects lock waits while work runs, which is told of them, for claims that nothing waited (I4). */
 export async function lockWaitsDuring(
   pool: pg.Pool,
-  work: () => Promise<unknown>,
+  work: (seen: readonly LockWait[]) => Promise<unknown>,
   everyMs = 5,
 ): Promise<LockWait[]> {
   const seen: LockWait[] = [];
@@ -121,7 +121,7 @@ export async function lockWaitsDuring(
     } while (!done);
   })();
   try {
-    await work();
+    await work(seen);
   } finally {
     done = true;
     await sampling;
