@@ -144,6 +144,10 @@ describe('a replica, synchronous with remote_apply', () => {
     await primary.pool.query(`alter system set synchronous_standby_names = 'standby_a'`);
     await primary.pool.query(`alter system set synchronous_commit = 'remote_apply'`);
     await primary.pool.query('select pg_reload_conf()');
+    const isSync = `select from pg_stat_replication where sync_state = 'sync'`;
+    while ((await primary.pool.query(isSync)).rowCount === 0) await sleep(10);
+    // It is the checkpointer who makes commits wait; before it does this it reads what was reloaded.
+    await primary.pool.query('checkpoint');
     await standby.untilCaughtUp();
 
     const book = new ClientBook();

@@ -72,7 +72,7 @@ describe('the embedded database', () => {
 
   beforeAll(async () => {
     server = await startEmbeddedPostgres({ dataDir: env().MICRODOLLAR_DATA_DIR });
-  }, 60_000);
+  });
   afterAll(() => server.stop());
 
   it('gets a ledger, and another schema, from `migrate` alone', async () => {

@@ -6,7 +6,8 @@ import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openSessions } from '../support/sessions.js';
 
 /** Rounds of a fold are far fewer. */
-const ENOUGH_EVENTS = 3_000;
+/** Far more than are written while the fold stands still for some seconds. */
+const ENOUGH_EVENTS = 30_000;
 
 let database: TestDatabase;
 let ledger: Ledger;

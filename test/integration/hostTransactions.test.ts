@@ -79,5 +79,5 @@ describe('in a transaction of a host', () => {
     await b.run('rollback');
     await a.run('commit');
     await fixture.expectExact();
-  }, 20_000);
+  });
 });

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { isDatabaseAway } from '../../src/db/sqlstate.js';
 import { DeadOwners } from '../../src/deadOwners.js';
@@ -56,6 +57,23 @@ describe('the gate to the database', () => {
       await expect(gate.run(() => Promise.reject(error))).rejects.toBe(error);
     }
     expect(changes).toEqual([]);
+  });
+
+  it('reads answers that are there before it gives up: the process itself may have stood still', async () => {
+    const { gate, changes } = openGate(never, 20);
+    let asked: Promise<unknown>[] = [];
+    // After what is read in a turn of the event loop, so that timers are the next.
+    await new Promise<void>((stoodStill) => {
+      setImmediate(() => {
+        asked = Array.from({ length: 4 }, () => gate.run(() => stat(import.meta.filename)));
+        const untilMs = performance.now() + 200;
+        while (performance.now() < untilMs);
+        stoodStill();
+      });
+    });
+    expect(await Promise.all(asked)).toHaveLength(4);
+    expect(changes).toEqual([]);
+    gate.stop();
   });
 
   it('closes after three timeouts in a row, and not after three with a success between', async () => {

@@ -69,10 +69,14 @@ export class DatabaseGate {
   ): Promise<T> {
     if (!this.#isAvailable) throw new LedgerError('unavailable', 'the database is away');
     let timer: NodeJS.Timeout | undefined;
+    let late: NodeJS.Immediate | undefined;
     const limit = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        if (counts && ++this.#timeouts >= MAX_TIMEOUTS) this.#close();
-        reject(new LedgerError('unavailable', `the database took over ${timeoutMs} ms`));
+        // A process that stood still itself has the answers in its sockets: they are read first.
+        late = setImmediate(() => {
+          if (counts && ++this.#timeouts >= MAX_TIMEOUTS) this.#close();
+          reject(new LedgerError('unavailable', `the database took over ${timeoutMs} ms`));
+        });
       }, timeoutMs);
     });
     const result = work();
@@ -87,6 +91,7 @@ export class DatabaseGate {
       throw error;
     } finally {
       clearTimeout(timer);
+      clearImmediate(late);
     }
   }
 
