@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { expect, vi } from 'vitest';
+import { expect, onTestFinished, vi } from 'vitest';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { ORGANIZATION_SCOPE, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
@@ -121,3 +121,24 @@ export async function expectWhole(fixture: LedgerFixture): Promise<void> {
   expect(await checkInvariants(fixture.database.pool)).toEqual([]);
   expect(await checkNeverExceeds(fixture.database.pool)).toEqual([]);
 }
+
+/**
+ * Does something right after the first fold of budgets that is asked for, before its answer is heard of;
+ * until the test ends. @returns the folds asked for so far
+ */
+export function afterFirstFold(
+  ledger: Ledger,
+  then: (folded: FoldedWindows) => Promise<unknown>,
+): () => number {
+  const folder = ledger.budgetFolder;
+  const fold = folder.foldFor.bind(folder);
+  const folding = vi.spyOn(folder, 'foldFor').mockImplementationOnce(async (...asked) => {
+    const folded = await fold(...asked);
+    await then(folded);
+    return folded;
+  });
+  onTestFinished(() => folding.mockRestore());
+  return () => folding.mock.calls.length;
+}
+
+type FoldedWindows = Awaited<ReturnType<Ledger['budgetFolder']['foldFor']>>;

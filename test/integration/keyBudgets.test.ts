@@ -1,21 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  it,
-  onTestFinished,
-  vi,
-} from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { listBudgets, removeBudget, setBudget } from '../../src/budgets/budgets.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { openSessions } from '../support/sessions.js';
-import { acquire, addPayer, expectIdentity, expectWhole, foldBudgets } from './budgetHarness.js';
+import {
+  acquire,
+  addPayer,
+  afterFirstFold,
+  expectIdentity,
+  expectWhole,
+  foldBudgets,
+} from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 /** A budget of a key binds what the key uses, whoever pays for it. */
@@ -178,17 +175,10 @@ describe('a budget of a key', () => {
       await session.run(
         `select from rollup_marks where rollup = 'budgets' and payer_id = '${organization}' for update`,
       );
-      const folder = ledger.budgetFolder;
-      const fold = folder.foldFor.bind(folder);
       // The first fold is in vain, for the mark is held; then it is let go.
-      const folding = vi.spyOn(folder, 'foldFor').mockImplementationOnce(async (...asked) => {
-        const folded = await fold(...asked);
-        await session.run('commit');
-        return folded;
-      });
-      onTestFinished(() => folding.mockRestore());
+      const folds = afterFirstFold(ledger, () => session.run('commit'));
       expect(await limit(100)).toMatchObject({ spent_microdollars: 40 });
-      expect(folding.mock.calls.length).toBeGreaterThan(1);
+      expect(folds()).toBeGreaterThan(1);
       await foldBudgets(ledger, { organization });
       await foldBudgets(ledger, { user });
       expect(await ofKey()).toMatchObject({ spent_microdollars: 40 });

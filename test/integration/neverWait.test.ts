@@ -354,6 +354,7 @@ describe('the detector', () => {
         });
         expect(failure).toMatchObject({ code: '55P03' });
       }
+      expect(waits.map((wait) => wait.blockedBy)).toContainEqual([holder.pid]);
     } finally {
       await holder.run('rollback');
     }
@@ -428,6 +429,7 @@ describe('the detector', () => {
         expect(failure).toBeInstanceOf(LedgerError);
         expect(failure).toMatchObject({ code: 'unavailable', retryable: true });
       }
+      expect(waits.map((wait) => wait.blockedBy)).toContainEqual([holder.pid]);
     } finally {
       await holder.run('commit');
     }

@@ -72,7 +72,7 @@ describe('a connection that is lost between two statements of a transaction', ()
         await rows('update microdollar_usage_daily set total_cost_microdollars = 0');
         let isRunning = true;
         const killing = (async () => {
-          while (isRunning && kills < 3) {
+          while (isRunning && kills < 8) {
             const killed = await rows(
               `select pg_terminate_backend(pid) from pg_stat_activity
                where datname = current_database() and application_name = 'microdollar rollup'

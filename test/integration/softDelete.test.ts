@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { finishScrubs, softDeleteUser } from '../../src/accounts/softDelete.js';
+import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageMetadata } from '../../src/record/types.js';
@@ -71,25 +72,39 @@ async function finishAll(user: string, on = fixture): Promise<void> {
   } while (await isUnfinished(user, on));
 }
 
+/** With one event, where no ledger is open whose background would scrub in place of the call. */
+async function addUserAlone(): Promise<{ own: LedgerFixture; user: string }> {
+  const own = await createLedgerFixture();
+  onTestFinished(() => own.close());
+  const user = await own.addUser();
+  const core = { kilo_user_id: user, cost: 1 };
+  await insertUsageAndMetadataWithBalanceUpdate(own.database.pool, core, PERSONAL);
+  return { own, user };
+}
+
 describe('soft-deleting a user', () => {
   it('scrubs the person, revokes the keys, and keeps usage, rollup and balance', async () => {
-    const user = await fixture.addUser();
-    const neighbour = await fixture.addUser();
-    const organization = await fixture.addOrganization();
-    await fixture.rows('update kilocode_users set email = $2, name = $2 where id = $1', [
+    const own = await createLedgerFixture();
+    onTestFinished(() => own.close());
+    const { pool, url: databaseUrl } = own.database;
+    const writing = await createLedger({ databaseUrl, backgroundFold: false });
+    const user = await own.addUser();
+    const neighbour = await own.addUser();
+    const organization = await own.addOrganization();
+    await own.rows('update kilocode_users set email = $2, name = $2 where id = $1', [
       user,
       'a person',
     ]);
-    await addOrganizationMember(pool(), organization, user);
-    await createApiKey(pool(), { kilo_user_id: user, name: 'of Ada', scopes: ['usage:read'] });
+    await addOrganizationMember(pool, organization, user);
+    await createApiKey(pool, { kilo_user_id: user, name: 'of Ada', scopes: ['usage:read'] });
     const metadata = { ...PERSONAL, ...KEPT };
     const event = { kilo_user_id: user, cost: 70, created_at: AT, metadata };
-    const { id } = await ledger.recordUsage(event);
-    await ledger.recordUsage({ ...event, organization_id: organization });
-    await ledger.recordExaUsage({ kilo_user_id: user, cost: 5, path: '/search', created_at: AT });
-    await ledger.recordUsage({ ...event, kilo_user_id: neighbour });
+    const { id } = await writing.recordUsage(event);
+    await writing.recordUsage({ ...event, organization_id: organization });
+    await writing.recordExaUsage({ kilo_user_id: user, cost: 5, path: '/search', created_at: AT });
+    await writing.recordUsage({ ...event, kilo_user_id: neighbour });
     const billing = () =>
-      fixture.rows(
+      own.rows(
         `select to_jsonb(u) as row from microdollar_usage as u where kilo_user_id = $1
          union all select to_jsonb(d) from microdollar_usage_daily as d where kilo_user_id = $1
          union all select to_jsonb(x) from exa_usage_log as x where kilo_user_id = $1
@@ -100,20 +115,21 @@ describe('soft-deleting a user', () => {
     const before = await billing();
     expect(before).toHaveLength(7);
 
-    await softDeleteUser(pool(), user);
+    // Its background would scrub in place of the call.
+    await writing.close();
+    expect((await softDeleteUser(pool, user)).scrubbedEvents).toBe(2);
 
     expect(await billing()).toEqual(before);
-    // The ledger's background may be at it as well.
-    await expect.poll(() => personalRows(user)).toBe(0);
-    expect(await personalRows(neighbour)).toBe(1);
-    const [kept] = await fixture.rows(
+    expect(await personalRows(user, own)).toBe(0);
+    expect(await personalRows(neighbour, own)).toBe(1);
+    const [kept] = await own.rows(
       `select feature, status_code, latency from microdollar_usage_metadata
        join feature using (feature_id) where id = $1`,
       [id],
     );
     expect(kept).toEqual(KEPT);
     expect(
-      await fixture.rows(
+      await own.rows(
         `select email, name, deleted_at is not null as is_deleted,
            (select count(*)::integer from organization_memberships
            where kilo_user_id = u.id) as memberships,
@@ -123,17 +139,12 @@ describe('soft-deleting a user', () => {
         [user],
       ),
     ).toEqual([{ email: null, name: null, is_deleted: true, memberships: 0, is_revoked: true }]);
-    await fixture.expectExact();
+    await own.expectExact();
   });
 
   it('again is harmless', async () => {
-    // Nor is a ledger open here, whose background would scrub in place of the call.
-    const own = await createLedgerFixture();
-    onTestFinished(() => own.close());
+    const { own, user } = await addUserAlone();
     const { pool } = own.database;
-    const user = await own.addUser();
-    const core = { kilo_user_id: user, cost: 1 };
-    await insertUsageAndMetadataWithBalanceUpdate(pool, core, PERSONAL);
     const deletedAt = 'select deleted_at::text from kilocode_users where id = $1';
     expect((await softDeleteUser(pool, user)).scrubbedEvents).toBe(1);
     const first = await own.rows(deletedAt, [user]);
@@ -316,12 +327,8 @@ describe('writes in flight while the user is deleted', () => {
   });
 
   it('are not waited for where they have no snapshot: an idle session is no write', async () => {
-    const own = await createLedgerFixture();
-    onTestFinished(() => own.close());
+    const { own, user } = await addUserAlone();
     const { pool } = own.database;
-    const user = await own.addUser();
-    const core = { kilo_user_id: user, cost: 1 };
-    await insertUsageAndMetadataWithBalanceUpdate(pool, core, PERSONAL);
     await using sessions = await openSessions(own.database.url, 1);
     await sessions.all[0]?.run('begin');
     await sessions.all[0]?.run('select 1');
