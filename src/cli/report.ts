@@ -60,6 +60,10 @@ export const registerReport: Register = (command, run) => {
 
 async function report(context: CommandContext, options: ReportOptions): Promise<CommandStatus> {
   checkScope(options);
+  const { output } = context;
+  if (options.format === 'csv' && output.json) {
+    throw invalid('format', '--format csv is no JSON; leave out one of --format and --json');
+  }
   return withMigratedDatabase(context, async (database) => {
     const ledger = await database.ledger();
     const until = options.until ?? todayIn(readZone(options.zone));
@@ -74,8 +78,7 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       metric: options.metric ?? 'cost',
       compare: options.compare ?? false,
     });
-    const { output } = context;
-    if (options.format === 'csv' && !output.json) {
+    if (options.format === 'csv') {
       output.streams.stdout.write(toCsv(answer));
       return 0;
     }

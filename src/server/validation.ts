@@ -68,6 +68,8 @@ function describeType({ code, input, expected }: z.core.$ZodRawIssue): string | 
   if (code !== 'invalid_type' && code !== 'invalid_union') return undefined;
   if (input === undefined) return 'is required';
   if (code === 'invalid_union') return 'has a type that is not allowed here';
+  // Of a query string too: a parameter that is repeated is a list.
+  if (expected === 'string' && Array.isArray(input)) return 'must be a string, given once';
   return `must be ${/^[aeio]/.test(String(expected)) ? 'an' : 'a'} ${expected}`;
 }
 

@@ -424,6 +424,11 @@ it('the command prints the same, as a table, CSV and JSON', async () => {
   expect(csv.stdout.split('\n')[0]).toContain('start,kilo_user_id,other');
   const json = await run('--json', '--key', member.keyId);
   expect(JSON.parse(json.stdout)).toMatchObject({ rows: [], total: { cost_microdollars: 0 } });
+  const both = await run('--user', member.id, '--format', 'csv', '--json');
+  expect([both.status, JSON.parse(both.stdout).error.message]).toEqual([
+    2,
+    expect.stringContaining('leave out one of --format and --json'),
+  ]);
   expect((await run('--user', member.id, '--zone', 'Mars/Base')).status).toBe(2);
   expect((await run()).status).toBe(2);
 });

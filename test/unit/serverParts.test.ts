@@ -94,7 +94,8 @@ describe('input of the wrong shape', () => {
   it.each([
     [{ usd: 1 }, 'id: is required'],
     [{ id: 'a' }, 'usd: is required'],
-    [{ id: ['a'], usd: 1 }, 'id: must be a string'],
+    [{ id: 1, usd: 1 }, 'id: must be a string'],
+    [{ id: ['a', 'b'], usd: 1 }, 'id: must be a string, given once'],
     [{ id: 'a', usd: {} }, 'usd: has a type that is not allowed here'],
     [{ idd: 'a', usd: 1 }, 'idd is not a field; known: id, usd'],
     [[], 'must be an object'],
