@@ -58,6 +58,28 @@ it('columns go along whatever they are called', async () => {
   await onBoth(...tables.map((table) => `alter table ${table} ${dropped}`));
 });
 
+it('a column that follows from others here alone goes along as what it is', async () => {
+  const { a, b, moves } = fixture;
+  const tables = ['microdollar_usage', 'microdollar_usage_metadata', 'kilocode_users'];
+  const payer = await addFullPayer(fixture, 'user');
+  for (const table of tables) {
+    await a.rows(`alter table ${table} add named text generated always as ('of ' || id) stored`);
+    await b.rows(`alter table ${table} add named integer`);
+  }
+  expect((await refusalOf(payer)).message).toContain('alter column named type text');
+  for (const table of tables) await b.rows(`alter table ${table} alter column named type text`);
+  expect(await moves.move(payer, 'b', { pageRows: 4 })).toMatchObject({ finished: true });
+  // Of users there are more: those whose rows went along.
+  const own = `named is distinct from 'of ' || id and $1 in (id::text, kilo_user_id)`;
+  for (const table of tables) {
+    const condition = table === 'kilocode_users' ? own.replace('kilo_user_id', 'id') : own;
+    const wrong = await b.rows(`select from ${table} where ${condition}`, [idOf(payer)]);
+    expect(wrong, table).toEqual([]);
+  }
+  await fixture.expectExact();
+  await onBoth(...tables.map((table) => `alter table ${table} drop named`));
+});
+
 it('organizations move to where names are unique, and not empty', async () => {
   const { a, moves } = fixture;
   const payers = [

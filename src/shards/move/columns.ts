@@ -4,10 +4,7 @@ import { textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import { COUNTER_TABLES, LOG_TABLES, PAYER_TABLES, STATE_TABLES } from './payerTables.js';
 
-/**
- * Columns that a row is written with, by table: all but those that the database makes itself. A view in place
- * of a table (db/citus) has defaults for those alone.
- */
+/** Columns that a row is written with, by table. */
 export type Columns = ReadonlyMap<string, readonly string[]>;
 
 const TABLES = [
@@ -17,16 +14,26 @@ const TABLES = [
   ...STATE_TABLES.map(({ name }) => name),
 ];
 
-async function readColumns(query: Query): Promise<Columns> {
-  const rows = await query<{ table_name: string; columns: string[] }>({
+interface TableColumns {
+  table_name: string;
+  /** All but those that the database makes itself. */
+  written: string[];
+  /** Those that follow from others. */
+  generated: string[];
+}
+
+/** A view in place of a table (db/citus) has defaults for what the database makes itself, and no others. */
+function readColumns(query: Query): Promise<TableColumns[]> {
+  return query<TableColumns>({
     name: 'shards_read_columns',
     text: `/* shards.readColumns */
-select t.name as table_name, array_agg(a.attname::text order by a.attnum) as columns
+select t.name as table_name,
+  coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = ''), '{}') as written,
+  coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated <> ''), '{}') as generated
 from unnest($1::text[]) as t(name)
 join pg_attribute as a on a.attrelid = to_regclass(t.name)
 where a.attnum > 0
   and not a.attisdropped
-  and a.attgenerated = ''
   and a.attidentity <> 'a'
   and not exists (
     select
@@ -37,11 +44,11 @@ where a.attnum > 0
 group by t.name`,
     values: [textArray(TABLES)],
   });
-  return new Map(rows.map((row) => [row.table_name, row.columns]));
 }
 
 /**
- * Columns that both shards have, also those that a host added to a table.
+ * Columns that both shards have, also those that a host added to a table, and those that follow from others
+ * at the source alone.
  * @throws LedgerError `invalid_request` where the target lacks one: what is in it would be lost
  */
 export async function sharedColumns(
@@ -50,8 +57,10 @@ export async function sharedColumns(
   targetName: string,
 ): Promise<Columns> {
   const [from, to] = await Promise.all([readColumns(source), readColumns(target)]);
-  for (const [table, columns] of from) {
-    const lacking = columns.filter((name) => !to.get(table)?.includes(name));
+  const shared = new Map<string, string[]>();
+  for (const { table_name: table, written, generated } of from) {
+    const there = to.find(({ table_name: name }) => name === table)?.written ?? [];
+    const lacking = written.filter((name) => !there.includes(name));
     if (lacking.length > 0) {
       throw new LedgerError(
         'invalid_request',
@@ -60,8 +69,9 @@ export async function sharedColumns(
         { details: { field: 'to', table } },
       );
     }
+    shared.set(table, [...written, ...generated.filter((name) => there.includes(name))]);
   }
-  return from;
+  return shared;
 }
 
 /** A host's columns may have any name. */

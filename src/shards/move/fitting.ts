@@ -19,6 +19,8 @@ interface Column {
   /** Most characters of a text type; null: any number. */
   maxLength: number | null;
   isNotNull: boolean;
+  /** It follows from others. */
+  isGenerated: boolean;
   /** A row may be made that does not name it. */
   isOptional: boolean;
 }
@@ -61,6 +63,7 @@ select n.name as table_name, c.relkind = 'v' as is_view,
       )), ''),
     'maxLength', case when t.typname = 'varchar' and a.atttypmod > 4 then a.atttypmod - 4 end,
     'isNotNull', a.attnotnull or t.typnotnull,
+    'isGenerated', a.attgenerated <> '',
     'isOptional', not a.attnotnull or a.atthasdef or a.attidentity <> '')) as columns
 from unnest($1::text[]) as n(name)
 join pg_class as c on c.oid = to_regclass(n.name)
@@ -68,7 +71,6 @@ join pg_attribute as a on a.attrelid = c.oid
 join pg_type as t on t.oid = a.atttypid
 where a.attnum > 0
   and not a.attisdropped
-  and a.attgenerated = ''
 group by n.name, c.relkind`,
   values: [textArray(tables)],
 });
@@ -94,7 +96,7 @@ function findNarrower(from: TableRow, to: TableRow): Narrower[] {
   const { table_name: table } = from;
   return from.columns.flatMap((source): Narrower[] => {
     const target = to.columns.find(({ name }) => name === source.name);
-    if (target === undefined || !isTaken(table, source.name)) return [];
+    if (target === undefined || target.isGenerated || !isTaken(table, source.name)) return [];
     const column = source.name;
     const value = `r.${quoted(column)}`;
     const named = /^[a-z_][a-z0-9_]*$/.test(column) ? column : quoted(column);
