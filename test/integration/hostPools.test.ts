@@ -166,10 +166,10 @@ describe.each(['repeatable read', 'serializable'])('that defaults to %s', (level
       const write = () =>
         insertUsageAndMetadataWithBalanceUpdate(pool, { id, kilo_user_id: user, cost: 1 });
       await holder.run('begin');
-      await holder.run('insert into microdollar_usage (id, kilo_user_id, cost) values ($1, $2, 1)', [
-        id,
-        user,
-      ]);
+      await holder.run(
+        'insert into microdollar_usage (id, kilo_user_id, cost) values ($1, $2, 1)',
+        [id, user],
+      );
       const failed = expect(write()).rejects.toMatchObject({ code: 'unavailable' });
       const end = `select pg_terminate_backend(pid) from pg_locks
         where not granted and $1 = any (pg_blocking_pids(pid))`;
