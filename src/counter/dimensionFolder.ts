@@ -42,7 +42,6 @@ export class DimensionFolder {
   readonly #options: DimensionFolderOptions;
   readonly #rollups: readonly DimensionRollup[];
   readonly #tails = new Map<PayerScope, Map<string, Tail>>();
-  readonly #started = new Set<DimensionRollup>();
 
   constructor(options: DimensionFolderOptions) {
     this.#options = options;
@@ -107,16 +106,10 @@ export class DimensionFolder {
   ): Promise<number> {
     let folded = 0;
     for (let from = 0; from < ids.length && !signal?.aborted; from += PAYERS_PER_STATEMENT) {
-      if (!this.#started.has(rollup)) await this.#start(rollup);
       const payers = ids.slice(from, from + PAYERS_PER_STATEMENT);
       folded += await this.#foldPart(rollup, scope, payers, signal);
     }
     return folded;
-  }
-
-  async #start(rollup: DimensionRollup): Promise<void> {
-    await this.#options.query(startRollupStatement(rollup));
-    this.#started.add(rollup);
   }
 
   /** Where one payer makes the statement fail, it is split until that one stands alone (I12). */
@@ -157,6 +150,8 @@ export class DimensionFolder {
       const without = hasOpened ? [] : left.filter((id) => !seen.has(id));
       if (without.length > 0) {
         hasOpened = true;
+        // Each time: that this process has started the rollup before may be lost with a commit.
+        await this.#options.query(startRollupStatement(rollup));
         await this.#options.query(openMarksStatement(rollup, scope, without));
       }
       left = [...more, ...without];
