@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adjustUsage } from '../../src/accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../src/accounts/apiKeys.js';
 import { authenticateApiKey } from '../../src/accounts/authenticate.js';
 import { addCredit } from '../../src/accounts/credits.js';
-import { isOrganizationMember } from '../../src/accounts/memberships.js';
+import { isOrganizationMember, removeOrganizationMember } from '../../src/accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../src/accounts/organizations.js';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { createUser } from '../../src/accounts/users.js';
@@ -26,6 +27,29 @@ afterAll(async () => {
 
 const newId = () => `user-${randomUUID()}`;
 const code = (expected: string) => expect.objectContaining({ code: expected });
+
+/** The database's pool, of which the first statement with this label is answered when it is told to. */
+function holdAnswer(label: string) {
+  let release = () => {};
+  let tell = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const held = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  let isFirst = true;
+  const query = async (text: string, values: unknown[]) => {
+    const result = await database.pool.query(text, values);
+    if (isFirst && text.includes(label)) {
+      isFirst = false;
+      tell();
+      await released;
+    }
+    return result;
+  };
+  return { pool: { query } as unknown as pg.Pool, held, release };
+}
 
 describe('users and organizations', () => {
   it('answers with the row, and refuses a second one of the same id', async () => {
@@ -101,6 +125,32 @@ describe('API keys', () => {
       .toBeNull();
     await revokeApiKey(database.pool, created.id);
     await expect(revokeApiKey(database.pool, randomUUID())).rejects.toEqual(code('not_found'));
+  });
+
+  it('keeps no answer of a look that began before a revocation here', async () => {
+    const { pool, held, release } = holdAnswer('accounts.authenticateApiKey');
+    const { id, key } = await createApiKey(pool, { scopes: ['usage:read'] });
+    const before = authenticateApiKey(pool, key);
+    await held;
+    await revokeApiKey(pool, id);
+    const after = authenticateApiKey(pool, key);
+    release();
+    expect(await before).not.toBeNull();
+    expect(await after).toBeNull();
+    expect(await authenticateApiKey(pool, key)).toBeNull();
+  });
+
+  it('keeps no answer of a look that began before a member was removed here', async () => {
+    const { pool, held, release } = holdAnswer('accounts.findMemberships');
+    const { id: user } = await createUser(pool, { id: newId() });
+    const { id: organization } = await createOrganization(pool, { name: 'Acme' });
+    await addOrganizationMember(pool, organization, user);
+    const before = isOrganizationMember(pool, organization, user);
+    await held;
+    await removeOrganizationMember(pool, organization, user);
+    release();
+    expect(await before).toBe(true);
+    expect(await isOrganizationMember(pool, organization, user)).toBe(false);
   });
 
   it('knows no key of a deleted user, of a wrong form, or never made', async () => {
