@@ -54,14 +54,14 @@ export class DimensionFolder {
     const tails = this.#tails.get(scopeOf(payer)) as Map<string, Tail>;
     const tail = tails.get(payerId(payer));
     if (tail) tail.rows++;
-    else if (tails.size < MAX_TAILS) tails.set(payerId(payer), { rows: 1, sinceMs: Date.now() });
+    else if (tails.size < MAX_TAILS) tails.set(payerId(payer), { rows: 1, sinceMs: performance.now() });
   }
 
   /** Folds what is worth it by now; the background's step. */
   async foldDue(signal?: AbortSignal): Promise<void> {
     for (const scope of PAYER_SCOPES) {
       const tails = this.#tails.get(scope) as Map<string, Tail>;
-      const before = Date.now() - MAX_AGE_MS;
+      const before = performance.now() - MAX_AGE_MS;
       const due = [...tails]
         .filter(([, { rows, sinceMs }]) => rows >= DEEP_ROWS || sinceMs <= before)
         .map(([id]) => id);
