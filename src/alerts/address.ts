@@ -25,7 +25,7 @@ export function isPublicAddress(address: string): boolean {
   return parsed.kind() === 'ipv4' || (parsed as ipaddr.IPv6).match(GLOBAL_UNICAST);
 }
 
-/** An address that nobody may be made to connect to. Whose is not told: it is kept with the delivery (I11). */
+/** An address that nobody may be made to connect to. Kept with the delivery, so it names no host (I11). */
 export class RefusedAddress extends Error {
   readonly code = 'ERR_REFUSED_ADDRESS';
 

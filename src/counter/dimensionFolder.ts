@@ -54,7 +54,8 @@ export class DimensionFolder {
     const tails = this.#tails.get(scopeOf(payer)) as Map<string, Tail>;
     const tail = tails.get(payerId(payer));
     if (tail) tail.rows++;
-    else if (tails.size < MAX_TAILS) tails.set(payerId(payer), { rows: 1, sinceMs: performance.now() });
+    else if (tails.size < MAX_TAILS)
+      tails.set(payerId(payer), { rows: 1, sinceMs: performance.now() });
   }
 
   /** Folds what is worth it by now; the background's step. */

@@ -23,7 +23,7 @@ const GRANTED: HoldResult = {
 const LOST = new LedgerError('unavailable', 'Connection terminated');
 const NOT_THERE = new LedgerError('not_found', 'hold_id names no open hold');
 
-/** What a ledger was asked, where `hold` ends as the test says, and nothing is ever there to release. */
+/** What a ledger was asked, where `hold` ends as the test says, and nothing is there to release. */
 function openHolds(hold: LedgerHoldsOptions['ledger']['hold']) {
   const asked: string[] = [];
   const gate = new DatabaseGate({ probe: async () => {}, timeoutMs: 1_000, onChange: () => {} });
@@ -57,7 +57,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-it('looks again for what a lost connection may have held: its commit may come after the first look', async () => {
+it('looks again for what a lost connection may have held: its commit may come later', async () => {
   const { asked, holds } = openHolds(() => Promise.reject(LOST));
   await expect(holds.reserve(HOLD)).rejects.toBe(LOST);
   await vi.advanceTimersByTimeAsync(5_000);
