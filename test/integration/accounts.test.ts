@@ -51,6 +51,23 @@ function holdAnswer(label: string) {
   return { pool: { query } as unknown as pg.Pool, held, release };
 }
 
+/** The database's pool, of which the first commit is done, and its answer lost with the connection. */
+function losingFirstCommit(): pg.Pool {
+  let isFirst = true;
+  const connect = async () => {
+    const client = await database.pool.connect();
+    const query = async (text: string, values?: unknown[]) => {
+      const result = await client.query(text, values);
+      if (text !== 'commit' || !isFirst) return result;
+      isFirst = false;
+      throw new Error('Connection terminated unexpectedly');
+    };
+    return Object.assign(Object.create(client), { query, release: () => client.release(true) });
+  };
+  const query = (text: string, values: unknown[]) => database.pool.query(text, values);
+  return { connect, query } as unknown as pg.Pool;
+}
+
 describe('users and organizations', () => {
   it('answers with the row, and refuses a second one of the same id', async () => {
     const id = newId();
@@ -208,6 +225,21 @@ describe('credits', () => {
       [user],
     );
     expect(sums.rows[0].sum).toBe('5123457');
+  });
+
+  it.each([
+    ['with an id', randomUUID()],
+    ['without one', undefined],
+  ])('adds a credit once whose commit had no answer, %s', async (_, id) => {
+    const { id: user } = await createUser(database.pool, { id: newId() });
+    const credit = { id, kilo_user_id: user, usd: 1 };
+    expect(await addCredit(losingFirstCommit(), credit)).toMatchObject({
+      status: id === undefined ? 'recorded' : 'duplicate',
+      amount_microdollars: 1_000_000,
+      total_microdollars_acquired: 1_000_000,
+    });
+    const unknown = { kilo_user_id: newId(), usd: 1 };
+    await expect(addCredit(losingFirstCommit(), unknown)).rejects.toEqual(code('unknown_user'));
   });
 
   it('applies a credit with an id once, however often it is sent', async () => {
