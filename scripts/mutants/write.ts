@@ -124,7 +124,7 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
   {
     name: 'twins: an id that is held enters the next batch again',
     file: TWINS,
-    search: 'return (this.#heldUntilMs.get(id) ?? 0) > Date.now();',
+    search: 'return (this.#heldUntilMs.get(id) ?? 0) > performance.now();',
     replace: 'return false;',
     tests: ['unit/twins', 'integration/twins'],
   },

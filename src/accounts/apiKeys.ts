@@ -207,7 +207,10 @@ export function payerOfKey(
   );
 }
 
-/** @throws LedgerError `invalid_request`, `not_found` */
+/**
+ * Whoever was let in before their user was deleted names nothing any more (I11).
+ * @throws LedgerError `invalid_request`, `not_found`
+ */
 export async function renameApiKey(
   pool: pg.Pool,
   id: string,
@@ -220,6 +223,8 @@ export async function renameApiKey(
      set name = $2::text
      where k.id = $1::uuid
        and ${IS_HERE}
+       and not exists (
+         select from kilocode_users as u where u.id = k.kilo_user_id and u.deleted_at is not null)
      returning ${COLUMNS}`,
     [readUuid('id', id), readName(name)],
   );

@@ -75,9 +75,11 @@ function identify(
   return lookup;
 }
 
-/** After a revocation in this process. */
+/** After a revocation in this process. Looks that began before it are nobody else's answer. */
 export function forgetApiKey(pool: pg.Pool, id: string): void {
-  caches.get(pool)?.known.deleteWhere((identity) => identity.id === id);
+  const cache = caches.get(pool);
+  cache?.known.deleteWhere((identity) => identity.id === id);
+  cache?.inFlight.clear();
 }
 
 async function findApiKey(
@@ -85,6 +87,7 @@ async function findApiKey(
   keyHash: string,
   cache: KeyCache,
 ): Promise<ApiKeyIdentity | null> {
+  const { drops } = cache.known;
   const [found] = await runStatement<
     Omit<ApiKeyIdentity, 'scopes'> & { scopes: string[]; is_elsewhere: boolean | null }
   >(
@@ -115,7 +118,7 @@ async function findApiKey(
   }
   const { is_elsewhere: _, ...row } = found;
   const identity = { ...row, scopes: SCOPES.filter((scope) => row.scopes.includes(scope)) };
-  cache.known.set(keyHash, identity, POSITIVE_TTL_MS);
+  if (cache.known.drops === drops) cache.known.set(keyHash, identity, POSITIVE_TTL_MS);
   return identity;
 }
 

@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
-import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
+import { isDatabaseAway, isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
 import { toSafeInteger } from '../money.js';
@@ -36,24 +37,31 @@ export interface Credit {
 
 /**
  * Top-up of a user or an organization: a grant (docs/adr/0011-credit-grants.md). The same id with the
- * same payer, amount, expiry and priority again adds nothing, also after it has expired.
+ * same payer, amount, expiry and priority again adds nothing, also after it has expired. Sent once more where
+ * the connection was lost, so it may be a `duplicate` of itself.
  * @throws LedgerError `invalid_request` naming the field, `unknown_user` (also of a deleted one),
  *   `unknown_organization`, `idempotency_conflict`, `out_of_range`
  */
 export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credit> {
   const valid = readNewCredit(credit);
+  // Without one it gets it here: what a commit did whose answer was lost is told by it.
+  const named = { ...valid, id: valid.id ?? randomUUID() };
   try {
     if (valid.expiresAt !== null && valid.expiresAt.epochMs <= Date.now()) {
       const duplicate = await readDuplicate(queryOnPool(pool, false), valid);
       if (duplicate !== null) return duplicate;
       throw invalidField('expires_at', 'lies in the past: name a time to come, or leave it out');
     }
-    return await inTransaction(pool, (client) => add(queryOn(client, false), valid));
+    const once = () => inTransaction(pool, (client) => add(queryOn(client, false), named));
+    return await once().catch((error) => {
+      if (!isDatabaseAway(error)) throw error;
+      return once();
+    });
   } catch (error) {
     if (!isUniqueViolation(error)) throw toLedgerError(error);
-    const duplicate = await readDuplicate(queryOnPool(pool, false), valid);
+    const duplicate = await readDuplicate(queryOnPool(pool, false), named);
     if (duplicate === null) throw toLedgerError(error);
-    return duplicate;
+    return valid.id === null ? { ...duplicate, status: 'recorded' } : duplicate;
   }
 }
 

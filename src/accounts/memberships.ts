@@ -31,6 +31,7 @@ export async function findMemberships(
     if (!isKnownMember && isUuid(id)) asked.push(id);
   }
   if (asked.length === 0) return memberships;
+  const { drops } = cache;
   const rows = await runStatement<{ id: string; is_member: boolean }>(
     pool,
     `/* accounts.findMemberships */
@@ -45,7 +46,9 @@ export async function findMemberships(
   );
   for (const row of rows) {
     memberships.set(row.id, row.is_member ? 'member' : 'stranger');
-    if (row.is_member) cache.set(`${row.id}|${kiloUserId}`, true, MEMBER_TTL_MS);
+    if (row.is_member && cache.drops === drops) {
+      cache.set(`${row.id}|${kiloUserId}`, true, MEMBER_TTL_MS);
+    }
   }
   return memberships;
 }
@@ -202,7 +205,7 @@ export async function removeOrganizationMember(
     [readUuid('organization_id', organizationId), readText('kilo_user_id', kiloUserId), by ?? null],
   );
   const removed = `${organizationId.toLowerCase()}|${kiloUserId}`;
-  caches.get(pool)?.deleteWhere((_value, key) => key === removed);
+  cacheOf(pool).deleteWhere((_value, key) => key === removed);
   roleAfter(rows);
 }
 

@@ -3,6 +3,7 @@ export class TtlCache<Value> {
   readonly #entries = new Map<string, { value: Value; expiresAtMs: number }>();
   readonly #maxEntries: number;
   readonly #now: () => number;
+  #drops = 0;
 
   /** `now`: a monotonic clock, ms. */
   constructor(maxEntries: number, now: () => number = () => performance.now()) {
@@ -12,6 +13,11 @@ export class TtlCache<Value> {
 
   get size(): number {
     return this.#entries.size;
+  }
+
+  /** How often something was dropped: an answer that was asked for before the last time is not to be kept. */
+  get drops(): number {
+    return this.#drops;
   }
 
   get(key: string): Value | undefined {
@@ -34,6 +40,7 @@ export class TtlCache<Value> {
 
   /** Drops the entries that match; a linear scan, for rare changes. */
   deleteWhere(matches: (value: Value, key: string) => boolean): void {
+    this.#drops++;
     for (const [key, entry] of this.#entries) {
       if (matches(entry.value, key)) this.#entries.delete(key);
     }

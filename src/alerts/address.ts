@@ -25,12 +25,12 @@ export function isPublicAddress(address: string): boolean {
   return parsed.kind() === 'ipv4' || (parsed as ipaddr.IPv6).match(GLOBAL_UNICAST);
 }
 
-/** An address that nobody may be made to connect to. */
+/** An address that nobody may be made to connect to. Kept with the delivery, so it names no host (I11). */
 export class RefusedAddress extends Error {
   readonly code = 'ERR_REFUSED_ADDRESS';
 
-  constructor(hostname: string) {
-    super(`${hostname} is, or leads to, an address that is not public`);
+  constructor() {
+    super('the URL has, or leads to, an address that is not public');
   }
 }
 
@@ -42,7 +42,7 @@ export async function lookUpPublic(hostname: string, lookup: LookupAll): Promise
   const addresses = await lookup(hostname);
   // One that is not may be the one that is connected to.
   if (!addresses.every(({ address }) => isPublicAddress(address))) {
-    throw new RefusedAddress(hostname);
+    throw new RefusedAddress();
   }
   return addresses;
 }

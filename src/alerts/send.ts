@@ -39,7 +39,7 @@ export async function sendWebhook(
 ): Promise<Sent> {
   const url = new URL(target);
   if (!options.allowsPrivate && (url.protocol !== 'https:' || isPrivateLiteral(url))) {
-    return unanswered(new RefusedAddress(url.hostname).message);
+    return unanswered(new RefusedAddress().message);
   }
   const timeout = AbortSignal.timeout(options.timeoutMs);
   const signal = AbortSignal.any([timeout, ...(options.signal ? [options.signal] : [])]);
@@ -83,7 +83,7 @@ function post(
       socket.on('connect', () => {
         const { remoteAddress = '' } = socket;
         if (allowsPrivate || isPublicAddress(remoteAddress)) return;
-        sending.destroy(new RefusedAddress(url.hostname));
+        sending.destroy(new RefusedAddress());
       });
     });
     sending.on('response', (response) => {

@@ -45,7 +45,7 @@ export interface BudgetKeeperOptions {
 interface Due {
   payer: Payer;
   closed: number;
-  /** Of `Date.now()`. */
+  /** Of `performance.now()`, which no step of the system's time moves. */
   atMs: number;
 }
 
@@ -111,7 +111,7 @@ export class BudgetKeeper {
 
   #dueWithin(payer: Payer, ageMs: number): Due | null {
     const key = payerKey(payer);
-    const atMs = Date.now() + ageMs;
+    const atMs = performance.now() + ageMs;
     const due = this.#due.get(key);
     if (due !== undefined) {
       due.atMs = Math.min(due.atMs, atMs);
@@ -125,7 +125,7 @@ export class BudgetKeeper {
 
   /** Folds what is worth it by now; with `all` whatever is known. */
   async foldDue(signal?: AbortSignal, all = false): Promise<void> {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     for (const [key, due] of [...this.#due]) {
       if (signal?.aborted) return;
       if (!all && due.closed < DEEP_HOLDS && due.atMs > nowMs) continue;

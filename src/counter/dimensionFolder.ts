@@ -42,7 +42,6 @@ export class DimensionFolder {
   readonly #options: DimensionFolderOptions;
   readonly #rollups: readonly DimensionRollup[];
   readonly #tails = new Map<PayerScope, Map<string, Tail>>();
-  readonly #started = new Set<DimensionRollup>();
 
   constructor(options: DimensionFolderOptions) {
     this.#options = options;
@@ -55,14 +54,15 @@ export class DimensionFolder {
     const tails = this.#tails.get(scopeOf(payer)) as Map<string, Tail>;
     const tail = tails.get(payerId(payer));
     if (tail) tail.rows++;
-    else if (tails.size < MAX_TAILS) tails.set(payerId(payer), { rows: 1, sinceMs: Date.now() });
+    else if (tails.size < MAX_TAILS)
+      tails.set(payerId(payer), { rows: 1, sinceMs: performance.now() });
   }
 
   /** Folds what is worth it by now; the background's step. */
   async foldDue(signal?: AbortSignal): Promise<void> {
     for (const scope of PAYER_SCOPES) {
       const tails = this.#tails.get(scope) as Map<string, Tail>;
-      const before = Date.now() - MAX_AGE_MS;
+      const before = performance.now() - MAX_AGE_MS;
       const due = [...tails]
         .filter(([, { rows, sinceMs }]) => rows >= DEEP_ROWS || sinceMs <= before)
         .map(([id]) => id);
@@ -107,16 +107,10 @@ export class DimensionFolder {
   ): Promise<number> {
     let folded = 0;
     for (let from = 0; from < ids.length && !signal?.aborted; from += PAYERS_PER_STATEMENT) {
-      if (!this.#started.has(rollup)) await this.#start(rollup);
       const payers = ids.slice(from, from + PAYERS_PER_STATEMENT);
       folded += await this.#foldPart(rollup, scope, payers, signal);
     }
     return folded;
-  }
-
-  async #start(rollup: DimensionRollup): Promise<void> {
-    await this.#options.query(startRollupStatement(rollup));
-    this.#started.add(rollup);
   }
 
   /** Where one payer makes the statement fail, it is split until that one stands alone (I12). */
@@ -157,6 +151,8 @@ export class DimensionFolder {
       const without = hasOpened ? [] : left.filter((id) => !seen.has(id));
       if (without.length > 0) {
         hasOpened = true;
+        // Each time: that this process has started the rollup before may be lost with a commit.
+        await this.#options.query(startRollupStatement(rollup));
         await this.#options.query(openMarksStatement(rollup, scope, without));
       }
       left = [...more, ...without];

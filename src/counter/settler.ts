@@ -85,12 +85,12 @@ export class Settler {
 
   /** Rows of this process that may be unsettled, and since when, ms. */
   get backlog(): { depth: number; oldestAgeMs: number } {
-    return this.#tails.backlog(Date.now());
+    return this.#tails.backlog(performance.now());
   }
 
   /** A row of the payer was appended to the log. */
   appended(payer: Payer): void {
-    this.#tails.add(scopeOf(payer), payerId(payer), Date.now());
+    this.#tails.add(scopeOf(payer), payerId(payer), performance.now());
   }
 
   /**
@@ -109,7 +109,7 @@ export class Settler {
     const isQuiet = this.#lanes.isQuiet && (this.#options.inFlight?.() ?? 0) <= QUIET_CALLERS;
     for (const scope of PAYER_SCOPES) {
       for (;;) {
-        const ids = this.#tails.takeDue(scope, Date.now(), isQuiet, PAYERS_PER_STATEMENT);
+        const ids = this.#tails.takeDue(scope, performance.now(), isQuiet, PAYERS_PER_STATEMENT);
         if (ids.length === 0) break;
         const part = await this.settle(scope, ids);
         report.settled += part.settled;
@@ -171,7 +171,7 @@ export class Settler {
     let callers = 0;
     for (const each of batch.values()) callers += each.length;
     const isQuiet = Math.max(callers, this.#options.inFlight?.() ?? 0) <= QUIET_CALLERS;
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     const fold: string[] = [];
     const read: string[] = [];
     for (const id of batch.keys()) {
@@ -214,7 +214,7 @@ export class Settler {
 
   async #readRows(scope: PayerScope, ids: readonly string[]): Promise<SettledRow[]> {
     const rows = await this.#query<SettledRow>(readBalancesStatement(scope, ids));
-    this.#tails.seen(scope, rows, Date.now());
+    this.#tails.seen(scope, rows, performance.now());
     return rows;
   }
 
@@ -230,7 +230,7 @@ export class Settler {
       const settled = rows.reduce((sum, row) => sum + Number(row.settled), 0);
       span?.setAttribute('microdollar.rows', settled);
       this.#options.onSettled?.(settled);
-      this.#tails.seen(scope, rows, Date.now());
+      this.#tails.seen(scope, rows, performance.now());
       return rows;
     });
   }
@@ -329,7 +329,7 @@ export class Settler {
         for (const part of parts) rows.push(...(await this.#isolated(scope, part, run)));
         return rows;
       }
-      this.#tails.failed(scope, ids, Date.now());
+      this.#tails.failed(scope, ids, performance.now());
       this.#options.onError?.(error, ids.length === 1 ? `${scope.name}:${ids[0]}` : scope.payers);
       return [];
     }

@@ -22,7 +22,7 @@ interface Tail {
   depth: number;
   /** Of these, what was there when somebody looked last. */
   left: number;
-  /** Since when there are any, ms since the epoch. */
+  /** Since when there are any, ms of `performance.now()`. */
   sinceMs: number;
   folds: number;
   foldsAtMs: number;

@@ -17,13 +17,13 @@ export class ContendedPayers {
     const key = payerKey(payer);
     const untilMs = this.#untilMs.get(key);
     if (untilMs === undefined) return false;
-    if (untilMs > Date.now()) return true;
+    if (untilMs > performance.now()) return true;
     this.#untilMs.delete(key);
     return false;
   }
 
   add(payer: Payer): void {
     if (this.#untilMs.size >= MAX_PAYERS) this.#untilMs.clear();
-    this.#untilMs.set(payerKey(payer), Date.now() + APPEND_FOR_MS);
+    this.#untilMs.set(payerKey(payer), performance.now() + APPEND_FOR_MS);
   }
 }

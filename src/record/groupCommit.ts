@@ -118,8 +118,7 @@ export class GroupCommit {
         (outcomes) => {
           batch.forEach((waiting, index) => {
             const outcome = outcomes[index] ?? { error: new Error('the write gave no outcome') };
-            if (outcome instanceof Promise)
-              void outcome.then((late) => this.#answer(waiting, late));
+            if (outcome instanceof Promise) void outcome.then((late) => answer(waiting, late));
             else this.#answer(waiting, outcome);
           });
         },
@@ -140,15 +139,12 @@ export class GroupCommit {
 
   /**
    * When a statement found no database through all its retries, those behind it are refused too:
-   * each with retries of its own, one after the other, a long queue would wait for minutes.
+   * each with retries of its own, one after the other, a long queue would wait for minutes. What waited
+   * aside, on other connections, tells nothing of the lanes.
    */
   #answer(waiting: Waiting, outcome: Outcome): void {
-    if ('result' in outcome) {
-      waiting.resolve(outcome.result);
-      return;
-    }
-    waiting.reject(outcome.error);
-    if (!isDatabaseAway(outcome.error)) return;
+    answer(waiting, outcome);
+    if ('result' in outcome || !isDatabaseAway(outcome.error)) return;
     for (const behind of this.#queue.splice(0)) behind.reject(outcome.error);
   }
 
@@ -171,4 +167,9 @@ export class GroupCommit {
       left.length > 0 ? [...left, ...this.#queue.slice(index)] : this.#queue.slice(index);
     return batch;
   }
+}
+
+function answer({ resolve, reject }: Waiting, outcome: Outcome): void {
+  if ('result' in outcome) resolve(outcome.result);
+  else reject(outcome.error);
 }

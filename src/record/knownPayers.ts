@@ -12,7 +12,7 @@ export class KnownPayers {
   readonly #untilMs = new Map<string, number>();
 
   has(payer: Payer): boolean {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     return (
       this.#isKnown(`u:${payer.kilo_user_id}`, nowMs) &&
       (payer.organization_id === null || this.#isKnown(`o:${payer.organization_id}`, nowMs))
@@ -21,7 +21,7 @@ export class KnownPayers {
 
   /** Believed from now on, if it was not: a write that took it for granted proves nothing. */
   add(payer: Payer): void {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     this.#note(`u:${payer.kilo_user_id}`, nowMs);
     if (payer.organization_id !== null) this.#note(`o:${payer.organization_id}`, nowMs);
   }

@@ -9,8 +9,13 @@ export interface HostClient {
 }
 
 interface HostSession extends HostClient {
+  on?(event: 'error', listener: () => void): unknown;
+  off?(event: 'error', listener: () => void): unknown;
   release(destroy?: boolean): void;
 }
+
+/** A session that ends while it is ours: the statement tells. Unheard, it would end the host's process. */
+function ignore(): void {}
 
 /**
  * Runs statements of the ledger on a pool of a host's own, each in a transaction of its own at READ
@@ -31,6 +36,7 @@ export class ReadCommitted {
     const session = await this.#pool.connect?.();
     if (!session) return (await this.#pool.query(query)).rows as Row[];
     let isLost = true;
+    session.on?.('error', ignore);
     try {
       await session.query('begin isolation level read committed');
       try {
@@ -45,6 +51,7 @@ export class ReadCommitted {
       }
     } finally {
       session.release(isLost);
+      session.off?.('error', ignore);
     }
   }
 

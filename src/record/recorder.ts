@@ -83,17 +83,16 @@ export class Recorder {
       : written;
   }
 
-  /** The lane is free meanwhile. */
+  /** The lane is free meanwhile. What failed there is told at once. */
   #whenCorrect(
     correct: (ids: readonly string[]) => Promise<void>,
     events: readonly ValidEvent[],
     outcomes: readonly Written[],
   ): Written[] {
     const corrected = correct(events.map(({ id }) => id));
-    return outcomes.map(async (outcome) => {
-      await corrected;
-      return await outcome;
-    });
+    return outcomes.map((outcome) =>
+      'error' in outcome ? outcome : corrected.then(() => outcome),
+    );
   }
 
   /** A statement of many calls: its span is nobody's child, and linked to those that wait for it. */

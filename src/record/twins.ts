@@ -51,7 +51,7 @@ export class Twins {
   /** Whether this id was met in flight lately: it goes straight here, and disturbs no batch. */
   isExpected(id: string): boolean {
     if (this.#heldUntilMs.size === 0) return false;
-    return (this.#heldUntilMs.get(id) ?? 0) > Date.now();
+    return (this.#heldUntilMs.get(id) ?? 0) > performance.now();
   }
 
   /** One of these ids is held: until it is known which, none disturbs another statement. */
@@ -159,7 +159,7 @@ export class Twins {
 
   #remember(id: string, forMs: number): void {
     if (this.#heldUntilMs.size >= MAX_REMEMBERED) this.#heldUntilMs.clear();
-    this.#heldUntilMs.set(id, Date.now() + forMs);
+    this.#heldUntilMs.set(id, performance.now() + forMs);
   }
 }
 

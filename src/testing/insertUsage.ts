@@ -2,6 +2,7 @@ import { is } from 'drizzle-orm';
 import { PgTransaction } from 'drizzle-orm/pg-core';
 import type pg from 'pg';
 import { POSITION } from '../counter/position.sql.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { validateEvent } from '../record/event.js';
 import { formatMicros, microsOf } from '../record/instants.sql.js';
@@ -23,17 +24,16 @@ export async function insertMicrodollarUsageWithDailyRollup(
 ): Promise<{ id: string; created_at: string }[]> {
   const { client, isOwnTransaction } = resolveExecutor(db);
   if (is(db, PgTransaction)) return await insertAll(client, rows);
-  const session = isOwnTransaction ? await (client as pg.Pool).connect() : (client as pg.Client);
+  if (isOwnTransaction)
+    return await inTransaction(client as pg.Pool, (session) => insertAll(session, rows));
   try {
-    await session.query('begin');
-    const inserted = await insertAll(session, rows);
-    await session.query('commit');
+    await client.query({ text: 'begin', values: [] });
+    const inserted = await insertAll(client, rows);
+    await client.query({ text: 'commit', values: [] });
     return inserted;
   } catch (error) {
-    await session.query('rollback');
+    await client.query({ text: 'rollback', values: [] }).catch(() => {});
     throw error;
-  } finally {
-    if (isOwnTransaction) (session as pg.PoolClient).release();
   }
 }
 

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adjustUsage } from '../../src/accounts/adjust.js';
 import { createApiKey, listApiKeys, revokeApiKey } from '../../src/accounts/apiKeys.js';
 import { authenticateApiKey } from '../../src/accounts/authenticate.js';
 import { addCredit } from '../../src/accounts/credits.js';
-import { isOrganizationMember } from '../../src/accounts/memberships.js';
+import { isOrganizationMember, removeOrganizationMember } from '../../src/accounts/memberships.js';
 import { addOrganizationMember, createOrganization } from '../../src/accounts/organizations.js';
 import { softDeleteUser } from '../../src/accounts/softDelete.js';
 import { createUser } from '../../src/accounts/users.js';
@@ -26,6 +27,46 @@ afterAll(async () => {
 
 const newId = () => `user-${randomUUID()}`;
 const code = (expected: string) => expect.objectContaining({ code: expected });
+
+/** The database's pool, of which the first statement with this label is answered when it is told to. */
+function holdAnswer(label: string) {
+  let release = () => {};
+  let tell = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const held = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  let isFirst = true;
+  const query = async (text: string, values: unknown[]) => {
+    const result = await database.pool.query(text, values);
+    if (isFirst && text.includes(label)) {
+      isFirst = false;
+      tell();
+      await released;
+    }
+    return result;
+  };
+  return { pool: { query } as unknown as pg.Pool, held, release };
+}
+
+/** The database's pool, of which the first commit is done, and its answer lost with the connection. */
+function losingFirstCommit(): pg.Pool {
+  let isFirst = true;
+  const connect = async () => {
+    const client = await database.pool.connect();
+    const query = async (text: string, values?: unknown[]) => {
+      const result = await client.query(text, values);
+      if (text !== 'commit' || !isFirst) return result;
+      isFirst = false;
+      throw new Error('Connection terminated unexpectedly');
+    };
+    return Object.assign(Object.create(client), { query, release: () => client.release(true) });
+  };
+  const query = (text: string, values: unknown[]) => database.pool.query(text, values);
+  return { connect, query } as unknown as pg.Pool;
+}
 
 describe('users and organizations', () => {
   it('answers with the row, and refuses a second one of the same id', async () => {
@@ -103,6 +144,32 @@ describe('API keys', () => {
     await expect(revokeApiKey(database.pool, randomUUID())).rejects.toEqual(code('not_found'));
   });
 
+  it('keeps no answer of a look that began before a revocation here', async () => {
+    const { pool, held, release } = holdAnswer('accounts.authenticateApiKey');
+    const { id, key } = await createApiKey(pool, { scopes: ['usage:read'] });
+    const before = authenticateApiKey(pool, key);
+    await held;
+    await revokeApiKey(pool, id);
+    const after = authenticateApiKey(pool, key);
+    release();
+    expect(await before).not.toBeNull();
+    expect(await after).toBeNull();
+    expect(await authenticateApiKey(pool, key)).toBeNull();
+  });
+
+  it('keeps no answer of a look that began before a member was removed here', async () => {
+    const { pool, held, release } = holdAnswer('accounts.findMemberships');
+    const { id: user } = await createUser(pool, { id: newId() });
+    const { id: organization } = await createOrganization(pool, { name: 'Acme' });
+    await addOrganizationMember(pool, organization, user);
+    const before = isOrganizationMember(pool, organization, user);
+    await held;
+    await removeOrganizationMember(pool, organization, user);
+    release();
+    expect(await before).toBe(true);
+    expect(await isOrganizationMember(pool, organization, user)).toBe(false);
+  });
+
   it('knows no key of a deleted user, of a wrong form, or never made', async () => {
     const { id: user } = await createUser(database.pool, { id: newId() });
     const created = await createApiKey(database.pool, {
@@ -158,6 +225,21 @@ describe('credits', () => {
       [user],
     );
     expect(sums.rows[0].sum).toBe('5123457');
+  });
+
+  it.each([
+    ['with an id', randomUUID()],
+    ['without one', undefined],
+  ])('adds a credit once whose commit had no answer, %s', async (_, id) => {
+    const { id: user } = await createUser(database.pool, { id: newId() });
+    const credit = { id, kilo_user_id: user, usd: 1 };
+    expect(await addCredit(losingFirstCommit(), credit)).toMatchObject({
+      status: id === undefined ? 'recorded' : 'duplicate',
+      amount_microdollars: 1_000_000,
+      total_microdollars_acquired: 1_000_000,
+    });
+    const unknown = { kilo_user_id: newId(), usd: 1 };
+    await expect(addCredit(losingFirstCommit(), unknown)).rejects.toEqual(code('unknown_user'));
   });
 
   it('applies a credit with an id once, however often it is sent', async () => {

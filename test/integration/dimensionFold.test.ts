@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
@@ -170,4 +170,26 @@ it('a further rollup is a declaration and its table', async () => {
   await folder([second]).foldAll();
   expect(await findDifferences(pool(), second, 'counters')).toEqual([]);
   expect(await reported()).toEqual([]);
+});
+
+it('begins a rollup again whose start was lost, with a process that had begun it', async () => {
+  const own = await createLedgerFixture();
+  onTestFinished(() => own.close());
+  const user = await own.addUser();
+  const { pool: hosts } = own.database;
+  const write = () =>
+    insertUsageAndMetadataWithBalanceUpdate(hosts, { kilo_user_id: user, cost: 1 });
+  const folding = new DimensionFolder({
+    query: async ({ text, values }) => (await hosts.query(text, values)).rows,
+    rollups: [QUARTER_HOURLY],
+  });
+  await write();
+  await folding.foldAll();
+  // The end of the log is lost: the fold's commits are not waited for.
+  for (const table of ['rollup_starts', 'rollup_marks', QUARTER_HOURLY.name]) {
+    await own.rows(`delete from ${table}`);
+  }
+  await folding.foldAll();
+  await write();
+  expect(await folding.foldAll()).toBe(1);
 });

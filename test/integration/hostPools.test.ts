@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
@@ -144,6 +145,40 @@ describe.each(['repeatable read', 'serializable'])('that defaults to %s', (level
         insertUsageAndMetadataWithBalanceUpdate(pool, { ...event, cost: 6 }),
       ).rejects.toMatchObject({ code: 'idempotency_conflict' });
     });
+    await fixture.expectExact();
+  });
+
+  it('tells that a session of it was ended, and the host lives on', async () => {
+    const user = await fixture.addUser();
+    const id = randomUUID();
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const holder = sessions.all[0] as Session;
+    const unheard: unknown[] = [];
+    await onPool(options, async (pool) => {
+      // What nobody listens to would end the process.
+      pool.on('connect', (client) => {
+        const emit = client.emit.bind(client);
+        client.emit = (name: string | symbol, ...told: unknown[]) => {
+          if (name !== 'error' || client.listenerCount('error') > 0) return emit(name, ...told);
+          return unheard.push(told[0]) > 0;
+        };
+      });
+      const write = () =>
+        insertUsageAndMetadataWithBalanceUpdate(pool, { id, kilo_user_id: user, cost: 1 });
+      await holder.run('begin');
+      await holder.run(
+        'insert into microdollar_usage (id, kilo_user_id, cost) values ($1, $2, 1)',
+        [id, user],
+      );
+      const failed = expect(write()).rejects.toMatchObject({ code: 'unavailable' });
+      const end = `select pg_terminate_backend(pid) from pg_locks
+        where not granted and $1 = any (pg_blocking_pids(pid))`;
+      while ((await fixture.rows(end, [holder.pid])).length === 0) await sleep(5);
+      await failed;
+      await holder.run('rollback');
+      expect((await write()).status).toBe('recorded');
+    });
+    expect(unheard).toEqual([]);
     await fixture.expectExact();
   });
 

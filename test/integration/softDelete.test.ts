@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createApiKey } from '../../src/accounts/apiKeys.js';
+import { createApiKey, renameApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { finishScrubs, softDeleteUser } from '../../src/accounts/softDelete.js';
 import { createLedger } from '../../src/ledger.js';
@@ -140,6 +140,17 @@ describe('soft-deleting a user', () => {
       ),
     ).toEqual([{ email: null, name: null, is_deleted: true, memberships: 0, is_revoked: true }]);
     await own.expectExact();
+  });
+
+  it('takes no name for a key afterwards, of who was let in a moment before', async () => {
+    const { own, user } = await addUserAlone();
+    const { pool } = own.database;
+    const { id } = await createApiKey(pool, { kilo_user_id: user, scopes: ['usage:read'] });
+    expect((await softDeleteUser(pool, user)).isFinal).toBe(true);
+    await expect(renameApiKey(pool, id, 'of Ada')).rejects.toMatchObject({ code: 'not_found' });
+    expect(await own.rows('select name from api_keys where id = $1', [id])).toEqual([
+      { name: null },
+    ]);
   });
 
   it('again is harmless', async () => {

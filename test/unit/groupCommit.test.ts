@@ -11,13 +11,19 @@ const ID = '00000000-0000-4000-8000-00000000000a';
 const event = (cost: number, id: string | null = null) =>
   validateEvent({ kilo_user_id: 'u', cost, id }, { nulBytesRemoved: 0 });
 
+/** Cost of an event that the write of `manualQueue` leaves aside. */
+const ASIDE = 1_000_000;
+
 /** An answer that tells whose it is: the cost, as its time. */
 const answer = (each: ValidEvent): Outcome => ({
   result: { id: each.id, created_at: String(each.cost), status: 'recorded' },
 });
 
 /** A queue whose writes the test answers by hand, in any order. */
-function manualQueue(options: Partial<GroupCommitOptions> = {}) {
+function manualQueue({
+  asideOf = answer,
+  ...options
+}: Partial<GroupCommitOptions> & { asideOf?: (each: ValidEvent) => Outcome } = {}) {
   const writes: {
     costs: number[];
     ids: string[];
@@ -35,7 +41,11 @@ function manualQueue(options: Partial<GroupCommitOptions> = {}) {
           costs: events.map(({ cost }) => cost),
           ids: events.map(({ id }) => id),
           finish: async () => {
-            resolve(events.map(answer));
+            resolve(
+              events.map((each) =>
+                each.cost === ASIDE ? Promise.resolve(asideOf(each)) : answer(each),
+              ),
+            );
             await turn();
           },
           fail: reject,
@@ -203,6 +213,21 @@ describe('group commit', () => {
     expect(isAnswered).toBe(false);
     decide(answer(event(2)));
     expect((await aside)?.created_at).toBe('2');
+  });
+
+  it('sends what waits, though an event that waits aside has found no database', async () => {
+    const away = new LedgerError('unavailable', 'gone', { details: { sqlstate: null } });
+    const { queue, writes } = manualQueue({ lanes: 1, asideOf: () => ({ error: away }) });
+    const refused = expect(queue.record(event(ASIDE))).rejects.toBe(away);
+    await turn();
+    const behind = [queue.record(event(2))];
+    await turn();
+    await writes[0]?.finish();
+    behind.push(queue.record(event(3)));
+    await refused;
+    await writes[1]?.finish();
+    await writes[2]?.finish();
+    expect((await Promise.all(behind)).map((each) => each.created_at)).toEqual(['2', '3']);
   });
 
   it('drains: resolves only when everything is answered', async () => {

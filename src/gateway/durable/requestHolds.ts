@@ -8,6 +8,8 @@ import type { Intent, RequestHold, RequestHolds } from './types.js';
 import { cleanIntent } from './usageSink.js';
 
 const RETRY_MS = 500;
+/** What a lost connection has sent is decided by then: longer than a statement may take. */
+const LOOK_AGAIN_MS = 20_000;
 
 export interface LedgerHoldsOptions {
   /** Of the intents. */
@@ -30,6 +32,8 @@ export interface LedgerHoldsOptions {
 export class LedgerHolds implements RequestHolds {
   readonly #options: LedgerHoldsOptions;
   readonly #unused = new Set<string>();
+  /** Of these, without an answer: what is not there yet may still come. */
+  readonly #doubted = new Set<string>();
   #releasing: Promise<void> | null = null;
   #retryTimer: NodeJS.Timeout | null = null;
   #isClosed = false;
@@ -41,17 +45,23 @@ export class LedgerHolds implements RequestHolds {
   async reserve({ intent, ...hold }: RequestHold): Promise<HoldResult> {
     const { gate, timeoutMs } = this.#options;
     let isWanted = true;
+    let isSent = false;
     try {
       return await gate.run(async () => {
+        isSent = true;
         const result = await this.#hold(hold, intent ?? null);
-        if (!isWanted && result.amount > 0) this.#undo(hold.id);
+        // Of what costs nothing too: its intent is there.
+        if (!isWanted && result.status !== 'refused') this.#undo(hold.id);
         return result;
       }, timeoutMs);
     } catch (error) {
       isWanted = false;
       const ledgerError = toLedgerError(error);
       // A commit whose answer was lost may have reserved it.
-      if (ledgerError.code === 'unavailable') this.release(hold.id);
+      if (ledgerError.code === 'unavailable' && isSent) {
+        this.#doubted.add(hold.id);
+        this.release(hold.id);
+      }
       throw ledgerError;
     }
   }
@@ -76,7 +86,7 @@ export class LedgerHolds implements RequestHolds {
     }
   }
 
-  /** The gate gave it up, and it was granted all the same. */
+  /** It was given up, and may be granted all the same. */
   #undo(id: string): void {
     const { store, isOpen } = this.#options;
     this.release(id);
@@ -125,10 +135,12 @@ export class LedgerHolds implements RequestHolds {
         // Of a shard that is away: those of the others need not wait for it.
         if (isOfShard(error)) continue;
         if (code === 'unavailable') return;
-        // Never reserved, or gone with its usage.
+        // Never reserved, or not yet, or gone with its usage.
         if (code !== 'not_found') log.warn({ usage_id: id, reason: message }, 'no release');
+        else if (this.#doubted.has(id)) setTimeout(() => this.#undo(id), LOOK_AGAIN_MS).unref();
       }
       this.#unused.delete(id);
+      this.#doubted.delete(id);
     }
   }
 }

@@ -1,4 +1,8 @@
+import { LedgerError } from '../../errors.js';
 import { outputFor } from '../holds/amountAtMost.js';
+
+/** Until more is asked for again, after the database had no answer. */
+const AGAIN_MS = 1_000;
 
 /** What a stream may still generate for what is held, and how to hold more. */
 export interface Allowance {
@@ -39,8 +43,13 @@ export class StreamAllowance {
         this.#isBusy = !hasGrown;
         if (!hasGrown) this.#onExhausted();
       },
-      // Nothing can be held now, or the usage is recorded already: what comes is not watched.
-      () => {},
+      // Nothing can be held now: it is asked for again. Recorded already: what comes is not watched.
+      (error) => {
+        if (!(error instanceof LedgerError) || error.code !== 'unavailable') return;
+        setTimeout(() => {
+          this.#isBusy = false;
+        }, AGAIN_MS).unref();
+      },
     );
   }
 

@@ -1,6 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { describe, expect, it } from 'vitest';
 import { guardedLookup, isPublicAddress, RefusedAddress } from '../../../src/alerts/address.js';
+import { sendWebhook } from '../../../src/alerts/send.js';
 import { readWebhookUrl } from '../../../src/alerts/webhookUrl.js';
 
 const PUBLIC = [
@@ -90,6 +91,15 @@ describe('the lookup of a socket', () => {
     expect(await ask(['10.0.0.1'], false, true)).toEqual(['10.0.0.1', 4]);
     await expect(ask([], false)).rejects.toThrow(/no address/);
   });
+});
+
+it('what is told of a refusal, and kept after its user was deleted, names no host', async () => {
+  for (const url of ['https://host.example/hook', 'https://10.1.1.1/hook']) {
+    const rules = { allowsPrivate: false, lookup: found('10.1.1.1'), timeoutMs: 1_000 };
+    const { error } = await sendWebhook(url, {}, '{}', rules);
+    expect(error).toMatch(/an address that is not public$/);
+    expect(error).not.toMatch(/host\.example|10\.1/);
+  }
 });
 
 describe('the URL of a webhook', () => {
