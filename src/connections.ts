@@ -51,8 +51,12 @@ export const CONNECTION_USES = {
   grant: { size: 1, lockTimeoutMs: 50, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
   /** The outbox of alerts: what is to be sent, and how it went. */
   alert: { size: 1, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
-  /** Lookups left as text, and soft deletes that waited for writes in flight. */
-  housekeeping: { size: 1, settings: [...READ_SETTINGS, 'plan_cache_mode=force_generic_plan'] },
+  /** Lookups left as text, and soft deletes that waited for writes in flight. What is held is for later. */
+  housekeeping: {
+    size: 1,
+    lockTimeoutMs: 250,
+    settings: [...READ_SETTINGS, 'plan_cache_mode=force_generic_plan'],
+  },
   /** Accounts, reports on the primary, and whatever a server asks. `poolSize` of them. */
   ledger: { settings: READ_SETTINGS },
   /** Reads on the replica. `poolSize` of them. */

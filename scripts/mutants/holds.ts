@@ -45,8 +45,8 @@ export const HOLD_MUTANTS: readonly Mutant[] = [
   {
     name: 'holds: fold, what a hold kept is not given back',
     file: FOLD,
-    search: 'w.carry + w.limit_now - w.limit_before + w.returned - w.newly_spent',
-    replace: 'w.carry + w.limit_now - w.limit_before - w.newly_spent',
+    search: 'h.carry + h.limit_now - h.limit_before + h.returned - h.newly_spent',
+    replace: 'h.carry + h.limit_now - h.limit_before - h.newly_spent',
     tests: ['integration/holds'],
   },
   {
@@ -59,8 +59,8 @@ export const HOLD_MUTANTS: readonly Mutant[] = [
   {
     name: 'holds: fold, a changed limit is not in the pool',
     file: FOLD,
-    search: 'w.carry + w.limit_now - w.limit_before + w.returned',
-    replace: 'w.carry + w.returned',
+    search: 'h.carry + h.limit_now - h.limit_before + h.returned',
+    replace: 'h.carry + h.returned',
     tests: ['integration/holds'],
   },
   {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { OlderTransactions } from '../db/openTransactions.js';
 import { type Query, queryOnPool } from '../db/query.js';
-import { toLedgerError } from '../db/sqlstate.js';
+import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import {
   findUnfinishedStatement,
@@ -77,6 +77,8 @@ async function scrub(query: Query, kiloUserId: string): Promise<number> {
 interface Waiting {
   users: string[];
   older: OlderTransactions;
+  /** Whose end was waited for when the users were scrubbed last; null: they were not yet. */
+  open: string | null;
 }
 
 /** By pool: what one call began, the next one goes on with. */
@@ -85,6 +87,7 @@ const WAITING = new WeakMap<pg.Pool, Waiting>();
 /**
  * Completes soft deletes whose writes in flight have ended since, of whatever process; to be called
  * now and then, with the same pool. Returns users finished.
+ * @throws what kept a user from being scrubbed, after all others were
  */
 export async function finishScrubs(pool: pg.Pool): Promise<number> {
   const query = queryOnPool(pool, false);
@@ -92,19 +95,32 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
   if (!waiting) return 0;
   WAITING.set(pool, waiting);
   // Judged before the scrub: whatever was waited for is then in the scrub's snapshots.
-  const isOver = (await waiting.older.remaining()).length === 0;
+  const older = await waiting.older.remaining();
+  const isOver = older.length === 0;
+  const open = older.map(({ transaction }) => transaction).join();
+  // Nobody has ended since, so nothing has come: a dump takes hours, and a user may have millions of rows.
+  if (open === waiting.open) return 0;
+  const failures: unknown[] = [];
   for (const id of waiting.users) {
-    await scrub(query, id);
-    if (isOver) await query(finishScrubStatement(id));
+    try {
+      await scrub(query, id);
+      if (isOver) await query(finishScrubStatement(id));
+    } catch (error) {
+      // A row that somebody holds is in this user's way alone.
+      if (classifyFailure(error) === 'retry') throw error;
+      failures.push(error);
+    }
   }
-  if (!isOver) return 0;
-  WAITING.delete(pool);
-  return waiting.users.length;
+  waiting.open = open;
+  // Whoever is left is begun with anew, beside those who were deleted since.
+  if (isOver) WAITING.delete(pool);
+  if (failures.length > 0) throw failures[0];
+  return isOver ? waiting.users.length : 0;
 }
 
 async function beginWaiting(query: Query): Promise<Waiting | null> {
   const rows = await query<{ id: string }>(findUnfinishedStatement());
   if (rows.length === 0) return null;
   const older = new OlderTransactions(query, { ignoresBlank: true });
-  return { users: rows.map((row) => row.id), older };
+  return { users: rows.map((row) => row.id), older, open: null };
 }

@@ -13,6 +13,7 @@ import {
   isOfPayer,
   limitOf,
   markOf,
+  oldestStart,
 } from './matching.sql.js';
 
 /** A window as the fold left it. */
@@ -49,12 +50,20 @@ const isAlertOf = (scope: PayerScope): string =>
 
 /** In so many parts of what is asked at once a slot is worth having. */
 const ASKS_PER_SLOT = 4;
-const KEYS_OF_TAIL = 'select distinct m.api_key_id from tail as m where m.counts';
 /** Of one slot: 64 bits hold it, whatever is added. */
 const MOST_OF_A_SLOT = '1000000000000000000';
 
 /** Columns of the log that budgets look at. */
 const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cost, m.position';
+
+/** What group `c` of usage spends of windows of budgets `b`: by window. */
+const SPENT_BY_WINDOW = `cross join unnest(c.times, c.costs) as m(created_at, cost)
+  join budget_windows as w
+    on w.budget_id = b.id
+    and w.window_start >= ${oldestStart('b', 'm.created_at')}
+    and w.window_start <= m.created_at
+    and w.window_end > m.created_at
+  group by w.id`;
 
 /**
  * Folds the usage of payer $1 past the mark into its windows, gives back what its closed holds
@@ -64,6 +73,8 @@ const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cos
  *
  *   s, payer   snapshot, mark and new mark, as in counter/foldDimensions.sql.ts (R1-R3)
  *   tail       usage that is not counted yet; `counts`: is by this statement
+ *   used       that, by what budgets tell apart
+ *   budget     those in force
  *   closed     holds whose usage row is counted now or before, or that were released without any,
  *              where nobody holds them; of the locked version, so that what extended them is in it.
  *              Those that are held go with a later fold: until then their amount counts twice
@@ -72,11 +83,15 @@ const COLUMNS = 'm.kilo_user_id, m.api_key_id, m.project_id, m.created_at, m.cos
  *   held       windows that holds name, also those of `closed`
  *   touched    windows of now, and those that anything above is in. Of one that has ended, or whose
  *              budget was removed, the limit stays
- *   slot       slots that were free
+ *   slot       windows with each of their slots that was free; one row without, where none was
  *   pooled     carry + changes of the limit + given back - spent + free slots: I13 says that this is
  *              what carry and these slots hold together afterwards
  *   shared     in how many parts, and how large; nothing of a debt, and nothing is stranded where the
  *              pool is small beside what is asked
+ *
+ * An organization may have a budget for each of thousands of members. So what is known of a window is
+ * carried along with its slots, and found by key: no CTE is searched for each row of another, which the
+ * square of so many would make.
  */
 function foldText(scope: PayerScope): string {
   return `/* microdollar.foldBudgets ${scope.name} */
@@ -102,25 +117,24 @@ with s as materialized (
     ${tailRows(scope, COLUMNS, 'u')}
   ) as m
   where m.cost <> 0
+), used as materialized (
+  select m.kilo_user_id, m.api_key_id, m.project_id, array_agg(m.created_at) as times,
+    array_agg(m.cost) as costs
+  from tail as m
+  where m.counts
+  group by m.kilo_user_id, m.api_key_id, m.project_id
 ), budget as materialized (
-  select b.id, b.scope, b.period, b.is_balance, b.is_hard, b.kilo_user_id, b.api_key_id,
-    b.project_id, b.removed_at is null as is_in_force,
-    ${limitOf(scope, 'b')} as limit_now
+  select b.id, b.period, b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id
   from budgets as b
   where ${isOfPayer(scope, 'b')}
+    and b.removed_at is null
 ), spent as materialized (
   select w.id as window_id, sum(m.cost) as cost
-  from tail as m
+  from used as c
   join budget as b
-    on b.is_in_force
-    and not b.is_balance
-    and ${counts('b', 'm')}
-  join budget_windows as w
-    on w.budget_id = b.id
-    and w.window_start <= m.created_at
-    and w.window_end > m.created_at
-  where m.counts
-  group by w.id
+    on not b.is_balance
+    and ${counts('b', 'c')}
+  ${SPENT_BY_WINDOW}
 ), closed as materialized (
   select h.id, h.amount_microdollars as amount, h.spent_microdollars as spent, h.window_ids,
     h.expires_at = ${FORWARDED}
@@ -144,18 +158,14 @@ with s as materialized (
   cross join unnest(c.window_ids) as x(window_id)
   group by x.window_id
 ), other_budget as materialized (
-  select b.id, b.api_key_id
+  select b.id, b.period, b.api_key_id
   from budgets as b
-  where ${isOfKeys(scope, 'b', `= any (array(${KEYS_OF_TAIL}))`)}
+  where ${isOfKeys(scope, 'b', '= any (array(select c.api_key_id from used as c))')}
 ), other_spent as materialized (
   select w.id as window_id, sum(m.cost) as cost
   from other_budget as b
-  join tail as m on m.api_key_id = b.api_key_id and m.counts
-  join budget_windows as w
-    on w.budget_id = b.id
-    and w.window_start <= m.created_at
-    and w.window_end > m.created_at
-  group by w.id
+  join used as c on c.api_key_id = b.api_key_id
+  ${SPENT_BY_WINDOW}
 ), forwarded as (
   insert into usage_holds (id, payer_scope, payer_id, kilo_user_id, api_key_id, amount_microdollars,
     spent_microdollars, window_ids, expires_at, released_at)
@@ -176,86 +186,99 @@ with s as materialized (
   cross join unnest(h.window_ids) as x(window_id)
   where ${isHolding(scope, 'h')}
   group by x.window_id
+), part as materialized (
+  select x.window_id, sum(x.cost) as cost, sum(x.returned) as returned, max(x.largest) as largest
+  from (
+    select w.id as window_id, 0 as cost, 0 as returned, null::bigint as largest
+    from budget as b
+    cross join lateral (
+      select w.id
+      from budget_windows as w
+      where w.budget_id = b.id
+        and w.window_start >= ${oldestStart('b', 'now()')}
+        and w.window_end > now()
+      offset 0
+    ) as w
+    union all
+    select p.window_id, p.cost, 0, null from spent as p
+    union all
+    select r.window_id, r.spent, r.amount, null from returned as r
+    union all
+    select h.window_id, 0, 0, h.largest from held as h
+  ) as x
+  group by x.window_id
 ), touched as materialized (
   select w.id, w.budget_id, b.scope, b.period, b.is_balance, w.window_end,
     w.carry_microdollars as carry, w.spent_microdollars as spent,
-    w.limit_microdollars as limit_before, b.is_in_force and b.is_hard as is_open,
-    case when b.is_in_force and w.window_end > now() then b.limit_now
+    w.limit_microdollars as limit_before, b.removed_at is null and b.is_hard as is_open,
+    case when b.removed_at is null and w.window_end > now() then ${limitOf(scope, 'b')}
       else w.limit_microdollars end as limit_now,
     case when b.is_balance
       then coalesce((${balanceOf(scope)})
         - (select coalesce(sum(m.cost) filter (where not m.counts), 0) from tail as m)
         - w.spent_microdollars, 0)
-      else coalesce((select p.cost from spent as p where p.window_id = w.id), 0)
-        + coalesce((select r.spent from returned as r where r.window_id = w.id), 0)
+      else x.cost
     end as newly_spent,
-    coalesce((select r.amount from returned as r where r.window_id = w.id), 0) as returned
-  from budget as b
-  join budget_windows as w on w.budget_id = b.id
-  where w.window_end > now()
-    or w.id in (select p.window_id from spent as p)
-    or w.id in (select h.window_id from held as h)
+    x.returned, x.largest
+  from part as x
+  join budget_windows as w on w.id = x.window_id
+  join budgets as b on b.id = w.budget_id
+  where ${isOfPayer(scope, 'b')}
 ), slot as materialized (
-  select w.id as window_id, h.slot, h.remaining,
-    row_number() over (partition by w.id order by h.slot) as place
+  select w.*, h.slot, h.remaining,
+    row_number() over (partition by w.id order by h.slot) as place,
+    (count(h.slot) over of_window)::integer as slots,
+    coalesce(sum(h.remaining) over of_window, 0) as free
   from touched as w
-  cross join lateral (
+  left join lateral (
     select h.slot, h.remaining_microdollars as remaining
     from headroom as h
     where h.window_id = w.id
     order by h.remaining_microdollars, h.slot
     limit $3::integer
     for no key update of h skip locked
-  ) as h
+  ) as h on true
+  window of_window as (partition by w.id)
 ), pooled as materialized (
-  select w.*, x.slots,
-    w.carry + w.limit_now - w.limit_before + w.returned - w.newly_spent + x.remaining as pool
-  from touched as w
-  cross join lateral (
-    select count(*)::integer as slots, coalesce(sum(h.remaining), 0) as remaining
-    from slot as h
-    where h.window_id = w.id
-  ) as x
+  select h.*, h.carry + h.limit_now - h.limit_before + h.returned - h.newly_spent + h.free as pool
+  from slot as h
 ), shared as materialized (
   select p.*, case when x.parts = 0 then 0
     else least(div(p.pool, x.parts), ${MOST_OF_A_SLOT}) end as part, x.parts
   from pooled as p
   cross join lateral (
     select case when p.is_open and p.slots > 0 and p.pool > 0
-      then least(p.slots, greatest(1, div(p.pool, ${ASKS_PER_SLOT} * greatest($4::bigint, 1, (
-        select h.largest from held as h where h.window_id = p.id
-      )))))
+      then least(p.slots, greatest(1, div(p.pool, ${ASKS_PER_SLOT} * greatest($4::bigint, 1, p.largest))))
       else 0 end as parts
   ) as x
 ), new_slot as materialized (
-  select h.window_id, h.slot, h.remaining,
-    case
-      when h.place > p.parts then 0
-      when h.place = 1 then least(p.pool - (p.parts - 1) * p.part, ${MOST_OF_A_SLOT})
-      else p.part
-    end as new_remaining
-  from slot as h
-  join shared as p on p.id = h.window_id
+  select p.*, coalesce(sum(p.new_remaining) over (partition by p.id), 0) as given
+  from (
+    select p.*,
+      case
+        when p.slot is null then null
+        when p.place > p.parts then 0
+        when p.place = 1 then least(p.pool - (p.parts - 1) * p.part, ${MOST_OF_A_SLOT})
+        else p.part
+      end as new_remaining
+    from shared as p
+  ) as p
 ), written as (
   update headroom as h
   set remaining_microdollars = n.new_remaining::bigint
   from new_slot as n
-  where h.window_id = n.window_id
+  where h.window_id = n.id
     and h.slot = n.slot
     and n.remaining <> n.new_remaining
 ), counted as (
   update budget_windows as w
   set limit_microdollars = p.limit_now,
     spent_microdollars = p.spent + p.newly_spent,
-    carry_microdollars = p.new_carry
-  from (
-    select p.*, p.pool - coalesce((
-      select sum(n.new_remaining) from new_slot as n where n.window_id = p.id
-    ), 0) as new_carry
-    from shared as p
-  ) as p
+    carry_microdollars = p.pool - p.given
+  from new_slot as p
   where w.id = p.id
-    and (p.limit_now, p.newly_spent, p.new_carry) is distinct from (p.limit_before, 0, p.carry)
+    and p.place = 1
+    and (p.limit_now, p.newly_spent, p.pool - p.given) is distinct from (p.limit_before, 0, p.carry)
 ), taken_away as (
   delete from usage_holds as h
   where h.id = any (array(select c.id from closed as c where c.is_over))
@@ -285,8 +308,9 @@ select p.budget_id, p.id as window_id, p.scope, p.period, p.is_balance, p.pool, 
     )::text[] end as spend_hours,
   case when p.window_end < 'infinity'
     then (extract(epoch from p.window_end) * 1000000)::bigint end as resets_micros
-from shared as p
-cross join payer as u`;
+from new_slot as p
+cross join payer as u
+where p.place = 1`;
 }
 
 const TEXTS = new Map(PAYER_SCOPES.map((scope) => [scope, foldText(scope)]));

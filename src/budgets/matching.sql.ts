@@ -38,9 +38,18 @@ export const isOpenHold = (scope: PayerScope['name'], payer: string, row: string
     and ${row}.released_at is null
     and not exists (select from microdollar_usage as m where m.id = ${row}.id)`;
 
-/** Whether `now()` lies in window `row`. */
-export const isCurrent = (row: string): string =>
-  `${row}.window_start <= now()
+/**
+ * When a window of budget `budget` that an instant lies in began, at the earliest: of the windows of years,
+ * which stay, the index then finds those few.
+ */
+export const oldestStart = (budget: string, instant: string): string =>
+  `case when ${budget}.period = 'total' then '-infinity'
+      else greatest(${instant}, '2000-01-01') - interval '40 days' end`;
+
+/** Whether `now()` lies in window `row` of budget `budget`. */
+export const isCurrent = (row: string, budget: string): string =>
+  `${row}.window_start >= ${oldestStart(budget, 'now()')}
+      and ${row}.window_start <= now()
       and ${row}.window_end > now()`;
 
 /** The mark of the budgets of payer $1, as the fragments of schema/dimensionRollups.ts take it. */

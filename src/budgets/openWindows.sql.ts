@@ -210,7 +210,7 @@ with mark as materialized (
       select
       from budget_windows as w
       where w.budget_id = b.id
-        and ${isCurrent('w')}
+        and ${isCurrent('w', 'b')}
     )
 ), missing as materialized (
   select a.*

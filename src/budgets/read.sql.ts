@@ -122,7 +122,7 @@ left join lateral (
   select w.*
   from budget_windows as w
   where w.budget_id = b.id
-    and ${isCurrent('w')}
+    and ${isCurrent('w', 'b')}
   limit 1
 ) as w on true
 where ${isOfPayer(scope, 'b')}

@@ -126,7 +126,7 @@ with request as materialized (
       + ${lowered(limitOf(scope, 'b'), 'w.limit_microdollars')} as carry
     from budget_windows as w
     where w.budget_id = b.id
-      and ${isCurrent('w')}
+      and ${isCurrent('w', 'b')}
     limit 1
   ) as w on true
   where b.is_hard

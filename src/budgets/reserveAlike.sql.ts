@@ -69,7 +69,7 @@ with budget as materialized (
       (select sum(h.remaining_microdollars) from headroom as h where h.window_id = w.id) as total
     from budget_windows as w
     where w.budget_id = b.id
-      and ${isCurrent('w')}
+      and ${isCurrent('w', 'b')}
     limit 1
   ) as w on true
 ), slot as materialized (

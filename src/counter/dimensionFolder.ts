@@ -14,8 +14,9 @@ import { type Payer, payerId, scopeOf } from './payer.js';
 
 const PAYERS_PER_STATEMENT = 100;
 const PAYERS_PER_PAGE = 2_000;
-/** Bounds the length of a statement; a payer with more is folded again at once. */
+/** Bound the length of a statement; a payer with more is folded again at once. */
 const ROWS_PER_PAYER = 20_000;
+const ROWS_PER_STATEMENT = 200_000;
 /** A tail is folded when it has so many rows, or is so old: reads sum it until then. */
 const DEEP_ROWS = 256;
 const MAX_AGE_MS = 600_000;
@@ -142,8 +143,11 @@ export class DimensionFolder {
     let folded = 0;
     let hasOpened = false;
     for (let left = ids; left.length > 0 && !signal?.aborted; ) {
-      const rows = await withRetry(() =>
-        this.#options.query<FoldedRow>(foldStatement(rollup, scope, left, ROWS_PER_PAYER)),
+      const limit = Math.min(ROWS_PER_PAYER, Math.ceil(ROWS_PER_STATEMENT / left.length));
+      // What ran into its time, or met a lock, would do so again: it is split.
+      const rows = await withRetry(
+        () => this.#options.query<FoldedRow>(foldStatement(rollup, scope, left, limit)),
+        { splits: true },
       );
       folded += rows.reduce((sum, row) => sum + Number(row.folded), 0);
       const seen = new Set(rows.map((row) => row.id));

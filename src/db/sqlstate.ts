@@ -99,8 +99,10 @@ export function isUniqueViolation(error: unknown): boolean {
 }
 
 /** Someone else held a lock for too long. */
+export const LOCK_TIMEOUT = '55P03';
+
 export function isLockTimeout(error: unknown): boolean {
-  return sqlStateOf(error) === '55P03';
+  return sqlStateOf(error) === LOCK_TIMEOUT;
 }
 
 /**

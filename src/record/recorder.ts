@@ -13,6 +13,7 @@ import { IS_TABLE_LOCKED_STATEMENT } from './lockedTable.sql.js';
 import type { LookupCache } from './lookups.js';
 import type { MetadataRow } from './metadataRow.js';
 import { toExplained } from './outcome.js';
+import { Turns } from './turns.js';
 import { isHeld, type Twins } from './twins.js';
 import type { RecordedEvent } from './types.js';
 
@@ -47,6 +48,8 @@ export interface RecorderOptions {
 
 /** Parts of a batch that met a twin: small enough that finding it is quick, few enough to be few. */
 const PARTS = 16;
+/** Of these, and of their events, at once: of the connections aside some are left for twins. */
+const PARTS_AT_ONCE = 3;
 
 /**
  * Appends events to the log and tells what became of each. Owns the policy for failures:
@@ -61,6 +64,7 @@ const PARTS = 16;
 export class Recorder {
   readonly #options: RecorderOptions;
   readonly #known = new KnownPayers();
+  readonly #turns = new Turns(PARTS_AT_ONCE);
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -161,9 +165,13 @@ export class Recorder {
     const [only] = events;
     if (only && events.length === 1) return [this.writeAside(only)];
     return splitEvents(events, PARTS).flatMap((part) => {
-      const written = this.#appendAll(this.#options.aside, part).catch((error) =>
-        isHeld(error) ? part.map((event) => this.#writeAlone(event, part)) : this.#writePart(part),
-      );
+      const written = this.#turns
+        .take(() => this.#appendAll(this.#options.aside, part))
+        .catch((error) =>
+          isHeld(error)
+            ? part.map((event) => this.#writeAlone(event, part))
+            : this.#writePart(part),
+        );
       return part.map(async (_, index) => {
         const outcome = (await written)[index];
         return (await outcome) ?? { error: new Error('the write gave no outcome') };
@@ -175,7 +183,8 @@ export class Recorder {
   async #writeAlone(event: ValidEvent, { length }: readonly ValidEvent[]): Promise<Outcome> {
     if (length === 1) return await this.writeAside(event);
     try {
-      return { result: await this.#append(this.#options.aside, event) };
+      const append = () => this.#append(this.#options.aside, event);
+      return { result: await this.#turns.take(append) };
     } catch (error) {
       return isHeld(error) ? await this.writeAside(event) : { error: toLedgerError(error) };
     }

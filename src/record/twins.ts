@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAwaitingPartition, isLockTimeout, sqlStateOf } from '../db/sqlstate.js';
+import { isAwaitingPartition, isLockTimeout, LOCK_TIMEOUT, sqlStateOf } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
+import { Turns } from './turns.js';
 
 const FIRST_PAUSE_MS = 20;
 const MAX_PAUSE_MS = 400;
@@ -22,6 +23,8 @@ export const isHeld = (error: unknown): boolean =>
 /** Rests before the next try. */
 interface Pauses {
   next(error: unknown): Promise<void>;
+  /** Of who had to wait for a turn. @throws LedgerError `unavailable` once it lasted too long */
+  check(): void;
 }
 
 export interface TwinsOptions {
@@ -41,8 +44,7 @@ export class Twins {
   readonly #heldUntilMs = new Map<string, number>();
   /** By id, the one that tries for all of it; whether the id was free in the end. */
   readonly #leading = new Map<string, Promise<boolean>>();
-  readonly #next: (() => void)[] = [];
-  #trying = 0;
+  readonly #turns = new Turns(TRIES_AT_ONCE);
 
   constructor(options: TwinsOptions) {
     this.#options = options;
@@ -93,7 +95,10 @@ export class Twins {
   async #try<T>(id: string, attempt: () => Promise<T>, pauses: Pauses): Promise<T> {
     for (;;) {
       try {
-        const result = await this.#inTurn(attempt);
+        const result = await this.#turns.take(() => {
+          pauses.check();
+          return attempt();
+        });
         this.#heldUntilMs.delete(id);
         return result;
       } catch (error) {
@@ -133,28 +138,19 @@ export class Twins {
   #pauses(id: string | null): Pauses {
     const deadlineMs = performance.now() + this.#options.waitMs;
     let pauseMs = FIRST_PAUSE_MS;
+    let met: unknown = { code: LOCK_TIMEOUT };
     return {
       next: async (error) => {
+        met = error;
         if (performance.now() + pauseMs > deadlineMs) throw stillHeld(id, error);
         this.#options.onHeld(error);
         await sleep(pauseMs);
         pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
       },
+      check: () => {
+        if (performance.now() > deadlineMs) throw stillHeld(id, met);
+      },
     };
-  }
-
-  /** In order of arrival. */
-  async #inTurn<T>(attempt: () => Promise<T>): Promise<T> {
-    if (this.#trying >= TRIES_AT_ONCE) {
-      await new Promise<void>((resolve) => this.#next.push(resolve));
-    } else this.#trying++;
-    try {
-      return await attempt();
-    } finally {
-      const next = this.#next.shift();
-      if (next) next();
-      else this.#trying--;
-    }
   }
 
   #remember(id: string, forMs: number): void {

@@ -9,6 +9,7 @@ import {
   METRIC_NAMES,
   QUARTER_HOURLY,
 } from '../../src/schema/dimensionRollups.js';
+import { USER_SCOPE } from '../../src/schema/unsettled.js';
 import { insertMicrodollarUsageWithDailyRollup } from '../../src/testing/insertUsage.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -132,6 +133,31 @@ describe('with transactions open beside', () => {
     }
     await folder().foldAll();
     expect(await counters()).toEqual([]);
+  });
+
+  it('a statement that runs into its time is split, not sent again, and takes so many rows', async () => {
+    const users = await Promise.all(Array.from({ length: 40 }, () => fixture.addUser()));
+    const write = () => users.map((id) => ledger.recordUsage({ kilo_user_id: id, cost: 1 }));
+    await Promise.all(write());
+    await folder().foldAll();
+    await Promise.all(write());
+    const sent: string[] = [];
+    const patient = new DimensionFolder({
+      rollups: [QUARTER_HOURLY],
+      query: async ({ text, values }) => {
+        if (!text.includes('microdollar.foldRollup'))
+          return (await pool().query(text, values)).rows;
+        const [ids, rows] = values as [string, number];
+        sent.push(ids);
+        const payers = ids.split('user ').length - 1;
+        expect(payers * rows).toBeLessThanOrEqual(200_000);
+        if (payers > 1) throw Object.assign(new Error('statement timeout'), { code: '57014' });
+        return (await pool().query(text, values)).rows;
+      },
+    });
+    expect(await patient.fold(USER_SCOPE, users)).toBe(users.length);
+    expect(new Set(sent).size).toBe(sent.length);
+    expect(await reported()).toEqual([]);
   });
 
   it('two folds at once count everything once', async () => {

@@ -15,6 +15,7 @@ import {
   USAGE_LOG,
   USER_SCOPE,
 } from '../../src/schema/unsettled.js';
+import { looksOf, type PlanNode } from '../support/looks.js';
 import { openSessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
@@ -118,22 +119,6 @@ describe.each(Object.entries(PAGES))('%s', (_, pageStatement) => {
     );
   });
 });
-
-interface PlanNode {
-  'Actual Loops': number;
-  'Actual Rows': number;
-  'Rows Removed by Join Filter'?: number;
-  'Rows Removed by Filter'?: number;
-  Plans?: PlanNode[];
-}
-
-/** Rows that a node looked at: those it gave, and those it left out. */
-const looksOf = (node: PlanNode): number =>
-  node['Actual Loops'] *
-    (node['Actual Rows'] +
-      (node['Rows Removed by Join Filter'] ?? 0) +
-      (node['Rows Removed by Filter'] ?? 0)) +
-  (node.Plans ?? []).reduce((sum, each) => sum + looksOf(each), 0);
 
 it('a sweep planned before there were marks looks up one a payer, however many there are', async () => {
   await using sessions = await openSessions(fixture.database.url, 1);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createApiKey, renameApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { finishScrubs, softDeleteUser } from '../../src/accounts/softDelete.js';
@@ -8,6 +9,7 @@ import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageMetadata } from '../../src/record/types.js';
+import { openPool } from '../support/openPool.js';
 import { SEED_UPSERT } from '../support/seedUpsert.sql.js';
 import { lockWaits, openSessions, type Session, untilBlocked } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture, ledgerErrorOf } from './ledgerHarness.js';
@@ -234,6 +236,49 @@ describe('writes in flight while the user is deleted', () => {
     expect(await personalRows(user, own)).toBe(0);
     await own.expectExact();
     await own.close();
+  });
+
+  it('of one whose metadata somebody holds keep nobody else from being scrubbed', async () => {
+    const own = await createLedgerFixture();
+    onTestFinished(() => own.close());
+    const options = '-c lock_timeout=100';
+    const pool = openPool({ connectionString: own.database.url, max: 3, options });
+    onTestFinished(() => pool.end());
+    const [held, other] = [await own.addUser(), await own.addUser()];
+    await using sessions = await openSessions(own.database.url, 2);
+    const [writer, holder] = sessions.all as [Session, Session];
+    await writer.run('begin');
+    for (const user of [held, other]) {
+      const core = { kilo_user_id: user, cost: 10 };
+      await insertUsageAndMetadataWithBalanceUpdate(writer.client, core, PERSONAL);
+    }
+    const deleted = await Promise.all([held, other].map((user) => softDeleteUser(pool, user)));
+    expect(deleted.map(({ isFinal }) => isFinal)).toEqual([false, false]);
+    await own.rows(
+      `update kilocode_users set deleted_at = deleted_at - interval '1 hour' where id = $1`,
+      [held],
+    );
+    await finishScrubs(pool);
+    // What was looked through is, while whoever was waited for is there, as it was.
+    const sent = vi.spyOn(pg.Client.prototype, 'query');
+    onTestFinished(() => sent.mockRestore());
+    for (let round = 0; round < 3; round++) expect(await finishScrubs(pool)).toBe(0);
+    const pages = sent.mock.calls.filter(([given]) =>
+      JSON.stringify(given).includes('microdollar.scrubPage'),
+    );
+    expect.soft(pages.length).toBe(0);
+    await writer.run('commit');
+    await holder.run('begin');
+    await holder.run('select from microdollar_usage_metadata where kilo_user_id = $1 for update', [
+      held,
+    ]);
+    await expect(finishScrubs(pool)).rejects.toMatchObject({ code: '55P03' });
+    expect(await personalRows(other, own)).toBe(0);
+    expect(await isUnfinished(other, own)).toBe(false);
+    expect(await isUnfinished(held, own)).toBe(true);
+    await holder.run('rollback');
+    await finishAll(held, own);
+    expect(await personalRows(held, own)).toBe(0);
   });
 
   it('whose statement began before, and took its transaction id after, are scrubbed too', async () => {

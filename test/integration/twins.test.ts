@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Ledger, LedgerOptions } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
@@ -106,6 +107,39 @@ describe.each(REDELIVERIES)('redelivered %s', (_, redeliver) => {
       await fixture.expectExact();
     },
   );
+});
+
+it('more held ids than there are connections do not wait in their pool, which gives up', async () => {
+  const ledger = await openPatient();
+  const held = newEvents(holdingUser, 120);
+  await hold(held);
+  let waiting = 0;
+  const connect = pg.Pool.prototype.connect;
+  const spy = vi.spyOn(pg.Pool.prototype, 'connect').mockImplementation(function (
+    this: pg.Pool,
+    ...args: unknown[]
+  ) {
+    const connected = (connect as (...given: unknown[]) => unknown).apply(this, args);
+    const { application_name: name } = this.options as { application_name?: string };
+    const openable = this.options.max - this.totalCount;
+    if (name?.startsWith('microdollar aside'))
+      waiting = Math.max(waiting, this.waitingCount - this.idleCount - openable);
+    return connected as never;
+  });
+  onTestFinished(() => spy.mockRestore());
+  const redelivered = follow([asOneCall(ledger, held)]);
+  await vi.waitFor(async () => {
+    const tries = (await ledger.metrics.retries.get()).values.reduce(
+      (sum, { value }) => sum + value,
+      0,
+    );
+    expect(tries).toBeGreaterThan(held.length);
+  }, 60_000);
+  await holder.run('commit');
+  await redelivered.all;
+  // But for the one that is opened to be kept.
+  expect(waiting).toBeLessThan(2);
+  await fixture.expectExact();
 });
 
 describe('behind a pooler, where connections carry no settings', () => {

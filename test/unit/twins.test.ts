@@ -1,5 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { isDatabaseAway } from '../../src/db/sqlstate.js';
 import { Twins } from '../../src/record/twins.js';
 
 const held = () => Promise.reject(Object.assign(new Error('lock timeout'), { code: '55P03' }));
@@ -75,6 +76,33 @@ describe('many ids that are held', () => {
     expect(state.mostAtOnce).toBe(2);
     state.isHeld = false;
     await Promise.all(waiting);
+  });
+});
+
+describe('an id whose turn comes when it has waited long enough', () => {
+  it('is not tried any more, and refused as one that is held', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const twins = new Twins({ waitMs: 5_000, onHeld: () => {} });
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const slow = () => ended.then(held);
+    const { state, attempt } = holdable();
+    const outcomes = Promise.allSettled([
+      twins.wait('a', slow),
+      twins.wait('b', slow),
+      twins.wait('c', attempt),
+    ]);
+    vi.advanceTimersByTime(6_000);
+    end();
+    for (const outcome of await outcomes) {
+      const reason: unknown = outcome.status === 'rejected' ? outcome.reason : null;
+      expect(reason).toMatchObject({ code: 'unavailable', details: { sqlstate: '55P03' } });
+      expect(isDatabaseAway(reason)).toBe(false);
+    }
+    expect(state.tries).toBe(0);
   });
 });
 

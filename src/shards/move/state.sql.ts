@@ -222,6 +222,15 @@ export interface PresentMark {
   except: string;
 }
 
+/** Ids of the windows that were written, by budget and start: a payer of some years has thousands. */
+const WINDOW_IDS = `window_ids as materialized (
+  select jsonb_object_agg(concat_ws(' ', w.budget_id, w.window_start), w.id) as ids
+  from window_written as w
+)`;
+
+const writtenWindow = (budgetId: string, windowStart: string): string =>
+  `((select x.ids from window_ids as x) ->> concat_ws(' ', ${budgetId}, ${windowStart}))::bigint`;
+
 /** Written otherwise than they were read; `r` is the row, `j` its JSON. */
 const VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   credit_expiries: {
@@ -234,18 +243,19 @@ const VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   rollup_marks: { settled_below: '$2::bigint', settled_except: '$3::bigint[]' },
   headroom: {
-    window_id: `(
-      select w.id
-      from window_written as w
-      where w.budget_id = (j.row ->> 'budget_id')::uuid
-        and w.window_start = (j.row ->> 'window_start')::timestamptz
-    )`,
+    window_id: writtenWindow(
+      `(j.row ->> 'budget_id')::uuid`,
+      `(j.row ->> 'window_start')::timestamptz`,
+    ),
   },
   usage_holds: {
     window_ids: `array(
       select w.id
       from jsonb_to_recordset(j.row -> 'windows') as x(budget_id uuid, window_start timestamptz)
-      join window_written as w on w.budget_id = x.budget_id and w.window_start = x.window_start
+      cross join lateral (
+        select ${writtenWindow('x.budget_id', 'x.window_start')} as id
+      ) as w
+      where w.id is not null
     )`,
   },
   usage_alert_deliveries: {
@@ -276,10 +286,10 @@ export function writeStateStatement(
   const tables = STATE_TABLES.filter(({ isOf }) => isOf(scope) !== null).map(({ name }) => name);
   const writtenOf = (name: string) =>
     name === 'budget_windows' ? 'window_written' : `${name}_written`;
-  const parts = tables.map((name) => {
+  const parts = tables.flatMap((name) => {
     const names = listOf(columns, name);
     const values = names.map((column) => VALUES[name]?.[column] ?? writtenValue(name, column, 'r'));
-    return `${writtenOf(name)} as (
+    const written = `${writtenOf(name)} as (
   insert into ${name} (${quotedList(names)})
   select ${values.join(', ')}
   from jsonb_array_elements($1::jsonb -> '${name}') with ordinality as j(row, place)
@@ -287,6 +297,7 @@ export function writeStateStatement(
   order by j.place
   returning ${name === 'budget_windows' ? 'id, budget_id, window_start' : '1'}
 )`;
+    return name === 'budget_windows' ? [written, WINDOW_IDS] : [written];
   });
   const isNotKept = (name: string) =>
     `(select count(*) from ${writtenOf(name)}) < jsonb_array_length($1::jsonb -> '${name}')`;
