@@ -3,6 +3,7 @@ import { withNextExpiries } from '../accounts/grants/nextExpiry.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { askOfUser } from '../shards/askOfUser.js';
 import { isSharded } from '../shards/parts.js';
+import type { Principal } from './auth.js';
 import { type AccountRow, accountStatement } from './queries/account.sql.js';
 import { type BalanceRow, currentBalanceStatement } from './queries/currentBalance.sql.js';
 import { type RecentRow, recentUsageStatement } from './queries/recentUsage.sql.js';
@@ -38,14 +39,27 @@ export async function readBalances(ledger: Ledger, kiloUserId: string): Promise<
   return mergeBalances(own, all);
 }
 
+/** Which of the user's requests. */
+export interface RecentQuery {
+  limit: number;
+  /** Not those for organizations that the user has left: they are theirs. */
+  asMember: boolean;
+}
+
+/** As the asker may see them: of the own user as far as they are a member now, for others all. */
+export const recentFor = (
+  { kiloUserId, scopes }: Pick<Principal, 'kiloUserId' | 'scopes'>,
+  limit: number,
+): RecentQuery => ({ limit, asMember: kiloUserId !== null && !scopes.has('admin') });
+
 /** The user's newest requests in every scope. */
 export async function readRecentUsage(
   ledger: Ledger,
   kiloUserId: string,
-  limit: number,
+  { limit, asMember }: RecentQuery,
 ): Promise<RecentRow[]> {
   const { all } = await readOfUser(ledger, kiloUserId, ({ readPool }) =>
-    readRows<RecentRow>(readPool, recentUsageStatement(kiloUserId, limit)),
+    readRows<RecentRow>(readPool, recentUsageStatement(kiloUserId, limit, asMember)),
   );
   return mergeRecent(all, limit);
 }
@@ -54,10 +68,11 @@ export async function readRecentUsage(
 export async function readAccountOf(
   ledger: Ledger,
   kiloUserId: string,
-  limit: number,
+  { limit, asMember }: RecentQuery,
 ): Promise<{ balances: BalanceRow[]; recent: RecentRow[] }> {
   const { own, all } = await readOfUser(ledger, kiloUserId, async ({ readPool }) => {
-    const [row] = await readRows<AccountRow>(readPool, accountStatement(kiloUserId, limit));
+    const statement = accountStatement(kiloUserId, limit, asMember);
+    const [row] = await readRows<AccountRow>(readPool, statement);
     const balances = await withExpiries(readPool, kiloUserId, row?.balances ?? []);
     return { balances, recent: row?.recent ?? [] };
   });

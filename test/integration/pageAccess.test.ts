@@ -156,8 +156,24 @@ describe('requests', () => {
     ] as const) {
       expect([input, codeOf(await list(input, key))]).toEqual([input, 'forbidden']);
     }
+    // Another user beside the own name: of whom are the requests then?
+    for (const key of [member.key, owner.key]) {
+      const both = { ...shared, member: member.id, kilo_user_id: removed.id };
+      expect(codeOf(await list(both, key))).toBe('invalid_request');
+    }
     expect(await idsOf({}, removed.key)).toEqual([]);
     expect(await idsOf({ all_scopes: true }, removed.key)).toEqual([]);
+  });
+
+  it('that were made for an organization are its own, the last ones too', async () => {
+    const lastOf = async (key: string, input?: object) =>
+      dataOf(await service.query('usage.recent', input, key)).map(({ id }: { id: string }) => id);
+    expect(await lastOf(removed.key)).toEqual([]);
+    expect(dataOf(await service.query('profile.account', undefined, removed.key)).recent).toEqual([]);
+    expect((await lastOf(member.key)).sort()).toEqual([ids.personal, ids.shared].sort());
+    // An administrator reads them all.
+    const admin = await service.newServiceKey(['usage:read']);
+    expect(await lastOf(admin, { kiloUserId: removed.id })).toEqual([ids.removed]);
   });
 
   it('are filtered, and paged without a gap or a repeat', async () => {

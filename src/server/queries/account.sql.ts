@@ -9,9 +9,13 @@ export interface AccountRow {
 }
 
 /** Balances and last requests of a user in one statement: the page is given four in all. */
-export function accountStatement(kiloUserId: string, limit: number): Statement {
+export function accountStatement(
+  kiloUserId: string,
+  limit: number,
+  asMember: boolean,
+): Statement {
   const balances = currentBalanceStatement(kiloUserId);
-  const recent = recentUsageStatement(kiloUserId, limit);
+  const recent = recentUsageStatement(kiloUserId, limit, asMember);
   return {
     name: 'profile.account',
     text: `/* profile.account */

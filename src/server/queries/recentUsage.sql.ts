@@ -17,12 +17,20 @@ export interface RecentRow {
   has_error: boolean | null;
 }
 
+/** Requests for organizations that the user has left, which one look may pass. */
+const OTHERS = 1_000;
+
 /**
  * A user's newest requests, by idx_microdollar_usage_kilo_user_id_created_at, read backwards. The
  * user is asked for as a range and sorted by, for then no other index gives the order: with `=` the
  * planner may walk created_at through everybody's requests until it has found enough of this user's.
+ * @param asMember only personal ones, and those for organizations that the user is a member of now
  */
-export function recentUsageStatement(kiloUserId: string, limit: number): Statement {
+export function recentUsageStatement(
+  kiloUserId: string,
+  limit: number,
+  asMember: boolean,
+): Statement {
   return {
     name: 'usage.recent',
     text: `/* usage.recent */
@@ -31,10 +39,23 @@ select id,
   organization_id, provider, model, requested_model, cost::text,
   input_tokens::text, output_tokens::text, cache_write_tokens::text, cache_hit_tokens::text,
   has_error
-from microdollar_usage as u
-where u.kilo_user_id between $1::text and $1::text
+from (
+  select *
+  from microdollar_usage as u
+  where u.kilo_user_id between $1::text and $1::text
+  order by u.kilo_user_id desc, u.created_at desc
+  limit $2::integer + case when $3::boolean then ${OTHERS} else 0 end
+) as u
+where not $3::boolean
+  or u.organization_id is null
+  or exists (
+    select
+    from organization_memberships as m
+    where m.kilo_user_id = $1::text
+      and m.organization_id = u.organization_id
+  )
 order by u.kilo_user_id desc, u.created_at desc
 limit $2::integer`,
-    values: [kiloUserId, limit],
+    values: [kiloUserId, limit, asMember],
   };
 }

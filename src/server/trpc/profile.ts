@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { checkOrganizationRead, resolveUser } from '../access.js';
-import { readAccountOf } from '../userReads.js';
+import { readAccountOf, recentFor } from '../userReads.js';
 import { inputOf } from '../validation.js';
 import { toCurrentBalance } from './balance.js';
 import { procedureFor } from './procedure.js';
@@ -21,8 +21,8 @@ export const readAccount = procedureFor(
   .query(async ({ ctx, input: query }) => {
     const kiloUserId = resolveUser(ctx.principal, query?.kiloUserId);
     await checkOrganizationRead(ctx.ledger, ctx.principal, null);
-    const limit = query?.limit ?? 25;
-    const { balances, recent } = await readAccountOf(ctx.ledger, kiloUserId, limit);
+    const wanted = recentFor(ctx.principal, query?.limit ?? 25);
+    const { balances, recent } = await readAccountOf(ctx.ledger, kiloUserId, wanted);
     return {
       kiloUserId,
       balance: toCurrentBalance(balances),

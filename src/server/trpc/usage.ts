@@ -4,7 +4,7 @@ import { checkOrganizationRead, resolveUser } from '../access.js';
 import type { RecentRow } from '../queries/recentUsage.sql.js';
 import { readRows } from '../queries/rows.js';
 import { type ByModelRow, usageByModelStatement } from '../queries/usageByModel.sql.js';
-import { readRecentUsage } from '../userReads.js';
+import { readRecentUsage, recentFor } from '../userReads.js';
 import { checkDayRange, day, inputOf, uuid } from '../validation.js';
 import { setAnswerSource } from './answerSource.js';
 import { procedureFor } from './procedure.js';
@@ -50,14 +50,15 @@ const recentInput = z
 
 export const readRecent = procedureFor(
   'usage:read',
-  "The own user's last requests, personal and organizations', newest first; a service " +
-    'key names one.',
+  "The own user's last requests, personal and of organizations they are in, newest first; a " +
+    'service key names one, and has all of theirs.',
 )
   .input(inputOf(recentInput))
   .query(async ({ ctx, input }) => {
     const kiloUserId = resolveUser(ctx.principal, input?.kiloUserId);
     await checkOrganizationRead(ctx.ledger, ctx.principal, null);
-    const rows = await readRecentUsage(ctx.ledger, kiloUserId, input?.limit ?? 50);
+    const query = recentFor(ctx.principal, input?.limit ?? 50);
+    const rows = await readRecentUsage(ctx.ledger, kiloUserId, query);
     return rows.map((row) => toJsonRequest(row));
   });
 
