@@ -2,9 +2,17 @@
  * Spreadsheets run text that begins like this as a formula (OWASP, CSV injection): also with signs of
  * full width, where the language has them, and after a line end.
  */
-const FORMULA_START = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+const FORMULA_START = /^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
 
-/** Text that a spreadsheet shows as it is. */
+/**
+ * Text that a spreadsheet shows as it is. What looks guarded gets one more apostrophe, so that `unguardText`
+ * has every text back.
+ */
 export function guardText(text: string): string {
   return FORMULA_START.test(text) ? `'${text}` : text;
+}
+
+/** The text that `guardText` was given. */
+export function unguardText(text: string): string {
+  return text.startsWith("'") && FORMULA_START.test(text) ? text.slice(1) : text;
 }

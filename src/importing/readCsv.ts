@@ -1,4 +1,5 @@
 import { getTableColumns } from 'drizzle-orm';
+import { unguardText } from '../formulas.js';
 import { EVENT_FIELDS, METADATA_FIELDS } from '../record/event.js';
 import type { UsageEvent } from '../record/types.js';
 import { microdollarUsage } from '../schema/usage.js';
@@ -32,7 +33,8 @@ const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /**
  * CSV with a header of column names: those of the event, and `metadata.<field>`. An empty cell is
- * null. A cell that is not of its column's type goes to the ledger as it is, which names it.
+ * null. A cell that is not of its column's type goes to the ledger as it is, which names it. Text that
+ * `export` keeps from being a formula is what it was: `'@cf/llama` is `@cf/llama`.
  */
 export async function* readCsv(lines: AsyncIterable<Line>): AsyncGenerator<ImportedLine> {
   let columns: CsvColumn[] | null = null;
@@ -109,7 +111,7 @@ function toEvent(columns: readonly CsvColumn[], cells: readonly string[]): Usage
 function readCell(cell: string, kind: CellKind): unknown {
   switch (kind) {
     case 'text':
-      return cell;
+      return unguardText(cell);
     case 'texts':
       return readTexts(cell);
     case 'integer':

@@ -25,8 +25,11 @@ export function addUnmatchedHandler(app: FastifyInstance, shapes: readonly Answe
       if (!route.pattern.test(path)) continue;
       for (const method of route.methods) allowed.add(method);
     }
-    if (allowed.size === 0) {
-      const message = `there is nothing at ${request.method} ${path.slice(0, MAX_SHOWN_PATH)}`;
+    // Of a path with a slash too many its method is among them: what is wrong is the path.
+    const isAllowed = allowed.has(request.method);
+    if (allowed.size === 0 || isAllowed) {
+      const remedy = isAllowed && path.endsWith('/') ? '; leave out the slash at its end' : '';
+      const message = `there is nothing at ${request.method} ${path.slice(0, MAX_SHOWN_PATH)}${remedy}`;
       const body = { error: { code: 'not_found' as const, message } };
       return sendInShape(shapes, request, reply, { status: 404, body });
     }

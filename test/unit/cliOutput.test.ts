@@ -14,6 +14,7 @@ import {
 import { describeVerify } from '../../src/cli/verify.js';
 import { cannotWrite } from '../../src/db/dump/dump.js';
 import { LedgerError } from '../../src/errors.js';
+import { guardText, unguardText } from '../../src/formulas.js';
 
 const row = (fields: Record<string, string | boolean | null>) => ({
   ...Object.fromEntries(USAGE_SHAPE.columns.map((column) => [column.name, null])),
@@ -70,6 +71,10 @@ describe('exported CSV', () => {
   it.each(['=1+1', '+1', '-1', '@x', '\tx'])('keeps the text %j from being a formula', (text) => {
     const line = csv.row(row({ kilo_user_id: text, cost: '5' }), 0);
     expect(line.split(',')[2]?.replaceAll('"', '')).toBe(`'${text}`);
+  });
+
+  it.each(['=1', "'=1", "''@x", "'a", "'", '', '@cf/llama', "\t'"])('gives %j back', (text) => {
+    expect(unguardText(guardText(text))).toBe(text);
   });
 
   it('leaves numbers, and text that only contains such characters', () => {
