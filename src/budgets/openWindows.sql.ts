@@ -1,5 +1,6 @@
 import { oldestOpen, SNAPSHOT } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
+import { firstInstantIn } from '../db/instant.sql.js';
 import type { Statement } from '../db/statement.js';
 import { BUDGETS_MARK, SLOTS } from '../schema/budgets.js';
 import {
@@ -94,20 +95,23 @@ const lockText = (scope: PayerScope): string => `/* microdollar.lockBudgets ${sc
 ${markRow(scope)}
 for no key update of k skip locked`;
 
-/** Bounds of the window of now: of three in a row, for a local midnight may come twice. */
-const BOUNDS = `select x.window_start, x.window_end
+/**
+ * Bounds of the window of budget `b` that `now` is in, by the days that reports have too; of three in a row,
+ * for clocks that are put back show the day before once more.
+ */
+export const windowBounds = (now: string): string => `select x.window_start, x.window_end
     from (
-      select (l.start + k * l.length) at time zone b.time_zone as window_start,
-        (l.start + (k + 1) * l.length) at time zone b.time_zone as window_end
+      select ${firstInstantIn('b.time_zone', '(l.start + k * l.length)')} as window_start,
+        ${firstInstantIn('b.time_zone', '(l.start + (k + 1) * l.length)')} as window_end
       from (
-        select date_trunc(nullif(b.period, 'total'), now() at time zone b.time_zone) as start,
+        select date_trunc(nullif(b.period, 'total'), ${now} at time zone b.time_zone) as start,
           ('1 ' || nullif(b.period, 'total'))::interval as length
       ) as l
       cross join generate_series(-1, 1) as k
       where b.period <> 'total'
     ) as x
-    where x.window_start <= now()
-      and x.window_end > now()
+    where x.window_start <= ${now}
+      and x.window_end > ${now}
     union all
     select '-infinity', 'infinity'
     where b.period = 'total'`;
@@ -202,7 +206,7 @@ with mark as materialized (
   select b.id, b.is_balance, b.kilo_user_id, b.api_key_id, b.project_id, x.window_start, x.window_end
   from budgets as b
   cross join lateral (
-    ${BOUNDS}
+    ${windowBounds('now()')}
   ) as x
   where ${isOfPayer(scope, 'b')}
     and b.removed_at is null

@@ -10,3 +10,11 @@ export const instantText = (instantSql: string, fraction: 'US' | 'MS' = 'US'): s
   `case when ${isOrdinaryInstant(instantSql)}
     then to_char(${instantSql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.${fraction}"Z"')
     else ${instantSql}::text end`;
+
+/**
+ * The first instant of a day of a zone, `midnight` being its local one: just after the last of the day
+ * before. Midnight itself may be skipped (Santiago), or come twice (Havana, the Azores), and then the
+ * database takes the second.
+ */
+export const firstInstantIn = (zone: string, midnight: string): string =>
+  `(((${midnight} - interval '1 microsecond') at time zone ${zone}) + interval '1 microsecond')`;

@@ -7,6 +7,7 @@ import {
   removeBudget,
   setBudget,
 } from '../../src/budgets/budgets.js';
+import { windowBounds } from '../../src/budgets/openWindows.sql.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { IS_FULL } from '../support/form.js';
 import { lockWaits, openSessions, type Session } from '../support/sessions.js';
@@ -170,18 +171,10 @@ describe('a budget', () => {
       `select count(*) as windows
        from generate_series(timestamptz '2025-01-01', '2026-12-30', '1 day') as d(day)
        cross join generate_series(d.day, d.day + interval '1 day', '15 minutes') as t(at)
-       cross join (values ('day'), ('week'), ('month')) as b(period)
-       cross join lateral (
-         select count(*) as n from (
-           select
-             (date_trunc(b.period, t.at at time zone $1) + k * ('1 ' || b.period)::interval)
-               at time zone $1 as window_start,
-             (date_trunc(b.period, t.at at time zone $1) + (k + 1) * ('1 ' || b.period)::interval)
-               at time zone $1 as window_end
-           from generate_series(-1, 1) as k
-         ) as x
-         where x.window_start <= t.at and x.window_end > t.at
-       ) as found
+       cross join (
+         select p.period, $1::text as time_zone from unnest(array['day', 'week', 'month']) as p(period)
+       ) as b
+       cross join lateral (select count(*) as n from (${windowBounds('t.at')}) as x) as found
        where found.n <> 1
          and ($2 or extract(day from d.day + interval '1 day') in (1, 2) or
            (d.day - interval '2 days') at time zone $1 + interval '4 days'
@@ -195,6 +188,24 @@ describe('a budget', () => {
     const other = await setBudget(store, ofUser(user, { window: 'day', time_zone: 'UTC' }));
     expect(other.id).not.toBe(first.id);
     expect(await listBudgets(store, { scope: 'user', id: user })).toHaveLength(2);
+  });
+
+  it.each([
+    // Midnight comes twice: at four, and at five; the day has 25 hours.
+    ['America/Havana', 'day', '2026-11-01T04:30Z', '2026-11-01T04:00Z', '2026-11-02T05:00Z'],
+    ['America/Havana', 'day', '2026-11-01T03:59Z', '2026-10-31T04:00Z', '2026-11-01T04:00Z'],
+    ['America/Havana', 'month', '2026-11-01T04:30Z', '2026-11-01T04:00Z', '2026-12-01T05:00Z'],
+    ['Atlantic/Azores', 'day', '2026-10-25T00:30Z', '2026-10-25T00:00Z', '2026-10-26T01:00Z'],
+    // It is left out.
+    ['America/Santiago', 'day', '2026-09-06T04:00Z', '2026-09-06T04:00Z', '2026-09-07T03:00Z'],
+    ['Africa/Cairo', 'week', '2026-04-24T12:00Z', '2026-04-19T22:00Z', '2026-04-26T21:00Z'],
+  ])('has the days of reports: %s, %s of %s', async (zone, period, at, from, until) => {
+    const [row] = await fixture.rows<{ window_start: Date; window_end: Date }>(
+      `select x.* from (select $1::text as time_zone, $2::text as period) as b
+       cross join lateral (${windowBounds('$3::timestamptz')}) as x`,
+      [zone, period, at],
+    );
+    expect(row).toEqual({ window_start: new Date(from), window_end: new Date(until) });
   });
 
   it('opens a new window when its time comes, with what is spent in it', async () => {

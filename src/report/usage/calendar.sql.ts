@@ -1,16 +1,12 @@
+import { firstInstantIn } from '../../db/instant.sql.js';
 import type { Form } from './groups.sql.js';
 import type { ValidReportQuery } from './query.js';
 
 /** Zones whose days are UTC days: nothing to put right. */
 export const isUtc = ({ zone }: ValidReportQuery): boolean => /^(Etc\/)?(UTC|GMT|UCT)$/i.test(zone);
 
-/**
- * The first instant of a day of the zone $4, `midnight` being its local one: just after the last of the day
- * before. Midnight itself may be skipped (Santiago), or come twice (Havana, the Azores), and then the
- * database takes the second.
- */
-export const firstInstant = (midnight: string) =>
-  `(((${midnight} - interval '1 microsecond') at time zone $4::text) + interval '1 microsecond')`;
+/** The first instant of a day of the zone $4, `midnight` being its local one. */
+export const firstInstant = (midnight: string) => firstInstantIn('$4::text', midnight);
 
 /**
  * $1 payer, $2 and $3 days of zone $4, $5 days before that are summed too; of member $6 and key $7
