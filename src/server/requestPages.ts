@@ -42,9 +42,14 @@ export async function readRequestPage(
     if (bound !== null) bounds.push(bound);
   }
   const [bound = null] = bounds.sort(newestFirst);
-  const merged = [...found.values()]
-    .sort((a, b) => newestFirst(positionOf(a), positionOf(b)))
-    .filter((row) => bound === null || newestFirst(positionOf(row), bound) <= 0);
+  const all = [...found.values()];
+  // Of one look they are in order, also those of years that have no four digits.
+  const merged =
+    looks.length === 1
+      ? all
+      : all
+          .sort((a, b) => newestFirst(positionOf(a), positionOf(b)))
+          .filter((row) => bound === null || newestFirst(positionOf(row), bound) <= 0);
   const page = merged.slice(0, limit);
   const last = page.at(-1);
   const isFull = merged.length > limit && last !== undefined;

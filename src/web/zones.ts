@@ -20,6 +20,11 @@ export function isZone(name: string | undefined): name is string {
   }
 }
 
+/** The zone that times of one are shown in: UTC where the server knows it and this browser does not. */
+export function shownZone(zone: string): string {
+  return isZone(zone) ? zone : 'UTC';
+}
+
 /** `2026-11-22T10:02:11` in the zone. */
 export function localTime(instantMs: number, zone: string): string {
   const parts = new Map(

@@ -199,6 +199,21 @@ describe('rows at impossible instants', () => {
         expect.stringMatching(/BC$/),
         '-infinity',
       ]);
+      const paged: string[] = [];
+      for (let cursor: string | null | undefined; cursor !== null; ) {
+        const answer = await service.query('usage.requests', { kilo_user_id: id, limit: 1, cursor });
+        expect(answer.status).toBe(200);
+        const { requests, next } = answer.body.result.data;
+        paged.push(...requests.map((row: { created_at: string }) => row.created_at));
+        cursor = next;
+      }
+      expect(paged).toEqual(instants);
+      // Any instant that is taken means the same to the database.
+      const before = await service.query('usage.requests', {
+        kilo_user_id: id,
+        until: '2026-03-01T00:00:00,5Z',
+      });
+      expect(before.body.result?.data.requests).toHaveLength(2);
     } finally {
       await service.stop();
     }

@@ -169,7 +169,9 @@ describe('requests', () => {
     const lastOf = async (key: string, input?: object) =>
       dataOf(await service.query('usage.recent', input, key)).map(({ id }: { id: string }) => id);
     expect(await lastOf(removed.key)).toEqual([]);
-    expect(dataOf(await service.query('profile.account', undefined, removed.key)).recent).toEqual([]);
+    expect(dataOf(await service.query('profile.account', undefined, removed.key)).recent).toEqual(
+      [],
+    );
     expect((await lastOf(member.key)).sort()).toEqual([ids.personal, ids.shared].sort());
     // An administrator reads them all.
     const admin = await service.newServiceKey(['usage:read']);

@@ -75,8 +75,14 @@ describe('probes, metrics and what every answer carries', () => {
     expect(keys.headers.get('allow')?.split(', ').sort()).toEqual(['GET', 'HEAD', 'POST']);
     // Never that a path allows what it has just refused.
     const slash = await service.post('/api/usage/', { events: [] });
-    expect([slash.status, slash.body.error.code, slash.headers.get('allow')]).toEqual([404, 'not_found', null]);
-    expect(slash.body.error.message).toMatch(/nothing at POST .api.usage.; leave out the slash at its end/);
+    expect([slash.status, slash.body.error.code, slash.headers.get('allow')]).toEqual([
+      404,
+      'not_found',
+      null,
+    ]);
+    expect(slash.body.error.message).toMatch(
+      /nothing at POST .api.usage.; leave out the slash at its end/,
+    );
     expect((await service.get('/api/usage/')).headers.get('allow')).toBe('POST');
     const bad = await service.get('/%zz');
     expect([bad.status, bad.body.error.code]).toEqual([400, 'invalid_request']);

@@ -20,7 +20,7 @@ import {
 } from '../../src/web/budgets/subjects.js';
 import { problemOf, typedUsd } from '../../src/web/formValues.js';
 import type { Key } from '../../src/web/keys/key.js';
-import { formatLocal, instantAtMs, localTime } from '../../src/web/zones.js';
+import { formatLocal, instantAtMs, localTime, shownZone } from '../../src/web/zones.js';
 
 const budget = (
   limit: number | bigint,
@@ -220,5 +220,15 @@ describe('local times of a zone', () => {
     expect(formatLocal(Date.parse('2026-11-30T23:00:00Z'), 'Europe/Berlin')).toBe(
       '1 Dec 2026, 00:00',
     );
+  });
+
+  it('are those of UTC in a zone that the server knows and the browser does not', () => {
+    const atMs = Date.parse('2026-11-30T23:00:00Z');
+    for (const zone of ['posix/Europe/Berlin', 'localtime', 'America/Newly_Made']) {
+      expect(() => formatLocal(atMs, zone)).toThrow(RangeError);
+      expect(shownZone(zone)).toBe('UTC');
+      expect(formatLocal(atMs, shownZone(zone))).toBe('30 Nov 2026, 23:00');
+    }
+    expect(shownZone('Europe/Berlin')).toBe('Europe/Berlin');
   });
 });

@@ -9,11 +9,7 @@ export interface AccountRow {
 }
 
 /** Balances and last requests of a user in one statement: the page is given four in all. */
-export function accountStatement(
-  kiloUserId: string,
-  limit: number,
-  asMember: boolean,
-): Statement {
+export function accountStatement(kiloUserId: string, limit: number, asMember: boolean): Statement {
   const balances = currentBalanceStatement(kiloUserId);
   const recent = recentUsageStatement(kiloUserId, limit, asMember);
   return {

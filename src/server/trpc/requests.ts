@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { isUuid } from '../../ids.js';
+import { parseInstant } from '../../instant.js';
 import { toJsonInteger, toSafeInteger } from '../../money.js';
 import { MAX_COST } from '../../record/event.js';
 import { atRow } from '../../shards/atRow.js';
@@ -85,8 +86,8 @@ async function resolveFilters(
     kiloUserId: scope.kilo_user_id ?? scope.member ?? null,
     organizationId: scope.organization_id ?? null,
     organizationIds: scope.organization_id == null ? (scope.organization_ids ?? []) : null,
-    from: input.from ?? null,
-    until: input.until ?? null,
+    from: parseInstant(input.from)?.text ?? null,
+    until: parseInstant(input.until)?.text ?? null,
     model: input.model || null,
     apiKeyId: scope.api_key_id ?? null,
     status: input.status ?? null,
@@ -104,10 +105,15 @@ function scannedBy(filters: RequestFilters, limit: number): number {
   return kiloUserId === null ? limit + 1 : OTHER_SCOPES + limit + 1;
 }
 
+/** Of rows of other programs, as `instantText` has them: infinity, before Christ, past 9999. */
+const ODD_INSTANT =
+  /^(-?infinity|\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?[+-][\d:]{2,8}( BC)?)$/;
+
 function readCursor(cursor: string | null): RequestFilters['after'] {
   if (cursor === null) return null;
   const [createdAt = '', id = ''] = cursor.split('/');
-  if (instant.safeParse(createdAt).success && isUuid(id)) return { createdAt, id };
+  const isInstant = instant.safeParse(createdAt).success || ODD_INSTANT.test(createdAt);
+  if (isInstant && isUuid(id)) return { createdAt, id };
   throw new LedgerError('invalid_request', 'cursor must be the `next` of an answer before', {
     details: { field: 'cursor' },
   });

@@ -6,7 +6,7 @@ import { Amount } from '../components/Amount.js';
 import { Name } from '../components/Name.js';
 import { ErrorNotice } from '../components/Notice.js';
 import { formatSpan } from '../days.js';
-import { formatLocal } from '../zones.js';
+import { formatLocal, shownZone } from '../zones.js';
 import { BudgetMeter } from './BudgetMeter.js';
 import { type Budget, isRaised, PER, type Setter, useOf } from './budget.js';
 import { ChangeLimit, RaiseBudget } from './ChangeBudget.js';
@@ -97,7 +97,7 @@ export function BudgetItem({
           <>
             {' '}
             Raised by <Amount microdollars={budget.raise_microdollars ?? 0} /> until{' '}
-            {formatLocal(Date.parse(budget.raise_until), budget.time_zone)}.
+            {formatLocal(Date.parse(budget.raise_until), shownZone(budget.time_zone))}.
           </>
         )}{' '}
         {!mayChange && <>It was {SET_BY[budget.set_by]}.</>}
@@ -175,10 +175,11 @@ function Reset({ budget }: { budget: Budget }) {
   const nowMs = useNowMs();
   if (budget.resets_at === null) return <>Of all time: it does not reset.</>;
   const atMs = Date.parse(budget.resets_at);
+  const zone = shownZone(budget.time_zone);
   return (
     <>
-      Resets <time dateTime={budget.resets_at}>{formatLocal(atMs, budget.time_zone)}</time> (
-      {budget.time_zone}), in {formatSpan(Math.max(0, (atMs - nowMs) / 1_000))}.
+      Resets <time dateTime={budget.resets_at}>{formatLocal(atMs, zone)}</time> ({zone}), in{' '}
+      {formatSpan(Math.max(0, (atMs - nowMs) / 1_000))}.
     </>
   );
 }

@@ -6,7 +6,7 @@ import { ChoiceField, TextField } from '../components/FormField.js';
 import { Unplaced } from '../components/Unplaced.js';
 import { useFocusOnProblem } from '../components/useFocusOnProblem.js';
 import { problemOf, typedUsd } from '../formValues.js';
-import { instantAtMs, localTime } from '../zones.js';
+import { instantAtMs, localTime, shownZone } from '../zones.js';
 import {
   type Budget,
   type BudgetChangeInput,
@@ -59,7 +59,7 @@ export function ChangeLimit({ budget, onDone }: { budget: Budget; onDone(): void
 /** More until an instant, then as before by itself. */
 export function RaiseBudget({ budget, onDone }: { budget: Budget; onDone(): void }) {
   const nowMs = useNowMs();
-  const zone = budget.time_zone;
+  const zone = shownZone(budget.time_zone);
   const [amount, setAmount] = useState('');
   // What most are asked for: until this window is over.
   const [until, setUntil] = useState(() => {
