@@ -11,7 +11,8 @@ import {
 import type { CommandContext, CommandStatus, Runner } from './context.js';
 import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable } from './output.js';
-import { type PayerOptions, payerOf } from './payer.js';
+import { knownPayerOf, type PayerOptions } from './payer.js';
+import { typedNumber } from './typedNumber.js';
 
 /** `alerts webhook`: where alerts are sent. */
 export function registerWebhooks(alerts: Command, run: Runner): void {
@@ -30,7 +31,8 @@ export function registerWebhooks(alerts: Command, run: Runner): void {
     .action((options: PayerOptions) =>
       run((context) =>
         withMigratedDatabase(context, async (database) => {
-          const rows = await listWebhooks(database.pool(), payerOf(options));
+          const pool = database.pool();
+          const rows = await listWebhooks(pool, await knownPayerOf(pool, options));
           const text = rows.length === 0 ? 'no webhooks' : toTable(rows);
           context.output.answer({ webhooks: rows }, text);
           return 0;
@@ -110,7 +112,7 @@ function add(context: CommandContext, url: string, { user, org }: PayerOptions) 
 
 function rotate(context: CommandContext, id: string, hours: string | undefined) {
   return withDatabase(context, async (database) => {
-    const overlap = hours === undefined ? undefined : Number(hours);
+    const overlap = hours === undefined ? undefined : typedNumber(hours);
     const rotated = await rotateWebhookSecret(database.pool(), id, overlap);
     const until = rotated.previous_secret_until;
     const old = until === null ? 'the old one signs no more' : `the old one signs until ${until}`;

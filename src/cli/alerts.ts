@@ -12,7 +12,8 @@ import { registerWebhooks } from './alertWebhooks.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatCount } from './output.js';
-import { type PayerOptions, payerOf } from './payer.js';
+import { knownPayerOf, type PayerOptions } from './payer.js';
+import { typedNumber } from './typedNumber.js';
 
 interface SetOptions extends PayerOptions {
   budget?: string;
@@ -31,7 +32,8 @@ export const registerAlerts: Register = (alerts, run) => {
     .action((options: PayerOptions) =>
       run((context) =>
         withMigratedDatabase(context, async (database) => {
-          const rows = await listAlerts(database.pool(), payerOf(options));
+          const pool = database.pool();
+          const rows = await listAlerts(pool, await knownPayerOf(pool, options));
           context.output.answer({ alerts: rows }, rows.length === 0 ? 'no alerts' : toTable(rows));
           return 0;
         }),
@@ -128,10 +130,11 @@ function showDeliveries(
   options: PayerOptions & { state?: string; limit?: string },
 ): Promise<CommandStatus> {
   return withMigratedDatabase(context, async (database) => {
-    const rows = await listDeliveries(database.pool(), {
-      payer: payerOf(options),
+    const pool = database.pool();
+    const rows = await listDeliveries(pool, {
+      payer: await knownPayerOf(pool, options),
       state: options.state,
-      limit: options.limit === undefined ? null : Number(options.limit),
+      limit: options.limit === undefined ? null : typedNumber(options.limit),
       withShared: true,
     });
     const text = rows.length === 0 ? 'no deliveries' : toDeliveryTable(rows);

@@ -12,6 +12,7 @@ import { scopeNamed } from '../schema/unsettled.js';
 import type { CommandContext, Register, Runner } from './context.js';
 import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, answerList, formatAmount } from './output.js';
+import { typedNumber } from './typedNumber.js';
 
 interface PayerOptions {
   user?: string;
@@ -59,7 +60,7 @@ function registerAdd(credit: Command, run: Runner): void {
             id,
             description: note,
             expires_at: toExpiry(options.expires),
-            priority: options.priority === undefined ? undefined : Number(options.priority),
+            priority: options.priority === undefined ? undefined : typedNumber(options.priority),
           });
           // What was added: the argument may have been rounded.
           const amount = formatUsd(credit.amount_microdollars);

@@ -11,6 +11,7 @@ import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount } from './output.js';
 import { describeGroup, type NamedRow, withNames } from './reportNames.js';
+import { typedNumber } from './typedNumber.js';
 
 interface ReportOptions {
   from?: string;
@@ -74,7 +75,7 @@ async function report(context: CommandContext, options: ReportOptions): Promise<
       zone: options.zone,
       grain: options.grain ?? 'day',
       by: (options.by?.split(',') ?? []) as NonNullable<UsageReportQuery['by']>,
-      top: Number(options.top),
+      top: typedNumber(options.top),
       metric: options.metric ?? 'cost',
       compare: options.compare ?? false,
     });

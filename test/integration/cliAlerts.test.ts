@@ -63,6 +63,12 @@ describe('a webhook', () => {
       status: 1,
       stdout: 'answered 500\n',
     });
+    // An empty variable of a shell is no 0, with which the old secret would sign no more.
+    const slip = await run('webhook', 'rotate', hook.id, '--overlap-hours', '');
+    expect([slip.status, slip.stderr]).toEqual([
+      2,
+      expect.stringMatching(/must be a number from 0/),
+    ]);
     const rotated = await run('webhook', 'rotate', hook.id, '--overlap-hours', '0');
     expect(rotated.stdout).toMatch(
       /^secret, shown this once: whsec_\S+\nthe old one signs no more/,

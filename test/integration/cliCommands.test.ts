@@ -170,6 +170,7 @@ describe('accounts', () => {
       /^error: --expires must be a UTC day like 2026-12-31, or an ISO 8601 instant/,
     ],
     ['--priority', 'x', /^error: --priority must be a whole number/],
+    ['--priority', '', /^error: --priority must be a whole number/],
   ])('refuse a grant with %s %s', async (option, value, message) => {
     const { status, stderr } = await cli.run('credit', 'add', '--user', 'ada', '1', option, value);
     expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
@@ -181,6 +182,10 @@ describe('accounts', () => {
     ['org', 'show', '00000000-0000-4000-8000-000000000000'],
     ['org', 'members', '00000000-0000-4000-8000-000000000000'],
     ['credit', 'list', '--user', 'nobody'],
+    ['budget', 'list', '--user', 'nobody'],
+    ['alerts', 'list', '--user', 'nobody'],
+    ['alerts', 'deliveries', '--org', '00000000-0000-4000-8000-000000000000'],
+    ['alerts', 'webhook', 'list', '--user', 'nobody'],
     ['org', 'remove-member', '00000000-0000-4000-8000-000000000000', 'ada'],
   ])('that do not exist are errors: %s %s %s', async (...argv) => {
     const { status, document } = await cli.ask(...argv);

@@ -201,7 +201,11 @@ describe('rows at impossible instants', () => {
       ]);
       const paged: string[] = [];
       for (let cursor: string | null | undefined; cursor !== null; ) {
-        const answer = await service.query('usage.requests', { kilo_user_id: id, limit: 1, cursor });
+        const answer = await service.query('usage.requests', {
+          kilo_user_id: id,
+          limit: 1,
+          cursor,
+        });
         expect(answer.status).toBe(200);
         const { requests, next } = answer.body.result.data;
         paged.push(...requests.map((row: { created_at: string }) => row.created_at));

@@ -364,6 +364,26 @@ describe('pairs of groups', () => {
 });
 
 describe('the state in the URL', () => {
+  it('begins the list of requests anew where other requests are shown', () => {
+    const at = 'rafter=2026-11-10T00:00:00.000000Z%2Fx&rmodel=gpt';
+    const changed = (change: Partial<typeof DEFAULT_STATE>) =>
+      writeState(new URLSearchParams(at), { ...DEFAULT_STATE, ...change });
+    for (const change of [
+      { scope: 'personal' },
+      { preset: 'day' },
+      { zone: 'Europe/Berlin' },
+      { at: '2026-11-20' },
+      { key: '0b5e7c1a-0000-4000-8000-000000000000' },
+      { member: 'ada' },
+    ] as const) {
+      expect([change, changed(change).get('rafter')]).toEqual([change, null]);
+      expect(changed(change).get('rmodel')).toBe('gpt');
+    }
+    for (const change of [{}, { by: 'key' }, { form: 'table' }, { metric: 'requests' }] as const) {
+      expect(changed(change).get('rafter')).toMatch(/^2026-11-10/);
+    }
+  });
+
   it('is read as it was written, and leaves what is not its own', () => {
     const state = {
       ...DEFAULT_STATE,

@@ -2,6 +2,7 @@ import { useCallback, useMemo } from 'react';
 import { useSearchParams } from 'react-router';
 import { toMicrodollars } from '../../money.js';
 import { useChangeSearch } from '../search.js';
+import { REQUESTS_AFTER } from '../usage/usageState.js';
 
 export const STATUSES = ['ok', 'error', 'refund'] as const;
 export type Status = (typeof STATUSES)[number];
@@ -27,7 +28,7 @@ const NAMES: Record<keyof RequestState, string> = {
   status: 'rstatus',
   min: 'rmin',
   max: 'rmax',
-  after: 'rafter',
+  after: REQUESTS_AFTER,
   open: 'request',
 };
 

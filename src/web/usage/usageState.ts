@@ -90,9 +90,29 @@ export function readState(search: URLSearchParams): UsageState {
   };
 }
 
-/** Writes what differs from the default; leaves parameters of others alone. */
+/** Where the page of the list of requests begins. */
+export const REQUESTS_AFTER = 'rafter';
+/** Which requests these are: with another one the place in their list is none. */
+const WHICH_REQUESTS = [
+  'scope',
+  'preset',
+  'from',
+  'until',
+  'grain',
+  'zone',
+  'at',
+  'key',
+  'member',
+] as const satisfies readonly (keyof UsageState)[];
+
+/**
+ * Writes what differs from the default; leaves parameters of others alone, but for the place in a list of
+ * what is not shown any more.
+ */
 export function writeState(search: URLSearchParams, state: UsageState): URLSearchParams {
   const next = new URLSearchParams(search);
+  const before = readState(search);
+  if (WHICH_REQUESTS.some((name) => before[name] !== state[name])) next.delete(REQUESTS_AFTER);
   const isCustom = state.preset === 'custom';
   const values: Record<string, string | null> = {
     scope: state.scope === DEFAULT_STATE.scope ? null : state.scope,
