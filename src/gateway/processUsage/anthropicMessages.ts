@@ -1,5 +1,13 @@
 import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
+import {
+  asObject,
+  asText,
+  byteLength,
+  errorName,
+  type JsonObject,
+  objectsIn,
+  otherError,
+} from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCacheWrites, readCost, readModifiers } from './openaiUsage.js';
 import { readServerTools } from './serverTools.js';
@@ -18,6 +26,8 @@ const OWN_INPUT = ['input_tokens', 'input_token_count'] as const;
 export class AnthropicMessagesReader implements FormatReader {
   readonly draft: Draft = emptyDraft();
   sawFirstToken = false;
+  /** A late event told of the output, before the reason of the end. */
+  #sawLateOutput = false;
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
@@ -45,11 +55,15 @@ export class AnthropicMessagesReader implements FormatReader {
       }
       case 'message_stop':
         this.#readLateUsage(payload, text);
+        if (this.#sawLateOutput && draft.finishReason !== null) draft.usage = 'final';
         draft.complete = true;
         break;
       case 'error':
         draft.error = errorName(payload.error);
         draft.complete = true;
+        break;
+      default:
+        draft.error ??= otherError(payload);
         break;
     }
   }
@@ -60,6 +74,7 @@ export class AnthropicMessagesReader implements FormatReader {
       this.draft.error = errorName(payload.error);
       return;
     }
+    if (!Array.isArray(payload.content)) this.draft.error = otherError(payload);
     this.#readMessage(payload);
     for (const block of objectsIn(payload.content)) this.#addBlock(block);
     this.#readUsage(asObject(payload.usage) ?? {}, text, payload, 'final');
@@ -71,9 +86,9 @@ export class AnthropicMessagesReader implements FormatReader {
     const places = [usage, asObject(delta)?.usage, asObject(message)?.usage, payload[BEDROCK]];
     for (const usage of places.map(asObject)) {
       if (usage === null) continue;
-      const isFinal =
-        this.draft.finishReason !== null &&
-        countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
+      const hasOutput = countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
+      this.#sawLateOutput ||= hasOutput;
+      const isFinal = this.draft.finishReason !== null && hasOutput;
       this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
     }
   }
@@ -82,6 +97,7 @@ export class AnthropicMessagesReader implements FormatReader {
     this.draft.otherModels = [];
     this.draft.usage = 'missing';
     this.draft.reported = {};
+    this.#sawLateOutput = false;
   }
 
   #readMessage(message: JsonObject): void {
@@ -100,7 +116,7 @@ export class AnthropicMessagesReader implements FormatReader {
   ): void {
     const { draft } = this;
     readCost(draft, reported, text, payload);
-    draft.reported = mergeUsage(draft.reported, reported);
+    draft.reported = mergeUsage(lessWhole(draft.reported, reported), reported);
     const usage = draft.reported;
     const hasInput = countIn([usage], COUNT_NAMES.prompt) !== null;
     const hasOutput = countIn([usage], COUNT_NAMES.completion) !== null;
@@ -132,6 +148,26 @@ export class AnthropicMessagesReader implements FormatReader {
       reasoning: byteLength(thinking),
     });
   }
+}
+
+/**
+ * What was reported before, less a prompt that the later report splits. Translators of APIs that count
+ * the cache within the prompt tell all of it at the start, and at the end what came from the cache and
+ * what is left (Kimi, Qwen): that takes the place of the whole. A zero may be one that was not counted.
+ */
+function lessWhole(before: JsonObject, reported: JsonObject): JsonObject {
+  const later = mergeUsage({}, reported);
+  const whole = countIn([before], COUNT_NAMES.prompt);
+  const rest = countIn([later], COUNT_NAMES.prompt);
+  const cached = countCached(later);
+  if (whole === null || rest === null || rest >= whole) return before;
+  if (cached <= countCached(before) || (rest === 0 && cached !== whole)) return before;
+  const names: ReadonlySet<string> = new Set(COUNT_NAMES.prompt);
+  return Object.fromEntries(Object.entries(before).filter(([name]) => !names.has(name)));
+}
+
+function countCached(usage: JsonObject): number {
+  return readCacheHits(usage) + readCacheWrites(usage)[0];
 }
 
 function readTokens(reported: JsonObject): TokenCounts {

@@ -108,7 +108,10 @@ async function meterResponse(
     }
     return response;
   }
-  const isStream = /^text\/event-stream\b/i.test(response.headers.get('content-type') ?? '');
+  const { headers } = response;
+  // Some servers do not say that it is one: what they were asked for beside it is taken out all the same.
+  const mayBeStream = prepared.hideUsageChunk && !headers.has('content-length');
+  const isStream = mayBeStream || /^text\/event-stream\b/i.test(headers.get('content-type') ?? '');
   const meter = new Meter(createUsageReader(format, { streamed: isStream }), exchange, {
     format,
     streamed: isStream,
