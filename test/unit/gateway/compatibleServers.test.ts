@@ -267,6 +267,48 @@ describe('usage of zeros is no usage, whatever was made', () => {
   });
 });
 
+describe('what was written to the cache for an hour', () => {
+  const written = { cacheWriteInputTokens: 100_000, cacheReadInputTokens: 0 };
+  const usage = { inputTokens: 0, outputTokens: 0, totalTokens: 100_000, ...written };
+  const cost = (host: string, model: string, ttl: string) =>
+    meterCall({
+      host,
+      body: chatAnswer(
+        { ...usage, cacheDetails: [{ ttl, inputTokens: 100_000 }] },
+        { model, choices: [] },
+      ),
+    }).cost;
+
+  it.each([
+    ['bedrock-runtime.us-east-1.amazonaws.com', 'anthropic.claude-sonnet-4-5-20250929-v1:0', 3.3],
+    ['aiplatform.googleapis.com', 'claude-opus-4-7', 5],
+    ['api.anthropic.com', 'claude-sonnet-4-5', 3],
+  ])('costs twice what a prompt does: %s', (host, model, input) => {
+    expect(cost(host, model, '1h')).toBe(Math.round(input * 200_000));
+    expect(cost(host, model, '5m')).toBe(Math.round(input * 125_000));
+  });
+
+  it('and for five minutes are together no more than what was written', () => {
+    const cache_creation = {
+      ephemeral_5m_input_tokens: 463_184,
+      ephemeral_1h_input_tokens: 463_184,
+    };
+    const counts = { input_tokens: 10, output_tokens: 5, cache_creation };
+    const read = (more: object) => {
+      const message = { type: 'message', id: 'm', model: 'claude-sonnet-4-5', content: [] };
+      const body = { ...message, usage: { ...counts, ...more } };
+      const { inputTokens, cacheWriteTokens, cacheWrite1hTokens } = readAnswer({
+        format: 'anthropic-messages',
+        body,
+      });
+      return [inputTokens, cacheWriteTokens, cacheWrite1hTokens];
+    };
+    const told = { cache_creation_input_tokens: 463_184 };
+    expect(read(told)).toEqual([463_194, 463_184, 463_184]);
+    expect(read({})).toEqual([926_378, 926_368, 463_184]);
+  });
+});
+
 describe('searches by the tool that came before', () => {
   const search = { type: 'web_search_call', action: { type: 'search' } };
   const cost = (model: string, type: string, more: object = {}) =>
