@@ -1,5 +1,6 @@
 import { Pool } from 'undici';
 import { LedgerError } from '../../errors.js';
+import { tellsUsageUnasked } from '../processUsage/index.js';
 import { PROVIDERS, type Provider } from './apis.js';
 import { Refusal } from './refusal.js';
 import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
@@ -158,7 +159,7 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
     toPath: (path) => `${base}${path.slice('/v1'.length)}`,
     ownHeaders: { ...entry.headers, ...(key === null ? {} : credentialsOf(api, key)) },
     models: entry.models === null ? null : entry.models.map(toPattern),
-    takesStreamOptions: entry.streamOptions ?? null,
+    takesStreamOptions: entry.streamOptions ?? (tellsUsageUnasked(parsed.host) ? false : null),
     onAbort: entry.onAbort ?? null,
     reportsCost: entry.reportedCost ?? true,
     costHeader: entry.costHeader?.toLowerCase() ?? null,

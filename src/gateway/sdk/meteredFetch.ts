@@ -4,6 +4,7 @@ import {
   createUsageReader,
   type PreparedRequest,
   prepareRequest,
+  tellsUsageUnasked,
   type UsageReader,
   type WireFormat,
 } from '../processUsage/index.js';
@@ -69,7 +70,9 @@ async function readRequest(
     body = Buffer.from(await input.clone().arrayBuffer());
   } else return null;
   try {
-    return { prepared: prepareRequest(format, body), url };
+    const prepared = prepareRequest(format, body);
+    if (!tellsUsageUnasked(url.hostname)) return { prepared, url };
+    return { prepared: { ...prepared, body, hideUsageChunk: false }, url };
   } catch {
     // Not JSON: the provider says so better.
     return null;

@@ -92,6 +92,39 @@ describe('a chat stream that does not say that it is one', () => {
   });
 });
 
+describe('a provider that tells usage unasked (OpenRouter)', () => {
+  const request = JSON.stringify({ model: 'gpt-4o', stream: true, messages: [] });
+
+  it.each([
+    ['https://openrouter.ai/api', false],
+    ['https://eu.openrouter.ai/api/v1', false],
+    ['https://api.openai.com', null],
+    ['https://openrouter.ai.example.com', null],
+  ])('is not asked: %s', (url, expected) => {
+    const timeouts = { connectTimeoutMs: 1, headersTimeoutMs: 1, bodyTimeoutMs: 1 };
+    const upstreams = new Upstreams({ openai: { url, key: 'k' } }, [], timeouts);
+    expect(upstreams.of('openai')[0]?.takesStreamOptions).toBe(expected);
+  });
+
+  it('nor by the SDK, and its chunk is the client\u2019s', async () => {
+    const ledger = new RecordingLedger();
+    const sent: unknown[] = [];
+    const stream = `${event(TEXT)}${event({ choices: [], usage: COUNTS })}${event('[DONE]')}`;
+    const fetch = meteredFetch(ledger, {
+      kilo_user_id: 'ada',
+      fetch: async (_url, init) => {
+        sent.push(init?.body);
+        return new Response(stream, { headers: { 'content-type': 'text/event-stream' } });
+      },
+    });
+    const url = 'https://openrouter.ai/api/v1/chat/completions';
+    const response = await fetch(url, { method: 'POST', body: request });
+    expect(await response.text()).toBe(stream);
+    expect(sent).toEqual([request]);
+    expect(ledger.last).toMatchObject({ input_tokens: 1_000, metadata: { estimated: null } });
+  });
+});
+
 describe('a message whose start tells the whole prompt, and its end what of it came from the cache', () => {
   const read = (first: object, last: object) => {
     const events = [
