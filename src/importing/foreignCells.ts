@@ -97,7 +97,7 @@ export function readObject(cell: unknown): Readonly<Record<string, unknown>> {
   return isObject ? (value as Record<string, unknown>) : {};
 }
 
-/** JSON, also twice over, PostgreSQL's {a,b}, Python's ['a', 'b'], or a,b; what is no tag of the ledger is told. */
+/** JSON (twice over, too), PostgreSQL's {a,b}, Python's ['a', 'b'], or a,b; what is no tag is told. */
 export function readTags(cell: unknown, notes: ImportNotes): string[] {
   const all = new Set(listOf(cell).map((tag) => tag.trim()));
   all.delete('');
