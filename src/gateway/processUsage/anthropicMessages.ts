@@ -135,7 +135,13 @@ export class AnthropicMessagesReader implements FormatReader {
     const iterations = objectsIn(usage.iterations);
     const attempts = readAttempts(iterations);
     draft.model = attempts?.model ?? draft.model;
-    const total = attempts === null ? readTokens(usage) : sumOf(attempts.own.map(readTokens));
+    const total = readTokens(usage);
+    if (attempts !== null) {
+      const { outputTokens } = total;
+      Object.assign(total, sumOf(attempts.own.map(readTokens)));
+      // A stream may tell of its attempts at its start alone.
+      total.outputTokens = Math.max(total.outputTokens, outputTokens);
+    }
     // The totals leave out what compaction used, though the same model is paid for it.
     for (const each of iterations) if (each.type === 'compaction') add(total, readTokens(each));
     Object.assign(draft, total);

@@ -97,6 +97,22 @@ describe('another model that answers', () => {
     });
   });
 
+  it('may be told at the start of a stream alone', () => {
+    const iterations = [{ ...answered, output_tokens: 1 }];
+    const start = message({ ...OPUS, output_tokens: 1, iterations }, { content: [] });
+    const events = [
+      { type: 'message_start', message: start },
+      { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: 'Here it is.' } },
+      {
+        type: 'message_delta',
+        delta: { stop_reason: 'end_turn' },
+        usage: { output_tokens: 13_658, iterations: null },
+      },
+      { type: 'message_stop' },
+    ];
+    expect(meterCall({ format: 'anthropic-messages', events }).cost).toBe(OPUS_COST);
+  });
+
   it('is known of a stream that ends before its usage comes', () => {
     const { events = [] } = stream(both);
     const call: Call = { format: 'anthropic-messages', events: events.slice(0, 4) };
