@@ -159,7 +159,7 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
     toPath: (path) => `${base}${path.slice('/v1'.length)}`,
     ownHeaders: { ...entry.headers, ...(key === null ? {} : credentialsOf(api, key)) },
     models: entry.models === null ? null : entry.models.map(toPattern),
-    takesStreamOptions: entry.streamOptions ?? (tellsUsageUnasked(parsed.host) ? false : null),
+    takesStreamOptions: entry.streamOptions ?? (tellsUsageUnasked(parsed.hostname) ? false : null),
     onAbort: entry.onAbort ?? null,
     reportsCost: entry.reportedCost ?? true,
     costHeader: entry.costHeader?.toLowerCase() ?? null,
