@@ -25,7 +25,7 @@ const answered = {
   output_tokens: 13_658,
 };
 const usageOf = (...iterations: object[]) => ({ ...OPUS, output_tokens: 13_658, iterations });
-const message = (usage: object, more: object = {}) => ({
+const message = (usage: object, more: object = {}): Record<string, unknown> => ({
   type: 'message',
   id: 'm',
   model: 'claude-opus-4-8',
