@@ -89,14 +89,15 @@ export function readBoolean(cell: unknown): boolean | null {
   return FALSE.has(text) ? false : null;
 }
 
-/** An object that is in the cell as JSON, or in JSON Lines itself; empty when it is none. */
+/** An object that is in the cell as JSON, also twice over, or in JSON Lines itself; empty when it is none. */
 export function readObject(cell: unknown): Readonly<Record<string, unknown>> {
-  const value = typeof cell === 'string' ? parseJson(cell) : cell;
+  const once = typeof cell === 'string' ? parseJson(cell) : cell;
+  const value = typeof once === 'string' ? parseJson(once) : once;
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
   return isObject ? (value as Record<string, unknown>) : {};
 }
 
-/** JSON, PostgreSQL's {a,b}, Python's ['a', 'b'], or a,b; what is no tag of the ledger is told. */
+/** JSON (twice over, too), PostgreSQL's {a,b}, Python's ['a', 'b'], or a,b; what is no tag is told. */
 export function readTags(cell: unknown, notes: ImportNotes): string[] {
   const all = new Set(listOf(cell).map((tag) => tag.trim()));
   all.delete('');
@@ -110,8 +111,8 @@ function listOf(cell: unknown): string[] {
   if (Array.isArray(cell)) return cell.flatMap((tag) => readText(tag) ?? []);
   if (typeof cell !== 'string') return [];
   const parsed = parseJson(cell);
-  if (Array.isArray(parsed)) return listOf(parsed);
-  if (parsed !== undefined) return [];
+  if (Array.isArray(parsed) || typeof parsed === 'string') return listOf(parsed);
+  if (typeof parsed === 'object') return [];
   const inner = /^\s*[[{](.*)[\]}]\s*$/s.exec(cell)?.[1] ?? cell;
   return inner.split(',').map((tag) => tag.trim().replace(/^(['"])(.*)\1$/s, '$2'));
 }

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { assignPayer, azureOrganizationId } from '../../src/importing/azureAccounts.js';
 import { readCsvRecords } from '../../src/importing/csvRecords.js';
+import { readObject, readTags } from '../../src/importing/foreignCells.js';
+import { ImportNotes } from '../../src/importing/importNotes.js';
 import { findListPrice } from '../../src/importing/listPrice.js';
 import { Occurrences } from '../../src/importing/occurrences.js';
 import { createAzureReader } from '../../src/importing/readAzureLlm.js';
@@ -335,5 +337,38 @@ describe('whole days', () => {
     const event = { kilo_user_id: 'ada', cost: 1 };
     expect(shiftEvent(event, 5)).toBe(event);
     expect(dayOfEvent(event)).toBeNull();
+  });
+});
+
+describe('cells of other products', () => {
+  it.each([
+    [
+      ['a', 'b'],
+      ['a', 'b'],
+    ],
+    ['["a","b"]', ['a', 'b']],
+    [JSON.stringify('["a","b"]'), ['a', 'b']],
+    ["['a', 'b']", ['a', 'b']],
+    ['{a,b}', ['a', 'b']],
+    ['b,a', ['a', 'b']],
+    ['"a"', ['a']],
+    ['2026', ['2026']],
+    ['true', ['true']],
+    ['null', []],
+    ['{"a":1}', []],
+  ])('hold tags: %j', (cell, tags) => {
+    expect(readTags(cell, new ImportNotes())).toEqual(tags);
+  });
+
+  it.each([
+    [{ a: 1 }, { a: 1 }],
+    ['{"a":1}', { a: 1 }],
+    [JSON.stringify('{"a":1}'), { a: 1 }],
+    ['[1]', {}],
+    ['"a"', {}],
+    ['', {}],
+    [undefined, {}],
+  ])('hold objects: %j', (cell, object) => {
+    expect(readObject(cell)).toEqual(object);
   });
 });

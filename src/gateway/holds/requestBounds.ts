@@ -71,6 +71,7 @@ const AT_THE_PROVIDER: Readonly<Record<string, string>> = {
   mcp_servers: 'the provider calls servers',
   container: 'the provider runs code',
   models: 'the provider may choose another model',
+  fallbacks: 'the provider may ask another model as well',
   context_management: 'the provider may read the prompt several times',
 };
 /** What the provider keeps, and puts before the prompt. */

@@ -44,7 +44,7 @@ function scaleTokens(prices: ModelPrice, factor: string): ModelPrice {
   );
 }
 
-function scalePrice(price: NonNullable<UnitPrice>, factor: string): UnitPrice {
+export function scalePrice(price: NonNullable<UnitPrice>, factor: string): UnitPrice {
   const times = (one: string | number) =>
     formatDecimal(multiply(parseDecimal(one) ?? ZERO, parseDecimal(factor) ?? ZERO));
   if (typeof price !== 'object') return times(price);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { calcPrice, findProvider, type ModelInfo, type PriceOptions } from '@pydantic/genai-prices';
 import type { WireFormat } from '../processUsage/types.js';
+import { scalePrice } from './applyModifiers.js';
 import { otherNamesOf } from './modelNames.js';
 import type { ModelPrice } from './modelPrice.js';
 import { withToolPrices } from './toolPrices.js';
@@ -98,7 +99,11 @@ function find(model: string, at: Date, providerId: string | null) {
     if (found === null) return null;
     const provider = found.provider.id;
     return {
-      prices: withToolPrices(provider, model, found.model_price as ModelPrice),
+      prices: withToolPrices(
+        provider,
+        model,
+        withHourOfCache(provider, found.model.id, found.model_price as ModelPrice),
+      ),
       provider,
       modelId: found.model.id,
       version: `${readVersion()} ${provider}/${found.model.id}`,
@@ -108,6 +113,17 @@ function find(model: string, at: Date, providerId: string | null) {
     // A price that the list itself cannot compute with is none.
     return null;
   }
+}
+
+/** Clouds that sell Claude as its maker does; the list lacks their price of an hour in the cache. */
+const CLOUDS: ReadonlySet<string> = new Set(['aws', 'google']);
+
+function withHourOfCache(provider: string, modelId: string, prices: ModelPrice): ModelPrice {
+  const { input_mtok, cache_write_mtok, cache_write_1h_mtok } = prices;
+  const isKnown = cache_write_1h_mtok !== undefined || cache_write_mtok === undefined;
+  if (isKnown || input_mtok === undefined) return prices;
+  if (!CLOUDS.has(provider) || !modelId.includes('claude')) return prices;
+  return { ...prices, cache_write_1h_mtok: scalePrice(input_mtok, '2') };
 }
 
 function dependsOnHour({ prices }: ModelInfo): boolean {

@@ -7,6 +7,7 @@ import type { ModelPrice } from './modelPrice.js';
 const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
   openai: {
     web_searches_kcount: '10',
+    web_search_previews_kcount: '10',
     storage_searches_kcount: '2.5',
     code_sessions_kcount: '30',
   },
@@ -27,7 +28,7 @@ const TOOL_PRICES: Readonly<Record<string, ModelPrice>> = {
 };
 
 /** Models whose prices the list has in part. */
-const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
+const OWN_PRICES: readonly { provider?: string; models: RegExp; prices: ModelPrice }[] = [
   // They search before every answer.
   { models: /-search-preview/, prices: { web_searches_kcount: '25' } },
   // By the search; before Gemini 3 by the prompt that was searched for, which nobody counts here.
@@ -41,11 +42,19 @@ const OWN_PRICES: readonly { models: RegExp; prices: ModelPrice }[] = [
     models: /^gpt-4o-mini-audio/,
     prices: { input_audio_mtok: '10', output_audio_mtok: '20' },
   },
+  // Models that do not reason: what is found costs nothing, the search more.
+  {
+    provider: 'openai',
+    models: /^gpt-4(o|\.1)\b/,
+    prices: { web_search_previews_kcount: '25' },
+  },
 ];
 
 /** A model's prices with those of its provider's tools. */
 export function withToolPrices(provider: string, model: string, prices: ModelPrice): ModelPrice {
-  const own = OWN_PRICES.find(({ models }) => models.test(model))?.prices;
+  const own = OWN_PRICES.find(
+    ({ provider: only = provider, models }) => only === provider && models.test(model),
+  )?.prices;
   return { ...TOOL_PRICES[provider], ...toSeconds(prices), ...prices, ...own };
 }
 

@@ -1,5 +1,14 @@
+import { readAttempts } from './attempts.js';
 import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
+import {
+  asObject,
+  asText,
+  byteLength,
+  errorName,
+  type JsonObject,
+  objectsIn,
+  otherError,
+} from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCacheWrites, readCost, readModifiers } from './openaiUsage.js';
 import { readServerTools } from './serverTools.js';
@@ -8,6 +17,9 @@ import { COUNT_NAMES, completionDetails, countIn } from './usageNames.js';
 
 /** Bedrock puts counts of its own beside the last event. */
 const BEDROCK = 'amazon-bedrock-invocationMetrics';
+
+/** Of the provider's policies, as of November 2026. */
+const UNBILLED_REFUSALS: ReadonlySet<string> = new Set(['cyber', 'general_harms']);
 
 const OWN_INPUT = ['input_tokens', 'input_token_count'] as const;
 
@@ -18,6 +30,10 @@ const OWN_INPUT = ['input_tokens', 'input_token_count'] as const;
 export class AnthropicMessagesReader implements FormatReader {
   readonly draft: Draft = emptyDraft();
   sawFirstToken = false;
+  /** A late event told of the output, before the reason of the end. */
+  #sawLateOutput = false;
+  /** Why it was declined. */
+  #refusal: string | null = null;
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
@@ -38,18 +54,24 @@ export class AnthropicMessagesReader implements FormatReader {
         this.#addDelta(asObject(payload.delta) ?? {});
         break;
       case 'message_delta': {
-        const stopReason = asText(asObject(payload.delta)?.stop_reason);
-        draft.finishReason = stopReason ?? draft.finishReason;
+        const { stop_reason, stop_details } = asObject(payload.delta) ?? {};
+        draft.finishReason = asText(stop_reason) ?? draft.finishReason;
+        this.#readRefusal(stop_details);
         this.#readLateUsage(payload, text);
         break;
       }
       case 'message_stop':
         this.#readLateUsage(payload, text);
+        if (this.#sawLateOutput && draft.finishReason !== null) draft.usage = 'final';
         draft.complete = true;
+        this.#waiveRefusal();
         break;
       case 'error':
         draft.error = errorName(payload.error);
         draft.complete = true;
+        break;
+      default:
+        draft.error ??= otherError(payload);
         break;
     }
   }
@@ -60,9 +82,11 @@ export class AnthropicMessagesReader implements FormatReader {
       this.draft.error = errorName(payload.error);
       return;
     }
+    if (!Array.isArray(payload.content)) this.draft.error = otherError(payload);
     this.#readMessage(payload);
     for (const block of objectsIn(payload.content)) this.#addBlock(block);
     this.#readUsage(asObject(payload.usage) ?? {}, text, payload, 'final');
+    this.#waiveRefusal();
   }
 
   /** In the last events, in one of the places that translators have for it. */
@@ -71,9 +95,9 @@ export class AnthropicMessagesReader implements FormatReader {
     const places = [usage, asObject(delta)?.usage, asObject(message)?.usage, payload[BEDROCK]];
     for (const usage of places.map(asObject)) {
       if (usage === null) continue;
-      const isFinal =
-        this.draft.finishReason !== null &&
-        countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
+      const hasOutput = countIn([mergeUsage({}, usage)], COUNT_NAMES.completion) !== null;
+      this.#sawLateOutput ||= hasOutput;
+      const isFinal = this.draft.finishReason !== null && hasOutput;
       this.#readUsage(usage, text, payload, isFinal ? 'final' : 'partial');
     }
   }
@@ -82,6 +106,8 @@ export class AnthropicMessagesReader implements FormatReader {
     this.draft.otherModels = [];
     this.draft.usage = 'missing';
     this.draft.reported = {};
+    this.#sawLateOutput = false;
+    this.#refusal = null;
   }
 
   #readMessage(message: JsonObject): void {
@@ -89,6 +115,7 @@ export class AnthropicMessagesReader implements FormatReader {
     draft.messageId = asText(message.id) ?? draft.messageId;
     draft.model = asText(message.model) ?? draft.model;
     draft.finishReason = asText(message.stop_reason);
+    this.#readRefusal(message.stop_details);
     draft.inferenceProvider = asText(message.provider) ?? draft.inferenceProvider;
   }
 
@@ -100,27 +127,54 @@ export class AnthropicMessagesReader implements FormatReader {
   ): void {
     const { draft } = this;
     readCost(draft, reported, text, payload);
-    draft.reported = mergeUsage(draft.reported, reported);
+    draft.reported = mergeUsage(lessWhole(draft.reported, reported), reported);
     const usage = draft.reported;
     const hasInput = countIn([usage], COUNT_NAMES.prompt) !== null;
     const hasOutput = countIn([usage], COUNT_NAMES.completion) !== null;
     if (!hasInput && !hasOutput) return;
     const iterations = objectsIn(usage.iterations);
+    const attempts = readAttempts(iterations);
+    draft.model = attempts?.model ?? draft.model;
     const total = readTokens(usage);
+    if (attempts !== null) {
+      const { outputTokens } = total;
+      Object.assign(total, sumOf(attempts.own.map(readTokens)));
+      // A stream may tell of its attempts at its start alone.
+      total.outputTokens = Math.max(total.outputTokens, outputTokens);
+    }
     // The totals leave out what compaction used, though the same model is paid for it.
     for (const each of iterations) if (each.type === 'compaction') add(total, readTokens(each));
     Object.assign(draft, total);
     if (!hasInput) draft.inputTokens = null;
     if (!hasOutput) draft.outputTokens = null;
-    draft.otherModels = iterations.filter(isAdvisor).map(toOtherModel(draft.model));
+    const others = [...iterations.filter(isAdvisor), ...(attempts?.declined ?? [])];
+    draft.otherModels = others.map(toOtherModel(draft.model));
     draft.reasoningTokens = countIn([...completionDetails(usage), usage], COUNT_NAMES.reasoning);
     readModifiers(draft, usage);
     readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
     if (draft.usage !== 'final') draft.usage = kind;
   }
 
+  #readRefusal(details: unknown): void {
+    this.#refusal = asText(asObject(details)?.category) ?? this.#refusal;
+  }
+
+  /** What is declined before anything was generated is not billed: so the provider reports a cost of 0. */
+  #waiveRefusal(): void {
+    const { draft } = this;
+    // Streams begin with an output of one.
+    const isNothing = draft.outputBytes === 0 && (draft.outputTokens ?? 0) <= 1;
+    const isAlone = draft.otherModels.length === 0 && draft.webSearches === 0;
+    if (draft.finishReason !== 'refusal' || !UNBILLED_REFUSALS.has(this.#refusal ?? '')) return;
+    if (isNothing && isAlone) draft.costUsd ??= '0';
+  }
+
   #addBlock(block: JsonObject): void {
     const { text, thinking, input, name } = block;
+    // From here on another model answers.
+    if (block.type === 'fallback') {
+      this.draft.model = asText(asObject(block.to)?.model) ?? this.draft.model;
+    }
     const isCall = asObject(input) !== null && Object.keys(input as object).length > 0;
     const call = byteLength(name) + (isCall ? byteLength(JSON.stringify(input)) : 0);
     addOutput(this.draft, { text: byteLength(text) + call, reasoning: byteLength(thinking) });
@@ -132,6 +186,26 @@ export class AnthropicMessagesReader implements FormatReader {
       reasoning: byteLength(thinking),
     });
   }
+}
+
+/**
+ * What was reported before, less a prompt that the later report splits. Translators of APIs that count
+ * the cache within the prompt tell all of it at the start, and at the end what came from the cache and
+ * what is left (Kimi, Qwen): that takes the place of the whole. A zero may be one that was not counted.
+ */
+function lessWhole(before: JsonObject, reported: JsonObject): JsonObject {
+  const later = mergeUsage({}, reported);
+  const whole = countIn([before], COUNT_NAMES.prompt);
+  const rest = countIn([later], COUNT_NAMES.prompt);
+  const cached = countCached(later);
+  if (whole === null || rest === null || rest >= whole) return before;
+  if (cached <= countCached(before) || (rest === 0 && cached !== whole)) return before;
+  const names: ReadonlySet<string> = new Set(COUNT_NAMES.prompt);
+  return Object.fromEntries(Object.entries(before).filter(([name]) => !names.has(name)));
+}
+
+function countCached(usage: JsonObject): number {
+  return readCacheHits(usage) + readCacheWrites(usage)[0];
 }
 
 function readTokens(reported: JsonObject): TokenCounts {
@@ -166,6 +240,12 @@ function readInput(usage: JsonObject, cached: number, output: number): number {
   const isTotal = countIn([usage], COUNT_NAMES.total) === prompt + output;
   const isWithin = cached <= prompt && (isTotal || own === null);
   return isWithin ? prompt : prompt + cached;
+}
+
+function sumOf([first, ...rest]: readonly TokenCounts[]): TokenCounts {
+  const total = { ...(first ?? readTokens({})) };
+  for (const each of rest) add(total, each);
+  return total;
 }
 
 function add(total: TokenCounts, more: TokenCounts): void {

@@ -9,6 +9,8 @@ const DEFAULT_IMAGE_MODEL = 'gpt-image-1';
 /** Gigabytes of a container of code unless its tool says otherwise; its price grows with them. */
 const DEFAULT_CONTAINER_GB = 1;
 const MAX_ITEMS = 10_000;
+/** Their price depends on the model. */
+const WEB_SEARCH_PREVIEWS = 'web_search_previews';
 
 export interface HostedToolUsage {
   charges: Readonly<Record<string, number>>;
@@ -55,13 +57,14 @@ export class HostedTools {
     const raise = (name: string, count: number) => {
       if (count > 0) charges[name] = Math.max(charges[name] ?? 0, count);
     };
-    raise('web_searches', items.filter(isWebSearch).length);
+    const searches = this.#tools.some(isPreview) ? WEB_SEARCH_PREVIEWS : 'web_searches';
+    raise(searches, items.filter(isWebSearch).length);
     raise('file_searches', items.filter(({ type }) => type === 'file_search_call').length);
     raise('code_sessions', countContainers(items) * this.#containerGigabytes());
     // What the provider counted itself takes the place of what is counted here: it may charge for
     // some calls only.
     readToolCounts(this.#reported, (name, count) => {
-      charges[name] = count;
+      charges[name === 'web_searches' ? searches : name] = count;
     });
     const doubts = items.flatMap(nameUnknown);
     const otherModels = this.#readModels(items, doubts);
@@ -119,6 +122,11 @@ function nameUnknown({ type }: JsonObject): string[] {
   const name = asText(type) ?? '';
   if (!/^[a-z0-9_]+_call$/.test(name) || KNOWN_CALLS.has(name)) return [];
   return [`charge:${name.replace(/_call$/, '').slice(0, 48)}`];
+}
+
+/** `web_search_preview`, `web_search_preview_2025_03_11`: the tool before `web_search`. */
+function isPreview({ type }: JsonObject): boolean {
+  return asText(type)?.startsWith('web_search_preview') ?? false;
 }
 
 /** Opening a page that was found, or searching within it, is not charged as a search. */

@@ -2,8 +2,8 @@ export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from './apiKinds.js';
 export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
 export type { JsonObject } from './json.js';
 export { PayloadReader } from './payloadReader.js';
-export { parseBody, prepareRequest } from './prepareRequest.js';
-export { createUsageReader } from './reader.js';
+export { parseBody, prepareRequest, tellsUsageUnasked } from './prepareRequest.js';
+export { createUsageReader, looksLikeEvents } from './reader.js';
 export { readCostHeader } from './reportedCost.js';
 export {
   createSideGate,

@@ -75,6 +75,24 @@ export function decimalText(text: string, name: string, value: unknown): string 
   return found;
 }
 
+/** Codes of those who tell of success with one. */
+const FINE_CODES: ReadonlySet<string> = new Set(['0', '200', 'ok', 'success']);
+
+/**
+ * The error of an answer that holds nothing else, as those name it who send it with a status of 200:
+ * MiniMax (`base_resp`), Zhipu (`code`, `success`), Baidu (`error_code`), Cloudflare (`errors`).
+ */
+export function otherError(payload: JsonObject): string | null {
+  const { object, success, error_code, base_resp, code, msg, message } = payload;
+  const [first] = objectsIn(payload.errors);
+  if (first !== undefined) return errorName(first);
+  const ownCode = asText(msg ?? message) === null ? null : code;
+  const said = asObject(base_resp)?.status_code ?? error_code ?? ownCode;
+  const name = typeof said === 'number' ? String(said) : asText(said);
+  if (name !== null && !FINE_CODES.has(name.toLowerCase())) return name.slice(0, 200);
+  return object === 'error' || success === false ? errorName(payload) : null;
+}
+
 /** Type or code of an error, as every format nests it; never its message. */
 export function errorName(error: unknown): string | null {
   if (typeof error === 'string') return 'error';

@@ -7,6 +7,7 @@ import {
   errorName,
   type JsonObject,
   objectsIn,
+  otherError,
 } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
@@ -15,6 +16,8 @@ import { COUNT_NAMES, findUsage } from './usageNames.js';
 
 /** More answers than any request may ask for. */
 const MAX_CHOICES = 256;
+/** Of text that an image is taken for, as one of a prompt is: a thousand tokens. */
+const BYTES_PER_IMAGE = 4_000;
 /** Models that search before every answer, and say nothing of it in their usage. */
 const SEARCHING_MODEL = /-search-(preview|api)\b/;
 
@@ -68,6 +71,7 @@ export class OpenAiChatReader implements FormatReader {
     readOpenAiEnvelope(draft, payload);
     if (payload.error) draft.error = errorName(payload.error);
     const choices = objectsIn(payload.choices);
+    if (choices.length === 0) draft.error ??= otherError(payload);
     for (const choice of choices) this.#readChoice(choice, asObject(choice[part]) ?? {});
     if (SEARCHING_MODEL.test(draft.model ?? '') && choices.length > 0) {
       raiseCharge(draft, 'web_searches', 1);
@@ -138,10 +142,15 @@ export class OpenAiChatReader implements FormatReader {
 
   #readOutput(message: JsonObject): void {
     let text = byteLength(message.content) + byteLength(message.refusal);
-    // The same reasoning under two names, by different providers, or both by one.
-    let reasoning = byteLength(message.reasoning) || byteLength(message.reasoning_content);
+    // The same reasoning under several names, by different providers, or more than one of them by one.
+    let reasoning =
+      byteLength(message.reasoning) ||
+      byteLength(message.reasoning_content) ||
+      sumOf(message.reasoning_details, ['text', 'summary']) ||
+      sumOf(message.thinking_blocks, ['thinking']);
+    text += objectsIn(message.images).length * BYTES_PER_IMAGE;
     for (const part of objectsIn(message.content)) {
-      text += byteLength(part.text);
+      text += byteLength(part.text) + (part.type === 'image_url' ? BYTES_PER_IMAGE : 0);
       // Mistral.
       for (const thought of objectsIn(part.thinking)) reasoning += byteLength(thought.text);
     }
@@ -150,8 +159,9 @@ export class OpenAiChatReader implements FormatReader {
     if (legacyCall !== null) calls.push(legacyCall);
     // Made by the model as any text is: usage of zeros beside a call is no usage either.
     for (const each of calls) text += byteLength(each.name) + byteLength(each.arguments);
-    this.#addOutput({ text, reasoning });
-    if (asObject(message.audio) !== null) this.sawFirstToken = true;
+    const audio = asObject(message.audio);
+    if (audio !== null) this.sawFirstToken = true;
+    this.#addOutput({ text: text + byteLength(audio?.transcript), reasoning });
   }
 
   #addOutput(bytes: Parameters<typeof addOutput>[1]): void {
@@ -159,6 +169,12 @@ export class OpenAiChatReader implements FormatReader {
     this.sawFirstToken = true;
     this.#sawUsageOnly = false;
   }
+}
+
+function sumOf(parts: unknown, names: readonly string[]): number {
+  let bytes = 0;
+  for (const part of objectsIn(parts)) for (const name of names) bytes += byteLength(part[name]);
+  return bytes;
 }
 
 function usageOfChoice({ usage, message, delta }: JsonObject): JsonObject | null {

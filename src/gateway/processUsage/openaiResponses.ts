@@ -1,6 +1,14 @@
 import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
 import { HostedTools } from './hostedTools.js';
-import { asObject, asText, byteLength, errorName, type JsonObject, objectsIn } from './json.js';
+import {
+  asObject,
+  asText,
+  byteLength,
+  errorName,
+  type JsonObject,
+  objectsIn,
+  otherError,
+} from './json.js';
 import { MAX_ITEM_ID } from './namedItems.js';
 import { readCost, readOpenAiEnvelope, readOpenAiUsage } from './openaiUsage.js';
 import { findUsage } from './usageNames.js';
@@ -43,6 +51,7 @@ export class OpenAiResponsesReader implements FormatReader {
     }
     if (payload.error) draft.error = errorName(payload.error);
     else if (type === 'error') draft.error = asText(payload.code) ?? 'error';
+    else if (!type.includes('.') && response === null) draft.error ??= otherError(payload);
     if (type.endsWith('.delta')) this.#addDelta(type, byteLength(payload.delta));
     else if (type === 'response.output_item.added') this.sawFirstToken = true;
     if (item !== null || response !== null) this.#charge();
@@ -57,9 +66,12 @@ export class OpenAiResponsesReader implements FormatReader {
   body(payload: JsonObject, answer: string): void {
     const { draft } = this;
     this.#readResponse(payload, answer);
+    if (!Array.isArray(payload.output)) draft.error ??= otherError(payload);
     for (const item of objectsIn(payload.output)) {
       addOutput(draft, { call: byteLength(item.arguments) + byteLength(item.input) });
-      for (const { text } of objectsIn(item.content)) addOutput(draft, { text: byteLength(text) });
+      for (const { text, refusal } of objectsIn(item.content)) {
+        addOutput(draft, { text: byteLength(text) + byteLength(refusal) });
+      }
       for (const part of objectsIn(item.summary)) {
         addOutput(draft, { reasoning: byteLength(part.text) });
       }

@@ -107,7 +107,10 @@ export function readCacheWrites(usage: JsonObject): [all: number, forAnHour: num
   const hour = countIn(places, COUNT_NAMES.cacheWrite1h) ?? 0;
   const minutes = countIn(places, COUNT_NAMES.cacheWrite5m);
   const told = countIn(places, COUNT_NAMES.cacheWrite) ?? countLikeCache(places, 'write') ?? 0;
-  const all = Math.max(told, hour + (minutes ?? 0));
+  const split = hour + (minutes ?? 0);
+  // Each of both lifetimes may be said to be all of it.
+  const isTwice = told > 0 && told < split && Math.max(hour, minutes ?? 0) <= told;
+  const all = isTwice ? told : Math.max(told, split);
   return [all, hour > 0 && minutes === 0 ? all : hour];
 }
 

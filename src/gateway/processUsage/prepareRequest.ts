@@ -66,6 +66,14 @@ export function parseBody(body: Buffer): JsonObject {
   throw new LedgerError('invalid_request', 'the body must be a JSON object');
 }
 
+/**
+ * OpenRouter tells every stream's usage, and `stream_options` have no effect there: its chunk is for the
+ * client, and nothing of ours.
+ */
+export function tellsUsageUnasked(host: string): boolean {
+  return /(^|\.)openrouter\.ai$/i.test(host);
+}
+
 /** The body that asks for usage; null when the client asked, or when its options are no object. */
 function askForUsage(request: JsonObject, body: Buffer): Buffer | null {
   const options = request.stream_options ?? {};

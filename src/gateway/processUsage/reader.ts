@@ -161,7 +161,8 @@ function startsLikeJson(bytes: Uint8Array): boolean {
   return /^\uFEFF?\s*[{[]/.test(decodeText(bytes.subarray(0, 64)));
 }
 
-function looksLikeEvents(bytes: Uint8Array): boolean {
+/** By the first bytes of an answer. */
+export function looksLikeEvents(bytes: Uint8Array): boolean {
   const start = decodeText(bytes.subarray(0, 64));
   return /^\uFEFF?\s*(data|event|id|retry)?:/.test(start);
 }

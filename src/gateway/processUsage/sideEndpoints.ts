@@ -1,6 +1,14 @@
 import { LedgerError } from '../../errors.js';
 import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { asCount, asObject, asText, type JsonObject, parseObject, valuesOf } from './json.js';
+import {
+  asCount,
+  asObject,
+  asText,
+  type JsonObject,
+  otherError,
+  parseObject,
+  valuesOf,
+} from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
@@ -134,8 +142,12 @@ class SideReader implements FormatReader {
     const spoken = asText(payload.text) ?? asText(payload.delta);
     if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
     const usage = findUsage(payload) ?? readRerankUnits(payload) ?? this.#readLength(payload);
-    if (usage === null) readCost(draft, null, text, payload);
-    else this.#readUsage(usage, text, payload);
+    if (usage !== null) {
+      this.#readUsage(usage, text, payload);
+      return;
+    }
+    draft.error ??= otherError(payload);
+    readCost(draft, null, text, payload);
   }
 
   /** Of speech that was read: all that some answers tell (Groq). */

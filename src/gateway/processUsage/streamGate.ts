@@ -165,12 +165,15 @@ class Gate implements StreamGate {
   }
 }
 
-/** The chunk that `include_usage` adds: usage, and no choice. */
+/**
+ * The chunk that `include_usage` adds: usage, and no choice. Some servers make a null of the empty
+ * list, or leave it out.
+ */
 function isUsageChunk(event: Uint8Array): boolean {
   if (!asBuffer(event).includes(USAGE)) return false;
   const parsed = parseEvent(event);
   const payload = parsed && parseObject(parsed.data);
-  if (!payload || !Array.isArray(payload.choices)) return false;
+  if (!payload || payload.error) return false;
   return asObject(payload.usage) !== null && objectsIn(payload.choices).length === 0;
 }
 

@@ -243,7 +243,7 @@ export class MeteredRelay implements RelayHooks {
     const ownHeaders =
       traceparent === null ? upstream.ownHeaders : { ...upstream.ownHeaders, traceparent };
     return {
-      path: `${upstream.pathPrefix}${target.path}${toSearch(target.query, token)}`,
+      path: `${upstream.toPath(target.path)}${toSearch(target.query, token)}`,
       method: 'POST',
       headers: toUpstreamHeaders(request.headers, token, ownHeaders),
       body: prepared.body,

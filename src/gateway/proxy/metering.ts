@@ -5,6 +5,7 @@ import {
   createSideReader,
   createStreamGate,
   createUsageReader,
+  looksLikeEvents,
   type PreparedRequest,
   readCostHeader,
   type SideFormat,
@@ -63,13 +64,17 @@ export function openAnswer(
   // Bytes that are taken out must be seen: then the client gets the answer decoded.
   const isSeen = codings.length === 0 || (hideUsageChunk && canDecode(codings));
   const isEvents = streamed && isSeen;
+  // Some servers do not say that it is a stream, or say that it is JSON.
+  const mayBeEvents =
+    hideUsageChunk && !streamed && codings.length === 0 && !('content-length' in headers);
   const gate =
     side === null || side === 'completions'
       ? createStreamGate(format, { hideUsageChunk })
       : createSideGate();
+  const held = isEvents ? new HeldStream(gate) : new HoldEnd();
   const answer = new ReadAnswer(
     reader,
-    isEvents ? new HeldStream(gate) : new HoldEnd(),
+    mayBeEvents ? new ByItsStart(new HeldStream(gate), held) : held,
     upstreamId,
     {
       // A stream's headers leave before anybody knows.
@@ -103,6 +108,36 @@ class HeldStream implements Filter {
 
   end(): readonly Uint8Array[] {
     return [this.#gate.held()];
+  }
+}
+
+/** Held as a stream, or as a whole, by how it begins. Of no length: bytes may be taken out. */
+class ByItsStart implements Filter {
+  readonly changesLength = true;
+  readonly #stream: Filter;
+  readonly #whole: Filter;
+  #chosen: Filter | null = null;
+
+  constructor(stream: Filter, whole: Filter) {
+    this.#stream = stream;
+    this.#whole = whole;
+  }
+
+  get isWhole(): boolean {
+    return this.#chosen?.isWhole ?? false;
+  }
+
+  push(chunk: Buffer): readonly Uint8Array[] {
+    this.#chosen ??= looksLikeEvents(chunk) ? this.#stream : this.#whole;
+    return this.#chosen.push(chunk);
+  }
+
+  idle(): readonly Uint8Array[] {
+    return this.#chosen?.idle?.() ?? [];
+  }
+
+  end(): readonly Uint8Array[] {
+    return this.#chosen?.end() ?? [];
   }
 }
 

@@ -55,7 +55,7 @@ async function listModels(
   try {
     upstream.requireConfigured();
     const { statusCode, body } = await upstream.pool.request({
-      path: `${upstream.pathPrefix}${target.path}${toSearch(target.query, token)}`,
+      path: `${upstream.toPath(target.path)}${toSearch(target.query, token)}`,
       method: 'GET',
       headers: toUpstreamHeaders(request.headers, token, upstream.ownHeaders),
       signal: AbortSignal.timeout(TIMEOUT_MS),

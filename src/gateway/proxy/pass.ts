@@ -51,7 +51,7 @@ export function passOn(
   );
   const body = Buffer.isBuffer(request.body) ? request.body : null;
   relay.start(upstream.pool, {
-    path: `${upstream.pathPrefix}${target.path}${toSearch(target.query, token)}`,
+    path: `${upstream.toPath(target.path)}${toSearch(target.query, token)}`,
     method: target.endpoint.method,
     headers: toUpstreamHeaders(request.headers, token, upstream.ownHeaders),
     ...(body === null ? {} : { body }),

@@ -1,5 +1,6 @@
 import { Pool } from 'undici';
 import { LedgerError } from '../../errors.js';
+import { tellsUsageUnasked } from '../processUsage/index.js';
 import { PROVIDERS, type Provider } from './apis.js';
 import { Refusal } from './refusal.js';
 import type { OnAbort, UpstreamEntry, UpstreamSettings } from './upstreamEntry.js';
@@ -19,8 +20,8 @@ export interface Upstream {
   /** Tells the price list which provider it is. */
   host: string;
   port: number;
-  /** Of the URL, before `/v1/...`. */
-  pathPrefix: string;
+  /** Where it has a path of the gateway's, `/v1/...`. */
+  toPath(path: string): string;
   /** The operator's key, and what else the operator adds to every request. */
   ownHeaders: Readonly<Record<string, string>>;
   /** Null: every one. */
@@ -141,6 +142,7 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
     entry.url,
   );
   const isPublic = parsed.origin === PUBLIC_URLS[api];
+  const base = toBase(api, parsed.pathname);
   return {
     name,
     provider: api,
@@ -154,10 +156,10 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
     }),
     host: parsed.host,
     port: Number(parsed.port || (parsed.protocol === 'https:' ? 443 : 80)),
-    pathPrefix: parsed.pathname.replace(/\/+$/, '').replace(/\/v1$/, ''),
+    toPath: (path) => `${base}${path.slice('/v1'.length)}`,
     ownHeaders: { ...entry.headers, ...(key === null ? {} : credentialsOf(api, key)) },
     models: entry.models === null ? null : entry.models.map(toPattern),
-    takesStreamOptions: entry.streamOptions ?? null,
+    takesStreamOptions: entry.streamOptions ?? (tellsUsageUnasked(parsed.hostname) ? false : null),
     onAbort: entry.onAbort ?? null,
     reportsCost: entry.reportedCost ?? true,
     costHeader: entry.costHeader?.toLowerCase() ?? null,
@@ -170,6 +172,16 @@ function openUpstream(entry: UpstreamEntry, timeouts: UpstreamTimeouts): Upstrea
       );
     },
   };
+}
+
+/**
+ * What stands in place of `/v1`. A URL of an OpenAI-compatible API that has its version elsewhere, or
+ * another, is what its SDK is given: `/v1beta/openai`, `/api/paas/v4`.
+ */
+function toBase(api: Provider, pathname: string): string {
+  const path = pathname.replace(/\/+$/, '');
+  if (path.endsWith('/v1')) return path;
+  return api === 'openai' && /\/v\d\w*(\/|$)/.test(path) ? path : `${path}/v1`;
 }
 
 function credentialsOf(provider: Provider, key: string): Record<string, string> {

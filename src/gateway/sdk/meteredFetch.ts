@@ -4,6 +4,7 @@ import {
   createUsageReader,
   type PreparedRequest,
   prepareRequest,
+  tellsUsageUnasked,
   type UsageReader,
   type WireFormat,
 } from '../processUsage/index.js';
@@ -69,7 +70,9 @@ async function readRequest(
     body = Buffer.from(await input.clone().arrayBuffer());
   } else return null;
   try {
-    return { prepared: prepareRequest(format, body), url };
+    const prepared = prepareRequest(format, body);
+    if (!tellsUsageUnasked(url.hostname)) return { prepared, url };
+    return { prepared: { ...prepared, body, hideUsageChunk: false }, url };
   } catch {
     // Not JSON: the provider says so better.
     return null;
@@ -108,7 +111,10 @@ async function meterResponse(
     }
     return response;
   }
-  const isStream = /^text\/event-stream\b/i.test(response.headers.get('content-type') ?? '');
+  const { headers } = response;
+  // Some servers do not say that it is one: what they were asked for beside it is taken out all the same.
+  const mayBeStream = prepared.hideUsageChunk && !headers.has('content-length');
+  const isStream = mayBeStream || /^text\/event-stream\b/i.test(headers.get('content-type') ?? '');
   const meter = new Meter(createUsageReader(format, { streamed: isStream }), exchange, {
     format,
     streamed: isStream,

@@ -28,8 +28,8 @@ function readColumns(query: Query): Promise<TableColumns[]> {
     name: 'shards_read_columns',
     text: `/* shards.readColumns */
 select t.name as table_name,
-  coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = ''), '{}') as written,
-  coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated <> ''), '{}') as generated
+  array_remove(array_agg(case when a.attgenerated = '' then a.attname::text end), null) as written,
+  array_remove(array_agg(case when a.attgenerated <> '' then a.attname::text end), null) as generated
 from unnest($1::text[]) as t(name)
 join pg_attribute as a on a.attrelid = to_regclass(t.name)
 where a.attnum > 0

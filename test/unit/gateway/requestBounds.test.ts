@@ -99,6 +99,7 @@ describe('what a provider does by itself has no bound', () => {
     ['anthropic-messages', { tools: [{ type: 'web_search_20250305', name: 'x' }] }, 'tools'],
     ['anthropic-messages', { mcp_servers: [{ url: 'https://a.example' }] }, 'mcp_servers'],
     ['anthropic-messages', { context_management: { edits: [] } }, 'context_management'],
+    ['anthropic-messages', { fallbacks: [{ model: 'claude-opus-4-8' }] }, 'fallbacks'],
   ] as const)('%s %j', (format, json, param) => {
     expect(bound(format, { model: 'gpt-4o', ...json })).toMatchObject({ param });
   });

@@ -229,7 +229,7 @@ export class Follower {
   async #ask(upstream: Upstream, { response_id: responseId }: OpenResponse): Promise<Found> {
     try {
       const { statusCode, body } = await upstream.pool.request({
-        path: `${upstream.pathPrefix}/v1/responses/${encodeURIComponent(responseId)}`,
+        path: upstream.toPath(`/v1/responses/${encodeURIComponent(responseId)}`),
         method: 'GET',
         headers: {
           accept: 'application/json',
