@@ -111,7 +111,8 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
       failures.push(error);
     }
   }
-  waiting.open = open;
+  // Whose row was held for a moment is not kept for somebody else's end.
+  waiting.open = failures.length > 0 ? null : open;
   // Whoever is left is begun with anew, beside those who were deleted since.
   if (isOver) WAITING.delete(pool);
   if (failures.length > 0) throw failures[0];

@@ -14,7 +14,7 @@ import { type Payer, payerId, scopeOf } from './payer.js';
 
 const PAYERS_PER_STATEMENT = 100;
 const PAYERS_PER_PAGE = 2_000;
-/** Bound the length of a statement; a payer with more is folded again at once. */
+/** Bound the length of a statement, of a half the half; a payer with more is folded again at once. */
 const ROWS_PER_PAYER = 20_000;
 const ROWS_PER_STATEMENT = 200_000;
 /** A tail is folded when it has so many rows, or is so old: reads sum it until then. */
@@ -109,7 +109,7 @@ export class DimensionFolder {
     let folded = 0;
     for (let from = 0; from < ids.length && !signal?.aborted; from += PAYERS_PER_STATEMENT) {
       const payers = ids.slice(from, from + PAYERS_PER_STATEMENT);
-      folded += await this.#foldPart(rollup, scope, payers, signal);
+      folded += await this.#foldPart(rollup, scope, payers, ROWS_PER_STATEMENT, signal);
     }
     return folded;
   }
@@ -119,18 +119,20 @@ export class DimensionFolder {
     rollup: DimensionRollup,
     scope: PayerScope,
     ids: readonly string[],
+    rows: number,
     signal?: AbortSignal,
   ): Promise<number> {
     try {
-      return await this.#foldTogether(rollup, scope, ids, signal);
+      return await this.#foldTogether(rollup, scope, ids, rows, signal);
     } catch (error) {
       if (ids.length === 1) {
         this.#options.onError?.(error, `${scope.name}:${ids[0]}`);
         return 0;
       }
       const half = Math.ceil(ids.length / 2);
-      const first = await this.#foldPart(rollup, scope, ids.slice(0, half), signal);
-      return first + (await this.#foldPart(rollup, scope, ids.slice(half), signal));
+      const fewer = Math.ceil(rows / 2);
+      const first = await this.#foldPart(rollup, scope, ids.slice(0, half), fewer, signal);
+      return first + (await this.#foldPart(rollup, scope, ids.slice(half), fewer, signal));
     }
   }
 
@@ -138,12 +140,13 @@ export class DimensionFolder {
     rollup: DimensionRollup,
     scope: PayerScope,
     ids: readonly string[],
+    atMost: number,
     signal?: AbortSignal,
   ): Promise<number> {
     let folded = 0;
     let hasOpened = false;
     for (let left = ids; left.length > 0 && !signal?.aborted; ) {
-      const limit = Math.min(ROWS_PER_PAYER, Math.ceil(ROWS_PER_STATEMENT / left.length));
+      const limit = Math.min(ROWS_PER_PAYER, Math.ceil(atMost / left.length));
       // What ran into its time, or met a lock, would do so again: it is split.
       const rows = await withRetry(
         () => this.#options.query<FoldedRow>(foldStatement(rollup, scope, left, limit)),

@@ -14,7 +14,7 @@ import type { LookupCache } from './lookups.js';
 import type { MetadataRow } from './metadataRow.js';
 import { toExplained } from './outcome.js';
 import { Turns } from './turns.js';
-import { isHeld, type Twins } from './twins.js';
+import { isHeld, StillHeld, type Twins } from './twins.js';
 import type { RecordedEvent } from './types.js';
 
 export type Outcome = { result: RecordedEvent } | { error: Error };
@@ -165,13 +165,13 @@ export class Recorder {
     const [only] = events;
     if (only && events.length === 1) return [this.writeAside(only)];
     return splitEvents(events, PARTS).flatMap((part) => {
-      const written = this.#turns
-        .take(() => this.#appendAll(this.#options.aside, part))
-        .catch((error) =>
-          isHeld(error)
-            ? part.map((event) => this.#writeAlone(event, part))
-            : this.#writePart(part),
-        );
+      const written = this.#inTurn(part, () => this.#appendAll(this.#options.aside, part)).catch(
+        (error) => {
+          if (error instanceof StillHeld) return part.map(() => ({ error }));
+          if (isHeld(error)) return part.map((event) => this.#writeAlone(event, part));
+          return this.#writePart(part);
+        },
+      );
       return part.map(async (_, index) => {
         const outcome = (await written)[index];
         return (await outcome) ?? { error: new Error('the write gave no outcome') };
@@ -184,10 +184,20 @@ export class Recorder {
     if (length === 1) return await this.writeAside(event);
     try {
       const append = () => this.#append(this.#options.aside, event);
-      return { result: await this.#turns.take(append) };
+      return { result: await this.#inTurn([event], append) };
     } catch (error) {
-      return isHeld(error) ? await this.writeAside(event) : { error: toLedgerError(error) };
+      const mayWait = isHeld(error) && !(error instanceof StillHeld);
+      return mayWait ? await this.writeAside(event) : { error: toLedgerError(error) };
     }
+  }
+
+  /** @throws StillHeld without a try, where thousands of others were before it for too long */
+  #inTurn<T>([first]: readonly ValidEvent[], write: () => Promise<T>): Promise<T> {
+    const check = this.#options.twins.patience(first?.id ?? '');
+    return this.#turns.take(() => {
+      check();
+      return write();
+    });
   }
 
   /** On the lane's connection, which is free: those beside it may all be busy with what is held. */

@@ -10,6 +10,8 @@ const REMEMBER_MS = 60_000;
 /** How long the ids of a statement that met a lock stay out of others, until it is known which. */
 const SUSPECT_MS = 1_000;
 const MAX_REMEMBERED = 10_000;
+/** A line is waited in so long at least, however short a twin is waited for. */
+const MIN_LINE_MS = 5_000;
 /** Tries at once; fewer than there are connections, so that one is left for whoever is not held. */
 const TRIES_AT_ONCE = 2;
 
@@ -109,6 +111,19 @@ export class Twins {
   }
 
   /**
+   * For who stands in line with others that are held, and may be free: to be asked at their turn.
+   * @returns throws StillHeld once it lasted too long
+   */
+  patience(id: string): () => void {
+    const deadlineMs = performance.now() + Math.max(this.#options.waitMs, MIN_LINE_MS);
+    return () => {
+      if (performance.now() <= deadlineMs) return;
+      const what = 'many ids that other transactions hold were in line before it';
+      throw new StillHeld(what, id, { code: LOCK_TIMEOUT });
+    };
+  }
+
+  /**
    * Of a statement that met a lock: tries again as long as it is the table that is locked (DDL),
    * which everybody meets alike.
    * @throws the lock that was met, if it is none of the table's; LedgerError `unavailable`
@@ -159,14 +174,21 @@ export class Twins {
   }
 }
 
-function stillHeld(id: string | null, cause: unknown): LedgerError {
+/** `unavailable`: it was waited for long enough. */
+export class StillHeld extends LedgerError {
+  constructor(what: string, id: string | null, cause: unknown) {
+    super('unavailable', `${what}; send the event again later`, {
+      details: { id, sqlstate: sqlStateOf(cause) },
+      cause,
+    });
+  }
+}
+
+function stillHeld(id: string | null, cause: unknown): StillHeld {
   const what = isAwaitingPartition(cause)
     ? 'the partition of this id is being prepared (if nobody does: run `microdollar migrate`)'
     : id === null
       ? 'another session locks the table and has not ended'
       : 'another transaction holds this id and has not ended';
-  return new LedgerError('unavailable', `${what}; send the event again later`, {
-    details: { id, sqlstate: sqlStateOf(cause) },
-    cause,
-  });
+  return new StillHeld(what, id, cause);
 }

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { isDatabaseAway } from '../../src/db/sqlstate.js';
-import { Twins } from '../../src/record/twins.js';
+import { StillHeld, Twins } from '../../src/record/twins.js';
 
 const held = () => Promise.reject(Object.assign(new Error('lock timeout'), { code: '55P03' }));
 
@@ -138,5 +138,24 @@ describe('ids of a statement that met a lock', () => {
     expect(['a', 'b', 'c'].map((id) => twins.isExpected(id))).toEqual([true, true, false]);
     await twins.wait('a', async () => 'written');
     expect(['a', 'b'].map((id) => twins.isExpected(id))).toEqual([false, true]);
+  });
+});
+
+describe('who may be free, in line with ids that are held', () => {
+  it('is refused once it stood there for as long as a twin is waited for, and five seconds', () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const line = (waitMs: number) => new Twins({ waitMs, onHeld: () => {} }).patience('a');
+    const [short, long] = [line(50), line(10_000)];
+    vi.advanceTimersByTime(4_999);
+    short();
+    vi.advanceTimersByTime(2);
+    expect(short).toThrow(StillHeld);
+    expect(short).toThrow(/in line before it; send the event again later/);
+    long();
+    vi.advanceTimersByTime(5_000);
+    expect(long).toThrow(StillHeld);
   });
 });

@@ -10,7 +10,7 @@ import {
   formatExact,
   sumMicrodollars,
 } from '../../src/web/amounts.js';
-import { labelStep, niceTicks } from '../../src/web/charts/ticks.js';
+import { labelStep, niceTicks, textWidth } from '../../src/web/charts/ticks.js';
 import {
   countDays,
   formatRange,
@@ -95,6 +95,8 @@ describe('ticks', () => {
   it('are labelled as often as there is room', () => {
     expect(labelStep([1, 2, 7, 14], 10, 60)).toBe(7);
     expect(labelStep([1, 2, 7, 14], 1, 60)).toBe(14);
+    // DejaVu Sans, 12 px: 44.7.
+    expect(textWidth('200 ms')).toBeGreaterThan(44.7);
   });
 });
 

@@ -28,9 +28,9 @@ export function labelStep(steps: readonly number[], bandPx: number, labelPx: num
   return steps.find((step) => step * bandPx >= labelPx) ?? steps.at(-1) ?? 1;
 }
 
-/** Width of a label in the chart's type, from above. */
+/** Width of a label in the chart's type, from above, px; also in a type as wide as DejaVu Sans. */
 export function textWidth(text: string): number {
-  return text.length * 7 + 4;
+  return text.length * 7 + (text.match(/[mwMW]/g)?.length ?? 0) * 5 + 4;
 }
 
 /** Where a label may stand without being cut: its anchor, at its place. */
