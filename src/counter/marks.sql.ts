@@ -1,4 +1,4 @@
-import { type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
+import { firstPositions, type Log, type PayerScope } from '../schema/unsettled.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /**
@@ -57,6 +57,10 @@ export const positionAfter = (rows: string, limit: string, position = 'm.positio
         limit 1
       )`;
 
+/** The same of the unsettled rows of payer `u`: no more than the beginning of its tail is read. */
+export const unsettledAfter = (log: Log, scope: PayerScope, limit: string): string =>
+  positionAfter(firstPositions(log, scope, 'u', `${limit} + 1`), limit);
+
 /**
  * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).
  * $1 payers, $2 whether to fold each, $3 how young an open transaction may be and hold the mark,
@@ -101,7 +105,7 @@ export function payerMarks(log: Log, scope: PayerScope): string {
   cross join lateral (
     select case when ${unseen(4, 'integer')} is null then (select s.mark from s)
       else least((select s.mark from s),
-        ${positionAfter(unsettledRows(log, scope, 'm.position', 'u'), unseen(4, 'integer'))}) end as mark
+        ${unsettledAfter(log, scope, unseen(4, 'integer'))}) end as mark
   ) as b
   union all
   select u.*, 0, '{}'
