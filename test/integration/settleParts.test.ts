@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CONNECTION_USES } from '../../src/connections.js';
+import { foldStatement } from '../../src/counter/foldDimensions.sql.js';
 import { openCountersStatement } from '../../src/counter/openCounters.sql.js';
 import { settleStatement } from '../../src/counter/settle.sql.js';
 import { Settler } from '../../src/counter/settler.js';
 import { queryOn } from '../../src/db/query.js';
 import type { Statement } from '../../src/db/statement.js';
+import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
 import { ORGANIZATION_SCOPE, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
 import { looksOf, type PlanNode } from '../support/looks.js';
 import { openSessions, type Session, type Sessions } from '../support/sessions.js';
@@ -47,23 +49,37 @@ async function addTail(scope: (typeof SCOPES)[number], transactions: number, row
 it.each(SCOPES)('a part of a tail reads no more than that: $name', async (scope) => {
   const payer = await addTail(scope, 20, 50);
   const limits = { youngXids: 0, rowsPerPayer: 100 };
-  const looks: number[] = [];
-  const statements = [
-    settleStatement(scope, [payer], [true], limits),
-    openCountersStatement(USAGE_LOG, scope, [payer], 100),
-  ];
-  for (const { text, values } of statements) {
-    await session.run('begin');
-    const [row] = await session.run<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
-      `explain (analyze, timing off, format json) ${text}`,
-      [...values],
-    );
-    await session.run('rollback');
-    looks.push(readOf(row?.['QUERY PLAN'][0].Plan as PlanNode));
-  }
   // The beginning of the tail for where the part ends, then the part.
-  expect(looks).toEqual([201, 201]);
+  expect(await readBy(settleStatement(scope, [payer], [true], limits))).toBe(201);
+  expect(await readBy(openCountersStatement(USAGE_LOG, scope, [payer], 100))).toBe(201);
 });
+
+it.each(SCOPES)('so does a fold of a rollup by dimension: $name', async (scope) => {
+  const payer = await addTail(scope, 20, 50);
+  await fixture.rows(
+    `update microdollar_usage set position = -position
+     where id in (
+       select m.id from microdollar_usage as m
+       where $1 in (m.kilo_user_id, m.organization_id::text) and m.position % 2 = 0)`,
+    [payer],
+  );
+  await fixture.rows(
+    `insert into rollup_marks (rollup, payer_scope, payer_id, settled_below) values ($1, $2, $3, 0)`,
+    [QUARTER_HOURLY.name, scope.name, payer],
+  );
+  // Rows of either sign are looked at for where the part ends.
+  expect(await readBy(foldStatement(QUARTER_HOURLY, scope, [payer], 100))).toBe(302);
+});
+
+async function readBy({ text, values }: Statement): Promise<number> {
+  await session.run('begin');
+  const [row] = await session.run<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
+    `explain (analyze, timing off, format json) ${text}`,
+    [...values],
+  );
+  await session.run('rollback');
+  return readOf(row?.['QUERY PLAN'][0].Plan as PlanNode);
+}
 
 /** Rows of the log that a plan reads. */
 const readOf = (node: PlanNode & { 'Index Name'?: string }): number =>
