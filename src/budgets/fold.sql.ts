@@ -1,9 +1,9 @@
-import { exceptionsOf, positionAfter, SNAPSHOT } from '../counter/marks.sql.js';
+import { exceptionsOf, SNAPSHOT, tailAfter } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { SPEND_DAYS } from '../schema/alerts.js';
 import { BUDGETS_MARK, type BudgetPeriod, type BudgetScope, FORWARDED } from '../schema/budgets.js';
-import { firstTailPositions, isCounted, tailRows } from '../schema/dimensionRollups.js';
+import { isCounted, tailRows } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
 import {
   balanceOf,
@@ -107,7 +107,7 @@ with s as materialized (
   ) as u
   cross join lateral (
     select least((select s.ended_below from s),
-      ${positionAfter(firstTailPositions(scope, 'u', '$2::integer + 1'), '$2::integer', 'abs(m.position)')}) as mark
+      ${tailAfter(scope, '$2::integer')}) as mark
     offset 0
   ) as b
 ), tail as materialized (

@@ -2,7 +2,6 @@ import { type Statement, textArray } from '../db/statement.js';
 import {
   counterId,
   type DimensionRollup,
-  firstTailPositions,
   keyAndSums,
   keyColumns,
   labelOf,
@@ -15,7 +14,7 @@ import {
   tailRowsBelow,
 } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
-import { exceptionsOf, positionAfter, SNAPSHOT } from './marks.sql.js';
+import { exceptionsOf, SNAPSHOT, tailAfter } from './marks.sql.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /**
@@ -110,7 +109,7 @@ with s as materialized (
   from locked as u
   cross join lateral (
     select least((select s.ended_below from s),
-      ${positionAfter(firstTailPositions(scope, 'u', '$2::integer + 1'), '$2::integer', 'abs(m.position)')}) as mark
+      ${tailAfter(scope, '$2::integer')}) as mark
     offset 0
   ) as b
 ), part as materialized (

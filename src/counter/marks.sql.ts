@@ -1,3 +1,4 @@
+import { firstTailPositions } from '../schema/dimensionRollups.js';
 import { firstPositions, type Log, type PayerScope } from '../schema/unsettled.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
@@ -44,7 +45,7 @@ export const exceptionsOf = (open: string): string => `array(
  * The position of the row after the first `limit` of `rows`; null where there are no more. Rows of
  * one transaction stay together, though they be more.
  */
-export const positionAfter = (rows: string, limit: string, position = 'm.position'): string => `(
+const positionAfter = (rows: string, limit: string, position = 'm.position'): string => `(
         select greatest(m.position, m.first + 1)
         from (
           select ${position} as position, min(${position}) over () as first
@@ -60,6 +61,10 @@ export const positionAfter = (rows: string, limit: string, position = 'm.positio
 /** The same of the unsettled rows of payer `u`: no more than the beginning of its tail is read. */
 export const unsettledAfter = (log: Log, scope: PayerScope, limit: string): string =>
   positionAfter(firstPositions(log, scope, 'u', `${limit} + 1`), limit);
+
+/** The same of what a rollup by dimension, or budgets, have not counted, by |position|. */
+export const tailAfter = (scope: PayerScope, limit: string): string =>
+  positionAfter(firstTailPositions(scope, 'u', `${limit} + 1`), limit, 'abs(m.position)');
 
 /**
  * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).

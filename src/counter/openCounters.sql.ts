@@ -19,7 +19,8 @@ export const KEYS_PER_STATEMENT = 512;
  * `offset 0`: the row of a key is looked up by all of the key. As a join, planned while the table is small,
  * it reads every row of the organization for every key.
  *
- * @param isPart of the first $2 rows of each payer, as a settle of so many needs them: a tail may have millions
+ * @param isPart of the first $2 rows of each payer, as a settle of so many needs them: a tail may have
+ *   millions
  */
 function openText(log: Log, scope: PayerScope, isPart: boolean): string {
   const isExa = log === EXA_LOG;

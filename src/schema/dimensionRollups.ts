@@ -192,8 +192,8 @@ export function tailRowsBelow(
 }
 
 /**
- * Positions among which are those of the first `limit` rows that are not counted yet, by order of |position|: a
- * bounded look at the beginning of each range.
+ * Positions among which are those of the first `limit` rows that are not counted yet, by order of
+ * |position|: a bounded look at the beginning of each range.
  */
 export function firstTailPositions(scope: PayerScope, payer: string, limit: string): string {
   const ranges = tailRanges(scope, 'm.position', payer);

@@ -155,8 +155,8 @@ export function unsettledRowsBelow(
 }
 
 /**
- * Positions among which are those of the first `limit` unsettled rows, by order of position: a bounded look at the
- * beginning of either range.
+ * Positions among which are those of the first `limit` unsettled rows, by order of position: a bounded
+ * look at the beginning of either range.
  */
 export function firstPositions(log: Log, scope: PayerScope, payer: string, limit: string): string {
   const first = (rows: string): string => `(

@@ -29,7 +29,8 @@ function readColumns(query: Query): Promise<TableColumns[]> {
     text: `/* shards.readColumns */
 select t.name as table_name,
   coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = ''), '{}') as written,
-  coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated <> ''), '{}') as generated
+  coalesce(array_agg(a.attname::text order by a.attnum)
+    filter (where a.attgenerated <> ''), '{}') as generated
 from unnest($1::text[]) as t(name)
 join pg_attribute as a on a.attrelid = to_regclass(t.name)
 where a.attnum > 0
