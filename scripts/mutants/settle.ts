@@ -152,7 +152,7 @@ export const SETTLE_MUTANTS: readonly Mutant[] = [
   {
     name: 'settler: missing counter rows are never opened',
     file: SETTLER,
-    search: 'if (missing.length > 0 && (await this.#open(USAGE_LOG, scope, missing)) > 0) {',
+    search: 'if (short.length > 0 && (await this.#open(USAGE_LOG, scope, short)) > 0) {',
     replace: 'if (false) {',
     tests: ['integration/fold'],
   },

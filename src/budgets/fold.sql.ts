@@ -1,4 +1,4 @@
-import { exceptionsOf, positionAfter, SNAPSHOT } from '../counter/marks.sql.js';
+import { exceptionsOf, SNAPSHOT, tailAfter } from '../counter/marks.sql.js';
 import { UNKNOWN_GENERATION } from '../counter/position.sql.js';
 import type { Statement } from '../db/statement.js';
 import { SPEND_DAYS } from '../schema/alerts.js';
@@ -107,7 +107,7 @@ with s as materialized (
   ) as u
   cross join lateral (
     select least((select s.ended_below from s),
-      ${positionAfter(tailRows(scope, 'm.position', 'u'), '$2::integer', 'abs(m.position)')}) as mark
+      ${tailAfter(scope, '$2::integer')}) as mark
     offset 0
   ) as b
 ), tail as materialized (

@@ -11,9 +11,10 @@ import {
   sourceColumns,
   startOf,
   tailRows,
+  tailRowsBelow,
 } from '../schema/dimensionRollups.js';
 import type { PayerScope } from '../schema/unsettled.js';
-import { exceptionsOf, positionAfter, SNAPSHOT } from './marks.sql.js';
+import { exceptionsOf, SNAPSHOT, tailAfter } from './marks.sql.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /**
@@ -108,7 +109,7 @@ with s as materialized (
   from locked as u
   cross join lateral (
     select least((select s.ended_below from s),
-      ${positionAfter(tailRows(scope, 'm.position', 'u'), '$2::integer', 'abs(m.position)')}) as mark
+      ${tailAfter(scope, '$2::integer')}) as mark
     offset 0
   ) as b
 ), part as materialized (
@@ -117,7 +118,7 @@ with s as materialized (
   cross join lateral (
     select m.*
     from (
-      ${tailRows(scope, sourceColumns(rollup), 'u')}
+      ${tailRowsBelow(scope, sourceColumns(rollup), 'u', 'u.new_below')}
     ) as m
     where abs(m.position) < u.new_below
       and abs(m.position) <> all (u.new_except)

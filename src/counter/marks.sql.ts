@@ -1,4 +1,5 @@
-import { type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
+import { firstTailPositions } from '../schema/dimensionRollups.js';
+import { firstPositions, type Log, type PayerScope } from '../schema/unsettled.js';
 import { GENERATION, UNKNOWN_GENERATION } from './position.sql.js';
 
 /**
@@ -44,7 +45,7 @@ export const exceptionsOf = (open: string): string => `array(
  * The position of the row after the first `limit` of `rows`; null where there are no more. Rows of
  * one transaction stay together, though they be more.
  */
-export const positionAfter = (rows: string, limit: string, position = 'm.position'): string => `(
+const positionAfter = (rows: string, limit: string, position = 'm.position'): string => `(
         select greatest(m.position, m.first + 1)
         from (
           select ${position} as position, min(${position}) over () as first
@@ -56,6 +57,14 @@ export const positionAfter = (rows: string, limit: string, position = 'm.positio
         offset ${limit}
         limit 1
       )`;
+
+/** The same of the unsettled rows of payer `u`: no more than the beginning of its tail is read. */
+export const unsettledAfter = (log: Log, scope: PayerScope, limit: string): string =>
+  positionAfter(firstPositions(log, scope, 'u', `${limit} + 1`), limit);
+
+/** The same of what a rollup by dimension, or budgets, have not counted, by |position|. */
+export const tailAfter = (scope: PayerScope, limit: string): string =>
+  positionAfter(firstTailPositions(scope, 'u', `${limit} + 1`), limit, 'abs(m.position)');
 
 /**
  * The head of every settle: which payers, and how far their mark may rise in snapshot S (R1-R4).
@@ -101,7 +110,7 @@ export function payerMarks(log: Log, scope: PayerScope): string {
   cross join lateral (
     select case when ${unseen(4, 'integer')} is null then (select s.mark from s)
       else least((select s.mark from s),
-        ${positionAfter(unsettledRows(log, scope, 'm.position', 'u'), unseen(4, 'integer'))}) end as mark
+        ${unsettledAfter(log, scope, unseen(4, 'integer'))}) end as mark
   ) as b
   union all
   select u.*, 0, '{}'

@@ -1,6 +1,12 @@
 import type { Statement } from '../db/statement.js';
-import { EXA_LOG, type Log, type PayerScope, unsettledRows } from '../schema/unsettled.js';
-import { unseen } from './marks.sql.js';
+import {
+  EXA_LOG,
+  type Log,
+  type PayerScope,
+  unsettledRows,
+  unsettledRowsBelow,
+} from '../schema/unsettled.js';
+import { unseen, unsettledAfter } from './marks.sql.js';
 import { idArray } from './settle.sql.js';
 
 /** Bounds the length of the statement; the rest is opened by the next one. */
@@ -12,19 +18,26 @@ export const KEYS_PER_STATEMENT = 512;
  *
  * `offset 0`: the row of a key is looked up by all of the key. As a join, planned while the table is small,
  * it reads every row of the organization for every key.
+ *
+ * @param isPart of the first $2 rows of each payer, as a settle of so many needs them: a tail may have
+ *   millions
  */
-function openText(log: Log, scope: PayerScope): string {
+function openText(log: Log, scope: PayerScope, isPart: boolean): string {
   const isExa = log === EXA_LOG;
   const period = isExa
     ? `date_trunc('month', m.created_at at time zone 'UTC')::date`
     : `(m.created_at at time zone 'UTC')::date`;
+  const columns = `${scope.userOf('m', 'u')} as user_id, ${period} as period, m.cost`;
+  const rows = isPart
+    ? unsettledRowsBelow(log, scope, columns, 'u', 'b.part_end')
+    : unsettledRows(log, scope, columns, 'u');
   return `/* microdollar.openCounters ${log.table} ${scope.name} */
 with key as materialized (
   select distinct m.user_id, ${scope.organizationOf('u')} as organization_id, m.period
   from unnest(${unseen(1, `${scope.idType}[]`)}) as t(id)
-  join ${scope.payers} as u on u.id = t.id
+  join ${scope.payers} as u on u.id = t.id${isPart ? partEnd(log, scope) : ''}
   cross join lateral (
-    ${unsettledRows(log, scope, `${scope.userOf('m', 'u')} as user_id, ${period} as period, m.cost`, 'u')}
+    ${rows}
   ) as m
   where m.cost <> 0
     and not exists (
@@ -42,15 +55,26 @@ select count(*) filter (where ${isExa ? 'microdollar_open_exa_month' : 'microdol
 from key as k`;
 }
 
-/** One row: `opened`, counter rows created. */
+const partEnd = (log: Log, scope: PayerScope): string => `
+  cross join lateral (
+    select coalesce(${unsettledAfter(log, scope, unseen(2, 'integer'))}, ${END}) as part_end
+    offset 0
+  ) as b`;
+
+/** Past every position. */
+const END = '9223372036854775807';
+
+/** One row: `opened`, counter rows created. @param rowsPerPayer the first ones only; null = all */
 export function openCountersStatement(
   log: Log,
   scope: PayerScope,
   ids: readonly string[],
+  rowsPerPayer: number | null = null,
 ): Statement {
+  const isPart = rowsPerPayer !== null;
   return {
-    name: `microdollar_open_${log.table}_${scope.name}`,
-    text: openText(log, scope),
-    values: [idArray(scope, ids)],
+    name: `microdollar_open_${log.table}_${scope.name}${isPart ? '_part' : ''}`,
+    text: openText(log, scope, isPart),
+    values: isPart ? [idArray(scope, ids), rowsPerPayer] : [idArray(scope, ids)],
   };
 }

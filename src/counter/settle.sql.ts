@@ -5,6 +5,7 @@ import {
   type PayerScope,
   USAGE_LOG,
   unsettledRows,
+  unsettledRowsBelow,
 } from '../schema/unsettled.js';
 import { COUNTER_LIMIT, payerMarks, SETTLES, unseen } from './marks.sql.js';
 
@@ -56,8 +57,15 @@ const fromArrays = (sums: string, name: string, id: string): string =>
  * are found by arrays of their ids, and by nothing else, so that no statistics can make it a join
  * that reads the table; the arrays are uncorrelated subqueries, which are not run again for a row
  * that moved on since S (EvalPlanQual). Never by ctid (R13).
+ *
+ * @param isPart what lies at or above the new mark is not read: a tail may have millions of rows. All that is
+ *   settled lies below it (R2), so the fold is the same; `balance` and `depth` are of what was read
  */
-function settleText(scope: PayerScope): string {
+function settleText(scope: PayerScope, isPart: boolean): string {
+  const columns = `${scope.userOf('m', 'u')} as user_id, m.created_at, m.cost, m.position`;
+  const rows = isPart
+    ? unsettledRowsBelow(USAGE_LOG, scope, columns, 'u', 'u.new_below')
+    : unsettledRows(USAGE_LOG, scope, columns, 'u');
   return `/* microdollar.settle ${scope.name} */
 with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
   select u.id, min(u.microdollars_used) as used, min(u.new_below) as new_below,
@@ -72,12 +80,7 @@ with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
   left join lateral (
     select m.user_id, (m.created_at at time zone 'UTC')::date as day, m.cost, ${SETTLES} as settles
     from (
-      ${unsettledRows(
-        USAGE_LOG,
-        scope,
-        `${scope.userOf('m', 'u')} as user_id, m.created_at, m.cost, m.position`,
-        'u',
-      )}
+      ${rows}
     ) as m
   ) as m on true
   group by u.id, m.user_id, m.day
@@ -161,7 +164,10 @@ cross join lateral (
 }
 
 const TEXTS = new Map(
-  PAYER_SCOPES.map((scope) => [scope, { settle: settleText(scope), read: readText(scope) }]),
+  PAYER_SCOPES.map((scope) => [
+    scope,
+    { settle: settleText(scope, false), part: settleText(scope, true), read: readText(scope) },
+  ]),
 );
 
 export const idArray = (scope: PayerScope, ids: readonly string[]): string =>
@@ -170,7 +176,10 @@ export const idArray = (scope: PayerScope, ids: readonly string[]): string =>
 export interface SettleLimits {
   /** Transaction ids: an open transaction that is younger may hold the mark (R3). */
   youngXids: number;
-  /** Rows of one payer, the mark then stops before the next; null = all. */
+  /**
+   * Rows of one payer, the mark then stops before the next; null = all. With it `balance` and `depth`
+   * know nothing of the rest.
+   */
   rowsPerPayer: number | null;
 }
 
@@ -180,9 +189,10 @@ export function settleStatement(
   isFolded: readonly boolean[],
   limits: SettleLimits,
 ): Statement {
+  const isPart = limits.rowsPerPayer !== null;
   return {
-    name: `microdollar_settle_${scope.name}`,
-    text: TEXTS.get(scope)?.settle ?? '',
+    name: `microdollar_settle_${isPart ? 'part_' : ''}${scope.name}`,
+    text: TEXTS.get(scope)?.[isPart ? 'part' : 'settle'] ?? '',
     values: [idArray(scope, ids), plainArray(isFolded), limits.youngXids, limits.rowsPerPayer],
   };
 }

@@ -32,7 +32,10 @@ const PAYERS_PER_STATEMENT = 100;
  * whatever else is open in the cluster.
  */
 const YOUNG_XIDS = 64;
-/** A tail that is too long for one statement is settled in parts of so many rows. */
+/**
+ * A tail that is too long for one statement, or has counter rows to be opened and is longer, is settled in
+ * parts of so many rows: each reads no more than that.
+ */
 const ROWS_PER_PART = 20_000;
 
 export interface SettlerOptions {
@@ -255,32 +258,43 @@ export class Settler {
       rows = await send(ids);
     } catch (error) {
       if (ids.length > 1 || !isStatementTimeout(error)) throw error;
-      rows = await this.#settleInParts(scope, ids, () => send(ids, ROWS_PER_PART));
+      rows = await this.#settleInParts(scope, ids, send);
     }
-    const missing = rows.filter((row) => Number(row.missing) > 0).map((row) => row.id);
-    if (missing.length > 0 && (await this.#open(USAGE_LOG, scope, missing)) > 0) {
-      const first = new Map(rows.map((row) => [row.id, row]));
-      for (const row of await send(missing)) first.set(row.id, row);
-      rows = [...first.values()];
+    const missing = rows.filter((row) => Number(row.missing) > 0);
+    if (missing.length === 0) return rows;
+    const first = new Map(rows.map((row) => [row.id, row]));
+    const isLong = (row: SettledRow) => Number(row.depth) > ROWS_PER_PART;
+    for (const { id } of missing.filter(isLong)) {
+      for (const row of await this.#settleInParts(scope, [id], send)) first.set(id, row);
     }
-    return rows;
+    const short = missing.filter((row) => !isLong(row)).map((row) => row.id);
+    if (short.length > 0 && (await this.#open(USAGE_LOG, scope, short)) > 0) {
+      for (const row of await send(short)) first.set(row.id, row);
+    }
+    return [...first.values()];
   }
 
-  /** One payer whose tail is too long for a statement: what all parts settled, and the last answer. */
+  /**
+   * One payer whose tail is too long for a statement: in parts until none settles anything, then what is
+   * left as a whole, which alone knows the balance. @returns that, with what all parts settled
+   */
   async #settleInParts(
     scope: PayerScope,
     ids: readonly string[],
-    settlePart: () => Promise<SettledRow[]>,
+    send: (ids: readonly string[], rowsPerPayer: number | null) => Promise<SettledRow[]>,
   ): Promise<SettledRow[]> {
     for (let settled = 0; ; ) {
-      const [row] = await settlePart();
-      if (!row) return [];
-      const before = settled;
-      settled += Number(row.settled);
-      if (Number(row.settled) > 0 && row.settled !== row.depth) continue;
-      if (Number(row.missing) > 0 && (await this.#open(USAGE_LOG, scope, ids)) > 0) continue;
-      const depth = String(before + Number(row.depth));
-      return [{ ...row, depth, settled: String(settled), missing: '0' }];
+      const [part] = await send(ids, ROWS_PER_PART);
+      settled += Number(part?.settled ?? 0);
+      if (Number(part?.settled ?? 0) > 0) continue;
+      const isMissing = Number(part?.missing ?? 0) > 0;
+      if (isMissing && (await this.#open(USAGE_LOG, scope, ids, ROWS_PER_PART)) > 0) continue;
+      const rows = await send(ids, null);
+      return rows.map((row) => ({
+        ...row,
+        depth: String(settled + Number(row.depth)),
+        settled: String(settled + Number(row.settled)),
+      }));
     }
   }
 
@@ -297,9 +311,15 @@ export class Settler {
   }
 
   /** Opens the counter rows that payers lack. @returns how many; others may be opening the rest */
-  async #open(log: Log, scope: PayerScope, ids: readonly string[]): Promise<number> {
+  async #open(
+    log: Log,
+    scope: PayerScope,
+    ids: readonly string[],
+    rowsPerPayer: number | null = null,
+  ): Promise<number> {
     for (let opened = 0; ; ) {
-      const [row] = await this.#query<{ opened: string }>(openCountersStatement(log, scope, ids));
+      const statement = openCountersStatement(log, scope, ids, rowsPerPayer);
+      const [row] = await this.#query<{ opened: string }>(statement);
       const now = Number(row?.opened ?? 0);
       opened += now;
       if (now < KEYS_PER_STATEMENT) return opened;

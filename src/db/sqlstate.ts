@@ -148,6 +148,8 @@ export function isReadOnlyRefusal(error: unknown): boolean {
   return ['25006', '42501'].includes(sqlStateOf(error) ?? '');
 }
 
+const POOL_IN_USE = 'every connection of this process for it is in use; try again';
+
 const POOLER_REMEDY =
   'behind a pooler in transaction mode set MICRODOLLAR_POOLER=transaction, or open the ledger with ' +
   '`preparedStatements: false`';
@@ -177,7 +179,8 @@ export function toLedgerError(error: unknown): LedgerError {
     return new LedgerError('unavailable', 'the ledger is closed', { cause: error });
   }
   if (kind === 'retry' || kind === 'contended') {
-    const what = state === null ? `database unreachable (${failureName(error)})` : message;
+    const unreachable = `database unreachable (${failureName(error)})`;
+    const what = isPoolInUse(error) ? POOL_IN_USE : state === null ? unreachable : message;
     return new LedgerError('unavailable', what, { details, cause: error });
   }
   if (kind === 'data') {
@@ -195,6 +198,10 @@ export function toLedgerError(error: unknown): LedgerError {
   return new LedgerError('internal', message, { details, cause: error });
 }
 
+/** Whoever waits for a connection of a pool that is all in use is told so by the driver, without a code. */
+const isPoolInUse = (error: unknown): boolean =>
+  error instanceof Error && error.message === 'timeout exceeded when trying to connect';
+
 /** Failures of one statement; the database itself is well. */
 export const STATEMENT_STATES: ReadonlySet<string> = new Set([
   '40001',
@@ -202,8 +209,12 @@ export const STATEMENT_STATES: ReadonlySet<string> = new Set([
   ...SWAPPED_CONNECTION,
 ]);
 
-/** Whether the failure says that the database takes no writes now, not just this one. */
+/**
+ * Whether the failure says that the database takes no writes now, not just this one. That a pool is all in
+ * use says nothing of it: who uses it finds out.
+ */
 export function isDatabaseAway(error: unknown): boolean {
+  if (isPoolInUse(error)) return false;
   if (!(error instanceof LedgerError)) {
     const state = sqlStateOf(error);
     return classifyFailure(error) === 'retry' && (state === null || !STATEMENT_STATES.has(state));

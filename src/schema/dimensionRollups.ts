@@ -171,26 +171,63 @@ export function lockedMarks(rollup: DimensionRollup, scope: PayerScope): string 
  * of unsettled rows.
  */
 export function tailRows(scope: PayerScope, columns: string, payer: string): string {
+  return tailRanges(scope, columns, payer).join('\n      union all\n      ');
+}
+
+/** The same as far as |position| `end`, which is past the mark: nothing behind it is read. */
+export function tailRowsBelow(
+  scope: PayerScope,
+  columns: string,
+  payer: string,
+  end: string,
+): string {
+  const [above, under, ...excepted] = tailRanges(scope, columns, payer);
+  return [
+    `${above}
+        and m.position < ${end}`,
+    `${under}
+        and m.position > -${end}`,
+    ...excepted,
+  ].join('\n      union all\n      ');
+}
+
+/**
+ * Positions among which are those of the first `limit` rows that are not counted yet, by order of
+ * |position|: a bounded look at the beginning of each range.
+ */
+export function firstTailPositions(scope: PayerScope, payer: string, limit: string): string {
+  const ranges = tailRanges(scope, 'm.position', payer);
+  const first = ranges.map(
+    (rows, index) => `(
+        ${rows}
+        order by m.position${index % 2 === 0 ? '' : ' desc'}
+        limit ${limit}
+      )`,
+  );
+  return first.join('\n      union all\n      ');
+}
+
+/** Positions past the mark, negative ones, exceptions, negative ones. */
+function tailRanges(scope: PayerScope, columns: string, payer: string): string[] {
   const ofPayer = `select ${columns}
       from microdollar_usage as m
       where ${payerKeySql('m')} = ${scope.keyOf(payer)}
         and ${scope.owns('m', payer)}
         and m.position is not null`;
-  return `${ofPayer}
-        and m.position >= ${payer}.below
-      union all
-      ${ofPayer}
-        and m.position <= -${payer}.below
-      union all
-      ${ofPayer}
+  return [
+    `${ofPayer}
+        and m.position >= ${payer}.below`,
+    `${ofPayer}
+        and m.position <= -${payer}.below`,
+    `${ofPayer}
         and ${payer}.except <> '{}'
         and m.position = any (${payer}.except)
-        and m.position < ${payer}.below
-      union all
-      ${ofPayer}
+        and m.position < ${payer}.below`,
+    `${ofPayer}
         and ${payer}.except <> '{}'
         and m.position = any (${payer}.minus)
-        and m.position > -${payer}.below`;
+        and m.position > -${payer}.below`,
+  ];
 }
 
 /** Whether log row `m` is in the counter rows of payer `payer`, or is to be by whoever builds them. */

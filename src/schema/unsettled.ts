@@ -131,10 +131,42 @@ export function unsettledRows(
 ): string {
   return `${rowsPastMark(log, scope, columns, payer, use)}
   union all
-  ${positionedRows(log, scope, columns, payer)}
+  ${excepted(log, scope, columns, payer)}${BOUNDS[use].below}`;
+}
+
+const excepted = (log: Log, scope: PayerScope, columns: string, payer: string): string =>
+  `${positionedRows(log, scope, columns, payer)}
     and ${payer}.${log.except} <> '{}'
     and m.position = any (${payer}.${log.except})
-    and m.position < ${payer}.${log.below}${BOUNDS[use].below}`;
+    and m.position < ${payer}.${log.below}`;
+
+/** The same as far as position `end`, which is past the mark: nothing behind it is read. */
+export function unsettledRowsBelow(
+  log: Log,
+  scope: PayerScope,
+  columns: string,
+  payer: string,
+  end: string,
+): string {
+  return `${rowsPastMark(log, scope, columns, payer)}
+    and m.position < ${end}
+  union all
+  ${excepted(log, scope, columns, payer)}${BOUNDS.statement.below}`;
+}
+
+/**
+ * Positions among which are those of the first `limit` unsettled rows, by order of position: a bounded
+ * look at the beginning of either range.
+ */
+export function firstPositions(log: Log, scope: PayerScope, payer: string, limit: string): string {
+  const first = (rows: string): string => `(
+    ${rows}
+    order by m.position
+    limit ${limit}
+  )`;
+  return `${first(rowsPastMark(log, scope, 'm.position', payer))}
+  union all
+  ${first(`${excepted(log, scope, 'm.position', payer)}${BOUNDS.statement.below}`)}`;
 }
 
 /**

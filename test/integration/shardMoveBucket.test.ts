@@ -1,7 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Query, queryOnPool } from '../../src/db/query.js';
 import { LedgerError } from '../../src/errors.js';
 import { createOrganization, createUser } from '../../src/shards/accounts.js';
+import { beginBucketStatement } from '../../src/shards/move/buckets.sql.js';
+import { BucketMove } from '../../src/shards/move/moveBucket.js';
+import type { StoredMove } from '../../src/shards/move/moves.sql.js';
+import type { MoveShard } from '../../src/shards/move/types.js';
 import { bucketOf, placeBuckets } from '../../src/shards/placement.js';
 import { checkShards } from '../support/checkShards.js';
 import { ledgerErrorOf } from './ledgerHarness.js';
@@ -50,7 +55,49 @@ async function expectExact(): Promise<void> {
   expect(await checkShards(shards)).toEqual([]);
 }
 
+/** Moves the bucket from `a` to `b` by a directory of the test's own. */
+async function moveBy(bucket: number, directory: (real: Query) => Query) {
+  const [a, b]: [MoveShard, MoveShard] = [
+    { name: 'a', pool: fixture.a.database.pool },
+    { name: 'b', pool: fixture.b.database.pool },
+  ];
+  const real = queryOnPool(a.pool, false);
+  const [begun] = await real<StoredMove>(beginBucketStatement(bucket, 'a', 'b'));
+  const context = { bucket, from: a, to: b, home: a, directory: directory(real), options: {} };
+  const movePayer = () => Promise.reject(new Error('nobody is in it'));
+  return await new BucketMove({ ...context, movePayer }).run(begun as StoredMove);
+}
+
 class Stopped extends LedgerError {}
+
+describe('the switch of a bucket', () => {
+  it('that committed though its answer was lost is the end of the move', async () => {
+    let sent = 0;
+    const report = await moveBy(900, (real) => async (statement) => {
+      const rows = await real(statement);
+      if (statement.name === 'shards_switch_bucket' && ++sent === 1) {
+        throw Object.assign(new Error('lost'), { code: '08006' });
+      }
+      return rows as never;
+    });
+    expect([report.finished, sent]).toEqual([true, 2]);
+    await fixture.a.rows('delete from microdollar_shard_directory where bucket = 900');
+  });
+
+  it('is not, where somebody has changed the move', async () => {
+    const moving = moveBy(901, (real) => async (statement) => {
+      if (statement.name === 'shards_switch_bucket') {
+        await fixture.a.rows(
+          `update microdollar_shard_directory set moving_to = null, step = null, progress = null
+           where bucket = 901`,
+        );
+      }
+      return await real(statement);
+    });
+    expect(await ledgerErrorOf(moving)).toMatchObject({ code: 'unavailable' });
+    await fixture.a.rows('delete from microdollar_shard_directory where bucket = 901');
+  });
+});
 
 describe('a bucket', () => {
   const bucket = 77;

@@ -134,7 +134,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   });
   const deadOwners = new DeadOwners(options.leaseMs ?? 10 * 60_000);
   const deadLetters = new DeadLetterFile<DatedUsage>(slot.directory, fileSystem);
-  const store = new IntentStore(query);
+  const store = new IntentStore(query, (id) => requests.isOpen(id));
   const responses = new ResponseStore(query, gate, (response, lookInSeconds) =>
     requests.follow(response, lookInSeconds),
   );

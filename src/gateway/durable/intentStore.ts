@@ -18,11 +18,16 @@ export class IntentStore {
   readonly #query: Query;
   readonly #inserts: Grouped<OwnedIntent>;
   readonly #deletes: Grouped<string>;
-  readonly #removals = new Removals((ids) => this.removeMany(ids));
+  readonly #removals: Removals;
   readonly #settled = new Removals((ids) => this.removeSettled(ids));
 
-  constructor(query: Query) {
+  /**
+   * @param isOpen the request goes on: its intent stays, also where its removal was asked for before it was
+   *   begun, after a hold that failed
+   */
+  constructor(query: Query, isOpen?: (id: string) => boolean) {
     this.#query = query;
+    this.#removals = new Removals((ids) => this.removeMany(ids), isOpen);
     this.#inserts = new Grouped((intents) => this.insertMany(intents));
     this.#deletes = new Grouped((ids) => this.removeMany(ids));
   }

@@ -10,13 +10,19 @@ const MAX_REMOVALS = 100_000;
 /** Ids to be removed some time soon, in one statement with others. */
 export class Removals {
   readonly #remove: (ids: readonly string[]) => Promise<void>;
+  readonly #isNeeded: (id: string) => boolean;
   readonly #ids = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #removing: Promise<void> = Promise.resolve();
   #isEnded = false;
 
-  constructor(remove: (ids: readonly string[]) => Promise<void>) {
+  /** @param isNeeded by now: what was asked for before is forgotten. Default: nothing is */
+  constructor(
+    remove: (ids: readonly string[]) => Promise<void>,
+    isNeeded: (id: string) => boolean = () => false,
+  ) {
     this.#remove = remove;
+    this.#isNeeded = isNeeded;
   }
 
   add(id: string): void {
@@ -46,7 +52,7 @@ export class Removals {
       while (this.#ids.size > 0) {
         const ids = [...this.#ids].slice(0, MAX_BATCH);
         try {
-          await this.#remove(ids);
+          await this.#remove(ids.filter((id) => !this.#isNeeded(id)));
         } catch {
           this.#flushIn(RETRY_AFTER_MS);
           return;

@@ -6,6 +6,7 @@ import { bucketOf } from '../placement.js';
 import {
   type BucketPayerRow,
   closeBucketStatement,
+  findBucketStatement,
   LIST_PAYER_ROWS,
   listBucketStatement,
   openBucketStatement,
@@ -171,7 +172,14 @@ export class BucketMove {
       )
       .map(({ id }) => id);
     const switched = await withRetry(() => directory(switchBucketStatement(move.id, ids)));
-    if (switched.length === 0) throw changed(bucket);
+    if (switched.length === 0 && !(await this.#isSwitched(move.id))) throw changed(bucket);
+  }
+
+  /** By a statement whose answer was lost: sent again, it finds nothing to do. */
+  async #isSwitched(id: string): Promise<boolean> {
+    const { bucket, to, directory } = this.#context;
+    const [row] = await withRetry(() => directory<StoredMove>(findBucketStatement(bucket)));
+    return row?.id === id && row.shard === to.name && row.step === null;
   }
 
   async #step(

@@ -28,6 +28,23 @@ it('removes together what comes within a moment, and again what could not be rem
   expect(tries).toHaveLength(3);
 });
 
+it('leaves what is needed again by then', async () => {
+  const removed: string[] = [];
+  const needed = new Set<string>();
+  const removals = new Removals(
+    async (ids) => {
+      removed.push(...ids);
+    },
+    (id) => needed.has(id),
+  );
+  for (const id of ['a', 'b']) removals.add(id);
+  needed.add('a');
+  await vi.advanceTimersByTimeAsync(1_000);
+  needed.delete('a');
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(removed).toEqual(['b']);
+});
+
 it('tries once more at its end, and never again', async () => {
   let tries = 0;
   const removals = new Removals(async () => {

@@ -13,6 +13,17 @@ const HOLD = {
   project_id: null,
   amount: 5,
 };
+const INTENT = {
+  kilo_user_id: 'ada',
+  organization_id: null,
+  api_key_id: null,
+  api_kind: 'openai_chat',
+  requested_model: null,
+  created_at: '2026-11-01T00:00:00.000Z',
+  input_tokens_estimate: 1,
+  max_tokens: null,
+  streamed: false,
+};
 const GRANTED: HoldResult = {
   id: HOLD.id,
   status: 'granted',
@@ -24,7 +35,9 @@ const LOST = new LedgerError('unavailable', 'Connection terminated');
 const NOT_THERE = new LedgerError('not_found', 'hold_id names no open hold');
 
 /** What a ledger was asked, where `hold` ends as the test says, and nothing is there to release. */
-function openHolds(hold: LedgerHoldsOptions['ledger']['hold']) {
+function openHolds(hold: LedgerHoldsOptions['ledger']['hold'], shards: readonly never[] = []) {
+  const open = new Set<string>();
+  const isOpen = (id: string) => open.has(id);
   const asked: string[] = [];
   const gate = new DatabaseGate({ probe: async () => {}, timeoutMs: 1_000, onChange: () => {} });
   const holds = new LedgerHolds({
@@ -36,18 +49,18 @@ function openHolds(hold: LedgerHoldsOptions['ledger']['hold']) {
         asked.push('release');
         throw NOT_THERE;
       },
-      parts: [],
+      parts: shards,
     },
     gate,
     timeoutMs: 1_000,
     store: new IntentStore(async ({ name }) => {
       asked.push(name ?? '');
       return [];
-    }),
+    }, isOpen),
     log: { info() {}, warn() {}, error() {} },
-    isOpen: () => false,
+    isOpen,
   });
-  return { asked, gate, holds };
+  return { asked, gate, holds, open };
 }
 
 beforeEach(() => {
@@ -80,6 +93,16 @@ it('takes back what is granted after it was given up, of no cost too', async () 
   grant({ ...GRANTED, amount: 0 });
   await vi.advanceTimersByTimeAsync(1_000);
   expect(asked).toEqual(['release', 'gateway_delete_intents']);
+});
+
+it('leaves the intent of a request that goes on without its hold', async () => {
+  const two = [{}, {}] as never[];
+  const { asked, holds, open } = openHolds(() => Promise.reject(LOST), two);
+  const intent = { ...INTENT, id: HOLD.id };
+  await expect(holds.reserve({ ...HOLD, intent })).rejects.toBe(LOST);
+  open.add(HOLD.id);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(asked).not.toContain('gateway_delete_intents');
 });
 
 it('asks for nothing that it has not sent', async () => {

@@ -1,0 +1,116 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { CONNECTION_USES } from '../../src/connections.js';
+import { foldStatement } from '../../src/counter/foldDimensions.sql.js';
+import { openCountersStatement } from '../../src/counter/openCounters.sql.js';
+import { settleStatement } from '../../src/counter/settle.sql.js';
+import { Settler } from '../../src/counter/settler.js';
+import { queryOn } from '../../src/db/query.js';
+import type { Statement } from '../../src/db/statement.js';
+import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
+import { ORGANIZATION_SCOPE, USAGE_LOG, USER_SCOPE } from '../../src/schema/unsettled.js';
+import { looksOf, type PlanNode } from '../support/looks.js';
+import { openSessions, type Session, type Sessions } from '../support/sessions.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
+
+/** Tails that are longer than a part: what a statement reads of one does not grow with it. */
+const SCOPES = [USER_SCOPE, ORGANIZATION_SCOPE] as const;
+
+let fixture: LedgerFixture;
+let sessions: Sessions;
+let session: Session;
+
+beforeAll(async () => {
+  fixture = await createLedgerFixture();
+  sessions = await openSessions(fixture.database.url, 1);
+  session = sessions.all[0] as Session;
+  for (const setting of CONNECTION_USES.settle.settings) await session.run(`set ${setting}`);
+});
+afterAll(async () => {
+  await sessions.close();
+  await fixture.close();
+});
+
+/** A payer with so many transactions of rows, each row of another of 800 days. */
+async function addTail(scope: (typeof SCOPES)[number], transactions: number, rows: number) {
+  const user = await fixture.addUser();
+  const organization = scope === ORGANIZATION_SCOPE ? await fixture.addOrganization() : null;
+  for (let n = 0; n < transactions; n++) {
+    await fixture.rows(
+      `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, created_at, position)
+       select gen_random_uuid(), $1, $2, 3, timestamptz '2023-01-01' + i % 800 * interval '1 day',
+         microdollar_position()
+       from generate_series(1, $3::integer) as i`,
+      [user, organization, rows],
+    );
+  }
+  return organization ?? user;
+}
+
+it.each(SCOPES)('a part of a tail reads no more than that: $name', async (scope) => {
+  const payer = await addTail(scope, 20, 50);
+  const limits = { youngXids: 0, rowsPerPayer: 100 };
+  // The beginning of the tail for where the part ends, then the part.
+  expect(await readBy(settleStatement(scope, [payer], [true], limits))).toBe(201);
+  expect(await readBy(openCountersStatement(USAGE_LOG, scope, [payer], 100))).toBe(201);
+});
+
+it.each(SCOPES)('so does a fold of a rollup by dimension: $name', async (scope) => {
+  const payer = await addTail(scope, 20, 50);
+  await fixture.rows(
+    `update microdollar_usage set position = -position
+     where id in (
+       select m.id from microdollar_usage as m
+       where $1 in (m.kilo_user_id, m.organization_id::text) and m.position % 2 = 0)`,
+    [payer],
+  );
+  await fixture.rows(
+    `insert into rollup_marks (rollup, payer_scope, payer_id, settled_below) values ($1, $2, $3, 0)`,
+    [QUARTER_HOURLY.name, scope.name, payer],
+  );
+  // Rows of either sign are looked at for where the part ends.
+  expect(await readBy(foldStatement(QUARTER_HOURLY, scope, [payer], 100))).toBe(302);
+});
+
+async function readBy({ text, values }: Statement): Promise<number> {
+  await session.run('begin');
+  const [row] = await session.run<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(
+    `explain (analyze, timing off, format json) ${text}`,
+    [...values],
+  );
+  await session.run('rollback');
+  return readOf(row?.['QUERY PLAN'][0].Plan as PlanNode);
+}
+
+/** Rows of the log that a plan reads. */
+const readOf = (node: PlanNode & { 'Index Name'?: string }): number =>
+  node['Index Name'] === 'idx_microdollar_usage_unsettled'
+    ? looksOf(node)
+    : (node.Plans ?? []).reduce((sum, each) => sum + readOf(each), 0);
+
+it.each(SCOPES)(
+  'a long tail of many new days is opened and settled in parts: $name',
+  async (scope) => {
+    const payer = await addTail(scope, 6, 4_000);
+    const sent: string[] = [];
+    const query = queryOn(session.client, true);
+    const settler = new Settler({
+      query: <Row>(statement: Statement) => {
+        sent.push(statement.name.replace(/_(user|organization)/, ''));
+        return query<Row>(statement);
+      },
+    });
+    expect(await settler.settle(scope, [payer])).toEqual({ settled: 24_000, left: 0 });
+    expect(sent).toEqual([
+      'microdollar_settle',
+      'microdollar_settle_part',
+      // 512 days, then the rest.
+      'microdollar_open_microdollar_usage_part',
+      'microdollar_open_microdollar_usage_part',
+      'microdollar_settle_part',
+      'microdollar_settle_part',
+      'microdollar_settle_part',
+      'microdollar_settle',
+    ]);
+    await fixture.expectExact();
+  },
+);
