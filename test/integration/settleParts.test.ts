@@ -49,18 +49,22 @@ async function addTail(scope: (typeof SCOPES)[number], transactions: number, row
 it.each(SCOPES)('a part of a tail reads no more than that: $name', async (scope) => {
   const payer = await addTail(scope, 20, 50);
   const limits = { youngXids: 0, rowsPerPayer: 100 };
-  // The beginning of the tail for where the part ends, then the part.
-  expect(await readBy(settleStatement(scope, [payer], [true], limits))).toBe(201);
+  // The beginning of the tail for where the part ends, twice beside an open transaction, then the part.
+  const settled = await readBy(settleStatement(scope, [payer], [true], limits));
+  expect([201, 302]).toContain(settled);
   expect(await readBy(openCountersStatement(USAGE_LOG, scope, [payer], 100))).toBe(201);
 });
 
 it.each(SCOPES)('so does a fold of a rollup by dimension: $name', async (scope) => {
   const payer = await addTail(scope, 20, 50);
   await fixture.rows(
-    `update microdollar_usage set position = -position
-     where id in (
-       select m.id from microdollar_usage as m
-       where $1 in (m.kilo_user_id, m.organization_id::text) and m.position % 2 = 0)`,
+    `update microdollar_usage as m set cost = 0, position = -m.position
+     from (
+       select t.position, row_number() over (order by t.position) as place
+       from (select distinct m.position from microdollar_usage as m
+         where $1 in (m.kilo_user_id, m.organization_id::text)) as t
+     ) as t
+     where m.position = t.position and t.place % 2 = 0`,
     [payer],
   );
   await fixture.rows(
