@@ -100,11 +100,11 @@ export function otherError(payload: JsonObject): string | null {
   return object === 'error' || success === false ? errorName(payload) : null;
 }
 
+/** A list, or an object with text, a list or an object in it: a status in numbers is nothing. */
 function holdsSomething(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0;
-  const isEmpty = (each: unknown) => each === null || each === '' || each === 0;
-  return valuesOf(value).some(
-    (each) => !isEmpty(each) && !(Array.isArray(each) && each.length === 0),
+  return valuesOf(value).some((each) =>
+    Array.isArray(each) ? each.length > 0 : asObject(each) !== null || asText(each) !== null,
   );
 }
 

@@ -229,6 +229,7 @@ describe('an error by another name', () => {
   it.each<[SideFormat, object, string]>([
     ['images', { code: 10_001, message: 'x', data: [] }, '10001'],
     ['images', { code: 10_001, message: 'x', data: { images: [], url: null } }, '10001'],
+    ['audio', { base_resp: { status_code: 1_004 }, data: { audio: '', status: 2 } }, '1004'],
     ['embeddings', { code: 401, success: false, data: { detail: 'x' }, message: 'x' }, '401'],
     ['embeddings', { code: 401, message: 'unsuccessful', data: null }, '401'],
   ])('is one of what holds nothing: %s', (side, body, error) => {
