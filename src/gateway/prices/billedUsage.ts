@@ -53,4 +53,10 @@ export function toBilled(reading: PricedReading): BilledUsage {
   return billed;
 }
 
+/** Its own tokens are none where they are not billed, whatever the settings. */
+export function lessUnbilled(reading: PricedReading): PricedReading {
+  if (!reading.isUnbilled) return reading;
+  return { ...reading, ...NOTHING, charges: reading.charges ?? {} };
+}
+
 type Count = Exclude<keyof BilledUsage, 'charges'>;

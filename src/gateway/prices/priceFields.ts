@@ -1,4 +1,5 @@
 import type { UsageDetails, UsageMetadata } from '../../record/types.js';
+import { lessUnbilled } from './billedUsage.js';
 import { toBasis } from './priceBasis.js';
 import type { Price, PriceContext, PricedReading, Pricer, Unpriced } from './pricer.js';
 import { reportedMicrodollars } from './reported.js';
@@ -26,13 +27,14 @@ export function priceFields(
   reading: PricedReading,
   context: PriceContext,
 ): PriceFields {
-  const fields = toPriceFields(pricer.price(reading, context));
+  const billed = lessUnbilled(reading);
+  const fields = toPriceFields(pricer.price(billed, context));
   const reported = reportedMicrodollars(reading);
   const isOpen = fields.cost === null || fields.doubts.some((doubt) => !UNPRICEABLE.has(doubt));
   return {
     ...fields,
     metadata: { ...fields.metadata, ...(reported === null ? {} : { reported_cost: reported }) },
-    basis: isOpen ? toBasis(reading, context) : null,
+    basis: isOpen ? toBasis(billed, context) : null,
   };
 }
 

@@ -22,7 +22,7 @@ import {
 } from './ownPrices.js';
 import type { Price, PriceContext, PricedReading, Unpriced } from './pricer.js';
 import { reportedUsd } from './reported.js';
-import { withToolPrices } from './toolPrices.js';
+import { withPreviews, withToolPrices } from './toolPrices.js';
 
 /** A price before the operator's factors. */
 interface BasePrice {
@@ -139,7 +139,8 @@ function priceAtOwn(
   const prices = findOwnPrice(own, subject);
   if (prices === null) return null;
   const list = subject.models.map((each) => findList(each, context)).find((each) => each !== null);
-  const base = priceUsage(toBilled(reading), { ...toolPricesOf(list, context), ...prices });
+  const withTools = { ...toolPricesOf(list, context), ...withPreviews(prices) };
+  const base = priceUsage(toBilled(reading), withTools);
   if (base === null) return null;
   const all = addOtherModels(
     base,

@@ -55,7 +55,14 @@ export function withToolPrices(provider: string, model: string, prices: ModelPri
   const own = OWN_PRICES.find(
     ({ provider: only = provider, models }) => only === provider && models.test(model),
   )?.prices;
-  return { ...TOOL_PRICES[provider], ...toSeconds(prices), ...prices, ...own };
+  return withPreviews({ ...TOOL_PRICES[provider], ...toSeconds(prices), ...prices, ...own });
+}
+
+/** Searches by the tool before `web_search` cost what others do where they have no price of their own. */
+export function withPreviews(prices: ModelPrice): ModelPrice {
+  const { web_searches_kcount: search, web_search_previews_kcount: preview } = prices;
+  if (search === undefined || preview !== undefined) return prices;
+  return { ...prices, web_search_previews_kcount: search };
 }
 
 /** Speech is listed by the hour, and reported by the second. */

@@ -18,8 +18,17 @@ import { COUNT_NAMES, completionDetails, countIn } from './usageNames.js';
 /** Bedrock puts counts of its own beside the last event. */
 const BEDROCK = 'amazon-bedrock-invocationMetrics';
 
-/** Of the provider's policies, as of November 2026. */
-const UNBILLED_REFUSALS: ReadonlySet<string> = new Set(['cyber', 'general_harms']);
+/**
+ * What is declined before anything was generated is billed in these categories, as documented in
+ * September 2026; in any other, or in none (null), it is not.
+ */
+const BILLED_REFUSALS: ReadonlySet<string> = new Set([
+  'bio',
+  'frontier_llm',
+  'reasoning_extraction',
+]);
+/** Models of one answer; more are not remembered. */
+const MAX_MODELS = 16;
 
 const OWN_INPUT = ['input_tokens', 'input_token_count'] as const;
 
@@ -32,8 +41,14 @@ export class AnthropicMessagesReader implements FormatReader {
   sawFirstToken = false;
   /** A late event told of the output, before the reason of the end. */
   #sawLateOutput = false;
-  /** Why it was declined. */
+  /** Why it was declined: '' = for no reason that has a name, null = not said. */
   #refusal: string | null = null;
+  /** Models that another took the place of, whose reason to decline is billed. */
+  readonly #billedModels = new Set<string>();
+  /** Generated before the model that answers began. */
+  #earlierBytes = 0;
+  /** Usage that came with the attempts, and after them. */
+  #sinceAttempts: JsonObject = {};
 
   event(payload: JsonObject, text: string): void {
     const { draft } = this;
@@ -104,10 +119,14 @@ export class AnthropicMessagesReader implements FormatReader {
 
   #beginAnew(): void {
     this.draft.otherModels = [];
+    if (this.draft.isUnbilled) this.draft.isUnbilled = false;
     this.draft.usage = 'missing';
     this.draft.reported = {};
     this.#sawLateOutput = false;
     this.#refusal = null;
+    this.#billedModels.clear();
+    this.#earlierBytes = 0;
+    this.#sinceAttempts = {};
   }
 
   #readMessage(message: JsonObject): void {
@@ -128,19 +147,21 @@ export class AnthropicMessagesReader implements FormatReader {
     const { draft } = this;
     readCost(draft, reported, text, payload);
     draft.reported = mergeUsage(lessWhole(draft.reported, reported), reported);
+    const isTold = objectsIn(reported.iterations).length > 0;
+    this.#sinceAttempts = mergeUsage(isTold ? {} : this.#sinceAttempts, reported);
     const usage = draft.reported;
     const hasInput = countIn([usage], COUNT_NAMES.prompt) !== null;
     const hasOutput = countIn([usage], COUNT_NAMES.completion) !== null;
     if (!hasInput && !hasOutput) return;
     const iterations = objectsIn(usage.iterations);
-    const attempts = readAttempts(iterations);
+    const attempts = readAttempts(iterations, this.#billedModels);
     draft.model = attempts?.model ?? draft.model;
     const total = readTokens(usage);
     if (attempts !== null) {
-      const { outputTokens } = total;
-      Object.assign(total, sumOf(attempts.own.map(readTokens)));
-      // A stream may tell of its attempts at its start alone.
-      total.outputTokens = Math.max(total.outputTokens, outputTokens);
+      // A stream may tell of its attempts at its start alone. What came before is the first model's.
+      const since = readTokens(this.#sinceAttempts);
+      const own = sumOf(attempts.own.map(readTokens));
+      for (const part of partsOf(total)) total[part] = Math.max(own[part], since[part]);
     }
     // The totals leave out what compaction used, though the same model is paid for it.
     for (const each of iterations) if (each.type === 'compaction') add(total, readTokens(each));
@@ -156,28 +177,37 @@ export class AnthropicMessagesReader implements FormatReader {
   }
 
   #readRefusal(details: unknown): void {
-    this.#refusal = asText(asObject(details)?.category) ?? this.#refusal;
+    const told = asObject(details);
+    if (told !== null) this.#refusal = asText(told.category) ?? this.#refusal ?? '';
   }
 
-  /** What is declined before anything was generated is not billed: so the provider reports a cost of 0. */
   #waiveRefusal(): void {
     const { draft } = this;
     // Streams begin with an output of one.
-    const isNothing = draft.outputBytes === 0 && (draft.outputTokens ?? 0) <= 1;
-    const isAlone = draft.otherModels.length === 0 && draft.webSearches === 0;
-    if (draft.finishReason !== 'refusal' || !UNBILLED_REFUSALS.has(this.#refusal ?? '')) return;
-    if (isNothing && isAlone) draft.costUsd ??= '0';
+    const isNothing =
+      draft.outputBytes === this.#earlierBytes &&
+      (draft.outputTokens ?? 0) <= 1 &&
+      draft.webSearches === 0;
+    const isFree = this.#refusal !== null && !BILLED_REFUSALS.has(this.#refusal);
+    if (draft.finishReason === 'refusal' && isNothing && isFree) draft.isUnbilled = true;
   }
 
   #addBlock(block: JsonObject): void {
     const { text, thinking, input, name } = block;
-    // From here on another model answers.
-    if (block.type === 'fallback') {
-      this.draft.model = asText(asObject(block.to)?.model) ?? this.draft.model;
-    }
+    if (block.type === 'fallback') this.#changeModel(block);
     const isCall = asObject(input) !== null && Object.keys(input as object).length > 0;
     const call = byteLength(name) + (isCall ? byteLength(JSON.stringify(input)) : 0);
     addOutput(this.draft, { text: byteLength(text) + call, reasoning: byteLength(thinking) });
+  }
+
+  /** From here on another one answers. */
+  #changeModel({ from, to, trigger }: JsonObject): void {
+    const declined = asText(asObject(from)?.model);
+    const category = asText(asObject(trigger)?.category) ?? '';
+    const isBilled = BILLED_REFUSALS.has(category) && this.#billedModels.size < MAX_MODELS;
+    if (declined !== null && isBilled) this.#billedModels.add(declined);
+    this.draft.model = asText(asObject(to)?.model) ?? this.draft.model;
+    this.#earlierBytes = this.draft.outputBytes;
   }
 
   #addDelta({ text, thinking, partial_json }: JsonObject): void {
@@ -249,7 +279,11 @@ function sumOf([first, ...rest]: readonly TokenCounts[]): TokenCounts {
 }
 
 function add(total: TokenCounts, more: TokenCounts): void {
-  for (const part of Object.keys(total) as (keyof TokenCounts)[]) total[part] += more[part];
+  for (const part of partsOf(total)) total[part] += more[part];
+}
+
+function partsOf(tokens: TokenCounts): (keyof TokenCounts)[] {
+  return Object.keys(tokens) as (keyof TokenCounts)[];
 }
 
 function isAdvisor(iteration: JsonObject): boolean {

@@ -131,6 +131,8 @@ type Zeros = Partial<
  */
 function withoutZeros(draft: Draft): Zeros {
   const { inputTokens, outputTokens, totalTokens, costUsd, textBytes } = draft;
+  // The text of a model that declined is not the one's that answered, and did so too.
+  if (draft.isUnbilled) return {};
   if (draft.usage === 'missing' || textBytes === 0 || (totalTokens ?? 0) > 0) return {};
   const hasInput = (inputTokens ?? 0) > 0;
   const hasOutput = (outputTokens ?? 0) > 0;

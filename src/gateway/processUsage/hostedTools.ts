@@ -10,12 +10,14 @@ const DEFAULT_IMAGE_MODEL = 'gpt-image-1';
 const DEFAULT_CONTAINER_GB = 1;
 const MAX_ITEMS = 10_000;
 /** Their price depends on the model. */
-const WEB_SEARCH_PREVIEWS = 'web_search_previews';
+export const WEB_SEARCH_PREVIEWS = 'web_search_previews';
 
 export interface HostedToolUsage {
   charges: Readonly<Record<string, number>>;
   otherModels: readonly OtherModelUsage[];
   doubts: readonly string[];
+  /** Its searches are those of the tool before, whoever counted them. */
+  hasPreviews: boolean;
 }
 
 /**
@@ -57,7 +59,8 @@ export class HostedTools {
     const raise = (name: string, count: number) => {
       if (count > 0) charges[name] = Math.max(charges[name] ?? 0, count);
     };
-    const searches = this.#tools.some(isPreview) ? WEB_SEARCH_PREVIEWS : 'web_searches';
+    const hasPreviews = this.#tools.some(isPreview);
+    const searches = hasPreviews ? WEB_SEARCH_PREVIEWS : 'web_searches';
     raise(searches, items.filter(isWebSearch).length);
     raise('file_searches', items.filter(({ type }) => type === 'file_search_call').length);
     raise('code_sessions', countContainers(items) * this.#containerGigabytes());
@@ -68,7 +71,7 @@ export class HostedTools {
     });
     const doubts = items.flatMap(nameUnknown);
     const otherModels = this.#readModels(items, doubts);
-    return { charges, otherModels, doubts };
+    return { charges, otherModels, doubts, hasPreviews };
   }
 
   #readModels(items: readonly JsonObject[], doubts: string[]): OtherModelUsage[] {

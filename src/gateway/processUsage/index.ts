@@ -3,7 +3,7 @@ export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js
 export type { JsonObject } from './json.js';
 export { PayloadReader } from './payloadReader.js';
 export { parseBody, prepareRequest, tellsUsageUnasked } from './prepareRequest.js';
-export { createUsageReader, looksLikeEvents } from './reader.js';
+export { AnswerStart, createUsageReader } from './reader.js';
 export { readCostHeader } from './reportedCost.js';
 export {
   createSideGate,

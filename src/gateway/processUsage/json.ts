@@ -77,6 +77,10 @@ export function decimalText(text: string, name: string, value: unknown): string 
 
 /** Codes of those who tell of success with one. */
 const FINE_CODES: ReadonlySet<string> = new Set(['0', '200', 'ok', 'success']);
+/** Others have codes of their own for it, and say so. */
+const FINE_MESSAGE = /^(the )?(request )?(ok|success\w*|succeeded)\b/i;
+/** Where an answer that is none has nothing. */
+const ANSWERS = ['data', 'results', 'output', 'images'] as const;
 
 /**
  * The error of an answer that holds nothing else, as those name it who send it with a status of 200:
@@ -84,6 +88,9 @@ const FINE_CODES: ReadonlySet<string> = new Set(['0', '200', 'ok', 'success']);
  */
 export function otherError(payload: JsonObject): string | null {
   const { object, success, error_code, base_resp, code, msg, message } = payload;
+  const isFine = FINE_MESSAGE.test(asText(msg ?? message) ?? '');
+  const isAnswer = isFine || ANSWERS.some((name) => holdsSomething(payload[name]));
+  if (isAnswer && success !== false) return null;
   const [first] = objectsIn(payload.errors);
   if (first !== undefined) return errorName(first);
   const ownCode = asText(msg ?? message) === null ? null : code;
@@ -91,6 +98,14 @@ export function otherError(payload: JsonObject): string | null {
   const name = typeof said === 'number' ? String(said) : asText(said);
   if (name !== null && !FINE_CODES.has(name.toLowerCase())) return name.slice(0, 200);
   return object === 'error' || success === false ? errorName(payload) : null;
+}
+
+/** A list, or an object with text, a list or an object in it: a status in numbers is nothing. */
+function holdsSomething(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  return valuesOf(value).some((each) =>
+    Array.isArray(each) ? each.length > 0 : asObject(each) !== null || asText(each) !== null,
+  );
 }
 
 /** Type or code of an error, as every format nests it; never its message. */

@@ -1,5 +1,5 @@
 import { addOutput, type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { HostedTools } from './hostedTools.js';
+import { HostedTools, WEB_SEARCH_PREVIEWS } from './hostedTools.js';
 import {
   asObject,
   asText,
@@ -116,8 +116,13 @@ export class OpenAiResponsesReader implements FormatReader {
 
   #charge(): void {
     const { draft } = this;
-    const { charges, otherModels, doubts } = this.#tools.count();
+    const { charges, otherModels, doubts, hasPreviews } = this.#tools.count();
     for (const [name, count] of Object.entries(charges)) raiseCharge(draft, name, count);
+    // The usage tells of them as of any search, and so did the items before the tools were known.
+    if (hasPreviews) {
+      raiseCharge(draft, WEB_SEARCH_PREVIEWS, draft.webSearches);
+      draft.webSearches = 0;
+    }
     draft.otherModels = otherModels;
     for (const doubt of [...draft.doubts]) {
       if (doubt.startsWith('charge:') && !doubts.includes(doubt)) draft.doubts.delete(doubt);

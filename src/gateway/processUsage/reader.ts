@@ -88,6 +88,7 @@ class StreamUsageReader implements UsageReader {
 class BodyUsageReader implements UsageReader {
   readonly #format: FormatReader;
   readonly #bytes = new BoundedBytes();
+  readonly #start = new AnswerStart();
   #stream: StreamUsageReader | null = null;
   #reading: UsageReading | null = null;
   sawFirstToken = false;
@@ -102,12 +103,13 @@ class BodyUsageReader implements UsageReader {
 
   push(bytes: Uint8Array): void {
     if (this.#reading !== null || bytes.length === 0) return;
-    if (!this.sawFirstToken && looksLikeEvents(bytes)) {
-      this.#stream = new StreamUsageReader(this.#format);
-    }
     this.sawFirstToken = true;
-    if (this.#stream !== null) this.#stream.push(bytes);
-    else this.#bytes.add(bytes);
+    const wasOpen = this.#start.isEvents === null;
+    const known = this.#start.push(bytes);
+    if (wasOpen && this.#start.isEvents) this.#stream = new StreamUsageReader(this.#format);
+    if (known === null) return;
+    if (this.#stream !== null) this.#stream.push(known);
+    else this.#bytes.add(known);
   }
 
   end(): UsageReading {
@@ -115,6 +117,7 @@ class BodyUsageReader implements UsageReader {
     if (this.#stream !== null) {
       this.#reading = this.#stream.end();
     } else {
+      this.#bytes.add(this.#start.rest());
       const { isCut } = this.#bytes;
       readBody(this.#format, this.#bytes.take(), isCut);
       this.#reading = toReading(this.#format.draft);
@@ -161,8 +164,36 @@ function startsLikeJson(bytes: Uint8Array): boolean {
   return /^\uFEFF?\s*[{[]/.test(decodeText(bytes.subarray(0, 64)));
 }
 
-/** By the first bytes of an answer. */
-export function looksLikeEvents(bytes: Uint8Array): boolean {
-  const start = decodeText(bytes.subarray(0, 64));
-  return /^\uFEFF?\s*(data|event|id|retry)?:/.test(start);
+/** Of the blank lines that may come first; past them nothing is waited for. */
+const MAX_START_BYTES = 1_024;
+const EVENTS = /^\uFEFF?\s*(data|event|id|retry)?:/;
+/** What may become that. */
+const BLANK_OR_NAME = /^[\uFEFF\uFFFD]?\s*(d(at?)?|data|e(v(en?)?)?|event|id?|r(e(tr?)?)?|retry)?$/;
+
+/** An answer's first bytes, kept until they tell whether it is a stream of events. */
+export class AnswerStart {
+  /** Null: nobody knows yet. */
+  isEvents: boolean | null = null;
+  #kept: Uint8Array = new Uint8Array(0);
+
+  /** What came and was not given back; null while it does not tell. */
+  push(bytes: Uint8Array): Uint8Array | null {
+    if (this.isEvents !== null) return bytes;
+    const all = this.#kept.length === 0 ? bytes : Buffer.concat([this.#kept, bytes]);
+    const start = decodeText(all.subarray(0, MAX_START_BYTES));
+    if (all.length < MAX_START_BYTES && BLANK_OR_NAME.test(start)) {
+      this.#kept = all;
+      return null;
+    }
+    this.isEvents = EVENTS.test(start);
+    this.#kept = new Uint8Array(0);
+    return all;
+  }
+
+  /** What never told. */
+  rest(): Uint8Array {
+    const kept = this.#kept;
+    this.#kept = new Uint8Array(0);
+    return kept;
+  }
 }

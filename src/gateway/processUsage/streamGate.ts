@@ -1,6 +1,6 @@
 import { withoutNullUsage } from './addedUsage.js';
 import { BoundedBytes } from './boundedBytes.js';
-import { asObject, asText, objectsIn, parseObject } from './json.js';
+import { asObject, asText, objectsIn, otherError, parseObject } from './json.js';
 import { RESPONSES_TERMINAL_TYPES } from './openaiResponses.js';
 import { EventScanner, parseEvent } from './sse.js';
 import type { StreamGate, WireFormat } from './types.js';
@@ -167,13 +167,13 @@ class Gate implements StreamGate {
 
 /**
  * The chunk that `include_usage` adds: usage, and no choice. Some servers make a null of the empty
- * list, or leave it out.
+ * list, or leave it out. An error may bear usage of zeros (MiniMax).
  */
 function isUsageChunk(event: Uint8Array): boolean {
   if (!asBuffer(event).includes(USAGE)) return false;
   const parsed = parseEvent(event);
   const payload = parsed && parseObject(parsed.data);
-  if (!payload || payload.error) return false;
+  if (!payload || payload.error || otherError(payload) !== null) return false;
   return asObject(payload.usage) !== null && objectsIn(payload.choices).length === 0;
 }
 

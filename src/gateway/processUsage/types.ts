@@ -69,6 +69,8 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   /** That answered. */
   model: string | null;
   finishReason: string | null;
+  /** The model declined, and its own tokens are not billed; other models and tools are. */
+  isUnbilled?: boolean;
   messageId: string | null;
   /** Of a response: the provider's names of its items, which it may keep. */
   itemIds: readonly string[];

@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isErrorStatus } from '../metering/index.js';
 import {
+  AnswerStart,
   createSideGate,
   createSideReader,
   createStreamGate,
   createUsageReader,
-  looksLikeEvents,
   type PreparedRequest,
   readCostHeader,
   type SideFormat,
@@ -116,6 +116,7 @@ class ByItsStart implements Filter {
   readonly changesLength = true;
   readonly #stream: Filter;
   readonly #whole: Filter;
+  readonly #start = new AnswerStart();
   #chosen: Filter | null = null;
 
   constructor(stream: Filter, whole: Filter) {
@@ -128,8 +129,10 @@ class ByItsStart implements Filter {
   }
 
   push(chunk: Buffer): readonly Uint8Array[] {
-    this.#chosen ??= looksLikeEvents(chunk) ? this.#stream : this.#whole;
-    return this.#chosen.push(chunk);
+    const known = this.#start.push(chunk);
+    if (known === null) return [];
+    this.#chosen ??= this.#start.isEvents ? this.#stream : this.#whole;
+    return this.#chosen.push(Buffer.from(known.buffer, known.byteOffset, known.length));
   }
 
   idle(): readonly Uint8Array[] {
@@ -137,7 +140,7 @@ class ByItsStart implements Filter {
   }
 
   end(): readonly Uint8Array[] {
-    return this.#chosen?.end() ?? [];
+    return this.#chosen?.end() ?? [this.#start.rest()];
   }
 }
 

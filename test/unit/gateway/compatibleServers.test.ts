@@ -13,6 +13,9 @@ const COUNTS = { prompt_tokens: 1_000, completion_tokens: 100, total_tokens: 1_1
 const TEXT = { id: 's', model: 'gpt-4o', choices: [{ index: 0, delta: { content: 'Hi.' } }] };
 
 describe('the chunk of usage that was asked for', () => {
+  const ZEROS = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
+  const NO_TOKENS = { total_tokens: 0, total_characters: 0 };
+  const FULL = { status_code: 2056, status_msg: 'usage limit exceeded' };
   const pass = (chunk: object) => {
     const gate = createStreamGate('openai-chat', { hideUsageChunk: true });
     const sent = gate.push(Buffer.from(`${event(TEXT)}${event(chunk)}${event('[DONE]')}`));
@@ -29,10 +32,12 @@ describe('the chunk of usage that was asked for', () => {
 
   it.each<[string, object]>([
     ['an error', { error: { message: 'overloaded' }, usage: COUNTS }],
+    ['an error by another name', { id: 'x', choices: null, usage: ZEROS, base_resp: FULL }],
+    ['one without counts', { id: 'x', choices: null, usage: NO_TOKENS, base_resp: FULL }],
     ['what has no usage', { id: 's', choices: null, usage: null, note: 'a' }],
   ])('but %s does', (_name, chunk) => {
     const { usage: _, ...rest } = chunk as { usage: unknown };
-    const passed = 'error' in chunk ? chunk : rest;
+    const passed = 'error' in chunk || 'base_resp' in chunk ? chunk : rest;
     expect(pass(chunk)).toBe(`${event(TEXT)}${event(passed)}${event('[DONE]')}`);
   });
 });
@@ -68,6 +73,30 @@ describe('a chat stream that does not say that it is one', () => {
     expect(passed).toBe(`${event(TEXT)}${event('[DONE]')}`);
     expect(answer.read()).toMatchObject({ usage: 'final', inputTokens: 1_000, outputTokens: 100 });
     expect(answer.isWhole).toBe(true);
+  });
+
+  it.each([
+    ['', '\n'],
+    ['', 'dat'],
+    ['\n\n', 'data'],
+    [' '.repeat(200), 'd'],
+  ])('however it is cut: %j, %j', (blank, start) => {
+    const answer = open({ 'content-type': 'application/json' });
+    const begin = start === '\n' ? start : '';
+    const stream = `${blank}${begin}${STREAM}`;
+    const cut = blank.length + start.length;
+    const parts = [...(blank === '' ? [] : [blank]), stream.slice(blank.length, cut)];
+    const sent = [...parts, stream.slice(cut)].flatMap((part) => [
+      ...answer.push(Buffer.from(part)),
+      ...(answer.idle?.() ?? []),
+    ]);
+    const passed = Buffer.concat([...sent, ...answer.end()]).toString();
+    expect(passed).toBe(`${blank}${begin}${event(TEXT)}${event('[DONE]')}`);
+    expect(answer.read()).toMatchObject({ usage: 'final', inputTokens: 1_000, outputTokens: 100 });
+  });
+
+  it.each(['', '\n', 'dat', '\n {"id":1}'])('what never begins passes: %j', (body) => {
+    expect(run({ 'content-type': 'application/json' }, body).passed).toBe(body);
   });
 
   it.each<[string, Record<string, string>]>([
@@ -342,35 +371,6 @@ describe('what was written to the cache for an hour', () => {
   });
 });
 
-describe('searches by the tool that came before', () => {
-  const search = { type: 'web_search_call', action: { type: 'search' } };
-  const cost = (model: string, type: string, more: object = {}) =>
-    meterCall({
-      format: 'openai-responses',
-      body: {
-        id: 'r',
-        model,
-        status: 'completed',
-        output: [search, search],
-        tools: [{ type }],
-        usage: { input_tokens: 0, output_tokens: 0 },
-        ...more,
-      },
-    }).cost;
-
-  it.each([
-    ['gpt-4o', 'web_search_preview', 50_000],
-    ['gpt-4.1-mini-2025-04-14', 'web_search_preview_2025_03_11', 50_000],
-    ['gpt-4o', 'web_search', 20_000],
-    ['gpt-5', 'web_search_preview', 20_000],
-    ['o4-mini', 'web_search_preview', 20_000],
-  ])('%s, %s', (model, type, microdollars) => {
-    expect(cost(model, type)).toBe(microdollars);
-    const tool_usage = { web_search: { num_requests: 1 } };
-    expect(cost(model, type, { tool_usage })).toBe(microdollars / 2);
-  });
-});
-
 describe('the URL of a provider', () => {
   const timeouts = { connectTimeoutMs: 1, headersTimeoutMs: 1, bodyTimeoutMs: 1 };
   const pathOf = (api: 'openai' | 'anthropic', url: string) => {
@@ -387,6 +387,8 @@ describe('the URL of a provider', () => {
     ['https://generativelanguage.googleapis.com/v1beta/openai/', '/v1beta/openai/chat/completions'],
     ['https://api.z.ai/api/paas/v4', '/api/paas/v4/chat/completions'],
     ['https://api.deepinfra.com/v1/openai', '/v1/openai/chat/completions'],
+    ['https://gateway.ai.cloudflare.com/v1/a/g/mistral/v1', '/v1/a/g/mistral/v1/chat/completions'],
+    ['https://proxy.example.com/v2/llm/v1', '/v2/llm/v1/chat/completions'],
   ])('as an SDK takes it: %s', (url, path) => {
     expect(pathOf('openai', url)).toBe(path);
   });

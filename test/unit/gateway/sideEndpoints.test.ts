@@ -213,3 +213,26 @@ describe('the end of a stream of images', () => {
     );
   });
 });
+
+describe('an error by another name', () => {
+  it.each<[SideFormat, object]>([
+    ['images', { code: 10_000, message: 'Success', data: [{ url: 'x' }] }],
+    ['images', { code: 10_000, msg: 'done', images: [{ url: 'x' }] }],
+    ['embeddings', { code: 10_000, message: 'Success' }],
+    ['rerank', { code: 20_000, message: 'fine', results: [{ index: 0 }] }],
+    ['audio', { code: 3_000, message: 'fine', output: { url: 'x' } }],
+    ['images', { errors: [{ code: 1 }], data: [{ url: 'x' }] }],
+  ])('is none of what holds something, or says success: %s', (side, body) => {
+    expect(read(side, body).error).toBeNull();
+  });
+
+  it.each<[SideFormat, object, string]>([
+    ['images', { code: 10_001, message: 'x', data: [] }, '10001'],
+    ['images', { code: 10_001, message: 'x', data: { images: [], url: null } }, '10001'],
+    ['audio', { base_resp: { status_code: 1_004 }, data: { audio: '', status: 2 } }, '1004'],
+    ['embeddings', { code: 401, success: false, data: { detail: 'x' }, message: 'x' }, '401'],
+    ['embeddings', { code: 401, message: 'unsuccessful', data: null }, '401'],
+  ])('is one of what holds nothing: %s', (side, body, error) => {
+    expect(read(side, body).error).toBe(error);
+  });
+});
