@@ -127,10 +127,10 @@ describe('a connection that breaks between send and answer', () => {
       const pool = openPool({ connectionString: proxy.url, max: 1 });
       const core = { id: randomUUID(), kilo_user_id: user, cost: 7 };
       // On a busy machine that moment may be over before the next statement.
-      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+      vi.useFakeTimers({ toFake: ['performance'] });
       // The day has no row yet: appended, and for a moment the next one goes straight to the log.
       await insertUsageAndMetadataWithBalanceUpdate(pool, { kilo_user_id: user, cost: 1 });
-      if (statement === 'microdollar_in_place') vi.setSystemTime(Date.now() + CONTENDED_MS);
+      if (statement === 'microdollar_in_place') vi.advanceTimersByTime(CONTENDED_MS);
       proxy.cutNext(statement, 'afterCommit');
       const error = await ledgerErrorOf(insertUsageAndMetadataWithBalanceUpdate(pool, core));
       expect(error).toMatchObject({ code: 'unavailable', retryable: true });
