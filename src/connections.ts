@@ -39,8 +39,8 @@ export const CONNECTION_USES = {
   /** Holds: slots are taken where they are free, so a lock is met only where an id is in flight. */
   hold: { size: 4, lockTimeoutMs: 30, settings: [...WRITE_SETTINGS, 'enable_hashjoin=off'] },
   /**
-   * Folds of budgets, of which one at once may open windows. A lost one is folded again; a hold of what it
-   * gave back is committed after it, and with it.
+   * Folds of budgets. A lost one is folded again; a hold of what it gave back is committed after
+   * it, and with it.
    */
   budget: {
     size: 2,

@@ -79,6 +79,8 @@ interface Waiting {
   older: OlderTransactions;
   /** Whose end was waited for when the users were scrubbed last; null: they were not yet. */
   open: string | null;
+  /** Who could not be scrubbed then: a row was held for a moment. */
+  left: ReadonlySet<string>;
 }
 
 /** By pool: what one call began, the next one goes on with. */
@@ -99,9 +101,10 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
   const isOver = older.length === 0;
   const open = older.map(({ transaction }) => transaction).join();
   // Nobody has ended since, so nothing has come: a dump takes hours, and a user may have millions of rows.
-  if (open === waiting.open) return 0;
+  const users = open === waiting.open ? [...waiting.left] : waiting.users;
+  const left = new Set<string>();
   const failures: unknown[] = [];
-  for (const id of waiting.users) {
+  for (const id of users) {
     try {
       await scrub(query, id);
       if (isOver) await query(finishScrubStatement(id));
@@ -109,10 +112,11 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
       // A row that somebody holds is in this user's way alone.
       if (classifyFailure(error) === 'retry') throw error;
       failures.push(error);
+      left.add(id);
     }
   }
-  // Whose row was held for a moment is not kept for somebody else's end.
-  waiting.open = failures.length > 0 ? null : open;
+  waiting.open = open;
+  waiting.left = left;
   // Whoever is left is begun with anew, beside those who were deleted since.
   if (isOver) WAITING.delete(pool);
   if (failures.length > 0) throw failures[0];
@@ -123,5 +127,5 @@ async function beginWaiting(query: Query): Promise<Waiting | null> {
   const rows = await query<{ id: string }>(findUnfinishedStatement());
   if (rows.length === 0) return null;
   const older = new OlderTransactions(query, { ignoresBlank: true });
-  return { users: rows.map((row) => row.id), older, open: null };
+  return { users: rows.map((row) => row.id), older, open: null, left: new Set() };
 }

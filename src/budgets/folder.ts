@@ -4,7 +4,6 @@ import { type Query, queryOn, queryOnPool } from '../db/query.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
-import { Turns } from '../record/turns.js';
 import { SLOTS } from '../schema/budgets.js';
 import { ORGANIZATION_SCOPE, type PayerScope, scopeNamed } from '../schema/unsettled.js';
 import { type FoldedWindowRow, type FoldRow, foldBudgetsStatement } from './fold.sql.js';
@@ -25,11 +24,6 @@ import {
 const ROWS_PER_FOLD = 20_000;
 /** In somebody's transaction, which holds what it folds. */
 const MAX_FOLDS_WITHIN = 5;
-/**
- * Folds that may open windows, which sums all the usage of one and can take seconds: fewer than there
- * are connections, so that one is left for holds near a limit.
- */
-const OPENINGS_AT_ONCE = 1;
 const CHANGE_TRIES = 20;
 const CHANGE_PAUSE_MS = 10;
 const DURABLE = {
@@ -57,7 +51,6 @@ export type Folded = readonly FoldedWindowRow[] | null;
 /** Folds payers' usage and closed holds into their windows (src/budgets/README.md). */
 export class BudgetFolder {
   readonly #options: BudgetFolderOptions;
-  readonly #openings = new Turns(OPENINGS_AT_ONCE);
 
   constructor(options: BudgetFolderOptions) {
     this.#options = options;
@@ -124,17 +117,12 @@ export class BudgetFolder {
 
   /** In the background: takes half of the slots, so that whoever reserves finds another. */
   foldSome(scope: PayerScope, id: string): Promise<Folded> {
-    return this.#openings.take(() => this.#foldAll(scope, id, SLOTS / 2, 0));
+    return this.#foldAll(scope, id, SLOTS / 2, 0);
   }
 
-  /**
-   * Gathers what there is, from every slot that is free.
-   * @param asked microdollars
-   * @param areOpen the windows that are asked of: it waits for no opening of other payers
-   */
-  foldFor(scope: PayerScope, id: string, asked: number, areOpen = false): Promise<Folded> {
-    const fold = () => this.#foldAll(scope, id, SLOTS, asked);
-    return areOpen ? fold() : this.#openings.take(fold);
+  /** Gathers what there is, from every slot that is free. @param asked microdollars */
+  foldFor(scope: PayerScope, id: string, asked: number): Promise<Folded> {
+    return this.#foldAll(scope, id, SLOTS, asked);
   }
 
   /**
@@ -144,7 +132,7 @@ export class BudgetFolder {
   async foldAfter(scope: PayerScope, id: string, change: Change): Promise<boolean> {
     for (let tries = 0; tries < CHANGE_TRIES; tries++) {
       if (tries > 0) await sleep(CHANGE_PAUSE_MS);
-      const folded = await this.#openings.take(() => this.#fold(scope, id, SLOTS, 0, change));
+      const folded = await this.#fold(scope, id, SLOTS, 0, change);
       if (folded?.some((row) => row.has_more)) await this.foldFor(scope, id, 0);
       if (folded !== null) return true;
     }

@@ -207,7 +207,7 @@ export class Holds {
     const payers = await folder.involvedIn(scope, id, { windowIds, keys: [] });
     const windows = new Map<string, FoldedWindowRow>();
     for (const payer of payers) {
-      const folded = await folder.foldFor(payer.scope, payer.id, asked, true);
+      const folded = await folder.foldFor(payer.scope, payer.id, asked);
       for (const row of folded ?? []) windows.set(row.window_id, row);
     }
     return windows;

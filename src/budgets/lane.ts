@@ -157,10 +157,9 @@ export class PayerLane {
     }
     const windows = new Map<string, FoldedWindowRow>();
     let isWhole = true;
-    const areOpen = open.every(({ row }) => row.status !== 'missing');
     // In turn: what one fold forwards, the next takes in.
     for (const { scope, id } of payers) {
-      const folded = await folder.foldFor(scope, id, asked, areOpen);
+      const folded = await folder.foldFor(scope, id, asked);
       if (folded === null) isWhole = false;
       const known = folded ?? (isLast ? await this.#readWindows(scope, id) : []);
       for (const row of known) windows.set(row.window_id, row);

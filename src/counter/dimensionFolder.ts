@@ -1,5 +1,6 @@
 import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
+import { isStatementTimeout } from '../db/sqlstate.js';
 import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
 import { PAYER_SCOPES, type PayerScope } from '../schema/unsettled.js';
 import {
@@ -17,6 +18,8 @@ const PAYERS_PER_PAGE = 2_000;
 /** Bound the length of a statement, of a half the half; a payer with more is folded again at once. */
 const ROWS_PER_PAYER = 20_000;
 const ROWS_PER_STATEMENT = 200_000;
+/** As few are tried of one payer whose rows run into the statement's time. */
+const FEWEST_ROWS = 500;
 /** A tail is folded when it has so many rows, or is so old: reads sum it until then. */
 const DEEP_ROWS = 256;
 const MAX_AGE_MS = 600_000;
@@ -125,6 +128,11 @@ export class DimensionFolder {
     try {
       return await this.#foldTogether(rollup, scope, ids, rows, signal);
     } catch (error) {
+      const isLate = isStatementTimeout(error) && rows > FEWEST_ROWS;
+      if (ids.length === 1 && isLate) {
+        const fewer = Math.ceil(Math.min(rows, ROWS_PER_PAYER) / 4);
+        return await this.#foldPart(rollup, scope, ids, fewer, signal);
+      }
       if (ids.length === 1) {
         this.#options.onError?.(error, `${scope.name}:${ids[0]}`);
         return 0;

@@ -20,6 +20,8 @@ export interface SettledRow {
   settled: string;
   /** Days whose counter row is missing: to be opened, then settled again. */
   missing: string;
+  /** Of a part: rows behind it have ended too, in the snapshot of the same statement. */
+  has_more?: boolean;
 }
 
 /**
@@ -139,7 +141,7 @@ with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
   where u.id = any ((select x.ids from payer_sum as x)::${scope.idType}[])
 )
 select f.id::text as id, f.used + f.tail_cost as balance, f.has_exa, f.tail_rows as depth, f.settled,
-  f.missing
+  f.missing${isPart ? ', f.new_below < (select s.mark from s) as has_more' : ''}
 from folded as f`;
 }
 

@@ -258,7 +258,7 @@ export class Settler {
       rows = await send(ids);
     } catch (error) {
       if (ids.length > 1 || !isStatementTimeout(error)) throw error;
-      rows = await this.#settleInParts(scope, ids, send);
+      rows = await this.#settleInParts(scope, ids, send, error);
     }
     const missing = rows.filter((row) => Number(row.missing) > 0);
     if (missing.length === 0) return rows;
@@ -275,20 +275,24 @@ export class Settler {
   }
 
   /**
-   * One payer whose tail is too long for a statement: in parts until none settles anything, then what is
-   * left as a whole, which alone knows the balance. @returns that, with what all parts settled
+   * One payer whose tail is too long for a statement: in parts as far as the snapshot of the last one
+   * reaches, however much is written meanwhile, then what is left as a whole, which alone knows the balance.
+   * @param met what a whole one met before: told where the parts settle nothing either, for it would again
+   * @returns the last answer, with what all parts settled
    */
   async #settleInParts(
     scope: PayerScope,
     ids: readonly string[],
     send: (ids: readonly string[], rowsPerPayer: number | null) => Promise<SettledRow[]>,
+    met: unknown = null,
   ): Promise<SettledRow[]> {
     for (let settled = 0; ; ) {
       const [part] = await send(ids, ROWS_PER_PART);
       settled += Number(part?.settled ?? 0);
-      if (Number(part?.settled ?? 0) > 0) continue;
+      if (Number(part?.settled ?? 0) > 0 && part?.has_more) continue;
       const isMissing = Number(part?.missing ?? 0) > 0;
       if (isMissing && (await this.#open(USAGE_LOG, scope, ids, ROWS_PER_PART)) > 0) continue;
+      if (settled === 0 && met !== null) throw met;
       const rows = await send(ids, null);
       return rows.map((row) => ({
         ...row,

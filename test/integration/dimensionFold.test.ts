@@ -167,6 +167,32 @@ describe('with transactions open beside', () => {
     expect(await reported()).toEqual([]);
   });
 
+  it('one payer whose rows run into the time of a statement is folded by fewer of them', async () => {
+    const user = await fixture.addUser();
+    const write = () => ledger.recordUsage({ kilo_user_id: user, cost: 1 });
+    await write();
+    await folder().foldAll();
+    for (let n = 0; n < 3; n++) await write();
+    const asked: number[] = [];
+    const failures: unknown[] = [];
+    const slow = new DimensionFolder({
+      rollups: [QUARTER_HOURLY],
+      onError: (error) => failures.push(error),
+      query: async ({ text, values }) => {
+        if (text.includes('microdollar.foldRollup')) {
+          asked.push(values[1] as number);
+          if ((values[1] as number) > 1_000) {
+            throw Object.assign(new Error('statement timeout'), { code: '57014' });
+          }
+        }
+        return (await pool().query(text, [...values])).rows;
+      },
+    });
+    expect(await slow.fold(USER_SCOPE, [user])).toBe(3);
+    expect([failures, asked.at(-1)]).toEqual([[], 313]);
+    expect(await reported()).toEqual([]);
+  });
+
   it('two folds at once count everything once', async () => {
     const users = await Promise.all(Array.from({ length: 20 }, () => fixture.addUser()));
     const writing = Array.from({ length: 300 }, (_, index) =>

@@ -112,9 +112,56 @@ it.each(SCOPES)(
       'microdollar_open_microdollar_usage_part',
       'microdollar_settle_part',
       'microdollar_settle_part',
-      'microdollar_settle_part',
       'microdollar_settle',
     ]);
     await fixture.expectExact();
   },
 );
+
+it('a settle in parts ends however much is written meanwhile', async () => {
+  const payer = await addTail(USER_SCOPE, 6, 4_000);
+  const query = queryOn(session.client, true);
+  let parts = 0;
+  const settler = new Settler({
+    query: async <Row>(statement: Statement) => {
+      if (statement.name.startsWith('microdollar_settle') && statement.name.includes('part')) {
+        if (++parts > 50) throw new Error('no end');
+        await fixture.rows(
+          `insert into microdollar_usage (id, kilo_user_id, cost, created_at, position)
+           values (gen_random_uuid(), $1, 3, '2023-01-01', microdollar_position())`,
+          [payer],
+        );
+      }
+      return query<Row>(statement);
+    },
+  });
+  const { settled, left } = await settler.settle(USER_SCOPE, [payer]);
+  expect([left, parts < 8, settled === 24_000 + parts]).toEqual([0, true, true]);
+  await fixture.expectExact();
+});
+
+it('a whole tail that runs into its time, of which no part settles, is not read again', async () => {
+  const payer = await addTail(USER_SCOPE, 2, 10);
+  await using others = await openSessions(fixture.database.url, 1);
+  const holder = others.all[0] as Session;
+  await holder.run('begin');
+  await holder.run('select from kilocode_users where id = $1 for update', [payer]);
+  const query = queryOn(session.client, true);
+  const sent: string[] = [];
+  const failures: unknown[] = [];
+  const settler = new Settler({
+    query: async <Row>(statement: Statement) => {
+      sent.push(statement.name);
+      if (statement.name === 'microdollar_settle_user') {
+        throw Object.assign(new Error('statement timeout'), { code: '57014' });
+      }
+      return query<Row>(statement);
+    },
+    onError: (error) => failures.push(error),
+  });
+  await settler.settle(USER_SCOPE, [payer]);
+  expect(failures).toMatchObject([{ code: '57014' }]);
+  expect(sent.filter((name) => name === 'microdollar_settle_user')).toHaveLength(1);
+  await holder.run('rollback');
+  await fixture.expectExact();
+});

@@ -114,8 +114,10 @@ async function meterResponse(
   const { headers } = response;
   // Some servers do not say that it is one: what they were asked for beside it is taken out all the same.
   const mayBeStream = prepared.hideUsageChunk && !headers.has('content-length');
-  const isStream = mayBeStream || /^text\/event-stream\b/i.test(headers.get('content-type') ?? '');
-  const meter = new Meter(createUsageReader(format, { streamed: isStream }), exchange, {
+  const isTyped = /^text\/event-stream\b/i.test(headers.get('content-type') ?? '');
+  const isStream = isTyped || mayBeStream;
+  // One that is not said to be a stream is told by how it begins.
+  const meter = new Meter(createUsageReader(format, { streamed: isTyped }), exchange, {
     format,
     streamed: isStream,
     statusCode,

@@ -118,6 +118,14 @@ describe('a chat stream that does not say that it is one', () => {
     const response = await fetch('https://api.example.com/v1/chat/completions', init);
     expect(await response.text()).toBe(`${event(TEXT)}${event('[DONE]')}`);
     expect(ledger.last).toMatchObject({ input_tokens: 1_000, metadata: { estimated: null } });
+    // Nor is one that is none, with blank lines amid it.
+    const whole = JSON.stringify(chatAnswer(COUNTS), null, 1).replaceAll('\n', '\n\n');
+    const plain = () => new Response(whole, { headers: { 'content-type': 'application/json' } });
+    const asked = meteredFetch(ledger, { kilo_user_id: 'ada', fetch: async () => plain() });
+    expect(await (await asked('https://api.example.com/v1/chat/completions', init)).text()).toBe(
+      whole,
+    );
+    expect(ledger.last).toMatchObject({ output_tokens: 100, metadata: { estimated: null } });
   });
 });
 
