@@ -87,7 +87,7 @@ async function findApiKey(
   keyHash: string,
   cache: KeyCache,
 ): Promise<ApiKeyIdentity | null> {
-  const { drops } = cache.known;
+  const keep = cache.known.begin();
   const [found] = await runStatement<
     Omit<ApiKeyIdentity, 'scopes'> & { scopes: string[]; is_elsewhere: boolean | null }
   >(
@@ -118,7 +118,7 @@ async function findApiKey(
   }
   const { is_elsewhere: _, ...row } = found;
   const identity = { ...row, scopes: SCOPES.filter((scope) => row.scopes.includes(scope)) };
-  if (cache.known.drops === drops) cache.known.set(keyHash, identity, POSITIVE_TTL_MS);
+  keep(keyHash, identity, POSITIVE_TTL_MS);
   return identity;
 }
 

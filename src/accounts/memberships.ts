@@ -31,7 +31,7 @@ export async function findMemberships(
     if (!isKnownMember && isUuid(id)) asked.push(id);
   }
   if (asked.length === 0) return memberships;
-  const { drops } = cache;
+  const keep = cache.begin();
   const rows = await runStatement<{ id: string; is_member: boolean }>(
     pool,
     `/* accounts.findMemberships */
@@ -46,9 +46,7 @@ export async function findMemberships(
   );
   for (const row of rows) {
     memberships.set(row.id, row.is_member ? 'member' : 'stranger');
-    if (row.is_member && cache.drops === drops) {
-      cache.set(`${row.id}|${kiloUserId}`, true, MEMBER_TTL_MS);
-    }
+    if (row.is_member) keep(`${row.id}|${kiloUserId}`, true, MEMBER_TTL_MS);
   }
   return memberships;
 }

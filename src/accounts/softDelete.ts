@@ -80,7 +80,7 @@ interface Waiting {
   /** Whose end was waited for when the users were scrubbed last; null: they were not yet. */
   open: string | null;
   /** Who could not be scrubbed then: a row was held for a moment. */
-  left: ReadonlySet<string>;
+  left: readonly string[];
 }
 
 /** By pool: what one call began, the next one goes on with. */
@@ -101,9 +101,8 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
   const isOver = older.length === 0;
   const open = older.map(({ transaction }) => transaction).join();
   // Nobody has ended since, so nothing has come: a dump takes hours, and a user may have millions of rows.
-  const users = open === waiting.open ? [...waiting.left] : waiting.users;
-  const left = new Set<string>();
-  const failures: unknown[] = [];
+  const users = open === waiting.open ? waiting.left : waiting.users;
+  const failures = new Map<string, unknown>();
   for (const id of users) {
     try {
       await scrub(query, id);
@@ -111,15 +110,14 @@ export async function finishScrubs(pool: pg.Pool): Promise<number> {
     } catch (error) {
       // A row that somebody holds is in this user's way alone.
       if (classifyFailure(error) === 'retry') throw error;
-      failures.push(error);
-      left.add(id);
+      failures.set(id, error);
     }
   }
   waiting.open = open;
-  waiting.left = left;
+  waiting.left = [...failures.keys()];
   // Whoever is left is begun with anew, beside those who were deleted since.
   if (isOver) WAITING.delete(pool);
-  if (failures.length > 0) throw failures[0];
+  if (failures.size > 0) throw [...failures.values()][0];
   return isOver ? waiting.users.length : 0;
 }
 
@@ -127,5 +125,5 @@ async function beginWaiting(query: Query): Promise<Waiting | null> {
   const rows = await query<{ id: string }>(findUnfinishedStatement());
   if (rows.length === 0) return null;
   const older = new OlderTransactions(query, { ignoresBlank: true });
-  return { users: rows.map((row) => row.id), older, open: null, left: new Set() };
+  return { users: rows.map((row) => row.id), older, open: null, left: [] };
 }

@@ -15,9 +15,12 @@ export class TtlCache<Value> {
     return this.#entries.size;
   }
 
-  /** How often something was dropped: an answer that was asked for before the last time is not to be kept. */
-  get drops(): number {
-    return this.#drops;
+  /** To be called before what is kept is asked for: what was dropped meanwhile may be in the answer. */
+  begin(): (key: string, value: Value, ttlMs: number) => void {
+    const drops = this.#drops;
+    return (key, value, ttlMs) => {
+      if (drops === this.#drops) this.set(key, value, ttlMs);
+    };
   }
 
   get(key: string): Value | undefined {

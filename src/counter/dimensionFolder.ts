@@ -128,12 +128,11 @@ export class DimensionFolder {
     try {
       return await this.#foldTogether(rollup, scope, ids, rows, signal);
     } catch (error) {
-      const isLate = isStatementTimeout(error) && rows > FEWEST_ROWS;
-      if (ids.length === 1 && isLate) {
-        const fewer = Math.ceil(Math.min(rows, ROWS_PER_PAYER) / 4);
-        return await this.#foldPart(rollup, scope, ids, fewer, signal);
-      }
       if (ids.length === 1) {
+        if (isStatementTimeout(error) && rows > FEWEST_ROWS) {
+          const fewer = Math.ceil(Math.min(rows, ROWS_PER_PAYER) / 4);
+          return await this.#foldPart(rollup, scope, ids, fewer, signal);
+        }
         this.#options.onError?.(error, `${scope.name}:${ids[0]}`);
         return 0;
       }

@@ -288,8 +288,9 @@ export class Settler {
   ): Promise<SettledRow[]> {
     for (let settled = 0; ; ) {
       const [part] = await send(ids, ROWS_PER_PART);
-      settled += Number(part?.settled ?? 0);
-      if (Number(part?.settled ?? 0) > 0 && part?.has_more) continue;
+      const now = Number(part?.settled ?? 0);
+      settled += now;
+      if (now > 0 && part?.has_more) continue;
       const isMissing = Number(part?.missing ?? 0) > 0;
       if (isMissing && (await this.#open(USAGE_LOG, scope, ids, ROWS_PER_PART)) > 0) continue;
       if (settled === 0 && met !== null) throw met;

@@ -186,8 +186,7 @@ export class Recorder {
       const append = () => this.#append(this.#options.aside, event);
       return { result: await this.#inTurn([event], append) };
     } catch (error) {
-      const mayWait = isHeld(error) && !(error instanceof StillHeld);
-      return mayWait ? await this.writeAside(event) : { error: toLedgerError(error) };
+      return isHeld(error) ? await this.writeAside(event) : { error: toLedgerError(error) };
     }
   }
 

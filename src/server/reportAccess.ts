@@ -3,6 +3,7 @@ import { readNames } from '../accounts/names.js';
 import { requireAccounts } from '../accounts/requireAccounts.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger, UsageReport, UsageReportQuery } from '../ledgerTypes.js';
+import { checkOnePayer } from '../report/usage/query.js';
 import { atRow } from '../shards/atRow.js';
 import { listMemberships, readRole } from '../shards/memberships.js';
 import { checkServiceOrganization, resolveUser } from './access.js';
@@ -106,14 +107,7 @@ async function resolveReportScope(
 ): Promise<Scope> {
   const scope = await withPayerOfKey(ledger, principal, asked);
   const { organization_id: organizationId = null, member = null } = scope;
-  // Whose usage it is would be decided by one of them, and whose may be read by the other.
-  if (organizationId !== null && (scope.kilo_user_id ?? null) !== null) {
-    throw new LedgerError(
-      'invalid_request',
-      'kilo_user_id is for personal usage; of an organization, name a member',
-      { details: { field: 'kilo_user_id' } },
-    );
-  }
+  checkOnePayer(scope);
   if (principal.kiloUserId === null) {
     checkServiceOrganization(principal, organizationId, 'organization_id');
     return organizationId === null

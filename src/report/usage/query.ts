@@ -122,11 +122,22 @@ export function readReportQuery(query: UsageReportQuery): ValidReportQuery {
   };
 }
 
-function readPayer({ kilo_user_id, organization_id }: UsageReportQuery): ValidReportQuery['payer'] {
+/**
+ * Of both, whose usage it is would be decided by one, and whose may be read by the other.
+ * @throws LedgerError `invalid_request`
+ */
+export function checkOnePayer({
+  kilo_user_id,
+  organization_id,
+}: Pick<UsageReportQuery, 'kilo_user_id' | 'organization_id'>): void {
+  if (organization_id == null || kilo_user_id == null) return;
+  throw invalid('kilo_user_id', 'is for personal usage; of an organization, name a member');
+}
+
+function readPayer(query: UsageReportQuery): ValidReportQuery['payer'] {
+  checkOnePayer(query);
+  const { kilo_user_id, organization_id } = query;
   if (organization_id != null) {
-    if (kilo_user_id != null) {
-      throw invalid('kilo_user_id', 'is for personal usage; of an organization, name a member');
-    }
     return { kind: 'organization', id: readUuid('organization_id', organization_id) };
   }
   if (kilo_user_id == null) throw invalid('kilo_user_id', 'or organization_id is required');
