@@ -106,8 +106,8 @@ export interface ChangedBy {
 }
 
 /**
- * CTE `judged`: whether $3 may change the organization $1, and whether it keeps an owner without $2. Owners
- * are locked, so of two who take each other's place the second one finds itself alone.
+ * CTE `judged`: whether $3 may change the organization $1, and whether it keeps an owner without $2, as it
+ * must unless it is an administrator who asks. Owners are locked, so of two who take each other's place the second one finds itself alone.
  */
 const JUDGED = `owners as materialized (
        select m.kilo_user_id
@@ -121,8 +121,7 @@ const JUDGED = `owners as materialized (
            select from organizations as o where o.id = $1::uuid and o.is_elsewhere) as is_elsewhere,
          $3::text is null or exists (
            select from owners as o where o.kilo_user_id = $3) as is_allowed,
-         $3::text is null or exists (
-           select from owners as o where o.kilo_user_id <> $2::text)
+         exists (select from owners as o where o.kilo_user_id <> $2::text)
            or not exists (select from owners as o where o.kilo_user_id = $2::text) as leaves_owner
      )`;
 
@@ -153,7 +152,7 @@ export async function setMemberRole(
          and m.kilo_user_id = $2::text
          and not j.is_elsewhere
          and j.is_allowed
-         and (j.leaves_owner or $4::text = 'owner')
+         and (j.leaves_owner or $3::text is null or $4::text = 'owner')
        returning m.role
      )
      select j.is_elsewhere, j.is_allowed, j.leaves_owner, c.role
@@ -176,6 +175,7 @@ export async function setMemberRole(
 /**
  * By an owner, or by the member: who leaves. Reports refuse at once; writes within `MEMBER_TTL_MS`, in
  * this process at once. What was used stays the organization's.
+ * @returns whether it was the last owner, whom an administrator alone can take
  * @throws LedgerError `invalid_request`, `not_found`, `forbidden`
  */
 export async function removeOrganizationMember(
@@ -183,7 +183,7 @@ export async function removeOrganizationMember(
   organizationId: string,
   kiloUserId: string,
   { by }: ChangedBy = {},
-): Promise<void> {
+): Promise<{ was_last_owner: boolean }> {
   const rows = await runStatement<JudgedRow>(
     pool,
     `/* accounts.removeOrganizationMember */
@@ -194,7 +194,7 @@ export async function removeOrganizationMember(
          and m.kilo_user_id = $2::text
          and not j.is_elsewhere
          and (j.is_allowed or m.kilo_user_id = $3::text)
-         and j.leaves_owner
+         and (j.leaves_owner or $3::text is null)
        returning m.role
      )
      select j.is_elsewhere, j.is_allowed or $2::text = $3::text as is_allowed, j.leaves_owner, c.role
@@ -205,6 +205,7 @@ export async function removeOrganizationMember(
   const removed = `${organizationId.toLowerCase()}|${kiloUserId}`;
   cacheOf(pool).deleteWhere((_value, key) => key === removed);
   roleAfter(rows);
+  return { was_last_owner: rows[0]?.leaves_owner === false };
 }
 
 /** The member's role; of one who was removed, the one that they had. */

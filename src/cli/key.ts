@@ -13,7 +13,7 @@ import { createKey } from '../shards/accounts.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, shorten } from './output.js';
-import { type PayerOptions, payerOf } from './payer.js';
+import { knownPayerOf, type PayerOptions } from './payer.js';
 
 const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
 
@@ -102,9 +102,9 @@ function registerKeyList(key: Command, run: Runner): void {
     );
 }
 
-function listKeys(pool: Pool, options: PayerOptions): Promise<ApiKey[]> {
-  const payer = payerOf(options);
-  if (payer === null) return listApiKeys(pool);
+async function listKeys(pool: Pool, options: PayerOptions): Promise<ApiKey[]> {
+  const payer = await knownPayerOf(pool, options);
+  if (payer === null) return await listApiKeys(pool);
   const of = payer.scope === 'user' ? { kiloUserId: payer.id } : { organizationId: payer.id };
-  return listKeysOf(pool, of, MAX_KEYS_LISTED);
+  return await listKeysOf(pool, of, MAX_KEYS_LISTED);
 }

@@ -107,11 +107,16 @@ export const registerOrg: Register = (org, run) => {
     .action((organizationId: string, userId: string) =>
       run((context) =>
         withDatabase(context, async (database) => {
-          await removeOrganizationMember(database.pool(), organizationId, userId);
+          const removed = await removeOrganizationMember(database.pool(), organizationId, userId);
           context.output.answer(
-            { organization_id: organizationId, kilo_user_id: userId, removed: true },
+            { organization_id: organizationId, kilo_user_id: userId, removed: true, ...removed },
             `${userId} is no member of ${organizationId} any more`,
           );
+          if (removed.was_last_owner) {
+            context.output.note(
+              'it has no owner any more; `org add-member <org> <user> --role owner` adds one',
+            );
+          }
           return 0;
         }),
       ),

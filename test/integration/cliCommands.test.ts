@@ -82,7 +82,11 @@ describe('accounts', () => {
       (await cli.ask('key', 'list', ...argv)).document.keys.map((key: { id: string }) => key.id);
     expect((await listed('--user', 'keyed')).sort()).toEqual([own, billed].sort());
     expect(await listed('--org', org)).toEqual([billed]);
-    expect(await listed('--user', 'nobody')).toEqual([]);
+    expect(await cli.run('key', 'list', '--user', 'nobody')).toMatchObject({
+      status: 1,
+      stderr: 'error: --user names no user\n',
+    });
+    expect(await cli.run('key', 'list', '--org', randomUUID())).toMatchObject({ status: 1 });
     const both = await cli.run('key', 'list', '--user', 'keyed', '--org', org);
     expect(both).toMatchObject({ status: 2, stderr: expect.stringContaining('exactly one') });
   });
@@ -106,7 +110,15 @@ describe('accounts', () => {
     );
     const members = await cli.ask('org', 'members', org.document.id);
     expect(members.document.members).toMatchObject([{ kilo_user_id: 'ada', role: 'owner' }]);
-    expect((await cli.ask('org', 'remove-member', org.document.id, 'ada')).status).toBe(0);
+    await cli.run('user', 'create', 'another owner');
+    await cli.run('org', 'add-member', org.document.id, 'another owner', '--role', 'owner');
+    const first = await cli.ask('org', 'remove-member', org.document.id, 'another owner');
+    expect(first).toMatchObject({ status: 0, document: { was_last_owner: false } });
+    const last = await cli.run('org', 'remove-member', org.document.id, 'ada');
+    expect(last).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('it has no owner any more'),
+    });
     expect((await cli.ask('org', 'members', org.document.id)).document.members).toEqual([]);
   });
 

@@ -81,7 +81,8 @@ export const PLANS: Readonly<Record<string, Plan | Planner>> = {
   'org add-member': firstOrganization,
   'org remove-member': firstOrganization,
   'key create': ofPayer(HOME),
-  'key list': EACH,
+  'key list': (_args, { user, org }) =>
+    text(org) === undefined ? searching([], { user }) : ofOrganization(org),
   'key revoke': firstRow('api_keys'),
   'credit add': ofPayer(HOME),
   'credit list': ofPayer(EACH),
