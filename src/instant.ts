@@ -43,3 +43,7 @@ function toInstant(epochMs: number, lowDigits: string): Instant | null {
   if (year < 1 || year > 9999) return null;
   return { text: `${date.toISOString().slice(0, -1)}${lowDigits}Z`, epochMs };
 }
+
+/** Of `instantMicros`: instants as numbers, infinite ones too. */
+export const microsOf = (text: string): bigint | number =>
+  text.endsWith('Infinity') ? Number(text) : BigInt(text);

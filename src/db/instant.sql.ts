@@ -11,6 +11,10 @@ export const instantText = (instantSql: string, fraction: 'US' | 'MS' = 'US'): s
     then to_char(${instantSql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.${fraction}"Z"')
     else ${instantSql}::text end`;
 
+/** By which instants are compared outside the database, infinite ones too: microseconds since 1970. */
+export const instantMicros = (instantSql: string): string =>
+  `trunc(extract(epoch from ${instantSql}) * 1000000)::text`;
+
 /**
  * The first instant of a day of a zone, `midnight` being its local one: just after the last of the day
  * before. Midnight itself may be skipped (Santiago), or come twice (Havana, the Azores), and then the

@@ -1,3 +1,4 @@
+import { microsOf } from '../instant.js';
 import type { Ledger, NamedPayer } from '../ledgerTypes.js';
 import { mapBounded } from '../shards/mapBounded.js';
 import { isSharded } from '../shards/parts.js';
@@ -6,7 +7,8 @@ import { type RequestFilters, type RequestRow, requestsStatement } from './queri
 import { readRows } from './queries/rows.js';
 
 type Found = RequestRow & { id: string };
-type Position = NonNullable<RequestFilters['after']>;
+/** `micros` is what it is compared by: the text of an odd instant has another order. */
+type Position = NonNullable<RequestFilters['after']> & { micros: bigint | number };
 
 export interface RequestPage {
   rows: Found[];
@@ -42,14 +44,9 @@ export async function readRequestPage(
     if (bound !== null) bounds.push(bound);
   }
   const [bound = null] = bounds.sort(newestFirst);
-  const all = [...found.values()];
-  // Of one look they are in order, also those of years that have no four digits.
-  const merged =
-    looks.length === 1
-      ? all
-      : all
-          .sort((a, b) => newestFirst(positionOf(a), positionOf(b)))
-          .filter((row) => bound === null || newestFirst(positionOf(row), bound) <= 0);
+  const merged = [...found.values()]
+    .sort((a, b) => newestFirst(positionOf(a), positionOf(b)))
+    .filter((row) => bound === null || newestFirst(positionOf(row), bound) <= 0);
   const page = merged.slice(0, limit);
   const last = page.at(-1);
   const isFull = merged.length > limit && last !== undefined;
@@ -91,12 +88,20 @@ function boundOf(
   if (last !== undefined) return positionOf(last);
   const [look] = rows;
   if (Number(look?.scanned ?? 0) < scanned) return null;
-  return { createdAt: look?.last_created_at ?? '', id: look?.last_id ?? '' };
+  return {
+    createdAt: look?.last_created_at ?? '',
+    id: look?.last_id ?? '',
+    micros: microsOf(look?.last_micros ?? '0'),
+  };
 }
 
-const positionOf = ({ created_at: createdAt, id }: Found): Position => ({ createdAt, id });
+const positionOf = ({ created_at: createdAt, id, created_micros: micros }: Found): Position => ({
+  createdAt,
+  id,
+  micros: microsOf(micros),
+});
 
 function newestFirst(a: Position, b: Position): number {
-  if (a.createdAt !== b.createdAt) return a.createdAt > b.createdAt ? -1 : 1;
+  if (a.micros !== b.micros) return a.micros > b.micros ? -1 : 1;
   return a.id === b.id ? 0 : a.id > b.id ? -1 : 1;
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { withNextExpiries } from '../accounts/grants/nextExpiry.js';
+import { microsOf } from '../instant.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { askOfUser } from '../shards/askOfUser.js';
 import { isSharded } from '../shards/parts.js';
@@ -107,7 +108,7 @@ function mergeBalances(own: readonly BalanceRow[], all: readonly BalanceRow[][])
 function mergeRecent(all: readonly RecentRow[][], limit: number): RecentRow[] {
   if (all.length === 1) return all[0] ?? [];
   const rows = [...new Map(all.flat().map((row) => [row.id, row])).values()];
-  return rows
-    .sort((a, b) => (a.created_at === b.created_at ? 0 : a.created_at > b.created_at ? -1 : 1))
-    .slice(0, limit);
+  const micros = new Map(rows.map((row) => [row, microsOf(row.created_micros)]));
+  const newer = (a: RecentRow, b: RecentRow) => Number((micros.get(a) ?? 0) > (micros.get(b) ?? 0));
+  return rows.sort((a, b) => newer(b, a) - newer(a, b)).slice(0, limit);
 }

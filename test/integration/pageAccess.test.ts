@@ -173,6 +173,19 @@ describe('requests', () => {
       [],
     );
     expect((await lastOf(member.key)).sort()).toEqual([ids.personal, ids.shared].sort());
+    // However many of them are newer than the own ones.
+    const personal = randomUUID();
+    const addRequests = `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, created_at)
+      select coalesce($3, gen_random_uuid()), $1, $2, 1, now() - $5::integer * interval '1 hour'
+      from generate_series(1, $4::integer)`;
+    await service.database.pool.query(addRequests, [removed.id, organization, null, 1_500, 0]);
+    await service.database.pool.query(addRequests, [removed.id, null, personal, 1, 1]);
+    expect(await lastOf(removed.key)).toEqual([personal]);
+    await service.database.pool.query(
+      `delete from microdollar_usage
+       where kilo_user_id = $1 and id <> $2`,
+      [removed.id, ids.removed],
+    );
     // An administrator reads them all.
     const admin = await service.newServiceKey(['usage:read']);
     expect(await lastOf(admin, { kiloUserId: removed.id })).toEqual([ids.removed]);

@@ -172,6 +172,35 @@ describe('the service over shards', () => {
     expect(costs).toEqual([1, 2, 3, 4, 5, 6, 7]);
     const recent = await service.query('usage.recent', { limit: 4 }, key);
     expect(recent.body.result.data.map(({ cost }: { cost: number }) => cost)).toEqual([1, 2, 3, 4]);
+    // Rows of other programs, in the order of their instants, not of their texts.
+    const addRows = (shard: string, organizationId: string | null, instants: string[]) =>
+      on(
+        shard,
+        `insert into microdollar_usage (id, kilo_user_id, organization_id, cost, created_at)
+         select gen_random_uuid(), $1, $2, 0, at::timestamptz from unnest($3::text[]) as at`,
+        [user, organizationId, instants],
+      );
+    await addRows('b', null, ['infinity', '9999-01-01', '-infinity']);
+    await addRows('home', organization, ['12026-01-01', '0044-03-15 BC']);
+    const odd: string[] = [];
+    const begins = ['infinity', '12026-01-01', '9999-01-01'];
+    const ends = ['0044-03-15', '-infinity'];
+    for (let cursor: string | null = null; ; ) {
+      const asked = { all_scopes: true, limit: 3, cursor };
+      const { body } = await service.query('usage.requests', asked, key);
+      odd.push(...body.result.data.requests.map((row: { created_at: string }) => row.created_at));
+      if (body.result.data.next === null) break;
+      cursor = body.result.data.next;
+    }
+    const days = odd.map((at) => at.split(/[T ]/)[0]);
+    expect([days.slice(0, 3), days.slice(-2)]).toEqual([begins, ends]);
+    expect(days).toHaveLength(12);
+    const newest = await service.query('usage.recent', { limit: 3 }, key);
+    const told = newest.body.result.data.map((row: { created_at: string }) => row.created_at);
+    expect(told.map((at: string) => at.split(/[T ]/)[0])).toEqual(begins);
+    for (const shard of NAMES) {
+      await on(shard, 'delete from microdollar_usage where kilo_user_id = $1 and cost = 0', [user]);
+    }
     const keys = await service.query('keys.list', {}, key);
     expect(keys.body.result.data.keys).toHaveLength(2);
     const named = await service.query('operations.coverage', { shard: 'b' });

@@ -1,10 +1,12 @@
-import { instantText } from '../../db/instant.sql.js';
+import { instantMicros, instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 
 /** Adopted rows may have no counts. */
 export interface RecentRow {
   id: string;
   created_at: string;
+  /** What rows of several shards are put in order by. */
+  created_micros: string;
   organization_id: string | null;
   provider: string | null;
   model: string | null;
@@ -17,8 +19,11 @@ export interface RecentRow {
   has_error: boolean | null;
 }
 
-/** Requests for organizations that the user has left, which one look may pass. */
-const OTHERS = 1_000;
+/**
+ * Requests for organizations that the user has left, which one look may pass. The rows are read as they are
+ * asked for, so it costs nothing where there are none.
+ */
+const OTHERS = 20_000;
 
 /**
  * A user's newest requests, by idx_microdollar_usage_kilo_user_id_created_at, read backwards. The
@@ -35,7 +40,7 @@ export function recentUsageStatement(
     name: 'usage.recent',
     text: `/* usage.recent */
 select id,
-  ${instantText('created_at')} as created_at,
+  ${instantText('created_at')} as created_at, ${instantMicros('created_at')} as created_micros,
   organization_id, provider, model, requested_model, cost::text,
   input_tokens::text, output_tokens::text, cache_write_tokens::text, cache_hit_tokens::text,
   has_error

@@ -1,4 +1,4 @@
-import { instantText } from '../../db/instant.sql.js';
+import { instantMicros, instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
 import type { RecentRow } from './recentUsage.sql.js';
 
@@ -29,6 +29,7 @@ export interface RequestRow extends Omit<RecentRow, 'id'> {
   api_key_id: string | null;
   scanned: string;
   last_created_at: string | null;
+  last_micros: string | null;
   last_id: string | null;
   archived_before: string | null;
 }
@@ -81,12 +82,14 @@ with scanned as materialized (
   order by s.created_at, s.id
   limit 1
 )
-select f.id, ${instantText('f.created_at')} as created_at, f.kilo_user_id, f.organization_id,
+select f.id, ${instantText('f.created_at')} as created_at,
+  ${instantMicros('f.created_at')} as created_micros, f.kilo_user_id, f.organization_id,
   f.provider, f.model, f.requested_model, f.project_id, f.api_key_id, f.cost::text,
   f.input_tokens::text, f.output_tokens::text, f.cache_write_tokens::text,
   f.cache_hit_tokens::text, f.has_error,
   coalesce(e.scanned, 0)::text as scanned, ${instantText('e.created_at')} as last_created_at,
-  e.id as last_id, ${instantText('s.archive_horizon')} as archived_before
+  ${instantMicros('e.created_at')} as last_micros, e.id as last_id,
+  ${instantText('s.archive_horizon')} as archived_before
 from ledger_settings as s
 left join ended as e on true
 left join found as f on true

@@ -120,7 +120,7 @@ function readCursor(cursor: string | null): RequestFilters['after'] {
 }
 
 function toRequest(row: RequestRow & { id: string }) {
-  const { scanned, last_created_at, last_id, archived_before, ...request } = row;
+  const { scanned, last_created_at, last_micros, last_id, archived_before, ...request } = row;
   return toJsonRequest(request);
 }
 

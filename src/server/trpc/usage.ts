@@ -79,7 +79,9 @@ const countsOf = (row: Counts) => ({
 });
 
 /** A usage row as JSON has it. */
-export function toJsonRequest<Row extends Counts & { has_error: boolean | null }>(row: Row) {
+export function toJsonRequest<
+  Row extends Counts & { has_error: boolean | null; created_micros?: string },
+>({ created_micros, ...row }: Row) {
   return { ...row, ...countsOf(row), has_error: row.has_error ?? false };
 }
 
