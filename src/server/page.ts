@@ -48,7 +48,8 @@ interface PageFile {
   /** Null where it would not be smaller. Made when it is first asked for: a start need not wait for it. */
   gzipped(): Promise<Buffer | null>;
   type: string;
-  etag: string;
+  /** Of the content. */
+  hash: string;
   /** Its name has its content's hash in it. */
   isImmutable: boolean;
 }
@@ -127,17 +128,24 @@ async function sendFile(
   reply: FastifyReply,
   file: PageFile,
 ): Promise<FastifyReply> {
-  reply.type(file.type).header('etag', file.etag).header('vary', 'accept-encoding');
+  const gzipped = takesGzip(request) ? await file.gzipped() : null;
+  // One for each form of it: a cache must not take the one for the other.
+  const etag = gzipped === null ? `"${file.hash}"` : `"${file.hash}-gzip"`;
+  reply.type(file.type).header('etag', etag).header('vary', 'accept-encoding');
   reply.header(
     'cache-control',
     file.isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',
   );
-  if (request.headers['if-none-match'] === file.etag) return reply.code(304).send();
-  if (/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) {
-    const gzipped = await file.gzipped();
-    if (gzipped !== null) return reply.header('content-encoding', 'gzip').send(gzipped);
-  }
-  return reply.send(file.body);
+  if (request.headers['if-none-match'] === etag) return reply.code(304).send();
+  if (gzipped === null) return reply.send(file.body);
+  return reply.header('content-encoding', 'gzip').send(gzipped);
+}
+
+/** It is named, and not with a quality of zero, which refuses it. */
+const TAKES_GZIP = /\bgzip\b(?!\s*;\s*q\s*=\s*0(\.0*)?\s*(,|$))/i;
+
+function takesGzip({ headers }: FastifyRequest): boolean {
+  return TAKES_GZIP.test(headers['accept-encoding'] ?? '');
 }
 
 /** Every file by its URL path; empty when the page is not built. */
@@ -164,7 +172,7 @@ function readPageFile(path: string, isImmutable: boolean): PageFile {
       return gzipped;
     },
     type: CONTENT_TYPES[extname(path)] ?? 'application/octet-stream',
-    etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`,
+    hash: createHash('sha256').update(body).digest('base64url').slice(0, 27),
     isImmutable,
   };
 }

@@ -100,8 +100,25 @@ describe('the page', () => {
     expect(await response.text()).toBe(SCRIPT);
     const plain = await get(path, { 'accept-encoding': 'identity' });
     expect(plain.headers.get('content-encoding')).toBeNull();
-    const etag = response.headers.get('etag') ?? '';
-    expect((await get(path, { 'if-none-match': etag })).status).toBe(304);
+    for (const refused of ['gzip;q=0', 'br, gzip; q=0.00, *;q=0.1', '']) {
+      const answer = await get(path, { 'accept-encoding': refused });
+      expect([refused, answer.headers.get('content-encoding')]).toEqual([refused, null]);
+      expect(await answer.text()).toBe(SCRIPT);
+    }
+    for (const taken of ['gzip;q=0.5', 'br, GZIP']) {
+      const answer = await get(path, { 'accept-encoding': taken });
+      expect([taken, answer.headers.get('content-encoding')]).toEqual([taken, 'gzip']);
+    }
+    // A name for each form.
+    const etags = [response, plain].map(({ headers }) => headers.get('etag') ?? '');
+    expect(new Set(etags).size).toBe(2);
+    for (const [index, form] of ['gzip', 'identity'].entries()) {
+      const asked = { 'accept-encoding': form };
+      for (const [other, etag] of etags.entries()) {
+        const { status } = await get(path, { ...asked, 'if-none-match': etag });
+        expect([form, etag, status]).toEqual([form, etag, other === index ? 304 : 200]);
+      }
+    }
     const icon = await get('/favicon.svg');
     expect(icon.headers.get('cache-control')).toBe('no-cache');
     expect(icon.headers.get('content-type')).toBe('image/svg+xml');
