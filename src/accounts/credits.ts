@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type Query, queryOn, queryOnPool } from '../db/query.js';
-import { isDatabaseAway, isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
+import { withRetry } from '../db/retry.js';
+import { isUniqueViolation, toLedgerError } from '../db/sqlstate.js';
 import { inTransaction } from '../db/transaction.js';
 import { elsewhere, LedgerError } from '../errors.js';
 import { toSafeInteger } from '../money.js';
@@ -37,7 +38,7 @@ export interface Credit {
 
 /**
  * Top-up of a user or an organization: a grant (docs/adr/0011-credit-grants.md). The same id with the
- * same payer, amount, expiry and priority again adds nothing, also after it has expired. Sent once more where
+ * same payer, amount, expiry and priority again adds nothing, also after it has expired. Sent again where
  * the connection was lost, so it may be a `duplicate` of itself.
  * @throws LedgerError `invalid_request` naming the field, `unknown_user` (also of a deleted one),
  *   `unknown_organization`, `idempotency_conflict`, `out_of_range`
@@ -52,11 +53,10 @@ export async function addCredit(pool: pg.Pool, credit: NewCredit): Promise<Credi
       if (duplicate !== null) return duplicate;
       throw invalidField('expires_at', 'lies in the past: name a time to come, or leave it out');
     }
-    const once = () => inTransaction(pool, (client) => add(queryOn(client, false), named));
-    return await once().catch((error) => {
-      if (!isDatabaseAway(error)) throw error;
-      return once();
-    });
+    return await withRetry(
+      () => inTransaction(pool, (client) => add(queryOn(client, false), named)),
+      { splits: true },
+    );
   } catch (error) {
     if (!isUniqueViolation(error)) throw toLedgerError(error);
     const duplicate = await readDuplicate(queryOnPool(pool, false), named);
