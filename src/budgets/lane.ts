@@ -27,6 +27,8 @@ export const PATIENCE_MS = 3_000;
 /** Of these, folds that could not gather all: a slot, or the mark, stays with someone else. */
 const MAX_PARTIAL_FOLDS = 12;
 const MAX_PAUSE_MS = 16;
+/** Between looks at ids that are in flight elsewhere: each waits for a lock. */
+const MAX_ASIDE_PAUSE_MS = 100;
 
 export interface Waiting {
   request: ReserveRequest;
@@ -41,9 +43,16 @@ export interface LaneOptions {
   slot: number;
 }
 
+/** `row` null: its id is in flight elsewhere. */
+interface Tried {
+  waiting: Waiting;
+  row: ReservedRow | null;
+}
+
 /**
  * Requests of one payer, one statement at a time: what comes while one is out goes together with
- * the next. It alone decides on refusals:
+ * the next. Who meets an id that is in flight elsewhere waits aside, and keeps nobody else waiting.
+ * It alone decides on refusals:
  * - granted as long as some slot has enough; alike ones by a statement of their own, which is cheaper
  * - else what came back is folded and gathered, and tried again
  * - refused only where a fold had all slots of a window, and they were less than what is asked; or
@@ -56,6 +65,9 @@ export class PayerLane {
   readonly #onIdle: () => void;
   #queue: Waiting[] = [];
   #isRunning = false;
+  /** Whose id is in flight elsewhere, and how long they wait for that to end. */
+  #aside: { waiting: Waiting; untilMs: number }[] = [];
+  #isTryingAside = false;
 
   /** @param onIdle everybody is answered: the lane may be let go of */
   constructor(options: LaneOptions, payer: Payer, onIdle: () => void) {
@@ -84,7 +96,36 @@ export class PayerLane {
     } while (this.#queue.length > 0);
     // At once: who comes a moment later would wait in a queue that nobody looks at.
     this.#isRunning = false;
-    this.#onIdle();
+    if (!this.#isTryingAside) this.#onIdle();
+  }
+
+  #setAside(waiting: Waiting): void {
+    this.#aside.push({ waiting, untilMs: performance.now() + PATIENCE_MS });
+    if (!this.#isTryingAside) void this.#tryAside();
+  }
+
+  /** One after the other, so that they take one connection. */
+  async #tryAside(): Promise<void> {
+    this.#isTryingAside = true;
+    let pauseMs = 1;
+    while (this.#aside.length > 0) {
+      await sleep(Math.random() * pauseMs);
+      pauseMs = Math.min(MAX_ASIDE_PAUSE_MS, 2 * pauseMs);
+      for (const each of this.#aside.splice(0)) {
+        const { waiting, untilMs } = each;
+        try {
+          const [tried] = await this.#reserve([waiting]);
+          if (tried?.row) {
+            if (!answered(this.#scope, waiting, tried.row)) this.add(waiting);
+          } else if (performance.now() > untilMs) waiting.reject(contended());
+          else this.#aside.push(each);
+        } catch (error) {
+          waiting.reject(toLedgerError(error));
+        }
+      }
+    }
+    this.#isTryingAside = false;
+    if (!this.#isRunning) this.#onIdle();
   }
 
   /** In order of arrival; a second one of the same id waits for the next. */
@@ -108,7 +149,10 @@ export class PayerLane {
     for (let idle = 0; left.length > 0; idle++) {
       if (idle > 0) await sleep(Math.random() * Math.min(MAX_PAUSE_MS, 2 ** idle), undefined);
       const tried = await this.#reserve(left);
-      const open = tried.filter(({ waiting, row }) => !answered(this.#scope, waiting, row));
+      const open = tried.flatMap(({ waiting, row }) => {
+        if (row === null) this.#setAside(waiting);
+        return row === null || answered(this.#scope, waiting, row) ? [] : [{ waiting, row }];
+      });
       if (open.length < left.length) {
         idle = 0;
         answeredAtMs = performance.now();
@@ -214,7 +258,7 @@ export class PayerLane {
   }
 
   /** One id that is in flight elsewhere must not hold up the others: then one by one. */
-  async #reserve(left: readonly Waiting[]): Promise<{ waiting: Waiting; row: ReservedRow }[]> {
+  async #reserve(left: readonly Waiting[]): Promise<Tried[]> {
     const requests = left.map(({ request }) => request);
     try {
       const rows = await withRetry(
@@ -227,10 +271,8 @@ export class PayerLane {
       return left.map((waiting, index) => ({ waiting, row: rows[index] as ReservedRow }));
     } catch (error) {
       if (!isUniqueViolation(error) && !isLockTimeout(error)) throw error;
-      if (left.length === 1) {
-        return left.map((waiting) => ({ waiting, row: { ...NOTHING, status: 'busy' } }));
-      }
-      const singly = [];
+      if (left.length === 1) return left.map((waiting) => ({ waiting, row: null }));
+      const singly: Tried[] = [];
       for (const waiting of left) singly.push(...(await this.#reserve([waiting])));
       return singly;
     }
@@ -243,8 +285,6 @@ export class PayerLane {
  */
 const thoseOfThisTurn = (): Promise<void> =>
   Promise.resolve().then(() => new Promise((resolve) => process.nextTick(resolve)));
-
-const NOTHING = { n: '1', amount: null, available: null, created_micros: null, window_ids: null };
 
 /** Answers what is decided by the statement alone. */
 function answered(

@@ -362,6 +362,21 @@ describe('a hold that another transaction has for a while', () => {
     expect(answers.map(({ status }) => status)).toEqual(['granted', 'released']);
     await expectWhole(fixture);
   });
+
+  it('keeps nobody of its payer waiting but who asks for its id', async () => {
+    await a.run('begin');
+    const { id, status } = await reserve(a, 10);
+    expect(status).toBe('granted');
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now());
+    onTestFinished(() => clock.mockRestore());
+    const held = ledger.hold({ ...newHold(user, 10), id });
+    const beside = [ledger.hold(newHold(user, 20)), ledger.hold(newHold(user, 30))];
+    for (const one of beside) expect(await one).toMatchObject({ status: 'granted' });
+    expect(await ledger.hold(newHold(user, 40))).toMatchObject({ status: 'granted' });
+    await a.run('commit');
+    expect(await held).toMatchObject({ id, status: 'duplicate', amount: 10 });
+    await expectWhole(fixture);
+  });
 });
 
 describe('an idle transaction', () => {
