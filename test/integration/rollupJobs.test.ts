@@ -157,23 +157,30 @@ describe('32 workers', () => {
     );
     await rows('analyze microdollar_usage');
     let most = 0;
-    let isRunning = true;
-    const sampling = (async () => {
-      while (isRunning) {
-        const [held] = await rows<{ held: number }>(
-          `select count(*)::integer as held from pg_locks where locktype = 'advisory'
+    // They are held for an instant: a busy machine may not look in time.
+    while (most === 0) {
+      await rows(`delete from rollup_coverage where rollup = 'microdollar_usage_daily'`);
+      await rows(
+        `delete from microdollar_usage_daily
+         where kilo_user_id in (select 'u' || i from generate_series(1, 200) as i)`,
+      );
+      let isRunning = true;
+      const sampling = (async () => {
+        while (isRunning) {
+          const [held] = await rows<{ held: number }>(
+            `select count(*)::integer as held from pg_locks where locktype = 'advisory'
              and database = (select oid from pg_database where datname = current_database())`,
-        );
-        most = Math.max(most, held?.held ?? 0);
-        await pause(2);
-      }
-    })();
-    const report = await runBackfill({ ...daily(), workers: 32 });
-    isRunning = false;
-    await sampling;
-    expect(report).toMatchObject({ created: 12_000, left: 0, failures: [] });
+          );
+          most = Math.max(most, held?.held ?? 0);
+          await pause(2);
+        }
+      })();
+      const report = await runBackfill({ ...daily(), workers: 32 });
+      isRunning = false;
+      await sampling;
+      expect(report).toMatchObject({ created: 12_000, left: 0, failures: [] });
+    }
     // A statement inserts keys of one day: 16 buckets.
-    expect(most).toBeGreaterThan(0);
     expect(most).toBeLessThanOrEqual(32 * 16);
     expect((await verifyRollup(daily())).drifts).toEqual([]);
   });

@@ -11,5 +11,6 @@ export {
   prepareSideRequest,
   type SideFormat,
 } from './sideEndpoints.js';
+export { isEventStream } from './sse.js';
 export { createStreamGate } from './streamGate.js';
 export type * from './types.js';

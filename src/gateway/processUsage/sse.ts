@@ -2,6 +2,10 @@
 const LF = 0x0a;
 const CR = 0x0d;
 
+/** Of the header `content-type`. */
+export const isEventStream = (type: string | null | undefined): boolean =>
+  /^text\/event-stream\b/i.test(type ?? '');
+
 export interface ScannedBytes {
   /** The first byte is the LF of a CRLF that ended the last event of the bytes before. */
   continuesLast: boolean;

@@ -6,6 +6,7 @@ import {
   createSideReader,
   createStreamGate,
   createUsageReader,
+  isEventStream,
   type PreparedRequest,
   readCostHeader,
   type SideFormat,
@@ -18,7 +19,6 @@ import { canDecode, readCodings } from './decoder.js';
 import { HoldEnd } from './holdEnd.js';
 import type { Filter } from './relayTypes.js';
 
-const EVENT_STREAM = /^text\/event-stream\b/i;
 /** In which providers say at which tier they answered: `x-gemini-`, `x-amzn-bedrock-service-tier`. */
 const TIER_HEADER = /(^|-)service-tier$/;
 /** Of an error's body; a longer one passes as it comes. */
@@ -56,7 +56,7 @@ export function openAnswer(
 ): MeteredAnswer {
   const upstreamId = textOf(headers['x-request-id']) ?? textOf(headers['request-id']);
   if (isErrorStatus(statusCode)) return new UnreadAnswer(upstreamId, prepared.hideUsageChunk);
-  const streamed = EVENT_STREAM.test(headers['content-type'] ?? '');
+  const streamed = isEventStream(headers['content-type']);
   const { format, hideUsageChunk } = prepared;
   const reader =
     side === null ? createUsageReader(format, { streamed }) : createSideReader(side, { streamed });

@@ -2,6 +2,7 @@ import { isErrorStatus } from '../metering/index.js';
 import {
   createStreamGate,
   createUsageReader,
+  isEventStream,
   type PreparedRequest,
   prepareRequest,
   tellsUsageUnasked,
@@ -114,7 +115,7 @@ async function meterResponse(
   const { headers } = response;
   // Some servers do not say that it is one: what they were asked for beside it is taken out all the same.
   const mayBeStream = prepared.hideUsageChunk && !headers.has('content-length');
-  const isTyped = /^text\/event-stream\b/i.test(headers.get('content-type') ?? '');
+  const isTyped = isEventStream(headers.get('content-type'));
   const isStream = isTyped || mayBeStream;
   // One that is not said to be a stream is told by how it begins.
   const meter = new Meter(createUsageReader(format, { streamed: isTyped }), exchange, {

@@ -20,19 +20,14 @@ export async function withArchiveSession<T>(
   run: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await database.pool.connect();
-  // A connection that breaks while it is idle: its next statement fails, which tells enough.
-  client.on('error', ignore);
   try {
     await lock(client, Math.min(waitMs, MAX_LOCK_WAIT_MS));
     return await run(client);
   } finally {
-    client.off('error', ignore);
     // Closed, not returned: that ends the lock whatever state the connection is in.
     client.release(true);
   }
 }
-
-function ignore(): void {}
 
 /** A connection that reads for files. It deletes nothing, so it needs no lock. */
 export async function withReader<T>(
@@ -40,14 +35,12 @@ export async function withReader<T>(
   run: (client: pg.PoolClient) => Promise<T>,
 ): Promise<T> {
   const client = await database.pool.connect();
-  client.on('error', ignore);
   let isWhole = false;
   try {
     const result = await run(client);
     isWhole = true;
     return result;
   } finally {
-    client.off('error', ignore);
     client.release(!isWhole);
   }
 }
