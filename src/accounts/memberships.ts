@@ -107,7 +107,8 @@ export interface ChangedBy {
 
 /**
  * CTE `judged`: whether $3 may change the organization $1, and whether it keeps an owner without $2, as it
- * must unless it is an administrator who asks. Owners are locked, so of two who take each other's place the second one finds itself alone.
+ * must unless it is an administrator who asks. Owners are locked, so of two who take each other's place the
+ * second one finds itself alone.
  */
 const JUDGED = `owners as materialized (
        select m.kilo_user_id
