@@ -45,8 +45,8 @@ export interface HandOverOptions {
   from: MoveShard;
   to: MoveShard;
   columns: Columns;
-  /** Notes the switch in the directory. */
-  onWritten: () => Promise<void>;
+  /** Notes the switch after `write`, in one transaction that has locked the directory's row before it. */
+  switchAfter: (write: () => Promise<void>) => Promise<void>;
   onPoint: (point: MovePoint) => Promise<void>;
 }
 
@@ -56,9 +56,10 @@ export interface HandOverOptions {
  *   source  one transaction, REPEATABLE READ: payer and marks locked, so that no fold, expiry or delivery
  *           changes what is read; what windows of others have held, and others of the payer's, left for their
  *           folds; state read, and taken away
+ *   home    one transaction: the move's row locked, if it is as this mover left it
  *   target  one transaction: state of an earlier try taken away, state written, what was archived added, the
  *           payer at home; then both must report the same
- *   home    the switch
+ *   home    the switch, commit
  *   source  commit
  *
  * A kill before the switch leaves the state at the source, and it is done again; after it, the cleaning takes
@@ -66,7 +67,7 @@ export interface HandOverOptions {
  * @returns false: the budgets have not counted everything yet
  */
 export async function handOver(options: HandOverOptions): Promise<boolean> {
-  const { payer, from, to, onWritten, onPoint } = options;
+  const { payer, from, to, switchAfter, onPoint } = options;
   return await inTransaction<boolean>(
     from.pool,
     async (client) => {
@@ -78,9 +79,10 @@ export async function handOver(options: HandOverOptions): Promise<boolean> {
       for (const statement of deleteStateStatements(payer.scope, payer.id)) await query(statement);
       await query(clearAcquiredStatement(payer.scope, payer.id));
       await onPoint('read');
-      await inTransaction(to.pool, (target) => write(target, state, options));
-      await onPoint('written');
-      await onWritten();
+      await switchAfter(async () => {
+        await inTransaction(to.pool, (target) => write(target, state, options));
+        await onPoint('written');
+      });
       await onPoint('switched');
       return true;
     },

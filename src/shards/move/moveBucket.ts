@@ -14,6 +14,7 @@ import {
   switchBucketStatement,
 } from './buckets.sql.js';
 import { describeOpen, waitForOpen } from './fence.js';
+import { stepOf } from './moveRow.js';
 import { endMoveStatement, noteStepStatement, type StoredMove } from './moves.sql.js';
 import {
   keyOf,
@@ -102,7 +103,7 @@ export class BucketMove {
   /** Who has moved stays where they are, by rows of their own. */
   async cancel(move: StoredMove): Promise<void> {
     await this.#reopen();
-    await withRetry(() => this.#context.directory(endMoveStatement(move.id, false)));
+    await withRetry(() => this.#context.directory(endMoveStatement(move.id, stepOf(move), false)));
   }
 
   /** Payers of it that are at home there, but for those that were put there by themselves. */

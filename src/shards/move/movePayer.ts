@@ -7,10 +7,9 @@ import { startRollupStatement } from '../../counter/foldDimensions.sql.js';
 import { Settler } from '../../counter/settler.js';
 import { isKnownCluster, UNKNOWN_CLUSTER } from '../../db/migrate/generation.js';
 import type { OpenTransactionRow } from '../../db/openTransactions.js';
-import { type Query, queryOn, queryOnPool } from '../../db/query.js';
+import { type Query, queryOnPool } from '../../db/query.js';
 import { withRetry } from '../../db/retry.js';
 import { isRefusedRow, isSerializationFailure } from '../../db/sqlstate.js';
-import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import { DIMENSION_ROLLUPS } from '../../schema/dimensionRollups.js';
 import type { MoveStep } from '../../schema/shards.js';
@@ -22,13 +21,13 @@ import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } 
 import { refusedRow, requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
+import { noteWith, stepOf, switchAfter } from './moveRow.js';
 import {
   type CopyProgress,
   endMoveStatement,
   noteProgressStatement,
   noteStepStatement,
   type StoredMove,
-  switchStatement,
 } from './moves.sql.js';
 import { START_OF_HISTORY } from './readRows.sql.js';
 import {
@@ -176,7 +175,7 @@ export class PayerMove {
   async cancel(move: StoredMove): Promise<void> {
     const { payer, from, to } = this.#context;
     this.#columns = await sharedColumns(this.#source, this.#target, to.name);
-    if (move.step === 'fenced') await this.#lift(move);
+    const lifted = await this.#lift(move);
     await cleanPayer({
       payer,
       shard: to,
@@ -190,7 +189,7 @@ export class PayerMove {
         this.report.rowsCleaned += rows;
       },
     });
-    await this.#end(move, from.name);
+    await this.#end(lifted, from.name);
   }
 
   /** Of a mover that died under its fence: the payer takes writes where it is, and the move waits. */
@@ -201,7 +200,7 @@ export class PayerMove {
   /** History, then what came meanwhile, until little comes and nothing old is open. */
   async #copy(move: StoredMove, deadlineMs: number): Promise<StoredMove> {
     // A fence that was being lifted when its mover died.
-    await liftFence(this.#source, this.#context.payer);
+    await this.#lift(move);
     await this.#prepare();
     await this.#at('prepared');
     const copier = this.#copier();
@@ -267,8 +266,10 @@ on conflict (id) do nothing`,
     // Noted before an earlier process died: its copy may have ended long ago.
     const progress = move.progress as CopyProgress;
     const startedAtMs = performance.now();
-    await raiseFence(this.#source, payer);
     try {
+      const ours = await noteWith(this.#context, move, 'fenced', () =>
+        raiseFence(this.#source, payer),
+      );
       await this.#at('fenced');
       const open = await waitForOpen(this.#source, this.#options.fenceMs);
       if (open.length > 0) {
@@ -285,7 +286,7 @@ on conflict (id) do nothing`,
       rows += await copier.copyLate();
       this.report.rowsCopied += rows;
       await this.#at('caught_up');
-      return await this.#handOver(move);
+      return await this.#handOver(ours);
     } catch (error) {
       // Where that fails too, whoever goes on with the move does it.
       if (!this.#isKilled) await this.#lift(move).catch(() => {});
@@ -306,8 +307,8 @@ on conflict (id) do nothing`,
           from,
           to,
           columns: this.#columns,
-          onWritten: async () => {
-            switched = await this.#one(switchStatement(move.id), move);
+          switchAfter: async (write) => {
+            switched = await switchAfter(this.#context, move, write);
           },
           onPoint: (point) => this.#at(point),
         });
@@ -326,22 +327,15 @@ on conflict (id) do nothing`,
   }
 
   /**
-   * The payer takes writes where it is, and is copied on. Under the lock of the directory's row: a switch of
-   * which nobody heard the end is seen, or waits and finds another step.
+   * The payer takes writes where it is, and is copied on.
    * @throws LedgerError `unavailable` where it is switched
    */
-  async #lift(move: StoredMove): Promise<StoredMove> {
-    const { payer, home } = this.#context;
-    return await inTransaction(home, async (client) => {
-      const [noted] = await queryOn(
-        client,
-        false,
-      )<StoredMove>(noteStepStatement(move.id, 'fenced', 'copying'));
-      if (!noted) throw changed(payer, move);
+  #lift(move: StoredMove): Promise<StoredMove> {
+    const { payer } = this.#context;
+    return noteWith(this.#context, move, 'copying', async () => {
       // A hand-over that was not switched may have been committed there.
       await raiseFence(this.#target, payer);
       await liftFence(this.#source, payer);
-      return noted;
     });
   }
 
@@ -366,7 +360,9 @@ on conflict (id) do nothing`,
 
   async #end(move: StoredMove, shard: string): Promise<void> {
     const isByRule = await this.#context.isByRule(shard);
-    await withRetry(() => this.#context.directory(endMoveStatement(move.id, isByRule)));
+    await withRetry(() =>
+      this.#context.directory(endMoveStatement(move.id, stepOf(move), isByRule)),
+    );
   }
 
   #step(move: StoredMove, from: MoveStep, to: MoveStep): Promise<StoredMove> {

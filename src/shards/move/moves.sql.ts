@@ -116,6 +116,21 @@ returning ${MOVE_COLUMNS}`,
   };
 }
 
+/** The row of a move that is fenced, if nobody has noted anything since: theirs, until the switch. */
+export function lockMoveStatement({ id, updated_at: updatedAt }: StoredMove): Statement {
+  return {
+    name: 'shards_lock_move',
+    text: `/* shards.lockMove */
+select d.id
+from microdollar_shard_directory as d
+where d.id = $1::uuid
+  and d.step = 'fenced'
+  and d.updated_at = $2::timestamptz
+for update`,
+    values: [id, updatedAt],
+  };
+}
+
 /** The switch: from its commit on the payer is where it moves to. */
 export function switchStatement(id: string): Statement {
   return {
@@ -135,15 +150,19 @@ returning ${MOVE_COLUMNS}`,
   };
 }
 
-/** The end of a move, or of one that is called off: a row stays where the rule says otherwise. */
-export function endMoveStatement(id: string, isByRule: boolean): Statement {
+/**
+ * The end of a move, or of one that is called off, in that step still: a row stays where the rule says
+ * otherwise.
+ */
+export function endMoveStatement(id: string, step: MoveStep, isByRule: boolean): Statement {
   if (isByRule) {
     return {
       name: 'shards_end_move_by_rule',
       text: `/* shards.endMove */
 delete from microdollar_shard_directory as d
-where d.id = $1::uuid`,
-      values: [id],
+where d.id = $1::uuid
+  and d.step = $2::text`,
+      values: [id, step],
     };
   }
   return {
@@ -155,8 +174,9 @@ set moving_to = null,
   step = null,
   progress = null,
   updated_at = now()
-where d.id = $1::uuid`,
-    values: [id],
+where d.id = $1::uuid
+  and d.step = $2::text`,
+    values: [id, step],
   };
 }
 

@@ -1,0 +1,67 @@
+import type pg from 'pg';
+import { queryOn } from '../../db/query.js';
+import { inTransaction } from '../../db/transaction.js';
+import { LedgerError } from '../../errors.js';
+import type { MoveStep } from '../../schema/shards.js';
+import { changed } from './fence.js';
+import {
+  lockMoveStatement,
+  noteStepStatement,
+  type StoredMove,
+  switchStatement,
+} from './moves.sql.js';
+import type { MovedPayer } from './types.js';
+
+/**
+ * What becomes of fences goes with the move's row in the directory, under its lock. A mover whose connection
+ * with the lock of movers is ended while it is idle does not hear of it: the next one may have gone on with
+ * the move, and the first changes nothing more.
+ */
+interface MoveRowContext {
+  payer: MovedPayer;
+  home: pg.Pool;
+}
+
+/**
+ * Notes a step with what is done for it. A switch of which nobody heard the end is seen, or waits and finds
+ * another step.
+ * @throws LedgerError `unavailable` where the move is in another step
+ */
+export function noteWith(
+  { payer, home }: MoveRowContext,
+  move: StoredMove,
+  step: MoveStep,
+  work: () => Promise<void>,
+): Promise<StoredMove> {
+  return inTransaction(home, async (client) => {
+    const statement = noteStepStatement(move.id, stepOf(move), step);
+    const [noted] = await queryOn(client, false)<StoredMove>(statement);
+    if (!noted) throw changed(payer, move);
+    await work();
+    return noted;
+  });
+}
+
+/**
+ * Notes the switch after `write`, if nobody has noted anything since the fence of this mover.
+ * @throws LedgerError `unavailable` where somebody has
+ */
+export function switchAfter(
+  { payer, home }: MoveRowContext,
+  move: StoredMove,
+  write: () => Promise<void>,
+): Promise<StoredMove> {
+  return inTransaction(home, async (client) => {
+    const directory = queryOn(client, false);
+    const [locked] = await directory(lockMoveStatement(move));
+    if (locked) await write();
+    const [switched] = locked ? await directory<StoredMove>(switchStatement(move.id)) : [];
+    if (!switched) throw changed(payer, move);
+    return switched;
+  });
+}
+
+export function stepOf({ id, step }: StoredMove): MoveStep {
+  if (step === null) throw new LedgerError('internal', `the move ${id} is over`);
+  return step;
+}
