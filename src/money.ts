@@ -3,6 +3,9 @@ import { LedgerError } from './errors.js';
 /** 1 USD in microdollars. */
 export const MICRODOLLARS_PER_USD = 1_000_000;
 
+/** More digits are no amount, and take their time to be one. */
+const MAX_LENGTH = 1_000;
+
 /**
  * USD to whole microdollars. The one place where an amount is rounded: half away from zero.
  * Takes a decimal string ("0.000123", exact) or a number (rounded from its shortest decimal form).
@@ -10,7 +13,8 @@ export const MICRODOLLARS_PER_USD = 1_000_000;
  */
 export function toMicrodollars(usd: number | string): number {
   const text = String(usd).trim();
-  const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i.exec(text);
+  const pattern = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i;
+  const match = text.length > MAX_LENGTH ? null : pattern.exec(text);
   const whole = match?.[2] ?? '';
   const fraction = match?.[3] ?? '';
   if (!match || whole + fraction === '') {

@@ -222,6 +222,19 @@ export function checkActs({ scopes }: Principal): void {
   );
 }
 
+/**
+ * What a service key that is limited to an organization reads; a user's key reads what the user may, whoever
+ * pays for what it passes.
+ * @throws LedgerError `forbidden`
+ */
+export function checkServiceRead(
+  principal: Principal,
+  organizationId: string | null,
+  field?: string,
+): void {
+  if (principal.kiloUserId === null) checkServiceOrganization(principal, organizationId, field);
+}
+
 export function checkServiceOrganization(
   principal: Principal,
   organizationId: string | null,

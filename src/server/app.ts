@@ -1,6 +1,4 @@
 import type { AddressInfo, Socket } from 'node:net';
-import type { TRPCError } from '@trpc/server';
-import type { FastifyTRPCPluginOptions } from '@trpc/server/adapters/fastify';
 import {
   type FastifyInstance,
   type FastifyReply,
@@ -35,9 +33,8 @@ import { reportRoutes } from './routes/reports.js';
 import { usageRoutes } from './routes/usage.js';
 import { webhookRoutes } from './routes/webhooks.js';
 import { createStatus } from './status.js';
-import { createContextFactory } from './trpc/context.js';
-import { fastifyTRPCPlugin } from './trpc/library.js';
-import { type AppRouter, appRouter } from './trpc/router.js';
+import { authenticateOnce } from './trpc/context.js';
+import { trpcRoutes } from './trpc/routes.js';
 import { addUnmatchedHandler } from './unmatched.js';
 
 export interface Server {
@@ -112,26 +109,15 @@ export function createServer(options: ServerOptions): Server {
   ]) {
     app.register(async (scope) => plugin(scope, services));
   }
-  app.register(fastifyTRPCPlugin, {
-    prefix: '/api/trpc',
-    trpcOptions: {
-      router: appRouter,
-      maxBatchSize: limits.trpcBatch,
-      createContext: createContextFactory({
-        ledger: options.ledger,
-        authenticate,
-        operations,
-        tiersUsd: options.tiersUsd ?? [],
-        readStatus: createStatus(options, limits.readinessTimeoutMs, services.isShuttingDown),
-      }),
-      // The adapter answers with a Response, whose status the onSend hook does not see yet.
-      responseMeta: ({ errors }) => ({ headers: headersOf(errors) }),
-      onError: ({ error, path, req }) => {
-        if (error.code !== 'INTERNAL_SERVER_ERROR' && error.code !== 'SERVICE_UNAVAILABLE') return;
-        req.log.error({ err: error, path }, 'tRPC call failed');
-      },
-    },
-  } satisfies FastifyTRPCPluginOptions<AppRouter>);
+  const trpc = trpcRoutes({
+    ledger: options.ledger,
+    limits,
+    principalOf: authenticateOnce(authenticate),
+    operations,
+    tiersUsd: options.tiersUsd ?? [],
+    readStatus: createStatus(options, limits.readinessTimeoutMs, services.isShuttingDown),
+  });
+  app.register(trpc, { prefix: '/api/trpc' });
 
   async function close(): Promise<void> {
     isShuttingDown = true;
@@ -202,14 +188,6 @@ function createApp(
     return reply.code(status).send(body);
   });
   return app;
-}
-
-function headersOf(errors: readonly TRPCError[]): Record<string, string> {
-  const codes = errors.map((error) => error.code);
-  return {
-    ...(codes.includes('UNAUTHORIZED') ? { 'www-authenticate': 'Bearer' } : {}),
-    ...(codes.includes('SERVICE_UNAVAILABLE') ? { 'retry-after': '1' } : {}),
-  };
 }
 
 /** What is not HTTP, or comes too slowly: answered on the socket, for there is no request. */

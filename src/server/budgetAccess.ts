@@ -13,7 +13,7 @@ import type { Ledger, NamedPayer } from '../ledgerTypes.js';
 import type { BudgetSetter } from '../schema/budgets.js';
 import { listEverybodysBudgets } from '../shards/lists.js';
 import { readRole } from '../shards/memberships.js';
-import { checkActs, checkServiceOrganization, resolveUser } from './access.js';
+import { checkActs, checkServiceOrganization, checkServiceRead, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
 
 export function budgetStoreOf({ pool, budgetFolder: folder }: Ledger): BudgetStore {
@@ -77,7 +77,7 @@ export async function listVisibleBudgets(
     ? readPayer(asked.kilo_user_id, asked.organization_id)
     : ({ scope: 'user', id: resolveUser(principal, undefined, 'kilo_user_id') } as const);
   if (payer.scope === 'user') {
-    checkServiceOrganization(principal, null, 'kilo_user_id');
+    checkServiceRead(principal, null, 'kilo_user_id');
     resolveUser(principal, payer.id, 'kilo_user_id');
   }
   return ledger.ask(namesOf(payer), (part) =>

@@ -73,15 +73,16 @@ export function pagePlugin(options: { directory?: string } = {}): ServerPlugin {
     // A browser that looks for a page gets one, which says that there is none.
     app.get('/*', (request, reply) => {
       const path = request.url.split('?', 1)[0] ?? '';
-      const isRoute = isPageRoute(path.replace(/\/+$/, ''));
+      const isRoute = isPageRoute(path);
       if (!isRoute && !isNavigation(request, path)) return reply.callNotFound();
       return sendIndex(reply.code(isRoute ? 200 : 404), index);
     });
   };
 }
 
-function isPageRoute(path: string): boolean {
-  return (PAGE_ROUTES as readonly string[]).includes(path);
+/** Slashes at its end are let pass; of many slashes amid it none is the begin of a run but the first. */
+export function isPageRoute(path: string): boolean {
+  return (PAGE_ROUTES as readonly string[]).includes(path.replace(/(?<!\/)\/+$/, ''));
 }
 
 /** Somebody's typing or an old link: not of the API, not a file. */

@@ -6,7 +6,7 @@ import type { Ledger, UsageReport, UsageReportQuery } from '../ledgerTypes.js';
 import { checkOnePayer } from '../report/usage/query.js';
 import { atRow } from '../shards/atRow.js';
 import { listMemberships, readRole } from '../shards/memberships.js';
-import { checkServiceOrganization, resolveUser } from './access.js';
+import { checkServiceOrganization, checkServiceRead, resolveUser } from './access.js';
 import type { Principal } from './auth.js';
 import type { ReportRequest } from './reportInput.js';
 
@@ -86,7 +86,7 @@ async function resolveAllScopes(
       { details: { field: 'all_scopes' } },
     );
   }
-  checkServiceOrganization(principal, null, 'all_scopes');
+  checkServiceRead(principal, null, 'all_scopes');
   const kiloUserId = resolveUser(principal, asked.kilo_user_id ?? undefined, 'kilo_user_id');
   const memberships = await listMemberships(ledger, kiloUserId);
   const organizationIds = memberships.map((each) => each.organization_id);

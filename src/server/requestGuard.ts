@@ -101,6 +101,8 @@ function watchUpload(
   raw.once('close', () => uploads.delete(refuse));
   // Of the socket: every byte that comes starts it anew.
   raw.setTimeout(limitMs, () => {
+    // Answered before its body had come, as a wrong key is, and the rest is not coming.
+    if (reply.sent) raw.socket.destroy();
     refuse(408, `nothing more of the body came for ${limitMs} ms; send the request again`);
   });
   raw.once('end', () => {

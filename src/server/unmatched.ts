@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
 
 interface KnownRoute {
@@ -8,7 +8,10 @@ interface KnownRoute {
 
 const MAX_SHOWN_PATH = 200;
 
-/** Answers 405 with `Allow` where the path exists under other methods, else 404. */
+/**
+ * Answers 405 with `Allow` where the path exists under other methods, else 404; before its body is read, for
+ * nobody has asked whose it is.
+ */
 export function addUnmatchedHandler(app: FastifyInstance, shapes: readonly AnswerInShape[]): void {
   const routes = new Map<string, KnownRoute>();
   app.addHook('onRoute', (route) => {
@@ -18,7 +21,7 @@ export function addUnmatchedHandler(app: FastifyInstance, shapes: readonly Answe
     for (const method of [route.method].flat()) known.methods.add(method);
     routes.set(route.url, known);
   });
-  app.setNotFoundHandler((request, reply) => {
+  const answer = (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const path = request.url.split('?', 1)[0] ?? '';
     const allowed = new Set<string>();
     for (const route of routes.values()) {
@@ -37,6 +40,10 @@ export function addUnmatchedHandler(app: FastifyInstance, shapes: readonly Answe
     const message = `this path allows ${allow}`;
     const body = { error: { code: 'invalid_request' as const, message, details: { allow } } };
     return sendInShape(shapes, request, reply.header('allow', allow), { status: 405, body });
+  };
+  app.setNotFoundHandler(answer);
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.is404) return answer(request, reply);
   });
 }
 

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import * as keys from '../accounts/apiKeys.js';
 import * as credits from '../accounts/credits.js';
 import * as listed from '../accounts/listCredits.js';
+import type { ChangedBy } from '../accounts/memberships.js';
 import type { NewCredit } from '../accounts/newCredit.js';
 import * as organizations from '../accounts/organizations.js';
 import * as deletion from '../accounts/softDelete.js';
@@ -97,16 +98,17 @@ function bucketIn(accounts: Accounts, payer: NamedPayer): number | null {
 
 /**
  * @throws LedgerError `unknown_user` (also for a soft-deleted one), `unknown_organization`,
- *   `already_exists`, `invalid_request` for a role that is none
+ *   `already_exists`, `forbidden`, `invalid_request` for a role that is none
  */
 export function addMember(
   accounts: Accounts,
   organizationId: string,
   kiloUserId: string,
   role?: string,
+  changedBy?: ChangedBy,
 ): Promise<organizations.OrganizationMember> {
   return withUser(accounts, organizationId, kiloUserId, (pool) =>
-    organizations.addOrganizationMember(pool, organizationId, kiloUserId, role),
+    organizations.addOrganizationMember(pool, organizationId, kiloUserId, role, changedBy),
   );
 }
 

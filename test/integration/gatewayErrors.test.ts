@@ -143,6 +143,12 @@ describe.each(WIRE_APIS)('%s: an error of the gateway has its shape', (api) => {
   });
 });
 
+it('a body that falls silent after its answer keeps no connection', async () => {
+  const headers = { authorization: 'Bearer md_wrong' };
+  const answer = await send(postBytes(WIRE_PATHS['openai-chat'], headers, '{}').subarray(0, -1));
+  expect(answer.status).toBe(401);
+});
+
 it('a body that is only slow arrives, longer than the silence that is borne', async () => {
   const body = JSON.stringify({ model: 'gpt-4.1-nano', padding: 'x'.repeat(400) });
   const request = postBytes(WIRE_PATHS['openai-chat'], keyed(), body);

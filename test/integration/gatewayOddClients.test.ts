@@ -21,13 +21,15 @@ const USAGE =
   '"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}';
 const EVENTS = [CHUNK, STOP, USAGE, '[DONE]'];
 const METERED = { input_tokens: 1_000, output_tokens: 100, cost: 3_500, estimated: null };
+/** Of all bodies in flight; half of it may be coming of one user. */
+const MOST_BYTES = 8_000_000;
 const ASKED = { stream: true, stream_options: { include_usage: true } };
 
 let gateway: TestGateway;
 let user: TestUser;
 
 beforeAll(async () => {
-  gateway = await startTestGateway();
+  gateway = await startTestGateway({ gateway: { limits: { bodiesInFlightBytes: MOST_BYTES } } });
   user = await gateway.newUser();
   gateway.upstream.script('whole', (reply) => {
     reply.writeHead(200, { 'content-type': 'application/json' }).end(CHAT);
@@ -147,6 +149,33 @@ describe('a client', () => {
     expect((await ask('whole')).row).toMatchObject(METERED);
   });
 
+  it('that sends its body slowly takes room for it, and of half of the room no more', async () => {
+    const send = async (key: string, bytes: number) => {
+      const socket = await openSocket(gateway.url);
+      const headers = { authorization: `Bearer ${key}`, 'content-length': String(MOST_BYTES) };
+      socket.write(postBytes(PATH, headers, 'x'.repeat(bytes)));
+      return { socket, answer: once(socket, 'data').then(([data]) => String(data)) };
+    };
+    const status = async (padding: number) => {
+      const request = bytesOf('whole', CLOSE, { padding: 'x'.repeat(padding) });
+      const { head } = await exchangeBytes(gateway.url, request);
+      return /^HTTP.1.1 (\d+)/.exec(head)?.[1];
+    };
+    const users = [await gateway.newUser(), await gateway.newUser(), await gateway.newUser()];
+    const almostHalf = MOST_BYTES / 2 - 100_000;
+    const slow = [];
+    for (const { key } of users) slow.push(await send(key, almostHalf));
+    // There is room for two of them.
+    const refused = await Promise.race(slow.map(({ answer }) => answer));
+    expect(refused).toMatch(/^HTTP.1.1 503 /);
+    for (const { socket } of slow) socket.destroy();
+    await expect.poll(() => status(almostHalf)).toBe('200');
+    const greedy = await send(user.key, MOST_BYTES / 2 + 1_000);
+    expect(await greedy.answer).toMatch(/^HTTP.1.1 503 /);
+    greedy.socket.destroy();
+    await expect.poll(() => status(almostHalf)).toBe('200');
+  });
+
   it('that offers another protocol is answered in this one', async () => {
     const request = bytesOf('whole', {
       connection: 'upgrade, http2-settings, close',
@@ -178,6 +207,29 @@ describe('a client', () => {
 });
 
 describe('a provider', () => {
+  it.each([
+    ['of another language', '200 成功'],
+    ['with bytes of no language', '200 \xe4\xff'],
+    ['with a control character', '200 O\x01K'],
+    ['without words', '200 '],
+  ])('whose status is %s answers as it does', async (name, status) => {
+    const bytes = Buffer.from(status, name.includes('bytes') ? 'latin1' : 'utf8');
+    for (const more of [{}, ASKED]) {
+      gateway.upstream.script(name, ({ socket }) => {
+        const type = more === ASKED ? 'text/event-stream' : 'application/json';
+        const body = more === ASKED ? EVENTS.map((data) => `data: ${data}\n\n`).join('') : CHAT;
+        const head = `\r\ncontent-type: ${type}\r\nconnection: close\r\n\r\n`;
+        socket?.write(Buffer.concat([Buffer.from('HTTP/1.1 '), bytes, Buffer.from(head)]));
+        // The head by itself, then what it is the head of.
+        setTimeout(() => socket?.end(body), 50);
+      });
+      const answer = await ask(name, more);
+      const [line = ''] = answer.head.split('\r\n', 1);
+      expect(line.trimEnd()).toBe(name.includes('control') ? 'HTTP/1.1 200 OK' : 'HTTP/1.1 200');
+      expect(answer.row).toMatchObject(METERED);
+    }
+  });
+
   it('that hints before it answers', async () => {
     gateway.upstream.script('hints', (reply) => {
       reply.writeProcessing();

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
+import { openSessions, type Session } from '../support/sessions.js';
 import { type Answer, startTestServer, type TestServer } from './serverHarness.js';
 
 /** Who may see and change the members of an organization. */
@@ -95,6 +96,24 @@ describe('an owner', () => {
         await change('remove', rival.id, owner.key);
       }
     }
+  });
+
+  it('who is being removed adds nobody any more, themselves least of all', async () => {
+    const rival = await service.newUser([...SCOPES]);
+    await change('add', rival.id, owner.key, 'owner');
+    await using sessions = await openSessions(service.database.url, 1);
+    const [remover] = sessions.all as [Session];
+    await remover.run('begin');
+    await remover.run(
+      'delete from organization_memberships where organization_id = $1 and kilo_user_id = $2',
+      [organization, rival.id],
+    );
+    const adding = change('add', rival.id, rival.key, 'owner');
+    const waiting = 'select from pg_locks where not granted';
+    await expect.poll(() => remover.run(waiting)).not.toEqual([]);
+    await remover.run('commit');
+    expect(codeOf(await adding)).toBe('forbidden');
+    expect((await rolesOf()).has(rival.id)).toBe(false);
   });
 
   it('changes members only with a key that could spend as they may', async () => {

@@ -118,6 +118,22 @@ describe('every scope of a user together', () => {
       await total(await service.newServiceKey(['usage:read']), { kilo_user_id: member.id }),
     ).toBe(1_020);
   });
+
+  it('is read by every key of the user, whoever pays for what that one passes', async () => {
+    const { body } = await service.post('/api/keys', {
+      kilo_user_id: member.id,
+      organization_id: organization,
+      scopes: ['usage:read'],
+    });
+    expect(await total(body.key)).toBe(1_020);
+    const { keys } = dataOf(await service.query('keys.list', undefined, body.key));
+    expect(keys.map(({ id }: { id: string }) => id)).toContain(member.keyId);
+    const { budgets } = dataOf(await service.query('budgets.list', {}, body.key));
+    expect(budgets).toMatchObject([{ is_balance: true, kilo_user_id: member.id }]);
+    // It makes none that pay from elsewhere.
+    const personal = await mutate('keys.create', { scopes: ['usage:read'] }, body.key);
+    expect(codeOf(personal)).toBe('forbidden');
+  });
 });
 
 describe('requests', () => {

@@ -183,6 +183,40 @@ describe('bombs', () => {
   });
 });
 
+describe('a body that nobody asked for', () => {
+  const head = (method: string, path: string, key: string | null, type = 'application/json') =>
+    `${method} ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: ${type}\r\n` +
+    (key === null ? '' : `authorization: Bearer ${key}\r\n`);
+  /** The body never comes: who reads it first would not answer. */
+  const ask = (method: string, path: string, key: string | null, type?: string) =>
+    raw(`${head(method, path, key, type)}content-length: 1000000\r\n\r\n`, /\r\n\r\n.*}/s);
+
+  it.each([
+    ['POST', '/api/trpc/keys.create', 'application/json', 401],
+    ['POST', '/api/trpc/keys.create', 'multipart/form-data; boundary=b', 401],
+    ['POST', '/api/trpc/keys.create,keys.revoke?batch=1', 'application/json', 401],
+    ['DELETE', '/api/trpc/keys.create', 'text/plain', 405],
+    ['POST', '/api/nothing', 'application/json', 404],
+    ['PUT', '/api/usage', 'application/json', 405],
+  ])('of a stranger is not read: %s %s, %s', async (method, path, type, status) => {
+    for (const key of [null, `md_${'a'.repeat(43)}`]) {
+      const answer = await ask(method, path, key, type);
+      expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    }
+  });
+
+  it('is not read where its type has no limit here', async () => {
+    const form = 'multipart/form-data; boundary=b';
+    expect(await ask('POST', '/api/trpc/keys.create', ada.key, form)).toMatch(/^HTTP.1.1 415 /);
+  });
+
+  it('in the words of tRPC, for each call of a batch', async () => {
+    const answer = await ask('POST', '/api/trpc/keys.create,keys.revoke?batch=1', null);
+    expect(answer.match(/"ledgerCode":"unauthorized"/g)).toHaveLength(2);
+    expect(answer).toMatch(/www-authenticate: Bearer/i);
+  });
+});
+
 describe('keys', () => {
   it('all that are not valid get one and the same answer', async () => {
     const { key } = ada;
@@ -278,8 +312,8 @@ describe("another user's data", () => {
   });
 });
 
-/** What the server says to these bytes, until it closes. */
-function raw(request: string): Promise<string> {
+/** What the server says to these bytes, until it closes, or has said what is waited for. */
+function raw(request: string, until?: RegExp): Promise<string> {
   const { hostname, port } = new URL(server.url);
   return new Promise((resolve, reject) => {
     let answer = '';
@@ -287,6 +321,7 @@ function raw(request: string): Promise<string> {
     socket.setEncoding('utf8');
     socket.on('data', (data) => {
       answer += data;
+      if (until?.test(answer)) socket.destroy();
     });
     socket.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNRESET' || error.code === 'EPIPE') resolve(answer);

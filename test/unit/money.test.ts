@@ -52,6 +52,13 @@ describe('toMicrodollars', () => {
     expect(toMicrodollars(usd)).toBe(expected);
   });
 
+  it('refuses more digits than any amount has, which take their time', () => {
+    expect(toMicrodollars(`0.${'1'.repeat(900)}`)).toBe(111_111);
+    for (const digits of [1_000, 4_000_000]) {
+      expect(codeOf(() => toMicrodollars(`0.${'1'.repeat(digits)}`))).toBe('invalid_event');
+    }
+  });
+
   it.each(['', ' ', '.', '1,5', '1_000', '0x10', 'NaN', 'Infinity', '1e', '--1', '$1', '1e999'])(
     'refuses %j',
     (text) => {

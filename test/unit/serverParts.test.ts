@@ -6,6 +6,7 @@ import { readToken } from '../../src/server/auth.js';
 import { cached } from '../../src/server/cached.js';
 import { toErrorBody, toHttpFailure } from '../../src/server/errors.js';
 import { isDeeperThan } from '../../src/server/jsonParser.js';
+import { isPageRoute } from '../../src/server/page.js';
 import { checkDayRange, parseInput } from '../../src/server/validation.js';
 
 describe('TtlCache', () => {
@@ -22,6 +23,19 @@ describe('TtlCache', () => {
     expect(cache.size).toBe(1);
     cache.deleteWhere((value) => value === 4);
     expect(cache.size).toBe(0);
+  });
+});
+
+describe('isPageRoute', () => {
+  it('lets slashes at the end pass, and takes no longer for a megabyte of them', () => {
+    for (const path of ['/start', '/start/', '/operations//']) {
+      expect([path, isPageRoute(path)]).toEqual([path, true]);
+    }
+    const slashes = '/'.repeat(1_000_000);
+    for (const path of ['', '/star', '//start', '/start/x', `${slashes}x`, `/start${slashes}x`]) {
+      expect([path.slice(0, 10), isPageRoute(path)]).toEqual([path.slice(0, 10), false]);
+    }
+    expect(isPageRoute(`/start${slashes}`)).toBe(true);
   });
 });
 

@@ -11,6 +11,8 @@ import { OwnEnd } from './relayTypes.js';
 import type { Target } from './target.js';
 import type { Upstream } from './upstreams.js';
 
+/** As of a metered request: patterns of the operator are matched with it. */
+const MAX_MODEL = 512;
 /** Of a list of models, or a count of tokens, where none has ended yet. */
 const FIRST_GUESS_MS = 1_000;
 
@@ -91,7 +93,7 @@ export class FreeRoutes {
 function readModel(body: unknown): string | null {
   try {
     const { model } = JSON.parse(String(body)) as { model?: unknown };
-    return typeof model === 'string' ? model : null;
+    return typeof model === 'string' ? model.slice(0, MAX_MODEL) : null;
   } catch {
     return null;
   }

@@ -23,7 +23,6 @@ export class Gateway {
   readonly #admitter: Admitter;
   /** Of answers whose client has left. */
   readonly #drains;
-  #bodiesInFlightBytes = 0;
   #isTimeUp = false;
 
   constructor(context: GatewayContext) {
@@ -84,28 +83,23 @@ export class Gateway {
     const { endpoint } = target;
     const principal = request.principal as GatewayPrincipal;
     const body = readBody(request);
-    const release = this.#reserve(body.length);
+    const payer = await resolvePayer(accounts, principal, request.headers);
+    const leave = inFlight.tryAcquire(payer);
+    if (leave === null) throw tooManyRequests(inFlight.retryAfterSeconds(payer));
+    metrics.inFlight.inc({ api: endpoint.kind });
     try {
-      const payer = await resolvePayer(accounts, principal, request.headers);
-      const leave = inFlight.tryAcquire(payer);
-      if (leave === null) throw tooManyRequests(inFlight.retryAfterSeconds(payer));
-      metrics.inFlight.inc({ api: endpoint.kind });
-      try {
-        const call = { endpoint, target, principal, payer, request, reply, body };
-        const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
-        const { previousResponseId, items } = exchange.prepared;
-        await owners.requireContinuable(previousResponseId, principal);
-        await owners.requireOwnItems(items, principal);
-        if (exchange.isBackground && this.#context.follower === null) throw noBackground();
-        if (exchange.prepared.deferred) throw noDeferred();
-        await this.#admit(exchange);
-        await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
-      } finally {
-        leave();
-        metrics.inFlight.dec({ api: endpoint.kind });
-      }
+      const call = { endpoint, target, principal, payer, request, reply, body };
+      const exchange = await openExchange(call, upstreams, readClientAddress, ownHeaders);
+      const { previousResponseId, items } = exchange.prepared;
+      await owners.requireContinuable(previousResponseId, principal);
+      await owners.requireOwnItems(items, principal);
+      if (exchange.isBackground && this.#context.follower === null) throw noBackground();
+      if (exchange.prepared.deferred) throw noDeferred();
+      await this.#admit(exchange);
+      await this.#relay(exchange, { leave, drain: () => this.#drains.tryAcquire(payer) });
     } finally {
-      release();
+      leave();
+      metrics.inFlight.dec({ api: endpoint.kind });
     }
   }
 
@@ -118,17 +112,6 @@ export class Gateway {
   async #relay(exchange: Exchange, places: Places): Promise<void> {
     const relay = new MeteredRelay(this.#context, exchange, places);
     await this.withCut(relay.run(), relay);
-  }
-
-  /** @throws Refusal `unavailable` */
-  #reserve(bytes: number): () => void {
-    if (this.#bodiesInFlightBytes + bytes > this.#context.limits.bodiesInFlightBytes) {
-      throw new Refusal('unavailable', 'the gateway holds as many requests as it can');
-    }
-    this.#bodiesInFlightBytes += bytes;
-    return () => {
-      this.#bodiesInFlightBytes -= bytes;
-    };
   }
 }
 

@@ -117,6 +117,14 @@ export function toClientHeaders(
   return passed;
 }
 
+/**
+ * A reason phrase without what a status line of ours may not hold. As it was read, that of some servers
+ * (`200 成功`) ended the process.
+ */
+export function toStatusMessage(read: string): string {
+  return read.replace(/[^\t\x20-\x7e]/g, '');
+}
+
 /** Header bytes are Latin-1 on the wire, and go out as they came. */
 function text(value: string | Buffer | undefined): string {
   return typeof value === 'string' ? value : (value?.toString('latin1') ?? '');

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { Dispatcher } from 'undici';
-import { toClientHeaders } from './headers.js';
+import { toClientHeaders, toStatusMessage } from './headers.js';
 import {
   type Filter,
   OwnEnd,
@@ -107,7 +107,7 @@ export class Relay implements Dispatcher.DispatchHandler {
     const raw = controller.rawHeaders;
     this.#head = {
       statusCode,
-      statusMessage: statusMessage ?? '',
+      statusMessage: toStatusMessage(statusMessage ?? ''),
       headers: toClientHeaders(Array.isArray(raw) ? raw : [], this.#addedHeaders, {
         keepLength: !this.#filter.changesLength,
         dropEncoding: this.#filter.decodes === true,

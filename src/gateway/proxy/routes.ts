@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerPlugin } from '../../server/plugins.js';
 import { type PriceContext, type Pricer, priceFields } from '../prices/index.js';
@@ -6,6 +7,7 @@ import type { Provider } from './apis.js';
 import { Follower } from './background/follower.js';
 import { OwnedRoutes } from './background/ownedRoutes.js';
 import { ResponseOwners } from './background/owners.js';
+import { Bodies } from './bodies.js';
 import { createClientAddressReader } from './clientAddress.js';
 import { answerPreflight, createCors, isPreflight, type ReadCors } from './cors.js';
 import type { MeteredEndpoint } from './endpoints.js';
@@ -55,8 +57,9 @@ export function createGatewayRoutes(options: GatewayOptions): ServerPlugin {
       const every = intervalMs === undefined ? {} : { intervalMs };
       context.follower = new Follower(context, responses, app.log, every);
     }
-    const routes = new Routes(context, readCors);
-    keepBytes(app, limits.bodyBytes);
+    const bodies = new Bodies(limits.bodiesInFlightBytes);
+    const routes = new Routes(context, readCors, bodies);
+    keepBytes(app, limits.bodyBytes, bodies);
     services.addErrorShape((request, { status, body }) => {
       if (!isOurs(request.url.split('?', 1)[0] ?? '')) return null;
       const refusal =
@@ -88,10 +91,12 @@ class Routes {
   readonly #free: FreeRoutes;
   readonly #owned: OwnedRoutes;
   readonly #readCors: ReadCors;
+  readonly #bodies: Bodies;
   readonly #targets = new WeakMap<FastifyRequest, Target>();
 
-  constructor(context: GatewayContext, readCors: ReadCors) {
+  constructor(context: GatewayContext, readCors: ReadCors, bodies: Bodies) {
     this.#context = context;
+    this.#bodies = bodies;
     this.#gateway = new Gateway(context);
     this.#free = new FreeRoutes(context, this.#gateway);
     this.#owned = new OwnedRoutes(context, this.#gateway);
@@ -116,10 +121,21 @@ class Routes {
     this.#targets.set(request, target);
     request.routeLabel = target.endpoint.path;
     const key = readGatewayKey(request.headers);
-    request.principal = await authenticate(this.#context.accounts, key);
+    const principal = await authenticate(this.#context.accounts, key);
+    request.principal = principal;
+    this.#bodies.open(request, reply, principal.kiloUserId ?? principal.keyId);
   }
 
   async handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const release = this.#bodies.claim(request);
+    try {
+      await this.#handle(request, reply);
+    } finally {
+      release();
+    }
+  }
+
+  async #handle(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const target = this.#targets.get(request) as Target;
     const { endpoint } = target;
     const ownHeaders = {
@@ -184,10 +200,10 @@ function createPriceUsage(pricer: Pricer): (upstream: Upstream) => PriceUsage {
 }
 
 /** What is read and forwarded is what the client sent. */
-function keepBytes(app: FastifyInstance, bodyLimit: number): void {
+function keepBytes(app: FastifyInstance, bodyLimit: number, bodies: Bodies): void {
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit }, (_request, body, done) =>
-    done(null, body),
+  app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
+    bodies.read(request, payload, bodyLimit),
   );
 }
 

@@ -6,7 +6,8 @@ import type { OperationsStatus } from '../status.js';
 
 export interface TrpcServices {
   ledger: Ledger;
-  authenticate: Authenticate;
+  /** Whose key the request has; asked once. @throws LedgerError `unauthorized`, `unavailable` */
+  principalOf(request: FastifyRequest): Promise<Principal>;
   readStatus(): Promise<OperationsStatus>;
   operations: PartOperations;
   /** Ascending; empty = none are configured. */
@@ -21,19 +22,25 @@ export interface TrpcContext extends TrpcServices {
 }
 
 export function createContextFactory(services: TrpcServices) {
-  return ({ req, res }: { req: FastifyRequest; res: FastifyReply }): TrpcContext => {
-    let principal: Promise<Principal> | null = null;
-    return {
-      ...services,
-      request: req,
-      reply: res,
-      getPrincipal() {
-        principal ??= services.authenticate(readToken(req.headers)).then((found) => {
-          req.principal = found;
-          return found;
-        });
-        return principal;
-      },
-    };
+  return ({ req, res }: { req: FastifyRequest; res: FastifyReply }): TrpcContext => ({
+    ...services,
+    request: req,
+    reply: res,
+    getPrincipal: () => services.principalOf(req),
+  });
+}
+
+/** Asks once a request, also for the many calls of a batch. */
+export function authenticateOnce(authenticate: Authenticate): TrpcServices['principalOf'] {
+  const asked = new WeakMap<FastifyRequest, Promise<Principal>>();
+  return (request) => {
+    const principal =
+      asked.get(request) ??
+      authenticate(readToken(request.headers)).then((found) => {
+        request.principal = found;
+        return found;
+      });
+    asked.set(request, principal);
+    return principal;
   };
 }

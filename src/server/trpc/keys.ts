@@ -12,7 +12,13 @@ import { createKey as makeKey } from '../../shards/accounts.js';
 import { atRow } from '../../shards/atRow.js';
 import { listKeysOf } from '../../shards/lists.js';
 import { readRole } from '../../shards/memberships.js';
-import { checkNoMore, checkOwner, checkServiceOrganization, resolveUser } from '../access.js';
+import {
+  checkNoMore,
+  checkOwner,
+  checkServiceOrganization,
+  checkServiceRead,
+  resolveUser,
+} from '../access.js';
 import type { Principal } from '../auth.js';
 import { inputOf, inputOrNothing, uuid } from '../validation.js';
 import type { TrpcContext } from './context.js';
@@ -36,7 +42,7 @@ const listKeys = procedureFor(
   .query(async ({ ctx, input }) => {
     const { ledger } = ctx;
     if (input.organization_id == null) {
-      checkServiceOrganization(ctx.principal, null);
+      checkServiceRead(ctx.principal, null);
       const kiloUserId = resolveUser(
         ctx.principal,
         input.kilo_user_id ?? undefined,

@@ -3,4 +3,4 @@
  * package asks for TypeScript as its peer, 31 MB that would be installed beside every ledger.
  */
 export { initTRPC, TRPCError } from '@trpc/server';
-export { fastifyTRPCPlugin } from '@trpc/server/adapters/fastify';
+export { fastifyRequestHandler } from '@trpc/server/adapters/fastify';

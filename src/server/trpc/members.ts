@@ -40,9 +40,8 @@ const add = procedureFor(
 )
   .input(inputOf(roleInput))
   .mutation(async ({ ctx, input }) => {
-    changer(ctx.principal);
-    await checkOwner(ctx.ledger, ctx.principal, input.organization_id, 'changes its members');
-    return addMember(ctx.ledger, input.organization_id, input.kilo_user_id, input.role);
+    const by = changer(ctx.principal);
+    return addMember(ctx.ledger, input.organization_id, input.kilo_user_id, input.role, by);
   });
 
 const setRole = procedureFor(

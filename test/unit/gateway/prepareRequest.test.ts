@@ -5,6 +5,11 @@ import { setMember } from '../../../src/gateway/processUsage/jsonMembers.js';
 
 const chat = (body: string) => prepareRequest('openai-chat', Buffer.from(body));
 
+it('a name of a model of a megabyte is read as fast as it came', () => {
+  const model = `${'/gpt-5'.repeat(200_000)}-chat`;
+  expect(chat(JSON.stringify({ model })).requestedModel).toHaveLength(512);
+});
+
 describe('a chat stream is asked for its usage', () => {
   it.each([
     ['left out', '{"model":"m","stream":true}', '{"include_usage":true}'],

@@ -1,0 +1,65 @@
+import type { TRPCError } from '@trpc/server';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { ServerLimits } from '../options.js';
+import { createContextFactory, type TrpcServices } from './context.js';
+import { fastifyRequestHandler } from './library.js';
+import { appRouter } from './router.js';
+
+const TYPE = 'application/json';
+
+export interface TrpcRouteOptions extends TrpcServices {
+  limits: Pick<ServerLimits, 'bodyBytes' | 'trpcBatch'>;
+}
+
+/**
+ * tRPC's procedures. Not by its own plugin: that keeps, of whoever sends it, each byte of a form or of a
+ * method without a body. Here a body is JSON, and of a stranger none is read.
+ */
+export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
+  const createContext = createContextFactory(services);
+
+  function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    return fastifyRequestHandler({
+      router: appRouter,
+      req: request,
+      res: reply,
+      path: (request.params as { path: string }).path,
+      createContext,
+      maxBatchSize: limits.trpcBatch,
+      maxBodySize: limits.bodyBytes,
+      // The adapter answers with a Response, whose status the onSend hook does not see yet.
+      responseMeta: ({ errors }) => ({ headers: headersOf(errors) }),
+      onError: ({ error, path }) => {
+        if (error.code !== 'INTERNAL_SERVER_ERROR' && error.code !== 'SERVICE_UNAVAILABLE') return;
+        request.log.error({ err: error, path }, 'tRPC call failed');
+      },
+    });
+  }
+
+  return async (app: FastifyInstance): Promise<void> => {
+    app.removeContentTypeParser(TYPE);
+    // tRPC parses it, when a procedure asks for its input.
+    app.addContentTypeParser(TYPE, { parseAs: 'string' }, (_request, body, done) =>
+      done(null, body),
+    );
+    app.addHook('onRequest', async (request, reply) => {
+      try {
+        await services.principalOf(request);
+      } catch {
+        // Told in tRPC's words by the procedures, each of which asks again.
+        request.body = '';
+        await answer(request, reply);
+        return reply;
+      }
+    });
+    app.route({ method: ['GET', 'POST'], url: '/:path', handler: answer });
+  };
+}
+
+function headersOf(errors: readonly TRPCError[]): Record<string, string> {
+  const codes = errors.map((error) => error.code);
+  return {
+    ...(codes.includes('UNAUTHORIZED') ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(codes.includes('SERVICE_UNAVAILABLE') ? { 'retry-after': '1' } : {}),
+  };
+}
