@@ -14,7 +14,7 @@ import { toJsonText } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
 import { trackConnections } from './connections.js';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
-import { toHttpFailure } from './errors.js';
+import { retryAfterSeconds, toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
 import { addJsonParser } from './jsonParser.js';
 import { addAccessLog, createLogger } from './log.js';
@@ -199,6 +199,8 @@ function createApp(
   app.setErrorHandler((error, request, reply) => {
     const { status, body } = toHttpFailure(error, request.routeOptions.bodyLimit);
     if (status >= 500) request.log.error({ err: error }, 'request failed');
+    const seconds = retryAfterSeconds(error);
+    if (seconds !== null) reply.header('retry-after', String(seconds));
     return reply.code(status).send(body);
   });
   return app;
@@ -206,7 +208,9 @@ function createApp(
 
 function headersOf(errors: readonly TRPCError[]): Record<string, string> {
   const codes = errors.map((error) => error.code);
+  const seconds = errors.flatMap(({ cause }) => retryAfterSeconds(cause) ?? []);
   return {
+    ...(seconds.length > 0 ? { 'retry-after': String(Math.max(...seconds)) } : {}),
     ...(codes.includes('UNAUTHORIZED') ? { 'www-authenticate': 'Bearer' } : {}),
     ...(codes.includes('SERVICE_UNAVAILABLE') ? { 'retry-after': '1' } : {}),
   };
