@@ -81,7 +81,8 @@ export async function openMeteringGateway(
     intervalMs: LATE_PRICING_INTERVAL_MS,
     restsFirst: true,
     tracing: ledger.tracing,
-    onError: (error) => {
+    onError: (error, task) => {
+      ledger.metrics.backgroundErrors.inc({ task });
       log.warn({ reason: (error as Error).message }, 'late pricing failed');
     },
   });
