@@ -1,7 +1,7 @@
 import { LedgerError } from './errors.js';
 
 /** 1 USD in microdollars. */
-export const MICRODOLLARS_PER_USD = 1_000_000;
+const MICRODOLLARS_PER_USD = 1_000_000;
 
 /**
  * USD to whole microdollars. The one place where an amount is rounded: half away from zero.
