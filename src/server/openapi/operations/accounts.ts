@@ -136,7 +136,7 @@ export const accountOperations: readonly OperationDoc[] = [
     method: 'delete',
     path: '/api/organizations/{id}/members/{user}',
     summary: 'Remove a member',
-    description: "Refused for the last owner. What was used stays the organization's.",
+    description: "The last owner too. What was used stays the organization's.",
     params: memberParams,
     answers: {
       200: {
