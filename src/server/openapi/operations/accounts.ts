@@ -173,7 +173,7 @@ export const accountOperations: readonly OperationDoc[] = [
     summary: 'List keys',
     answers: {
       200: {
-        description: 'Never the keys themselves',
+        description: 'The newest first, up to 10,000, revoked ones too; never the keys themselves',
         body: { schema: 'ApiKeyList', example: { keys: [key] } },
       },
     },

@@ -173,7 +173,7 @@ export const alertOperations: readonly OperationDoc[] = [
     search: alertPayerInput,
     answers: {
       200: {
-        description: 'Never with secrets',
+        description: 'Up to a thousand, never with secrets',
         body: { schema: 'WebhookList', example: { webhooks: [webhook] } },
       },
     },
