@@ -59,7 +59,9 @@ describe('the documents', () => {
     tasks.delete('read_mode');
     const [, section = ''] = (await read('docs/runbook.md')).split('## Background errors\n');
     const rows = [...(section.split('\n## ')[0] ?? '').matchAll(/^\| (`.+?) \|/gm)];
-    const told = rows.flatMap(([, cell = '']) => [...cell.matchAll(/`(\w+)`/g)].map(([, it]) => it));
+    const told = rows.flatMap(([, cell = '']) =>
+      [...cell.matchAll(/`(\w+)`/g)].map(([, it]) => it),
+    );
     expect([...told].sort()).toEqual([...tasks].sort());
   });
 

@@ -78,7 +78,8 @@ const ERROR_HELP = {
   },
   unproven_window: {
     meaning: 'The rollup is not proven for the window that reads use.',
-    remedy: 'Do what the message names: `backfill` and `verify` of days, or comparisons in `shadow`.',
+    remedy:
+      'Do what the message names: `backfill` and `verify` of days, or comparisons in `shadow`.',
   },
   out_of_range: {
     meaning: 'A sum would leave the range of exact integers.',
