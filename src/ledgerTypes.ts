@@ -117,6 +117,8 @@ export interface PublicLedger extends LedgerParts<PublicLedger> {
    * of its own: give it whole to `createUser`, or ask a part.
    */
   readonly pool: Pool;
+  /** For Prometheus, docs/metrics.md: `await metrics.registry.metrics()` is the text that it scrapes. */
+  readonly metrics: Pick<Metrics, 'registry'>;
   /**
    * Records one event, durably, exactly once by its `id`.
    * @throws LedgerError `invalid_event`, `unknown_user`, `unknown_organization`,

@@ -15,7 +15,9 @@ export function createMetrics() {
     registry,
     events: new Counter({
       name: 'microdollar_events_total',
-      help: 'Usage events by outcome (recorded, duplicate, rejected) and kind (usage, exa, hold, ...)',
+      help:
+        'Calls by kind and outcome: usage, exa (recorded, duplicate, rejected); hold, extend (granted, ' +
+        'refused, duplicate, rejected); release (released, settled, duplicate, rejected)',
       labelNames: ['kind', 'outcome'] as const,
       registers,
     }),

@@ -1,7 +1,7 @@
 import { LedgerError } from './errors.js';
 
 /** 1 USD in microdollars. */
-export const MICRODOLLARS_PER_USD = 1_000_000;
+const MICRODOLLARS_PER_USD = 1_000_000;
 
 /** More digits are no amount, and take their time to be one. */
 const MAX_LENGTH = 1_000;

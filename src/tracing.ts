@@ -112,7 +112,7 @@ export async function inSpan<T>(
 }
 
 /** Ends a span as failed. Messages of others (a database's quotes the row) are not told. */
-export function endFailed(span: Span, error: unknown, endTime?: TimeInput): void {
+function endFailed(span: Span, error: unknown, endTime?: TimeInput): void {
   failSpan(span, errorType(error), error instanceof LedgerError ? error.message : undefined);
   span.end(endTime);
 }

@@ -99,7 +99,9 @@ function modeOf({ soft, hard }: SetOptions): string | undefined {
 function registerList(budget: Command, run: Runner): void {
   budget
     .command('list')
-    .description('budgets in force, what is spent, held and left of each')
+    .description(
+      'budgets in force, what is spent, held and left of each; of up to a thousand payers',
+    )
     .option('--user <id>', 'of this payer, with its balance')
     .option('--org <id>', 'or of this organization')
     .action((options: PayerOptions) =>

@@ -237,8 +237,11 @@ export function adminKeyPath(dataDir: string): string {
  */
 function read(env: NodeJS.ProcessEnv, name: string): string | null {
   const value = env[name];
-  if (value !== undefined && /^\$\{\w+(:?[-?+].*)?\}$/.test(value)) {
-    throw invalid(name, `is the text ${value}: what started this did not put its value in`);
+  const [, named] = /^\$\{(\w+)(?::?[-?+].*)?\}$/.exec(value ?? '') ?? [];
+  if (named !== undefined) {
+    // What stands behind the name may be a key.
+    const text = `\${${named}}`;
+    throw invalid(name, `is a text like ${text}: what started this did not put its value in`);
   }
   return value === undefined || value === '' ? null : value;
 }

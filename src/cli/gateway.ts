@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { startTask } from '../background.js';
 import { queryOnPool } from '../db/query.js';
+import type { UnpricedPosition } from '../gateway/prices/index.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { ServerPlugin } from '../server/plugins.js';
 import { isReached } from '../shards/parts.js';
@@ -69,19 +70,26 @@ export async function openMeteringGateway(
       drainsPerPayer: environment.gateway.maxInFlight,
     },
   });
+  /** What nobody has a price for keeps no later usage from its turn. */
+  const places = new Map<string | null, UnpricedPosition | null>();
   const latePricing = startTask({
     name: 'late_pricing',
-    run: async () => {
-      for (const { ledger: part } of ledger.parts.filter((each) => isReached(each.ledger))) {
+    run: async (signal) => {
+      for (const { name, ledger: part } of ledger.parts) {
+        if (!isReached(part)) continue;
         const query = queryOnPool(part.pool, false);
-        const { priced } = await priceUnpriced({ query, ledger, pricer: gateway.pricer });
+        const after = places.get(name) ?? null;
+        const { pricer } = gateway;
+        const { priced, next } = await priceUnpriced({ query, ledger, pricer, after, signal });
+        places.set(name, next);
         if (priced > 0) log.info({ priced }, 'priced usage that had no price when it came');
       }
     },
     intervalMs: LATE_PRICING_INTERVAL_MS,
     restsFirst: true,
     tracing: ledger.tracing,
-    onError: (error) => {
+    onError: (error, task) => {
+      ledger.metrics.backgroundErrors.inc({ task });
       log.warn({ reason: (error as Error).message }, 'late pricing failed');
     },
   });

@@ -32,7 +32,10 @@ export const registerKey: Register = (key, run) => {
     .option('--user <id>', 'the user it acts for')
     .option('--service', 'a service key, which acts for any user')
     .option('--name <name>', 'what to call it')
-    .option('--org <id>', 'organization that its gateway requests are billed to')
+    .option(
+      '--org <id>',
+      'organization that its gateway requests are billed to; of a service key the only one it acts for',
+    )
     .option(
       '--scope <scope>',
       `of ${SCOPES.join(', ')}; may be repeated (default: ${DEFAULT_SCOPES})`,
@@ -42,7 +45,7 @@ export const registerKey: Register = (key, run) => {
   registerKeyList(key, run);
   key
     .command('revoke <id>')
-    .description('revoke a key, at once and for good')
+    .description('revoke a key for good; services refuse it within two seconds')
     .action((id: string) =>
       run((context) =>
         withDatabase(context, async (database) => {

@@ -30,7 +30,7 @@ type Callback = (error: Error | null) => void;
  *
  * pg calls `submit`, then what `handle...` it gets messages for, and `callback` where it gives up.
  */
-export class PreparedQuery<Row> {
+class PreparedQuery<Row> {
   readonly name: string;
   readonly text: string;
   readonly rows: Row[] = [];

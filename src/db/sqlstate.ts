@@ -129,7 +129,7 @@ export function isInvalidParameter(error: unknown): boolean {
 }
 
 /** A number does not fit its type. */
-export function isOutOfRange(error: unknown): boolean {
+function isOutOfRange(error: unknown): boolean {
   return sqlStateOf(error) === '22003';
 }
 

@@ -32,7 +32,7 @@ export function assignPayer(
   };
 }
 
-export function azureUserId(user: number): string {
+function azureUserId(user: number): string {
   return `azure-user-${String(user).padStart(3, '0')}`;
 }
 

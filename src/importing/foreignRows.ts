@@ -24,7 +24,7 @@ export interface ForeignColumns {
 }
 
 /** `startTime`, `start_time` and `"startTime" ` are one column. */
-export function columnKey(name: string): string {
+function columnKey(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, '');
 }
 

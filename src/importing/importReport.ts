@@ -3,7 +3,7 @@ import type { ImportNotes, MappingReport } from './importNotes.js';
 import type { ImportFormat } from './types.js';
 
 /** How many rejected lines are told apart; all are counted. */
-export const MAX_LISTED_REJECTIONS = 20;
+const MAX_LISTED_REJECTIONS = 20;
 
 export interface Rejection {
   file: string;

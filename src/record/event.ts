@@ -191,7 +191,7 @@ function readCore<T>(
 }
 
 /** Normalizes `created_at`: UTC, to the microsecond; not before 2015, at most 5 min ahead. */
-export function readCreatedAt(value: unknown, nowMs: number): string | null {
+function readCreatedAt(value: unknown, nowMs: number): string | null {
   if (value === undefined || value === null) return null;
   const instant = parseInstant(value);
   if (instant === null) {

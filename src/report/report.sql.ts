@@ -32,7 +32,7 @@ const inScope = ({ scope, organization }: DaysOfUser, row: string): string =>
  * the index: with both, an empty table's plan prefers the index on (date, user), which is
  * searched once a day of the window.
  */
-export function reportedRows(of: DaysOfUser): string {
+function reportedRows(of: DaysOfUser): string {
   const { scope, from, until } = of;
   const payer = scope === USER_SCOPE ? '$1::text' : of.organization;
   return `select d.usage_date, d.total_cost_microdollars as cost

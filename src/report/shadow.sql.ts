@@ -78,30 +78,44 @@ export function compareStatement(range: ComparedRange): Statement {
   };
 }
 
+export interface ScopeRow {
+  kilo_user_id: string;
+  organization_id: string | null;
+}
+
 /**
- * Users with usage in the last three months, for comparisons that no request asked for: those of
- * the rows that follow random instants, so that the busy are compared more often.
+ * Users with usage in the last three months, each in the scope that paid for it, for comparisons that no
+ * request asked for: those of the rows that follow random instants, so that the busy are compared more
+ * often.
  */
-export function randomUsersStatement(count: number): Statement {
+export function randomScopesStatement(count: number): Statement {
   const { from } = threeMonthWindow();
   return {
-    name: 'microdollar_random_users',
-    text: `/* shadow.randomUsers */
-with random_instants as materialized (
+    name: 'microdollar_random_scopes',
+    text: `/* shadow.randomScopes */
+with newest as materialized (
+  select m.created_at as at
+  from microdollar_usage as m
+  where m.created_at <= now()
+  order by m.created_at desc
+  limit 1
+),
+random_instants as materialized (
   select ${from}::timestamp at time zone 'UTC'
-      + (now() - ${from}::timestamp at time zone 'UTC') * random() as at
-  from generate_series(1, $1::integer)
+      + (n.at - ${from}::timestamp at time zone 'UTC') * random() as at
+  from newest as n
+  cross join generate_series(1, $1::integer)
+  where n.at >= ${from}::timestamp at time zone 'UTC'
 )
-select u.kilo_user_id
+select m.kilo_user_id, m.organization_id
 from random_instants as r
 cross join lateral (
-  select kilo_user_id
+  select kilo_user_id, organization_id
   from microdollar_usage
   where created_at >= r.at
-    and organization_id is null
   order by created_at
   limit 1
-) as u`,
+) as m`,
     values: [count],
   };
 }

@@ -59,7 +59,7 @@ export interface ComparedRow {
 }
 
 /** Findings returned by one statement: bounds the memory of the process. */
-export const FINDINGS_PER_CHUNK = 500;
+const FINDINGS_PER_CHUNK = 500;
 
 /** Whether a counter row can hold it: 64 bits of cost, 32 of requests. */
 export function fitsCounter(rollup: Rollup, cost: string, requests: string): string {

@@ -8,7 +8,7 @@ import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 
 /** No statement of a backfill, verification or repair may take longer. */
-export const CHUNK_TIMEOUT_MS = 1_900;
+const CHUNK_TIMEOUT_MS = 1_900;
 const LOCK_TIMEOUT_MS = 500;
 /** A statement that stayed without an answer for as long past its time: the connection is silent. */
 const SILENCE_MS = 5_000;

@@ -14,7 +14,7 @@ import {
  * One user's rows of one period, when they are too many for one short statement: summed in slices
  * by created_at, all in one snapshot. Nobody waits for that snapshot; nothing is locked.
  */
-export const ROWS_PER_SLICE = 100_000;
+const ROWS_PER_SLICE = 100_000;
 /** Of one slice: however many rows share one instant, they are in one. */
 export const SLICE_TIMEOUT_MS = 60_000;
 

@@ -17,8 +17,8 @@ export const newAlertInput = z.strictObject({
     .array(z.number())
     .nullish()
     .describe(
-      'Up to ten whole numbers. Of kind `budget` percent of its limit, default 50, 80 and 100; ' +
-        "of `spend` percent of an hour's usual, above 100, default 300.",
+      'Up to ten whole numbers. Of kind `budget` percent of its limit, to 1,000, default 50, 80 and 100; ' +
+        "of `spend` percent of an hour's usual, 101 to 100,000, default 300.",
     ),
   below_usd: usd.nullish().describe('Of kind `balance`: told when less is left. USD, above 0.'),
   floor_usd: usd

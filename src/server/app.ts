@@ -12,7 +12,7 @@ import { toJsonText } from '../money.js';
 import { checkScope, createAuthenticator, readToken } from './auth.js';
 import { trackConnections } from './connections.js';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
-import { toHttpFailure } from './errors.js';
+import { retryAfterSeconds, toHttpFailure } from './errors.js';
 import { addHttpMetrics } from './httpMetrics.js';
 import { addJsonParser } from './jsonParser.js';
 import { addAccessLog, createLogger } from './log.js';
@@ -185,6 +185,8 @@ function createApp(
   app.setErrorHandler((error, request, reply) => {
     const { status, body } = toHttpFailure(error, request.routeOptions.bodyLimit);
     if (status >= 500) request.log.error({ err: error }, 'request failed');
+    const seconds = retryAfterSeconds(error);
+    if (seconds !== null) reply.header('retry-after', String(seconds));
     return reply.code(status).send(body);
   });
   return app;

@@ -4,7 +4,7 @@ import { BUDGET_PERIODS, BUDGET_SCOPES } from '../schema/budgets.js';
 import { optionalText, optionalUuid, usd } from './validation.js';
 
 /** Of HTTP and tRPC alike. Fields and types only; what a value may be is checked by src/budgets. */
-const limit = usd.describe('USD, 0 or more.');
+const limit = usd.describe('USD, from 0 to a billion.');
 const mode = optionalText.meta({
   enum: [...BUDGET_MODES, null],
   description:

@@ -49,6 +49,12 @@ export function toHttpFailure(error: unknown, bodyLimitBytes: number): HttpFailu
   return failure(statusCode, statusCode === 404 ? 'not_found' : 'invalid_request', text);
 }
 
+/** For the header `retry-after`; null: the error does not say. */
+export function retryAfterSeconds(error: unknown): number | null {
+  const seconds = error instanceof LedgerError ? error.details.retry_after_seconds : null;
+  return typeof seconds === 'number' ? seconds : null;
+}
+
 function failure(
   status: number,
   code: ErrorCode,

@@ -79,7 +79,7 @@ function intoOther(told: readonly string[]): (row: UsageReportRow) => UsageRepor
 }
 
 /** As fresh as the oldest of them, and as well founded as the worst. */
-export function mergeSources(sources: readonly AnswerSource[]): AnswerSource {
+function mergeSources(sources: readonly AnswerSource[]): AnswerSource {
   return {
     mode: sources.some(({ mode }) => mode === 'raw') ? 'raw' : 'rollup',
     server: sources.some(({ server }) => server === 'replica') ? 'replica' : 'primary',

@@ -84,6 +84,24 @@ describe('the examples of the reference', () => {
     expectDocumented(operation, refused);
   });
 
+  it('of a webhook that is tested too often are as documented, and say when', async () => {
+    const { operation } = operationOf('testWebhook');
+    const webhook = { url: receiver.url, kilo_user_id: EXAMPLE.user };
+    const { id } = (await service.post('/api/webhooks', webhook)).body;
+    const test = () => service.post(`/api/webhooks/${id}/test`, {});
+    let answer = await test();
+    for (let more = 5; more > 0 && answer.status !== 429; more--) answer = await test();
+    expect(answer.status).toBe(429);
+    expectDocumented(operation, answer);
+    const seconds = String(answer.body.error.details.retry_after_seconds);
+    expect(answer.headers.get('retry-after')).toBe(seconds);
+    const called = await service.call('POST', '/api/trpc/alerts.webhooks.test', {
+      body: { id },
+    });
+    expect(called.status).toBe(429);
+    expect(called.headers.get('retry-after')).toMatch(/^\d+$/);
+  });
+
   it('of tRPC are taken', async () => {
     await askExamples(service);
     const key = await keyOfUser(service, ['usage:read']);

@@ -82,7 +82,7 @@ const recorded = (more: Partial<PriceUnpricedReport>): PriceUnpricedReport => ({
   stillUnpriced: 0,
   rejected: 0,
   costMicrodollars: 0,
-  hasMore: false,
+  next: null,
   ...more,
 });
 
@@ -198,7 +198,24 @@ describe('pricing what had no price', () => {
     await ledger.recordUsageBatch(Array.from({ length: 5 }, () => unpriced()));
     const query = queryOnPool(fixture.database.pool, false);
     const report = await priceUnpriced({ query, ledger, pricer, pageSize: 2, maxRows: 3 });
-    expect(report).toMatchObject({ seen: 3, priced: 3, hasMore: true });
+    expect(report).toMatchObject({ seen: 3, priced: 3, next: { id: expect.any(String) } });
+  });
+
+  it('goes on where it ended, past what nobody has a price for', async () => {
+    const at = (minute: number) => `2026-11-20T10:0${minute}:00Z`;
+    const older = [0, 1, 2].map((minute) =>
+      unpriced({ model: 'nobody', requested_model: 'nobody', created_at: at(minute) }),
+    );
+    const younger = unpriced({ created_at: at(3) });
+    await ledger.recordUsageBatch([...older, younger]);
+    const query = queryOnPool(fixture.database.pool, false);
+    const options = { query, ledger, pricer, maxRows: 3 };
+    const first = await priceUnpriced(options);
+    expect(first).toMatchObject({ seen: 3, priced: 0, next: { id: older[2]?.id } });
+    const second = await priceUnpriced({ ...options, after: first.next });
+    expect(second).toMatchObject({ priced: 1, next: null });
+    const stopped = await priceUnpriced({ ...options, signal: AbortSignal.abort() });
+    expect(stopped).toMatchObject({ seen: 0, priced: 0 });
   });
 
   it('uses the list price of the API that the request came by', async () => {

@@ -11,6 +11,7 @@ import { ReadModeFollower } from '../../src/rollup/readModeFollower.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
+import { compareUsers } from '../../src/server/operations/compareUsers.js';
 import { createTestDatabase, once, type TestDatabase } from '../support/database.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 
@@ -97,6 +98,28 @@ describe('a new installation', () => {
     // No longer exact by construction: it has to be proven like any other.
     const { rows } = await database.pool.query('select installed_empty from ledger_settings');
     expect(rows).toEqual([{ installed_empty: false }]);
+  });
+
+  it('comes back by repair and comparisons, also of usage of organizations alone', async () => {
+    const ledger = await openLedger();
+    await database.pool.query(`insert into kilocode_users (id) values ('u')`);
+    const { rows } = await database.pool.query(
+      `insert into organizations (name) values ('o') returning id`,
+    );
+    await ledger.recordUsage({ kilo_user_id: 'u', organization_id: rows[0].id, cost: 3_000_000 });
+    await database.pool.query(
+      'update microdollar_usage_daily set total_cost_microdollars = total_cost_microdollars + 9',
+    );
+    await verifyRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    await repairRollup({ url: database.url, rollup: DAILY_ROLLUP });
+    // docs/operations.md: not by `read-mode rollup` alone.
+    await expect(setReadMode(control, 'rollup')).rejects.toThrow(/made 0 of 100 comparisons/);
+    await setReadMode(control, 'shadow');
+    expect(await compareUsers(control, REQUIRED_COMPARISONS)).toEqual({
+      comparisons: REQUIRED_COMPARISONS,
+      mismatches: [],
+    });
+    expect(await setReadMode(control, 'rollup')).toMatchObject({ effective: 'rollup' });
   });
 
   it('falls back by a verification alone, though no process is there', async () => {

@@ -7,17 +7,16 @@ const CONFIGURATION = path.join(import.meta.dirname, '../../docs/configuration.m
 
 it('the table of environment variables has each that is read, and no other', async () => {
   const read = new Set<string>();
-  readEnvironment(
-    new Proxy(
-      {},
-      {
-        get: (_env, name) => {
-          read.add(String(name));
-          return undefined;
-        },
+  // Which protocol it speaks is asked where something is exported.
+  for (const set of [{}, { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' }]) {
+    const env = new Proxy<NodeJS.ProcessEnv>(set, {
+      get: (values, name) => {
+        read.add(String(name));
+        return values[String(name)];
       },
-    ),
-  );
+    });
+    readEnvironment(env);
+  }
   const text = await readFile(CONFIGURATION, 'utf8');
   const named = [...text.matchAll(/^\| `([A-Z][A-Z0-9_]*)` \|/gm)].map(([, name]) => name ?? '');
   expect(named.sort()).toEqual([...read].sort());

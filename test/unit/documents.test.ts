@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CONNECTION_USES } from '../../src/connections.js';
+import { GATEWAY_CONNECTIONS } from '../../src/gateway/durable/index.js';
 import { findDeadLinks } from '../support/links.js';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
@@ -10,6 +11,8 @@ const FOLDERS = ['src', 'test', 'docs', 'bench', 'scripts', 'drizzle', 'contrib'
 
 const NAMED_FILE = /`([\w./-]+\.(?:ts|tsx|sql|md|sh))`/g;
 const PATH = /\b(?:docs|src|test|bench|scripts)\/[\w./-]+\.(?:sql\.ts|md|tsx?|sql)\b(?!\.)/g;
+
+const NAMED_TASK = /(?:\bname: |\bname = |tell\(error, |\btask: )'([a-z_]+)'/g;
 
 async function filesOf(folder: string): Promise<string[]> {
   const entries = await readdir(path.join(REPOSITORY, folder), {
@@ -30,17 +33,36 @@ const exists = (...parts: string[]) => existsSync(path.join(REPOSITORY, ...parts
 
 /** Of `createLedger` where it is told nothing else. */
 const POOL_SIZE = 10;
+/** Of a `start`, beside its ledger's pools: one verifies, one looks for months to prepare. */
+const OTHER_CONNECTIONS = 2 + GATEWAY_CONNECTIONS;
 
 describe('the documents', () => {
   it('say how many connections a process may open', async () => {
     // Reads go to the ledger's where there is no replica.
     const { read: _read, ...uses } = CONNECTION_USES;
     const sizes = Object.values(uses).map((use) => ('size' in use ? use.size : POOL_SIZE));
-    const most = sizes.reduce((sum, size) => sum + size, 0);
+    const most = sizes.reduce((sum, size) => sum + size, OTHER_CONNECTIONS);
     for (const file of ['docs/operations.md', 'docs/operations/sizing.md']) {
       const said = [...(await read(file)).matchAll(/(\d+) per process/g)].map(([, n]) => Number(n));
       expect([file, ...new Set(said)]).toEqual([file, most]);
     }
+  });
+
+  it('say what waits for each task in the background that can fail', async () => {
+    const tasks = new Set<string>();
+    for (const file of (await filesOf('src')).filter((name) => name.endsWith('.ts'))) {
+      const text = await read(file);
+      if (!/from '[./]+background\.js'/.test(text)) continue;
+      for (const [, name = ''] of text.matchAll(NAMED_TASK)) tasks.add(name);
+    }
+    // It has a metric of its own.
+    tasks.delete('read_mode');
+    const [, section = ''] = (await read('docs/runbook.md')).split('## Background errors\n');
+    const rows = [...(section.split('\n## ')[0] ?? '').matchAll(/^\| (`.+?) \|/gm)];
+    const told = rows.flatMap(([, cell = '']) =>
+      [...cell.matchAll(/`(\w+)`/g)].map(([, it]) => it),
+    );
+    expect([...told].sort()).toEqual([...tasks].sort());
   });
 
   it('link to what is there', async () => {

@@ -16,7 +16,7 @@ export interface ExpiringBalance {
 }
 
 /** When the next grant that has something left expires, microseconds; null: none does. */
-export function nextExpiryIn({ lots }: Waterfall): bigint | null {
+function nextExpiryIn({ lots }: Waterfall): bigint | null {
   const next = lots.find(
     ({ entry, left, hasExpired }) => left > 0n && !hasExpired && entry.expiresAt !== null,
   );

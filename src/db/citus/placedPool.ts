@@ -16,7 +16,7 @@ const IDLE_MS = 1_000;
 const MAX_REFUSED = 3;
 
 /** Connections of a schema that Citus places, each to the node that has it when it is opened. */
-export function placedClient(placement: Placement): typeof pg.Client {
+function placedClient(placement: Placement): typeof pg.Client {
   return class PlacedClient extends pg.Client {
     override connect(): Promise<pg.Client>;
     override connect(callback: Opened): void;

@@ -47,7 +47,7 @@ export function findPostmaster(places: Places): Postmaster | null {
 }
 
 /** Whether the process is a PostgreSQL server that was started on this very directory. */
-export function isPostmasterOf(pid: number, places: Places): boolean {
+function isPostmasterOf(pid: number, places: Places): boolean {
   const commandLine = commandLineOf(pid);
   return (
     commandLine !== null &&

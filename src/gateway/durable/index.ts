@@ -44,7 +44,8 @@ export interface Durability {
 }
 
 const SILENT: Log = { info() {}, warn() {}, error() {} };
-const POOL_SIZE = 3;
+/** To the database, beside those of the ledger. */
+export const GATEWAY_CONNECTIONS = 3;
 /** Of one statement's time, for a hold. */
 const HOLD_TIMEOUTS = 5;
 /** Of one statement's time, for a drain that meets a shard which does not answer. */
@@ -110,7 +111,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   }));
   const pool = createPool({
     url: options.databaseUrl,
-    size: POOL_SIZE,
+    size: GATEWAY_CONNECTIONS,
     applicationName: 'microdollar gateway',
     lockTimeoutMs: databaseTimeoutMs,
     statementTimeoutMs: Math.max(databaseTimeoutMs, 5_000),

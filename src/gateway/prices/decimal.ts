@@ -41,7 +41,7 @@ export function priceOf(count: number, price: Decimal, perExponent: number): Dec
 }
 
 /** The largest cost that the ledger takes for one event. */
-export const MAX_COST_MICRODOLLARS = 1e12;
+const MAX_COST_MICRODOLLARS = 1e12;
 const MAX_COST: Decimal = { units: BigInt(MAX_COST_MICRODOLLARS), scale: 6 };
 
 /** USD to whole microdollars; what is more than a ledger takes becomes the most that it does. */

@@ -1,5 +1,5 @@
 export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from '../processUsage/apiKinds.js';
-export type { LateKind } from './findUnpriced.sql.js';
+export type { LateKind, UnpricedPosition } from './findUnpriced.sql.js';
 export { fromBasis, type PriceBasis } from './priceBasis.js';
 export { type PriceFields, priceFields, toPriceFields } from './priceFields.js';
 export {

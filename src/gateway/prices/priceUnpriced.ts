@@ -28,6 +28,10 @@ export interface PriceUnpricedOptions {
   pageSize?: number;
   /** Rows looked at in one call. Default 100,000. */
   maxRows?: number;
+  /** Where the call before ended. Default: at the oldest. */
+  after?: UnpricedPosition | null;
+  /** Ends it after a page. */
+  signal?: AbortSignal;
 }
 
 export interface PriceUnpricedReport {
@@ -42,8 +46,8 @@ export interface PriceUnpricedReport {
   rejected: number;
   /** Of what was recorded now, microdollars. */
   costMicrodollars: number;
-  /** Rows were left for the next call. */
-  hasMore: boolean;
+  /** Where the next call goes on; null: there is nothing more, so it begins at the oldest again. */
+  next: UnpricedPosition | null;
 }
 
 /** Every loss means that another correction was recorded. */
@@ -69,10 +73,10 @@ export async function priceUnpriced(options: PriceUnpricedOptions): Promise<Pric
     stillUnpriced: 0,
     rejected: 0,
     costMicrodollars: 0,
-    hasMore: false,
+    next: null,
   };
-  let after = START;
-  while (report.seen < maxRows) {
+  let after = options.after ?? START;
+  while (report.seen < maxRows && !options.signal?.aborted) {
     const limit = Math.min(pageSize, maxRows - report.seen);
     const from = after;
     const rows = await readPage(options, from, limit);
@@ -82,7 +86,7 @@ export async function priceUnpriced(options: PriceUnpricedOptions): Promise<Pric
     if (last === undefined || rows.length < limit) return report;
     after = last;
   }
-  report.hasMore = true;
+  report.next = after;
   return report;
 }
 

@@ -1,5 +1,5 @@
 /** Bytes that are read in full; a longer event or body is read from its head and its tail. */
-export const MAX_WHOLE_BYTES = 1 << 20;
+const MAX_WHOLE_BYTES = 1 << 20;
 const HEAD_BYTES = 1 << 14;
 const TAIL_BYTES = 1 << 16;
 const FIRST_CAPACITY = 1 << 10;

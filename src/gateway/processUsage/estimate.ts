@@ -2,7 +2,7 @@ import { BYTES_PER_TOKEN } from './estimateInput.js';
 import type { PreparedRequest, UsageReading } from './types.js';
 
 /** Tokens that a model generates in a second of which nothing is seen: the faster half of them. */
-export const TOKENS_PER_SECOND = 100;
+const TOKENS_PER_SECOND = 100;
 /** Of an answer that may have any length; past it an estimate by time is no estimate. */
 const MAX_HIDDEN_TOKENS = 128_000;
 

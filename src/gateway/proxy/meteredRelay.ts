@@ -22,8 +22,8 @@ import { errorCode, toUpstreamRefusal } from './upstreamFailure.js';
 import { toUsageEvent } from './usageEvent.js';
 
 /** `finish_reason` of what we cut, so that nobody takes it for the client's or the provider's doing. */
-export const CUT_BY_SHUTDOWN = 'gateway_shutdown';
-export const CUT_BY_BUDGET = 'budget_exceeded';
+const CUT_BY_SHUTDOWN = 'gateway_shutdown';
+const CUT_BY_BUDGET = 'budget_exceeded';
 
 /** The places that a request takes among those of its payer. */
 export interface Places {

@@ -21,7 +21,7 @@ export interface UpstreamEntry extends UpstreamSettings {
   models: readonly string[] | null;
   /** Default: asked, and a refusal remembered. */
   streamOptions?: boolean;
-  /** Default: as its API and host are known to bill. */
+  /** Default: as the gateway is set, else as its API bills. */
   onAbort?: OnAbort;
   /** False: what it reports as cost is not believed. Default true. */
   reportedCost?: boolean;

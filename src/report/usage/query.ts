@@ -71,7 +71,7 @@ const FIRST_DAY = '2015-01-01';
 export const MAX_DAYS: Record<Grain, number> = { hour: 93, day: 1_100, week: 3_700, month: 3_700 };
 export const MAX_TOP = 50;
 /** Periods times groups: bounds what one answer holds. */
-const MAX_ROWS = 25_000;
+export const MAX_ROWS = 25_000;
 const PERIODS_A_DAY: Record<Grain, number> = { hour: 24, day: 1, week: 1 / 7, month: 1 / 28 };
 
 /** @throws LedgerError `invalid_request` naming the field and what is allowed */

@@ -30,8 +30,8 @@ const ERROR_HELP = {
     remedy: 'Of an archived period, record a signed event instead of an adjustment.',
   },
   already_exists: {
-    meaning: 'A user, organization, key or membership with this id is there.',
-    remedy: 'Use it, or take another id.',
+    meaning: 'A user, organization, key or membership with this id is there, or a job is running.',
+    remedy: 'Use it, or take another id; of a job wait for its end.',
   },
   idempotency_conflict: {
     meaning: 'The id is that of another event, hold or credit.',
@@ -78,7 +78,8 @@ const ERROR_HELP = {
   },
   unproven_window: {
     meaning: 'The rollup is not proven for the window that reads use.',
-    remedy: 'Run `backfill` and `verify` for the days that the message names.',
+    remedy:
+      'Do what the message names: `backfill` and `verify` of days, or comparisons in `shadow`.',
   },
   out_of_range: {
     meaning: 'A sum would leave the range of exact integers.',

@@ -48,7 +48,7 @@ export function toErrorResponses(codes: readonly ErrorCode[]): Record<string, Re
     const described = codes.filter((code) => HTTP_STATUS[code] === status).map(describeError);
     responses[status] = {
       description: described.join('\n\n'),
-      ...(status === 503 ? { headers: toHeaders(['retry-after']) } : {}),
+      ...(status === 503 || status === 429 ? { headers: toHeaders(['retry-after']) } : {}),
       ...(status === 401 ? { headers: toHeaders(['www-authenticate']) } : {}),
       content: { [JSON_TYPE]: { schema: refTo('Error') } },
     };

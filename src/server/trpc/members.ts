@@ -46,7 +46,7 @@ const add = procedureFor(
 
 const setRole = procedureFor(
   'usage:read',
-  "Changes a member's role, as `members.add`. An organization keeps an owner.",
+  "Changes a member's role, as `members.add`. Of owners one stays, unless `admin` changes it.",
 )
   .input(inputOf(roleInput))
   .mutation(async ({ ctx, input: { organization_id, kilo_user_id: user, role } }) => {

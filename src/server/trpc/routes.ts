@@ -1,5 +1,6 @@
 import type { TRPCError } from '@trpc/server';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { retryAfterSeconds } from '../errors.js';
 import type { ServerLimits } from '../options.js';
 import { createContextFactory, type TrpcServices } from './context.js';
 import { fastifyRequestHandler } from './library.js';
@@ -58,7 +59,9 @@ export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
 
 function headersOf(errors: readonly TRPCError[]): Record<string, string> {
   const codes = errors.map((error) => error.code);
+  const seconds = errors.flatMap(({ cause }) => retryAfterSeconds(cause) ?? []);
   return {
+    ...(seconds.length > 0 ? { 'retry-after': String(Math.max(...seconds)) } : {}),
     ...(codes.includes('UNAUTHORIZED') ? { 'www-authenticate': 'Bearer' } : {}),
     ...(codes.includes('SERVICE_UNAVAILABLE') ? { 'retry-after': '1' } : {}),
   };

@@ -136,7 +136,7 @@ export const accountOperations: readonly OperationDoc[] = [
     method: 'delete',
     path: '/api/organizations/{id}/members/{user}',
     summary: 'Remove a member',
-    description: "Refused for the last owner. What was used stays the organization's.",
+    description: "The last owner too. What was used stays the organization's.",
     params: memberParams,
     answers: {
       200: {
@@ -173,7 +173,7 @@ export const accountOperations: readonly OperationDoc[] = [
     summary: 'List keys',
     answers: {
       200: {
-        description: 'Never the keys themselves',
+        description: 'The newest first, up to 10,000, revoked ones too; never the keys themselves',
         body: { schema: 'ApiKeyList', example: { keys: [key] } },
       },
     },

@@ -173,7 +173,7 @@ export const alertOperations: readonly OperationDoc[] = [
     search: alertPayerInput,
     answers: {
       200: {
-        description: 'Never with secrets',
+        description: 'Up to a thousand, never with secrets',
         body: { schema: 'WebhookList', example: { webhooks: [webhook] } },
       },
     },
@@ -227,6 +227,7 @@ export const alertOperations: readonly OperationDoc[] = [
     path: '/api/webhooks/{id}/test',
     summary: 'Send a test event',
     description: `Of type \`webhook.test\`, once; for a payer five times a minute. ${WRITERS}`,
+    errors: ['not_found', 'too_many_requests'],
     answers: {
       200: {
         description: 'How it went',

@@ -69,7 +69,8 @@ export const budgetOperations: readonly OperationDoc[] = [
     summary: 'List budgets',
     description:
       "With what is spent, held and left, exact in one snapshot. A user's key reads its " +
-      'own; without a payer `admin` reads those of every payer that has some.',
+      'own; without a payer `admin` reads those of up to a thousand payers that have some (of all, in ' +
+      'pages: `budgets.payers`).',
     search: budgetPayerInput,
     answers: {
       200: {

@@ -1,3 +1,4 @@
+import { MAX_DAYS, MAX_ROWS } from '../../../report/usage/query.js';
 import { reportSearch } from '../../reportInput.js';
 import { EXAMPLE } from '../examples.js';
 import type { OperationDoc } from '../types.js';
@@ -12,6 +13,8 @@ const sums = {
   cache_write_tokens: 0,
 };
 
+const days = (grain: keyof typeof MAX_DAYS): string => MAX_DAYS[grain].toLocaleString('en');
+
 export const reportOperations: readonly OperationDoc[] = [
   {
     id: 'getUsageReport',
@@ -22,7 +25,9 @@ export const reportOperations: readonly OperationDoc[] = [
     description:
       'Exact at every instant. Of the own user; of an organization for its owner, the own ' +
       'part for its members, who name their user as `member`; a service key names whom. ' +
-      '`Accept: text/csv` or `format=csv` answers CSV.',
+      '`Accept: text/csv` or `format=csv` answers CSV. ' +
+      `At most ${days('hour')} days by hour, ${days('day')} by day, ${days('week')} by week or month, ` +
+      `and ${MAX_ROWS.toLocaleString('en')} for periods times groups.`,
     scope: 'usage:read',
     search: reportSearch,
     answers: {
