@@ -82,6 +82,9 @@ describe('accounts', () => {
       (await cli.ask('key', 'list', ...argv)).document.keys.map((key: { id: string }) => key.id);
     expect((await listed('--user', 'keyed')).sort()).toEqual([own, billed].sort());
     expect(await listed('--org', org)).toEqual([billed]);
+    const { stdout } = await cli.run('key', 'list', '--user', 'keyed');
+    expect(stdout).toMatch(new RegExp(`${billed} +md_\\S+ +keyed +${org} `));
+    expect(stdout).toMatch(new RegExp(`${own} +md_\\S+ +keyed +usage:`));
     expect(await listed('--user', 'nobody')).toEqual([]);
     const both = await cli.run('key', 'list', '--user', 'keyed', '--org', org);
     expect(both).toMatchObject({ status: 2, stderr: expect.stringContaining('exactly one') });
