@@ -22,7 +22,9 @@ export async function readWebhookUrl(value: string, rules: UrlRules): Promise<st
     throw invalidField('url', 'must be a URL like https://example.com/hook');
   const url = new URL(value);
   if (url.protocol !== 'https:' && !(rules.allowsPrivate && url.protocol === 'http:')) {
-    throw invalidField('url', 'must be https');
+    const allowed =
+      url.protocol === 'http:' ? ' (MICRODOLLAR_ALERTS_ALLOW_PRIVATE allows http)' : '';
+    throw invalidField('url', `must be https${allowed}`);
   }
   if (url.username !== '' || url.password !== '') {
     throw invalidField('url', 'must not carry a user or password; deliveries are signed instead');

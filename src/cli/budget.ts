@@ -59,7 +59,7 @@ function registerSet(budget: Command, run: Runner): void {
   budget
     .command('set <scope> <id> <usd>')
     .description('limit a user, organization, member, key or project; again changes the limit')
-    .requiredOption('--window <window>', 'day, week, month (of the zone), or total')
+    .requiredOption('--window <window>', 'day, week, month (of the zone), or total (required)')
     .option('--zone <zone>', 'IANA time zone of the window (default: as it is, at first UTC)')
     .option('--soft', 'count and show it, and refuse nothing')
     .addOption(

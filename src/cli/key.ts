@@ -87,17 +87,21 @@ function registerKeyList(key: Command, run: Runner): void {
       run((context) =>
         withMigratedDatabase(context, async (database) => {
           const keys = await listKeys(database.pool(), options);
+          // Ids are long: of whom all pay for themselves there is no such column.
+          const isBilled = keys.some((one) => one.organization_id !== null);
           const rows = keys.map((one) => [
             one.id,
             one.key_prefix,
             shorten(one.kilo_user_id ?? '(service)'),
+            ...(isBilled ? [one.organization_id ?? ''] : []),
             one.scopes.join(','),
             one.revoked_at === null ? 'active' : 'revoked',
             one.last_used_at?.slice(0, 16).replace('T', ' ') ?? 'never',
             shorten(one.name ?? ''),
           ]);
-          const head = ['id', 'key', 'user', 'scopes', 'state', 'last used (UTC)', 'name'];
-          const table = alignTable([head, ...rows]);
+          const payer = isBilled ? ['organization'] : [];
+          const state = ['scopes', 'state', 'last used (UTC)', 'name'];
+          const table = alignTable([['id', 'key', 'user', ...payer, ...state], ...rows]);
           context.output.answer({ keys }, rows.length === 0 ? 'no keys' : table);
           return 0;
         }),

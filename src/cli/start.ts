@@ -23,8 +23,13 @@ import { toShellWord } from './output.js';
 import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
 import { prepareShards, type ServedDatabase } from './startShards.js';
 
+const NOTES = `
+Settings are environment variables, all in docs/configuration.md. Those that one looks for first:
+PORT (8787; 0 takes a free one), HOST (127.0.0.1), DATABASE_URL, MICRODOLLAR_DATA_DIR (.microdollar),
+and of the gateway MICRODOLLAR_OPENAI_KEY and MICRODOLLAR_ANTHROPIC_KEY.`;
+
 export const registerStart: Register = (command, run) => {
-  command.action((_options: object, command: Command) => {
+  command.addHelpText('after', NOTES).action((_options: object, command: Command) => {
     const { shard } = command.optsWithGlobals<{ shard?: string }>();
     return run((context) => start(context, shard));
   });

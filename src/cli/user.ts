@@ -9,8 +9,8 @@ export const registerUser: Register = (user, run) => {
   user
     .command('create <id>')
     .description('create a user')
-    .option('--email <email>')
-    .option('--name <name>')
+    .option('--email <email>', 'how to reach them')
+    .option('--name <name>', 'what to call them')
     .action((id: string, options: { email?: string; name?: string }) =>
       run((context) =>
         withDatabase(context, async (database) => {

@@ -84,8 +84,9 @@ export function describeChange(now: bigint, before: bigint): string | null {
   if (now === before) return 'the same as';
   const permille = Number(((now - before) * 1_000n) / before);
   const percent = Math.abs(permille) / 10;
-  const shown = percent < 0.1 ? 'less than 0.1' : percent >= 10 ? Math.round(percent) : percent;
-  return `${typeof shown === 'number' ? formatCount(shown) : shown}% ${now > before ? 'more' : 'less'} than`;
+  const direction = now > before ? 'more' : 'less';
+  if (percent < 0.1) return `hardly ${direction} than`;
+  return `${formatCount(percent >= 10 ? Math.round(percent) : percent)}% ${direction} than`;
 }
 
 function decimalsOf(amountMicrodollars: bigint): number {

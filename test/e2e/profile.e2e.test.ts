@@ -46,7 +46,9 @@ async function record(kiloUserId: string): Promise<void> {
 describe('signing in', () => {
   it('refuses a wrong key and keeps nothing of it, then takes the right one', async () => {
     const { page, problems, close } = await service.open();
-    await page.getByLabel('Key').fill(`md_${'x'.repeat(43)}`);
+    // One types at once: nothing has to be pressed before.
+    await page.waitForFunction(() => document.activeElement?.getAttribute('name') === 'key');
+    await page.keyboard.type(`md_${'x'.repeat(43)}`);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByText('This key is wrong or was revoked').waitFor();
     expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
@@ -126,12 +128,18 @@ describe('the profile', () => {
     await close();
   });
 
-  it('tells an operator without a user whose profile to name', async () => {
+  it('tells an operator without a user whose profile to name, and lets them name another', async () => {
     const { page, close } = await service.open({ key: ADMIN_KEY, path: '/profile' });
+    await page.getByLabel('User id').fill('nobody');
+    await page.getByRole('button', { name: 'Show' }).click();
+    await page.getByText('There is no user nobody in this ledger').waitFor();
+    await page.getByRole('link', { name: 'Another user' }).click();
     await page.getByLabel('User id').fill(other.id);
     await page.getByRole('button', { name: 'Show' }).click();
     await page.locator('.view-note', { hasText: other.id }).waitFor();
     expect(await page.title()).toBe(`Usage of ${other.id} · microdollar`);
+    await page.getByRole('link', { name: 'Another user' }).click();
+    await page.getByRole('heading', { name: 'Whose profile?' }).waitFor();
     await close();
   });
 });

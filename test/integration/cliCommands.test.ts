@@ -87,6 +87,9 @@ describe('accounts', () => {
       stderr: 'error: --user names no user\n',
     });
     expect(await cli.run('key', 'list', '--org', randomUUID())).toMatchObject({ status: 1 });
+    const { stdout } = await cli.run('key', 'list', '--user', 'keyed');
+    expect(stdout).toMatch(new RegExp(`${billed} +md_\\S+ +keyed +${org} `));
+    expect(stdout).toMatch(new RegExp(`${own} +md_\\S+ +keyed +usage:`));
     const both = await cli.run('key', 'list', '--user', 'keyed', '--org', org);
     expect(both).toMatchObject({ status: 2, stderr: expect.stringContaining('exactly one') });
   });

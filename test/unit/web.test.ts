@@ -77,6 +77,7 @@ describe('amounts', () => {
     expect(describeChange(150n, 100n)).toBe('50% more than');
     expect(describeChange(1n, 3n)).toBe('67% less than');
     expect(describeChange(1_001n, 1_000n)).toBe('0.1% more than');
+    expect(describeChange(55_000_000n, 55_010_000n)).toBe('hardly less than');
     expect(describeChange(100n, 100n)).toBe('the same as');
     expect([describeChange(5n, 0n), describeChange(5n, -1n)]).toEqual([null, null]);
   });

@@ -86,7 +86,8 @@ export class Accounts implements AccountsCache {
           forget(this.#keys, hash);
           throw new LedgerError(
             'unauthorized',
-            'the key is wrong or was revoked; send a key of this gateway, not one of a provider',
+            "the key is wrong or was revoked; send a user's key of this gateway (key create --user), " +
+              'neither its admin key nor one of a provider',
           );
         }
         const principal: GatewayPrincipal = {

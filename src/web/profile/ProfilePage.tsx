@@ -44,7 +44,7 @@ function ChooseUser({ onChoose }: { onChoose(user: string): void }) {
       <h1>Whose profile?</h1>
       <p className="lead">This key acts for no user. Name one to see that user's usage.</p>
       <form className="sign-in-form" onSubmit={submit}>
-        <TextField className="field" value={user} onChange={setUser} isRequired>
+        <TextField className="field" value={user} onChange={setUser} isRequired autoFocus>
           <Label>User id</Label>
           <Input spellCheck={false} autoComplete="off" />
         </TextField>

@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo, useState } from 'react';
+import { Link } from 'react-router';
 import { AlertsCard } from '../alerts/AlertsCard.js';
 import { type Failure, toFailure } from '../api.js';
 import { BudgetsCard } from '../budgets/BudgetsCard.js';
@@ -89,11 +90,14 @@ export function ProfileView({
   const failure = account.error === null ? null : toFailure(account.error);
   if (failure !== null && account.data === undefined) {
     return (
-      <ErrorNotice
-        failure={explain(failure, kiloUserId)}
-        what={`The profile of ${kiloUserId} cannot be shown`}
-        onRetry={() => account.refetch()}
-      />
+      <>
+        <ErrorNotice
+          failure={explain(failure, kiloUserId)}
+          what={`The profile of ${kiloUserId} cannot be shown`}
+          onRetry={() => account.refetch()}
+        />
+        <AnotherUser identity={identity} />
+      </>
     );
   }
   // The average is of what one pays oneself.
@@ -115,7 +119,7 @@ export function ProfileView({
         <div>
           <h1>Usage</h1>
           <p className="view-note">
-            <Name text={kiloUserId} />
+            <Name text={kiloUserId} /> <AnotherUser identity={identity} />
           </p>
         </div>
         <nav className="on-page" aria-label="On this page">
@@ -226,6 +230,11 @@ export function ProfileView({
       </div>
     </>
   );
+}
+
+/** Back to where an operator names whom to look at. */
+function AnotherUser({ identity }: { identity: Identity }) {
+  return identity.kiloUserId === null ? <Link to="/profile">Another user</Link> : null;
 }
 
 function explain(failure: Failure, kiloUserId: string): Failure {

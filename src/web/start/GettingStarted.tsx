@@ -12,6 +12,7 @@ export function GettingStarted() {
         <code>microdollar start</code> was started.
       </p>
       <Steps />
+      <Gateway />
       <h2>Only looking?</h2>
       <p>
         Three months of made-up traffic beside what is there, and the keys to look at it with. This
@@ -60,6 +61,38 @@ function Steps() {
         <FirstEvent userId="ada" />
       </li>
     </ol>
+  );
+}
+
+/** The other way in: nobody sends events, for the requests pass through here. */
+function Gateway() {
+  const url = window.location.origin;
+  return (
+    <>
+      <h2>As a gateway</h2>
+      <p>
+        Started with <code>MICRODOLLAR_OPENAI_KEY</code> or <code>MICRODOLLAR_ANTHROPIC_KEY</code>,
+        the provider's, it passes requests on, and prices and records each. A user needs credit, and
+        a key with the scope <code>gateway</code>. Their client needs that key and the base URL{' '}
+        <code>{url}/v1</code>, one of Anthropic <code>{url}</code>.
+      </p>
+      <CopyCommand
+        label="Add credit and create a gateway key"
+        command={[
+          'npm run -s microdollar -- credit add --user ada 20',
+          'npm run -s microdollar -- key create --user ada --scope gateway',
+        ].join('\n')}
+      />
+      <CopyCommand
+        label="Send a request"
+        command={lines(
+          `curl -s ${url}/v1/chat/completions`,
+          `-H 'authorization: Bearer md_…'`,
+          JSON_BODY,
+          `-d '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}'`,
+        )}
+      />
+    </>
   );
 }
 

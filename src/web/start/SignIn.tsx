@@ -63,6 +63,7 @@ export function SignIn() {
           autoComplete="off"
           name="key"
           isRequired
+          autoFocus
           // The server judges a key; the form must stay open to the next one.
           validationBehavior="aria"
         >

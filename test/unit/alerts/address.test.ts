@@ -114,8 +114,8 @@ describe('the URL of a webhook', () => {
   });
 
   it.each([
-    ['http://example.com', /must be https/],
-    ['ftp://example.com', /must be https/],
+    ['http://example.com', /must be https \(MICRODOLLAR_ALERTS_ALLOW_PRIVATE allows http\)/],
+    ['ftp://example.com', /must be https$/],
     ['example.com', /must be a URL/],
     ['https://', /must be a URL/],
     ['https://user:secret@example.com', /must not carry a user/],
