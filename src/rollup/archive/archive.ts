@@ -1,3 +1,4 @@
+import { dirname, resolve } from 'node:path';
 import type pg from 'pg';
 import { GrantExpirer } from '../../accounts/grants/expirer.js';
 import { raiseAlerts } from '../../alerts/raise.js';
@@ -229,7 +230,11 @@ class Archive {
   async #prepareDirectory(): Promise<void> {
     const { directory } = this.#options;
     await onDisk(directory, async () => {
-      await this.#fileSystem.makeDirectory(directory);
+      const made = await this.#fileSystem.makeDirectory(directory);
+      // Names of new directories are in those above them: a file is not found without them.
+      for (let at = resolve(directory); made && at.startsWith(made); at = dirname(at)) {
+        await this.#fileSystem.syncDirectory(dirname(at));
+      }
       const probe = `${directory}/microdollar_usage-${process.pid}-probe.draft`;
       await this.#fileSystem.remove(probe);
       await (await this.#fileSystem.create(probe)).close();
