@@ -30,7 +30,7 @@ import { isDraft } from './fileFormat.js';
 import { type ArchiveFileSystem, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 import { raiseHorizon, readHorizon, waitForOlderTransactions } from './horizon.js';
 import { findHoldersStatement, type HolderRow } from './moveRows.sql.js';
-import { findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
+import { describeLeftOut, findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
 import { markArchivedStatement } from './plan.sql.js';
 import type { ArchivedRow } from './readFile.js';
 import { withArchiveSession } from './session.js';
@@ -98,6 +98,7 @@ class Archive {
   readonly #archivedDays = new Set<string>();
   /** Why a day was left. */
   readonly #failures = new Map<string, { message: string; error: unknown }>();
+  #leftOut: string[] = [];
   /** Nobody can insert below this horizon any more. */
   #fencedHorizon: string | null = null;
 
@@ -147,6 +148,7 @@ class Archive {
       ...this.#counts,
       durationMs: performance.now() - startedAt,
       failures: failures.map(([period, { message }]) => ({ period, message })),
+      leftOut: this.#leftOut,
     };
   }
 
@@ -165,6 +167,10 @@ class Archive {
       return;
     }
     for (const { period, message } of toFailures(plan.left)) this.#leave(period, message);
+    this.#leftOut = plan.leftOut;
+    if (!isFenced && plan.leftOut.length > 0) {
+      this.#options.onNotice?.(describeLeftOut(plan.leftOut));
+    }
     await this.#prepareDirectory();
     if (!isFenced) await this.#fence(plan);
     await this.#archiveDays(client, plan);
