@@ -198,6 +198,26 @@ it('--raw keeps the key that paid, and takes nothing of what was archived', asyn
   expect(rows).toEqual([{ api_key_id, created_at: new Date('2026-05-05T00:00:00Z') }]);
 });
 
+it('--raw turns reads to raw usage also where it fails midway', async () => {
+  const { pool } = cli.database;
+  await pool.query(`update ledger_settings set installed_empty = true, read_mode = 'rollup'`);
+  await pool.query(`create function refuse_row() returns trigger language plpgsql
+    as 'begin raise exception ''no''; end'`);
+  await pool.query(`create trigger refuse_row before insert on microdollar_usage
+    for each row when (new.cost = 77) execute function refuse_row()`);
+  try {
+    const lines = [...Array(500).fill(3), 77].map(
+      (cost) => `{"kilo_user_id":"raw","cost":${cost}}`,
+    );
+    const path = await cli.file('rawFails.jsonl', lines.join('\n'));
+    expect((await cli.ask('import', path, '--raw')).status).toBe(3);
+    const { rows } = await pool.query('select installed_empty, read_mode from ledger_settings');
+    expect(rows).toEqual([{ installed_empty: false, read_mode: 'raw' }]);
+  } finally {
+    await pool.query('drop function refuse_row cascade');
+  }
+});
+
 describe('a month so far', () => {
   const header = 'kilo_user_id,cost,created_at\n';
   const rows = [100, 200, 300, 300].map(
