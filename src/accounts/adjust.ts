@@ -31,9 +31,9 @@ const NAMESPACE = '0b1d7c55-3f0c-4a2e-9d2b-5f7a3c1e8d46';
 /**
  * Refund (negative USD) or correction of a request: a signed usage row of the same payer, dated
  * now, and never before the original, which it names in its metadata. Raw, rollup and balance move
- * alike (I6). The same again is a `duplicate` (I3). Refunds never bring what a request cost, with all its corrections,
- * below zero, unless forced: one that is decided while another correction of the request is
- * recorded is decided again.
+ * alike (I6). The same again is a `duplicate` (I3). Refunds never bring what a request cost, with all
+ * its corrections, below zero, unless forced: one that is decided while another correction of the
+ * request is recorded is decided again.
  * @throws LedgerError `invalid_request` (an amount of 0, an adjustment of an adjustment),
  *   `unknown_usage`, `refund_exceeds_cost`, and as `recordUsage`
  */
