@@ -30,10 +30,10 @@ const NAMESPACE = '0b1d7c55-3f0c-4a2e-9d2b-5f7a3c1e8d46';
 
 /**
  * Refund (negative USD) or correction of a request: a signed usage row of the same payer, dated
- * now, that names the original in its metadata. Raw, rollup and balance move alike (I6). The same
- * again is a `duplicate` (I3). Refunds never bring what a request cost, with all its corrections,
- * below zero, unless forced: one that is decided while another correction of the request is
- * recorded is decided again.
+ * now, and never before the original, which it names in its metadata. Raw, rollup and balance move
+ * alike (I6). The same again is a `duplicate` (I3). Refunds never bring what a request cost, with all
+ * its corrections, below zero, unless forced: one that is decided while another correction of the
+ * request is recorded is decided again.
  * @throws LedgerError `invalid_request` (an amount of 0, an adjustment of an adjustment),
  *   `unknown_usage`, `refund_exceeds_cost`, and as `recordUsage`
  */
@@ -116,6 +116,8 @@ function toAdjustment(
     inference_provider,
     project_id,
     api_key_id,
+    // An archive of the day before the original's would take a refund alone, which could be made again.
+    ...(original.is_ahead ? { created_at: original.created_at } : {}),
     metadata: {
       adjusts_usage_id: original.id,
       correction_number: adjustment.correctionNumber,

@@ -2,7 +2,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { LedgerError } from '../errors.js';
 import { toJsonInteger } from '../money.js';
 import { archiveUsage } from '../rollup/archive/archive.js';
-import { describeBlockers, planArchive } from '../rollup/archive/plan.js';
+import { describeBlockers, describeLeftOut, planArchive } from '../rollup/archive/plan.js';
 import type { ArchivePlan, ArchiveReport } from '../rollup/archive/types.js';
 import { registerArchiveRead } from './archiveRead.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -127,6 +127,7 @@ function toDocument(report: ArchiveReport, options: ArchiveCommandOptions) {
     files_taken_up: report.filesTakenUp,
     rows: report.rows,
     cost_microdollars: toJsonInteger(report.costMicrodollars),
+    left_out: report.leftOut,
     days_left: report.failures.map(({ period, message }) => ({ day: period, reason: message })),
     personal_data: options.withPersonalData === true,
     longest_transaction_ms: Math.round(report.longestTransactionMs),
@@ -181,12 +182,16 @@ function toPlanDocument(made: ArchivePlan, options: ArchiveCommandOptions) {
     })),
     blockers: made.blockers,
     left: made.left,
+    left_out: made.leftOut,
   };
 }
 
 function describePlan(made: ArchivePlan): string {
   const [first] = made.days;
-  const left = describeBlockers(made.left).map((line) => `left: ${line}`);
+  const left = [
+    ...describeBlockers(made.left).map((line) => `left: ${line}`),
+    ...(made.leftOut.length === 0 ? [] : [describeLeftOut(made.leftOut)]),
+  ];
   if (!first) return [`nothing to archive until ${made.until}`, ...left].join('\n');
   const rows = made.days.reduce((sum, day) => sum + (day.rawRows ?? 0), 0);
   const cost = made.days.reduce((sum, day) => sum + (day.costMicrodollars ?? 0n), 0n);

@@ -1,5 +1,5 @@
 import type { Statement } from '../db/statement.js';
-import { DAILY_BY_DIMENSION } from '../schema/dimensionRollups.js';
+import { QUARTER_HOURLY } from '../schema/dimensionRollups.js';
 import type { ExportFilter } from './exportRows.sql.js';
 
 /** What a day had that is in files and no longer in the table. */
@@ -12,7 +12,8 @@ export interface ArchivedDayRow {
 
 /**
  * Days of the range, oldest first, that were archived, wholly or in part, with what their files must
- * hold. Counter rows of archived days are frozen (src/rollup/archive), so they tell it exactly.
+ * hold. Counter rows of archived days are frozen (src/rollup/archive), so they tell it exactly: those of
+ * the quarters, for a rollup that came later has nothing of days that were archived before it.
  *
  * CTEs in reading order:
  *   frozen    archived days
@@ -30,13 +31,14 @@ export function archivedDaysStatement(filter: ExportFilter): Statement {
           c.period::timestamp at time zone 'UTC' as starts_at,
           (c.period + 1)::timestamp at time zone 'UTC' as ends_at
         from rollup_coverage as c
-        where c.rollup = '${DAILY_BY_DIMENSION.name}'
+        where c.rollup = '${QUARTER_HOURLY.name}'
           and c.state = 'archived'
           and c.period between $1::date and $2::date
       ), counted as (
         select f.day, sum(d.requests) as rows, sum(d.cost_microdollars) as cost
         from frozen as f
-        join ${DAILY_BY_DIMENSION.name} as d on d.period_start = f.starts_at ${ofUser('d')}
+        join ${QUARTER_HOURLY.name} as d
+          on d.period_start >= f.starts_at and d.period_start < f.ends_at ${ofUser('d')}
         group by f.day
       ), raw as (
         select f.day, count(*) as rows, sum(m.cost) as cost

@@ -93,7 +93,7 @@ async function importCommand(
     // Opened before anything else is asked of it: the import folds beside itself.
     if (!options.dryRun && !options.raw) await database.ledger({ backgroundFold: true });
     if (isAzure && !options.dryRun) await ensureAzureAccounts(await database.accounts(), azure);
-    const sink = await openSink(database, options, isAzure);
+    const sink = await openSink(context, database, options, isAzure);
     const { output, interruption } = context;
     const progress = startProgress(output, 'importing', totalBytes);
     let report: ImportReport;
@@ -114,7 +114,6 @@ async function importCommand(
       progress.stop();
     }
     if (options.dryRun) report.dry_run = true;
-    else if (options.raw && report.recorded > 0) await noteForeignRows(context, database.pool());
     // Reports are exact either way; whoever looks at the base tables finds them so as well.
     else if (!options.raw) await (await database.ledger()).fold();
     const goOn = 'what was recorded stays; the same import again records the rest';
@@ -127,6 +126,7 @@ async function importCommand(
 }
 
 async function openSink(
+  context: CommandContext,
   database: CommandDatabase,
   options: ImportCommandOptions,
   isAzure: boolean,
@@ -135,7 +135,9 @@ async function openSink(
   if (options.dryRun) {
     return dryRunSink(database.pool(), { createsAccounts: createsAccounts || isAzure });
   }
-  const sink = options.raw ? rawSink(database.pool()) : ledgerSink(await database.ledger());
+  const sink = options.raw
+    ? notingForeignRows(context, database.pool())
+    : ledgerSink(await database.ledger());
   return createsAccounts ? creatingAccounts(await database.accounts(), sink) : sink;
 }
 
@@ -164,6 +166,20 @@ function requireFitting(
   if (streams > 0 && shiftTo !== undefined) {
     refuse('--shift-to', 'reads the files twice, which standard input cannot be');
   }
+}
+
+/** With the first rows: an import that fails midway has left some, too. */
+function notingForeignRows(context: CommandContext, pool: Pool): EventSink {
+  const sink = rawSink(pool);
+  let noted: Promise<void> | null = null;
+  return async (events) => {
+    const outcomes = await sink(events);
+    if (outcomes.some(({ status }) => status === 'recorded')) {
+      noted ??= noteForeignRows(context, pool);
+      await noted;
+    }
+    return outcomes;
+  };
 }
 
 /** Raw rows are what no rollup knows: reads must not claim otherwise (I10). */

@@ -2,11 +2,12 @@ import type { Pool } from 'pg';
 import { toLedgerError } from '../db/sqlstate.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
-import { validateEvent } from '../record/event.js';
+import { type ValidEvent, validateEvent } from '../record/event.js';
+import { toExplained } from '../record/outcome.js';
 import type { UsageEvent } from '../record/types.js';
 import type { Accounts } from '../shards/accounts.js';
 import { ensureAccounts } from './accounts.js';
-import { insertRawStatement } from './insertRaw.sql.js';
+import { firstOpenDayStatement, insertRawStatement } from './insertRaw.sql.js';
 
 /** What became of one event of a file. */
 export type LineOutcome =
@@ -27,13 +28,19 @@ export function ledgerSink(ledger: Ledger): EventSink {
   };
 }
 
-/** Usage rows alone (`--raw`); events are checked as everywhere else. */
+/**
+ * Usage rows alone (`--raw`); events are checked as everywhere else, and below the archive's horizon none
+ * is taken: the row that would tell it for a duplicate may be gone.
+ */
 export function rawSink(pool: Pool): EventSink {
   return async (events) => {
     const outcomes: LineOutcome[] = events.map(() => ({ status: 'duplicate' }));
+    const firstOpenDay = await readFirstOpenDay(pool);
     const valid = events.flatMap((event, index) => {
       try {
-        return [{ index, event: validateEvent(event, { nulBytesRemoved: 0 }) }];
+        const valid = validateEvent(event, { nulBytesRemoved: 0 });
+        refuseArchived(valid, firstOpenDay);
+        return [{ index, event: valid }];
       } catch (error) {
         outcomes[index] = toRejection(error as Error);
         return [];
@@ -52,6 +59,22 @@ export function rawSink(pool: Pool): EventSink {
     }
     return outcomes;
   };
+}
+
+async function readFirstOpenDay(pool: Pool): Promise<string | null> {
+  try {
+    const { rows } = await pool.query<{ day: string | null }>(firstOpenDayStatement());
+    return rows[0]?.day ?? null;
+  } catch (error) {
+    throw toLedgerError(error);
+  }
+}
+
+/** @throws LedgerError `archived_period` */
+function refuseArchived(event: ValidEvent, firstOpenDay: string | null): void {
+  if (firstOpenDay === null || event.created_at === null) return;
+  if (event.created_at >= firstOpenDay) return;
+  toExplained(event, { status: 'archived_period', created_micros: null });
 }
 
 /** @throws the error itself when it says nothing about the event: the import cannot go on. */

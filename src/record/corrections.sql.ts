@@ -28,7 +28,8 @@ select u.id, u.kilo_user_id, u.organization_id, u.cost, u.input_tokens, u.output
   m.estimated, m.unpriced, m.price_source, m.correction_number,
   m.usage_details ? 'late_usage' as is_late_usage,
   m.usage_details ->> 'stated_created_at' as stated_created_at,
-  m.adjusts_usage_id, k.deleted_at is not null as is_of_deleted_user
+  m.adjusts_usage_id, k.deleted_at is not null as is_of_deleted_user,
+  u.created_at between now() and now() + interval '5 minutes' as is_ahead
 from corrected as c
 join microdollar_usage as u on u.id = c.id
 left join microdollar_usage_metadata as m on m.id = u.id

@@ -47,6 +47,8 @@ export interface UsageRow {
   adjusts_usage_id: string | null;
   /** Rows of such a user are stored without metadata: no correction since can be known by it. */
   is_of_deleted_user: boolean;
+  /** Its time, by a clock that was fast, is yet to come by the server's. */
+  is_ahead: boolean;
 }
 
 /** What corrections need of a ledger. */

@@ -171,6 +171,25 @@ describe('a file', () => {
     expect(done).toEqual([...each, ...each]);
   });
 
+  it('is in directories whose own names are on the disk before it has one', async () => {
+    const done: string[] = [];
+    const fileSystem: ArchiveFileSystem = {
+      ...nodeArchiveFileSystem,
+      async name(draft, path) {
+        await nodeArchiveFileSystem.name(draft, path);
+        done.push('named');
+      },
+      async syncDirectory(path) {
+        await nodeArchiveFileSystem.syncDirectory(path);
+        done.push(path);
+      },
+    };
+    const above = join(fixture.directory, 'new');
+    const directory = join(above, 'files');
+    await fixture.archive(FIRST, { fileSystem, directory });
+    expect(done).toEqual([above, fixture.directory, 'named', directory]);
+  });
+
   it('that the disk has no room for is given up, and nothing is deleted', async () => {
     for (const failing of ['write', 'sync'] as const) {
       const fileSystem: ArchiveFileSystem = {

@@ -168,7 +168,7 @@ describe('the horizon', () => {
            values (gen_random_uuid(), gen_random_uuid(), 'ann', 'chat', 1, false, $1)`,
           [`${LAST}T23:59:59Z`],
         );
-        await nodeArchiveFileSystem.makeDirectory(path);
+        return await nodeArchiveFileSystem.makeDirectory(path);
       },
     };
     const error = await ledgerErrorOf(fixture.archive(LAST, { fileSystem }));

@@ -291,6 +291,8 @@ describe('the command', () => {
     );
 
   it('shows its plan, archives, and then has nothing to do', async () => {
+    await fixture.rows('alter table microdollar_usage add column is_deleted boolean');
+    const column = 'microdollar_usage.is_deleted';
     const plan = await run('--until', LAST, '--dry-run');
     expect(plan.status).toBe(0);
     expect(JSON.parse(plan.stdout)).toMatchObject({
@@ -300,12 +302,18 @@ describe('the command', () => {
         { day: LAST, state: 'verified', raw_rows: 20 },
       ],
       blockers: [],
+      left_out: [column],
     });
     await expectUntouched();
     expect(await readdir(fixture.directory)).toEqual([]);
     const done = await run('--until', LAST);
     expect(done.status).toBe(0);
-    expect(JSON.parse(done.stdout)).toMatchObject({ days: 2, rows: 40, files: 2 });
+    expect(JSON.parse(done.stdout)).toMatchObject({
+      days: 2,
+      rows: 40,
+      files: 2,
+      left_out: [column],
+    });
     expect(JSON.parse((await run('--until', LAST)).stdout)).toMatchObject({ days: 0 });
   });
 

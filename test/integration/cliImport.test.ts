@@ -181,6 +181,43 @@ it('--raw writes usage rows only, once', async () => {
   expect(rows).toHaveLength(0);
 });
 
+it('--raw keeps the key that paid, and takes nothing of what was archived', async () => {
+  const api_key_id = '0190b3c1-1111-7111-8111-111111111111';
+  const lines = ['2026-05-04T23:59:59Z', '2026-05-05T00:00:00Z'].map((created_at) =>
+    JSON.stringify({ kilo_user_id: 'raw', cost: 8, api_key_id, created_at }),
+  );
+  const path = await cli.file('rawKey.jsonl', lines.join('\n'));
+  const settings = 'update ledger_settings set archive_horizon = $1';
+  await cli.database.pool.query(settings, ['2026-05-05T00:00:00Z']);
+  const { document } = await cli.ask('import', path, '--raw');
+  await cli.database.pool.query(settings, [null]);
+  expect(document).toMatchObject({ recorded: 1, rejected: 1 });
+  const { rows } = await cli.database.pool.query(
+    `select api_key_id, created_at from microdollar_usage where kilo_user_id = 'raw' and cost = 8`,
+  );
+  expect(rows).toEqual([{ api_key_id, created_at: new Date('2026-05-05T00:00:00Z') }]);
+});
+
+it('--raw turns reads to raw usage also where it fails midway', async () => {
+  const { pool } = cli.database;
+  await pool.query(`update ledger_settings set installed_empty = true, read_mode = 'rollup'`);
+  await pool.query(`create function refuse_row() returns trigger language plpgsql
+    as 'begin raise exception ''no''; end'`);
+  await pool.query(`create trigger refuse_row before insert on microdollar_usage
+    for each row when (new.cost = 77) execute function refuse_row()`);
+  try {
+    const lines = [...Array(500).fill(3), 77].map(
+      (cost) => `{"kilo_user_id":"raw","cost":${cost}}`,
+    );
+    const path = await cli.file('rawFails.jsonl', lines.join('\n'));
+    expect((await cli.ask('import', path, '--raw')).status).toBe(3);
+    const { rows } = await pool.query('select installed_empty, read_mode from ledger_settings');
+    expect(rows).toEqual([{ installed_empty: false, read_mode: 'raw' }]);
+  } finally {
+    await pool.query('drop function refuse_row cascade');
+  }
+});
+
 describe('a month so far', () => {
   const header = 'kilo_user_id,cost,created_at\n';
   const rows = [100, 200, 300, 300].map(

@@ -304,6 +304,14 @@ describe('refunds, and what they may come to', () => {
     await expectCharged(id, 400);
   });
 
+  it('are not dated before what they refund: an archive of the day before would take them alone', async () => {
+    const created_at = new Date(Date.now() + 2 * 60_000);
+    const usage = await ledger.recordUsage({ kilo_user_id: user, cost: 500, created_at });
+    const refund = await adjustUsage(ledger, usage.id, '-0.0005');
+    expect(refund).toMatchObject({ status: 'recorded', created_at: usage.created_at });
+    expect(await adjustUsage(ledger, usage.id, '-0.0005')).toMatchObject({ status: 'duplicate' });
+  });
+
   it('never pass the cost, with all that corrected it, unless forced', async () => {
     const { id, real } = await estimated({ cost: 1_000 });
     await recordLate(ledger, real);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { archivedDaysStatement } from '../../src/cli/exportArchive.sql.js';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { UsageReportQuery } from '../../src/ledgerTypes.js';
@@ -29,14 +30,13 @@ const START = readFileSync(MIGRATION, 'utf8')
   .split('--> statement-breakpoint')
   .find((statement) => statement.includes('INSERT INTO "rollup_starts"'));
 
-/** As the migration leaves it. */
-async function bring(): Promise<void> {
-  const { name } = DAILY_BY_USER;
+/** As its migration leaves it. */
+async function bring({ name } = DAILY_BY_USER): Promise<void> {
   await fixture.rows(`delete from ${name}`);
   for (const table of ['rollup_starts', 'rollup_marks', 'rollup_coverage']) {
     await fixture.rows(`delete from ${table} where rollup = $1`, [name]);
   }
-  await fixture.rows(START ?? '');
+  await fixture.rows((START ?? '').replaceAll(DAILY_BY_USER.name, name));
 }
 
 const RANGE = { from: FIRST, until: daysAgo(0) };
@@ -88,6 +88,19 @@ describe('days that were archived before it came', () => {
     await foldAll();
     expect(await reports()).toEqual(before);
   });
+
+  it.each(DIMENSION_ROLLUPS.filter((rollup) => rollup !== QUARTER_HOURLY))(
+    'are missing from an export without their files, whether $name had them or not',
+    async (rollup) => {
+      await foldAll();
+      await fixture.archive(LAST);
+      const { text, values } = archivedDaysStatement({ ...RANGE, kiloUserId: null });
+      const before = await fixture.rows(text, values);
+      expect(before).toHaveLength(4);
+      await bring(rollup);
+      expect(await fixture.rows(text, values)).toEqual(before);
+    },
+  );
 
   it('are so also where half of a day was, and an archive of now goes on', async () => {
     const before = await reports();

@@ -203,6 +203,10 @@ describe('two ledgers in schemas of one database', () => {
         drifts: [],
       });
       expect(await archive(LONG)).toMatchObject({ failures: [] });
+      // Nor in a directory of files: an export of one would have the usage of both.
+      await holder.query('select pg_advisory_unlock_all()');
+      await verifyRollup({ url: of(SPACED).url, rollup: DAILY_ROLLUP });
+      await expect(archive(SPACED)).rejects.toThrow('holds the archive of database');
       await rm(directory, { recursive: true });
     } finally {
       await holder.query('select pg_advisory_unlock_all()');

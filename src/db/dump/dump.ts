@@ -90,8 +90,11 @@ async function dumpTables(
 ): Promise<DumpReport> {
   const { directory } = place;
   const names = wanted.map((table) => table.name);
-  // As text that any session reads as it was, whatever the role or the database sets.
+  const locked = names.map((name) => client.escapeIdentifier(name)).join(', ');
+  // Before the snapshot, which would not show rows of a partition that is dropped, or a table that is
+  // written anew, after it. As text that any session reads as it was, whatever the role or database sets.
   await client.query(`begin isolation level repeatable read, read only;
+    lock table ${locked} in access share mode;
     set local datestyle = iso; set local intervalstyle = postgres; set local extra_float_digits = 1`);
   const found = await client.query<FoundTable>(TABLES, [names]);
   const tables: DumpedTable[] = [];

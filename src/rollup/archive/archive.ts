@@ -1,3 +1,4 @@
+import { dirname, resolve } from 'node:path';
 import type pg from 'pg';
 import { GrantExpirer } from '../../accounts/grants/expirer.js';
 import { raiseAlerts } from '../../alerts/raise.js';
@@ -29,7 +30,7 @@ import { isDraft } from './fileFormat.js';
 import { type ArchiveFileSystem, nodeArchiveFileSystem, onDisk } from './fileSystem.js';
 import { raiseHorizon, readHorizon, waitForOlderTransactions } from './horizon.js';
 import { findHoldersStatement, type HolderRow } from './moveRows.sql.js';
-import { findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
+import { describeLeftOut, findBlockers, makePlan, requireNoBlockers, toFailures } from './plan.js';
 import { markArchivedStatement } from './plan.sql.js';
 import type { ArchivedRow } from './readFile.js';
 import { withArchiveSession } from './session.js';
@@ -97,6 +98,7 @@ class Archive {
   readonly #archivedDays = new Set<string>();
   /** Why a day was left. */
   readonly #failures = new Map<string, { message: string; error: unknown }>();
+  #leftOut: string[] = [];
   /** Nobody can insert below this horizon any more. */
   #fencedHorizon: string | null = null;
 
@@ -146,6 +148,7 @@ class Archive {
       ...this.#counts,
       durationMs: performance.now() - startedAt,
       failures: failures.map(([period, { message }]) => ({ period, message })),
+      leftOut: this.#leftOut,
     };
   }
 
@@ -164,6 +167,10 @@ class Archive {
       return;
     }
     for (const { period, message } of toFailures(plan.left)) this.#leave(period, message);
+    this.#leftOut = plan.leftOut;
+    if (!isFenced && plan.leftOut.length > 0) {
+      this.#options.onNotice?.(describeLeftOut(plan.leftOut));
+    }
     await this.#prepareDirectory();
     if (!isFenced) await this.#fence(plan);
     await this.#archiveDays(client, plan);
@@ -229,7 +236,11 @@ class Archive {
   async #prepareDirectory(): Promise<void> {
     const { directory } = this.#options;
     await onDisk(directory, async () => {
-      await this.#fileSystem.makeDirectory(directory);
+      const made = await this.#fileSystem.makeDirectory(directory);
+      // Names of new directories are in those above them: a file is not found without them.
+      for (let at = resolve(directory); made && at.startsWith(made); at = dirname(at)) {
+        await this.#fileSystem.syncDirectory(dirname(at));
+      }
       const probe = `${directory}/microdollar_usage-${process.pid}-probe.draft`;
       await this.#fileSystem.remove(probe);
       await (await this.#fileSystem.create(probe)).close();

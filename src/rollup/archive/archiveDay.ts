@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type pg from 'pg';
+import { LEDGER_NAMESPACE } from '../../db/ledgerSchema.js';
 import { LedgerError } from '../../errors.js';
 import { pause, type RollupDatabase } from '../database.js';
 import { Throttle } from '../throttle.js';
@@ -30,6 +31,9 @@ export type DayCounts = Pick<
   ArchiveReport,
   'files' | 'filesTakenUp' | 'rows' | 'costMicrodollars' | 'longestTransactionMs'
 >;
+
+/** Of the ledger that is archived. */
+type Place = Required<Pick<ArchiveHeader, 'database' | 'schema'>>;
 
 interface DayContext {
   /** Holds the archive's lock; all deleting happens on it. */
@@ -68,15 +72,7 @@ export class DayArchiver {
     const { fileSystem, counts, options } = this.#context;
     for (const file of await this.#files()) {
       const proven = await proveFile(fileSystem, join(options.directory, file.name), file);
-      const database = await this.#databaseName();
-      if (proven.header.database !== database) {
-        throw new LedgerError(
-          'invalid_request',
-          `${options.directory} holds the archive of database ${proven.header.database}, not of ` +
-            `${database}; use another directory`,
-          { details: { field: 'out', file: file.name } },
-        );
-      }
+      this.#requireOwn(file, proven.header, await this.#place());
       const rowsBefore = counts.rows;
       await this.#move(proven.rows, null);
       if (counts.rows > rowsBefore) counts.filesTakenUp++;
@@ -87,7 +83,7 @@ export class DayArchiver {
   async archiveRows(): Promise<void> {
     const { day, database, fileSystem, counts, options } = this.#context;
     const part = Math.max(0, ...(await this.#files()).map((file) => file.part)) + 1;
-    const name = await this.#databaseName();
+    const place = await this.#place();
     await withReader(database, async (client) => {
       const writer = new FileWriter({
         reader: new DayReader(client, day, options.withPersonalData ?? false),
@@ -97,7 +93,7 @@ export class DayArchiver {
         part,
         fileOf: (each) => ({
           file: { name: archiveFileName(day, each), day, part: each },
-          header: this.#header(name, each),
+          header: this.#header(place, each),
         }),
         onStep: (step) => options.onStep?.(step),
       });
@@ -117,13 +113,28 @@ export class DayArchiver {
     });
   }
 
-  #header(database: string, part: number): ArchiveHeader {
+  /** @throws LedgerError `invalid_request` */
+  #requireOwn(file: ArchiveFileName, header: ArchiveHeader, { database, schema }: Place): void {
+    // Files of before do not name their schema.
+    if (header.database === database && (header.schema ?? schema) === schema) return;
+    const { directory } = this.#context.options;
+    const of = header.schema === undefined ? '' : ` (schema ${header.schema})`;
+    throw new LedgerError(
+      'invalid_request',
+      `${directory} holds the archive of database ${header.database}${of}, not of ${database} ` +
+        `(schema ${schema}); use another directory`,
+      { details: { field: 'out', file: file.name } },
+    );
+  }
+
+  #header({ database, schema }: Place, part: number): ArchiveHeader {
     const { day, horizon, options } = this.#context;
     return {
       format: FORMAT,
       version: FORMAT_VERSION,
       table: 'microdollar_usage',
       database,
+      schema,
       day,
       part,
       personal_data: options.withPersonalData ?? false,
@@ -138,11 +149,12 @@ export class DayArchiver {
     return archiveFilesIn(names).filter((file) => file.day === day);
   }
 
-  async #databaseName(): Promise<string> {
-    const { rows } = await this.#context.client.query<{ name: string }>(
-      'select current_database() as name',
+  async #place(): Promise<Place> {
+    const { rows } = await this.#context.client.query<Place>(
+      `select current_database() as database,
+        (select nspname::text from pg_namespace where oid = ${LEDGER_NAMESPACE}) as schema`,
     );
-    return rows[0]?.name ?? '';
+    return rows[0] ?? { database: '', schema: '' };
   }
 
   /**

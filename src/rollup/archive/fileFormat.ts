@@ -14,6 +14,8 @@ export interface ArchiveHeader {
   table: 'microdollar_usage';
   /** The database that the rows come from. */
   database: string;
+  /** And its schema; absent in files of before. */
+  schema?: string;
   /** UTC day of every event in the file. */
   day: string;
   part: number;

@@ -15,7 +15,8 @@ export interface ArchiveFile {
 
 /** The boundary to the disk, so that tests can inject its faults. */
 export interface ArchiveFileSystem {
-  makeDirectory(path: string): Promise<void>;
+  /** And those above it. @returns the first that was made, absolute */
+  makeDirectory(path: string): Promise<string | undefined>;
   list(path: string): Promise<string[]>;
   /** Fails when the file exists. */
   create(path: string): Promise<ArchiveFile>;
@@ -35,7 +36,7 @@ const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 /** Files 0600, directories 0700: they hold what people did. */
 export const nodeArchiveFileSystem: ArchiveFileSystem = {
   async makeDirectory(path) {
-    makeDirectories(path, DIRECTORY_MODE);
+    return makeDirectories(path, DIRECTORY_MODE);
   },
   list: (path) => readdir(path),
   async create(path) {

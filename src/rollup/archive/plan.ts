@@ -5,6 +5,7 @@ import { openRollupDatabase, requireWritable } from '../database.js';
 import type { PeriodFailure } from '../periodFailure.js';
 import { describeDays } from '../readMode.js';
 import { requireUsableDirectory } from './fileSystem.js';
+import { leftOutColumnsStatement } from './leftOut.sql.js';
 import {
   type BlockerRow,
   findBlockersStatement,
@@ -65,7 +66,13 @@ export async function makePlan(query: Query, until: string): Promise<ArchivePlan
       })),
     blockers,
     left,
+    leftOut: (await query<{ name: string }>(leftOutColumnsStatement())).map(({ name }) => name),
   };
+}
+
+/** What has no way back is told before it goes. */
+export function describeLeftOut(columns: readonly string[]): string {
+  return `columns of other programs are in no file, and go with the rows: ${columns.join(', ')}`;
 }
 
 function unprovenDay({ day, is_drifted }: { day: string; is_drifted: boolean }): Blocker {

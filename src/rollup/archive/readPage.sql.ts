@@ -37,7 +37,7 @@ const SELECTED = [
   ),
   ...METADATA_COLUMNS.map((column) =>
     column.isPersonal
-      ? `case when $7::boolean and not p.is_deleted then ${columnSql(column)} end`
+      ? `case when $7::boolean and not p.is_of_deleted_user then ${columnSql(column)} end`
       : columnSql(column),
   ),
 ];
@@ -116,7 +116,7 @@ with recursive block as (
 ), page as materialized (
   select s.*, exists (
       select from kilocode_users as u where u.id = s.kilo_user_id and u.deleted_at is not null
-    ) as is_deleted
+    ) as is_of_deleted_user
   from block as b
   cross join lateral (
     select s.*

@@ -73,6 +73,8 @@ export interface ArchiveReport {
   durationMs: number;
   /** Days that were left, oldest first, and why; the others were archived (I12). */
   failures: PeriodFailure[];
+  /** As of the plan. */
+  leftOut: string[];
 }
 
 /** Why a day cannot be archived yet. */
@@ -109,4 +111,6 @@ export interface ArchivePlan {
   blockers: Blocker[];
   /** Those that keep their own day alone: it would be left while the others are archived. */
   left: Blocker[];
+  /** `table.column` of other programs: no file has them, and they go with the rows. */
+  leftOut: string[];
 }

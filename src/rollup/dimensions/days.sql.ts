@@ -7,16 +7,23 @@ import { periodsCtes } from '../periods.sql.js';
 const ARCHIVED_BELOW = `(select coalesce((s.archive_horizon at time zone 'UTC')::date, '-infinity')
     from ledger_settings as s)`;
 
+/**
+ * Whether day `day` still has its raw rows, all of them. The archive raises its horizon and freezes a day
+ * before it deletes the first: a snapshot that shows neither shows every row.
+ * @param evenBelowHorizon for the archive itself, which proves the day before it freezes it
+ */
+export const isComparable = (rollup: string, day: string, evenBelowHorizon = false): string =>
+  `(${evenBelowHorizon ? '' : `${day} >= ${ARCHIVED_BELOW} and `}not exists (
+    select from rollup_coverage as c
+    where c.rollup = ${rollup} and c.period = ${day} and c.state = 'archived'
+  ))`;
+
 /** Whether the day may be compared with raw rows. */
 export function isComparableStatement(rollup: DimensionRollup, day: string): Statement {
   return {
     name: 'microdollar_is_day_comparable',
     text: `/* microdollar.isDayComparable */
-select $2::date >= ${ARCHIVED_BELOW}
-  and not exists (
-    select from rollup_coverage as c
-    where c.rollup = $1::text and c.period = $2::date and c.state = 'archived'
-  ) as comparable`,
+select ${isComparable('$1::text', '$2::date')} as comparable`,
     values: [rollup.name, day],
   };
 }

@@ -204,7 +204,8 @@ interface ProveDayOptions {
 
 /**
  * Compares a day and, with a cause, sets right what is wrong until nothing is; notes the result. A day
- * that is archived has no raw rows to compare with: it is left as it was proven before.
+ * that is archived has no raw rows to compare with: it is left as it was proven before, also where an
+ * archive has come to it since the comparison began.
  */
 export async function proveDay(
   database: Pick<RollupDatabase, 'query' | 'transaction'>,
@@ -212,17 +213,23 @@ export async function proveDay(
   day: string,
   { cause, evenBelowHorizon = false, pace = AT_ONCE }: ProveDayOptions,
 ): Promise<ProvenDay> {
-  const [state] = await database.query<{ comparable: boolean }>(isComparableStatement(rollup, day));
-  if (!evenBelowHorizon && !state?.comparable) {
-    const nothing = { rawRows: 0, rawCost: 0n, keys: 0, wrong: 0, wrongCost: 0n };
-    const none: ComparedDay = { ...nothing, findings: [], wrongSlices: [] };
-    return { found: none, left: none, changed: 0, locked: 0 };
-  }
+  const isArchived = async () => {
+    if (evenBelowHorizon) return false;
+    const statement = isComparableStatement(rollup, day);
+    const [state] = await database.query<{ comparable: boolean }>(statement);
+    return !state?.comparable;
+  };
+  const nothing = { rawRows: 0, rawCost: 0n, keys: 0, wrong: 0, wrongCost: 0n };
+  const none: ComparedDay = { ...nothing, findings: [], wrongSlices: [] };
+  if (await isArchived()) return { found: none, left: none, changed: 0, locked: 0 };
   let first: ComparedDay | null = null;
   const rebuilt = { changed: 0, locked: 0 };
   for (let round = 1; ; round++) {
     const [began] = await database.query<Began>(beginVerifyStatement(provenOf(rollup), day));
     const compared = await compareDay(database, rollup, day, pace);
+    if (compared.wrong > 0 && (await isArchived())) {
+      return { found: first ?? none, left: none, changed: rebuilt.changed, locked: 0 };
+    }
     first ??= compared;
     if (compared.wrong === 0 || cause === null || round > MAX_ROUNDS) {
       await save(database, rollup, day, compared, began);
@@ -231,7 +238,8 @@ export async function proveDay(
     if (round > 1) await pause(50 * round);
     rebuilt.locked = 0;
     for (const wrong of compared.wrongSlices) {
-      const part = await rebuildSlice(database, rollup, wrong, cause || null, pace);
+      const slices = { pace, evenBelowHorizon };
+      const part = await rebuildSlice(database, rollup, wrong, cause || null, slices);
       rebuilt.changed += part.changed;
       rebuilt.locked += part.locked;
     }

@@ -15,6 +15,7 @@ import {
 } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
 import { SLICE_FROM, SLICE_UNTIL, type Slice, sliceValues } from './compareSlice.sql.js';
+import { isComparable } from './days.sql.js';
 
 /** Locks the marks of payers where they are free: the lock of all their counter rows. */
 export function lockMarksStatement(
@@ -48,13 +49,15 @@ export interface RebuiltPayerRow {
  * Sets the counter rows of locked payers in a slice to what is counted of their raw rows. A new
  * statement after the lock, so that its snapshot has everything that was committed before: nobody
  * folds meanwhile, and what is appended stays behind the mark. Counter rows without raw rows are
- * deleted: nothing else is known of them. A row for each user that changed.
+ * deleted: nothing else is known of them. A row for each user that changed. Nothing is changed of a day
+ * that the archive is at by then, in the same snapshot: its raw rows may be gone.
  */
 export function rebuildSliceStatement(
   rollup: DimensionRollup,
   scope: PayerScope,
   lockedIds: readonly string[],
   slice: Slice,
+  evenBelowHorizon = false,
 ): Statement {
   const columns = [...keyColumns(rollup), ...METRIC_NAMES];
   const own = (row: string) =>
@@ -66,6 +69,7 @@ export function rebuildSliceStatement(
     text: `/* microdollar.rebuildDimensions */
 with payer as materialized (
   ${markedPayers(rollup, scope)}
+  where ${isComparable(`'${rollup.name}'`, '$2::date', evenBelowHorizon)}
 ), truth as materialized (
   select ${counterId(rollup, 't')} as id, t.*
   from (

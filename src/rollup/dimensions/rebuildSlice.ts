@@ -34,7 +34,7 @@ export async function rebuildSlice(
   rollup: DimensionRollup,
   { slice, users, organizations }: WrongSlice,
   cause: string | null,
-  pace: Pace = AT_ONCE,
+  { pace = AT_ONCE, evenBelowHorizon = false }: { pace?: Pace; evenBelowHorizon?: boolean } = {},
 ): Promise<RebuiltSlice> {
   const rebuilt: RebuiltSlice = { changed: 0, locked: 0 };
   await database.query(startRollupStatement(rollup));
@@ -55,7 +55,7 @@ export async function rebuildSlice(
             const locked = await query<{ id: string }>(lockMarksStatement(rollup, scope, ids));
             const lockedIds = locked.map(({ id }) => id);
             const rows = await query<RebuiltPayerRow>(
-              rebuildSliceStatement(rollup, scope, lockedIds, slice),
+              rebuildSliceStatement(rollup, scope, lockedIds, slice, evenBelowHorizon),
             );
             if (cause !== null && rows.length > 0) {
               const causes = rows.map(() => cause);
