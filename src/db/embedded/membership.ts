@@ -7,6 +7,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -23,7 +24,6 @@ import { currentIdentity, isAlive, isLocal, type ProcessIdentity } from './proce
  */
 const REFRESH_MS = 5_000;
 const FOREIGN_FRESH_MS = 30_000;
-const RELEASED = '{}';
 
 /** Readers see the old content or the new one, never half of it. */
 function writeWhole(file: string, content: string): void {
@@ -149,8 +149,9 @@ export class StartLock {
     const refresh = keepFresh(mine);
     return () => {
       clearInterval(refresh);
-      // A cluster that is not persistent is removed with its lock.
-      if (existsSync(this.#dir)) writeWhole(mine, RELEASED);
+      // Void, which takes no room on a full disk. Gone with a cluster that is not persistent, or with
+      // who took it over.
+      if (existsSync(mine)) truncateSync(mine);
     };
   }
 
