@@ -49,10 +49,10 @@ export function findPostmaster(places: Places): Postmaster | null {
 /** Whether the process is a PostgreSQL server that was started on this very directory. */
 export function isPostmasterOf(pid: number, places: Places): boolean {
   const commandLine = commandLineOf(pid);
-  return (
-    commandLine !== null &&
-    (commandLine === '' || commandLine.includes(` ${CLUSTER_SETTING}=${places.cluster} `))
-  );
+  if (commandLine === null) return false;
+  // Elsewhere a thread of the kernel, say, that got the pid after a reboot: it would never end.
+  if (commandLine === '') return process.platform === 'win32';
+  return commandLine.includes(` ${CLUSTER_SETTING}=${places.cluster} `);
 }
 
 /** The server's `name=value` settings as its own command line has them. */

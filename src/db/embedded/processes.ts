@@ -33,7 +33,10 @@ export function isRunning(pid: number): boolean {
   return startOf(pid) !== null;
 }
 
-/** Arguments of a running process joined by spaces; null when there is no such process. */
+/**
+ * Arguments of a running process joined by spaces; null when there is no such process. Empty where the
+ * system does not tell them, and of threads of Linux' kernel.
+ */
 export function commandLineOf(pid: number): string | null {
   if (!isRunning(pid)) return null;
   if (process.platform === 'linux') {
