@@ -63,6 +63,11 @@ export function isLocal(identity: ProcessIdentity): boolean {
   return identity.namespace === currentNamespace();
 }
 
+/** Whether it ran, or runs, since this machine was started: in another container, then. */
+export function isOfThisBoot(identity: ProcessIdentity): boolean {
+  return identity.namespace.split(' ')[0] === currentNamespace().split(' ')[0];
+}
+
 /** Whether that very process still runs. Only for local identities. */
 export function isAlive(identity: ProcessIdentity): boolean {
   return startOf(identity.pid) === identity.startedAt;
