@@ -10,6 +10,7 @@ import { Journal } from '../../src/journal/journal.js';
 import { segmentName } from '../../src/journal/segments.js';
 import { claimSlot, journalRoot, type Slot } from '../../src/journal/slots.js';
 import { createLedger } from '../../src/ledger.js';
+import type { UsageEvent } from '../../src/record/types.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import {
   createUser,
@@ -105,16 +106,10 @@ it('an event that fails for no reason is buried in the end, and the rest goes on
     maintenanceIntervalMs: 20,
     ledger: {
       ...ledger,
-      recordUsageBatch: async (events, ...how) => {
-        const results = await ledger.recordUsageBatch(
-          events.filter(({ cost }) => cost !== 13),
-          ...how,
-        );
-        return events.map(({ cost }) =>
-          cost === 13
-            ? { status: 'rejected', error: new Error('planted') }
-            : (results.shift() as (typeof results)[number]),
-        ) as never;
+      recordUsageBatch: async (events: readonly UsageEvent[]) => {
+        const good = await ledger.recordUsageBatch(events.filter(({ cost }) => cost !== 13));
+        const failed = { status: 'rejected', error: new Error('planted') };
+        return events.map(({ cost }) => (cost === 13 ? failed : good.shift())) as never;
       },
     },
   });
