@@ -165,7 +165,8 @@ export class Maintenance {
     const onDamage = (damage: DamageReport) => reportDamage(damage, told);
     const journal = await Journal.open({ directory, isOwner, fileSystem, onDamage });
     try {
-      reportOpening(journal, told);
+      // Once, however often it is tried again.
+      if (!this.#drains.has(slot.index)) reportOpening(journal, told);
       const records = await this.#drainOf(slot).run(journal);
       if (journal.status().depthRecords === 0) this.#drains.delete(slot.index);
       await this.#settleDead(slot);
