@@ -18,7 +18,7 @@ interface Opening {
 /** Between two looks whether a command has ended that has the server at another port. */
 const AGAIN_MS = 500;
 
-/** DATABASE_URL, or the embedded server, started again whenever it ends; where that fails, so does `start`. */
+/** DATABASE_URL, or the embedded server, started again whenever it ends; where that fails, `start` does. */
 export async function openServedDatabase(
   { databaseUrl, dataDir, schema }: Environment,
   { closers, log, fail }: Opening,
