@@ -45,7 +45,7 @@ it('a signal while another process migrates ends it in its time', async () => {
   expect(service.output.stderr).toContain('the time to stop is up');
 });
 
-it('an embedded server that a command has at another port is taken back, and one that is lost is no success', async () => {
+it('an embedded server at another port is taken back; one that is lost is no success', async () => {
   const env = { MICRODOLLAR_DATA_DIR: join(cli.dir, 'embedded') };
   await mkdir(env.MICRODOLLAR_DATA_DIR);
   copyMadeCluster(env.MICRODOLLAR_DATA_DIR);
