@@ -77,7 +77,14 @@ function post(
       lookup: guardedLookup(lookup, allowsPrivate),
       signal,
     });
-    sending.on('error', reject);
+    let answer: Sent | null = null;
+    // It has answered: what becomes of the rest does not matter, also where that never ends.
+    sending.on('error', (error) => (answer === null ? reject(error) : resolve(answer)));
+    // Nobody asked for one: there is no other event, not even of the signal, and it would never end.
+    sending.on('upgrade', ({ statusCode = 0 }, socket) => {
+      socket.destroy();
+      resolve({ status: statusCode, error: null, retryAfterMs: null });
+    });
     sending.on('socket', (socket) => {
       // The last word: whatever was resolved, this is who is at the other end. TLS has not begun.
       socket.on('connect', () => {
@@ -87,19 +94,20 @@ function post(
       });
     });
     sending.on('response', (response) => {
+      const { statusCode = 0, headers: theirs } = response;
+      const asked = retryAfterMs(theirs['retry-after']);
+      const answered: Sent = { status: statusCode, error: null, retryAfterMs: asked };
+      answer = answered;
       let bytes = 0;
       const end = () => {
         response.destroy();
-        const status = response.statusCode ?? 0;
-        const asked = retryAfterMs(response.headers['retry-after']);
-        resolve({ status, error: null, retryAfterMs: asked });
+        resolve(answered);
       };
       response.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
         if (bytes > MAX_ANSWER_BYTES) end();
       });
       response.on('end', end);
-      // It has answered: what becomes of the rest does not matter.
       response.on('error', end);
     });
     sending.end(body);

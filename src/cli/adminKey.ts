@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { chmod, link, readFile, rm, writeFile } from 'node:fs/promises';
 import { LedgerError } from '../errors.js';
 import { adminKeyPath, type Environment } from './environment.js';
 
@@ -27,19 +27,31 @@ export function requireSafeAdminKey({ adminKey }: Environment): void {
 export async function obtainAdminKey(environment: Environment): Promise<AdminKey> {
   if (environment.adminKey !== null) return { key: environment.adminKey, isNew: false };
   const path = adminKeyPath(environment.dataDir);
+  const kept = await readKept(path);
+  if (kept !== null) return { key: kept, isNew: false };
   const key = `mdk_admin_${randomBytes(32).toString('base64url')}`;
+  const draft = `${path}.${randomBytes(6).toString('hex')}.draft`;
   try {
-    // Exclusive: of two first starts, one makes the key and both use it.
-    await writeFile(path, `${key}\n`, { mode: 0o600, flag: 'wx' });
+    await writeFile(draft, `${key}\n`, { mode: 0o600, flush: true });
+    // Whole, and exclusive: of two first starts, one makes the key and both use it.
+    await link(draft, path);
     return { key, isNew: true };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unusable(path, error);
+  } finally {
+    await rm(draft, { force: true });
   }
+  return await obtainAdminKey(environment);
+}
+
+/** Null: there is none. */
+async function readKept(path: string): Promise<string | null> {
   try {
     await chmod(path, 0o600);
     const kept = (await readFile(path, 'utf8')).trim();
-    if (kept !== '') return { key: kept, isNew: false };
+    if (kept !== '') return kept;
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw unusable(path, error);
   }
   throw new LedgerError('unavailable', `${path} is empty; delete it for a new admin key`);

@@ -3,6 +3,7 @@ import { DEFAULT_KEPT_DAYS } from '../alerts/keptDays.js';
 import { inSchema, validateSchema } from '../db/ledgerSchema.js';
 import { LedgerError } from '../errors.js';
 import { createClientAddressReader } from '../gateway/proxy/clientAddress.js';
+import { isKeyOfHeader, NO_KEY_OF_HEADER } from '../gateway/proxy/keyOfHeader.js';
 import { readShardsFile, type ShardOptions } from '../shards/shardsFile.js';
 import { readTelemetrySettings, type TelemetrySettings } from '../telemetry/settings.js';
 
@@ -84,7 +85,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
     dataDir: read(env, 'MICRODOLLAR_DATA_DIR') ?? '.microdollar',
     host: read(env, 'HOST') ?? '127.0.0.1',
     port: readPort(read(env, 'PORT')),
-    adminKey: read(env, 'MICRODOLLAR_ADMIN_KEY'),
+    adminKey: readKey(env, 'MICRODOLLAR_ADMIN_KEY'),
     logLevel: readLogLevel(read(env, 'LOG_LEVEL')),
     upstreams: {
       openai: readUpstream(env, 'MICRODOLLAR_OPENAI'),
@@ -220,7 +221,7 @@ function readOrigin(value: string): string {
 
 function readUpstream(env: NodeJS.ProcessEnv, prefix: string): { url?: string; key?: string } {
   const url = read(env, `${prefix}_URL`);
-  const key = read(env, `${prefix}_KEY`);
+  const key = readKey(env, `${prefix}_KEY`);
   if (url !== null && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) {
     throw invalid(`${prefix}_URL`, 'must be an http or https URL like https://api.example.com');
   }
@@ -244,6 +245,13 @@ function read(env: NodeJS.ProcessEnv, name: string): string | null {
     throw invalid(name, `is a text like ${text}: what started this did not put its value in`);
   }
   return value === undefined || value === '' ? null : value;
+}
+
+/** What a header cannot carry would be refused with each request: the line end of a file, for one. */
+function readKey(env: NodeJS.ProcessEnv, name: string): string | null {
+  const key = read(env, name);
+  if (key !== null && !isKeyOfHeader(key)) throw invalid(name, NO_KEY_OF_HEADER);
+  return key;
 }
 
 function readUrl(env: NodeJS.ProcessEnv, name: string): string | null {

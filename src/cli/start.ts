@@ -1,11 +1,7 @@
 import { rm } from 'node:fs/promises';
-import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
-import { isStarting } from '../db/embedded/failures.js';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../db/embedded.js';
-import { inSchema } from '../db/ledgerSchema.js';
-import { EXIT_STATUS, LedgerError } from '../errors.js';
+import { LedgerError } from '../errors.js';
 import { createLedger } from '../ledger.js';
 import { logLines } from '../logLines.js';
 import { isReached } from '../shards/parts.js';
@@ -14,13 +10,14 @@ import { type AdminKey, obtainAdminKey, requireSafeAdminKey } from './adminKey.j
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
+import { endInTime, waitForEnd } from './ending.js';
 import { adminKeyPath, type Environment } from './environment.js';
 import { openMeteringGateway, requireGatewaySettings, timeToEndMs } from './gateway.js';
 import { refuseHiddenPooler } from './hiddenPooler.js';
-import { SIGNALS } from './interruption.js';
 import { describeListenFailure, requireFreeAddress } from './listenAddress.js';
 import { toShellWord } from './output.js';
 import { placeOfStart, readRuntime, removeRuntime, writeRuntime } from './runtimeFile.js';
+import { type Closer, openServedDatabase } from './servedDatabase.js';
 import { prepareShards, type ServedDatabase } from './startShards.js';
 
 const NOTES = `
@@ -38,16 +35,14 @@ export const registerStart: Register = (command, run) => {
 /** For what was printed last to leave. */
 const LINGER_MS = 500;
 
-/** What has been opened so far, to be closed in reverse, however far it went. */
-type Closer = () => Promise<unknown>;
-
 async function start(context: CommandContext, shard?: string): Promise<CommandStatus> {
   const { environment, output } = context;
   if (shard !== undefined) throw servesAll();
   const log = pino({ level: environment.logLevel, base: null }, logLines());
   const closers: Closer[] = [];
-  const stopped = waitForSignal(log);
-  let deadline: NodeJS.Timeout | undefined;
+  // From the signal on, also where it comes while something is still being opened.
+  const ending = waitForEnd(log, () => endInTime(environment.shutdownMs, log));
+  let failure: Error | null = null;
   try {
     requireSafeAdminKey(environment);
     await requireGatewaySettings(environment);
@@ -58,21 +53,22 @@ async function start(context: CommandContext, shard?: string): Promise<CommandSt
     closers.push(() => removeRuntime(placeOfStart(environment)));
     const database =
       environment.shards === null
-        ? await openOne(environment, closers, log)
+        ? await openOne(environment, closers, log, ending.fail)
         : await prepareShards(environment, environment.shards, log);
     const serving = await serve(environment, database, closers, log);
     output.answer(toDocument(serving, environment), describe(serving, environment));
     serving.adminKey.isNew = false;
     log.info({ url: serving.url, pid: process.pid }, 'ready');
-    const signal = await stopped.promise;
-    log.info({ signal }, 'stopping');
-    deadline = endInTime(environment.shutdownMs, log);
+    const cause = await ending.promise;
+    if (cause instanceof Error) failure = cause;
+    log.info(failure === null ? { signal: cause } : {}, 'stopping');
   } finally {
     await closeAll(closers, log);
-    clearTimeout(deadline);
-    stopped.cancel();
+    ending.cancel();
   }
   log.info('stopped');
+  // Whoever restarts what fails starts it again.
+  if (failure !== null) throw failure;
   return 0;
 }
 
@@ -100,8 +96,9 @@ async function openOne(
   environment: Environment,
   closers: Closer[],
   log: Logger,
+  fail: (error: Error) => void,
 ): Promise<ServedDatabase> {
-  const url = await openDatabase(environment, closers, log);
+  const url = await openServedDatabase(environment, { closers, log, fail });
   const { applied } = await migrateDatabase(environment, url);
   if (applied.length > 0) log.info({ applied }, 'migrations applied');
   return {
@@ -116,49 +113,6 @@ async function openOne(
         throw describeFailure(error, url);
       }),
   };
-}
-
-/** DATABASE_URL, or the embedded server, started again whenever it ends. */
-async function openDatabase(
-  environment: Environment,
-  closers: Closer[],
-  log: Logger,
-): Promise<string> {
-  const { databaseUrl, dataDir } = environment;
-  if (databaseUrl !== null) return databaseUrl;
-  let server = await startEmbeddedPostgres({ dataDir });
-  let isClosing = false;
-  closers.push(() => {
-    isClosing = true;
-    return server.stop();
-  });
-  const restart = async (gone: EmbeddedPostgres): Promise<void> => {
-    const { expected, reason } = await gone.exited;
-    if (expected || isClosing) return;
-    log.error({ reason }, 'the embedded PostgreSQL ended; starting it again');
-    await gone.stop().catch(() => {});
-    // The same port: pools find it again by themselves.
-    server = await startAgain(dataDir, gone.port, log);
-    log.info('the embedded PostgreSQL is back');
-    return restart(server);
-  };
-  restart(server).catch((error: Error) => {
-    log.fatal({ reason: error.message }, 'the embedded PostgreSQL cannot be started again');
-    process.kill(process.pid, 'SIGTERM');
-  });
-  return inSchema(server.url, environment.schema);
-}
-
-/** However long it replays what it wrote: the service stores and forwards meanwhile. */
-async function startAgain(dataDir: string, port: number, log: Logger): Promise<EmbeddedPostgres> {
-  for (;;) {
-    try {
-      return await startEmbeddedPostgres({ dataDir, port });
-    } catch (error) {
-      if (!isStarting(error)) throw error;
-      log.warn('the embedded PostgreSQL is still recovering; waiting for it');
-    }
-  }
 }
 
 interface Serving {
@@ -247,41 +201,6 @@ function describe({ url, adminKey }: Serving, environment: Environment): string 
     `  curl -s ${headers} ${url}/api/usage -d '${event}'`,
     `  open ${url} in a browser`,
   ].join('\n');
-}
-
-/** The first signal to end; a second one ends the process at once. */
-function waitForSignal(log: Logger): { promise: Promise<NodeJS.Signals>; cancel(): void } {
-  let resolve: (signal: NodeJS.Signals) => void = () => {};
-  let seen = false;
-  const promise = new Promise<NodeJS.Signals>((settle) => {
-    resolve = settle;
-  });
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (seen) {
-      log.warn({ signal }, 'second signal: exiting at once');
-      process.exit(128 + constants.signals[signal]);
-    }
-    seen = true;
-    resolve(signal);
-  };
-  for (const signal of SIGNALS) process.on(signal, onSignal);
-  return {
-    promise,
-    cancel: () => {
-      for (const signal of SIGNALS) process.removeListener(signal, onSignal);
-    },
-  };
-}
-
-/**
- * Ends the process when its time is up, before its orchestrator does: what was acknowledged is
- * committed, or in the journal.
- */
-function endInTime(shutdownMs: number, log: Logger): NodeJS.Timeout {
-  return setTimeout(() => {
-    log.fatal({ shutdownMs }, 'the time to stop is up; what is left is settled at the next start');
-    process.exit(EXIT_STATUS.unavailable);
-  }, shutdownMs);
 }
 
 /** A collector that does not answer would keep the process for as long as the SDK tries. */

@@ -46,7 +46,7 @@ export async function startEmbeddedPostgres(
 }
 
 async function join(places: Places, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const deadline = Date.now() + (options.startTimeoutMs ?? START_TIMEOUT_MS);
+  const deadline = performance.now() + (options.startTimeoutMs ?? START_TIMEOUT_MS);
   const members = new Members(places.members);
   const lock = new StartLock(places.lock);
   const release = await lock.acquire(deadline);

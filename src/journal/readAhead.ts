@@ -64,7 +64,8 @@ export class ReadAhead {
     this.#cursor = { segment, offset: segment.bytes };
     this.#last = Math.max(this.#last, segment.lastSequence);
     this.#records.push(...fresh);
-    const missingRecords = segment.lastSequence - before - fresh.length;
+    const missingRecords = segment.lastSequence - before - fresh.length - segment.missingRecords;
+    segment.missingRecords = 0;
     if (missingRecords > 0) this.#onDamage({ missingRecords, damagedFiles });
     return true;
   }

@@ -6,8 +6,6 @@ export interface Damage {
   bytes: Buffer;
   /** Nothing valid follows in the segment: after a crash, a write that was never finished. */
   isTail: boolean;
-  /** Sequence numbers that no record bears; null at the tail, where it cannot be told. */
-  missingRecords: number | null;
 }
 
 export interface Scan {
@@ -31,12 +29,10 @@ export function scanSegment(bytes: Buffer, afterSequence: number): Scan {
     const record = decodeNext(bytes, offset, last);
     if (record === null) {
       const next = findNext(bytes, offset + 1, last);
-      const found = next === null ? null : decodeFrame(bytes, next);
       scan.damages.push({
         offset,
         bytes: bytes.subarray(offset, next ?? bytes.length),
-        isTail: found === null,
-        missingRecords: found === null ? null : found.sequence - last - 1,
+        isTail: next === null,
       });
       if (next === null) break;
       offset = next;

@@ -115,6 +115,7 @@ export class SegmentStore {
       lastSequence: firstSequence - 1,
       bytes: 0,
       firstWrittenAtMs: null,
+      missingRecords: 0,
     };
     const file = await this.fileSystem.create(this.#pathOf(segment));
     this.#active = file;

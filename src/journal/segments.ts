@@ -14,6 +14,8 @@ export interface Segment {
   bytes: number;
   /** Of its first record, ms since the epoch. */
   firstWrittenAtMs: number | null;
+  /** Records of it that opening found damaged, and has told of. */
+  missingRecords: number;
 }
 
 /** What opening found; everything that is not a whole record is named and kept aside. */
@@ -101,25 +103,27 @@ export async function recoverSegments(
       if (isTorn) {
         report.tornTails++;
         report.tornBytes += damage.bytes.length;
-      } else {
-        report.corruptions++;
-        report.missingRecords += damage.missingRecords ?? 0;
-      }
+      } else report.corruptions++;
     }
     if (scan.validBytes < content.length) await cutTail(fileSystem, path, scan.validBytes);
-    last = Math.max(last, firstSequence - 1, scan.records.at(-1)?.sequence ?? 0);
+    const before = Math.max(last, firstSequence - 1);
+    last = Math.max(before, scan.records.at(-1)?.sequence ?? 0);
     if (scan.records.length === 0 || last <= acknowledged) {
       await fileSystem.remove(path);
       continue;
     }
     const waiting = scan.records.filter((record) => record.sequence > acknowledged);
+    // What is damaged and was acknowledged is in the database.
+    const missingRecords = last - Math.max(before, acknowledged) - waiting.length;
     report.records += waiting.length;
+    report.missingRecords += missingRecords;
     segments.push({
       name,
       firstSequence,
       lastSequence: last,
       bytes: scan.validBytes,
       firstWrittenAtMs: waiting[0]?.writtenAtMs ?? null,
+      missingRecords,
     });
   }
   return { segments, report, lastSequence: Math.max(last, acknowledged) };

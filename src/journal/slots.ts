@@ -56,18 +56,30 @@ export async function claimSlot(
   );
 }
 
-/** Slots that someone left without releasing their content; claimed, to be drained. */
-export async function claimOrphans(
+/**
+ * Slots that someone left without releasing their content: each is claimed, worked on and released. One that
+ * fails neither keeps the others waiting nor is held.
+ */
+export async function adoptOrphans(
   root: string,
+  work: (slot: Slot) => Promise<void>,
+  onFailure: (index: number, error: unknown) => void,
   fileSystem: FileSystem = nodeFileSystem,
-): Promise<Slot[]> {
-  const slots: Slot[] = [];
+): Promise<void> {
   for (const index of await listSlots(root, fileSystem)) {
-    if (!(await isLeftBehind(root, index, fileSystem))) continue;
-    const slot = await tryClaim(root, index, fileSystem);
-    if (slot !== null) slots.push(slot);
+    try {
+      if (!(await isLeftBehind(root, index, fileSystem))) continue;
+      const slot = await tryClaim(root, index, fileSystem);
+      if (slot === null) continue;
+      try {
+        await work(slot);
+      } finally {
+        slot.release();
+      }
+    } catch (error) {
+      onFailure(index, error);
+    }
   }
-  return slots;
 }
 
 /** Indexes of the slots that were ever used. */

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -284,6 +286,24 @@ describe('what a killed process leaves', () => {
     writeFileSync(path.join(cluster, 'postmaster.pid'), `${lines.join('\n')}\n`);
     expect((await start()).joined).toBe(false);
   });
+
+  it.runIf(process.platform === 'linux')(
+    'nor one whose pid is a thread of the kernel now, or what else shows no arguments',
+    async () => {
+      const { cluster } = placesOf(dataDir);
+      mkdirSync(cluster, { recursive: true });
+      const bare = spawn('/bin/cat', [], { argv0: '', stdio: ['pipe', 'ignore', 'ignore'] });
+      await once(bare, 'spawn');
+      const lines = [bare.pid, cluster, 1, 5432, '', '127.0.0.1', '', 'ready'];
+      writeFileSync(path.join(cluster, 'postmaster.pid'), `${lines.join('\n')}\n`);
+      try {
+        expect(readFileSync(`/proc/${bare.pid}/cmdline`, 'utf8')).toBe('\0');
+        expect(findPostmaster(placesOf(dataDir))).toBeNull();
+      } finally {
+        bare.kill();
+      }
+    },
+  );
 
   it('a lock whose pid is another process now does not matter', async () => {
     reuseCluster();

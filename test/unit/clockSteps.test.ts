@@ -3,8 +3,10 @@ import { BudgetKeeper, type BudgetKeeperOptions } from '../../src/budgets/keeper
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { Settler } from '../../src/counter/settler.js';
 import type { Query } from '../../src/db/query.js';
+import { createMetrics } from '../../src/metrics.js';
 import { KnownPayers } from '../../src/record/knownPayers.js';
 import { Twins } from '../../src/record/twins.js';
+import { LiveSampler } from '../../src/server/operations/liveSampler.js';
 
 const PAYER = { kilo_user_id: 'ada', organization_id: null };
 const ID = '00000000-0000-4000-8000-00000000000a';
@@ -35,6 +37,17 @@ describe('where the clock is set back', () => {
     twins.suspect([ID]);
     stepBackAndWait(1_000);
     expect(twins.isExpected(ID)).toBe(false);
+  });
+
+  it('what the console shows of a second is of a second', async () => {
+    const metrics = createMetrics();
+    const sampler = new LiveSampler(metrics);
+    await sampler.read();
+    metrics.events.inc({ kind: 'usage', outcome: 'recorded' }, 10);
+    stepBackAndWait(2_000);
+    const { points } = await sampler.read();
+    expect(points).toMatchObject([{ eventsPerSecond: 5 }]);
+    sampler.close();
   });
 
   it('a payer is settled, and folded, when it is due', async () => {

@@ -22,3 +22,15 @@ it('the table of environment variables has each that is read, and no other', asy
   expect(named.sort()).toEqual([...read].sort());
   expect(new Set(named).size).toBe(named.length);
 });
+
+it.each([
+  ['MICRODOLLAR_ADMIN_KEY', '0123456789abcdef\n'],
+  ['MICRODOLLAR_OPENAI_KEY', 'sk-one\r\n'],
+  ['MICRODOLLAR_ANTHROPIC_KEY', ' sk-ant-two'],
+  ['MICRODOLLAR_ADMIN_KEY', 'the key of all the keys'],
+  ['MICRODOLLAR_ADMIN_KEY', 'clé-de-toutes-les-clés'],
+])('%s is refused where no header carries it, and not quoted', (name, value) => {
+  const refusal = expect.objectContaining({ code: 'invalid_request', details: { field: name } });
+  expect(() => readEnvironment({ [name]: value })).toThrow(refusal);
+  expect(() => readEnvironment({ [name]: value })).not.toThrow(value.trim());
+});

@@ -282,6 +282,26 @@ describe('what a crash leaves', () => {
     expect(await segments(disk)).toEqual([]);
   });
 
+  it('tells once of damage that was there when it was opened, and not of what was drained', async () => {
+    const disk = new MemoryDisk();
+    const journal = await open(disk);
+    await append(journal, 'first', 'second', 'third', 'fourth', 'fifth');
+    await contents(journal);
+    await journal.acknowledge(2);
+    const bytes = Buffer.from(bytesOf(disk, '0000000000000001.journal'));
+    for (const text of ['second', 'fourth']) bytes.write('XXXX', bytes.indexOf(text));
+    await setBytes(disk, '0000000000000001.journal', bytes);
+    const damage: number[] = [];
+    const onDamage = (report: { missingRecords: number }) => damage.push(report.missingRecords);
+    const reopened = await open(disk, { onDamage });
+    expect(reopened.openReport).toMatchObject({ records: 2, missingRecords: 1, corruptions: 2 });
+    expect(await contents(reopened)).toEqual(['third', 'fifth']);
+    expect(damage).toEqual([]);
+    expect(reopened.status().depthRecords).toBe(2);
+    await reopened.acknowledge(5);
+    expect(reopened.status().depthRecords).toBe(0);
+  });
+
   it('is done with a segment of which nothing is legible', async () => {
     const disk = new MemoryDisk();
     const journal = await open(disk);

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DeadLetter, DeadLetterFile, readDeadLetters } from '../../src/journal/deadLetters.js';
-import { nodeFileSystem } from '../../src/journal/fileSystem.js';
+import { type FileSystem, nodeFileSystem } from '../../src/journal/fileSystem.js';
 import { inspectJournals } from '../../src/journal/inspect.js';
 import { Journal } from '../../src/journal/journal.js';
-import { claimOrphans, claimSlot, type Slot } from '../../src/journal/slots.js';
+import { adoptOrphans, claimSlot, type Slot } from '../../src/journal/slots.js';
 
 let root: string;
 const slots: Slot[] = [];
@@ -49,14 +49,42 @@ describe('slots', () => {
   it('adopts what is left behind, and nothing that is held or empty', async () => {
     const [first, second, third] = [await claim(), await claim(), await claim()];
     await second.addOwner();
-    expect(await claimOrphans(root)).toEqual([]);
+    const adopt = async () => {
+      const adopted: number[] = [];
+      await adoptOrphans(root, async ({ index }) => void adopted.push(index), failed);
+      return adopted;
+    };
+    const failed = (_index: number, error: unknown) => {
+      throw error;
+    };
+    expect(await adopt()).toEqual([]);
     second.release();
     third.release();
-    const orphans = await claimOrphans(root);
-    slots.push(...orphans);
-    expect(orphans.map((slot) => slot.index)).toEqual([1]);
-    expect(await claimOrphans(root)).toEqual([]);
+    await adoptOrphans(root, async () => expect(await adopt()).toEqual([]), failed);
+    expect(await adopt()).toEqual([1]);
     expect(first.isOwner()).toBe(true);
+  });
+
+  it('goes on with the next where one cannot be adopted, or looked at, and holds none', async () => {
+    const left = [await claim(), await claim(), await claim(), await claim()];
+    for (const slot of left) await slot.addOwner();
+    for (const slot of left) slot.release();
+    const closed: FileSystem = {
+      ...nodeFileSystem,
+      readFile: (file) =>
+        file.startsWith(path.join(root, '2'))
+          ? Promise.reject(Object.assign(new Error('planted'), { code: 'EACCES' }))
+          : nodeFileSystem.readFile(file),
+    };
+    const adopted: number[] = [];
+    const failed: number[] = [];
+    const work = async ({ index }: Slot) => {
+      if (index === 0) throw new Error('planted');
+      adopted.push(index);
+    };
+    await adoptOrphans(root, work, (index) => failed.push(index), closed);
+    expect({ adopted, failed }).toEqual({ adopted: [1, 3], failed: [0, 2] });
+    expect((await inspectJournals(root)).map(({ pid }) => pid)).toEqual([null, null, null, null]);
   });
 });
 

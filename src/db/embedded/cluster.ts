@@ -100,7 +100,8 @@ export async function createCluster(
   const passwordCopy = `${draft}.password`;
   const password = randomBytes(24).toString('hex');
   try {
-    writeFileSync(places.password, `${password}\n`, { mode: 0o600 });
+    // On disk before the cluster, which nobody could use without it.
+    writeFileSync(places.password, `${password}\n`, { mode: 0o600, flush: sync });
     writeFileSync(passwordCopy, `${password}\n`, { mode: 0o600 });
     mkdirSync(draft, { mode: 0o700 });
     if (account) {

@@ -7,13 +7,20 @@ import {
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeDirectories } from '../../directories.js';
-import { currentIdentity, isAlive, isLocal, type ProcessIdentity } from './processes.js';
+import {
+  currentIdentity,
+  isAlive,
+  isLocal,
+  isOfThisBoot,
+  type ProcessIdentity,
+} from './processes.js';
 
 /**
  * Who uses a cluster, so that the last one out stops the server, and a lock around starting and
@@ -23,7 +30,9 @@ import { currentIdentity, isAlive, isLocal, type ProcessIdentity } from './proce
  */
 const REFRESH_MS = 5_000;
 const FOREIGN_FRESH_MS = 30_000;
-const RELEASED = '{}';
+/** Without a break in our looking. */
+const STILL_MS = 2 * REFRESH_MS;
+const MAX_WATCHED = 1_000;
 
 /** Readers see the old content or the new one, never half of it. */
 function writeWhole(file: string, content: string): void {
@@ -43,13 +52,40 @@ function keepFresh(file: string): NodeJS.Timeout {
   return timer.unref();
 }
 
+interface Watched {
+  touchedMs: number;
+  /** By our own monotonic clock: since when it stands still, and when we looked last. */
+  sinceMs: number;
+  lookedMs: number;
+}
+
+const watched = new Map<string, Watched>();
+
+/**
+ * Whether a process elsewhere has refreshed its file lately. A clock that was set, or a machine that
+ * slept, makes a file look old whose process has not come to refresh it yet: it counts until we have seen
+ * it stand still. Of an earlier boot nobody will.
+ */
+function isFresh(file: string, isOfThisBoot: boolean): boolean {
+  const touchedMs = statSync(file).mtimeMs;
+  const nowMs = performance.now();
+  const before = watched.get(file);
+  const isStill = before?.touchedMs === touchedMs && nowMs - before.lookedMs <= STILL_MS;
+  const sinceMs = isStill ? before.sinceMs : nowMs;
+  if (watched.size >= MAX_WATCHED) watched.clear();
+  watched.set(file, { touchedMs, sinceMs, lookedMs: nowMs });
+  const ageMs = Date.now() - touchedMs;
+  if (Math.abs(ageMs) < FOREIGN_FRESH_MS) return true;
+  return (isOfThisBoot || ageMs < 0) && nowMs - sinceMs < STILL_MS;
+}
+
 /** The process a file names, if it still counts. */
 function holderOf(file: string): ProcessIdentity | null {
   try {
     const identity = JSON.parse(readFileSync(file, 'utf8')) as ProcessIdentity;
     if (!identity.pid) return null;
-    if (isLocal(identity)) return isAlive(identity) ? identity : null;
-    return Date.now() - statSync(file).mtimeMs < FOREIGN_FRESH_MS ? identity : null;
+    const counts = isLocal(identity) ? isAlive(identity) : isFresh(file, isOfThisBoot(identity));
+    return counts ? identity : null;
   } catch {
     return null;
   }
@@ -149,16 +185,17 @@ export class StartLock {
     const refresh = keepFresh(mine);
     return () => {
       clearInterval(refresh);
-      // A cluster that is not persistent is removed with its lock.
-      if (existsSync(this.#dir)) writeWhole(mine, RELEASED);
+      // Void, which takes no room on a full disk. Gone with a cluster that is not persistent, or with
+      // who took it over.
+      if (existsSync(mine)) truncateSync(mine);
     };
   }
 
-  /** Null when it is still held at the deadline (ms since the epoch). */
+  /** Null when it is still held at the deadline (ms of `performance.now()`). */
   async acquire(deadlineMs: number): Promise<(() => void) | null> {
     for (;;) {
       const release = this.tryAcquire();
-      if (release || Date.now() > deadlineMs) return release;
+      if (release || performance.now() > deadlineMs) return release;
       await sleep(50);
     }
   }

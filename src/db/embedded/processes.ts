@@ -33,7 +33,10 @@ export function isRunning(pid: number): boolean {
   return startOf(pid) !== null;
 }
 
-/** Arguments of a running process joined by spaces; null when there is no such process. */
+/**
+ * Arguments of a running process joined by spaces; null when there is no such process. Empty where the
+ * system does not tell them, and of threads of Linux' kernel.
+ */
 export function commandLineOf(pid: number): string | null {
   if (!isRunning(pid)) return null;
   if (process.platform === 'linux') {
@@ -58,6 +61,11 @@ export function currentIdentity(): ProcessIdentity {
 /** Whether the pid of this identity can be looked up from here. */
 export function isLocal(identity: ProcessIdentity): boolean {
   return identity.namespace === currentNamespace();
+}
+
+/** Whether it ran, or runs, since this machine was started: in another container, then. */
+export function isOfThisBoot(identity: ProcessIdentity): boolean {
+  return identity.namespace.split(' ')[0] === currentNamespace().split(' ')[0];
 }
 
 /** Whether that very process still runs. Only for local identities. */

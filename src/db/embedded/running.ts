@@ -44,7 +44,7 @@ export async function ensureRunning(
   members: Members,
   options: EmbeddedPostgresOptions,
 ): Promise<Running> {
-  let deadlineMs = Date.now() + (options.startTimeoutMs ?? START_TIMEOUT_MS);
+  let deadlineMs = performance.now() + (options.startTimeoutMs ?? START_TIMEOUT_MS);
   const settings = Object.entries({ ...DEFAULT_SETTINGS, ...options.settings }).map(
     ([name, value]) => `${name}=${value}`,
   );
@@ -64,17 +64,17 @@ export async function ensureRunning(
           throw heldBy(places, found.pid, `is its server, but refuses ${places.password}`);
         }
       }
-      if (Date.now() > deadlineMs) {
+      if (performance.now() > deadlineMs) {
         if (users.length > 0) throw heldBy(places, users[0]?.pid, 'has a server that is silent');
         if (found.status === 'starting') throw recovering(places);
         await postmaster.quitPostmaster(found.pid, places);
-        deadlineMs = Date.now() + START_TIMEOUT_MS;
+        deadlineMs = performance.now() + START_TIMEOUT_MS;
         continue;
       }
     } else {
       const foreign = members.foreign();
       if (!foreign) return await launch(places, options, settings, deadlineMs);
-      if (Date.now() > deadlineMs)
+      if (performance.now() > deadlineMs)
         throw heldBy(places, foreign.pid, 'of another container or host');
     }
     await sleep(100);
@@ -138,7 +138,7 @@ async function awaitReady(
       const { port, password } = expected;
       if (isReady && (await postmaster.probe(places, port, password)) === 'ours') return 'ready';
       // To stop it would only begin a long recovery anew; the next start adopts it, by its pid file.
-      if (Date.now() > expected.deadlineMs && found) throw recovering(places);
+      if (performance.now() > expected.deadlineMs && found) throw recovering(places);
       await sleep(POLL_MS);
     }
     return ended;

@@ -58,7 +58,8 @@ export class EmbeddedServer implements EmbeddedPostgres {
   }
 
   async #stop(): Promise<void> {
-    const release = await this.#lock.acquire(Date.now() + 60_000);
+    // Where it cannot be written (a full disk) nobody else takes it either: we go on without.
+    const release = await this.#lock.acquire(performance.now() + 60_000).catch(() => null);
     try {
       this.#member.leave();
       this.#cancelAtExit();
@@ -75,9 +76,14 @@ export class EmbeddedServer implements EmbeddedPostgres {
   /** At process exit nothing can be awaited: the server finishes its shutdown by itself. */
   #leaveNow(): void {
     this.#member.leave();
-    const release = this.#lock.tryAcquire();
-    // Held: someone is about to join, or to see that nobody is left.
-    if (!release) return;
+    let release: (() => void) | null = null;
+    try {
+      release = this.#lock.tryAcquire();
+      // Held: someone is about to join, or to see that nobody is left.
+      if (release === null) return;
+    } catch {
+      // As in `#stop`.
+    }
     if (this.#members.list().length === 0) {
       const how = this.#persistent ? 'fast' : 'immediate';
       for (const pid of this.#pids()) {
@@ -86,7 +92,7 @@ export class EmbeddedServer implements EmbeddedPostgres {
       }
       if (!this.#persistent) discard(this.#places);
     }
-    release();
+    release?.();
   }
 
   /** Ours, and the one that another process may have started when ours had died. */

@@ -93,11 +93,11 @@ export async function underLock<Result>(
   options: { waitTimeoutMs: number; log: (message: string) => void },
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const deadline = Date.now() + options.waitTimeoutMs;
+  const deadline = performance.now() + options.waitTimeoutMs;
   for (let told = false; ; ) {
     const result = await client.query(`select pg_try_advisory_lock(${ADVISORY_KEY}) as locked`);
     if (result.rows[0].locked) break;
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       throw new LedgerError('unavailable', 'another process has been migrating for too long');
     }
     if (!told) options.log('waiting for another process that is migrating');

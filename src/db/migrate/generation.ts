@@ -240,12 +240,12 @@ function waitForOlder(older: Older, warnings: string[]): Step {
     duration: 'quick',
     statements: [],
     work: async (client) => {
-      deadlineMs ||= Date.now() + WAIT_FOR_OLDER_MS;
+      deadlineMs ||= performance.now() + WAIT_FOR_OLDER_MS;
       writers ??= (await client.query<{ ids: string[] }>(WRITERS)).rows[0]?.ids ?? [];
       const result = await client.query<Older>(HAVE_ENDED, [writers]);
       older.haveEnded = result.rows[0]?.haveEnded ?? false;
       if (older.haveEnded) return 'done';
-      if (Date.now() < deadlineMs) {
+      if (performance.now() < deadlineMs) {
         await sleep(100);
         return 'again';
       }

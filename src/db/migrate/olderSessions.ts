@@ -82,11 +82,11 @@ export function waitForOlderSessions(older: OlderSessions, warnings: string[]): 
     duration: 'quick',
     statements: [],
     work: async (client) => {
-      deadlineMs ||= Date.now() + WAIT_FOR_SESSIONS_MS;
+      deadlineMs ||= performance.now() + WAIT_FOR_SESSIONS_MS;
       const names = (await client.query<{ name: string }>(OLDER)).rows.map((row) => row.name);
       older.haveLeft = names.length === 0;
       if (older.haveLeft) return 'done';
-      if (Date.now() < deadlineMs) {
+      if (performance.now() < deadlineMs) {
         await sleep(100);
         return 'again';
       }

@@ -15,7 +15,6 @@ import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js'
 import type { ResponseStore } from './responseStore.js';
 
 export interface DrainContext {
-  journal: Journal;
   store: IntentStore;
   responses: ResponseStore;
   ledger: Ledger;
@@ -27,11 +26,6 @@ export interface DrainContext {
   isStillOpen: (owner: string, id: string) => boolean;
   /** Usage left the journal. `owner`: the process life that put it there. */
   onDrained: (owner: string, event: DatedUsage) => void;
-}
-
-/** Says nothing about the database, which must not be taken for away. */
-function failedRead(cause: Error): never {
-  throw new LedgerError('internal', `the journal cannot be read: ${cause.message}`, { cause });
 }
 
 const UNANSWERED = new LedgerError('unavailable', 'the shard did not answer in time');
@@ -67,15 +61,18 @@ export class Drain {
     this.#context = context;
   }
 
-  /** Until the journal is empty. @returns records drained. @throws LedgerError to try again later */
-  async run(): Promise<number> {
-    const { journal, metrics } = this.#context;
+  /**
+   * Until the journal is empty, the same one each time: what failed in it is remembered.
+   * @returns records drained @throws LedgerError to try again later
+   */
+  async run(journal: Journal): Promise<number> {
+    const { metrics } = this.#context;
     if (performance.now() < this.#restsUntilMs) return 0;
     let drained = 0;
     let setAside = 0;
     // What is set aside comes behind what there is now.
     for (let left = journal.status().depthRecords; ; ) {
-      const records = left > 0 || setAside === 0 ? await this.#readNext() : [];
+      const records = left > 0 || setAside === 0 ? await readNext(journal) : [];
       const last = records.at(-1);
       if (last === undefined) break;
       let aside: readonly JournalRecord[];
@@ -98,10 +95,6 @@ export class Drain {
       this.#restsUntilMs = performance.now() + Math.min(restMs, MAX_REST_MS);
     }
     return drained;
-  }
-
-  #readNext(): Promise<JournalRecord[]> {
-    return this.#context.journal.readNext(BATCH_RECORDS).catch(failedRead);
   }
 
   #replay(records: readonly JournalRecord[]): Promise<JournalRecord[]> {
@@ -233,6 +226,13 @@ export class Drain {
     await this.#context.deadLetters.add(letters);
     for (const { reason } of letters) this.#context.metrics.deadLettered.inc({ reason });
   }
+}
+
+/** A failure says nothing about the database, which must not be taken for away. */
+function readNext(journal: Journal): Promise<JournalRecord[]> {
+  return journal.readNext(BATCH_RECORDS).catch((cause: Error) => {
+    throw new LedgerError('internal', `the journal cannot be read: ${cause.message}`, { cause });
+  });
 }
 
 export function letterOf(event: DatedUsage, error: unknown): DeadLetter<DatedUsage> {

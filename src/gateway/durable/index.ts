@@ -9,10 +9,10 @@ import { Journal } from '../../journal/journal.js';
 import { claimSlot, journalRoot, type Slot } from '../../journal/slots.js';
 import { Accounts } from './accountsCache.js';
 import { DatabaseGate } from './databaseGate.js';
-import { Drain } from './drain.js';
 import { createInFlightLimit } from './inFlight.js';
 import { IntentStore } from './intentStore.js';
 import { deleteInstanceStatement } from './intents.sql.js';
+import { reportDamage, reportOpening } from './journalReports.js';
 import { Maintenance } from './maintenance.js';
 import { createDurableMetrics } from './metrics.js';
 import type { DurabilityOptions, Log } from './options.js';
@@ -87,10 +87,7 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
     ...(options.maxJournalBytes === undefined ? {} : { maxBytes: options.maxJournalBytes }),
     ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
     onSync: (_, durationMs) => metrics.journalSync.observe(durationMs / 1000),
-    onDamage: (damage) => {
-      metrics.lostRecords.inc(damage.missingRecords);
-      log.error(damage, 'journal records are damaged; copies of the bytes were set aside');
-    },
+    onDamage: (damage) => reportDamage(damage, { slot: slot.index, metrics, log }),
   });
   const status = (): UsageSinkStatus => {
     const headroomBytes = (requests.openIntents + 1) * RESERVE_BYTES;
@@ -184,12 +181,11 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   });
   const maintenance = new Maintenance({
     ...context,
-    drain: new Drain(context),
     onDeadLetters: (count) => {
       deadLetterCount = count;
     },
   });
-  reportOpening(journal, slot, metrics, log);
+  reportOpening(journal, { slot: slot.index, metrics, log });
   maintenance.start(maintenanceIntervalMs);
 
   let closing: Promise<void> | null = null;
@@ -229,23 +225,6 @@ async function open(options: DurabilityOptions, root: string, slot: Slot): Promi
   function closeOnce(): Promise<void> {
     closing ??= close();
     return closing;
-  }
-}
-
-function reportOpening(
-  journal: Journal,
-  slot: Slot,
-  metrics: ReturnType<typeof createDurableMetrics>,
-  log: Log,
-): void {
-  const report = journal.openReport;
-  metrics.tornTails.inc(report.tornTails);
-  metrics.lostRecords.inc(report.missingRecords);
-  const found = { slot: slot.index, ...report };
-  if (report.corruptions > 0 || report.missingRecords > 0) {
-    log.error(found, 'the journal was damaged; copies of the bytes were set aside');
-  } else if (report.records > 0 || report.tornTails > 0) {
-    log.warn(found, 'the journal of an earlier process will be drained');
   }
 }
 

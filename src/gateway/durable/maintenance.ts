@@ -2,11 +2,13 @@ import type { DeadOwners, OwnerRow } from '../../deadOwners.js';
 import { DeadLetterFile, readDeadLetters } from '../../journal/deadLetters.js';
 import type { FileSystem } from '../../journal/fileSystem.js';
 import { Journal } from '../../journal/journal.js';
-import { claimOrphans, type Slot } from '../../journal/slots.js';
+import type { DamageReport } from '../../journal/readAhead.js';
+import { adoptOrphans, type Slot } from '../../journal/slots.js';
 import type { DatabaseGate } from './databaseGate.js';
 import { Drain, type DrainContext, findDeletedUsers, withoutPerson } from './drain.js';
 import { type SettleOwnerContext, settleOwner } from './estimate.js';
 import { deleteInstanceStatement, findOwnersStatement } from './intents.sql.js';
+import { reportDamage, reportOpening } from './journalReports.js';
 import type { Log } from './options.js';
 import { retryLetters } from './retryDeadLetters.js';
 
@@ -14,7 +16,7 @@ export interface MaintenanceContext extends SettleOwnerContext, DrainContext {
   owner: string;
   root: string;
   slot: Slot;
-  drain: Drain;
+  journal: Journal;
   gate: DatabaseGate;
   deadOwners: DeadOwners;
   beat: () => Promise<unknown>;
@@ -35,6 +37,8 @@ const ROUNDS_BETWEEN_LETTERS = 12;
  */
 export class Maintenance {
   readonly #context: MaintenanceContext;
+  /** By slot: our own, and those of dead processes that are not empty yet. */
+  readonly #drains = new Map<number, Drain>();
   #running: Promise<void> | null = null;
   #recovering: Promise<void> | null = null;
   #isWanted = false;
@@ -134,31 +138,49 @@ export class Maintenance {
   }
 
   async #drainOwn(): Promise<void> {
-    const { gate, drain, slot } = this.#context;
+    const { gate, journal, slot } = this.#context;
     if (!gate.isAvailable) return;
-    await drain.run();
+    await this.#drainOf(slot).run(journal);
     // The journal first: it may hold the usage of intents that are in the database.
     await this.#settleDead(slot);
   }
 
   async #adopt(): Promise<void> {
-    const { gate, root, deadLetters, fileSystem, log } = this.#context;
-    if (!gate.isAvailable) return;
-    for (const slot of await claimOrphans(root, fileSystem)) {
-      try {
-        const journal = await Journal.open({ directory: slot.directory, fileSystem });
-        try {
-          const records = await new Drain({ ...this.#context, journal }).run();
-          await this.#settleDead(slot);
-          await deadLetters.absorb(new DeadLetterFile(slot.directory, fileSystem));
-          log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
-        } finally {
-          await journal.close();
-        }
-      } finally {
-        slot.release();
-      }
+    const { gate, root, fileSystem, log } = this.#context;
+    const adopt = async (slot: Slot) => {
+      if (gate.isAvailable && !this.#isStopped) await this.#adoptOne(slot);
+    };
+    const onFailure = (slot: number, error: unknown) => {
+      gate.report(error);
+      const reason = (error as Error).message;
+      log.warn({ slot, reason }, 'the journal of a dead process is left for the next round');
+    };
+    if (gate.isAvailable) await adoptOrphans(root, adopt, onFailure, fileSystem);
+  }
+
+  async #adoptOne(slot: Slot): Promise<void> {
+    const { deadLetters, fileSystem, metrics, log } = this.#context;
+    const { directory, isOwner } = slot;
+    const told = { slot: slot.index, metrics, log };
+    const onDamage = (damage: DamageReport) => reportDamage(damage, told);
+    const journal = await Journal.open({ directory, isOwner, fileSystem, onDamage });
+    try {
+      // Once, however often it is tried again.
+      if (!this.#drains.has(slot.index)) reportOpening(journal, told);
+      const records = await this.#drainOf(slot).run(journal);
+      if (journal.status().depthRecords === 0) this.#drains.delete(slot.index);
+      await this.#settleDead(slot);
+      await deadLetters.absorb(new DeadLetterFile(directory, fileSystem));
+      log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
+    } finally {
+      await journal.close();
     }
+  }
+
+  #drainOf({ index }: Slot): Drain {
+    const drain = this.#drains.get(index) ?? new Drain(this.#context);
+    this.#drains.set(index, drain);
+    return drain;
   }
 
   async #settleDead(slot: Slot): Promise<void> {

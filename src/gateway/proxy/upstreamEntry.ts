@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { LedgerError } from '../../errors.js';
 import { PROVIDERS, type Provider } from './apis.js';
+import { isKeyOfHeader, NO_KEY_OF_HEADER } from './keyOfHeader.js';
 
 /** What becomes of the provider's work when its client leaves. */
 export type OnAbort = 'stop' | 'drain';
@@ -86,10 +87,15 @@ export function readUpstreamsFile(path: string, env: NodeJS.ProcessEnv): Upstrea
         `names the variable ${key_env}, which is not set`,
       );
     }
+    const ownKey = key ?? (key_env === undefined ? null : (env[key_env] ?? null));
+    if (ownKey !== null && !isKeyOfHeader(ownKey)) {
+      const field = key_env === undefined ? 'key' : 'key_env';
+      throw wrongFile(`upstreams[${index}].${field}`, NO_KEY_OF_HEADER);
+    }
     const common = {
       name: entry.name,
       url: entry.url,
-      key: key ?? (key_env === undefined ? null : (env[key_env] ?? null)),
+      key: ownKey,
       models: entry.models ?? null,
       ...(entry.stream_options === undefined ? {} : { streamOptions: entry.stream_options }),
       ...(entry.on_abort === undefined ? {} : { onAbort: entry.on_abort }),

@@ -7,6 +7,8 @@ const MAX_SAMPLES = 121;
 /** Counters of this process as they stood at an instant. */
 interface Sample {
   atMs: number;
+  /** Of `performance.now()`: how long ago it was, whatever the system's time does. */
+  takenMs: number;
   events: number;
   settledRows: number;
   /** Cumulative counts of `recordLatency`, by upper bound in seconds; the last is infinity. */
@@ -53,7 +55,9 @@ export class LiveSampler {
     const now = await takeSample(this.#metrics);
     const last = this.#samples.at(-1);
     const samples =
-      last !== undefined && now.atMs - last.atMs >= 1_000 ? [...this.#samples, now] : this.#samples;
+      last !== undefined && now.takenMs - last.takenMs >= 1_000
+        ? [...this.#samples, now]
+        : this.#samples;
     const points = samples.slice(1).flatMap((sample, index) => {
       const before = samples[index];
       return before === undefined ? [] : [toPoint(before, sample)];
@@ -85,6 +89,7 @@ async function takeSample(metrics: Metrics): Promise<Sample> {
     }));
   return {
     atMs: Date.now(),
+    takenMs: performance.now(),
     events: sumOf(events.values),
     settledRows: sumOf(folded.values),
     buckets,
@@ -96,7 +101,7 @@ function sumOf(values: readonly { value: number }[]): number {
 }
 
 function toPoint(before: Sample, after: Sample): LivePoint {
-  const seconds = Math.max(after.atMs - before.atMs, 1) / 1_000;
+  const seconds = Math.max(after.takenMs - before.takenMs, 1) / 1_000;
   const buckets = after.buckets.map(({ upTo, count }, index) => ({
     upTo,
     count: count - (before.buckets[index]?.count ?? 0),
