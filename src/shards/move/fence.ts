@@ -59,8 +59,12 @@ export function changed(payer: MovedPayer, { step }: StoredMove): LedgerError {
   return new LedgerError(
     'unavailable',
     `somebody else changed the move of ${keyOf(payer)}, which was ${step}`,
+    { details: { is_changed: true } },
   );
 }
+
+export const isChanged = (error: unknown): boolean =>
+  error instanceof LedgerError && error.details.is_changed === true;
 
 export function stillOpen(shard: string, open: string): LedgerError {
   return new LedgerError(

@@ -14,6 +14,7 @@ import {
 } from './archived.sql.js';
 import type { Columns } from './columns.js';
 import { notKept } from './fitting.js';
+import { MAY_IDLE } from './moveRow.js';
 import {
   clearAcquiredStatement,
   deleteStateStatements,
@@ -45,8 +46,11 @@ export interface HandOverOptions {
   from: MoveShard;
   to: MoveShard;
   columns: Columns;
-  /** Notes the switch after `write`, in one transaction that has locked the directory's row before it. */
-  switchAfter: (write: () => Promise<void>) => Promise<void>;
+  /**
+   * Notes the switch after `write`, in one transaction that has locked the directory's row before it, and
+   * has it by `stays` still.
+   */
+  switchAfter: (write: (stays: () => Promise<void>) => Promise<void>) => Promise<void>;
   onPoint: (point: MovePoint) => Promise<void>;
 }
 
@@ -57,8 +61,8 @@ export interface HandOverOptions {
  *           changes what is read; what windows of others have held, and others of the payer's, left for their
  *           folds; state read, and taken away
  *   home    one transaction: the move's row locked, if it is as this mover left it
- *   target  one transaction: state of an earlier try taken away, state written, what was archived added, the
- *           payer at home; then both must report the same
+ *   target  one transaction: payer and marks locked, and the move's row still; state of an earlier try taken
+ *           away, state written, what was archived added, the payer at home; then both must report the same
  *   home    the switch, commit
  *   source  commit
  *
@@ -79,14 +83,14 @@ export async function handOver(options: HandOverOptions): Promise<boolean> {
       for (const statement of deleteStateStatements(payer.scope, payer.id)) await query(statement);
       await query(clearAcquiredStatement(payer.scope, payer.id));
       await onPoint('read');
-      await switchAfter(async () => {
-        await inTransaction(to.pool, (target) => write(target, state, options));
+      await switchAfter(async (stays) => {
+        await inTransaction(to.pool, (target) => write(target, state, options, stays));
         await onPoint('written');
       });
       await onPoint('switched');
       return true;
     },
-    { begin: 'begin isolation level repeatable read', keep: (isDone) => isDone },
+    { begin: `begin isolation level repeatable read; ${MAY_IDLE}`, keep: (isDone) => isDone },
   );
 }
 
@@ -124,10 +128,12 @@ async function write(
   client: pg.PoolClient,
   { state, users, payer: row, archived_days: days, archived, reported }: PayerState,
   { payer, from, to, columns }: HandOverOptions,
+  stays: () => Promise<void>,
 ): Promise<void> {
   const { scope, id } = payer;
   const query = queryOn(client, false);
   for (const statement of lockPayerStatements(scope, id)) await query(statement);
+  await stays();
   for (const statement of deleteStateStatements(scope, id)) await query(statement);
   await query(knowUsersStatement(users));
   const [mark] = await query<PresentMark>(PRESENT_MARK);

@@ -14,7 +14,6 @@ import {
   switchBucketStatement,
 } from './buckets.sql.js';
 import { describeOpen, waitForOpen } from './fence.js';
-import { stepOf } from './moveRow.js';
 import { endMoveStatement, noteStepStatement, type StoredMove } from './moves.sql.js';
 import {
   keyOf,
@@ -103,7 +102,7 @@ export class BucketMove {
   /** Who has moved stays where they are, by rows of their own. */
   async cancel(move: StoredMove): Promise<void> {
     await this.#reopen();
-    await withRetry(() => this.#context.directory(endMoveStatement(move.id, stepOf(move), false)));
+    await withRetry(() => this.#context.directory(endMoveStatement(move, false)));
   }
 
   /** Payers of it that are at home there, but for those that were put there by themselves. */
@@ -189,7 +188,7 @@ export class BucketMove {
     to: 'copying' | 'fenced',
   ): Promise<StoredMove> {
     const [row] = await withRetry(() =>
-      this.#context.directory<StoredMove>(noteStepStatement(move.id, from, to)),
+      this.#context.directory<StoredMove>(noteStepStatement(move, from, to)),
     );
     if (row) return row;
     throw changed(this.#context.bucket);

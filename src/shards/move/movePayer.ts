@@ -21,7 +21,7 @@ import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } 
 import { refusedRow, requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
-import { noteWith, stepOf, switchAfter } from './moveRow.js';
+import { noteWith, retreat, switchAfter } from './moveRow.js';
 import {
   type CopyProgress,
   endMoveStatement,
@@ -289,7 +289,8 @@ on conflict (id) do nothing`,
       return await this.#handOver(ours);
     } catch (error) {
       // Where that fails too, whoever goes on with the move does it.
-      if (!this.#isKilled) await this.#lift(move).catch(() => {});
+      const lift = () => this.#lift(move);
+      if (!this.#isKilled) await retreat(this.#context, move, error, lift).catch(() => {});
       throw error;
     } finally {
       this.report.fencedMs += Math.round(performance.now() - startedAtMs);
@@ -360,17 +361,15 @@ on conflict (id) do nothing`,
 
   async #end(move: StoredMove, shard: string): Promise<void> {
     const isByRule = await this.#context.isByRule(shard);
-    await withRetry(() =>
-      this.#context.directory(endMoveStatement(move.id, stepOf(move), isByRule)),
-    );
+    await withRetry(() => this.#context.directory(endMoveStatement(move, isByRule)));
   }
 
   #step(move: StoredMove, from: MoveStep, to: MoveStep): Promise<StoredMove> {
-    return this.#one(noteStepStatement(move.id, from, to), move);
+    return this.#one(noteStepStatement(move, from, to), move);
   }
 
   #note(move: StoredMove, progress: CopyProgress): Promise<StoredMove> {
-    return this.#one(noteProgressStatement(move.id, progress), move);
+    return this.#one(noteProgressStatement(move, progress), move);
   }
 
   async #one(statement: Parameters<Query>[0], move: StoredMove): Promise<StoredMove> {

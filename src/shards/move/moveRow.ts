@@ -1,16 +1,17 @@
 import type pg from 'pg';
-import { queryOn } from '../../db/query.js';
+import { queryOn, queryOnPool } from '../../db/query.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import type { MoveStep } from '../../schema/shards.js';
-import { changed } from './fence.js';
+import { changed, isChanged, raiseFence } from './fence.js';
 import {
   lockMoveStatement,
+  lockUnlessThereStatement,
   noteStepStatement,
   type StoredMove,
   switchStatement,
 } from './moves.sql.js';
-import type { MovedPayer } from './types.js';
+import type { MovedPayer, MoveShard } from './types.js';
 
 /**
  * What becomes of fences goes with the move's row in the directory, under its lock. A mover whose connection
@@ -34,7 +35,7 @@ export function noteWith(
   work: () => Promise<void>,
 ): Promise<StoredMove> {
   return inTransaction(home, async (client) => {
-    const statement = noteStepStatement(move.id, stepOf(move), step);
+    const statement = noteStepStatement(move, stepOf(move), step);
     const [noted] = await queryOn(client, false)<StoredMove>(statement);
     if (!noted) throw changed(payer, move);
     await work();
@@ -42,23 +43,56 @@ export function noteWith(
   });
 }
 
+/** A hand-over waits for the other shards' statements: of a large payer for minutes. */
+export const MAY_IDLE = `set local idle_in_transaction_session_timeout = '10min'`;
+
 /**
- * Notes the switch after `write`, if nobody has noted anything since the fence of this mover.
+ * Notes the switch after `write`, if nobody has noted anything since the fence of this mover. `write` asks
+ * by `stays`, once it has the payer at the target, whether that is so still: with home's transaction the
+ * lock may have ended.
  * @throws LedgerError `unavailable` where somebody has
  */
 export function switchAfter(
   { payer, home }: MoveRowContext,
   move: StoredMove,
-  write: () => Promise<void>,
+  write: (stays: () => Promise<void>) => Promise<void>,
 ): Promise<StoredMove> {
-  return inTransaction(home, async (client) => {
+  const work = async (client: pg.PoolClient) => {
     const directory = queryOn(client, false);
-    const [locked] = await directory(lockMoveStatement(move));
-    if (locked) await write();
-    const [switched] = locked ? await directory<StoredMove>(switchStatement(move.id)) : [];
+    const stays = async () => {
+      const [locked] = await directory(lockMoveStatement(move));
+      if (!locked) throw changed(payer, move);
+    };
+    await stays();
+    await write(stays);
+    const [switched] = await directory<StoredMove>(switchStatement(move.id));
     if (!switched) throw changed(payer, move);
     return switched;
-  });
+  };
+  return inTransaction(home, work, { begin: `begin isolation level read committed; ${MAY_IDLE}` });
+}
+
+/**
+ * Lifts the fence after a failure. Where somebody else has changed the move the fence is theirs; but what was
+ * handed over meanwhile may have been committed at the target, and nobody is at home there who was not
+ * switched.
+ */
+export async function retreat(
+  { payer, home, to }: MoveRowContext & { to: MoveShard },
+  { id }: StoredMove,
+  cause: unknown,
+  lift: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    if (isChanged(cause)) throw cause;
+    await lift();
+  } catch (error) {
+    if (!isChanged(error)) throw error;
+    await inTransaction(home, async (client) => {
+      const [isAway] = await queryOn(client, false)(lockUnlessThereStatement(id, to.name));
+      if (isAway) await raiseFence(queryOnPool(to.pool, false), payer);
+    });
+  }
 }
 
 export function stepOf({ id, step }: StoredMove): MoveStep {

@@ -87,8 +87,11 @@ returning ${MOVE_COLUMNS}`,
   };
 }
 
+/** Where a move goes: one back, which came after it, is in the same row. */
+const goalOf = (move: StoredMove): string => move.moving_to ?? move.shard;
+
 /** Notes how far a move is, where it is in step `from` still. */
-export function noteStepStatement(id: string, from: MoveStep, to: MoveStep): Statement {
+export function noteStepStatement(move: StoredMove, from: MoveStep, to: MoveStep): Statement {
   return {
     name: 'shards_note_step',
     text: `/* shards.noteStep */
@@ -97,12 +100,13 @@ set step = $3::text,
   updated_at = now()
 where d.id = $1::uuid
   and d.step = $2::text
+  and coalesce(d.moving_to, d.shard) = $4::text
 returning ${MOVE_COLUMNS}`,
-    values: [id, from, to],
+    values: [move.id, from, to, goalOf(move)],
   };
 }
 
-export function noteProgressStatement(id: string, progress: CopyProgress): Statement {
+export function noteProgressStatement(move: StoredMove, progress: CopyProgress): Statement {
   return {
     name: 'shards_note_progress',
     text: `/* shards.noteProgress */
@@ -111,8 +115,9 @@ set progress = $2::jsonb,
   updated_at = now()
 where d.id = $1::uuid
   and d.step = 'copying'
+  and coalesce(d.moving_to, d.shard) = $3::text
 returning ${MOVE_COLUMNS}`,
-    values: [id, JSON.stringify(progress)],
+    values: [move.id, JSON.stringify(progress), goalOf(move)],
   };
 }
 
@@ -128,6 +133,20 @@ where d.id = $1::uuid
   and d.updated_at = $2::timestamptz
 for update`,
     values: [id, updatedAt],
+  };
+}
+
+/** The row of a payer that is not at home on a shard: nobody switches it there until the commit. */
+export function lockUnlessThereStatement(id: string, shard: string): Statement {
+  return {
+    name: 'shards_lock_unless_there',
+    text: `/* shards.lockUnlessThere */
+select d.id
+from microdollar_shard_directory as d
+where d.id = $1::uuid
+  and d.shard <> $2::text
+for update`,
+    values: [id, shard],
   };
 }
 
@@ -154,15 +173,17 @@ returning ${MOVE_COLUMNS}`,
  * The end of a move, or of one that is called off, in that step still: a row stays where the rule says
  * otherwise.
  */
-export function endMoveStatement(id: string, step: MoveStep, isByRule: boolean): Statement {
+export function endMoveStatement(move: StoredMove, isByRule: boolean): Statement {
+  const values = [move.id, move.step, goalOf(move)];
   if (isByRule) {
     return {
       name: 'shards_end_move_by_rule',
       text: `/* shards.endMove */
 delete from microdollar_shard_directory as d
 where d.id = $1::uuid
-  and d.step = $2::text`,
-      values: [id, step],
+  and d.step = $2::text
+  and coalesce(d.moving_to, d.shard) = $3::text`,
+      values,
     };
   }
   return {
@@ -175,8 +196,9 @@ set moving_to = null,
   progress = null,
   updated_at = now()
 where d.id = $1::uuid
-  and d.step = $2::text`,
-    values: [id, step],
+  and d.step = $2::text
+  and coalesce(d.moving_to, d.shard) = $3::text`,
+    values,
   };
 }
 
