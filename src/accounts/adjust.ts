@@ -56,7 +56,7 @@ export async function adjustUsage(
     payer = { kilo_user_id, organization_id };
     const isRetry = usage.corrections.some((correction) => correction.id === id);
     if (!isRetry) refuse(usage, cost, options.force ?? false);
-    return toAdjustment(usage, { id, cost, correctionNumber: isRetry ? null : usage.nextNumber });
+    return toAdjustment(usage, { id, cost, isRetry });
   });
   if (result === null || payer === null) throw unknownUsage();
   const { kilo_user_id, organization_id } = payer as Pick<
@@ -100,8 +100,8 @@ function exceedsCost(message: string): LedgerError {
 }
 
 function toAdjustment(
-  { original }: CorrectedUsage,
-  adjustment: { id: string; cost: number; correctionNumber: number | null },
+  { original, nextNumber }: CorrectedUsage,
+  adjustment: { id: string; cost: number; isRetry: boolean },
 ): UsageEvent {
   const { provider, model, requested_model, inference_provider } = original;
   const { project_id, api_key_id } = original;
@@ -116,11 +116,12 @@ function toAdjustment(
     inference_provider,
     project_id,
     api_key_id,
-    // An archive of the day before the original's would take a refund alone, which could be made again.
-    ...(original.is_ahead ? { created_at: original.created_at } : {}),
+    // An archive of the day before the original's would take a refund alone, which could be made again. One
+    // that is known keeps its time.
+    ...(original.is_ahead && !adjustment.isRetry ? { created_at: original.created_at } : {}),
     metadata: {
       adjusts_usage_id: original.id,
-      correction_number: adjustment.correctionNumber,
+      correction_number: adjustment.isRetry ? null : nextNumber,
     },
   };
 }

@@ -1,5 +1,6 @@
-import type { Pool } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import { toLedgerError } from '../db/sqlstate.js';
+import { inTransaction } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import type { Ledger } from '../ledgerTypes.js';
 import { type ValidEvent, validateEvent } from '../record/event.js';
@@ -30,44 +31,44 @@ export function ledgerSink(ledger: Ledger): EventSink {
 
 /**
  * Usage rows alone (`--raw`); events are checked as everywhere else, and below the archive's horizon none
- * is taken: the row that would tell it for a duplicate may be gone.
+ * is taken: the row that would tell it for a duplicate may be gone. In one transaction, for which an archive
+ * that raises the horizon meanwhile waits.
  */
 export function rawSink(pool: Pool): EventSink {
   return async (events) => {
-    const outcomes: LineOutcome[] = events.map(() => ({ status: 'duplicate' }));
-    const firstOpenDay = await readFirstOpenDay(pool);
-    const valid = events.flatMap((event, index) => {
-      try {
-        const valid = validateEvent(event, { nulBytesRemoved: 0 });
-        refuseArchived(valid, firstOpenDay);
-        return [{ index, event: valid }];
-      } catch (error) {
-        outcomes[index] = toRejection(error as Error);
-        return [];
-      }
-    });
     try {
-      const statement = insertRawStatement(valid.map(({ event }) => event));
-      const { rows } = await pool.query<{ id: string }>(statement);
-      const inserted = new Set(rows.map((row) => row.id));
-      for (const { index, event } of valid) {
-        // The first of two lines with one id is the one that was inserted.
-        if (inserted.delete(event.id)) outcomes[index] = { status: 'recorded' };
-      }
+      return await inTransaction(pool, (client) => insertRaw(client, events));
     } catch (error) {
       throw toLedgerError(error);
     }
-    return outcomes;
   };
 }
 
-async function readFirstOpenDay(pool: Pool): Promise<string | null> {
-  try {
-    const { rows } = await pool.query<{ day: string | null }>(firstOpenDayStatement());
-    return rows[0]?.day ?? null;
-  } catch (error) {
-    throw toLedgerError(error);
+async function insertRaw(
+  client: PoolClient,
+  events: readonly UsageEvent[],
+): Promise<LineOutcome[]> {
+  const outcomes: LineOutcome[] = events.map(() => ({ status: 'duplicate' }));
+  const horizon = await client.query<{ day: string | null }>(firstOpenDayStatement());
+  const firstOpenDay = horizon.rows[0]?.day ?? null;
+  const valid = events.flatMap((event, index) => {
+    try {
+      const valid = validateEvent(event, { nulBytesRemoved: 0 });
+      refuseArchived(valid, firstOpenDay);
+      return [{ index, event: valid }];
+    } catch (error) {
+      outcomes[index] = toRejection(error as Error);
+      return [];
+    }
+  });
+  const statement = insertRawStatement(valid.map(({ event }) => event));
+  const { rows } = await client.query<{ id: string }>(statement);
+  const inserted = new Set(rows.map((row) => row.id));
+  for (const { index, event } of valid) {
+    // The first of two lines with one id is the one that was inserted.
+    if (inserted.delete(event.id)) outcomes[index] = { status: 'recorded' };
   }
+  return outcomes;
 }
 
 /** @throws LedgerError `archived_period` */

@@ -1,8 +1,12 @@
 import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { queryOnPool } from '../../src/db/query.js';
+import { rawSink } from '../../src/importing/sinks.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
 import { nodeArchiveFileSystem } from '../../src/rollup/archive/fileSystem.js';
+import { raiseHorizon, waitForOlderTransactions } from '../../src/rollup/archive/horizon.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
 import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
@@ -45,6 +49,39 @@ describe('the horizon', () => {
     const both = await fixture.ledger.recordUsageBatch([fresh, accepted, { ...accepted }]);
     expect(both.map((result) => result.status)).toEqual(['rejected', 'recorded', 'recorded']);
     await fixture.expectExact();
+  });
+
+  it('is not passed while an import of raw rows has looked at it, and writes by that', async () => {
+    const { pool } = fixture.database;
+    const horizon = queryOnPool(pool, false);
+    let isRaised = false;
+    const raise = async () => {
+      await raiseHorizon(horizon, `${daysAgo(8)}T00:00:00Z`);
+      const waiting = waitForOlderTransactions(horizon, { waitMs: 0, onNotice: () => {} });
+      await expect(waiting).rejects.toThrow('that began before the archive horizon are still open');
+      isRaised = true;
+    };
+    /** Statements of it, with what comes between the look and the rows. */
+    const stepping = <Client extends pg.Pool | pg.PoolClient>(client: Client): Client =>
+      new Proxy(client, {
+        get(target, name) {
+          if (name === 'query') {
+            return async (query: pg.QueryConfig) => {
+              if (/insert into/.test(query.text ?? '')) await raise();
+              return await target.query(query);
+            };
+          }
+          if (name === 'connect') return async () => stepping(await (target as pg.Pool).connect());
+          const value: unknown = Reflect.get(target, name);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
+    const event = { kilo_user_id: 'ann', cost: 5, created_at: `${LAST}T12:00:00Z` };
+    const outcomes = await rawSink(stepping(pool))([event]);
+    expect(outcomes).toEqual([{ status: 'recorded' }]);
+    expect(isRaised).toBe(true);
+    await waitForOlderTransactions(horizon, { waitMs: 5_000, onNotice: () => {} });
+    expect(await rawSink(pool)([event])).toMatchObject([{ code: 'archived_period' }]);
   });
 
   it('is not passed before every older transaction has ended: its events are archived too', async () => {

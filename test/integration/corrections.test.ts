@@ -312,6 +312,16 @@ describe('refunds, and what they may come to', () => {
     expect(await adjustUsage(ledger, usage.id, '-0.0005')).toMatchObject({ status: 'duplicate' });
   });
 
+  it('that were dated at another time before are known again', async () => {
+    const created_at = new Date(Date.now() + 2 * 60_000);
+    const usage = await ledger.recordUsage({ kilo_user_id: user, cost: 500, created_at });
+    const id = uuidv7();
+    const metadata = { adjusts_usage_id: usage.id, correction_number: 1 };
+    await ledger.recordUsage({ id, kilo_user_id: user, cost: -500, metadata });
+    const again = await adjustUsage(ledger, usage.id, '-0.0005', { id });
+    expect(again).toMatchObject({ status: 'duplicate' });
+  });
+
   it('never pass the cost, with all that corrected it, unless forced', async () => {
     const { id, real } = await estimated({ cost: 1_000 });
     await recordLate(ledger, real);
