@@ -66,7 +66,7 @@ export class PayerLane {
   #queue: Waiting[] = [];
   #isRunning = false;
   /** Whose id is in flight elsewhere, and how long they wait for that to end. */
-  #aside: { waiting: Waiting; untilMs: number }[] = [];
+  readonly #aside = new Map<Waiting, number>();
   #isTryingAside = false;
 
   /** @param onIdle everybody is answered: the lane may be let go of */
@@ -91,7 +91,7 @@ export class PayerLane {
         await this.#answer(batch);
       } catch (error) {
         const ledgerError = toLedgerError(error);
-        for (const { reject } of batch) reject(ledgerError);
+        for (const waiting of batch) if (!this.#aside.has(waiting)) waiting.reject(ledgerError);
       }
     } while (this.#queue.length > 0);
     // At once: who comes a moment later would wait in a queue that nobody looks at.
@@ -100,7 +100,7 @@ export class PayerLane {
   }
 
   #setAside(waiting: Waiting): void {
-    this.#aside.push({ waiting, untilMs: performance.now() + PATIENCE_MS });
+    this.#aside.set(waiting, performance.now() + PATIENCE_MS);
     if (!this.#isTryingAside) void this.#tryAside();
   }
 
@@ -108,18 +108,18 @@ export class PayerLane {
   async #tryAside(): Promise<void> {
     this.#isTryingAside = true;
     let pauseMs = 1;
-    while (this.#aside.length > 0) {
+    while (this.#aside.size > 0) {
       await sleep(Math.random() * pauseMs);
       pauseMs = Math.min(MAX_ASIDE_PAUSE_MS, 2 * pauseMs);
-      for (const each of this.#aside.splice(0)) {
-        const { waiting, untilMs } = each;
+      for (const [waiting, untilMs] of [...this.#aside]) {
         try {
           const [tried] = await this.#reserve([waiting]);
-          if (tried?.row) {
-            if (!answered(this.#scope, waiting, tried.row)) this.add(waiting);
-          } else if (performance.now() > untilMs) waiting.reject(contended());
-          else this.#aside.push(each);
+          if (!tried?.row && performance.now() <= untilMs) continue;
+          this.#aside.delete(waiting);
+          if (!tried?.row) waiting.reject(contended());
+          else if (!answered(this.#scope, waiting, tried.row)) this.add(waiting);
         } catch (error) {
+          this.#aside.delete(waiting);
           waiting.reject(toLedgerError(error));
         }
       }

@@ -377,6 +377,17 @@ describe('a hold that another transaction has for a while', () => {
     expect(await held).toMatchObject({ id, status: 'duplicate', amount: 10 });
     await expectWhole(fixture);
   });
+
+  it('is told nothing of a failure of who was asked for beside it', async () => {
+    await a.run('begin');
+    const { id } = await reserve(a, 10);
+    vi.spyOn(ledger.budgetFolder, 'foldFor').mockRejectedValueOnce(new Error('lost'));
+    const held = ledger.hold({ ...newHold(user, 10), id });
+    await expect(ledger.hold(newHold(user, 1_000_000_000))).rejects.toThrow();
+    await a.run('rollback');
+    expect(await held).toMatchObject({ id, status: 'granted', amount: 10 });
+    await expectWhole(fixture);
+  });
 });
 
 describe('an idle transaction', () => {
