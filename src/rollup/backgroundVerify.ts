@@ -28,9 +28,10 @@ export interface BackgroundVerifyOptions {
 }
 
 /**
- * Verifies in the background, at a low rate, on one connection: today and yesterday first, which
- * renews the lease of the read switch, whenever that is due (`VerifyTurns`); then periods that were built but never verified; then the
- * longest unverified. Harmless in several processes: what one has verified is not due for another.
+ * Verifies in the background, at a low rate, on one connection: today and yesterday first, which renews the
+ * lease of the read switch, whenever that is due (`VerifyTurns`); then periods that were built but never
+ * verified; then the longest unverified. Harmless in several processes: what one has verified is not due for
+ * another.
  */
 export function startBackgroundVerify(options: BackgroundVerifyOptions): BackgroundTask {
   const database = openRollupDatabase(options.url, 1, options);

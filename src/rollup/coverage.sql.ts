@@ -389,11 +389,10 @@ order by p`,
 export const RENEW_SECONDS = 150;
 
 /**
- * The period that the background verification should look at next, if any: the current and the
- * previous one while their lease is old; then built ones that were never verified after their
- * end; then any that was not looked at for a day. Periods with known drift wait for `repair`. What
- * is unbuilt is none of its business, unless the ledger was installed empty and has no history.
- * `except`: periods that failed a while ago; `newest`: the current and the previous one alone, or no others.
+ * The period that the background verification should look at next, if any: the current and the previous one
+ * while their lease is old; then built ones never verified after their end; then any not looked at for a day.
+ * Known drift waits for `repair`, `except` failed a while ago; unbuilt ones count if it was installed empty.
+ * @param newest true: of the current and the previous one alone; false: of those before them alone
  */
 export function nextToVerifyStatement(
   rollup: Rollup,

@@ -33,7 +33,10 @@ export interface ComparedDay {
   wrongSlices: WrongSlice[];
 }
 
-/** Compares a day, of all or of one user, in slices of whole periods, each in one snapshot, smaller where it is large. */
+/**
+ * Compares a day, of all or of one user, in slices of whole periods, each in one snapshot, smaller ones where
+ * it is large.
+ */
 export async function compareDay(
   database: Pick<RollupDatabase, 'transaction'>,
   rollup: DimensionRollup,
