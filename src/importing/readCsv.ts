@@ -35,7 +35,8 @@ const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 /**
  * CSV with a header of column names: those of the event, and `metadata.<field>`. An empty cell is
  * null. A cell that is not of its column's type goes to the ledger as it is, which names it. Text that
- * `export` keeps from being a formula, or a null, is what it was: `'@cf/llama` is `@cf/llama`, `'` the empty one.
+ * `export` keeps from being a formula, or null, is what it was: `'@cf/llama` is `@cf/llama`, a lone
+ * apostrophe the empty text.
  */
 export async function* readCsv(lines: AsyncIterable<Line>): AsyncGenerator<ImportedLine> {
   let columns: CsvColumn[] | null = null;
