@@ -180,9 +180,8 @@ describe('a file', () => {
       const [lock] = await fixture.rows<{ pid: number }>(
         `select pg_terminate_backend(pid), pid from (${held}) as l`,
       );
-      await expect
-        .poll(() => fixture.rows('select from pg_stat_activity where pid = $1', [lock?.pid]))
-        .toEqual([]);
+      const session = 'select from pg_stat_activity where pid = $1';
+      await expect.poll(() => fixture.rows(session, [lock?.pid]), { timeout: 20_000 }).toEqual([]);
     });
     // A file that has its name is taken up by the next pass.
     expect(await fixture.archive(LAST, { fileSystem })).toMatchObject({ days: 2, filesTakenUp: 0 });
