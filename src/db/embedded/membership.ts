@@ -79,12 +79,17 @@ function isFresh(file: string, isOfThisBoot: boolean): boolean {
   return (isOfThisBoot || ageMs < 0) && nowMs - sinceMs < STILL_MS;
 }
 
-/** The process a file names, if it still counts. */
-function holderOf(file: string): ProcessIdentity | null {
+/**
+ * The process a file names, if it still counts.
+ * @param isLook who looks once cannot see it stand still: what is old is void
+ */
+function holderOf(file: string, isLook = false): ProcessIdentity | null {
   try {
     const identity = JSON.parse(readFileSync(file, 'utf8')) as ProcessIdentity;
     if (!identity.pid) return null;
-    const counts = isLocal(identity) ? isAlive(identity) : isFresh(file, isOfThisBoot(identity));
+    const counts = isLocal(identity)
+      ? isAlive(identity)
+      : isFresh(file, !isLook && isOfThisBoot(identity));
     return counts ? identity : null;
   } catch {
     return null;
@@ -200,9 +205,10 @@ export class StartLock {
     }
   }
 
+  /** To be told; it is not taken over for that. */
   holder(): ProcessIdentity | null {
     const ruling = Math.max(0, ...this.#numbers());
-    return ruling === 0 ? null : holderOf(this.#file(ruling));
+    return ruling === 0 ? null : holderOf(this.#file(ruling), true);
   }
 
   #file(number: number): string {
