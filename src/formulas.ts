@@ -16,3 +16,16 @@ export function guardText(text: string): string {
 export function unguardText(text: string): string {
   return text.startsWith("'") && FORMULA_START.test(text) ? text.slice(1) : text;
 }
+
+/** Of nothing, or of apostrophes alone: in a CSV cell nothing is null. */
+const EMPTY = /^'*$/;
+
+/** As `guardText`, where an empty cell is null: the empty text is an apostrophe. */
+export function guardCell(text: string): string {
+  return EMPTY.test(text) ? `'${text}` : guardText(text);
+}
+
+/** The text that `guardCell` was given. */
+export function unguardCell(cell: string): string {
+  return EMPTY.test(cell) ? cell.slice(1) : unguardText(cell);
+}

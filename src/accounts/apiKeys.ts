@@ -177,6 +177,32 @@ export async function findOwnKeys(
   return new Set(rows.map(({ id }) => id));
 }
 
+/** Whose a key is; `is_member`: its user is one of the organization's. */
+export interface NamedKey {
+  id: string;
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  is_member: boolean;
+}
+
+/** Those of these keys that there are, as an organization's usage may name them. */
+export function findNamedKeys(
+  pool: pg.Pool,
+  organizationId: string,
+  ids: readonly string[],
+): Promise<NamedKey[]> {
+  return runStatement(
+    pool,
+    `/* accounts.findNamedKeys */
+     select k.id, k.kilo_user_id, k.organization_id, exists (
+       select from organization_memberships as m
+       where m.organization_id = $1::uuid and m.kilo_user_id = k.kilo_user_id) as is_member
+     from api_keys as k
+     where k.id = any($2::uuid[])`,
+    [organizationId, ids],
+  );
+}
+
 /** @throws LedgerError `invalid_request`, `not_found`, both naming the field */
 export async function findApiKey(pool: pg.Pool, id: string, field = 'id'): Promise<ApiKey> {
   const [row] = await runStatement<ApiKeyRow>(

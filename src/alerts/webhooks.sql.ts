@@ -48,6 +48,15 @@ where h.removed_at is null
 order by h.created_at, h.id
 limit $5::integer`;
 
+/** Whether anything is told of payer $1, $2: by a webhook of its own or of everybody. */
+export const HAS_WEBHOOK = `/* alerts.hasWebhook */
+select exists (
+  select from usage_alert_webhooks as h
+  where h.removed_at is null
+    and h.disabled_at is null
+    and (h.payer_scope is null or (h.payer_scope = $1::text and h.payer_id = $2::text))
+) as has_webhook`;
+
 /** The secret goes, and with a later look what is on its way becomes dead letters. */
 export const REMOVE_WEBHOOK = `/* alerts.removeWebhook */
 update usage_alert_webhooks as h

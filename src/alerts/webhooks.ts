@@ -15,6 +15,7 @@ import { newWebhookSecret, webhookHeaders } from './signature.js';
 import {
   ADD_WEBHOOK,
   ENABLE_WEBHOOK,
+  HAS_WEBHOOK,
   LIST_WEBHOOKS,
   READ_SECRETS,
   REMOVE_WEBHOOK,
@@ -109,6 +110,12 @@ export async function listWebhooks(pool: pg.Pool, payer: BudgetPayer | null): Pr
     MAX_WEBHOOKS_LISTED,
   ];
   return (await runStatement<WebhookRow>(pool, LIST_WEBHOOKS, values)).map(toWebhook);
+}
+
+/** Whether a webhook is in use that is told of the payer: of its own, or of everybody. */
+export async function hasWebhook(pool: pg.Pool, { scope, id }: BudgetPayer): Promise<boolean> {
+  const [row] = await runStatement<{ has_webhook: boolean }>(pool, HAS_WEBHOOK, [scope, id]);
+  return row?.has_webhook ?? false;
 }
 
 /** @throws LedgerError `not_found` */

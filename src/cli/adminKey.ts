@@ -41,7 +41,10 @@ export async function obtainAdminKey(environment: Environment): Promise<AdminKey
   } finally {
     await rm(draft, { force: true });
   }
-  return await obtainAdminKey(environment);
+  const made = await readKept(path);
+  // There, and not there: a link to nowhere.
+  if (made === null) throw unusable(path, Object.assign(new Error(), { code: 'ENOENT' }));
+  return { key: made, isNew: false };
 }
 
 /** Null: there is none. */

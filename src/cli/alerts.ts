@@ -1,17 +1,18 @@
 import type { Command } from 'commander';
-import { type Alert, listAlerts, removeAlert, setAlert } from '../alerts/alerts.js';
+import { type Alert, listAlerts, payerOfAlert, removeAlert, setAlert } from '../alerts/alerts.js';
 import {
   type Delivery,
   listDeliveries,
   replayDelivery,
   replayWebhook,
 } from '../alerts/deliveries.js';
+import { hasWebhook } from '../alerts/webhooks.js';
 import { LedgerError } from '../errors.js';
 import { formatUsd } from '../money.js';
 import { registerWebhooks } from './alertWebhooks.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
-import { alignTable, formatCount } from './output.js';
+import { alignTable, formatCount, toShellWord } from './output.js';
 import { knownPayerOf, type PayerOptions } from './payer.js';
 import { typedNumber } from './typedNumber.js';
 
@@ -82,7 +83,15 @@ function registerSet(alerts: Command, run: Runner): void {
             floor_usd: options.floor,
             created_by: 'command line',
           });
-          context.output.answer(set, toTable([set]));
+          const payer = payerOfAlert(set);
+          const has_webhook = await hasWebhook(database.pool(), payer);
+          context.output.answer({ ...set, has_webhook }, toTable([set]));
+          if (!has_webhook) {
+            const of = `--${payer.scope === 'user' ? 'user' : 'org'} ${toShellWord(payer.id)}`;
+            context.output.note(
+              `no webhook is in use that would be told; \`alerts webhook add <url> ${of}\` adds one`,
+            );
+          }
           return 0;
         }),
       ),

@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type pg from 'pg';
 import { readDay } from '../days.js';
+import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { queryOn } from '../db/query.js';
 import { LedgerError } from '../errors.js';
 import { describeDays } from '../rollup/readMode.js';
@@ -92,7 +93,7 @@ async function exportCommand(
     const client = await database.client();
     if (filter.kiloUserId !== null)
       await requireUser({ query: queryOn(client, false) }, filter.kiloUserId);
-    await beginSnapshot(client);
+    await beginSnapshot(client, citusPlaceOf(database.url) === null);
     const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
     const pages = pagesOf(client, toStatement(filter), archived, options.archive);
     const { out } = options;
@@ -141,8 +142,11 @@ function describeMissing(days: readonly string[], archive: string | undefined): 
   return `${what}: the files in ${archive} do not hold all of it`;
 }
 
-async function beginSnapshot(client: pg.Client): Promise<void> {
+/** @param isLockable not on Citus, whose ledgers have no partitions, and a view in the table's place */
+async function beginSnapshot(client: pg.Client, isLockable: boolean): Promise<void> {
   await client.query('begin isolation level repeatable read, read only');
+  // Before the snapshot, which would not show rows of a partition that an archive drops after it.
+  if (isLockable) await client.query('lock table only microdollar_usage in access share mode');
   // No limit on idleness: whoever reads the output sets the pace.
   await client.query('set local idle_in_transaction_session_timeout = 0');
   await client.query('set local statement_timeout = 0');

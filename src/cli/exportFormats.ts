@@ -1,6 +1,6 @@
 import { stringify } from 'csv-stringify/sync';
 import type { LedgerError } from '../errors.js';
-import { guardText } from '../formulas.js';
+import { guardCell } from '../formulas.js';
 import { toJsonInteger } from '../money.js';
 import type { ExportColumn, ExportShape } from './exportRows.sql.js';
 import { errorMember } from './output.js';
@@ -46,7 +46,7 @@ export function csvFormat(shape: ExportShape): ExportFormat {
 function csvCell(value: string | boolean | null | undefined, column: ExportColumn): string {
   if (value === null || value === undefined) return '';
   const text = String(value);
-  return column.isText ? guardText(text) : text;
+  return column.isText ? guardCell(text) : text;
 }
 
 /** One JSON object a row, and a last one with the total. */

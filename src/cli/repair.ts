@@ -21,7 +21,7 @@ import { tellingWhatRan } from './whatRan.js';
 
 export const registerRepair: Register = (command, run) => {
   addRangeOptions(command)
-    .option('--user <id>', 'only this user; rollups by dimension are looked at whole')
+    .option('--user <id>', 'only this user')
     .option('--balances', 'repair the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a repair was stopped')
     .option('--dry-run', 'say what it would fix, and change nothing')

@@ -26,10 +26,6 @@ export async function openServedDatabase(
   if (databaseUrl !== null) return databaseUrl;
   let server = await startEmbeddedPostgres({ dataDir });
   const closing = new AbortController();
-  closers.push(() => {
-    closing.abort();
-    return server.stop();
-  });
   const restart = async (gone: EmbeddedPostgres): Promise<void> => {
     const { expected, reason } = await gone.exited;
     if (expected || closing.signal.aborted) return;
@@ -41,9 +37,15 @@ export async function openServedDatabase(
     log.info('the embedded PostgreSQL is back');
     return restart(server);
   };
-  restart(server).catch((error: Error) => {
+  const watching = restart(server).catch((error: Error) => {
     log.fatal({ reason: error.message }, 'the embedded PostgreSQL cannot be started again');
     fail(error);
+  });
+  closers.push(async () => {
+    closing.abort();
+    await server.stop();
+    // One that is just being started is stopped when it is there, or when the time to stop is up.
+    await watching;
   });
   return inSchema(server.url, schema);
 }
@@ -59,13 +61,16 @@ async function startAgain(
   log: Logger,
   signal: AbortSignal,
 ): Promise<EmbeddedPostgres | null> {
-  while (!signal.aborted) {
+  for (let isTold = false; !signal.aborted; ) {
     try {
       const server = await startEmbeddedPostgres({ dataDir, port });
       if (server.port === port && !signal.aborted) return server;
       await server.stop();
       if (signal.aborted) break;
-      log.warn({ port: server.port }, 'the embedded PostgreSQL is at another port; waiting');
+      if (!isTold) {
+        log.warn({ port: server.port }, 'the embedded PostgreSQL is at another port; waiting');
+      }
+      isTold = true;
       await sleep(AGAIN_MS, undefined, { signal }).catch(() => {});
     } catch (error) {
       if (!isStarting(error)) throw error;

@@ -27,7 +27,7 @@ const SHOWN = 20;
 
 export const registerVerify: Register = (command, run) => {
   addRangeOptions(command)
-    .option('--user <id>', 'only this user; rollups by dimension are looked at whole')
+    .option('--user <id>', 'only this user')
     .option('--balances', 'check the balances of users and organizations instead of the rollups')
     .option('--continue', 'with --balances: go on where a check was stopped')
     .action((options: VerifyCommandOptions) =>

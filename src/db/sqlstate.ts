@@ -49,6 +49,11 @@ export function failureName(error: unknown): string {
 const OUR_MISTAKES = [TypeError, ReferenceError, RangeError, SyntaxError] as const;
 const FILE_ERRORS: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO']);
 
+/** Of a file, and no connection's: those name no `path`, also where they go to a socket in a directory. */
+function isOfFile(error: unknown): boolean {
+  return FILE_ERRORS.has(failureName(error)) || (error instanceof Error && 'path' in error);
+}
+
 /** A pooler in transaction mode that refuses what our connections set when they open. */
 function isRefusedByPooler(error: unknown): boolean {
   return sqlStateOf(error) === '08P01' && /unsupported startup param/.test(String(error));
@@ -160,7 +165,7 @@ export function classifyFailure(error: unknown): FailureKind {
   if (state === null) {
     // The connection broke, was refused, or timed out; unless the mistake is our own, or a file's.
     const isOurs = OUR_MISTAKES.some((mistake) => error instanceof mistake);
-    return isOurs || FILE_ERRORS.has(failureName(error)) ? 'setup' : 'retry';
+    return isOurs || isOfFile(error) ? 'setup' : 'retry';
   }
   if (isAwaitingPartition(error)) return 'contended';
   return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';

@@ -48,20 +48,17 @@ export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerato
 
 /** Takes lines until the quote that `first` opens is closed; `text` is null when it never is. */
 async function joinQuoted(
-  first: { line: number; text: string },
+  first: { text: string },
   next: () => Promise<Line | null>,
 ): Promise<{ text: string | null; rest: Line[] }> {
   const rest: Line[] = [];
   let text = first.text;
-  let previousLine = first.line;
   while (rest.length < MAX_RECORD_LINES && text.length <= MAX_LINE_BYTES) {
     const line = await next();
     if (line === null) break;
     rest.push(line);
     if ('problem' in line) break;
-    // Blank lines are not handed on by the reader, but inside quotes they count.
-    text += '\n'.repeat(line.line - previousLine) + line.text;
-    previousLine = line.line;
+    text += line.before + line.text;
     if (hasOpenQuote(line.text)) return { text, rest };
   }
   return { text: null, rest };

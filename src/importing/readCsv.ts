@@ -1,10 +1,11 @@
 import { getTableColumns } from 'drizzle-orm';
-import { unguardText } from '../formulas.js';
+import { unguardCell } from '../formulas.js';
 import { EVENT_FIELDS, METADATA_FIELDS } from '../record/event.js';
 import type { UsageEvent } from '../record/types.js';
 import { microdollarUsage } from '../schema/usage.js';
 import { microdollarUsageMetadata } from '../schema/usageMetadata.js';
 import { readCsvRecords } from './csvRecords.js';
+import { withStoredAttribution } from './storedAttribution.js';
 import type { ImportedLine, ImportFormat, Line } from './types.js';
 
 type CellKind = 'text' | 'integer' | 'number' | 'boolean' | 'texts';
@@ -34,7 +35,8 @@ const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 /**
  * CSV with a header of column names: those of the event, and `metadata.<field>`. An empty cell is
  * null. A cell that is not of its column's type goes to the ledger as it is, which names it. Text that
- * `export` keeps from being a formula is what it was: `'@cf/llama` is `@cf/llama`.
+ * `export` keeps from being a formula, or null, is what it was: `'@cf/llama` is `@cf/llama`, a lone
+ * apostrophe the empty text.
  */
 export async function* readCsv(lines: AsyncIterable<Line>): AsyncGenerator<ImportedLine> {
   let columns: CsvColumn[] | null = null;
@@ -105,13 +107,13 @@ function toEvent(columns: readonly CsvColumn[], cells: readonly string[]): Usage
     (column.inMetadata ? metadata : event)[column.field] = readCell(cell, column.kind);
   }
   if (Object.keys(metadata).length > 0) event.metadata = metadata;
-  return event as unknown as UsageEvent;
+  return withStoredAttribution(event as unknown as UsageEvent);
 }
 
 function readCell(cell: string, kind: CellKind): unknown {
   switch (kind) {
     case 'text':
-      return unguardText(cell);
+      return unguardCell(cell);
     case 'texts':
       return readTexts(cell);
     case 'integer':

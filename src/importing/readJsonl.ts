@@ -1,5 +1,6 @@
 import type { UsageEvent } from '../record/types.js';
 import { readJsonObject } from './jsonObject.js';
+import { withStoredAttribution } from './storedAttribution.js';
 import type { ImportedLine, Line } from './types.js';
 
 /** One JSON object a line, in the words of `UsageEvent`. Fields are checked by the ledger. */
@@ -13,5 +14,5 @@ function parseLine(line: number, text: string): ImportedLine {
   const read = readJsonObject(text, 'event');
   return 'problem' in read
     ? { line, ...read }
-    : { line, event: read.value as unknown as UsageEvent };
+    : { line, event: withStoredAttribution(read.value as unknown as UsageEvent) };
 }

@@ -5,7 +5,8 @@ export const MAX_LINE_BYTES = 1024 * 1024;
 
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+const BYTE_ORDER_MARK = '\uFEFF';
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * The non-blank lines of a file, numbered from 1. Takes LF, CRLF and CR, a byte order mark, a last
@@ -20,11 +21,15 @@ export async function* readLines(
   let pieces: Buffer[] = [];
   let bytes = 0;
   let number = 0;
+  let before = '';
 
   const keep = (piece: Buffer) => {
     bytes += piece.length;
     if (bytes <= maxLineBytes) pieces.push(piece);
     else pieces = [];
+  };
+  const passOver = (text: string) => {
+    if (before.length <= maxLineBytes) before += text;
   };
   const finish = (): Line | null => {
     const tooLong = bytes > maxLineBytes;
@@ -32,8 +37,17 @@ export async function* readLines(
     pieces = [];
     bytes = 0;
     number += 1;
+    const text = tooLong ? null : decode(content ?? Buffer.alloc(0), cleaning);
+    if (text?.trim() === '') {
+      passOver(text);
+      return null;
+    }
+    const between = before;
+    before = '';
     if (tooLong) return { line: number, problem: `is longer than ${maxLineBytes} bytes` };
-    return decodeLine(number, content ?? Buffer.alloc(0), cleaning);
+    if (text === null) return { line: number, problem: 'is not UTF-8 text' };
+    const mark = text.startsWith(BYTE_ORDER_MARK) ? BYTE_ORDER_MARK : '';
+    return { line: number, before: between + mark, text: text.slice(mark.length) };
   };
 
   let afterReturn = false;
@@ -41,7 +55,10 @@ export async function* readLines(
     let start = 0;
     while (start < chunk.length) {
       // The second half of CRLF, maybe in another chunk than the first.
-      if (afterReturn && chunk[start] === LINE_FEED) start += 1;
+      if (afterReturn && chunk[start] === LINE_FEED) {
+        start += 1;
+        passOver('\n');
+      }
       afterReturn = false;
       const end = findLineEnd(chunk, start);
       keep(chunk.subarray(start, end === -1 ? chunk.length : end));
@@ -50,6 +67,7 @@ export async function* readLines(
       start = end + 1;
       const line = finish();
       if (line !== null) yield line;
+      passOver(afterReturn ? '\r' : '\n');
     }
   }
   if (bytes > 0) {
@@ -66,18 +84,15 @@ function findLineEnd(chunk: Buffer, from: number): number {
   return carriageReturn === -1 ? feed : carriageReturn;
 }
 
-/** Null for a blank line. */
-function decodeLine(line: number, content: Buffer, cleaning: LineCleaning): Line | null {
+/** Null: it is not UTF-8. */
+function decode(content: Buffer, cleaning: LineCleaning): string | null {
   let text: string;
   try {
     text = UTF8.decode(content);
   } catch {
-    return { line, problem: 'is not UTF-8 text' };
+    return null;
   }
-  if (text.includes('\0')) {
-    const clean = text.replaceAll('\0', '');
-    cleaning.nulBytesRemoved += text.length - clean.length;
-    text = clean;
-  }
-  return text.trim() === '' ? null : { line, text };
+  const clean = text.replaceAll('\0', '');
+  cleaning.nulBytesRemoved += text.length - clean.length;
+  return clean;
 }

@@ -6,8 +6,13 @@ export type ImportFormat = (typeof IMPORT_FORMATS)[number];
 /** Exports of other products, whose columns are mapped to those of an event. */
 export type ForeignFormat = Extract<ImportFormat, 'litellm' | 'openrouter'>;
 
-/** One physical line of a file; numbers start at 1. */
-export type Line = { line: number; text: string } | { line: number; problem: string };
+/**
+ * One physical line of a file; numbers start at 1. `before`: what stands between it and the one before,
+ * line ends and blank lines.
+ */
+export type Line =
+  | { line: number; before: string; text: string }
+  | { line: number; problem: string };
 
 /**
  * One event of a file, or why its line holds none. `key`: what the source itself calls the row, where

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { makeDirectories } from '../directories.js';
 
 /** An open segment. Positions and lengths in bytes. */
@@ -15,6 +16,7 @@ export interface JournalFile {
 
 /** The boundary to the disk, so that tests can inject its faults. */
 export interface FileSystem {
+  /** And those above it, durably. */
   makeDirectory(path: string): Promise<void>;
   /** Names in a directory. */
   list(path: string): Promise<string[]>;
@@ -39,7 +41,11 @@ const DIRECTORY_MODE = 0o700;
 /** Files 0600, directories 0700: the journal holds what people wrote (I11). */
 export const nodeFileSystem: FileSystem = {
   async makeDirectory(path) {
-    makeDirectories(path, DIRECTORY_MODE);
+    const made = makeDirectories(path, DIRECTORY_MODE);
+    // Names of new directories are in those above them.
+    for (let at = resolve(path); made && at.startsWith(made); at = dirname(at)) {
+      await syncDirectory(dirname(at));
+    }
   },
   list: (path) => readdir(path),
   create: async (path) => toJournalFile(await open(path, 'wx+', FILE_MODE)),

@@ -310,7 +310,9 @@ function readJson(field: string, value: unknown, maxLength: number, cleaning: Cl
   if (json.length > maxLength) {
     throw invalid(field, `must have at most ${maxLength} characters as JSON, has ${json.length}`);
   }
-  if (/\\u(0000|d[89a-f])/i.test(json)) throw invalid(field, 'has a name that is no text');
+  // An escape, not one of a backslash before the letter.
+  if (/(?<!\\)(\\\\)*\\u(0000|d[89a-f])/i.test(json))
+    throw invalid(field, 'has a name that is no text');
   return json;
 }
 

@@ -1,20 +1,16 @@
 import { type BackgroundTask, FIRST_REST_MS, startTask } from '../background.js';
 import type { Metrics } from '../metrics.js';
 import { DIMENSION_ROLLUPS, type DimensionRollup } from '../schema/dimensionRollups.js';
-import { ROLLUPS, type Rollup } from '../schema/rollups.js';
+import { DAILY_ROLLUP, EXA_ROLLUP, type Rollup } from '../schema/rollups.js';
 import type { Tracing } from '../tracing.js';
-import { driftStatement, nextToVerifyStatement } from './coverage.sql.js';
+import { driftStatement, nextToVerifyStatement, RENEW_SECONDS } from './coverage.sql.js';
 import { openRollupDatabase, type RollupDatabase } from './database.js';
 import { nextDayStatement } from './dimensions/days.sql.js';
 import { proveDay, provenOf } from './dimensions/prove.js';
 import { isOfPeriod } from './periodFailure.js';
 import { verifyOn } from './verify.js';
+import { type Due, IDLE_INTERVAL_MS, VerifyTurns } from './verifyTurns.js';
 
-/** Between looks for a period that is due. */
-const IDLE_INTERVAL_MS = 5_000;
-/** Rest for each unit of work: at most a fifth of one connection's time. */
-const REST_RATIO = 4;
-const MIN_REST_MS = 200;
 /** Between the chunks of one period. */
 const CHUNK_REST_MS = 50;
 /** A period that failed is left alone for so long, so that it never keeps the others from their turn. */
@@ -32,30 +28,31 @@ export interface BackgroundVerifyOptions {
 }
 
 /**
- * Verifies in the background, at a low rate, on one connection: today and yesterday first, which
- * renews the lease of the read switch; then periods that were built but never verified; then the
- * longest unverified. Harmless in several processes: what one has verified is not due for another.
+ * Verifies in the background, at a low rate, on one connection: today and yesterday first, which renews the
+ * lease of the read switch, whenever that is due (`VerifyTurns`); then periods that were built but never
+ * verified; then the longest unverified. Harmless in several processes: what one has verified is not due for
+ * another.
  */
 export function startBackgroundVerify(options: BackgroundVerifyOptions): BackgroundTask {
   const database = openRollupDatabase(options.url, 1, options);
-  const verifiers = ROLLUPS.map((rollup) => new DuePeriods(database, rollup, options));
-  const provers = DIMENSION_ROLLUPS.map((rollup) => new DueDays(database, rollup, options));
-  let restMs = IDLE_INTERVAL_MS;
+  const turns = new VerifyTurns({
+    leased: new DuePeriods(database, DAILY_ROLLUP, options, true),
+    leasedPeriods: 2,
+    renewMs: RENEW_SECONDS * 1_000,
+    others: [
+      new DuePeriods(database, DAILY_ROLLUP, options, false),
+      new DuePeriods(database, EXA_ROLLUP, options, null),
+      ...DIMENSION_ROLLUPS.map((rollup) => new DueDays(database, rollup, options)),
+    ],
+  });
   const task = startTask({
     name: 'verify',
-    intervalMs: () => restMs,
+    intervalMs: () => turns.restMs(),
     restsFirst: FIRST_REST_MS,
     errorIntervalMs: IDLE_INTERVAL_MS,
     onError: options.onError,
     tracing: options.tracing ?? null,
-    run: async (signal) => {
-      restMs = IDLE_INTERVAL_MS;
-      for (const verifier of [...verifiers, ...provers]) {
-        if (signal.aborted) return;
-        const workMs = await verifier.verifyNext(signal);
-        if (workMs !== null) restMs = Math.max(MIN_REST_MS, workMs * REST_RATIO);
-      }
-    },
+    run: (signal) => turns.run(signal),
   });
   return {
     ...task,
@@ -95,26 +92,35 @@ async function showDrift(
   metrics.driftMicrodollars.set({ rollup: rollup.name }, Number(drift?.microdollars ?? 0));
 }
 
-/** Periods of one rollup, as they fall due. */
-class DuePeriods {
+/** Periods of one rollup, as they fall due: the newest two, those before them, or all (null). */
+class DuePeriods implements Due {
   readonly #database: RollupDatabase;
   readonly #rollup: Rollup;
   readonly #options: BackgroundVerifyOptions;
   readonly #failed = new FailedPeriods();
 
-  constructor(database: RollupDatabase, rollup: Rollup, options: BackgroundVerifyOptions) {
+  readonly #newest: boolean | null;
+
+  constructor(
+    database: RollupDatabase,
+    rollup: Rollup,
+    options: BackgroundVerifyOptions,
+    newest: boolean | null,
+  ) {
     this.#database = database;
     this.#rollup = rollup;
     this.#options = options;
+    this.#newest = newest;
   }
 
-  /** Verifies the period that is due; its duration in ms, or null when none is. */
   async verifyNext(signal: AbortSignal): Promise<number | null> {
     const { metrics } = this.#options;
     const rollup = this.#rollup;
     const [next] = await this.#database.query<{ period: string }>(
-      nextToVerifyStatement(rollup, this.#failed.leftAlone()),
+      nextToVerifyStatement(rollup, this.#failed.leftAlone(), this.#newest),
     );
+    // It is asked far more often than the rest, which shows the drift of all.
+    if (!next && this.#newest) return null;
     let workMs: number | null = null;
     if (next) {
       const report = await verifyOn(
@@ -135,7 +141,7 @@ class DuePeriods {
 }
 
 /** Days of one rollup by dimension, as they fall due. */
-class DueDays {
+class DueDays implements Due {
   readonly #database: RollupDatabase;
   readonly #rollup: DimensionRollup;
   readonly #options: BackgroundVerifyOptions;
@@ -147,7 +153,6 @@ class DueDays {
     this.#options = options;
   }
 
-  /** Verifies the day that is due; its duration in ms, or null when none is. */
   async verifyNext(_signal: AbortSignal): Promise<number | null> {
     const { metrics, onError } = this.#options;
     const rollup = this.#rollup;

@@ -386,17 +386,21 @@ order by p`,
 }
 
 /** How old the verification of the current and the previous period may grow: well within the lease. */
-const RENEW_SECONDS = 150;
+export const RENEW_SECONDS = 150;
 
 /**
- * The period that the background verification should look at next, if any: the current and the
- * previous one while their lease is old; then built ones that were never verified after their
- * end; then any that was not looked at for a day. Periods with known drift wait for `repair`. What
- * is unbuilt is none of its business, unless the ledger was installed empty and has no history.
- * `except`: periods that failed a while ago.
+ * The period that the background verification should look at next, if any: the current and the previous one
+ * while their lease is old; then built ones never verified after their end; then any not looked at for a day.
+ * Known drift waits for `repair`, `except` failed a while ago; unbuilt ones count if it was installed empty.
+ * @param newest true: of the current and the previous one alone; false: of those before them alone
  */
-export function nextToVerifyStatement(rollup: Rollup, except: readonly string[]): Statement {
+export function nextToVerifyStatement(
+  rollup: Rollup,
+  except: readonly string[],
+  newest: boolean | null,
+): Statement {
   const { grain } = rollup;
+  const isNewest = `(c.period >= n.period - interval '1 ${grain}')`;
   const window = threeMonthWindow();
   return {
     name: `microdollar_next_to_verify_${rollup.name}`,
@@ -421,17 +425,14 @@ where (c.state in ('built', 'verified', 'archived')
     or (s.installed_empty and coalesce(c.state, 'unbuilt') = 'unbuilt'))
   and c.period <= n.period
   and c.period <> all($1::date[])
+  and coalesce(${isNewest} = $2::boolean, true)
   and (c.verified_at is null
-    or c.verified_at < (c.period + interval '1 ${grain}') at time zone 'UTC'
-      and c.period < n.period - interval '1 ${grain}'
-    or c.verified_at < now() - interval '${RENEW_SECONDS} seconds'
-      and c.period >= n.period - interval '1 ${grain}'
+    or c.verified_at < (c.period + interval '1 ${grain}') at time zone 'UTC' and not ${isNewest}
+    or c.verified_at < now() - interval '${RENEW_SECONDS} seconds' and ${isNewest}
     or c.verified_at < now() - interval '1 day')
-order by c.period >= n.period - interval '1 ${grain}' desc,
-  c.verified_at nulls first,
-  c.period desc
+order by ${isNewest} desc, c.verified_at nulls first, c.period desc
 limit 1`,
-    values: [plainArray(except)],
+    values: [plainArray(except), newest],
   };
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { createPool } from '../db/pool.js';
 import type { Query } from '../db/query.js';
 import { classifyFailure, toLedgerError } from '../db/sqlstate.js';
@@ -23,6 +24,8 @@ const SETTINGS = {
   max_parallel_workers_per_gather: '0',
 } as const;
 
+const LOCK_USAGE = 'lock table only microdollar_usage in access share mode';
+
 export interface RollupDatabaseOptions {
   /** Behind a pooler in transaction mode: settings travel with each transaction. */
   viaPooler?: boolean | undefined;
@@ -31,7 +34,11 @@ export interface RollupDatabaseOptions {
 export interface TransactionOptions {
   /** For each statement; default `CHUNK_TIMEOUT_MS`. */
   statementTimeoutMs?: number;
-  /** One snapshot for all statements; `read`: for reading only, as a replica allows too. */
+  /**
+   * One snapshot for all statements; `read`: for reading only, as a replica allows too. Usage is locked
+   * before it, against nothing but the dropping of a partition, whose rows that go elsewhere no snapshot of
+   * before would show.
+   */
   snapshot?: 'read' | 'write';
 }
 
@@ -62,6 +69,9 @@ export function openRollupDatabase(
     viaPooler,
   });
 
+  // Citus' ledgers are not partitioned, and have a view in the table's place.
+  const isLockable = citusPlaceOf(url) === null;
+
   /** Of statements by key a job sends one a period or payer: to plan each is most of what they cost. */
   function toQuery({ name, text, values, plannedOnce }: Statement) {
     return plannedOnce && !viaPooler ? { name, text, values } : { text, values };
@@ -79,7 +89,9 @@ export function openRollupDatabase(
         const { rows } = await client.query({ ...toQuery(statement), ...timeout });
         return rows as Row[];
       });
-    return inTransaction(pool, work, { begin: beginText(options, viaPooler) });
+    const lock = isLockable && options.snapshot !== undefined ? [LOCK_USAGE] : [];
+    const begin = [...beginTexts(options, viaPooler), ...lock].join('; ');
+    return inTransaction(pool, work, { begin });
   }
 
   return {
@@ -93,7 +105,7 @@ export function openRollupDatabase(
 }
 
 /** One round trip: `begin`, and what a pooler would not let the connection have from the start. */
-function beginText(options: TransactionOptions, viaPooler: boolean): string {
+function beginTexts(options: TransactionOptions, viaPooler: boolean): string[] {
   const { statementTimeoutMs, snapshot } = options;
   const settings: Record<string, string | number> = viaPooler
     ? { ...SETTINGS, lock_timeout: LOCK_TIMEOUT_MS, statement_timeout: CHUNK_TIMEOUT_MS }
@@ -105,7 +117,7 @@ function beginText(options: TransactionOptions, viaPooler: boolean): string {
     write: 'begin isolation level repeatable read',
   }[snapshot ?? 'none'];
   const sets = Object.entries(settings).map(([name, value]) => `set local ${name} = '${value}'`);
-  return [isolation, ...sets].join('; ');
+  return [isolation, ...sets];
 }
 
 /**

@@ -23,8 +23,16 @@ export const isOpenIncomplete = (row: string) => `${row}.estimated = 'incomplete
       where ${closesUnpriced('later', row)}
     )`;
 
+/** Usage without a price that is still open. */
 export const isOpenUnpriced = (row: string) => `${row}.unpriced
     and not exists (
       select from microdollar_usage_metadata as later
       where ${closesUnpriced('later', row)}
     )`;
+
+/** Of the usage row with this id: whether it waits for a price. */
+export const waitsForPrice = (id: string) => `coalesce((
+    select ${isOpenUnpriced('m')}
+    from microdollar_usage_metadata as m
+    where m.id = ${id}
+  ), false)`;

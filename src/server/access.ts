@@ -1,3 +1,4 @@
+import { findNamedKeys } from '../accounts/apiKeys.js';
 import { readText } from '../accounts/fields.js';
 import { noOwner } from '../accounts/memberships.js';
 import type { Scope } from '../accounts/scopes.js';
@@ -69,12 +70,7 @@ export async function createEventAccess(
   events: readonly unknown[],
 ): Promise<EventAccess> {
   const userId = principal.kiloUserId;
-  if (userId === null) {
-    return (event) =>
-      refusalOf(() =>
-        checkServiceOrganization(principal, organizationOf(event), 'organization_id'),
-      );
-  }
+  if (userId === null) return await createServiceAccess(ledger, principal, events);
   const organizationIds = new Set<string>();
   for (const event of events) {
     const organizationId = organizationOf(event);
@@ -113,6 +109,41 @@ export async function createEventAccess(
     if (standing instanceof LedgerError) return standing;
     return standing === 'stranger' ? notMember('organization_id') : null;
   };
+}
+
+/**
+ * A service key that is limited to an organization names keys that pay for it, and of its members those that
+ * pay for themselves, with their own requests: the budgets of others are not its to spend, nor are the names
+ * of their keys its to read. What names no key there counts in no budget. One statement, or none.
+ */
+async function createServiceAccess(
+  ledger: Ledger,
+  principal: Principal,
+  events: readonly unknown[],
+): Promise<EventAccess> {
+  const { organizationId } = principal;
+  if (organizationId === null) return () => null;
+  const ids = [...new Set(events.map(keyOf))].filter(isUuid).filter((id) => id !== principal.keyId);
+  const named =
+    ids.length === 0
+      ? []
+      : await ledger.ask({ organization_id: organizationId }, ({ pool }) =>
+          findNamedKeys(pool, organizationId, ids),
+        );
+  const keys = new Map(named.map((key) => [key.id, key]));
+  return (event) =>
+    refusalOf(() => {
+      checkServiceOrganization(principal, organizationOf(event), 'organization_id');
+      const key = keys.get(keyOf(event) ?? '');
+      if (key === undefined || key.organization_id === organizationId) return;
+      const isOwn = key.is_member && key.kilo_user_id === fieldOf(event, 'kilo_user_id');
+      if (key.organization_id === null && isOwn) return;
+      throw new LedgerError(
+        'forbidden',
+        "api_key_id names neither a key of this key's organization nor the member's own",
+        { details: { field: 'api_key_id' } },
+      );
+    });
 }
 
 /** Else whoever holds a key could write themselves money, or keep a request from being priced late. */
@@ -248,6 +279,11 @@ export function checkServiceOrganization(
 
 function organizationOf(event: unknown): string | null {
   const value = fieldOf(event, 'organization_id');
+  return isUuid(value) ? value.toLowerCase() : null;
+}
+
+function keyOf(event: unknown): string | null {
+  const value = fieldOf(event, 'api_key_id');
   return isUuid(value) ? value.toLowerCase() : null;
 }
 

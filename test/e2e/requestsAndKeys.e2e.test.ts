@@ -163,6 +163,27 @@ describe('the list of requests', () => {
     expect(await open.evaluate((button) => document.activeElement === button)).toBe(true);
     await close();
   });
+
+  it('says of a cost of 0 that no price is known, of a failed one too', async () => {
+    const payer = await service.newUser();
+    await service.ledger.recordUsageBatch(
+      [false, true].map((has_error, index) => ({
+        id: randomUUID(),
+        kilo_user_id: payer.id,
+        cost: 0,
+        has_error,
+        created_at: new Date(Date.now() - index * 60_000).toISOString(),
+        metadata: { unpriced: true },
+      })),
+    );
+    const { page, close } = await service.open({ key: payer.key, path: '/profile' });
+    await page.getByRole('heading', { name: 'Requests', exact: true }).scrollIntoViewIfNeeded();
+    const list = page.locator(rows);
+    await list.first().waitFor();
+    const statuses = await list.locator('td:nth-child(4)').allTextContents();
+    expect(statuses).toEqual(['No price', 'Error No price']);
+    await close();
+  });
 });
 
 describe('keys', () => {

@@ -171,6 +171,23 @@ describe('a file', () => {
     expect(done).toEqual([...each, ...each]);
   });
 
+  it('gets no name once the lock is lost: another archive may have the day', async () => {
+    let isEnded = false;
+    const fileSystem = damaging(async () => {
+      if (isEnded) return;
+      isEnded = true;
+      const held = `select pid from pg_locks where locktype = 'advisory' and classid = 1297369171`;
+      const [lock] = await fixture.rows<{ pid: number }>(
+        `select pg_terminate_backend(pid), pid from (${held}) as l`,
+      );
+      const session = 'select from pg_stat_activity where pid = $1';
+      await expect.poll(() => fixture.rows(session, [lock?.pid]), { timeout: 20_000 }).toEqual([]);
+    });
+    // A file that has its name is taken up by the next pass.
+    expect(await fixture.archive(LAST, { fileSystem })).toMatchObject({ days: 2, filesTakenUp: 0 });
+    await fixture.expectExact();
+  });
+
   it('is in directories whose own names are on the disk before it has one', async () => {
     const done: string[] = [];
     const fileSystem: ArchiveFileSystem = {

@@ -30,7 +30,7 @@ describe('alerts', () => {
     const hook = await ask('webhook', 'add', receiver.url);
     expect(hook.secret).toMatch(/^whsec_/);
     const set = await ask('set', 'balance', '--user', 'ada', '--below', '20');
-    expect(set).toMatchObject({ below_microdollars: 20_000_000 });
+    expect(set).toMatchObject({ below_microdollars: 20_000_000, has_webhook: true });
     const list = await run('list');
     expect(list.stdout).toMatch(new RegExp(`${set.id} +balance +ada +below 20\\.000000 USD +2`));
     const deliveries = await run('deliveries', '--user', 'ada');
@@ -43,6 +43,23 @@ describe('alerts', () => {
     expect((await run('delete', set.id)).stdout).toBe(`deleted ${set.id}\n`);
     expect(await ask('list', '--user', 'ada')).toEqual({ alerts: [] });
     expect((await run('webhook', 'delete', hook.id)).status).toBe(0);
+  });
+
+  it('that nobody would be told of say so, with the command that adds a webhook', async () => {
+    const org = (await cli.ask('org', 'create', 'Acme')).document.id;
+    const noteOf = async (...of: string[]) =>
+      (await run('set', 'balance', ...of, '--below', '1')).stderr;
+    const note = (of: string) =>
+      `no webhook is in use that would be told; \`alerts webhook add <url> ${of}\` adds one\n`;
+    expect(await noteOf('--user', 'ada')).toBe(note('--user ada'));
+    const own = await ask('webhook', 'add', receiver.url, '--org', org);
+    expect(await noteOf('--org', org)).toBe('');
+    expect(await noteOf('--user', 'ada')).toBe(note('--user ada'));
+    await run('webhook', 'delete', own.id);
+    expect(await noteOf('--org', org)).toBe(note(`--org ${org}`));
+    const everybodys = await ask('webhook', 'add', receiver.url);
+    expect(await noteOf('--user', 'ada')).toBe('');
+    await run('webhook', 'delete', everybodys.id);
   });
 
   it('on a budget and on spend say at how much', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type DumpReport, dumpLedger } from '../../src/db/dump/dump.js';
 import { openSessions, type Session, untilBlocked } from '../support/sessions.js';
+import { runCommand } from './cliHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 let fixture: LedgerFixture;
@@ -36,4 +37,23 @@ it('has every row of a table that is made anew, or of which a part is dropped, a
   await other.run('commit');
   const { tables }: DumpReport = await dump;
   expect(tables.find(({ name }) => name === 'microdollar_usage')?.rows).toBe(1);
+});
+
+it('an export has every row, too', async () => {
+  const ledger = await fixture.open();
+  const user = await fixture.addUser();
+  await ledger.recordUsage({ kilo_user_id: user, cost: 5, created_at: '2026-03-01T00:00:00Z' });
+  await using sessions = await openSessions(fixture.database.url, 1);
+  const [other] = sessions.all as [Session];
+  await other.run('begin');
+  await other.run('create temp table kept on commit drop as table microdollar_usage');
+  await other.run('truncate microdollar_usage');
+  await other.run('insert into microdollar_usage table kept');
+  const range = ['--from', '2026-03-01', '--until', '2026-03-01'];
+  const exported = runCommand({ DATABASE_URL: fixture.database.url }, '--json', 'export', ...range);
+  const waiting = `select query from pg_stat_activity
+    where application_name like 'microdollar command%' and wait_event_type = 'Lock'`;
+  await expect.poll(() => fixture.rows(waiting), { timeout: 20_000 }).toHaveLength(1);
+  await other.run('commit');
+  expect(JSON.parse((await exported).stdout)).toMatchObject({ rows: 1 });
 });

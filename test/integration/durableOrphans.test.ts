@@ -2,8 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type DatedUsage, encodeRecord } from '../../src/gateway/durable/records.js';
+import { LedgerError } from '../../src/errors.js';
+import {
+  type DatedUsage,
+  type DurableRecord,
+  encodeRecord,
+} from '../../src/gateway/durable/records.js';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
+import { type FileSystem, nodeFileSystem } from '../../src/journal/fileSystem.js';
 import { encodeFrame, SEGMENT_KIND } from '../../src/journal/frame.js';
 import { inspectJournals } from '../../src/journal/inspect.js';
 import { Journal } from '../../src/journal/journal.js';
@@ -13,6 +19,7 @@ import { createLedger } from '../../src/ledger.js';
 import type { UsageEvent } from '../../src/record/types.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import {
+  count,
   createUser,
   makeDataDir,
   newIntent,
@@ -51,17 +58,22 @@ async function leave(...contents: ((slot: Slot) => Promise<void>)[]): Promise<vo
   for (const slot of slots) slot.release();
 }
 
+async function append({ directory }: Slot, ...records: DurableRecord[]): Promise<void> {
+  const journal = await Journal.open({ directory });
+  const encoded = records.map(encodeRecord);
+  await Promise.all(encoded.map(({ kind, payload }) => journal.append(kind, payload)));
+  await journal.close();
+}
+
+const usage = (cost: number): DurableRecord => {
+  const event = usageOf(newIntent(user), { cost }) as DatedUsage;
+  return { type: 'usage', owner: randomUUID(), event };
+};
+
 const withUsage =
   (...costs: number[]) =>
-  async ({ directory }: Slot) => {
-    const journal = await Journal.open({ directory });
-    for (const cost of costs) {
-      const event = usageOf(newIntent(user), { cost }) as DatedUsage;
-      const { kind, payload } = encodeRecord({ type: 'usage', owner: randomUUID(), event });
-      await journal.append(kind, payload);
-    }
-    await journal.close();
-  };
+  (slot: Slot) =>
+    append(slot, ...costs.map(usage));
 
 async function ofAnotherVersion({ directory }: Slot): Promise<void> {
   const header = { sequence: 1, writtenAtMs: 0, kind: SEGMENT_KIND };
@@ -79,14 +91,18 @@ it('one that cannot be adopted keeps no other waiting, nor is it held', async ()
   expect(pids).toEqual([null, null, null, null]);
 });
 
+function damage({ directory }: Slot, firstSequence: number): void {
+  const file = path.join(directory, segmentName(firstSequence));
+  const bytes = readFileSync(file);
+  const middle = Math.floor(bytes.length / 2);
+  bytes.writeUInt8(bytes.readUInt8(middle) ^ 1, middle);
+  writeFileSync(file, bytes);
+}
+
 it('damage of one is told, and counted', async () => {
   await leave(async (slot) => {
     await withUsage(7, 5, 3)(slot);
-    const file = path.join(slot.directory, segmentName(1));
-    const bytes = readFileSync(file);
-    const middle = Math.floor(bytes.length / 2);
-    bytes.writeUInt8(bytes.readUInt8(middle) ^ 1, middle);
-    writeFileSync(file, bytes);
+    damage(slot, 1);
   });
   gateway = await openGateway(database.url, place.dataDir);
   const { ledger } = gateway;
@@ -99,6 +115,34 @@ it('damage of one is told, and counted', async () => {
   );
 });
 
+it('damage is told also where another process had the journal since it was tried', async () => {
+  await leave(withUsage(13));
+  const ledger = await createLedger({ databaseUrl: database.url });
+  let isRefused = true;
+  const refusal = { status: 'rejected', error: new LedgerError('internal', 'planted') };
+  gateway = await openGateway(database.url, place.dataDir, {
+    maintenanceIntervalMs: 3_600_000,
+    ledger: {
+      ...ledger,
+      recordUsageBatch: async (events: readonly UsageEvent[]) =>
+        isRefused ? events.map(() => refusal as never) : await ledger.recordUsageBatch(events),
+    },
+  });
+  await gateway.maintain();
+  const other = await claimSlot(journalRoot(place.dataDir));
+  expect(other.index).toBe(1);
+  await withUsage(7, 5, 3)(other);
+  damage(other, 2);
+  await gateway.maintain();
+  other.release();
+  isRefused = false;
+  await gateway.maintain();
+  expect(await ledger.getUserBalance(user)).toBe(23);
+  expect(await ledger.metrics.registry.metrics()).toContain(
+    'microdollar_journal_lost_records_total 1',
+  );
+});
+
 it('an event that fails for no reason is buried in the end, and the rest goes on', async () => {
   await leave(withUsage(13, 7));
   const ledger = await createLedger({ databaseUrl: database.url });
@@ -108,7 +152,7 @@ it('an event that fails for no reason is buried in the end, and the rest goes on
       ...ledger,
       recordUsageBatch: async (events: readonly UsageEvent[]) => {
         const good = await ledger.recordUsageBatch(events.filter(({ cost }) => cost !== 13));
-        const failed = { status: 'rejected', error: new Error('planted') };
+        const failed = { status: 'rejected', error: new LedgerError('internal', 'planted') };
         return events.map(({ cost }) => (cost === 13 ? failed : good.shift())) as never;
       },
     },
@@ -116,4 +160,60 @@ it('an event that fails for no reason is buried in the end, and the rest goes on
   await until(async () => (await readDeadLetters(journalRoot(place.dataDir))).length === 1);
   await until(async () => (await inspectJournals(journalRoot(place.dataDir)))[1]?.records === 0);
   expect(await ledger.getUserBalance(user)).toBe(7);
+});
+
+it('one whose files cannot be read says nothing about the database', async () => {
+  await leave(withUsage(7), withUsage(5));
+  const closed = path.join(journalRoot(place.dataDir), '1', segmentName(1));
+  const fileSystem: FileSystem = {
+    ...nodeFileSystem,
+    readFile: (file) =>
+      file === closed
+        ? Promise.reject(Object.assign(new Error('planted'), { code: 'EACCES', path: file }))
+        : nodeFileSystem.readFile(file),
+  };
+  gateway = await openGateway(database.url, place.dataDir, { fileSystem });
+  const { ledger, logLines } = gateway;
+  await until(async () => (await ledger.getUserBalance(user)) === 5);
+  await gateway.maintain();
+  expect(logLines.filter(({ level }) => level === 'error')).toEqual([]);
+});
+
+it('a response that the database refuses for good is an estimate, and holds up nothing', async () => {
+  await leave(async (slot) => {
+    const owner = await slot.addOwner();
+    const intent = newIntent(user);
+    const response = { intent, response_id: 'resp_\0', upstream: 'openai', details: {} };
+    await append(slot, { type: 'follow', owner, response }, usage(7));
+  });
+  gateway = await openGateway(database.url, place.dataDir);
+  await until(async () => (await count(database.pool, 'microdollar_usage')) === 2);
+  const { ledger } = gateway;
+  await until(async () => (await ledger.getUserBalance(user)) === 7);
+  const estimates = 'id in (select id from microdollar_usage where cost = 0)';
+  expect(await count(database.pool, 'microdollar_usage_metadata', estimates)).toBe(1);
+  await until(async () => (await count(database.pool, 'gateway_intents')) === 0);
+});
+
+it('an intent that cannot be settled keeps no later one waiting', async () => {
+  const intents = Array.from({ length: 201 }, () => newIntent(user));
+  await leave(async (slot) => {
+    const owner = await slot.addOwner();
+    await append(slot, ...intents.map((intent) => ({ type: 'intent' as const, owner, intent })));
+  });
+  const ledger = await createLedger({ databaseUrl: database.url });
+  gateway = await openGateway(database.url, place.dataDir, {
+    ledger: {
+      ...ledger,
+      recordUsageBatch: async (events: readonly UsageEvent[]) => {
+        const good = await ledger.recordUsageBatch(
+          events.filter(({ id }) => id !== intents[0]?.id),
+        );
+        const failed = { status: 'rejected', error: new LedgerError('internal', 'planted') };
+        return events.map(({ id }) => (id === intents[0]?.id ? failed : good.shift())) as never;
+      },
+    },
+  });
+  await until(async () => (await count(database.pool, 'microdollar_usage')) === 200);
+  await until(async () => (await count(database.pool, 'gateway_intents')) === 1);
 });

@@ -1,6 +1,7 @@
+import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WIRE_APIS, WIRE_PATHS, type WireApi } from '../support/answers/index.js';
-import { exchangeBytes, openSocket, postBytes } from '../support/rawHttp.js';
+import { exchangeBytes, openSocket, postBytes, readAnswer } from '../support/rawHttp.js';
 import {
   startTestGateway,
   type TestGateway,
@@ -126,6 +127,30 @@ describe('to the client', () => {
     expect(answer.head).toContain('x-request-id: req_of_openai');
     expect(answer.head).not.toMatch(/set-cookie|keep-alive/i);
     expect(answer.head.match(/x-request-id/gi)).toHaveLength(1);
+  });
+
+  it('bytes beyond ASCII as they came, also where the head leaves before the first byte', async () => {
+    let goOn = () => {};
+    const headLeft = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    gateway.upstream.script('slow', async (reply) => {
+      reply.writeHead(200, { 'content-type': 'application/json', 'x-note': 'caf\xe9 \xc3\xa9' });
+      reply.write(Buffer.alloc(0));
+      await headLeft;
+      reply.end('{}');
+    });
+    const headers = { authorization: `Bearer ${user.key}`, connection: 'close' };
+    const socket = await openSocket(gateway.url);
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk) => {
+      chunks.push(chunk);
+      if (Buffer.concat(chunks).includes('\r\n\r\n')) goOn();
+    });
+    socket.write(postBytes(WIRE_PATHS['openai-chat'], headers, '{"model":"script:slow"}'));
+    await once(socket, 'close');
+    const { head } = readAnswer(Buffer.concat(chunks));
+    expect(head).toContain('\r\nx-note: caf\xe9 \xc3\xa9\r\n');
   });
 
   it('its usage id, and a request id where the provider gives none', async () => {

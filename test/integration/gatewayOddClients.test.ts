@@ -147,6 +147,7 @@ describe('a client', () => {
     expect(await gateway.rows('select id from microdollar_usage')).toHaveLength(before.length);
     await expect.poll(() => gateway.rows('select id from gateway_intents')).toEqual([]);
     expect((await ask('whole')).row).toMatchObject(METERED);
+    expect(gateway.logLines.join('')).not.toContain('gateway failed');
   });
 
   it('that sends its body slowly takes room for it, and of half of the room no more', async () => {

@@ -7,6 +7,7 @@ import { repairRollup } from '../../src/rollup/repair.js';
 import { compareInSlices } from '../../src/rollup/slices.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP, EXA_ROLLUP } from '../../src/schema/rollups.js';
+import { openSessions, type Session } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 /** No day is read by one statement, and no more than 50 rows of a user. */
@@ -196,6 +197,18 @@ describe('slices beside live writers', () => {
     expect(slices).toBeGreaterThan(3);
     expect(compared).toMatchObject({ wrong: '0', raw_rows: String(ROWS) });
     await expectExact();
+  });
+
+  it('have usage locked before their snapshot: no partition of it goes in between', async () => {
+    await using sessions = await openSessions(fixture.database.url, 1);
+    const [other] = sessions.all as [Session];
+    await other.run(`set lock_timeout = '50ms'`);
+    const lock = 'lock table only microdollar_usage in access exclusive mode';
+    for (const snapshot of ['read', 'write'] as const) {
+      const drop = () => other.run(`do $$ begin ${lock}; end $$`);
+      const dropped = database.transaction(drop, { snapshot });
+      await expect(dropped).rejects.toMatchObject({ code: '55P03' });
+    }
   });
 
   it('set a row under its lock: a fold leaves the payer, a writer appends, and both are exact', async () => {

@@ -217,6 +217,20 @@ describe('a body that nobody asked for', () => {
   });
 });
 
+describe('a request to tRPC that is none', () => {
+  it.each([
+    ['HEAD', 'x', 405],
+    ['GET', '[', 400],
+    ['GET', 'two words', 400],
+  ])('is no failure: %s, of the host %s', async (method, host, status) => {
+    for (const key of ['', `authorization: Bearer ${ada.key}\r\n`]) {
+      const line = `${method} /api/trpc/session.current HTTP/1.1\r\n`;
+      const answer = await raw(`${line}host: ${host}\r\nconnection: close\r\n${key}\r\n`);
+      expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    }
+  });
+});
+
 describe('keys', () => {
   it('all that are not valid get one and the same answer', async () => {
     const { key } = ada;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 let service: TestServer;
@@ -146,6 +147,42 @@ describe('holds over HTTP', () => {
       { refused_by: { id: budget.body.id, scope: 'key' }, available_microdollars: 200_000 },
     ]);
     expect((await service.post('/api/holds', { ...paid, amount: 200_000 }, key)).status).toBe(200);
+  });
+
+  it('of a limited service key name keys of its organization, and its members’ own', async () => {
+    const [member, stranger] = [await service.newUser(), await service.newUser()];
+    const organization = await service.newOrganization(member.id);
+    const other = await service.newOrganization(member.id);
+    await service.post('/api/credits', { organization_id: organization, usd: 1 });
+    const newKey = async (organization_id: string, kilo_user_id: string | null = null) => {
+      const scopes = ['usage:write'] as const;
+      const { pool } = service.ledger;
+      return (await createApiKey(pool, { organization_id, kilo_user_id, scopes })).id;
+    };
+    const limited = await service.newServiceKey(['usage:write'], organization);
+    const send = async (api_key_id: string, key = limited) => {
+      const event = { kilo_user_id: member.id, organization_id: organization, api_key_id };
+      const held = await service.post('/api/holds', { ...event, amount: 1 }, key);
+      const { body } = await service.post('/api/usage', { events: [{ ...event, cost: 1 }] }, key);
+      return [held.body.status ?? held.body.error.code, body.results[0].status];
+    };
+    const ofOther = await newKey(other);
+    await service.post('/api/budgets', { scope: 'key', id: ofOther, limit_usd: 0, window: 'day' });
+    const refused = ['forbidden', 'rejected'];
+    expect(await send(ofOther)).toEqual(refused);
+    expect(await send(ofOther.toUpperCase())).toEqual(refused);
+    expect(await send(await newKey(other, member.id))).toEqual(refused);
+    expect(await send(stranger.keyId)).toEqual(refused);
+    const taken = ['granted', 'recorded'];
+    expect(await send(await newKey(organization))).toEqual(taken);
+    expect(await send(member.keyId)).toEqual(taken);
+    expect(await send(randomUUID())).toEqual(taken);
+    // Whoever is limited to none names any.
+    const unlimited = await service.newServiceKey(['usage:write']);
+    expect(await send(stranger.keyId, unlimited)).toEqual(taken);
+    const removed = `/api/organizations/${organization}/members/${member.id}`;
+    expect((await service.call('DELETE', removed)).status).toBe(200);
+    expect(await send(member.keyId)).toEqual(refused);
   });
 
   it('expire by their time, for nobody lives who could end them', async () => {

@@ -286,3 +286,39 @@ describe('operations.status', () => {
     ]);
   });
 });
+
+describe('requests without a price', () => {
+  it('are told from those that cost nothing, in lists and in detail', async () => {
+    const payer = await service.newUser();
+    const [priced, waiting, late] = [randomUUID(), randomUUID(), randomUUID()];
+    const of = (id: string, minute: number, metadata: object) => ({
+      id,
+      kilo_user_id: payer.id,
+      cost: 0,
+      created_at: `2026-03-01T00:0${minute}:00Z`,
+      metadata,
+    });
+    await service.ledger.recordUsageBatch([
+      of(priced, 3, { price_source: 'list' }),
+      of(waiting, 2, { unpriced: true }),
+      of(late, 1, { unpriced: true }),
+      of(randomUUID(), 0, { adjusts_usage_id: late, price_source: 'late', correction_number: 1 }),
+    ]);
+    const expected = [
+      { id: priced, unpriced: false },
+      { id: waiting, unpriced: true },
+      { id: late, unpriced: false },
+    ];
+    for (const name of ['usage.requests', 'usage.recent', 'profile.account']) {
+      const { requests, recent, ...rows } = data(
+        await service.query(name, undefined, payer.key),
+      ) as Record<string, object[]>;
+      const listed = requests ?? recent ?? Object.values(rows).flat();
+      expect(listed.slice(0, 3)).toMatchObject(expected);
+    }
+    for (const each of expected) {
+      const detail = await service.query('usage.request', { id: each.id }, payer.key);
+      expect(data(detail)).toMatchObject(each);
+    }
+  });
+});

@@ -92,3 +92,48 @@ it.each(DAMAGE)('%s: found, not reported from then on, and repaired', async (_, 
   await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
   expect(await findDifferences(fixture.database.pool, DAILY_BY_USER, 'counters')).toEqual([]);
 });
+
+it.each(DIMENSION_ROLLUPS)(
+  'one user: $name is compared and repaired of them alone',
+  async (rollup) => {
+    for (const id of ['ann', 'bob']) await fixture.addUser(id);
+    const organization_id = await fixture.addOrganization();
+    const created_at = `${daysAgo(5)}T10:00:00Z`;
+    for (const kilo_user_id of ['ann', 'bob']) {
+      for (const payer of [null, organization_id]) {
+        await ledger.recordUsage({ kilo_user_id, organization_id: payer, cost: 100, created_at });
+      }
+    }
+    await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
+    await verifyDimensions(options(rollup));
+    await fixture.rows(`update ${rollup.name} set cost_microdollars = cost_microdollars + 1`);
+    const ofAnn = { ...options(rollup), kiloUserId: 'ann' };
+    const wrong = { rows: 2, keys: 2, driftKeys: 2, driftMicrodollars: 2n };
+    expect(await verifyDimensions(ofAnn)).toMatchObject({
+      ...wrong,
+      drifts: Array(2).fill({ kind: 'wrong', kiloUserId: 'ann' }),
+    });
+    // Nothing is proven of the others, and the day is not reported from.
+    const noted = () =>
+      fixture.rows(
+        `select raw_rows::int, drift_keys, verified_at is null as is_open from rollup_coverage
+       where rollup = $1 and period = $2`,
+        [rollup.name, daysAgo(5)],
+      );
+    expect(await noted()).toEqual([{ raw_rows: 4, drift_keys: 2, is_open: true }]);
+    expect(await repairDimensions(ofAnn)).toMatchObject({
+      found: wrong,
+      changed: 2,
+      left: { driftKeys: 0 },
+    });
+    expect(await verifyDimensions(ofAnn)).toMatchObject({ rows: 2, driftKeys: 0 });
+    expect(await noted()).toMatchObject([{ drift_keys: 2, is_open: true }]);
+    const others = await verifyDimensions(options(rollup));
+    expect(others).toMatchObject({ rows: 4, drifts: Array(2).fill({ kiloUserId: 'bob' }) });
+    expect(await repairDimensions({ ...options(rollup), kiloUserId: 'bob' })).toMatchObject({
+      changed: 2,
+    });
+    expect(await verifyDimensions(options(rollup))).toMatchObject({ rows: 4, driftKeys: 0 });
+    expect(await noted()).toMatchObject([{ drift_keys: 0, is_open: false }]);
+  },
+);

@@ -39,5 +39,7 @@ function describe(directory: string, ino: number): Synced {
   return { what: 'file', names: own, bytes: own[0] ? contentOf(directory, own[0]) : '' };
 }
 
-const contentOf = (directory: string, name: string) =>
-  readFileSync(path.join(directory, name), 'latin1');
+function contentOf(directory: string, name: string): string {
+  const file = path.join(directory, name);
+  return statSync(file).isDirectory() ? '' : readFileSync(file, 'latin1');
+}

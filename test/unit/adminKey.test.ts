@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -17,5 +17,12 @@ it('is made by one of many first starts, and used by all', async () => {
   const obtained = await Promise.all(Array.from({ length: 50 }, () => obtainAdminKey(environment)));
   expect(new Set(obtained.map(({ key }) => key)).size).toBe(1);
   expect(obtained.filter(({ isNew }) => isNew)).toHaveLength(1);
+  expect(readdirSync(dataDir)).toEqual(['admin-key']);
+});
+
+it('is refused where its file is a link to nowhere', async () => {
+  symlinkSync(path.join(dataDir, 'nowhere'), path.join(dataDir, 'admin-key'));
+  const environment = readEnvironment({ MICRODOLLAR_DATA_DIR: dataDir });
+  await expect(obtainAdminKey(environment)).rejects.toThrow(/admin-key \(ENOENT\)/);
   expect(readdirSync(dataDir)).toEqual(['admin-key']);
 });

@@ -40,6 +40,16 @@ describe('on the real file system', () => {
     expect(synced).toContainEqual({ what: 'directory', entries: { letters: 'a\n' } });
   });
 
+  it('a directory that is made has its name on the disk, and so have those above it', async () => {
+    await nodeFileSystem.makeDirectory(pathOf('journal/0'));
+    expect(synced).toEqual([
+      { what: 'file', names: ['journal'], bytes: '' },
+      { what: 'directory', entries: { journal: '' } },
+    ]);
+    await nodeFileSystem.makeDirectory(pathOf('journal/0'));
+    expect(synced).toHaveLength(2);
+  });
+
   it('what the journal answers for is on the disk, in a file whose name is', async () => {
     const journal = await Journal.open({ directory });
     await journal.append(1, Buffer.from('first record'));

@@ -121,8 +121,15 @@ describe('NUL bytes', () => {
   });
 });
 
+it('takes details whose text has a backslash before what would be an escape', () => {
+  const usage_details = { doubts: ['C:\\ud800', '\\u0000', '\\\\uDFFF'], '\\ud83d': 1 };
+  const { metadata } = validate({ ...base, metadata: { usage_details } });
+  expect(JSON.parse(String(metadata?.usage_details))).toEqual(usage_details);
+});
+
 describe('what is refused, with the name of the field', () => {
   const change = (fields: object) => ({ ...base, ...fields });
+  const details = (usage_details: object) => ({ metadata: { usage_details } });
   it.each<[name: string, field: string, event: unknown]>([
     ['nothing', 'event', undefined],
     ['null', 'event', null],
@@ -175,6 +182,8 @@ describe('what is refused, with the name of the field', () => {
     ['a long lookup', 'metadata.http_ip', change({ metadata: { http_ip: 'i'.repeat(513) } })],
     ['a latency that is infinite', 'metadata.latency', change({ metadata: { latency: 1 / 0 } })],
     ['a large status', 'metadata.status_code', change({ metadata: { status_code: 2 ** 31 } })],
+    ['a name with NUL', 'metadata.usage_details', change(details({ '\\\0': 1 }))],
+    ['half a pair as a name', 'metadata.usage_details', change(details({ '\\\\\ud83d': 1 }))],
     ['a stored lookup id', 'metadata.mode_id', change({ metadata: { mode_id: 1 } })],
     ['the id of metadata', 'metadata.id', change({ metadata: { id: UUID } })],
   ])('%s', (_, field, event) => {

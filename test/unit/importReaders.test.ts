@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { csvFormat, type ExportFormat, jsonlFormat } from '../../src/cli/exportFormats.js';
+import { USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
 import { assignPayer, azureOrganizationId } from '../../src/importing/azureAccounts.js';
 import { readCsvRecords } from '../../src/importing/csvRecords.js';
 import { readObject, readTags } from '../../src/importing/foreignCells.js';
@@ -11,6 +13,7 @@ import { readJsonl } from '../../src/importing/readJsonl.js';
 import { readLines } from '../../src/importing/readLines.js';
 import { hashOccurrence, idOfKey, RowIds, sha256 } from '../../src/importing/rowIds.js';
 import { dayOfEvent, shiftEvent } from '../../src/importing/shiftDays.js';
+import type { EventReader } from '../../src/importing/types.js';
 import type { UsageEvent } from '../../src/record/types.js';
 
 /** Bytes in chunks of `size`, so that lines and characters are cut anywhere. */
@@ -32,17 +35,17 @@ describe('lines', () => {
   it.each([1, 2, 3, 7, 1000])('are the same in chunks of %i bytes', async (size) => {
     const text = '\uFEFFeins\r\n\rzwei ü 🙂\n   \nthree';
     expect(await collect(linesOf(text, size))).toEqual([
-      { line: 1, text: 'eins' },
-      { line: 3, text: 'zwei ü 🙂' },
-      { line: 5, text: 'three' },
+      { line: 1, before: '\uFEFF', text: 'eins' },
+      { line: 3, before: '\r\n\r', text: 'zwei ü 🙂' },
+      { line: 5, before: '\n   \n', text: 'three' },
     ]);
   });
 
   it.each(['\n', '\r\n', '\r'])('may end with %j', async (end) => {
     const texts = ['one', '', 'three', ''].join(end);
     expect(await collect(linesOf(texts, 4))).toEqual([
-      { line: 1, text: 'one' },
-      { line: 3, text: 'three' },
+      { line: 1, before: '', text: 'one' },
+      { line: 3, before: end + end, text: 'three' },
     ]);
   });
 
@@ -54,8 +57,8 @@ describe('lines', () => {
     const cleaning = { nulBytesRemoved: 0 };
     const lines = await collect(readLines(chunksOf('a\0b\n\0\0\nc'), cleaning));
     expect(lines).toEqual([
-      { line: 1, text: 'ab' },
-      { line: 3, text: 'c' },
+      { line: 1, before: '', text: 'ab' },
+      { line: 3, before: '\n\n', text: 'c' },
     ]);
     expect(cleaning.nulBytesRemoved).toBe(3);
   });
@@ -63,19 +66,77 @@ describe('lines', () => {
   it('that are too long are a problem of that line alone', async () => {
     const lines = await collect(linesOf(`ok\n${'x'.repeat(50)}\nok`, 8, 20));
     expect(lines).toEqual([
-      { line: 1, text: 'ok' },
+      { line: 1, before: '', text: 'ok' },
       { line: 2, problem: 'is longer than 20 bytes' },
-      { line: 3, text: 'ok' },
+      { line: 3, before: '\n', text: 'ok' },
     ]);
   });
 
   it('that are not UTF-8 are a problem of that line alone', async () => {
     const lines = await collect(linesOf(Buffer.from([0x61, 0x0a, 0xff, 0xe4, 0x0a, 0x62])));
     expect(lines).toEqual([
-      { line: 1, text: 'a' },
+      { line: 1, before: '', text: 'a' },
       { line: 2, problem: 'is not UTF-8 text' },
-      { line: 3, text: 'b' },
+      { line: 3, before: '\n', text: 'b' },
     ]);
+  });
+});
+
+describe('a row that was exported', () => {
+  const texts = [
+    'a\rb\r\nc\nd',
+    'a\n \t \n\r\n\n b',
+    'a\n\uFEFFb\r',
+    '',
+    "'",
+    "''",
+    "'=1",
+    '\n',
+    ' a ',
+    '"',
+    ',',
+  ];
+  const rows = texts.map((text) => ({
+    kilo_user_id: 'ada',
+    cost: '1',
+    model: text,
+    provider: null,
+  }));
+  const imported = texts.map((text, index) => [index, text]);
+  const read = async (format: ExportFormat, reader: EventReader) => {
+    const file = format.head() + rows.map((row, index) => format.row(row, index)).join('');
+    const events = await collect(reader(linesOf(file)));
+    return events.map((each, index) =>
+      'event' in each && each.event.provider == null ? [index, each.event.model] : each,
+    );
+  };
+
+  it.each([
+    ['CSV', csvFormat(USAGE_SHAPE), readCsv],
+    ['JSONL', jsonlFormat(USAGE_SHAPE), readJsonl],
+  ] as const)('is the same from %s', async (_name, format, reader) => {
+    expect(await read(format, reader)).toEqual(imported);
+  });
+
+  it('has the session and user of its metadata, whose limits are wider', async () => {
+    const long = 's'.repeat(1_024);
+    const own = { kilo_user_id: 'ada', cost: 1 };
+    const of = async (event: object) => {
+      const [line] = await collect(readJsonl(linesOf(JSON.stringify({ ...own, ...event }), 1000)));
+      return line && 'event' in line && line.event;
+    };
+    expect(await of({ session_id: long, end_user: '' })).toEqual({
+      ...own,
+      metadata: { session_id: long, end_user: '' },
+    });
+    // What the event itself may hold, and what is said twice, is the ledger's to judge.
+    for (const event of [{ session_id: 's' }, { session_id: '', metadata: { session_id: 's' } }]) {
+      expect(await of(event)).toEqual({ ...own, ...event });
+    }
+    const format = csvFormat(USAGE_SHAPE);
+    const row = { kilo_user_id: 'ada', cost: '1', session_id: long, end_user: '' };
+    const [line] = await collect(readCsv(linesOf(format.head() + format.row(row, 0), 1000)));
+    expect(line).toMatchObject({ event: { metadata: { session_id: long, end_user: '' } } });
   });
 });
 

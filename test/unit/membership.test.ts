@@ -67,6 +67,21 @@ describe('a lock of another container', () => {
     expect(isHeld()).toBe(true);
   });
 
+  it('is void for who looks every fifteen seconds', () => {
+    heldElsewhere(3_600_000);
+    expect(isHeld()).toBe(true);
+    vi.advanceTimersByTime(15_000);
+    expect(isHeld()).toBe(false);
+  });
+
+  it('is not told as held once it is old: who looks once would say so for ever', () => {
+    heldElsewhere(29_000);
+    expect(new StartLock(lock).holder()).not.toBeNull();
+    vi.advanceTimersByTime(1_000);
+    expect(new StartLock(lock).holder()).toBeNull();
+    expect(isHeld()).toBe(true);
+  });
+
   it('of an earlier boot is void once it is old', () => {
     heldElsewhere(29_000, 'another boot');
     expect(isHeld()).toBe(true);

@@ -30,8 +30,10 @@ import {
  */
 const REFRESH_MS = 5_000;
 const FOREIGN_FRESH_MS = 30_000;
-/** Without a break in our looking. */
+/** Without a break in our looking, in which both may have been stopped. */
 const STILL_MS = 2 * REFRESH_MS;
+/** After a shorter one whoever lives is fresh all the same. */
+const BREAK_MS = FOREIGN_FRESH_MS - STILL_MS;
 const MAX_WATCHED = 1_000;
 
 /** Readers see the old content or the new one, never half of it. */
@@ -70,7 +72,7 @@ function isFresh(file: string, isOfThisBoot: boolean): boolean {
   const touchedMs = statSync(file).mtimeMs;
   const nowMs = performance.now();
   const before = watched.get(file);
-  const isStill = before?.touchedMs === touchedMs && nowMs - before.lookedMs <= STILL_MS;
+  const isStill = before?.touchedMs === touchedMs && nowMs - before.lookedMs <= BREAK_MS;
   const sinceMs = isStill ? before.sinceMs : nowMs;
   if (watched.size >= MAX_WATCHED) watched.clear();
   watched.set(file, { touchedMs, sinceMs, lookedMs: nowMs });
@@ -79,12 +81,17 @@ function isFresh(file: string, isOfThisBoot: boolean): boolean {
   return (isOfThisBoot || ageMs < 0) && nowMs - sinceMs < STILL_MS;
 }
 
-/** The process a file names, if it still counts. */
-function holderOf(file: string): ProcessIdentity | null {
+/**
+ * The process a file names, if it still counts.
+ * @param isLook who looks once cannot see it stand still: what is old is void
+ */
+function holderOf(file: string, isLook = false): ProcessIdentity | null {
   try {
     const identity = JSON.parse(readFileSync(file, 'utf8')) as ProcessIdentity;
     if (!identity.pid) return null;
-    const counts = isLocal(identity) ? isAlive(identity) : isFresh(file, isOfThisBoot(identity));
+    const counts = isLocal(identity)
+      ? isAlive(identity)
+      : isFresh(file, !isLook && isOfThisBoot(identity));
     return counts ? identity : null;
   } catch {
     return null;
@@ -200,9 +207,10 @@ export class StartLock {
     }
   }
 
+  /** To be told; it is not taken over for that. */
   holder(): ProcessIdentity | null {
     const ruling = Math.max(0, ...this.#numbers());
-    return ruling === 0 ? null : holderOf(this.#file(ruling));
+    return ruling === 0 ? null : holderOf(this.#file(ruling), true);
   }
 
   #file(number: number): string {

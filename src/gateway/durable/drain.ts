@@ -13,6 +13,7 @@ import { recordRefused } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
 import { type DatedUsage, type DurableRecord, decodeRecord } from './records.js';
 import type { ResponseStore } from './responseStore.js';
+import type { Intent } from './types.js';
 
 export interface DrainContext {
   store: IntentStore;
@@ -35,6 +36,8 @@ interface JournaledUsage {
   owner: string;
   event: DatedUsage;
 }
+
+type Followed = Extract<DurableRecord, { type: 'follow' }>;
 
 /** Several statements' worth: the ledger writes them side by side. */
 const BATCH_RECORDS = 2_000;
@@ -107,12 +110,12 @@ export class Drain {
 
   /** @returns what is to be set aside */
   async #drainBatch(records: readonly JournalRecord[]): Promise<JournalRecord[]> {
-    const { store, responses } = this.#context;
+    const { store } = this.#context;
     const letters: DeadLetter<DatedUsage>[] = [];
     const usage: JournaledUsage[] = [];
     const closed = new Set<string>();
     const intents: Extract<DurableRecord, { type: 'intent' }>[] = [];
-    const followed: Extract<DurableRecord, { type: 'follow' }>[] = [];
+    const followed: Followed[] = [];
     for (const record of records) {
       const content = decodeRecord(record);
       if (content === null) letters.push(illegible(record));
@@ -129,13 +132,13 @@ export class Drain {
     const open = intents.filter(
       ({ owner, intent }) => !closed.has(intent.id) && this.#context.isStillOpen(owner, intent.id),
     );
-    await store.insertMany(open);
+    const kept = await this.#follow(followed);
+    await store.insertMany([...open, ...kept]);
     // Closed while it was being inserted: its removal may have come too early.
     for (const { owner, intent } of open) {
       if (!this.#context.isStillOpen(owner, intent.id)) store.removeLater(intent.id);
     }
-    // Before their usage, which may be in the same batch: `is_settled` looks for it.
-    for (const { response } of followed) await responses.insert(response);
+    for (const { intent } of kept) closed.delete(intent.id);
     const recorded = await this.#record(usage);
     letters.push(...recorded.letters);
     await this.#bury(letters);
@@ -144,6 +147,23 @@ export class Drain {
       if (!recorded.aside.includes(record)) this.#context.onDrained(owner, event);
     }
     return recorded.aside;
+  }
+
+  /**
+   * Before their usage, which may be in the same batch: `is_settled` looks for it.
+   * @returns the intents of those that are refused for good: to be settled as estimates
+   */
+  async #follow(followed: readonly Followed[]): Promise<{ owner: string; intent: Intent }[]> {
+    const kept: { owner: string; intent: Intent }[] = [];
+    for (const { owner, response } of followed) {
+      try {
+        await this.#context.responses.insert(response);
+      } catch (error) {
+        if (!isPermanent(toLedgerError(error))) throw error;
+        kept.push({ owner, intent: response.intent });
+      }
+    }
+    return kept;
   }
 
   async #record(

@@ -4,7 +4,7 @@ import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
 import { API_KINDS, assumedOutputTokens, BACKGROUND_INTENT } from '../prices/index.js';
-import { isPermanent } from './failures.js';
+import { isOfShard, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { findIntentsStatement, type IntentRow } from './intents.sql.js';
 import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
@@ -71,21 +71,32 @@ function isLostResponse(intent: Intent): boolean {
   return intent.api_kind === BACKGROUND_INTENT;
 }
 
+export interface Settled {
+  estimated: number;
+  /** To be tried again: they failed for no reason of their own, and keep no others waiting. */
+  left: number;
+  /** Why, of the last one. */
+  reason: string | null;
+}
+
 /**
  * Settles what a dead owner left: removes intents whose usage is recorded, estimates the others.
  * Interrupted, it goes on where it was; several processes may do it at once (I3).
- * @returns intents estimated
  * @throws LedgerError `unavailable`
  */
-export async function settleOwner(context: SettleOwnerContext, owner: string): Promise<number> {
-  let estimated = 0;
+export async function settleOwner(context: SettleOwnerContext, owner: string): Promise<Settled> {
+  const settled: Settled = { estimated: 0, left: 0, reason: null };
   let afterId: string | null = null;
   for (;;) {
     const rows: IntentRow[] = await context.query(findIntentsStatement(owner, afterId, PAGE));
     const last = rows.at(-1);
-    if (last === undefined) return estimated;
-    estimated += await settlePage(context, rows);
-    await context.store.removeMany(rows.map((row) => row.id));
+    if (last === undefined) return settled;
+    const page = await settlePage(context, rows);
+    settled.estimated += page.estimated;
+    settled.left += page.failed.size;
+    settled.reason = [...page.failed.values()].at(-1)?.message ?? settled.reason;
+    const ids = rows.map((row) => row.id);
+    await context.store.removeMany(ids.filter((id) => !page.failed.has(id)));
     afterId = last.id;
   }
 }
@@ -93,7 +104,8 @@ export async function settleOwner(context: SettleOwnerContext, owner: string): P
 async function settlePage(
   { ledger, deadLetters, price, metrics }: SettleOwnerContext,
   rows: readonly IntentRow[],
-): Promise<number> {
+): Promise<{ estimated: number; failed: ReadonlyMap<string, Error> }> {
+  const failed = new Map<string, Error>();
   const events = rows
     .filter((row) => !row.has_usage)
     .map((row) => {
@@ -102,7 +114,7 @@ async function settlePage(
       const event = { ...estimateOf(intent, known), project_id: row.project_id };
       return { event, priced: String(known !== null), intent };
     });
-  if (events.length === 0) return 0;
+  if (events.length === 0) return { estimated: 0, failed };
   const results = await ledger.recordUsageBatch(events.map(({ event }) => event));
   let estimated = 0;
   for (const [index, result] of results.entries()) {
@@ -123,14 +135,18 @@ async function settlePage(
     }
     // Recorded meanwhile, by itself or by another who settles: nothing is left to do.
     if (error instanceof LedgerError && error.code === 'idempotency_conflict') continue;
-    if (!isPermanent(error)) throw error;
+    if (!isPermanent(error)) {
+      if (toLedgerError(error).code === 'unavailable' && !isOfShard(error)) throw error;
+      failed.set(event.id, error);
+      continue;
+    }
     const { code, message } = error as LedgerError;
     await deadLetters.add([
       { id: event.id, at: new Date().toISOString(), reason: code, message, event },
     ]);
     metrics.deadLettered.inc({ reason: code });
   }
-  return estimated;
+  return { estimated, failed };
 }
 
 /** Null when it is recorded. */

@@ -147,15 +147,21 @@ export class Maintenance {
 
   async #adopt(): Promise<void> {
     const { gate, root, fileSystem, log } = this.#context;
+    const left = new Set([this.#context.slot.index]);
     const adopt = async (slot: Slot) => {
+      left.add(slot.index);
       if (gate.isAvailable && !this.#isStopped) await this.#adoptOne(slot);
     };
     const onFailure = (slot: number, error: unknown) => {
+      left.add(slot);
       gate.report(error);
       const reason = (error as Error).message;
       log.warn({ slot, reason }, 'the journal of a dead process is left for the next round');
     };
-    if (gate.isAvailable) await adoptOrphans(root, adopt, onFailure, fileSystem);
+    if (!gate.isAvailable) return;
+    await adoptOrphans(root, adopt, onFailure, fileSystem);
+    // Drained by another process, or its own now: what it leaves there another time is told anew.
+    for (const index of this.#drains.keys()) if (!left.has(index)) this.#drains.delete(index);
   }
 
   async #adoptOne(slot: Slot): Promise<void> {
@@ -185,8 +191,7 @@ export class Maintenance {
 
   async #settleDead(slot: Slot): Promise<void> {
     for (const owner of slot.deadOwners()) {
-      await this.#settle(owner);
-      await slot.forgetOwner(owner);
+      if (await this.#settle(owner)) await slot.forgetOwner(owner);
     }
   }
 
@@ -203,12 +208,14 @@ export class Maintenance {
     }
   }
 
-  async #settle(owner: string): Promise<void> {
-    const estimated = await settleOwner(this.#context, owner);
-    await this.#context.query(deleteInstanceStatement(owner));
-    if (estimated > 0) {
-      this.#context.log.warn({ owner, estimated }, 'intents without usage settled as estimates');
-    }
+  /** @returns whether nothing of it is left */
+  async #settle(owner: string): Promise<boolean> {
+    const { query, log } = this.#context;
+    const { estimated, left, reason } = await settleOwner(this.#context, owner);
+    if (estimated > 0) log.warn({ owner, estimated }, 'intents without usage settled as estimates');
+    if (left > 0) log.warn({ owner, left, reason }, 'intents without usage are tried again');
+    else await query(deleteInstanceStatement(owner));
+    return left === 0;
   }
 
   /** Those that only failed to be saved are tried again; people who were deleted are forgotten. */

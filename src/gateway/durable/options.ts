@@ -28,7 +28,10 @@ export interface DurabilityOptions
   segmentBytes?: number;
   /** For one statement of a request; then the journal takes over. Default 2,000 ms. */
   databaseTimeoutMs?: number;
-  /** Heartbeat, drain, settling. Default 5,000 ms. */
+  /**
+   * Heartbeat, drain, settling. Default 5,000 ms. Past 20,000 the journals of dead containers on the same
+   * machine are not adopted.
+   */
   maintenanceIntervalMs?: number;
   /**
    * For the heartbeat of another process to stand still before its intents are settled as

@@ -40,10 +40,12 @@ export class OwnPricesFile {
 
   /** @throws LedgerError, or the file system's error, once per change of the file */
   async reload(): Promise<boolean> {
-    const { mtimeMs, size, ino } = await stat(this.#path);
-    const seen = `${mtimeMs} ${size} ${ino}`;
+    const found = await stat(this.#path).catch((error: Error) => error);
+    const isGone = found instanceof Error;
+    const seen = isGone ? found.message : `${found.mtimeMs} ${found.size} ${found.ino}`;
     if (seen === this.#seen) return false;
     this.#seen = seen;
+    if (isGone) throw found;
     const next = parseOwnPrices(await readFile(this.#path, 'utf8'));
     const isNew = JSON.stringify(next) !== JSON.stringify(this.current);
     this.current = next;

@@ -14,6 +14,8 @@ interface Body {
 
 /** What of the whole may be bodies of one caller that are still coming: who sends slowly locks nobody out. */
 const COMING_SHARE = 0.5;
+/** Joined at a time: each piece takes hundreds of bytes beside its own, and may have one. */
+const PIECES = 1_024;
 
 /**
  * Bodies of requests in flight, all together no more than a limit: counted as they come, for a client may
@@ -49,7 +51,7 @@ export class Bodies {
 
   /**
    * The whole of it. Of who is answered before it has come nothing more is kept, and it never resolves.
-   * @throws Refusal `unavailable`; an error with status 413
+   * @throws Refusal `unavailable`; an error with status 413, or 400 of a client that left
    */
   read(
     request: FastifyRequest,
@@ -59,27 +61,30 @@ export class Bodies {
     const body = this.#bodies.get(request);
     const length = Number(request.headers['content-length'] ?? 0);
     return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
+      const joined: Buffer[] = [];
+      const pieces: Buffer[] = [];
       const stop = () => {
-        payload.off('data', take).off('end', end).off('error', fail);
+        payload.off('data', take).off('end', end).off('error', leave);
       };
       const fail = (error: Error) => {
         stop();
         reject(error);
       };
+      // Nobody's failure but the client's.
+      const leave = (error: Error) => fail(Object.assign(error, { statusCode: 400 }));
       const end = () => {
         stop();
         if (body !== undefined) this.#come(body, -body.comingBytes);
-        resolve(Buffer.concat(chunks));
+        resolve(Buffer.concat([...joined, ...pieces]));
       };
       const take = (chunk: Buffer) => {
         if (body === undefined || body.isOver) stop();
         else if (body.bytes + chunk.length > mostBytes) fail(tooLarge());
         else if (!this.#add(body, chunk.length)) fail(full());
-        else chunks.push(chunk);
+        else if (pieces.push(chunk) === PIECES) joined.push(Buffer.concat(pieces.splice(0)));
       };
       if (length > mostBytes) reject(tooLarge());
-      else payload.on('data', take).on('end', end).on('error', fail);
+      else payload.on('data', take).on('end', end).on('error', leave);
     });
   }
 

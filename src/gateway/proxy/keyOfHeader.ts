@@ -4,4 +4,4 @@ export function isKeyOfHeader(key: string): boolean {
 }
 
 export const NO_KEY_OF_HEADER =
-  'has a blank, a line end or another character that no header carries as part of a key';
+  'has a blank, a line end or another character that no header carries as part of a key: remove it';

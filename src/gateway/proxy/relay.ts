@@ -9,6 +9,8 @@ import {
   type RelayOutcome,
 } from './relayTypes.js';
 
+const NO_BYTES = new Uint8Array(0);
+
 /**
  * One request to the provider, whose answer goes to the client chunk by chunk, each as it arrives,
  * with back-pressure: a slow client slows the provider, never fills memory. The end of the answer
@@ -158,6 +160,13 @@ export class Relay implements Dispatcher.DispatchHandler {
     this.#reply.writeHead(statusCode, statusMessage, headers);
   }
 
+  /** With a body of no bytes, for `flushHeaders` alone writes as UTF-8 what is Latin-1. */
+  #flushHead(): void {
+    this.#writeHead();
+    this.#reply.write(NO_BYTES);
+    this.#reply.flushHeaders();
+  }
+
   #write(pieces: readonly Uint8Array[]): void {
     for (const piece of pieces) {
       if (piece.length === 0) continue;
@@ -193,8 +202,7 @@ export class Relay implements Dispatcher.DispatchHandler {
       if (this.#isEnded || this.#outcome.clientLeft || this.#filter?.holdsHead) return;
       this.#write(this.#filter?.idle?.() ?? []);
       if (this.#head === null) return;
-      this.#writeHead();
-      this.#reply.flushHeaders();
+      this.#flushHead();
     });
   }
 
@@ -268,8 +276,7 @@ export class Relay implements Dispatcher.DispatchHandler {
     // Of what is cut, the held end would say that it is whole.
     if (!isCut) this.#write(held);
     else if (this.#filter?.isStream && this.#hooks.farewell) this.#write([this.#hooks.farewell()]);
-    this.#writeHead();
-    reply.flushHeaders();
+    this.#flushHead();
     const { error } = this.#outcome;
     if (this.#filter?.isStream && error instanceof OwnEnd && error.isOrderly) reply.end();
     else if (reply.socket === null) reply.destroy();

@@ -102,6 +102,8 @@ export class DayArchiver {
           const written = await writer.next();
           if (written === null) return;
           writer.begin();
+          // Where the lock was lost, another archive may have the day: whoever lost it is not told before.
+          await this.#context.client.query('select');
           await nameDraft(fileSystem, options.directory, written.draft, written.file);
           counts.files++;
           options.onStep?.('named');

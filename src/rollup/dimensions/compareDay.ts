@@ -33,12 +33,15 @@ export interface ComparedDay {
   wrongSlices: WrongSlice[];
 }
 
-/** Compares a day in slices of whole periods, each in one snapshot, smaller ones where it is large. */
+/**
+ * Compares a day, of all or of one user, in slices of whole periods, each in one snapshot, smaller ones where
+ * it is large.
+ */
 export async function compareDay(
   database: Pick<RollupDatabase, 'transaction'>,
   rollup: DimensionRollup,
   day: string,
-  pace: Pace = AT_ONCE,
+  { pace = AT_ONCE, kiloUserId }: { pace?: Pace; kiloUserId?: string | undefined } = {},
 ): Promise<ComparedDay> {
   const compared: ComparedDay = {
     rawRows: 0,
@@ -51,7 +54,7 @@ export async function compareDay(
   };
   const sizes = [1_440, 360, 60, 15].filter((minutes) => minutes >= rollup.minutes);
   const first = sizes.find((minutes) => minutes <= pace.sliceMinutes) ?? sizes.at(-1) ?? 1_440;
-  const queue: Slice[] = slicesOf(day, 0, 1_440, first);
+  const queue = slicesOf({ day, offset: 0, minutes: 1_440, kiloUserId }, first);
   for (let slice = queue.shift(); slice !== undefined; slice = queue.shift()) {
     const smaller = sizes.find((minutes) => minutes < (slice as Slice).minutes);
     try {
@@ -63,16 +66,16 @@ export async function compareDay(
       add(compared, slice, row);
     } catch (error) {
       if (smaller === undefined || !isStatementTimeout(error)) throw error;
-      queue.push(...slicesOf(day, slice.offset, slice.minutes, smaller));
+      queue.push(...slicesOf(slice, smaller));
     }
   }
   return compared;
 }
 
-function slicesOf(day: string, from: number, length: number, minutes: number): Slice[] {
-  return Array.from({ length: length / minutes }, (_, index) => ({
-    day,
-    offset: from + index * minutes,
+function slicesOf(whole: Slice, minutes: number): Slice[] {
+  return Array.from({ length: whole.minutes / minutes }, (_, index) => ({
+    ...whole,
+    offset: whole.offset + index * minutes,
     minutes,
   }));
 }

@@ -10,11 +10,12 @@ import {
   METRIC_NAMES,
 } from '../../schema/dimensionRollups.js';
 
-/** Part of a UTC day: `minutes` from `offset` on, whole periods. */
+/** Part of a UTC day: `minutes` from `offset` on, whole periods; of all users, or of one. */
 export interface Slice {
   day: string;
   offset: number;
   minutes: number;
+  kiloUserId?: string | undefined;
 }
 
 export interface SliceFinding {
@@ -53,7 +54,20 @@ export const SLICE_FROM = `(($2::date::timestamp + $3::integer * interval '1 min
 export const SLICE_UNTIL = `(($2::date::timestamp + $3::integer * interval '1 minute'
       + ($4::integer * interval '1 minute' - interval '1 microsecond')) at time zone 'UTC')`;
 
-export const sliceValues = ({ day, offset, minutes }: Slice) => [day, offset, minutes];
+export const sliceValues = ({ day, offset, minutes, kiloUserId }: Slice) => [
+  day,
+  offset,
+  minutes,
+  ...(kiloUserId === undefined ? [] : [kiloUserId]),
+];
+
+/** Whether row `row` is of the slice's user. */
+export const isOfSliceUser = ({ kiloUserId }: Slice, row: string): string =>
+  kiloUserId === undefined ? 'true' : `${row}.kilo_user_id = $5::text`;
+
+/** In names of statements. */
+export const sliceLabelOf = ({ kiloUserId }: Slice): string =>
+  kiloUserId === undefined ? '' : '_one';
 
 /**
  * Compares what is counted of the raw rows of a slice with its counter rows, in one snapshot and in both
@@ -61,7 +75,8 @@ export const sliceValues = ({ day, offset, minutes }: Slice) => [day, offset, mi
  * compared, for an id costs more to make than they do.
  */
 export function compareSliceStatement(rollup: DimensionRollup, slice: Slice): Statement {
-  const inSlice = (instant: string) => `${instant} between ${SLICE_FROM} and ${SLICE_UNTIL}`;
+  const inSlice = (row: string, instant: string) =>
+    `${row}.${instant} between ${SLICE_FROM} and ${SLICE_UNTIL} and ${isOfSliceUser(slice, row)}`;
   const differs = METRIC_NAMES.map((name) => `r.${name}`).join(', ');
   const counted = METRIC_NAMES.map((name) => `c.${name}`).join(', ');
   const keyOf = (row: string) =>
@@ -70,7 +85,7 @@ export function compareSliceStatement(rollup: DimensionRollup, slice: Slice): St
       .join(', ');
   const dimensions = rollup.dimensions.map((name) => `'${name}', w.${name}`).join(', ');
   return {
-    name: `microdollar_compare_${labelOf(rollup)}`,
+    name: `microdollar_compare_${labelOf(rollup)}${sliceLabelOf(slice)}`,
     text: `/* microdollar.verifyDimensions */
 with given as (
   select $1::text[] as nothing
@@ -78,13 +93,13 @@ with given as (
   select ${counterId(rollup, 's')} as id, s.*
   from (
     select ${keyAndSums(rollup)}
-    from ${countedRows(rollup, inSlice('m.created_at'))}
+    from ${countedRows(rollup, inSlice('m', 'created_at'))}
     group by ${keyPlaces(rollup)}
   ) as s
 ), counter as materialized (
   select c.*
   from ${rollup.name} as c
-  where ${inSlice('c.period_start')}
+  where ${inSlice('c', 'period_start')}
 ), wrong as materialized (
   select case when c.id is null then 'missing' when r.id is null then 'orphan' else 'wrong' end
       as kind,

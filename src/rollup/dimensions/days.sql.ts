@@ -158,3 +158,25 @@ returning period`,
     values: [rollup.name, day],
   };
 }
+
+/** Drift of a part of a day: the day counts as wrong, and what is known of its whole is no less. */
+export function noteDriftStatement(
+  rollup: DimensionRollup,
+  day: string,
+  keys: number,
+  microdollars: string,
+): Statement {
+  return {
+    name: 'microdollar_note_day_drift',
+    text: `/* microdollar.noteDayDrift */
+insert into rollup_coverage as c (rollup, period, drift_keys, drift_microdollars)
+values ($1::text, $2::date, $3::integer, $4::numeric)
+on conflict (rollup, period) do update
+set state = case when c.state = 'verified' then 'built' else c.state end,
+  drift_keys = greatest(c.drift_keys, excluded.drift_keys),
+  drift_microdollars = greatest(c.drift_microdollars, excluded.drift_microdollars),
+  verified_at = null
+where c.state <> 'archived'`,
+    values: [rollup.name, day, keys, microdollars],
+  };
+}

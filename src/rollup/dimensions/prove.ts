@@ -30,7 +30,12 @@ import {
 } from '../verify.js';
 import { type ComparedDay, compareDay } from './compareDay.js';
 import type { SliceFinding } from './compareSlice.sql.js';
-import { freezeDayStatement, isComparableStatement, listDaysStatement } from './days.sql.js';
+import {
+  freezeDayStatement,
+  isComparableStatement,
+  listDaysStatement,
+  noteDriftStatement,
+} from './days.sql.js';
 import { AT_ONCE, type Pace } from './pace.js';
 import { rebuildSlice } from './rebuildSlice.js';
 
@@ -40,7 +45,7 @@ export interface ProveOptions extends RollupDatabaseOptions {
   /** UTC days, inclusive. Default: every day that has anything. */
   from?: string | undefined;
   until?: string | undefined;
-  /** Only drifts of this user are told; whole days are compared all the same. */
+  /** Only this user, whoever pays; of what is known of a day only drift is noted then. */
   kiloUserId?: string | undefined;
   /** Default 2. */
   workers?: number | undefined;
@@ -117,7 +122,9 @@ export async function proveDays(
   await start(database, options.rollup);
   const { empty, others: queue } = await pace.step(async () => {
     const listed = await listDays(database, options);
-    return await proveEmpty(database, provenOf(options.rollup), listed, { isNoted: true });
+    return await proveEmpty(database, provenOf(options.rollup), listed, {
+      isNoted: options.kiloUserId === undefined,
+    });
   });
   const total = empty.length + queue.length;
   /** Days with payers that were held at the time, and what was found of them. */
@@ -130,7 +137,9 @@ export async function proveDays(
       whileAway(work, tellWaiting(options.onNotice), end.signal);
     try {
       const proven = await pace.turn(() =>
-        patiently(() => proveDay(database, options.rollup, day, { cause, pace })),
+        patiently(() =>
+          proveDay(database, options.rollup, day, { cause, pace, kiloUserId: options.kiloUserId }),
+        ),
       );
       report.changed += proven.changed;
       if (before === null && proven.locked > 0 && proven.left.wrong > 0) {
@@ -168,8 +177,8 @@ export async function proveDays(
 
   function noteDay(day: string, first: ProvenDay, last: ProvenDay): void {
     report.locked += last.locked;
-    note(found, day, first.found, options.kiloUserId);
-    note(left, day, last.left, options.kiloUserId);
+    note(found, day, first.found);
+    note(left, day, last.left);
     if (first.found.wrong > 0) report.wrongDays++;
   }
 
@@ -200,6 +209,7 @@ interface ProveDayOptions {
   cause: string | null;
   evenBelowHorizon?: boolean;
   pace?: Pace;
+  kiloUserId?: string | undefined;
 }
 
 /**
@@ -211,7 +221,7 @@ export async function proveDay(
   database: Pick<RollupDatabase, 'query' | 'transaction'>,
   rollup: DimensionRollup,
   day: string,
-  { cause, evenBelowHorizon = false, pace = AT_ONCE }: ProveDayOptions,
+  { cause, evenBelowHorizon = false, pace = AT_ONCE, kiloUserId }: ProveDayOptions,
 ): Promise<ProvenDay> {
   const isArchived = async () => {
     if (evenBelowHorizon) return false;
@@ -226,13 +236,14 @@ export async function proveDay(
   const rebuilt = { changed: 0, locked: 0 };
   for (let round = 1; ; round++) {
     const [began] = await database.query<Began>(beginVerifyStatement(provenOf(rollup), day));
-    const compared = await compareDay(database, rollup, day, pace);
+    const compared = await compareDay(database, rollup, day, { pace, kiloUserId });
     if (compared.wrong > 0 && (await isArchived())) {
       return { found: first ?? none, left: none, changed: rebuilt.changed, locked: 0 };
     }
     first ??= compared;
     if (compared.wrong === 0 || cause === null || round > MAX_ROUNDS) {
-      await save(database, rollup, day, compared, began);
+      if (kiloUserId === undefined) await save(database, rollup, day, compared, began);
+      else if (compared.wrong > 0) await noteDrift(database, rollup, day, compared);
       return { found: first, left: compared, ...rebuilt };
     }
     if (round > 1) await pause(50 * round);
@@ -315,6 +326,17 @@ async function save(
   );
 }
 
+/** Of one user: reads must not go on using the day (I10), and nothing is proven of the others'. */
+async function noteDrift(
+  database: Pick<RollupDatabase, 'query'>,
+  rollup: DimensionRollup,
+  day: string,
+  { wrong, wrongCost }: ComparedDay,
+): Promise<void> {
+  const statement = noteDriftStatement(rollup, day, wrong, String(wrongCost));
+  await unlessReadOnly(() => database.query(statement));
+}
+
 function emptyReport(rollup: DimensionRollup): VerifyReport {
   return {
     rollup: rollup.name,
@@ -329,21 +351,13 @@ function emptyReport(rollup: DimensionRollup): VerifyReport {
   };
 }
 
-function note(
-  report: VerifyReport,
-  day: string,
-  compared: ComparedDay,
-  kiloUserId: string | undefined,
-): void {
-  const isWanted = (finding: SliceFinding) =>
-    kiloUserId === undefined || finding.kilo_user_id === kiloUserId;
-  const findings = compared.findings.filter(isWanted);
+function note(report: VerifyReport, day: string, compared: ComparedDay): void {
   report.periods++;
   report.rows += compared.rawRows;
   report.keys += compared.keys;
-  report.driftKeys += kiloUserId === undefined ? compared.wrong : findings.length;
+  report.driftKeys += compared.wrong;
   report.driftMicrodollars += compared.wrongCost;
-  for (const finding of findings) {
+  for (const finding of compared.findings) {
     if (report.drifts.length >= MAX_DRIFTS) return;
     report.drifts.push(toDrift(report.rollup, day, finding));
   }

@@ -14,7 +14,14 @@ import {
   sourceColumns,
 } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
-import { SLICE_FROM, SLICE_UNTIL, type Slice, sliceValues } from './compareSlice.sql.js';
+import {
+  isOfSliceUser,
+  SLICE_FROM,
+  SLICE_UNTIL,
+  type Slice,
+  sliceLabelOf,
+  sliceValues,
+} from './compareSlice.sql.js';
 import { isComparable } from './days.sql.js';
 
 /** Locks the marks of payers where they are free: the lock of all their counter rows. */
@@ -61,11 +68,11 @@ export function rebuildSliceStatement(
 ): Statement {
   const columns = [...keyColumns(rollup), ...METRIC_NAMES];
   const own = (row: string) =>
-    `${isOfPayer(scope, row, 'u.id')}
+    `${isOfPayer(scope, row, 'u.id')} and ${isOfSliceUser(slice, row)}
         and ${row}.${row === 'm' ? 'created_at' : 'period_start'} between ${SLICE_FROM}
           and ${SLICE_UNTIL}`;
   return {
-    name: `microdollar_rebuild_${labelOf(rollup)}_${scope.name}`,
+    name: `microdollar_rebuild_${labelOf(rollup)}_${scope.name}${sliceLabelOf(slice)}`,
     text: `/* microdollar.rebuildDimensions */
 with payer as materialized (
   ${markedPayers(rollup, scope)}

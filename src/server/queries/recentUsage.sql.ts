@@ -1,5 +1,6 @@
 import { instantMicros, instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { waitsForPrice } from '../../schema/unpricedUsage.js';
 
 /** Adopted rows may have no counts. */
 export interface RecentRow {
@@ -17,6 +18,8 @@ export interface RecentRow {
   cache_write_tokens: string | null;
   cache_hit_tokens: string | null;
   has_error: boolean | null;
+  /** Waits for a price: `cost` is 0 until then. */
+  unpriced: boolean;
 }
 
 /**
@@ -43,7 +46,7 @@ select id,
   ${instantText('created_at')} as created_at, ${instantMicros('created_at')} as created_micros,
   organization_id, provider, model, requested_model, cost::text,
   input_tokens::text, output_tokens::text, cache_write_tokens::text, cache_hit_tokens::text,
-  has_error
+  has_error, ${waitsForPrice('u.id')} as unpriced
 from (
   select *
   from microdollar_usage as u

@@ -1,6 +1,7 @@
 import { ORGANIZATION_NAME } from '../../accounts/listAccounts.js';
 import { instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { isOpenUnpriced } from '../../schema/unpricedUsage.js';
 import type { RecentRow } from './recentUsage.sql.js';
 
 export interface RequestDetailRow extends RecentRow {
@@ -26,7 +27,6 @@ export interface RequestDetailRow extends RecentRow {
   is_byok: boolean | null;
   is_free: boolean | null;
   estimated: string | null;
-  unpriced: boolean | null;
   price_source: string | null;
   price_version: string | null;
   market_cost: string | null;
@@ -50,7 +50,8 @@ select u.id, ${instantText('u.created_at')} as created_at, u.kilo_user_id, u.org
   u.cache_hit_tokens::text, u.has_error,
   ${ORGANIZATION_NAME} as organization_name, k.name as key_name, k.key_prefix,
   m.end_user, m.session_id, m.tags, m.message_id, m.status_code, m.latency, m.generation_time,
-  m.reasoning_tokens, m.streamed, m.cancelled, m.is_byok, m.is_free, m.estimated, m.unpriced,
+  m.reasoning_tokens, m.streamed, m.cancelled, m.is_byok, m.is_free, m.estimated,
+  coalesce(${isOpenUnpriced('m')}, false) as unpriced,
   m.price_source, m.price_version, m.market_cost::text, m.reported_cost::text,
   m.usage_details -> 'doubts' as doubts, m.adjusts_usage_id,
   ${LOOKUPS.map(

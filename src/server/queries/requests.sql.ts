@@ -1,5 +1,6 @@
 import { instantMicros, instantText } from '../../db/instant.sql.js';
 import type { Statement } from '../../db/statement.js';
+import { waitsForPrice } from '../../schema/unpricedUsage.js';
 import type { RecentRow } from './recentUsage.sql.js';
 
 export interface RequestFilters {
@@ -86,7 +87,7 @@ select f.id, ${instantText('f.created_at')} as created_at,
   ${instantMicros('f.created_at')} as created_micros, f.kilo_user_id, f.organization_id,
   f.provider, f.model, f.requested_model, f.project_id, f.api_key_id, f.cost::text,
   f.input_tokens::text, f.output_tokens::text, f.cache_write_tokens::text,
-  f.cache_hit_tokens::text, f.has_error,
+  f.cache_hit_tokens::text, f.has_error, ${waitsForPrice('f.id')} as unpriced,
   coalesce(e.scanned, 0)::text as scanned, ${instantText('e.created_at')} as last_created_at,
   ${instantMicros('e.created_at')} as last_micros, e.id as last_id,
   ${instantText('s.archive_horizon')} as archived_before

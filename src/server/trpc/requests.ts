@@ -47,7 +47,8 @@ export const readRequests = procedureFor(
   'usage:read',
   'Requests of a scope, newest first, by pages; for whom `usage.report` is. A page ' +
     'looks through a bounded number of requests: one that ends with fewer than asked for ' +
-    'says how far it went, and `next` goes on from there.',
+    'says how far it went, and `next` goes on from there. `unpriced`: waits for a price, so that ' +
+    'its `cost` is 0.',
 )
   .input(inputOrNothing(listInput))
   .query(async ({ ctx, input }) => {

@@ -1,9 +1,9 @@
-import type { TRPCError } from '@trpc/server';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { LedgerError } from '../../errors.js';
 import { retryAfterSeconds } from '../errors.js';
 import type { ServerLimits } from '../options.js';
 import { createContextFactory, type TrpcServices } from './context.js';
-import { fastifyRequestHandler } from './library.js';
+import { fastifyRequestHandler, TRPCError } from './library.js';
 import { appRouter } from './router.js';
 
 const TYPE = 'application/json';
@@ -34,6 +34,9 @@ export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
         if (error.code !== 'INTERNAL_SERVER_ERROR' && error.code !== 'SERVICE_UNAVAILABLE') return;
         request.log.error({ err: error, path }, 'tRPC call failed');
       },
+    }).catch((error) => {
+      // Before any call: of its host it makes a URL.
+      throw error instanceof TRPCError ? new LedgerError('invalid_request', error.message) : error;
     });
   }
 
@@ -53,7 +56,9 @@ export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
         return reply;
       }
     });
-    app.route({ method: ['GET', 'POST'], url: '/:path', handler: answer });
+    // To HEAD Fastify would give the length of an answer that it cannot measure.
+    const options = { exposeHeadRoute: false, url: '/:path', handler: answer };
+    app.route({ method: ['GET', 'POST'], ...options });
   };
 }
 

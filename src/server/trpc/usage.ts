@@ -51,7 +51,8 @@ const recentInput = z
 export const readRecent = procedureFor(
   'usage:read',
   "The own user's last requests, personal and of organizations they are in, newest first; a " +
-    'service key names one, and has all of theirs.',
+    'service key names one, and has all of theirs. `unpriced`: waits for a price, so that its ' +
+    '`cost` is 0.',
 )
   .input(inputOf(recentInput))
   .query(async ({ ctx, input }) => {

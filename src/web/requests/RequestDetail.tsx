@@ -6,7 +6,7 @@ import { type Outputs, toFailure } from '../api.js';
 import { ErrorNotice, Loading } from '../components/Notice.js';
 import { useSession } from '../session.js';
 import type { NameOf } from '../usage/names.js';
-import { formatTime, StatusChip } from './RequestTable.js';
+import { formatTime, StatusChips } from './RequestTable.js';
 
 type Detail = Outputs['usage']['request'];
 
@@ -72,7 +72,7 @@ function Facts({ id, zone, nameOf }: { id: string; zone: string; nameOf: NameOf 
         facts={[
           ['Id', <code key="id">{request.id}</code>],
           [`Time (${zone})`, formatTime(request.created_at, zone)],
-          ['Status', <StatusChip key="s" cost={request.cost} hasError={request.has_error} />],
+          ['Status', <StatusChips key="s" request={request} />],
           ['Model', text(request.model)],
           ['Requested model', text(request.requested_model)],
           ['Provider', text(request.inference_provider ?? request.provider)],

@@ -1,5 +1,5 @@
 import { Button } from 'react-aria-components';
-import { formatCount, type Microdollars } from '../amounts.js';
+import { formatCount } from '../amounts.js';
 import type { Outputs } from '../api.js';
 import { Amount } from '../components/Amount.js';
 import { Name } from '../components/Name.js';
@@ -67,7 +67,7 @@ export function RequestTable({
                 <Name text={request.model ?? request.requested_model ?? 'no model named'} />
               </th>
               <td>
-                <StatusChip cost={request.cost} hasError={request.has_error} />
+                <StatusChips request={request} />
               </td>
               <td className="number">{formatCount(request.input_tokens)}</td>
               <td className="number">{formatCount(request.output_tokens)}</td>
@@ -95,9 +95,22 @@ export function RequestTable({
   );
 }
 
-export function StatusChip({ cost, hasError }: { cost: Microdollars; hasError: boolean }) {
-  if (hasError) return <span className="chip danger">Error</span>;
-  if (BigInt(cost) < 0n) return <span className="chip warning">Refund</span>;
+type Charged = Pick<Request, 'cost' | 'has_error' | 'unpriced'>;
+
+/** A cost of 0 that is none yet says so. */
+export function StatusChips({ request }: { request: Charged }) {
+  return (
+    <>
+      {(request.has_error || !request.unpriced) && <StatusChip request={request} />}
+      {request.has_error && request.unpriced && ' '}
+      {request.unpriced && <span className="chip warning">No price</span>}
+    </>
+  );
+}
+
+function StatusChip({ request }: { request: Charged }) {
+  if (request.has_error) return <span className="chip danger">Error</span>;
+  if (BigInt(request.cost) < 0n) return <span className="chip warning">Refund</span>;
   return <span className="chip ok">OK</span>;
 }
 

@@ -78,12 +78,19 @@ export function GroupTable({
   );
 }
 
-const SUM_HEADINGS = ['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output', 'Share'];
+const SUM_HEADINGS = ['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output'];
+const COUNTED = 'Refunds and late prices are counted, too';
 
-/** Over `SumCells` and `Share`. */
-export function SumHeadings() {
-  return SUM_HEADINGS.map((heading) => (
-    <th key={heading} scope="col" className="number">
+/** Over `SumCells`, and over `Share` where there is one. */
+export function SumHeadings({ withShare = true }: { withShare?: boolean }) {
+  const headings = withShare ? [...SUM_HEADINGS, 'Share'] : SUM_HEADINGS;
+  return headings.map((heading) => (
+    <th
+      key={heading}
+      scope="col"
+      className="number"
+      title={heading === 'Requests' ? COUNTED : undefined}
+    >
       {heading}
     </th>
   ));

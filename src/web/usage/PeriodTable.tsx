@@ -3,7 +3,7 @@ import { Button } from 'react-aria-components';
 import { formatCount } from '../amounts.js';
 import { ScrollRegion } from '../components/ScrollRegion.js';
 import { capitalized } from '../sentence.js';
-import { SumCells } from './GroupTable.js';
+import { SumCells, SumHeadings } from './GroupTable.js';
 import { describePeriod } from './periods.js';
 import type { UsageSeries } from './series.js';
 
@@ -31,11 +31,7 @@ export function PeriodTable({
               <th scope="col">
                 {capitalized(series.grain)} ({series.zone})
               </th>
-              {['Cost', 'Requests', 'Errors', 'Input', 'of it cached', 'Output'].map((heading) => (
-                <th key={heading} scope="col" className="number">
-                  {heading}
-                </th>
-              ))}
+              <SumHeadings withShare={false} />
             </tr>
           </thead>
           <tbody>

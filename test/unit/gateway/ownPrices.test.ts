@@ -181,6 +181,17 @@ describe('the file', () => {
     pricer.close();
   });
 
+  it('is told once when it is removed, and read again when it is back', async () => {
+    const file = write({ prices: [{ price: inOut('1') }] });
+    const pricer = createPricer({ ownPricesFile: file });
+    rmSync(file);
+    await expect(pricer.reload()).rejects.toThrow('ENOENT');
+    expect(await pricer.reload()).toBe(false);
+    write({ prices: [{ price: inOut('25.25') }] }, file);
+    expect(await pricer.reload()).toBe(true);
+    pricer.close();
+  });
+
   it('tells of a change that it cannot use, by itself', async () => {
     const file = write({});
     const seen = new Promise<Error>((resolve) => {

@@ -25,6 +25,7 @@ export const reportOperations: readonly OperationDoc[] = [
     description:
       'Exact at every instant. Of the own user; of an organization for its owner, the own ' +
       'part for its members, who name their user as `member`; a service key names whom. ' +
+      '`requests` counts usage rows, so refunds and late prices too. ' +
       '`Accept: text/csv` or `format=csv` answers CSV. ' +
       `At most ${days('hour')} days by hour, ${days('day')} by day, ${days('week')} by week or month, ` +
       `and ${MAX_ROWS.toLocaleString('en')} for periods times groups.`,
