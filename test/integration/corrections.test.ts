@@ -304,7 +304,7 @@ describe('refunds, and what they may come to', () => {
     await expectCharged(id, 400);
   });
 
-  it('are not dated before what they refund: an archive of the day before would take them alone', async () => {
+  it('are not dated before what they refund: the archive of a day would take them alone', async () => {
     const created_at = new Date(Date.now() + 2 * 60_000);
     const usage = await ledger.recordUsage({ kilo_user_id: user, cost: 500, created_at });
     const refund = await adjustUsage(ledger, usage.id, '-0.0005');
