@@ -12,7 +12,8 @@ const DELIMITERS = [',', ';', '\t'] as const;
 
 /**
  * CSV records (RFC 4180) from lines; a quoted cell may hold line ends. Where a quote is never
- * closed, only the line it is on is rejected, and the lines after it are read on their own.
+ * closed, only the line it is on is rejected, and the lines after it are read on their own. The file's own
+ * line end is a line feed within a cell: programs that save a file with another one write it there as well.
  * What stands between cells (comma, semicolon or tab) is what the first line has most of.
  */
 export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerator<CsvRecord> {
@@ -25,18 +26,20 @@ export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerato
     return result.done ? null : result.value;
   };
 
+  const toText = createNormalizer();
   let delimiter: string | null = null;
   for (let first = await next(); first !== null; first = await next()) {
     if ('problem' in first) {
       yield first;
       continue;
     }
+    toText(first.before);
     delimiter ??= findDelimiter(first.text);
     if (!hasOpenQuote(first.text)) {
       yield parseRecord(first.line, first.text, delimiter);
       continue;
     }
-    const joined = await joinQuoted(first, next);
+    const joined = await joinQuoted(first, next, toText);
     const record: CsvRecord =
       joined.text === null
         ? { line: first.line, problem: 'has a quote that is never closed' }
@@ -50,6 +53,7 @@ export async function* readCsvRecords(lines: AsyncIterable<Line>): AsyncGenerato
 async function joinQuoted(
   first: { text: string },
   next: () => Promise<Line | null>,
+  toText: (between: string) => string,
 ): Promise<{ text: string | null; rest: Line[] }> {
   const rest: Line[] = [];
   let text = first.text;
@@ -58,10 +62,19 @@ async function joinQuoted(
     if (line === null) break;
     rest.push(line);
     if ('problem' in line) break;
-    text += line.before + line.text;
+    text += toText(line.before) + line.text;
     if (hasOpenQuote(line.text)) return { text, rest };
   }
   return { text: null, rest };
+}
+
+/** What stands between lines as text of a cell; the first line end that it is given is the file's own. */
+function createNormalizer(): (between: string) => string {
+  let end: string | undefined;
+  return (between) => {
+    end ??= /\r\n|\r|\n/.exec(between)?.[0];
+    return end === undefined ? between : between.replaceAll(end, '\n');
+  };
 }
 
 /** An odd number of quotes opens, or closes, a quoted cell that spans lines. */
