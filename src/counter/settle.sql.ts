@@ -55,6 +55,7 @@ const fromArrays = (sums: string, name: string, id: string): string =>
  *   folded   one row a payer
  *   day_sum, daily_updated, payer_sum, payer_updated   counter rows, then sum and mark together
  *
+ * `offset 0`: the row is looked up, and the table not hashed whole, by a plan that was made when it was empty.
  * What is known of a payer is carried along: no CTE is searched for each row of another. Counter rows
  * are found by arrays of their ids, and by nothing else, so that no statistics can make it a join
  * that reads the table; the arrays are uncorrelated subqueries, which are not run again for a row
@@ -99,6 +100,7 @@ with ${payerMarks(USAGE_LOG, scope)}, part as materialized (
       select
       from microdollar_usage_daily as d
       where ${counterOf(scope)}
+      offset 0
     ) as is_missing
   from part as p
   left join lateral (

@@ -52,6 +52,7 @@ with ${payerMarks(EXA_LOG, scope)}, part as materialized (
       select
       from exa_monthly_usage as e
       where ${counterOf(scope)}
+      offset 0
     ) as is_missing
   from part as p
   left join lateral (

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { sweepBudgetsStatement } from '../../src/budgets/keep.sql.js';
 import { CONNECTION_USES } from '../../src/connections.js';
 import { openMarksStatement, sweepTailsStatement } from '../../src/counter/foldDimensions.sql.js';
+import { openCountersStatement } from '../../src/counter/openCounters.sql.js';
 import { readBalancesStatement, settleStatement } from '../../src/counter/settle.sql.js';
+import { settleExaStatement } from '../../src/counter/settleExa.sql.js';
 import { sweepPageStatement } from '../../src/counter/sweep.sql.js';
 import type { Statement } from '../../src/db/statement.js';
 import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
@@ -15,6 +17,7 @@ import {
   USAGE_LOG,
   USER_SCOPE,
 } from '../../src/schema/unsettled.js';
+import { createTestDatabase } from '../support/database.js';
 import { looksOf, type PlanNode } from '../support/looks.js';
 import { openSessions } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
@@ -119,6 +122,33 @@ describe.each(Object.entries(PAGES))('%s', (_, pageStatement) => {
     );
   });
 });
+
+it.each(PAYER_SCOPES)(
+  'a settle of $payers planned on empty tables that were analyzed reads none of them whole',
+  async (scope) => {
+    const empty = await createTestDatabase();
+    onTestFinished(() => empty.drop());
+    await empty.pool.query('vacuum (analyze)');
+    await using sessions = await openSessions(empty.url, 1);
+    const [session] = sessions.all;
+    for (const setting of CONNECTION_USES.settle.settings) await session?.run(`set ${setting}`);
+    const limits = { youngXids: 0, rowsPerPayer: null };
+    for (const { text, values } of [
+      settleStatement(scope, [], [], limits),
+      settleExaStatement(scope, [], limits),
+      openCountersStatement(USAGE_LOG, scope, []),
+      openCountersStatement(EXA_LOG, scope, []),
+    ]) {
+      const rows = await session?.run<{ 'QUERY PLAN': string }>(
+        `explain (costs off) ${text}`,
+        values,
+      );
+      const plan = rows?.map((row) => row['QUERY PLAN']).join('\n');
+      expect(plan).toMatch(/_usage_daily|exa_monthly_usage/);
+      expect(plan).not.toMatch(/Seq Scan on (microdollar_usage_daily|exa_monthly_usage)/);
+    }
+  },
+);
 
 it('a sweep planned before there were marks looks up one a payer, however many there are', async () => {
   await using sessions = await openSessions(fixture.database.url, 1);
