@@ -115,13 +115,6 @@ describe('the report', () => {
     expect(busy).toContain('A shortened run (`--seconds 2`)');
   });
 
-  test('says what was measured of a design that is there no more', () => {
-    const result = resultWith({});
-    expect(renderReport([result]).markdown).toContain('not measured since.');
-    const since = { ...result, startedAt: '2026-11-26T08:00:00.000Z' };
-    expect(renderReport([since]).markdown).not.toContain('not measured since.');
-  });
-
   test('links every chart that it renders', () => {
     const bars = [{ label: 'a', kind: 'ours' as const, value: 3, low: 1, high: 5 }];
     const { markdown, charts } = renderReport([

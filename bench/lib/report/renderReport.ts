@@ -194,12 +194,6 @@ function describeVerdict(comparison: Comparison): string {
 /** Below this, something else ran beside the benchmark. */
 const IDLE_ENOUGH = 0.9;
 
-/** Since then a usage row is its own delta. */
-const ONE_LOG_AT = '2026-11-25T17:52:45.000Z';
-const BEFORE_ONE_LOG =
-  ' Before [ADR 7](adr/0007-one-log.md), so of a design with a table of pending rows that is not there ' +
-  'any more; not measured since.';
-
 function renderProvenance(result: Result): string {
   const { startedAt, durationSeconds, seconds, idleBefore, environment } = result;
   const when =
@@ -211,8 +205,7 @@ function renderProvenance(result: Result): string {
       ? ''
       : ` The machine was busy with something else (${Math.round(idleBefore * 100)}% idle before ` +
         'it began): take these figures as rough.';
-  const design = startedAt < ONE_LOG_AT ? BEFORE_ONE_LOG : '';
-  return `${when}${short}${busy}${design}`;
+  return `${when}${short}${busy}`;
 }
 
 /** Each distinct machine and setting once. */
