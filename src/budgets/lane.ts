@@ -86,12 +86,12 @@ export class PayerLane {
     this.#isRunning = true;
     do {
       await thoseOfThisTurn();
-      const batch = this.#take();
+      const batch = new Set(this.#take());
       try {
         await this.#answer(batch);
       } catch (error) {
         const ledgerError = toLedgerError(error);
-        for (const waiting of batch) if (!this.#aside.has(waiting)) waiting.reject(ledgerError);
+        for (const { reject } of batch) reject(ledgerError);
       }
     } while (this.#queue.length > 0);
     // At once: who comes a moment later would wait in a queue that nobody looks at.
@@ -99,7 +99,9 @@ export class PayerLane {
     if (!this.#isTryingAside) this.#onIdle();
   }
 
-  #setAside(waiting: Waiting): void {
+  /** Not of the batch any more: what becomes of that is nothing to them. */
+  #setAside(waiting: Waiting, batch: Set<Waiting>): void {
+    batch.delete(waiting);
     this.#aside.set(waiting, performance.now() + PATIENCE_MS);
     if (!this.#isTryingAside) void this.#tryAside();
   }
@@ -141,8 +143,8 @@ export class PayerLane {
     return [...batch.values()];
   }
 
-  async #answer(batch: readonly Waiting[]): Promise<void> {
-    let left = await this.#grantAlike(batch);
+  async #answer(batch: Set<Waiting>): Promise<void> {
+    let left = await this.#grantAlike([...batch]);
     let partialFolds = 0;
     let hasOpened = false;
     let answeredAtMs = performance.now();
@@ -150,7 +152,7 @@ export class PayerLane {
       if (idle > 0) await sleep(Math.random() * Math.min(MAX_PAUSE_MS, 2 ** idle), undefined);
       const tried = await this.#reserve(left);
       const open = tried.flatMap(({ waiting, row }) => {
-        if (row === null) this.#setAside(waiting);
+        if (row === null) this.#setAside(waiting, batch);
         return row === null || answered(this.#scope, waiting, row) ? [] : [{ waiting, row }];
       });
       if (open.length < left.length) {

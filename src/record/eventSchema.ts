@@ -29,7 +29,9 @@ const ABOUT = {
   requested_model: 'The model that was asked for.',
   inference_provider: 'Who ran it, where that is somebody else.',
   project_id: 'Any name; budgets and reports know it.',
-  api_key_id: 'The key that paid. Default: the key in use, which a service key may replace.',
+  api_key_id:
+    'The key that paid. Default: the key in use, which a service key may replace: one that is limited to ' +
+    "an organization by a key of that one, or the member's own.",
   end_user: "The application's own user; scrubbed by soft deletion.",
   session_id: "The application's own session; scrubbed by soft deletion.",
   tags: 'Sorted, and without repeats.',

@@ -378,13 +378,18 @@ describe('a hold that another transaction has for a while', () => {
     await expectWhole(fixture);
   });
 
-  it('is told nothing of a failure of who was asked for beside it', async () => {
-    await a.run('begin');
+  it.each(['before', 'after'])('hears of no failure beside it %s its id is free', async (when) => {
+    await a.run('begin; select from headroom where slot = 0 for update; savepoint s');
     const { id } = await reserve(a, 10);
-    vi.spyOn(ledger.budgetFolder, 'foldFor').mockRejectedValueOnce(new Error('lost'));
+    vi.spyOn(ledger.budgetFolder, 'foldFor').mockImplementationOnce(async () => {
+      // Its id is free, and no slot is: it comes back to the others.
+      if (when === 'after') await b.run('begin; select from headroom where slot > 0 for update');
+      if (when === 'after') await a.run('rollback to s; select pg_sleep(0.5)');
+      throw new Error('lost');
+    });
     const held = ledger.hold({ ...newHold(user, 10), id });
     await expect(ledger.hold(newHold(user, 1_000_000_000))).rejects.toThrow();
-    await a.run('rollback');
+    await Promise.all([a.run('rollback'), b.run('rollback')]);
     expect(await held).toMatchObject({ id, status: 'granted', amount: 10 });
     await expectWhole(fixture);
   });
