@@ -55,7 +55,7 @@ const fromArrays = (sums: string, name: string, id: string): string =>
  *   folded   one row a payer
  *   day_sum, daily_updated, payer_sum, payer_updated   counter rows, then sum and mark together
  *
- * `offset 0`: the row is looked up, and the table not hashed whole, by a plan that was made when it was empty.
+ * `offset 0`: by a plan that was made while the table was empty it is looked up, too, and not hashed whole.
  * What is known of a payer is carried along: no CTE is searched for each row of another. Counter rows
  * are found by arrays of their ids, and by nothing else, so that no statistics can make it a join
  * that reads the table; the arrays are uncorrelated subqueries, which are not run again for a row

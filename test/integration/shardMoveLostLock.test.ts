@@ -168,47 +168,50 @@ const END_WAITING = `
     and state = 'idle in transaction'`;
 
 it.each([
-  ['before', 'select from kilocode_users where id = $1 for update'],
+  ['before it is at the target', 'select from kilocode_users where id = $1 for update', false],
   // What the hand-over comes to once it has locked the payer there.
-  ['after', `lock table budgets in access exclusive mode`],
-] as const)(
-  'has nobody at home on both where home is lost %s it is at the target',
-  async (_when, hold) => {
-    const payer = await addPayer();
-    await using sessions = await openSessions(fixture.b.database.url, 1);
-    await using other = openMoves();
-    const [holder] = sessions.all as [Session];
-    const waiting = `select from pg_stat_activity where datname = current_database()
+  ['after it is at the target', 'lock table budgets in access exclusive mode', false],
+  ['after that, and it is killed', 'lock table budgets in access exclusive mode', true],
+] as const)('has nobody at home on both where home is lost %s', async (_when, hold, isKilled) => {
+  const payer = await addPayer();
+  await using sessions = await openSessions(fixture.b.database.url, 1);
+  await using other = openMoves();
+  const [holder] = sessions.all as [Session];
+  const waiting = `select from pg_stat_activity where datname = current_database()
       and wait_event_type = 'Lock' and query like '/* shards.%'`;
-    let lost: Promise<void> = Promise.resolve();
-    const lose = async () => {
-      try {
-        await expect.poll(() => fixture.b.rows(waiting)).not.toEqual([]);
-        expect(await fixture.a.rows(END_LOCK)).toHaveLength(1);
-        expect(await fixture.a.rows(END_WAITING)).not.toEqual([]);
-        await other.moves.liftAbandoned();
-        await expect.poll(() => homesOf(payer)).toEqual(['a']);
-        await fixture.sharded.recordUsage({ ...payer, cost: 4 });
-      } finally {
-        await holder.run('rollback');
-      }
-    };
-    const onPoint = async (at: MovePoint) => {
-      if (at !== 'read') return;
-      await holder.run('begin');
-      await holder.run(hold, hold.includes('$1') ? [payer.kilo_user_id] : []);
-      lost = lose();
-    };
-    await expect(fixture.moves.move(payer, 'b', { onPoint })).rejects.toThrow();
-    await lost;
-    expect(await homesOf(payer)).toEqual(['a']);
-    await fixture.expectExact();
-    await fixture.moves.resume();
-    expect(await homesOf(payer)).toEqual(['b']);
-    expect(await fixture.ledgers.b.getUserBalance(payer.kilo_user_id)).toBe(7);
-    await fixture.expectExact();
-  },
-);
+  let lost: Promise<void> = Promise.resolve();
+  const lose = async () => {
+    let lifting: Promise<unknown> = Promise.resolve();
+    try {
+      await expect.poll(() => fixture.b.rows(waiting)).toHaveLength(1);
+      expect(await fixture.a.rows(END_LOCK)).toHaveLength(1);
+      expect(await fixture.a.rows(END_WAITING)).not.toEqual([]);
+      lifting = other.moves.liftAbandoned();
+      // It waits for the mover, or somebody else who lifts does.
+      await expect.poll(() => fixture.b.rows(waiting)).toHaveLength(2);
+    } finally {
+      await holder.run('rollback');
+    }
+    await lifting;
+    await expect.poll(() => homesOf(payer)).toEqual(['a']);
+    await fixture.sharded.recordUsage({ ...payer, cost: 4 });
+  };
+  const onPoint = async (at: MovePoint) => {
+    if (at === 'written' && isKilled) throw new Error('killed');
+    if (at !== 'read') return;
+    await holder.run('begin');
+    await holder.run(hold, hold.includes('$1') ? [payer.kilo_user_id] : []);
+    lost = lose();
+  };
+  await expect(fixture.moves.move(payer, 'b', { onPoint })).rejects.toThrow();
+  await lost;
+  expect(await homesOf(payer)).toEqual(['a']);
+  await fixture.expectExact();
+  await fixture.moves.resume();
+  expect(await homesOf(payer)).toEqual(['b']);
+  expect(await fixture.ledgers.b.getUserBalance(payer.kilo_user_id)).toBe(7);
+  await fixture.expectExact();
+});
 
 it('hands over for longer than a transaction may be idle elsewhere', async () => {
   const payer = await addPayer();

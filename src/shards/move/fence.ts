@@ -10,14 +10,17 @@ import { keyOf } from './types.js';
 
 const POLL_MS = 5;
 
+/**
+ * Written though it may be so already: a hand-over that has the payer locked is waited for, so that what it
+ * makes of the fence is not missed.
+ */
 function fenceStatement({ scope, id }: MovedPayer, isElsewhere: boolean): Statement {
   return {
     name: `shards_fence_${scope.name}`,
     text: `/* shards.fence */
 update ${scope.payers} as u
 set is_elsewhere = $2::boolean
-where u.id = $1::${scope.idType}
-  and u.is_elsewhere <> $2::boolean`,
+where u.id = $1::${scope.idType}`,
     values: [id, isElsewhere],
   };
 }

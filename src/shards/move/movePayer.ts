@@ -17,11 +17,19 @@ import { EXA_LOG, USAGE_LOG } from '../../schema/unsettled.js';
 import { cleanPayer } from './clean.js';
 import { type Columns, sharedColumns } from './columns.js';
 import { RowCopier } from './copyRows.js';
-import { changed, describeOpen, liftFence, raiseFence, stillOpen, waitForOpen } from './fence.js';
+import {
+  changed,
+  describeOpen,
+  isChanged,
+  liftFence,
+  raiseFence,
+  stillOpen,
+  waitForOpen,
+} from './fence.js';
 import { refusedRow, requireFitting } from './fitting.js';
 import { forgetDeleted } from './forgetDeleted.js';
 import { foldBudgets, handOver, requireMovable } from './handOver.js';
-import { noteWith, retreat, switchAfter } from './moveRow.js';
+import { noteWith, switchAfter } from './moveRow.js';
 import {
   type CopyProgress,
   endMoveStatement,
@@ -289,8 +297,7 @@ on conflict (id) do nothing`,
       return await this.#handOver(ours);
     } catch (error) {
       // Where that fails too, whoever goes on with the move does it.
-      const lift = () => this.#lift(move);
-      if (!this.#isKilled) await retreat(this.#context, move, error, lift).catch(() => {});
+      if (!this.#isKilled && !isChanged(error)) await this.#lift(move).catch(() => {});
       throw error;
     } finally {
       this.report.fencedMs += Math.round(performance.now() - startedAtMs);

@@ -1,17 +1,16 @@
 import type pg from 'pg';
-import { queryOn, queryOnPool } from '../../db/query.js';
+import { queryOn } from '../../db/query.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import type { MoveStep } from '../../schema/shards.js';
-import { changed, isChanged, raiseFence } from './fence.js';
+import { changed } from './fence.js';
 import {
   lockMoveStatement,
-  lockUnlessThereStatement,
   noteStepStatement,
   type StoredMove,
   switchStatement,
 } from './moves.sql.js';
-import type { MovedPayer, MoveShard } from './types.js';
+import type { MovedPayer } from './types.js';
 
 /**
  * What becomes of fences goes with the move's row in the directory, under its lock. A mover whose connection
@@ -70,29 +69,6 @@ export function switchAfter(
     return switched;
   };
   return inTransaction(home, work, { begin: `begin isolation level read committed; ${MAY_IDLE}` });
-}
-
-/**
- * Lifts the fence after a failure. Where somebody else has changed the move the fence is theirs; but what was
- * handed over meanwhile may have been committed at the target, and nobody is at home there who was not
- * switched.
- */
-export async function retreat(
-  { payer, home, to }: MoveRowContext & { to: MoveShard },
-  { id }: StoredMove,
-  cause: unknown,
-  lift: () => Promise<unknown>,
-): Promise<void> {
-  try {
-    if (isChanged(cause)) throw cause;
-    await lift();
-  } catch (error) {
-    if (!isChanged(error)) throw error;
-    await inTransaction(home, async (client) => {
-      const [isAway] = await queryOn(client, false)(lockUnlessThereStatement(id, to.name));
-      if (isAway) await raiseFence(queryOnPool(to.pool, false), payer);
-    });
-  }
 }
 
 export function stepOf({ id, step }: StoredMove): MoveStep {

@@ -136,20 +136,6 @@ for update`,
   };
 }
 
-/** The row of a payer that is not at home on a shard: nobody switches it there until the commit. */
-export function lockUnlessThereStatement(id: string, shard: string): Statement {
-  return {
-    name: 'shards_lock_unless_there',
-    text: `/* shards.lockUnlessThere */
-select d.id
-from microdollar_shard_directory as d
-where d.id = $1::uuid
-  and d.shard <> $2::text
-for update`,
-    values: [id, shard],
-  };
-}
-
 /** The switch: from its commit on the payer is where it moves to. */
 export function switchStatement(id: string): Statement {
   return {
