@@ -24,6 +24,18 @@ export function makeDirectories(dir: string, mode = 0o777): string | undefined {
 }
 
 /**
+ * Directories to be synced before the names of those that were made are on the disk, with `firstMade` as
+ * `makeDirectories` returned it: none where nothing was made.
+ */
+export function directoriesOfNames(dir: string, firstMade: string | undefined): string[] {
+  const parents: string[] = [];
+  for (let at = path.resolve(dir); firstMade && at.startsWith(firstMade); at = path.dirname(at)) {
+    parents.push(path.dirname(at));
+  }
+  return parents;
+}
+
+/**
  * Takes back `makeDirectories`: removes `dir` and the directories above it, up to the first that
  * was made, as far as they are empty.
  */

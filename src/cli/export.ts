@@ -5,6 +5,7 @@ import { readDay } from '../days.js';
 import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { queryOn } from '../db/query.js';
 import { LedgerError } from '../errors.js';
+import { LOCK_USAGE } from '../rollup/database.js';
 import { describeDays } from '../rollup/readMode.js';
 import { requireUser } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -145,8 +146,7 @@ function describeMissing(days: readonly string[], archive: string | undefined): 
 /** @param isLockable not on Citus, whose ledgers have no partitions, and a view in the table's place */
 async function beginSnapshot(client: pg.Client, isLockable: boolean): Promise<void> {
   await client.query('begin isolation level repeatable read, read only');
-  // Before the snapshot, which would not show rows of a partition that an archive drops after it.
-  if (isLockable) await client.query('lock table only microdollar_usage in access share mode');
+  if (isLockable) await client.query(LOCK_USAGE);
   // No limit on idleness: whoever reads the output sets the pace.
   await client.query('set local idle_in_transaction_session_timeout = 0');
   await client.query('set local statement_timeout = 0');

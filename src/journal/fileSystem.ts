@@ -1,7 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
-import { makeDirectories } from '../directories.js';
+import { directoriesOfNames, makeDirectories } from '../directories.js';
 
 /** An open segment. Positions and lengths in bytes. */
 export interface JournalFile {
@@ -42,10 +41,7 @@ const DIRECTORY_MODE = 0o700;
 export const nodeFileSystem: FileSystem = {
   async makeDirectory(path) {
     const made = makeDirectories(path, DIRECTORY_MODE);
-    // Names of new directories are in those above them.
-    for (let at = resolve(path); made && at.startsWith(made); at = dirname(at)) {
-      await syncDirectory(dirname(at));
-    }
+    for (const parent of directoriesOfNames(path, made)) await syncDirectory(parent);
   },
   list: (path) => readdir(path),
   create: async (path) => toJournalFile(await open(path, 'wx+', FILE_MODE)),

@@ -24,7 +24,8 @@ const SETTINGS = {
   max_parallel_workers_per_gather: '0',
 } as const;
 
-const LOCK_USAGE = 'lock table only microdollar_usage in access share mode';
+/** Before a snapshot, which would not show rows of a partition that is dropped after it. */
+export const LOCK_USAGE = 'lock table only microdollar_usage in access share mode';
 
 export interface RollupDatabaseOptions {
   /** Behind a pooler in transaction mode: settings travel with each transaction. */

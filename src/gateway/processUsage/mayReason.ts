@@ -1,4 +1,5 @@
 import { asObject, asText, type JsonObject } from './json.js';
+import { readModel } from './model.js';
 
 /** Models that think before they answer unless they are told not to. */
 const REASONING_MODELS = [
@@ -11,15 +12,13 @@ const REASONING_MODELS = [
   /qwq|magistral/,
   /thinking|reason(?!ing-none)/,
 ] as const;
-/** Of a name; what looks ahead in a longer one takes the square of its length. */
-const MAX_MODEL = 512;
 const OFF: ReadonlySet<string> = new Set(['none', 'off', 'disabled']);
 
 /** Whether the model may generate tokens that its answer does not show. */
 export function mayReason(request: JsonObject): boolean {
   const asked = readWish(request);
   if (asked !== null) return asked;
-  const model = asText(request.model)?.slice(0, MAX_MODEL).toLowerCase() ?? '';
+  const model = readModel(request)?.toLowerCase() ?? '';
   return !model.includes('non-reasoning') && REASONING_MODELS.some((each) => each.test(model));
 }
 

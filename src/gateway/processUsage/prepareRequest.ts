@@ -3,11 +3,11 @@ import { estimateInputTokens } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, objectsIn } from './json.js';
 import { addMember, setMember } from './jsonMembers.js';
 import { mayReason } from './mayReason.js';
+import { readModel } from './model.js';
 import { readNamedItems } from './namedItems.js';
 import type { PreparedRequest, WireFormat } from './types.js';
 
 const PREFIX_CHARACTERS = 100;
-const MAX_MODEL_CHARACTERS = 512;
 const MAX_END_USER_CHARACTERS = 256;
 const INT4_MAX = 2_147_483_647;
 const MAX_CHOICES = 1_000;
@@ -31,7 +31,7 @@ export function prepareRequest(
     format,
     body: usage ?? body,
     hideUsageChunk: usage !== null,
-    requestedModel: asText(request.model)?.slice(0, MAX_MODEL_CHARACTERS) ?? null,
+    requestedModel: readModel(request),
     streamed,
     maxTokens: readMaxTokens(format, request),
     hasTools: [request.tools, request.functions].some((each) => objectsIn(each).length > 0),

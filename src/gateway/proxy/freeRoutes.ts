@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { createInFlightLimit } from '../durable/inFlight.js';
 import type { GatewayPrincipal } from '../durable/types.js';
-import { prepareRequest } from '../processUsage/index.js';
+import { MAX_MODEL_CHARACTERS, prepareRequest } from '../processUsage/index.js';
 import type { Provider } from './apis.js';
 import { type Gateway, tooManyRequests } from './gateway.js';
 import type { GatewayContext } from './gatewayContext.js';
@@ -11,8 +11,6 @@ import { OwnEnd } from './relayTypes.js';
 import type { Target } from './target.js';
 import type { Upstream } from './upstreams.js';
 
-/** As of a metered request: patterns of the operator are matched with it. */
-const MAX_MODEL = 512;
 /** Of a list of models, or a count of tokens, where none has ended yet. */
 const FIRST_GUESS_MS = 1_000;
 
@@ -93,7 +91,7 @@ export class FreeRoutes {
 function readModel(body: unknown): string | null {
   try {
     const { model } = JSON.parse(String(body)) as { model?: unknown };
-    return typeof model === 'string' ? model.slice(0, MAX_MODEL) : null;
+    return typeof model === 'string' ? model.slice(0, MAX_MODEL_CHARACTERS) : null;
   } catch {
     return null;
   }

@@ -1,4 +1,3 @@
-import { dirname, resolve } from 'node:path';
 import type pg from 'pg';
 import { GrantExpirer } from '../../accounts/grants/expirer.js';
 import { raiseAlerts } from '../../alerts/raise.js';
@@ -6,6 +5,7 @@ import { BudgetFolder } from '../../budgets/folder.js';
 import { DimensionFolder } from '../../counter/dimensionFolder.js';
 import { Settler } from '../../counter/settler.js';
 import { isDay, readDay } from '../../days.js';
+import { directoriesOfNames } from '../../directories.js';
 import { LedgerError } from '../../errors.js';
 import { DAILY_ROLLUP } from '../../schema/rollups.js';
 import {
@@ -237,9 +237,9 @@ class Archive {
     const { directory } = this.#options;
     await onDisk(directory, async () => {
       const made = await this.#fileSystem.makeDirectory(directory);
-      // Names of new directories are in those above them: a file is not found without them.
-      for (let at = resolve(directory); made && at.startsWith(made); at = dirname(at)) {
-        await this.#fileSystem.syncDirectory(dirname(at));
+      // A file is not found without the names of the directories that it is in.
+      for (const parent of directoriesOfNames(directory, made)) {
+        await this.#fileSystem.syncDirectory(parent);
       }
       const probe = `${directory}/microdollar_usage-${process.pid}-probe.draft`;
       await this.#fileSystem.remove(probe);
