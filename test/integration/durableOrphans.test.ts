@@ -8,6 +8,7 @@ import {
   type DurableRecord,
   encodeRecord,
 } from '../../src/gateway/durable/records.js';
+import type { Intent } from '../../src/gateway/durable/types.js';
 import { readDeadLetters } from '../../src/journal/deadLetters.js';
 import { type FileSystem, nodeFileSystem } from '../../src/journal/fileSystem.js';
 import { encodeFrame, SEGMENT_KIND } from '../../src/journal/frame.js';
@@ -16,6 +17,7 @@ import { Journal } from '../../src/journal/journal.js';
 import { segmentName } from '../../src/journal/segments.js';
 import { claimSlot, journalRoot, type Slot } from '../../src/journal/slots.js';
 import { createLedger } from '../../src/ledger.js';
+import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import type { UsageEvent } from '../../src/record/types.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import {
@@ -195,25 +197,51 @@ it('a response that the database refuses for good is an estimate, and holds up n
   await until(async () => (await count(database.pool, 'gateway_intents')) === 0);
 });
 
-it('an intent that cannot be settled keeps no later one waiting', async () => {
-  const intents = Array.from({ length: 201 }, () => newIntent(user));
+/** More than a page of them, of a dead process. */
+async function leaveIntents(): Promise<readonly [Intent, ...Intent[]]> {
+  const intents = [newIntent(user), ...Array.from({ length: 200 }, () => newIntent(user))] as const;
   await leave(async (slot) => {
     const owner = await slot.addOwner();
     await append(slot, ...intents.map((intent) => ({ type: 'intent' as const, owner, intent })));
   });
+  return intents;
+}
+
+it('an intent that cannot be settled keeps no later one waiting, and is told once', async () => {
+  const [unsettled] = await leaveIntents();
   const ledger = await createLedger({ databaseUrl: database.url });
   gateway = await openGateway(database.url, place.dataDir, {
     ledger: {
       ...ledger,
       recordUsageBatch: async (events: readonly UsageEvent[]) => {
-        const good = await ledger.recordUsageBatch(
-          events.filter(({ id }) => id !== intents[0]?.id),
-        );
+        const good = await ledger.recordUsageBatch(events.filter(({ id }) => id !== unsettled.id));
         const failed = { status: 'rejected', error: new LedgerError('internal', 'planted') };
-        return events.map(({ id }) => (id === intents[0]?.id ? failed : good.shift())) as never;
+        return events.map(({ id }) => (id === unsettled.id ? failed : good.shift())) as never;
       },
     },
   });
   await until(async () => (await count(database.pool, 'microdollar_usage')) === 200);
   await until(async () => (await count(database.pool, 'gateway_intents')) === 1);
+  for (let round = 0; round < 3; round++) await gateway.maintain();
+  const told = gateway.logLines.map(({ message }) => message);
+  expect(told.filter((line) => /tried again/.test(line))).toHaveLength(1);
+  expect(told.filter((line) => /adopted/.test(line))).toHaveLength(1);
+});
+
+it('an intent whose id another transaction holds keeps no other waiting, and is settled after it', async () => {
+  const [held] = await leaveIntents();
+  const ledger = await createLedger({ databaseUrl: database.url, lockTimeoutMs: 100 });
+  const holder = await database.pool.connect();
+  try {
+    await holder.query('begin');
+    await insertUsageAndMetadataWithBalanceUpdate(holder, usageOf(held));
+    gateway = await openGateway(database.url, place.dataDir, { ledger });
+    await until(async () => (await count(database.pool, 'microdollar_usage')) === 200);
+    await until(async () => (await count(database.pool, 'gateway_intents')) === 1);
+  } finally {
+    await holder.query('rollback');
+    holder.release();
+  }
+  await until(async () => (await count(database.pool, 'gateway_intents')) === 0);
+  expect(await count(database.pool, 'microdollar_usage')).toBe(201);
 });

@@ -4,7 +4,7 @@ import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
 import { API_KINDS, assumedOutputTokens, BACKGROUND_INTENT } from '../prices/index.js';
-import { isOfShard, isPermanent, toLedgerError } from './failures.js';
+import { isOfId, isOfShard, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { findIntentsStatement, type IntentRow } from './intents.sql.js';
 import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
@@ -73,7 +73,7 @@ function isLostResponse(intent: Intent): boolean {
 
 export interface Settled {
   estimated: number;
-  /** To be tried again: they failed for no reason of their own, and keep no others waiting. */
+  /** To be tried again: they are held elsewhere, or failed for no reason of their own; no others wait. */
   left: number;
   /** Why, of the last one. */
   reason: string | null;
@@ -136,7 +136,9 @@ async function settlePage(
     // Recorded meanwhile, by itself or by another who settles: nothing is left to do.
     if (error instanceof LedgerError && error.code === 'idempotency_conflict') continue;
     if (!isPermanent(error)) {
-      if (toLedgerError(error).code === 'unavailable' && !isOfShard(error)) throw error;
+      // An id that is in flight elsewhere is gone past: its intent stays, so the next round meets it again.
+      const isOfOne = isOfShard(error) || isOfId(error);
+      if (toLedgerError(error).code === 'unavailable' && !isOfOne) throw error;
       failed.set(event.id, error);
       continue;
     }

@@ -20,4 +20,9 @@ export function isOfShard(error: unknown): error is LedgerError {
   return error instanceof LedgerError && typeof error.details.shard === 'string';
 }
 
+/** Of this id alone, which another transaction holds, or held and ended without it. */
+export function isOfId(error: unknown): boolean {
+  return error instanceof LedgerError && typeof error.details.id === 'string';
+}
+
 export { toLedgerError };

@@ -46,6 +46,8 @@ export class Maintenance {
   #beatTimer: NodeJS.Timeout | null = null;
   #soonTimer: NodeJS.Timeout | null = null;
   #isStopped = false;
+  /** By owner: how many of its intents are left, as it was told. */
+  readonly #left = new Map<string, number>();
   #rounds = 0;
   #appendsSeen = 0;
 
@@ -175,9 +177,10 @@ export class Maintenance {
       if (!this.#drains.has(slot.index)) reportOpening(journal, told);
       const records = await this.#drainOf(slot).run(journal);
       if (journal.status().depthRecords === 0) this.#drains.delete(slot.index);
-      await this.#settleDead(slot);
+      const isSettled = await this.#settleDead(slot);
       await deadLetters.absorb(new DeadLetterFile(directory, fileSystem));
-      log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
+      if (records > 0 || isSettled)
+        log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
     } finally {
       await journal.close();
     }
@@ -189,10 +192,12 @@ export class Maintenance {
     return drain;
   }
 
-  async #settleDead(slot: Slot): Promise<void> {
+  /** @returns whether nothing of theirs is left */
+  async #settleDead(slot: Slot): Promise<boolean> {
     for (const owner of slot.deadOwners()) {
       if (await this.#settle(owner)) await slot.forgetOwner(owner);
     }
+    return slot.deadOwners().length === 0;
   }
 
   async #settleExpired(): Promise<void> {
@@ -213,9 +218,16 @@ export class Maintenance {
     const { query, log } = this.#context;
     const { estimated, left, reason } = await settleOwner(this.#context, owner);
     if (estimated > 0) log.warn({ owner, estimated }, 'intents without usage settled as estimates');
-    if (left > 0) log.warn({ owner, left, reason }, 'intents without usage are tried again');
-    else await query(deleteInstanceStatement(owner));
-    return left === 0;
+    // Told when it changes: what can never be settled is tried in every round.
+    const isTold = (this.#left.get(owner) ?? 0) === left;
+    if (left > 0) {
+      this.#left.set(owner, left);
+      if (!isTold) log.warn({ owner, left, reason }, 'intents without usage are tried again');
+      return false;
+    }
+    await query(deleteInstanceStatement(owner));
+    this.#left.delete(owner);
+    return true;
   }
 
   /** Those that only failed to be saved are tried again; people who were deleted are forgotten. */
