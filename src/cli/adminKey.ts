@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, link, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, link, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { LedgerError } from '../errors.js';
 import { adminKeyPath, type Environment } from './environment.js';
 
 export interface AdminKey {
   key: string;
-  /** Made just now and not shown yet. */
+  /** Not shown yet. */
   isNew: boolean;
 }
 
@@ -28,13 +28,15 @@ export async function obtainAdminKey(environment: Environment): Promise<AdminKey
   if (environment.adminKey !== null) return { key: environment.adminKey, isNew: false };
   const path = adminKeyPath(environment.dataDir);
   const kept = await readKept(path);
-  if (kept !== null) return { key: kept, isNew: false };
+  if (kept !== null) return { key: kept, isNew: await takeShowing(environment) };
   const key = `mdk_admin_${randomBytes(32).toString('base64url')}`;
   const draft = `${path}.${randomBytes(6).toString('hex')}.draft`;
   try {
     await writeFile(draft, `${key}\n`, { mode: 0o600, flush: true });
     // Whole, and exclusive: of two first starts, one makes the key and both use it.
     await link(draft, path);
+    // Of a key that was there before, if any.
+    await takeShowing(environment);
     return { key, isNew: true };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unusable(path, error);
@@ -45,6 +47,26 @@ export async function obtainAdminKey(environment: Environment): Promise<AdminKey
   // There, and not there: a link to nowhere.
   if (made === null) throw unusable(path, Object.assign(new Error(), { code: 'ENOENT' }));
   return { key: made, isNew: false };
+}
+
+/**
+ * Of a start that failed before it showed its new key: the next one does. The key stays, for another start
+ * beside this one may serve with it.
+ */
+export async function leaveShowing(environment: Environment): Promise<void> {
+  await writeFile(unshownPath(environment), '', { mode: 0o600 });
+}
+
+/** Of starts at once, unlink(2) lets one succeed. */
+async function takeShowing(environment: Environment): Promise<boolean> {
+  return await unlink(unshownPath(environment)).then(
+    () => true,
+    () => false,
+  );
+}
+
+function unshownPath({ dataDir }: Environment): string {
+  return `${adminKeyPath(dataDir)}.unshown`;
 }
 
 /** Null: there is none. */

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { LedgerError } from '../errors.js';
@@ -6,7 +5,7 @@ import { createLedger } from '../ledger.js';
 import { logLines } from '../logLines.js';
 import { isReached } from '../shards/parts.js';
 import { openTelemetry } from '../telemetry/telemetry.js';
-import { type AdminKey, obtainAdminKey, requireSafeAdminKey } from './adminKey.js';
+import { type AdminKey, leaveShowing, obtainAdminKey, requireSafeAdminKey } from './adminKey.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { describeFailure, migrateDatabase } from './database.js';
 import { requireDataDir } from './dataDir.js';
@@ -127,9 +126,8 @@ async function serve(
   log: Logger,
 ): Promise<Serving> {
   const adminKey = await obtainAdminKey(environment);
-  // A start that failed before it could show its new key leaves the showing to the next.
   closers.push(async () => {
-    if (adminKey.isNew) await rm(adminKeyPath(environment.dataDir), { force: true });
+    if (adminKey.isNew) await leaveShowing(environment);
   });
   const telemetry = await openTelemetry(environment.telemetry, log);
   closers.push(async () => {

@@ -108,7 +108,11 @@ async function tryClaim(root: string, index: number, fileSystem: FileSystem): Pr
     const file = path.join(directory, OWNER_FILE);
     let owners = await readOwners(file, fileSystem);
     let own: string | null = null;
-    const save = () => fileSystem.replace(file, Buffer.from(JSON.stringify({ owners })));
+    // Of the lock's ruling file: who was taken over has none of it, and leaves the list to the next owner.
+    const isHeld = () => JSON.stringify(lock.holder()) === JSON.stringify(currentIdentity());
+    const save = async () => {
+      if (isHeld()) await fileSystem.replace(file, Buffer.from(JSON.stringify({ owners })));
+    };
     return {
       index,
       directory,
@@ -124,7 +128,7 @@ async function tryClaim(root: string, index: number, fileSystem: FileSystem): Pr
         owners = owners.filter((each) => each !== owner);
         await save();
       },
-      isOwner: createOwnershipCheck(lock),
+      isOwner: createOwnershipCheck(isHeld),
       release,
     };
   } catch (error) {
@@ -137,16 +141,15 @@ async function tryClaim(root: string, index: number, fileSystem: FileSystem): Pr
  * A process of another container is taken for dead when it has not refreshed its lock for 30 s;
  * one that was only paused must notice before it writes. Looked up when that may have happened.
  */
-function createOwnershipCheck(lock: StartLock): () => boolean {
+function createOwnershipCheck(isHeld: () => boolean): () => boolean {
   const checkEveryMs = 5_000;
-  const self = JSON.stringify(currentIdentity());
   let checkedAt = performance.now();
   let isOwner = true;
   return () => {
     const now = performance.now();
     if (isOwner && now - checkedAt > checkEveryMs) {
       checkedAt = now;
-      isOwner = JSON.stringify(lock.holder()) === self;
+      isOwner = isHeld();
     }
     return isOwner;
   };

@@ -1,7 +1,6 @@
 /** What `start` refuses, before it makes, starts or migrates anything. */
 import {
   chmodSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -13,6 +12,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { obtainAdminKey } from '../../src/cli/adminKey.js';
+import { readEnvironment } from '../../src/cli/environment.js';
 import { createTestDatabase } from '../support/database.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, type LaunchOptions, launchService } from '../support/serviceProcess.js';
@@ -186,19 +187,24 @@ it('an admin key that can be guessed is refused before anything is made', async 
   expect(readdirSync(dir)).toEqual([]);
 });
 
-describe('a start that fails after its admin key was made', () => {
-  it('leaves the showing of a key to the next', async () => {
-    const database = await createTestDatabase();
-    try {
-      const env = { DATABASE_URL: database.url, MICRODOLLAR_PRICES_FILE: path.join(dir, 'none') };
-      const run = await runService(['start'], { env: { MICRODOLLAR_DATA_DIR: dataDir, ...env } });
-      expect(run.status).not.toBe(0);
-      expect(run.stderr).toContain('MICRODOLLAR_PRICES_FILE');
-    } finally {
-      await database.drop();
-    }
-    expect(existsSync(path.join(dataDir, 'admin-key'))).toBe(false);
-  });
+it('a start that fails after its admin key was made keeps it, and leaves the showing to the next', async () => {
+  const database = await createTestDatabase();
+  const keyFile = path.join(dataDir, 'admin-key');
+  try {
+    mkdirSync(dataDir, { recursive: true });
+    writeFileSync(path.join(dataDir, 'journal'), 'no directory');
+    const env = { MICRODOLLAR_DATA_DIR: dataDir, DATABASE_URL: database.url };
+    const run = await runService(['start'], { env });
+    expect(run.status).not.toBe(0);
+    expect(run.stderr).toContain('journal');
+  } finally {
+    await database.drop();
+  }
+  // Another start beside it may serve with that key.
+  const key = readFileSync(keyFile, 'utf8').trim();
+  const environment = readEnvironment({ MICRODOLLAR_DATA_DIR: dataDir });
+  expect(await obtainAdminKey(environment)).toEqual({ key, isNew: true });
+  expect(await obtainAdminKey(environment)).toEqual({ key, isNew: false });
 });
 
 async function occupyPort(): Promise<{ port: string; release(): Promise<unknown> }> {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { currentIdentity } from '../../src/db/embedded/processes.js';
 import { type DeadLetter, DeadLetterFile, readDeadLetters } from '../../src/journal/deadLetters.js';
 import { type FileSystem, nodeFileSystem } from '../../src/journal/fileSystem.js';
 import { inspectJournals } from '../../src/journal/inspect.js';
@@ -44,6 +45,30 @@ describe('slots', () => {
     await second.forgetOwner(owner);
     second.release();
     expect((await claim()).deadOwners()).toEqual([next]);
+  });
+
+  it('leaves what another process has taken over alone, also where it ends late', async () => {
+    const slot = await claim();
+    const owner = await slot.addOwner();
+    const lock = path.join(slot.directory, 'lock');
+    const file = path.join(slot.directory, 'owner.json');
+    // After 30 s in which its lock was not refreshed, seen from another container.
+    const other = JSON.stringify({
+      ...currentIdentity(),
+      startedAt: 'another',
+      namespace: 'another',
+    });
+    const owners = JSON.stringify({ owners: ['theirs'] });
+    rmSync(path.join(lock, '1'));
+    writeFileSync(path.join(lock, '2'), other);
+    writeFileSync(file, owners);
+    await slot.forgetOwner(owner);
+    await slot.addOwner();
+    expect(readFileSync(file, 'utf8')).toBe(owners);
+    // Their directory was made anew, and its numbers with it.
+    writeFileSync(path.join(lock, '1'), other);
+    slot.release();
+    expect(readFileSync(path.join(lock, '1'), 'utf8')).toBe(other);
   });
 
   it('adopts what is left behind, and nothing that is held or empty', async () => {

@@ -172,7 +172,8 @@ export class StartLock {
     if (ruling > 0 && holderOf(this.#file(ruling))) return null;
     const mine = this.#file(ruling + 1);
     const draft = path.join(this.#dir, `${randomBytes(6).toString('hex')}.draft`);
-    writeFileSync(draft, JSON.stringify(currentIdentity()), { mode: 0o644 });
+    const self = JSON.stringify(currentIdentity());
+    writeFileSync(draft, self, { mode: 0o644 });
     try {
       linkSync(draft, mine);
     } catch (error) {
@@ -192,9 +193,9 @@ export class StartLock {
     const refresh = keepFresh(mine);
     return () => {
       clearInterval(refresh);
-      // Void, which takes no room on a full disk. Gone with a cluster that is not persistent, or with
-      // who took it over.
-      if (existsSync(mine)) truncateSync(mine);
+      // Void, which takes no room on a full disk. Gone with who took it over, or with a cluster that is
+      // not persistent, whose next one may have given its number to another.
+      if (existsSync(mine) && readFileSync(mine, 'utf8') === self) truncateSync(mine);
     };
   }
 
