@@ -177,29 +177,40 @@ export async function findOwnKeys(
   return new Set(rows.map(({ id }) => id));
 }
 
-/** Whose a key is; `is_member`: its user is one of the organization's. */
+/**
+ * Whose a key is; `is_member`: its user is one of the organization's. `held_ids`: of the events those for which
+ * the organization has held money by it, or had lately.
+ */
 export interface NamedKey {
   id: string;
   kilo_user_id: string | null;
   organization_id: string | null;
   is_member: boolean;
+  held_ids: string[];
 }
 
 /** Those of these keys that there are, as an organization's usage may name them. */
 export function findNamedKeys(
   pool: pg.Pool,
   organizationId: string,
-  ids: readonly string[],
+  { ids, eventIds }: { ids: readonly string[]; eventIds: readonly string[] },
 ): Promise<NamedKey[]> {
   return runStatement(
     pool,
     `/* accounts.findNamedKeys */
      select k.id, k.kilo_user_id, k.organization_id, exists (
        select from organization_memberships as m
-       where m.organization_id = $1::uuid and m.kilo_user_id = k.kilo_user_id) as is_member
+       where m.organization_id = $1::uuid and m.kilo_user_id = k.kilo_user_id) as is_member,
+       array(
+         select h.id::text
+         from usage_holds as h
+         where h.id = any($3::uuid[])
+           and h.payer_scope = 'organization'
+           and h.payer_id = $1::uuid::text
+           and h.api_key_id = k.id) as held_ids
      from api_keys as k
      where k.id = any($2::uuid[])`,
-    [organizationId, ids],
+    [organizationId, ids, eventIds],
   );
 }
 

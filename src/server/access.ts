@@ -97,7 +97,7 @@ export async function createEventAccess(
         { details: { field: 'api_key_id' } },
       );
     }
-    const id = String(fieldOf(event, 'id')).toLowerCase();
+    const id = idOf(event);
     if (metered.failure !== null && isUuid(id)) return metered.failure;
     if (metered.ids.has(id)) {
       return new LedgerError('forbidden', 'the gateway meters the request of this id itself', {
@@ -114,7 +114,8 @@ export async function createEventAccess(
 /**
  * A service key that is limited to an organization names keys that pay for it, and of its members those that
  * pay for themselves, with their own requests: the budgets of others are not its to spend, nor are the names
- * of their keys its to read. What names no key there counts in no budget. One statement, or none.
+ * of their keys its to read. What names no key there counts in no budget. What a member held before they left
+ * is settled all the same. One statement, or none.
  */
 async function createServiceAccess(
   ledger: Ledger,
@@ -124,11 +125,12 @@ async function createServiceAccess(
   const { organizationId } = principal;
   if (organizationId === null) return () => null;
   const ids = [...new Set(events.map(keyOf))].filter(isUuid).filter((id) => id !== principal.keyId);
+  const eventIds = [...new Set(events.map(idOf))].filter(isUuid);
   const named =
     ids.length === 0
       ? []
       : await ledger.ask({ organization_id: organizationId }, ({ pool }) =>
-          findNamedKeys(pool, organizationId, ids),
+          findNamedKeys(pool, organizationId, { ids, eventIds }),
         );
   const keys = new Map(named.map((key) => [key.id, key]));
   return (event) =>
@@ -136,11 +138,13 @@ async function createServiceAccess(
       checkServiceOrganization(principal, organizationOf(event), 'organization_id');
       const key = keys.get(keyOf(event) ?? '');
       if (key === undefined || key.organization_id === organizationId) return;
-      const isOwn = key.is_member && key.kilo_user_id === fieldOf(event, 'kilo_user_id');
+      const mayPay = key.is_member || key.held_ids.includes(idOf(event));
+      const isOwn = mayPay && key.kilo_user_id === fieldOf(event, 'kilo_user_id');
       if (key.organization_id === null && isOwn) return;
       throw new LedgerError(
         'forbidden',
-        "api_key_id names neither a key of this key's organization nor the member's own",
+        "api_key_id names neither a key of this key's organization nor the member's own; without it the " +
+          'request is recorded under the key in use',
         { details: { field: 'api_key_id' } },
       );
     });
@@ -285,6 +289,10 @@ function organizationOf(event: unknown): string | null {
 function keyOf(event: unknown): string | null {
   const value = fieldOf(event, 'api_key_id');
   return isUuid(value) ? value.toLowerCase() : null;
+}
+
+function idOf(event: unknown): string {
+  return String(fieldOf(event, 'id')).toLowerCase();
 }
 
 function fieldOf(event: unknown, field: string): unknown {

@@ -180,9 +180,28 @@ describe('holds over HTTP', () => {
     // Whoever is limited to none names any.
     const unlimited = await service.newServiceKey(['usage:write']);
     expect(await send(stranger.keyId, unlimited)).toEqual(taken);
+    const begun = { kilo_user_id: member.id, organization_id: organization };
+    const event = { ...begun, api_key_id: member.keyId };
+    const [settled, sent] = [randomUUID(), randomUUID()];
+    for (const id of [settled, sent]) {
+      const held = await service.post('/api/holds', { ...event, id, amount: 1 }, limited);
+      expect(held.body.status).toBe('granted');
+    }
     const removed = `/api/organizations/${organization}/members/${member.id}`;
     expect((await service.call('DELETE', removed)).status).toBe(200);
     expect(await send(member.keyId)).toEqual(refused);
+    // What was held before they left has happened since.
+    const settling = { event: { ...event, cost: 1 } };
+    const answer = await service.post(`/api/holds/${settled}/settle`, settling, limited);
+    expect(answer.body.status).toBe('recorded');
+    const events = [
+      { ...event, id: sent.toUpperCase(), cost: 1 },
+      { ...begun, cost: 1 },
+    ];
+    const { body } = await service.post('/api/usage', { events }, limited);
+    expect(body.results.map(({ status }: { status: string }) => status)).toEqual(
+      events.map(() => 'recorded'),
+    );
   });
 
   it('expire by their time, for nobody lives who could end them', async () => {
