@@ -178,8 +178,8 @@ export async function findOwnKeys(
 }
 
 /**
- * Whose a key is; `is_member`: its user is one of the organization's. `held_ids`: of the events those for which
- * the organization has held money by it, or had lately.
+ * Whose a key is; `is_member`: its user is one of the organization's. `held_ids`: the events for which
+ * the organization has money held by it, or had lately.
  */
 export interface NamedKey {
   id: string;

@@ -228,7 +228,7 @@ it('an intent that cannot be settled keeps no later one waiting, and is told onc
   expect(told.filter((line) => /adopted/.test(line))).toHaveLength(1);
 });
 
-it('an intent whose id another transaction holds keeps no other waiting, and is settled after it', async () => {
+it('an intent whose id another transaction holds keeps no other waiting, and is settled then', async () => {
   const [held] = await leaveIntents();
   const ledger = await createLedger({ databaseUrl: database.url, lockTimeoutMs: 100 });
   const holder = await database.pool.connect();

@@ -2,6 +2,7 @@ export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from './apiKinds.js';
 export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
 export type { JsonObject } from './json.js';
 export { MAX_MODEL_CHARACTERS } from './model.js';
+export { MAX_ITEM_ID } from './namedItems.js';
 export { PayloadReader } from './payloadReader.js';
 export { parseBody, prepareRequest, tellsUsageUnasked } from './prepareRequest.js';
 export { AnswerStart, createUsageReader } from './reader.js';

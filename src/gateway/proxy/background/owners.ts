@@ -1,13 +1,15 @@
 import { TtlCache } from '../../../accounts/ttlCache.js';
 import { LedgerError } from '../../../errors.js';
 import type { GatewayPrincipal, ResponseFollowing } from '../../durable/types.js';
-import type { NamedItem } from '../../processUsage/index.js';
+import { MAX_ITEM_ID, type NamedItem } from '../../processUsage/index.js';
 import { type Exchange, toIntent } from '../exchange.js';
 import { Refusal } from '../refusal.js';
 
 const REMEMBERED_MS = 3_600_000;
 const MAX_REMEMBERED = 50_000;
 const MAX_ITEMS = 200_000;
+/** In one statement, of one request: more than any conversation has. */
+const MAX_ASKED = 10_000;
 
 /**
  * Which key made a response, and where: in the database for as long as providers keep it, and here for
@@ -69,7 +71,8 @@ export class ResponseOwners {
   /**
    * The provider puts in what it keeps under an item's name, whichever user of the gateway made it.
    * @throws Refusal `not_found` where another user made one, or nobody is known to have made what has no
-   *   content of its own; LedgerError `unavailable` where that cannot be known now
+   *   content of its own, `invalid_request` of too many names; LedgerError `unavailable` where that cannot be
+   *   known now
    */
   async requireOwnItems(
     items: readonly NamedItem[],
@@ -91,9 +94,15 @@ export class ResponseOwners {
 
   async #findItemUsers(items: readonly NamedItem[]): Promise<ReadonlyMap<string, string>> {
     const unknown = items.filter(({ id }) => this.#items.get(id) === undefined);
-    if (this.#kept === null || unknown.length === 0) return new Map();
+    // Longer ones are kept of nobody.
+    const ids = new Set(unknown.map(({ id }) => id).filter((id) => id.length <= MAX_ITEM_ID));
+    if (this.#kept === null || ids.size === 0) return new Map();
+    if (ids.size > MAX_ASKED) {
+      const message = `the input names more than ${MAX_ASKED} items; send their content without their ids`;
+      throw new Refusal('invalid_request', message, { param: 'input' });
+    }
     try {
-      return await this.#kept.findItemUsers(unknown.map(({ id }) => id));
+      return await this.#kept.findItemUsers([...ids]);
     } catch (error) {
       // What has its content goes on, as everything else does.
       if (!(error instanceof LedgerError) || unknown.some(({ isReference }) => isReference)) {
