@@ -8,8 +8,9 @@ import {
 } from 'fastify';
 import { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
+import { Bodies } from '../gateway/proxy/bodies.js';
 import { toJsonText } from '../money.js';
-import { checkScope, createAuthenticator, readToken } from './auth.js';
+import { actorOf, checkScope, createAuthenticator, readToken } from './auth.js';
 import { trackConnections } from './connections.js';
 import { type AnswerInShape, sendInShape } from './errorShapes.js';
 import { retryAfterSeconds, toHttpFailure } from './errors.js';
@@ -68,9 +69,11 @@ export function createServer(options: ServerOptions): Server {
   const registry = new Registry();
   const readAllMetrics = () =>
     readMetrics(options.ledger, [registry, ...(options.registries ?? [])]);
+  const bodies = new Bodies(limits.bodiesInFlightBytes);
   const services: ServerServices = {
     ledger: options.ledger,
     limits,
+    bodies,
     registry,
     readMetrics: readAllMetrics,
     isShuttingDown: () => isShuttingDown,
@@ -92,7 +95,11 @@ export function createServer(options: ServerOptions): Server {
   addHttpMetrics(app, services.registry);
   const uploads = addRequestGuard(app, limits, services.isShuttingDown);
   app.removeContentTypeParser(['application/json', 'text/plain']);
-  addJsonParser(app, limits.jsonDepth, ['application/json']);
+  // Once it is known whose it is.
+  app.addHook('preParsing', async (request, reply) => {
+    bodies.open(request, reply, request.principal === null ? '' : actorOf(request.principal));
+  });
+  addJsonParser(app, { maxDepth: limits.jsonDepth, bodies }, ['application/json']);
   addUnmatchedHandler(app, shapes);
   for (const plugin of [
     healthRoutes,
@@ -112,6 +119,7 @@ export function createServer(options: ServerOptions): Server {
   const trpc = trpcRoutes({
     ledger: options.ledger,
     limits,
+    bodies,
     principalOf: authenticateOnce(authenticate),
     operations,
     tiersUsd: options.tiersUsd ?? [],

@@ -1,5 +1,16 @@
-import type { FastifyInstance } from 'fastify';
+import type { IncomingMessage } from 'node:http';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { LedgerError } from '../errors.js';
+import type { Bodies } from '../gateway/proxy/bodies.js';
+
+/** A body, counted with all others in flight. */
+export async function readText(
+  bodies: Bodies,
+  request: FastifyRequest,
+  payload: IncomingMessage,
+): Promise<string> {
+  return (await bodies.read(request, payload, request.routeOptions.bodyLimit)).toString();
+}
 
 /**
  * JSON bodies: `__proto__` and `constructor.prototype` keys are refused, and so is nesting deeper
@@ -8,23 +19,20 @@ import { LedgerError } from '../errors.js';
  */
 export function addJsonParser(
   app: FastifyInstance,
-  maxDepth: number,
+  { maxDepth, bodies }: { maxDepth: number; bodies: Bodies },
   mediaTypes: readonly string[],
 ): void {
   const parse = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser<string>(
+  app.addContentTypeParser(
     [...mediaTypes],
-    { parseAs: 'string' },
-    (request, body, done) => {
-      if (body === '') return done(null, undefined);
-      parse(request, body, (error, value) => {
-        if (error) return done(error);
-        if (isDeeperThan(value, maxDepth)) {
-          const message = `the body is nested deeper than ${maxDepth} levels`;
-          return done(new LedgerError('invalid_request', message));
-        }
-        done(null, value);
+    async (request: FastifyRequest, payload: IncomingMessage) => {
+      const body = await readText(bodies, request, payload);
+      if (body === '') return undefined;
+      const value = await new Promise((resolve, reject) => {
+        parse(request, body, (error, parsed) => (error ? reject(error) : resolve(parsed)));
       });
+      if (!isDeeperThan(value, maxDepth)) return value;
+      throw new LedgerError('invalid_request', `the body is nested deeper than ${maxDepth} levels`);
     },
   );
 }

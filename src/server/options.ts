@@ -8,6 +8,8 @@ export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' |
 export interface ServerLimits {
   /** Request bodies of the API; a mounted route may set its own. Default 4 MiB. */
   bodyBytes: number;
+  /** Bodies of the API's requests in flight, all together; beyond it new ones get 503. Default 256 MiB. */
+  bodiesInFlightBytes: number;
   /** Events in one `POST /api/usage`. Default 1,000. */
   events: number;
   /** Nesting of a JSON body. Default 32. */
@@ -32,6 +34,7 @@ export interface ServerLimits {
 
 export const DEFAULT_LIMITS: ServerLimits = {
   bodyBytes: 4 * 1024 * 1024,
+  bodiesInFlightBytes: 256 * 1024 * 1024,
   events: 1_000,
   jsonDepth: 32,
   trpcBatch: 20,

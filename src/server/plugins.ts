@@ -1,6 +1,7 @@
 import type { FastifyInstance, onRequestAsyncHookHandler } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Scope } from '../accounts/scopes.js';
+import type { Bodies } from '../gateway/proxy/bodies.js';
 import type { Ledger } from '../ledgerTypes.js';
 import type { AnswerInShape } from './errorShapes.js';
 import type { ServerLimits } from './options.js';
@@ -9,6 +10,8 @@ import type { ServerLimits } from './options.js';
 export interface ServerServices {
   ledger: Ledger;
   limits: ServerLimits;
+  /** Of the API's requests in flight; a parser that reads by it counts with the others. */
+  bodies: Bodies;
   /** Metrics of this server; merged into `/metrics`. */
   registry: Registry;
   /** Every metric of the service, up to date. */

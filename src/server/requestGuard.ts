@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LedgerError } from '../errors.js';
 import type { ServerLimits } from './options.js';
@@ -14,6 +15,9 @@ const DEFAULT_HEADERS: Readonly<Record<string, string>> = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'cache-control': 'no-store',
 };
+
+/** For an answer to be read while the body still comes, which is thrown away. */
+const LINGER_MS = 2_000;
 
 /** The caller's id if it is a plain one, so that logs can be joined; else a new one. */
 export function makeRequestId(request: IncomingMessage): string {
@@ -58,7 +62,8 @@ export function addRequestGuard(
     }
     watchUpload(request, reply, limits.bodySilenceMs, uploads);
   });
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', async (request, reply) => {
+    if (await isStillComing(request.raw)) closeAfterAnswer(request, reply);
     for (const [name, value] of Object.entries(DEFAULT_HEADERS)) {
       if (!reply.hasHeader(name)) reply.header(name, value);
     }
@@ -91,8 +96,7 @@ function watchUpload(
   uploads: Set<Refuse>,
 ): void {
   const { raw } = request;
-  const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers;
-  if (encoding === undefined && (length === undefined || length === '0')) return;
+  if (!hasBody(raw)) return;
   const refuse: Refuse = (status, message) => {
     uploads.delete(refuse);
     if (!reply.sent) reply.header('connection', 'close').send(new RefusedRequest(status, message));
@@ -101,7 +105,7 @@ function watchUpload(
   raw.once('close', () => uploads.delete(refuse));
   // Of the socket: every byte that comes starts it anew.
   raw.setTimeout(limitMs, () => {
-    // Answered before its body had come, as a wrong key is, and the rest is not coming.
+    // Answered before its body had come, and the answer is not taken.
     if (reply.sent) raw.socket.destroy();
     refuse(408, `nothing more of the body came for ${limitMs} ms; send the request again`);
   });
@@ -110,4 +114,32 @@ function watchUpload(
     // After an early answer the socket waits for the next request, with the server's own limit.
     if (!reply.raw.writableFinished) raw.socket.setTimeout(0);
   });
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  const { 'content-length': length, 'transfer-encoding': encoding } = headers;
+  return encoding !== undefined || (length !== undefined && length !== '0');
+}
+
+/** What came with the headers is read by the next turn of the loop. */
+async function isStillComing(raw: IncomingMessage): Promise<boolean> {
+  if (!hasBody(raw) || raw.complete !== false) return false;
+  await turn();
+  return !raw.complete;
+}
+
+/**
+ * Answered while the body still comes. Node would destroy the socket once the answer has left, and the reset
+ * that the rest of the body then meets can take the answer from its reader: our side is ended, and the other
+ * side is read for a moment.
+ */
+function closeAfterAnswer({ raw }: FastifyRequest, reply: FastifyReply): void {
+  const { socket } = raw;
+  reply.header('connection', 'close');
+  socket.destroySoon = () => {
+    socket.end();
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.once('close', () => clearTimeout(timer));
+    raw.once('end', () => socket.destroy()).resume();
+  };
 }

@@ -187,7 +187,7 @@ it('an admin key that can be guessed is refused before anything is made', async 
   expect(readdirSync(dir)).toEqual([]);
 });
 
-it('a start that fails after its admin key was made leaves the showing to the next, and the key', async () => {
+it('a start that fails after its admin key was made leaves the showing to the next', async () => {
   const database = await createTestDatabase();
   const keyFile = path.join(dataDir, 'admin-key');
   try {

@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createServer } from '../../src/server/app.js';
 import { appRouter } from '../../src/server/trpc/router.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
@@ -169,6 +171,27 @@ describe('bombs', () => {
     expect((await server.call('POST', '/api/usage', { body, headers })).status).toBe(status);
   });
 
+  it('bodies beyond what all together may have are refused, and leave room when answered', async () => {
+    const small = createServer({
+      ledger: server.ledger,
+      port: 0,
+      logLevel: 'silent',
+      limits: { bodiesInFlightBytes: 1_000 },
+    });
+    const url = await small.listen();
+    onTestFinished(() => small.close());
+    const send = async (path: string, bytes: number) => {
+      const headers = { authorization: `Bearer ${ada.key}`, 'content-type': 'application/json' };
+      const body = JSON.stringify('x'.repeat(bytes));
+      return (await fetch(`${url}${path}`, { method: 'POST', headers, body })).status;
+    };
+    for (const path of ['/api/usage', '/api/trpc/keys.create']) {
+      // Of one caller's, half of it may be coming.
+      expect(await send(path, 600)).toBe(503);
+      for (let sent = 0; sent < 4; sent++) expect(await send(path, 300)).toBe(400);
+    }
+  });
+
   it('a compressed body is refused before it is unpacked', async () => {
     const response = await fetch(`${server.url}/api/usage`, {
       method: 'POST',
@@ -208,6 +231,24 @@ describe('a body that nobody asked for', () => {
   it('is not read where its type has no limit here', async () => {
     const form = 'multipart/form-data; boundary=b';
     expect(await ask('POST', '/api/trpc/keys.create', ada.key, form)).toMatch(/^HTTP.1.1 415 /);
+  });
+
+  it('is read for a moment after the answer, and then the connection is closed', async () => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk) => chunks.push(chunk));
+    socket.on('error', () => {});
+    const closed = once(socket, 'close');
+    socket.write(`${head('POST', '/api/usage', null)}content-length: 1000000000\r\n\r\n`);
+    const more = setInterval(() => void (socket.writable && socket.write('x'.repeat(1_000))), 10);
+    onTestFinished(() => {
+      clearInterval(more);
+      socket.destroy();
+    });
+    await closed;
+    const answer = Buffer.concat(chunks).toString();
+    expect(answer).toMatch(/^HTTP\/1.1 401 .*connection: close.*"unauthorized"/is);
   });
 
   it('in the words of tRPC, for each call of a batch', async () => {

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Refusal } from './refusal.js';
+import { LedgerError } from '../../errors.js';
 
 interface Body {
   /** Whose it is: what comes of one caller is a part of the whole. */
@@ -51,7 +51,7 @@ export class Bodies {
 
   /**
    * The whole of it. Of who is answered before it has come nothing more is kept, and it never resolves.
-   * @throws Refusal `unavailable`; an error with status 413, or 400 of a client that left
+   * @throws LedgerError `unavailable`; an error with status 413, or 400 of a client that left
    */
   read(
     request: FastifyRequest,
@@ -117,6 +117,6 @@ function tooLarge(): Error {
   return Object.assign(new Error('the body is too large'), { statusCode: 413 });
 }
 
-function full(): Refusal {
-  return new Refusal('unavailable', 'the gateway holds as many requests as it can');
+function full(): LedgerError {
+  return new LedgerError('unavailable', 'the service holds as many requests as it can');
 }

@@ -34,9 +34,10 @@ export const cloudEventBatch = z
 
 /** `POST /api/usage`: one result per event, in order; one bad event never fails its neighbours. */
 export const usageRoutes: ServerPlugin = (app, services) => {
-  const { ledger, limits } = services;
+  const { ledger, limits, bodies } = services;
   const onRequest = services.requireScope('usage:write');
-  addJsonParser(app, limits.jsonDepth, [CLOUD_EVENT, CLOUD_EVENT_BATCH]);
+  const types = [CLOUD_EVENT, CLOUD_EVENT_BATCH];
+  addJsonParser(app, { maxDepth: limits.jsonDepth, bodies }, types);
   app.post('/api/usage', { onRequest }, async (request, reply) => {
     const { events, isOne } = readEvents(request);
     if (events.length > limits.events) {

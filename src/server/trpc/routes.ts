@@ -1,6 +1,9 @@
+import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LedgerError } from '../../errors.js';
+import type { Bodies } from '../../gateway/proxy/bodies.js';
 import { retryAfterSeconds } from '../errors.js';
+import { readText } from '../jsonParser.js';
 import type { ServerLimits } from '../options.js';
 import { createContextFactory, type TrpcServices } from './context.js';
 import { fastifyRequestHandler, TRPCError } from './library.js';
@@ -10,13 +13,14 @@ const TYPE = 'application/json';
 
 export interface TrpcRouteOptions extends TrpcServices {
   limits: Pick<ServerLimits, 'bodyBytes' | 'trpcBatch'>;
+  bodies: Bodies;
 }
 
 /**
  * tRPC's procedures. Not by its own plugin: that keeps, of whoever sends it, each byte of a form or of a
  * method without a body. Here a body is JSON, and of a stranger none is read.
  */
-export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
+export function trpcRoutes({ limits, bodies, ...services }: TrpcRouteOptions) {
   const createContext = createContextFactory(services);
 
   function answer(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -43,8 +47,8 @@ export function trpcRoutes({ limits, ...services }: TrpcRouteOptions) {
   return async (app: FastifyInstance): Promise<void> => {
     app.removeContentTypeParser(TYPE);
     // tRPC parses it, when a procedure asks for its input.
-    app.addContentTypeParser(TYPE, { parseAs: 'string' }, (_request, body, done) =>
-      done(null, body),
+    app.addContentTypeParser(TYPE, (request: FastifyRequest, payload: IncomingMessage) =>
+      readText(bodies, request, payload),
     );
     app.addHook('onRequest', async (request, reply) => {
       try {
