@@ -13,7 +13,7 @@ export interface ExportColumn {
   name: string;
   /** Text is guarded against formulas in spreadsheets; ids, times and numbers are not text. */
   isText?: true;
-  /** In CSV an empty text is an empty cell: nothing reads these rows back, so it need not differ from null. */
+  /** In CSV an empty text is an empty cell, as null is: no import reads it back. */
   isNote?: true;
   isNumber?: true;
   isBoolean?: true;

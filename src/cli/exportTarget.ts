@@ -31,7 +31,8 @@ export function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
 /**
  * A file that has its name once it is whole: until then what had that name stays, and for good unless
  * `isReplaced`. What is no file, like a pipe, is written as it is.
- * @throws LedgerError `invalid_request` for a path, or a file that is there, `unavailable` for a disk that is full or failed
+ * @throws LedgerError `invalid_request` for a path, or a file that is there, `unavailable` for a disk that is
+ * full or failed
  */
 export async function toFile(
   path: string,

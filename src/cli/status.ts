@@ -196,7 +196,8 @@ function describeRollup(row: OverviewRow): string[][] {
   } else if (row.started_at !== null && row.finished_at === null) {
     lines.push([
       '',
-      `backfill since ${formatInstant(row.started_at)}, last sign of life ${formatInstantOr('never', row.heartbeat_at)}`,
+      `backfill since ${formatInstant(row.started_at)}, ` +
+        `last sign of life ${formatInstantOr('never', row.heartbeat_at)}`,
     ]);
   }
   return lines;

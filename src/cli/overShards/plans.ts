@@ -126,6 +126,7 @@ export const PLANS: Readonly<Record<string, Plan | Planner>> = {
     text(options.user) === undefined && text(options.org) === undefined
       ? ofRow('api_keys', options.key)
       : ofPayer(HOME)(args, options, command),
+  top: EACH,
   fold: EACH,
   backfill: EACH,
   verify: searching,
