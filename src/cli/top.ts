@@ -73,7 +73,7 @@ async function readTop(
   isLockable: boolean,
 ): Promise<TopRow[]> {
   await client.query('begin isolation level repeatable read, read only');
-  await client.query(`set local statement_timeout = ${TIMEOUT_MS}`);
+  await client.query(`set local statement_timeout = ${TIMEOUT_MS}; set local jit = off`);
   if (isLockable) await client.query(LOCK_USAGE);
   const proof = unprovenDaysStatement(filter);
   const [judged] = (await client.query<{ days: string[] }>(proof.text, proof.values)).rows;
