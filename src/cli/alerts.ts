@@ -12,7 +12,7 @@ import { formatUsd } from '../money.js';
 import { registerWebhooks } from './alertWebhooks.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
-import { alignTable, formatCount, toShellWord } from './output.js';
+import { alignTable, formatCount, formatInstant, formatInstantOr, toShellWord } from './output.js';
 import { knownPayerOf, type PayerOptions } from './payer.js';
 import { typedNumber } from './typedNumber.js';
 
@@ -162,7 +162,7 @@ function toTable(alerts: readonly Alert[]): string {
     alert.kind,
     alert.budget_id ?? alert.kilo_user_id ?? alert.organization_id ?? '',
     describeLine(alert),
-    alert.last_event_at ?? 'never',
+    formatInstantOr('never', alert.last_event_at),
   ]);
   return alignTable([['alert', 'kind', 'of', 'told', 'last told'], ...rows]);
 }
@@ -177,7 +177,7 @@ function describeLine(alert: Alert): string {
 function toDeliveryTable(deliveries: readonly Delivery[]): string {
   const rows = deliveries.map((delivery) => [
     delivery.id ?? '-',
-    delivery.created_at,
+    formatInstant(delivery.created_at),
     delivery.type,
     delivery.kilo_user_id ?? delivery.organization_id ?? '',
     delivery.kind === 'balance' ? `${formatUsd(delivery.threshold)} USD` : `${delivery.threshold}%`,

@@ -10,7 +10,7 @@ import {
 import { formatUsd } from '../money.js';
 import type { Register, Runner } from './context.js';
 import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
-import { alignTable } from './output.js';
+import { alignTable, formatInstantOr } from './output.js';
 import { type PayerOptions, payerOf } from './payer.js';
 
 interface SetOptions extends PayerOptions {
@@ -35,7 +35,9 @@ export const registerBudget: Register = (budget, run) => {
           const limit = `${formatUsd(raised.limit_microdollars)} USD`;
           // A raise by 0 has an end, too.
           const isRaised = (raised.raise_microdollars ?? 0) > 0;
-          const end = isRaised ? ` until ${raised.raise_until}` : ', not raised';
+          const end = isRaised
+            ? ` until ${formatInstantOr('-', raised.raise_until)}`
+            : ', not raised';
           context.output.answer(raised, `${limit}${end}`);
           return 0;
         }),
@@ -141,7 +143,7 @@ function toTable(budgets: readonly Budget[]): string {
     formatUsd(budget.spent_microdollars),
     formatUsd(budget.held_microdollars),
     formatUsd(budget.available_microdollars),
-    budget.resets_at ?? '-',
+    formatInstantOr('-', budget.resets_at),
   ]);
   const head = ['budget', 'scope', 'of', 'window', 'limit', 'spent', 'held', 'left', 'resets'];
   return alignTable([head, ...rows], [4, 5, 6, 7]);

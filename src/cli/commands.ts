@@ -72,6 +72,11 @@ const COMMANDS: readonly ListedCommand[] = [
     load: async () => (await import('./report.js')).registerReport,
   },
   {
+    term: 'top [options]',
+    description: 'who spends most: of all users and organizations, for up to a month',
+    load: async () => (await import('./top.js')).registerTop,
+  },
+  {
     term: 'fold',
     description: 'drain pending rows into the counter rows now',
     load: async () => (await import('./fold.js')).registerFold,

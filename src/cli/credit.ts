@@ -11,7 +11,7 @@ import { formatUsd } from '../money.js';
 import { scopeNamed } from '../schema/unsettled.js';
 import type { CommandContext, Register, Runner } from './context.js';
 import { type CommandDatabase, withDatabase, withMigratedDatabase } from './database.js';
-import { alignTable, answerList, formatAmount } from './output.js';
+import { alignTable, answerList, formatAmount, formatInstant, formatInstantOr } from './output.js';
 import { typedNumber } from './typedNumber.js';
 
 interface PayerOptions {
@@ -66,7 +66,8 @@ function registerAdd(credit: Command, run: Runner): void {
           const amount = formatUsd(credit.amount_microdollars);
           const total = formatUsd(credit.total_microdollars_acquired);
           const said = credit.status === 'duplicate' ? 'added before:' : 'added';
-          const until = credit.expires_at === null ? '' : `, until ${credit.expires_at}`;
+          const until =
+            credit.expires_at === null ? '' : `, until ${formatInstant(credit.expires_at)}`;
           context.output.answer(
             credit,
             `${said} ${amount} USD to ${user ?? org}${until}; ${total} USD in all`,
@@ -114,10 +115,10 @@ async function listOfAll({ output }: CommandContext, database: CommandDatabase):
     right: [3],
     cells: (row) => [
       row.id,
-      row.created_at,
+      formatInstant(row.created_at),
       row.kilo_user_id ?? row.organization_id ?? '',
       formatUsd(row.amount_microdollars),
-      row.expires_at ?? '-',
+      formatInstantOr('-', row.expires_at),
       describe(row),
     ],
   });
@@ -134,10 +135,10 @@ async function listOfPayer(
     right: [2, 3, 5],
     cells: (row) => [
       row.id,
-      row.created_at,
+      formatInstant(row.created_at),
       formatUsd(row.amount_microdollars),
       row.grant === null ? '-' : formatUsd(row.grant.left_microdollars),
-      row.expires_at ?? '-',
+      formatInstantOr('-', row.expires_at),
       String(row.priority),
       row.grant?.status ?? '-',
       describe(row),

@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import type { FillReport } from '../demo/fill.js';
 import { fillDemo } from '../demo/fill.js';
 import { type DemoKey, obtainDemoKeys } from '../demo/keys.js';
@@ -14,6 +14,7 @@ import { alignTable, formatAmount, formatCount, Output } from './output.js';
 import { startProgress } from './progress.js';
 import { readRuntime } from './runtimeFile.js';
 import { registerStart } from './start.js';
+import { wholeNumber } from './typedNumber.js';
 
 interface DemoOptions {
   days: number;
@@ -159,14 +160,4 @@ function describe(
       ['  operations (admin)', adminKey],
     ]),
   ].join('\n');
-}
-
-function wholeNumber(least: number, most: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (!/^\d+$/.test(value) || number < least || number > most) {
-      throw new InvalidArgumentError(`Expected a whole number from ${least} to ${most}.`);
-    }
-    return number;
-  };
 }

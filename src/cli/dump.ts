@@ -4,7 +4,7 @@ import { readManifest } from '../db/dump/manifest.js';
 import { restoreLedger } from '../db/dump/restore.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
-import { formatCount } from './output.js';
+import { formatCount, formatInstant } from './output.js';
 import { withOwner } from './owner.js';
 import { startProgress } from './progress.js';
 
@@ -81,7 +81,7 @@ async function restore(context: CommandContext, directory: string): Promise<Comm
           warnings: migrated.warnings,
         },
         [
-          `${formatCount(rows)} rows of ${manifest.written_at} restored`,
+          `${formatCount(rows)} rows of ${formatInstant(manifest.written_at)} restored`,
           ...migrated.applied.map((name) => `applied ${name}`),
           ...(migrated.isGenerationRaised ? ['positions begin above those of the dump'] : []),
           ...migrated.warnings.map((warning) => `warning: ${warning}`),

@@ -1,10 +1,12 @@
 import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type pg from 'pg';
+import { requireAccounts } from '../accounts/requireAccounts.js';
 import { readDay } from '../days.js';
 import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { queryOn } from '../db/query.js';
 import { LedgerError } from '../errors.js';
+import { readUuid } from '../ids.js';
 import { LOCK_USAGE } from '../rollup/database.js';
 import { describeDays } from '../rollup/readMode.js';
 import { requireUser } from '../rollup/verify.js';
@@ -48,7 +50,9 @@ interface ExportOptions {
   daily?: true;
   credits?: true;
   user?: string;
+  org?: string;
   out?: string;
+  overwrite?: true;
   archive?: string;
   total: boolean;
 }
@@ -61,8 +65,10 @@ export const registerExport: Register = (command, run) => {
     .option('--daily', 'daily totals by user and organization')
     .option('--credits', 'credit grants, what was taken back, and what expired')
     .option('--user <id>', 'what this user used, whoever pays')
+    .option('--org <id>', 'what this organization paid for; with --user, of this member alone')
     .option('--archive <dir>', 'read archived days from these files; without it they are missing')
     .option('--out <file>', 'write to a file, not to stdout')
+    .option('--overwrite', 'with --out: replace a file that is there')
     .option('--no-total', 'leave out the total line, so that `import` reads the file')
     .action((options: ExportOptions) => run((context) => exportCommand(context, options)));
 };
@@ -94,11 +100,17 @@ async function exportCommand(
     const client = await database.client();
     if (filter.kiloUserId !== null)
       await requireUser({ query: queryOn(client, false) }, filter.kiloUserId);
+    const { organizationId } = filter;
+    if (organizationId !== null)
+      await requireAccounts(database.pool(), { organization_id: organizationId });
     await beginSnapshot(client, citusPlaceOf(database.url) === null);
     const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
     const pages = pagesOf(client, toStatement(filter), archived, options.archive);
     const { out } = options;
-    const target = out === undefined ? toOutput(output, format) : await toFile(out, interruption);
+    const target =
+      out === undefined
+        ? toOutput(output, format)
+        : await toFile(out, interruption, { isReplaced: options.overwrite ?? false });
     let total: ExportTotal;
     try {
       total = await exportRows(pages, { format, write: target.write });
@@ -134,7 +146,12 @@ function readFilter(options: ExportOptions): ExportFilter {
       `--archive goes with rows: ${options.daily ? 'daily totals' : 'credits'} are whole`,
     );
   }
-  return { from, until, kiloUserId: options.user ?? null };
+  return {
+    from,
+    until,
+    kiloUserId: options.user ?? null,
+    organizationId: options.org === undefined ? null : readUuid('org', options.org),
+  };
 }
 
 function describeMissing(days: readonly string[], archive: string | undefined): string {

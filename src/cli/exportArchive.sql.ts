@@ -1,6 +1,6 @@
 import type { Statement } from '../db/statement.js';
 import { QUARTER_HOURLY } from '../schema/dimensionRollups.js';
-import type { ExportFilter } from './exportRows.sql.js';
+import { type ExportFilter, filterValues, whose } from './exportRows.sql.js';
 
 /** What a day had that is in files and no longer in the table. */
 export interface ArchivedDayRow {
@@ -21,8 +21,6 @@ export interface ArchivedDayRow {
  *   raw       what of it is in the table yet
  */
 export function archivedDaysStatement(filter: ExportFilter): Statement {
-  const ofUser = (alias: string) =>
-    filter.kiloUserId === null ? '' : `and ${alias}.kilo_user_id = $3::text`;
   return {
     name: 'export_archived_days',
     text: `
@@ -38,13 +36,13 @@ export function archivedDaysStatement(filter: ExportFilter): Statement {
         select f.day, sum(d.requests) as rows, sum(d.cost_microdollars) as cost
         from frozen as f
         join ${QUARTER_HOURLY.name} as d
-          on d.period_start >= f.starts_at and d.period_start < f.ends_at ${ofUser('d')}
+          on d.period_start >= f.starts_at and d.period_start < f.ends_at ${whose(filter, 'd')}
         group by f.day
       ), raw as (
         select f.day, count(*) as rows, sum(m.cost) as cost
         from frozen as f
         join microdollar_usage as m
-          on m.created_at >= f.starts_at and m.created_at < f.ends_at ${ofUser('m')}
+          on m.created_at >= f.starts_at and m.created_at < f.ends_at ${whose(filter, 'm')}
         group by f.day
       )
       select c.day::text as day, (c.rows - coalesce(r.rows, 0))::text as rows,
@@ -53,10 +51,7 @@ export function archivedDaysStatement(filter: ExportFilter): Statement {
       left join raw as r on r.day = c.day
       where c.rows > coalesce(r.rows, 0)
       order by c.day`,
-    values:
-      filter.kiloUserId === null
-        ? [filter.from, filter.until]
-        : [filter.from, filter.until, filter.kiloUserId],
+    values: filterValues(filter),
   };
 }
 

@@ -72,10 +72,11 @@ export class ArchivedDays {
     if (page.length > 0) yield await this.#take(page);
   }
 
-  #isWanted({ created_at, kilo_user_id }: ArchivedEvent): boolean {
-    const { kiloUserId } = this.#filter;
-    if (kiloUserId !== null && kilo_user_id !== kiloUserId) return false;
-    return this.#left.has(created_at.slice(0, 10));
+  #isWanted(event: ArchivedEvent): boolean {
+    const { kiloUserId, organizationId } = this.#filter;
+    if (kiloUserId !== null && event.kilo_user_id !== kiloUserId) return false;
+    if (organizationId !== null && event.organization_id !== organizationId) return false;
+    return this.#left.has(event.created_at.slice(0, 10));
   }
 
   /** An archive that was ended midway leaves rows in its files and in the table. */

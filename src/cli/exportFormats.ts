@@ -46,6 +46,7 @@ export function csvFormat(shape: ExportShape): ExportFormat {
 function csvCell(value: string | boolean | null | undefined, column: ExportColumn): string {
   if (value === null || value === undefined) return '';
   const text = String(value);
+  if (column.isNote && text === '') return '';
   return column.isText ? guardCell(text) : text;
 }
 

@@ -6,12 +6,15 @@ export interface ExportFilter {
   from: string;
   until: string;
   kiloUserId: string | null;
+  organizationId: string | null;
 }
 
 export interface ExportColumn {
   name: string;
   /** Text is guarded against formulas in spreadsheets; ids, times and numbers are not text. */
   isText?: true;
+  /** In CSV an empty text is an empty cell, as null is: no import reads it back. */
+  isNote?: true;
   isNumber?: true;
   isBoolean?: true;
   isJson?: true;
@@ -64,7 +67,7 @@ export const CREDIT_SHAPE: ExportShape = {
     { name: 'expires_at' },
     { name: 'priority', isNumber: true },
     { name: 'grant_id' },
-    { name: 'description', isText: true },
+    { name: 'description', isText: true, isNote: true },
   ],
   costColumn: 'amount_microdollars',
   listName: 'credits',
@@ -96,9 +99,9 @@ export function exportUsageStatement(filter: ExportFilter): Statement {
       left join microdollar_usage_metadata as d on d.id = m.id
       where m.created_at >= $1::date::timestamp at time zone 'UTC'
         and m.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
-        ${filter.kiloUserId === null ? '' : 'and m.kilo_user_id = $3::text'}
+        ${whose(filter, 'm')}
       order by m.created_at, m.id`,
-    values: values(filter),
+    values: filterValues(filter),
   };
 }
 
@@ -113,9 +116,9 @@ export function exportCreditsStatement(filter: ExportFilter): Statement {
       from credit_transactions as c
       where c.created_at >= $1::date::timestamp at time zone 'UTC'
         and c.created_at < ($2::date + 1)::timestamp at time zone 'UTC'
-        ${filter.kiloUserId === null ? '' : 'and c.kilo_user_id = $3::text'}
+        ${whose(filter, 'c')}
       order by c.sequence`,
-    values: values(filter),
+    values: filterValues(filter),
   };
 }
 
@@ -127,13 +130,21 @@ export function exportDailyStatement(filter: ExportFilter): Statement {
       select usage_date::text, kilo_user_id, organization_id, total_cost_microdollars
       from microdollar_usage_daily_exact as d
       where d.usage_date between $1::date and $2::date
-        ${filter.kiloUserId === null ? '' : 'and d.kilo_user_id = $3::text'}
+        ${whose(filter, 'd')}
       order by d.usage_date, d.kilo_user_id, d.organization_id nulls first`,
-    values: values(filter),
+    values: filterValues(filter),
   };
 }
 
-function values(filter: ExportFilter): string[] {
-  const days = [filter.from, filter.until];
-  return filter.kiloUserId === null ? days : [...days, filter.kiloUserId];
+/** The conditions on rows of this alias; `filterValues` has their parameters. */
+export function whose({ kiloUserId, organizationId }: ExportFilter, alias: string): string {
+  const ofUser = kiloUserId === null ? '' : `and ${alias}.kilo_user_id = $3::text`;
+  if (organizationId === null) return ofUser;
+  const parameter = kiloUserId === null ? '$3' : '$4';
+  return `${ofUser} and ${alias}.organization_id = ${parameter}::uuid`;
+}
+
+export function filterValues(filter: ExportFilter): string[] {
+  const { from, until, kiloUserId, organizationId } = filter;
+  return [from, until, kiloUserId, organizationId].filter((value) => value !== null);
 }

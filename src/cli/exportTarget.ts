@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { type FileHandle, open, realpath, rename, stat } from 'node:fs/promises';
 import { diskFault } from '../diskFaults.js';
 import { LedgerError } from '../errors.js';
@@ -29,11 +29,16 @@ export function toOutput(output: Output, { fail }: ExportFormat): ExportTarget {
 }
 
 /**
- * A file that has its name once it is whole: until then what had that name stays. What is no file,
- * like a pipe, is written as it is.
- * @throws LedgerError `invalid_request` for a path, `unavailable` for a disk that is full or failed
+ * A file that has its name once it is whole: until then what had that name stays, and for good unless
+ * `isReplaced`. What is no file, like a pipe, is written as it is.
+ * @throws LedgerError `invalid_request` for a path, or a file that is there, `unavailable` for a disk that is
+ * full or failed
  */
-export async function toFile(path: string, interruption: Interruption): Promise<ExportTarget> {
+export async function toFile(
+  path: string,
+  interruption: Interruption,
+  { isReplaced }: { isReplaced: boolean },
+): Promise<ExportTarget> {
   const fail = (error: NodeJS.ErrnoException) => {
     throw failedOnFile(path, error);
   };
@@ -47,6 +52,7 @@ export async function toFile(path: string, interruption: Interruption): Promise<
       abandon: () => void file.close().catch(() => {}),
     };
   }
+  if (found !== null && !isReplaced) throw isThere(path);
   // Beside the file itself, where its name is a link.
   const name = found === null ? path : await realpath(path);
   const draft = `${name}.${process.pid}.draft`;
@@ -59,8 +65,10 @@ export async function toFile(path: string, interruption: Interruption): Promise<
       await file
         .sync()
         .then(() => file.close())
-        .then(() => rename(draft, name))
         .catch(fail);
+      // Another one meanwhile.
+      if (!isReplaced && existsSync(name)) throw isThere(path);
+      await rename(draft, name).catch(fail);
       interruption.signal.removeEventListener('abort', remove);
     },
     abandon() {
@@ -68,6 +76,12 @@ export async function toFile(path: string, interruption: Interruption): Promise<
       void file.close().catch(() => {});
     },
   };
+}
+
+function isThere(path: string): LedgerError {
+  return new LedgerError('invalid_request', `${path} is there already; --overwrite replaces it`, {
+    details: { field: 'out', file: path },
+  });
 }
 
 /** What people did, for its owner alone; or with the rights of the file that it takes the place of. */

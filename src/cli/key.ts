@@ -12,7 +12,7 @@ import { LedgerError } from '../errors.js';
 import { createKey } from '../shards/accounts.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
-import { alignTable, shorten } from './output.js';
+import { alignTable, formatInstantOr, shorten } from './output.js';
 import { knownPayerOf, type PayerOptions } from './payer.js';
 
 const DEFAULT_SCOPES = ['usage:write', 'usage:read', 'gateway'];
@@ -96,11 +96,11 @@ function registerKeyList(key: Command, run: Runner): void {
             ...(isBilled ? [one.organization_id ?? ''] : []),
             one.scopes.join(','),
             one.revoked_at === null ? 'active' : 'revoked',
-            one.last_used_at?.slice(0, 16).replace('T', ' ') ?? 'never',
+            formatInstantOr('never', one.last_used_at),
             shorten(one.name ?? ''),
           ]);
           const payer = isBilled ? ['organization'] : [];
-          const state = ['scopes', 'state', 'last used (UTC)', 'name'];
+          const state = ['scopes', 'state', 'last used', 'name'];
           const table = alignTable([['id', 'key', 'user', ...payer, ...state], ...rows]);
           context.output.answer({ keys }, rows.length === 0 ? 'no keys' : table);
           return 0;

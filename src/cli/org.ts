@@ -4,7 +4,7 @@ import { formatUsd } from '../money.js';
 import { addMember, createOrganization } from '../shards/accounts.js';
 import type { Register } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
-import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
+import { answerList, formatAmount, formatExpiry, formatInstant, shorten } from './output.js';
 
 export const registerOrg: Register = (org, run) => {
   org
@@ -94,7 +94,7 @@ export const registerOrg: Register = (org, run) => {
               shorten(row.kilo_user_id),
               shorten(row.name ?? ''),
               row.role,
-              row.created_at,
+              formatInstant(row.created_at),
             ],
           });
           return 0;

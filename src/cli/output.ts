@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { sqlStateOf, toLedgerError } from '../db/sqlstate.js';
 import { diskFault } from '../diskFaults.js';
 import { LedgerError } from '../errors.js';
+import { parseInstant } from '../instant.js';
 import { exactIntegers, formatUsd } from '../money.js';
 
 /** Where a command writes; streams are given, so that tests can read them. */
@@ -195,9 +196,21 @@ export function formatCount(count: number | bigint): string {
   return count.toLocaleString('en-US');
 }
 
+/** An instant as people read it in every answer, in UTC to the second; `--json` has all of it. */
+export function formatInstant(instant: string): string {
+  const parsed = parseInstant(instant);
+  // Rows of other programs: infinity, before Christ, past 9999.
+  return parsed === null ? instant : `${parsed.text.slice(0, 19)}Z`;
+}
+
+/** The same, with what stands for none. */
+export function formatInstantOr(none: string, instant: string | null): string {
+  return instant === null ? none : formatInstant(instant);
+}
+
 /** Of a balance, when some of its credit expires next. */
 export function formatExpiry(at: string | null): string {
-  return at === null ? '' : `; credit expires ${at}`;
+  return at === null ? '' : `; credit expires ${formatInstant(at)}`;
 }
 
 const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'] as const;

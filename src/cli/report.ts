@@ -9,7 +9,7 @@ import { GRAINS, GROUPS, MAX_TOP, readZone, TOP_METRICS } from '../report/usage/
 import { toCsv } from '../report/usage/reportCsv.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
-import { alignTable, formatAmount, formatCount } from './output.js';
+import { alignTable, formatAmount, formatCount, formatInstant } from './output.js';
 import { describeGroup, type NamedRow, withNames } from './reportNames.js';
 import { typedNumber } from './typedNumber.js';
 
@@ -170,5 +170,5 @@ function describe(report: Omit<UsageReport, 'rows'> & { rows: NamedRow[] }): str
     [1, 2, 3, 4, 5].map((index) => index + columns.length),
   );
   const { from, until, zone, source } = report;
-  return `${table}\n${from} to ${until}, ${zone}; from ${source.mode} as of ${source.asOf}`;
+  return `${table}\n${from} to ${until}, ${zone}; from ${source.mode} as of ${formatInstant(source.asOf)}`;
 }

@@ -8,7 +8,7 @@ import type { MoveOptions, MoveReport, PayerName } from '../shards/move/types.js
 import { placeBuckets } from '../shards/placement.js';
 import type { ShardOptions } from '../shards/shardsFile.js';
 import type { CommandContext, CommandStatus, Register, Runner } from './context.js';
-import { alignTable, formatCount } from './output.js';
+import { alignTable, formatCount, formatInstant } from './output.js';
 import { startProgress } from './progress.js';
 
 interface MoveCommandOptions {
@@ -150,7 +150,7 @@ function describeMove(move: StoredMove): string {
   const { from, to, step, updated_at: at } = toMoveDocument(move);
   const what =
     move.bucket === null ? `${move.payer_scope} ${move.payer_id}` : `bucket ${move.bucket}`;
-  return `${what} from ${from} to ${to}: ${step}, since ${at}`;
+  return `${what} from ${from} to ${to}: ${step}, since ${formatInstant(at)}`;
 }
 
 async function move(

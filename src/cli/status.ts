@@ -12,7 +12,7 @@ import { type OverviewRow, overviewStatement } from '../rollup/overview.sql.js';
 import { type ReadModeStatus, readReadMode } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
 import { withMigratedDatabase } from './database.js';
-import { alignTable, formatAmount, formatCount } from './output.js';
+import { alignTable, formatAmount, formatCount, formatInstant, formatInstantOr } from './output.js';
 import { findServers } from './runtimeFile.js';
 import {
   COUNTED_EVENTS,
@@ -109,7 +109,7 @@ async function showStatus(context: CommandContext): Promise<CommandStatus> {
         ['daily rows', describeSize(document.usage_daily)],
         ['active keys', formatCount(document.active_keys)],
         ['events today', describeToday(document.events_today, row.today)],
-        ['last event', row.last_event_at ?? 'none'],
+        ['last event', formatInstantOr('none', row.last_event_at)],
         ...warnings.map((warning) => ['warning', warning]),
       ]),
     );
@@ -186,12 +186,19 @@ function describeRollup(row: OverviewRow): string[][] {
     .filter((state) => Number(row[state]) > 0)
     .map((state) => `${formatCount(Number(row[state]))} ${STATE_WORDS[state] ?? state}`);
   const coverage = states.length === 0 ? 'no period known yet' : states.join(', ');
-  const verified = `last verified ${row.last_verified_at ?? 'never'}`;
+  const verified = `last verified ${formatInstantOr('never', row.last_verified_at)}`;
   const lines = [[row.rollup, coverage], ...describeDrift(row, verified).map((line) => ['', line])];
   if (row.is_paused) {
-    lines.push(['', `backfill paused since ${row.paused_at}; \`backfill --resume\` lets it go on`]);
+    lines.push([
+      '',
+      `backfill paused since ${formatInstantOr('-', row.paused_at)}; \`backfill --resume\` lets it go on`,
+    ]);
   } else if (row.started_at !== null && row.finished_at === null) {
-    lines.push(['', `backfill since ${row.started_at}, last sign of life ${row.heartbeat_at}`]);
+    lines.push([
+      '',
+      `backfill since ${formatInstant(row.started_at)}, ` +
+        `last sign of life ${formatInstantOr('never', row.heartbeat_at)}`,
+    ]);
   }
   return lines;
 }

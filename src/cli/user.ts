@@ -3,7 +3,7 @@ import { formatUsd } from '../money.js';
 import { createUser, softDeleteUser } from '../shards/accounts.js';
 import type { Register } from './context.js';
 import { withDatabase, withMigratedDatabase } from './database.js';
-import { answerList, formatAmount, formatExpiry, shorten } from './output.js';
+import { answerList, formatAmount, formatExpiry, formatInstant, shorten } from './output.js';
 
 export const registerUser: Register = (user, run) => {
   user
@@ -67,7 +67,7 @@ export const registerUser: Register = (user, run) => {
           const row = await getUser(database.pool(), id);
           const used = formatAmount(row.microdollars_used);
           const acquired = formatAmount(row.total_microdollars_acquired);
-          const state = row.deleted_at === null ? '' : `; deleted ${row.deleted_at}`;
+          const state = row.deleted_at === null ? '' : `; deleted ${formatInstant(row.deleted_at)}`;
           const expiry = formatExpiry(row.next_credit_expiry_at);
           context.output.answer(
             row,

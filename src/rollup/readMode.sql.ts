@@ -31,20 +31,16 @@ export interface ReadModeRow {
 const WINDOW = threeMonthWindow();
 
 /**
- * The stored mode and what the proof of the three-month window looks like, in one snapshot.
+ * Two table expressions, of days of the daily rollup.
  *   window_days  every day of the window with what is known of it
  *   judged       proven: built, verified after its end (I10); today and yesterday by the lease.
  *                On a ledger that was installed empty all rows are its own: a day is proven by
  *                construction until a check finds drift
  */
-export function readModeStatement(): Statement {
-  return {
-    name: 'microdollar_read_mode',
-    text: `/* microdollar.readMode */
-with window_days as (
+export const judgedDays = (from: string, until: string): string => `window_days as (
   select p::date as day, ${WINDOW.until} as today, c.state, c.verified_at,
     coalesce(c.drift_keys, 0) as drift_keys
-  from generate_series(${WINDOW.from}::timestamp, ${WINDOW.until}::timestamp,
+  from generate_series(${from}::timestamp, ${until}::timestamp,
     interval '1 day') as p
   left join rollup_coverage as c
     on c.rollup = 'microdollar_usage_daily'
@@ -61,7 +57,14 @@ judged as (
         and w.verified_at >= now() - interval '${LEASE_MINUTES} minutes'),
       false) as is_proven
   from window_days as w, ledger_settings as s
-)
+)`;
+
+/** The stored mode and what the proof of the three-month window looks like, in one snapshot. */
+export function readModeStatement(): Statement {
+  return {
+    name: 'microdollar_read_mode',
+    text: `/* microdollar.readMode */
+with ${judgedDays(WINDOW.from, WINDOW.until)}
 select s.read_mode, s.read_mode_reason, s.installed_empty, s.shadow_comparisons,
   s.shadow_mismatches, s.shadow_since::text,
   ${WINDOW.until}::text as today,

@@ -300,4 +300,31 @@ describe('a slow answer', () => {
     expect(await page.locator('.figure data').first().textContent()).toBe('-$0.000019');
     await close();
   });
+
+  it('of a report keeps the height of the one before; one without usage has no blank in it', async () => {
+    const { page, close } = await service.open({ key: (await service.newUser()).key });
+    await page.getByText('No usage in this range').waitFor();
+    await untilLoaded(page);
+    const heights = () =>
+      page.locator('.usage-body').evaluate((body) => {
+        const last = body.lastElementChild?.getBoundingClientRect().bottom ?? 0;
+        const { height, bottom } = body.getBoundingClientRect();
+        return { height, blank: bottom - last };
+      });
+    const empty = await heights();
+    expect(empty.blank).toBe(0);
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await page.route('**/api/trpc/usage.report*', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.getByRole('radio', { name: '7 days', exact: true }).click();
+    await page.getByText('Loading usage').waitFor();
+    expect(Math.abs((await heights()).height - empty.height)).toBeLessThan(1);
+    release();
+    await close();
+  });
 });

@@ -76,11 +76,21 @@ describe('an output that cannot be written', () => {
     await chmod(out, 0o640);
     const link = join(cli.dir, 'link.csv');
     await symlink(out, link);
-    expect((await cli.ask('export', ...RANGE, '--out', link)).document).toMatchObject({
-      rows: 3_000,
-    });
+    const argv = ['export', ...RANGE, '--out', link];
+    expect((await cli.ask(...argv, '--overwrite')).document).toMatchObject({ rows: 3_000 });
     expect((await readFile(out, 'utf8')).split('\n').length).toBeGreaterThan(3_000);
     expect((await stat(out)).mode & 0o777).toBe(0o640);
+  });
+
+  it('replaces no file unless it is told to, and then not with a part', async () => {
+    const out = await cli.file('mine.csv', 'of before\n');
+    const argv = ['export', ...RANGE, '--out', out];
+    const run = await cli.run(...argv);
+    expect(run).toMatchObject({ status: 2, stdout: '' });
+    expect(run.stderr).toBe(`error: ${out} is there already; --overwrite replaces it\n`);
+    expect(await readFile(out, 'utf8')).toBe('of before\n');
+    expect((await cli.run(...argv, '--overwrite')).status).toBe(0);
+    expect((await readFile(out, 'utf8')).split('\n').length).toBeGreaterThan(3_000);
   });
 
   it('makes a file for its owner alone: it says what people did', async () => {
@@ -261,6 +271,7 @@ describe('Ctrl-C', () => {
         ...RANGE,
         '--out',
         out,
+        '--overwrite',
       );
       expect(exported).toContain(`nothing is in ${out} that was not there before`);
       expect(await readFile(out, 'utf8')).toBe('of before\n');

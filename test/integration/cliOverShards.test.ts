@@ -255,17 +255,17 @@ describe('usage', () => {
     // Whom one shard alone knows.
     const only = idOn('b', NAMES);
     await ask('user', 'create', only);
-    const own = await ask('export', ...days, '--out', out, '--user', only);
+    const again = ['export', ...days, '--out', out, '--overwrite'];
+    const own = await ask(...again, '--user', only);
     expect(own).toMatchObject({ status: 0, document: { shards: [{ name: 'b' }] } });
-    expect(await ask('export', ...days, '--out', out, '--user', 'nobody')).toMatchObject({
-      status: 1,
-    });
+    expect((await ask(...again, '--user', 'nobody')).status).toBe(1);
+    expect((await ask(...again, '--org', organizations.b)).document.file).toBe(exported.b.file);
 
     const archive = join(dir, 'archive');
     const archived = await askEach('archive', '--until', daysAgo(5), '--out', archive);
     expect(archived).toMatchObject({ status: 0, b: { out: join(archive, 'b') } });
     expect((await readdir(archive)).sort()).toEqual(['b', 'home']);
-    const whole = await askEach('export', ...days, '--out', out, '--archive', archive);
+    const whole = await askEach(...again, '--archive', archive);
     expect(whole).toMatchObject({ status: 0, home: { rows: exported.home.rows } });
     const dump = join(dir, 'dump');
     expect(await askEach('dump', dump)).toMatchObject({ status: 0, b: { left_out: [] } });

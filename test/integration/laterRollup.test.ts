@@ -94,7 +94,11 @@ describe('days that were archived before it came', () => {
     async (rollup) => {
       await foldAll();
       await fixture.archive(LAST);
-      const { text, values } = archivedDaysStatement({ ...RANGE, kiloUserId: null });
+      const { text, values } = archivedDaysStatement({
+        ...RANGE,
+        kiloUserId: null,
+        organizationId: null,
+      });
       const before = await fixture.rows(text, values);
       expect(before).toHaveLength(4);
       await bring(rollup);

@@ -6,6 +6,7 @@ import { DAILY_SHAPE, USAGE_SHAPE } from '../../src/cli/exportRows.sql.js';
 import { failedOnFile } from '../../src/cli/exportTarget.js';
 import {
   alignTable,
+  formatInstant,
   Output,
   type Streams,
   toCommandError,
@@ -19,6 +20,16 @@ import { guardText, unguardText } from '../../src/formulas.js';
 const row = (fields: Record<string, string | boolean | null>) => ({
   ...Object.fromEntries(USAGE_SHAPE.columns.map((column) => [column.name, null])),
   ...fields,
+});
+
+it('tells instants in one form, whatever they came in', () => {
+  const instants = [
+    '2026-11-26T21:37:08.123456Z',
+    '2026-11-26T21:37:08Z',
+    '2026-11-26T22:37:08.1+01:00',
+  ];
+  for (const instant of instants) expect(formatInstant(instant)).toBe('2026-11-26T21:37:08Z');
+  expect(formatInstant('infinity')).toBe('infinity');
 });
 
 it('prints paths as one word of a shell, whatever is in them', () => {

@@ -117,14 +117,16 @@ export const PLANS: Readonly<Record<string, Plan | Planner>> = {
     if (dryRun) return { on: 'named', why: '--dry-run looks into one database' };
     return { on: 'whole' };
   },
-  export: (_args, { out, user }) =>
-    text(out) === undefined
-      ? { on: 'named', why: 'it writes a file for each, with --out' }
-      : searching([], { user }),
+  export: (_args, { out, user, org }) => {
+    if (text(out) === undefined)
+      return { on: 'named', why: 'it writes a file for each, with --out' };
+    return text(org) === undefined ? searching([], { user }) : ofOrganization(org);
+  },
   report: (args, options, command) =>
     text(options.user) === undefined && text(options.org) === undefined
       ? ofRow('api_keys', options.key)
       : ofPayer(HOME)(args, options, command),
+  top: EACH,
   fold: EACH,
   backfill: EACH,
   verify: searching,

@@ -1,4 +1,4 @@
-import { useMemo } from 'react';
+import { useLayoutEffect, useMemo, useRef } from 'react';
 import { toFailure } from '../api.js';
 import { useNowMs } from '../clock.js';
 import { Card } from '../components/Card.js';
@@ -55,6 +55,13 @@ export function UsageCard({
     isEnabled: problem === null && (!isShared || organizations !== null),
   });
   const nameOf = useMemo(() => createNameOf(keyNames, memberNames), [keyNames, memberNames]);
+  const body = useRef<HTMLDivElement>(null);
+  // While the next answer is awaited it stays as high as it was: nothing below jumps.
+  const shownPx = useRef<number | null>(null);
+  useLayoutEffect(() => {
+    if (series !== null) shownPx.current = body.current?.offsetHeight ?? null;
+  });
+  const isAwaited = problem === null && series === null && report.error === null;
   const pairs = report.data?.pairs;
   const metric = METRIC_CHOICES.find(({ id }) => id === state.metric)?.text ?? '';
   const scope = organizations === null ? '' : scopeName(state.scope, organizations);
@@ -92,7 +99,12 @@ export function UsageCard({
         </p>
       )}
       <ActiveFilters state={state} nameOf={nameOf} onChange={onChange} />
-      <div className="usage-body" aria-busy={report.isFetching}>
+      <div
+        className="usage-body"
+        ref={body}
+        aria-busy={report.isFetching}
+        style={isAwaited && shownPx.current !== null ? { minHeight: shownPx.current } : undefined}
+      >
         {problem !== null ? null : series !== null ? (
           <>
             {report.error !== null && <NotRenewed failure={toFailure(report.error)} />}

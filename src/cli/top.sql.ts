@@ -1,0 +1,68 @@
+import { ORGANIZATION_NAME } from '../accounts/listAccounts.js';
+import type { Statement } from '../db/statement.js';
+import { judgedDays } from '../rollup/readMode.sql.js';
+
+/** UTC days, both inclusive. */
+export interface TopFilter {
+  from: string;
+  until: string;
+  limit: number;
+}
+
+/** Null: a user who paid for themselves, else the organization. */
+export interface TopRow {
+  kilo_user_id: string | null;
+  organization_id: string | null;
+  name: string | null;
+  cost_microdollars: string;
+  /** Of all payers with usage in these days, on every row. */
+  payers: string;
+  total_microdollars: string;
+}
+
+/**
+ * Who paid most, from the counter rows of the days and each payer's tail (I2): by an index of the days,
+ * and by one look into the log for each payer there is.
+ *
+ *   payers   what each paid
+ *   largest  the first of them
+ */
+export function topStatement({ from, until, limit }: TopFilter): Statement {
+  return {
+    name: 'top_payers',
+    text: `
+      with payers as materialized (
+        select case when d.organization_id is null then d.kilo_user_id end as kilo_user_id,
+          d.organization_id, sum(d.total_cost_microdollars) as cost
+        from microdollar_usage_daily_exact as d
+        where d.usage_date between $1::date and $2::date
+        group by 1, 2
+      ), largest as (
+        select p.kilo_user_id, p.organization_id, p.cost
+        from payers as p
+        order by p.cost desc, p.kilo_user_id, p.organization_id
+        limit $3::integer
+      )
+      select l.kilo_user_id, l.organization_id,
+        coalesce(nullif(u.name, ''), case when o.id is not null then ${ORGANIZATION_NAME} end) as name,
+        l.cost::text as cost_microdollars,
+        (select count(*) from payers)::text as payers,
+        (select sum(p.cost) from payers as p)::text as total_microdollars
+      from largest as l
+      left join kilocode_users as u on u.id = l.kilo_user_id
+      left join organizations as o on o.id = l.organization_id
+      order by l.cost desc, l.kilo_user_id, l.organization_id`,
+    values: [from, until, limit],
+  };
+}
+
+/** UTC days of the range of which counter rows are not proven, oldest first. */
+export function unprovenDaysStatement({ from, until }: Omit<TopFilter, 'limit'>): Statement {
+  return {
+    name: 'top_unproven_days',
+    text: `
+      with ${judgedDays('$1::date', '$2::date')}
+      select array(select day::text from judged where not is_proven order by day) as days`,
+    values: [from, until],
+  };
+}
