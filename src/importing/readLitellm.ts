@@ -151,15 +151,18 @@ function toEvent(row: ForeignRow, payer: ForeignPayer, notes: ImportNotes): Usag
 function readTokens(row: ForeignRow, metadata: Readonly<Record<string, unknown>>) {
   const usage = readObject(metadata.usage_object);
   const additional = readObject(metadata.additional_usage_values);
-  const ofCache = (field: string) => usage[field] ?? additional[field] ?? undefined;
   const details = readObject(usage.prompt_tokens_details);
-  const hit = readCount(
-    'cache_read_input_tokens',
-    ofCache('cache_read_input_tokens') ?? details.cached_tokens ?? undefined,
-  );
-  const written = readCount(
+  // Under several names, of which one may be 0 where another tells.
+  const ofCache = (field: string, ...others: string[]) =>
+    Math.max(
+      ...[usage, additional].map((place) => readCount(field, place[field] ?? undefined)),
+      ...others.map((other) => readCount(other, details[other] ?? undefined)),
+    );
+  const hit = ofCache('cache_read_input_tokens', 'cached_tokens');
+  const written = ofCache(
     'cache_creation_input_tokens',
-    ofCache('cache_creation_input_tokens') ?? undefined,
+    'cache_creation_tokens',
+    'cache_write_tokens',
   );
   const prompt = readCount('prompt_tokens', row.get('prompttokens'));
   const output = readCount('completion_tokens', row.get('completiontokens'));

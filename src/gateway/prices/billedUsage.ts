@@ -38,8 +38,20 @@ const NOTHING: BilledUsage = {
   charges: {},
 };
 
+/** As `sideEndpoints.ts` estimates a recording. */
+const AUDIO_TOKENS_PER_SECOND = 10;
+
 /** What a reading is billed for, at the prices of its own model. */
-export function toBilled(reading: PricedReading): BilledUsage {
+export function toBilled(reading: PricedReading, prices: ModelPrice = {}): BilledUsage {
+  const billed = countBilled(reading);
+  // Of a transcript without usage (plain text, subtitles) the recording's size alone is known.
+  const isEstimate = reading.usage === 'missing' && prices.input_mtok === undefined;
+  if (!isEstimate || prices.audio_seconds_kcount === undefined) return billed;
+  const seconds = Math.ceil(billed.inputTokens / AUDIO_TOKENS_PER_SECOND);
+  return { ...NOTHING, charges: { audio_seconds: seconds, ...billed.charges } };
+}
+
+function countBilled(reading: PricedReading): BilledUsage {
   const { webSearches = 0, fileSearches = 0 } = reading;
   const counts = Object.keys(NOTHING).filter((key) => key !== 'charges') as Count[];
   const billed: BilledUsage = { ...NOTHING };

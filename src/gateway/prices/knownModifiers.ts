@@ -101,6 +101,14 @@ export const KNOWN_MODIFIERS: readonly KnownModifier[] = [
     models: /^claude-((opus|sonnet|haiku)-(4-[5-9]|[5-9])|fable|mythos)/,
     factor: '1.1',
   },
+  // Gemini there, generally available and from 3 on, since July 2026.
+  {
+    kind: 'host',
+    values: /googleapis\.com$/,
+    providers: ['google'],
+    models: /^gemini-[3-9](?!.*preview)/,
+    factor: '1.1',
+  },
   { kind: 'host', values: /googleapis\.com$/, providers: ['google', 'anthropic'], factor: '1' },
   // Perplexity's fee for a request grows with what it reads; its tokens cost the same.
   ...requestFees('sonar', { low: '5', medium: '8', high: '12' }),

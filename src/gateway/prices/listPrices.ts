@@ -95,9 +95,12 @@ function findMaker(model: string, provider: string | null, format: WireFormat, a
 function find(model: string, at: Date, providerId: string | null) {
   const options: PriceOptions = providerId === null ? {} : { providerId };
   try {
-    const found = calcPrice({}, model, { ...options, timestamp: at });
-    if (found === null) return null;
-    const provider = found.provider.id;
+    const ask = (timestamp: Date) => calcPrice({}, model, { ...options, timestamp });
+    const usual = ask(at);
+    if (usual === null) return null;
+    const provider = usual.provider.id;
+    const found =
+      provider === 'deepseek' && isWeekendPeak(at) ? (ask(middayOf(at)) ?? usual) : usual;
     return {
       prices: withToolPrices(
         provider,
@@ -124,6 +127,19 @@ function withHourOfCache(provider: string, modelId: string, prices: ModelPrice):
   if (isKnown || input_mtok === undefined) return prices;
   if (!CLOUDS.has(provider) || !modelId.includes('claude')) return prices;
   return { ...prices, cache_write_1h_mtok: scalePrice(input_mtok, '2') };
+}
+
+/**
+ * DeepSeek's dear hours are those of Beijing's working days; the list has them on every day. The day is
+ * the same in UTC then.
+ */
+function isWeekendPeak(at: Date): boolean {
+  const hour = at.getUTCHours();
+  return at.getUTCDay() % 6 === 0 && hour >= 1 && hour < 10;
+}
+
+function middayOf(at: Date): Date {
+  return new Date(Math.floor(at.getTime() / DAY_MS) * DAY_MS + DAY_MS / 2);
 }
 
 function dependsOnHour({ prices }: ModelInfo): boolean {

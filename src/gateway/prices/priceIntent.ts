@@ -40,7 +40,7 @@ export function priceIntent(
   if (format === null) return null;
   const outputTokens = assumedOutputTokens(intent);
   const price = pricer.price(
-    { model: null, inputTokens: intent.input_tokens_estimate, outputTokens },
+    { model: null, inputTokens: intent.input_tokens_estimate, outputTokens, usage: 'missing' },
     {
       requestedModel: intent.requested_model,
       format,

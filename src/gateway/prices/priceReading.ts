@@ -112,7 +112,7 @@ function priceAtList(
     const list = findList(model, context);
     if (list === null) continue;
     const { prices, unknown } = applyModifiers(list, modifiers);
-    const price = priceUsage(toBilled(reading), prices);
+    const price = priceUsage(toBilled(reading, prices), prices);
     if (price === null) {
       unpriced = { unpriced: true, reason: 'incomplete_price' };
       continue;
@@ -140,7 +140,7 @@ function priceAtOwn(
   if (prices === null) return null;
   const list = subject.models.map((each) => findList(each, context)).find((each) => each !== null);
   const withTools = { ...toolPricesOf(list, context), ...withPreviews(prices) };
-  const base = priceUsage(toBilled(reading), withTools);
+  const base = priceUsage(toBilled(reading, withTools), withTools);
   if (base === null) return null;
   const all = addOtherModels(
     base,

@@ -5,7 +5,7 @@ export const BYTES_PER_TOKEN = 4;
 /** An image or another file, whatever its size. */
 const TOKENS_PER_FILE = 1_000;
 /** Encoded content rather than text. */
-const FILE_PREFIX = /^data:[\w.+-]+\/[\w.+-]+[;,]/;
+export const FILE_PREFIX = /^data:[\w.+-]+\/[\w.+-]+[;,]/;
 const FILE_MEMBERS: ReadonlySet<string> = new Set(['data', 'file_data', 'image_url', 'url']);
 const PROMPT_MEMBERS = ['messages', 'input', 'instructions', 'system', 'tools', 'functions'];
 /** Values looked at; a prompt of more is estimated by its share. */
@@ -24,7 +24,7 @@ export function estimateInputTokens(request: JsonObject): number {
     if (next === undefined) break;
     const [name, value] = next;
     if (typeof value === 'string') {
-      if (FILE_MEMBERS.has(name) && isFile(name, value)) files++;
+      if (isFile(name, value)) files++;
       else bytes += Buffer.byteLength(value);
     } else if (Array.isArray(value)) {
       for (const each of value) stack.push([name, each]);
@@ -35,7 +35,8 @@ export function estimateInputTokens(request: JsonObject): number {
   return Math.max(1, Math.ceil(bytes / BYTES_PER_TOKEN)) + files * TOKENS_PER_FILE;
 }
 
-function isFile(name: string, value: string): boolean {
+export function isFile(name: string, value: string): boolean {
+  if (!FILE_MEMBERS.has(name)) return false;
   return (
     FILE_PREFIX.test(value) || /^https?:/.test(value) || (name === 'data' && value.length > 256)
   );

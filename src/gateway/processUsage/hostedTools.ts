@@ -80,6 +80,8 @@ export class HostedTools {
       const tokens = readToolTokens(asObject(value) ?? {});
       if (tokens.inputTokens + tokens.outputTokens === 0) continue;
       if (name === 'image_gen' || name === 'image_generation') {
+        // What such a tool makes is an image, also where its parts are not told.
+        tokens.outputImageTokens ||= tokens.outputTokens;
         models.push({ model: this.#imageModel(), tool: 'image_generation', tokens });
       } else doubts.push(`charge:${nameCharge(name) ?? name.slice(0, 48)}`);
     }

@@ -1,14 +1,7 @@
 import { LedgerError } from '../../errors.js';
 import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import {
-  asCount,
-  asObject,
-  asText,
-  type JsonObject,
-  otherError,
-  parseObject,
-  valuesOf,
-} from './json.js';
+import { FILE_PREFIX, isFile } from './estimateInput.js';
+import { asCount, asObject, asText, type JsonObject, otherError, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
@@ -45,6 +38,8 @@ export async function prepareSideRequest(
   return {
     ...prepared,
     ...(side === 'completions' ? {} : { body, hideUsageChunk: false }),
+    // Vectors and ranks are no tokens.
+    ...(side === 'embeddings' || side === 'rerank' ? { maxTokens: 0 } : {}),
     inputTokensEstimate: estimateTokens(request),
     userPromptPrefix: asText(request.prompt)?.slice(0, 100).toWellFormed() ?? null,
   };
@@ -80,20 +75,30 @@ async function readForm(body: Buffer, contentType: string): Promise<FormData> {
   }
 }
 
-/** Tokens of the prompts of a request: of texts by their bytes, of token lists by their length. */
+/**
+ * Tokens of the prompts of a request: of texts by their bytes, of token lists by their length. An
+ * embedding takes an image as a text that names its kind, too.
+ */
 function estimateTokens(request: JsonObject): number {
   let bytes = 0;
   let tokens = 0;
-  const stack: unknown[] = PROMPT_MEMBERS.map((name) => request[name]);
-  for (let seen = 0; seen < MAX_VALUES && stack.length > 0; seen++) {
-    const value = stack.pop();
-    if (typeof value === 'string') bytes += Buffer.byteLength(value);
-    else if (typeof value === 'number') tokens++;
+  const stack: [name: string, value: unknown][] = PROMPT_MEMBERS.map((each) => [
+    each,
+    request[each],
+  ]);
+  for (let seen = 0; seen < MAX_VALUES; seen++) {
+    const next = stack.pop();
+    if (next === undefined) break;
+    const [name, value] = next;
+    if (typeof value === 'string') {
+      if (FILE_PREFIX.test(value) || isFile(name, value)) tokens += TOKENS_PER_IMAGE;
+      else bytes += Buffer.byteLength(value);
+    } else if (typeof value === 'number') tokens++;
     else if (Array.isArray(value)) {
       if (typeof value[0] === 'number') tokens += value.length;
-      else for (const each of value) stack.push(each);
+      else for (const each of value) stack.push([name, each]);
     } else {
-      for (const each of valuesOf(value)) stack.push(each);
+      for (const [key, each] of Object.entries(asObject(value) ?? {})) stack.push([key, each]);
     }
   }
   return Math.max(1, tokens + Math.ceil(bytes / BYTES_PER_TOKEN));
@@ -142,12 +147,9 @@ class SideReader implements FormatReader {
     const spoken = asText(payload.text) ?? asText(payload.delta);
     if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
     const usage = findUsage(payload) ?? readRerankUnits(payload) ?? this.#readLength(payload);
-    if (usage !== null) {
-      this.#readUsage(usage, text, payload);
-      return;
-    }
+    if (usage !== null && this.#readUsage(usage, text, payload)) return;
     draft.error ??= otherError(payload);
-    readCost(draft, null, text, payload);
+    if (usage === null) readCost(draft, null, text, payload);
   }
 
   /** Of speech that was read: all that some answers tell (Groq). */
@@ -155,7 +157,8 @@ class SideReader implements FormatReader {
     return this.#side === 'audio' && typeof duration === 'number' ? { type: 'duration' } : null;
   }
 
-  #readUsage(reported: JsonObject, text: string, payload: JsonObject): void {
+  /** False when it counts nothing: zeros are what some send for what they do not count. */
+  #readUsage(reported: JsonObject, text: string, payload: JsonObject): boolean {
     const { draft } = this;
     readCost(draft, reported, text, payload);
     draft.reported = mergeUsage(draft.reported, reported);
@@ -169,10 +172,13 @@ class SideReader implements FormatReader {
     const searches = tokens === null ? (asCount(usage.search_units) ?? 0) : 0;
     raiseCharge(draft, 'rerank_searches', searches);
     const input = tokens ?? (seconds + searches > 0 ? 0 : null);
-    if (input === null) return;
+    if (input === null) return false;
+    if (input + (output ?? 0) + seconds + searches === 0) {
+      if (Number(draft.costUsd) === 0) draft.costUsd = null;
+      return false;
+    }
     const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
-    // Vectors and ranks are no tokens.
     draft.outputTokens = output ?? 0;
     draft.cacheHitTokens = readCacheHits(usage);
     draft.inputAudioTokens = countIn(inputs, ['audio_tokens']) ?? 0;
@@ -181,6 +187,7 @@ class SideReader implements FormatReader {
     draft.outputImageTokens = images ?? (this.#side === 'images' ? (output ?? 0) : 0);
     draft.outputAudioTokens = countIn(outputs, ['audio_tokens']) ?? 0;
     draft.usage = 'final';
+    return true;
   }
 }
 

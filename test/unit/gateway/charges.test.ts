@@ -49,6 +49,14 @@ describe('images that a tool drew', () => {
     });
   });
 
+  // https://github.com/Wei-Shaw/sub2api/issues/1999
+  it('are images also where the parts of their tokens are not told', () => {
+    const tool_usage = { image_gen: { input_tokens: 50, output_tokens: 7_024 } };
+    expect(response([IMAGE], { tool_usage, ...tool('gpt-image-1.5') })).toMatchObject({
+      cost: TOKENS_COST + 250 + 224_768,
+    });
+  });
+
   it.each<[string, object]>([
     ['whose tokens are not reported', {}],
     ['whose tokens are zero', { tool_usage: { image_gen: { input_tokens: 0, output_tokens: 0 } } }],

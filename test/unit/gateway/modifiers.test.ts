@@ -154,6 +154,12 @@ describe('where an answer was made', () => {
     ['gpt-5.4', 'eu.api.openai.com:443', 1.1 * (5 + 22.5)],
     ['gpt-5.4', 'api.openai.com', 5 + 22.5],
     ['gpt-4o', 'eu.api.openai.com', 12.5],
+    // https://github.com/BerriAI/litellm/issues/34393
+    ['gemini-3.5-flash', 'aiplatform.eu.rep.googleapis.com', 1.1 * (1.5 + 9)],
+    ['google/gemini-3.5-flash', 'us-central1-aiplatform.googleapis.com', 1.1 * (1.5 + 9)],
+    ['gemini-3.5-flash', 'aiplatform.googleapis.com', 1.5 + 9],
+    ['gemini-3.5-flash', 'generativelanguage.googleapis.com', 1.5 + 9],
+    ['gemini-2.5-flash', 'us-central1-aiplatform.googleapis.com', 0.3 + 2.5],
   ])('%s at %s', (model, host, cost) => {
     expect(served(model, { host })).toMatchObject(known(cost));
   });

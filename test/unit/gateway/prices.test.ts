@@ -227,6 +227,23 @@ describe('an intent whose usage was lost', () => {
   });
 });
 
+// https://github.com/pydantic/genai-prices/pull/581
+describe("DeepSeek's hours", () => {
+  it.each<[string, number]>([
+    ['2026-11-27T02:00:00Z', 3_960_000],
+    ['2026-11-27T09:59:59Z', 3_960_000],
+    ['2026-11-27T12:00:00Z', 1_980_000],
+    ['2026-11-28T00:59:00Z', 1_980_000],
+    ['2026-11-28T02:00:00Z', 1_980_000],
+    ['2026-11-29T09:59:59Z', 1_980_000],
+    ['2026-11-30T01:00:00Z', 3_960_000],
+  ])('are dear on working days alone: %s', (at, costMicrodollars) => {
+    const reading = { ...ZERO_TOKENS, outputTokens: 1_000_000, model: 'deepseek-v4-pro' };
+    const asked = context({ upstreamHost: 'api.deepseek.com', at: new Date(at) });
+    expect(pricer.price(reading, asked)).toMatchObject({ costMicrodollars });
+  });
+});
+
 const ZERO_TOKENS = {
   inputTokens: 0,
   outputTokens: 0,

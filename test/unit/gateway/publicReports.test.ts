@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { toBilled } from '../../../src/gateway/prices/billedUsage.js';
 import { roundToMicrodollars, ZERO } from '../../../src/gateway/prices/decimal.js';
+import { createPricer, priceIntent } from '../../../src/gateway/prices/index.js';
 import { findListPrice } from '../../../src/gateway/prices/listPrices.js';
 import { priceUsage } from '../../../src/gateway/prices/modelPrice.js';
 import { createSideReader } from '../../../src/gateway/processUsage/index.js';
@@ -130,6 +131,45 @@ describe('speech by the second', () => {
     const price = priceUsage(toBilled(reader.end()), prices);
     expect(price?.unpriced).toEqual([]);
     expect(roundToMicrodollars(price?.usd ?? ZERO)).toBe(111_000);
+  });
+});
+
+// https://github.com/api7/aisix/pull/868
+describe('a transcript that tells no usage', () => {
+  // Subtitles and plain text hold nothing but what was said. A minute of 16 kB a second.
+  const recording = { inputTokens: 600, outputTokens: 1, usage: 'missing' } as const;
+  const pricer = createPricer();
+  const priceOf = (model: string, upstreamHost: string) =>
+    pricer.price(
+      { ...recording, model },
+      { requestedModel: model, format: 'openai-chat', upstreamHost, at: NOW },
+    );
+
+  it('costs the seconds that its recording is taken to have, where only seconds have a price', () => {
+    expect(priceOf('whisper-1', 'api.openai.com')).toMatchObject({ costMicrodollars: 6_000 });
+    const groq = priceOf('whisper-large-v3', 'api.groq.com');
+    expect(groq).toMatchObject({ costMicrodollars: 1_850 });
+    expect(priceOf('gpt-4o-transcribe', 'api.openai.com')).toMatchObject({
+      costMicrodollars: 1_510,
+    });
+  });
+
+  it('does so where its process died', () => {
+    const intent = {
+      api_kind: 'openai_transcriptions',
+      requested_model: 'whisper-1',
+      organization_id: null,
+      created_at: NOW.toISOString(),
+      input_tokens_estimate: 600,
+      max_tokens: null,
+    };
+    expect(priceIntent(pricer, intent, 'api.openai.com')).toMatchObject({ cost: 6_000 });
+  });
+
+  it('has no price where its tokens were told', () => {
+    const told = { ...recording, usage: 'final', model: 'whisper-1' } as const;
+    const asked = { requestedModel: null, format: 'openai-chat', at: NOW } as const;
+    expect(pricer.price(told, asked)).toMatchObject({ unpriced: true });
   });
 });
 

@@ -1,11 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { createPricer } from '../../../src/gateway/prices/index.js';
 import {
   createSideGate,
   createSideReader,
+  estimateUsage,
   prepareSideRequest,
   type SideFormat,
 } from '../../../src/gateway/processUsage/index.js';
+import { NOW } from './meterCall.js';
 
 function read(side: SideFormat, body: unknown, streamed = false) {
   const reader = createSideReader(side, { streamed });
@@ -95,6 +98,22 @@ describe('usage of the side endpoints', () => {
     ['rerank', { cost: { total_cost: 0.002 } }, { costUsd: '0.002' }],
     ['embeddings', { usage: { promptTokens: 8, cached_tokens: 3 } }, { cacheHitTokens: 3 }],
     ['images', { error: { type: 'server_error' } }, { error: 'server_error', usage: 'missing' }],
+    // https://github.com/BerriAI/litellm/issues/33681
+    [
+      'embeddings',
+      { data: [{ embedding: [0.5] }], usage: { prompt_tokens: 0, total_tokens: 0, cost: 0 } },
+      { usage: 'missing', inputTokens: null, costUsd: null, error: null },
+    ],
+    [
+      'images',
+      { data: [{ b64_json: 'iVBO' }], usage: { input_tokens: 0, output_tokens: 0 } },
+      { usage: 'missing', error: null },
+    ],
+    [
+      'embeddings',
+      { base_resp: { status_code: 1008, status_msg: 'no' }, usage: { total_tokens: 0 } },
+      { usage: 'missing', error: '1008' },
+    ],
   ])('%s %j', (side, body, expected) => {
     expect(read(side, body)).toMatchObject(expected);
   });
@@ -161,6 +180,30 @@ describe('requests to the side endpoints', () => {
     expect(
       await prepare('rerank', { query: 'x'.repeat(4), documents: [{ text: 'y'.repeat(36) }] }),
     ).toMatchObject({ inputTokensEstimate: 10 });
+    const image = `data:image/png;base64,${'A'.repeat(40_000)}`;
+    const parts = [image, { type: 'input_audio', input_audio: { data: 'A'.repeat(40_000) } }];
+    const { inputTokensEstimate } = await prepare('embeddings', { input: [parts, 'xxxx'] });
+    expect(inputTokensEstimate).toBeLessThan(2_010);
+  });
+
+  // https://github.com/BerriAI/litellm/issues/24339
+  it('of vectors cost their prompt, where the answer tells no usage', async () => {
+    const request = await prepare('embeddings', {
+      model: 'gemini-embedding-2',
+      input: 'x'.repeat(40),
+    });
+    const reader = createSideReader('embeddings', { streamed: false });
+    reader.push(Buffer.from('{"data":[{"embedding":[0.5]}]}'));
+    const { reading, estimated } = estimateUsage(request, reader.end(), { silentMs: 900 });
+    expect([reading.inputTokens, reading.outputTokens, estimated]).toEqual([
+      10,
+      0,
+      'missing_usage',
+    ]);
+    const asked = { format: 'openai-chat', requestedModel: 'gemini-embedding-2' } as const;
+    const host = 'generativelanguage.googleapis.com';
+    const price = createPricer().price(reading, { ...asked, upstreamHost: host, at: NOW });
+    expect(price).toMatchObject({ costMicrodollars: 2 });
   });
 
   it('go out as they came; only a streamed completion is asked for its usage', async () => {
