@@ -80,6 +80,7 @@ it('usage in and out', async () => {
   await ask('fold');
   expect(await ask('export', ...DAYS)).toMatchObject({ rows: 40 });
   expect(await ask('report', '--user', 'ada', ...DAYS)).toMatchObject({ total: { requests: 40 } });
+  expect(await ask('top', ...DAYS)).toMatchObject({ payer_count: 1 });
   const { rows: usage } = await database.pool.query('select id from microdollar_usage limit 1');
   await ask('adjust', usage[0].id, '0.000005');
   await ask('price-unpriced');

@@ -32,6 +32,7 @@ const COMMANDS = [
   'import FILE',
   'export --from 2026-01-01 --until 2026-01-02',
   'report --user u',
+  'top',
   'fold',
   'backfill',
   'verify',
