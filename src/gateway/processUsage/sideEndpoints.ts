@@ -3,12 +3,12 @@ import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.
 import { FILE_PREFIX, isFile } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, otherError, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
-import { readCacheHits, readCost } from './openaiUsage.js';
+import { readCacheHits, readCost, readModalities } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
 import { createUsageReader, readWith } from './reader.js';
 import { HoldTerminal } from './sideGate.js';
 import type { PreparedRequest, StreamGate, UsageReader } from './types.js';
-import { COUNT_NAMES, completionDetails, countIn, findUsage, promptDetails } from './usageNames.js';
+import { COUNT_NAMES, countIn, findUsage } from './usageNames.js';
 
 /** The endpoints beside chat, by how their requests and usage are read. */
 export type SideFormat = 'completions' | 'embeddings' | 'images' | 'audio' | 'rerank';
@@ -177,15 +177,11 @@ class SideReader implements FormatReader {
       if (Number(draft.costUsd) === 0) draft.costUsd = null;
       return false;
     }
-    const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
     draft.outputTokens = output ?? 0;
     draft.cacheHitTokens = readCacheHits(usage);
-    draft.inputAudioTokens = countIn(inputs, ['audio_tokens']) ?? 0;
-    draft.inputImageTokens = countIn(inputs, ['image_tokens']) ?? 0;
-    const images = countIn(outputs, ['image_tokens']);
-    draft.outputImageTokens = images ?? (this.#side === 'images' ? (output ?? 0) : 0);
-    draft.outputAudioTokens = countIn(outputs, ['audio_tokens']) ?? 0;
+    const drawn = this.#side === 'images' ? draft.outputTokens : 0;
+    Object.assign(draft, readModalities(usage, input, draft.cacheHitTokens, drawn));
     draft.usage = 'final';
     return true;
   }

@@ -9,10 +9,14 @@ export interface TokenCounts {
   inputTokens: number;
   outputTokens: number;
   cacheHitTokens: number;
+  /** Parts of `cacheHitTokens`. */
+  cacheAudioTokens: number;
+  cacheImageTokens: number;
   /** With every lifetime. */
   cacheWriteTokens: number;
   /** Part of `cacheWriteTokens`: kept for an hour (Anthropic). */
   cacheWrite1hTokens: number;
+  /** Not from a cache, as those of images. */
   inputAudioTokens: number;
   inputImageTokens: number;
   outputAudioTokens: number;
