@@ -1,14 +1,24 @@
+import { calcPrice, findProvider } from '@pydantic/genai-prices';
 import { describe, expect, it } from 'vitest';
+import { toBilled } from '../../../src/gateway/prices/billedUsage.js';
+import { roundToMicrodollars, ZERO } from '../../../src/gateway/prices/decimal.js';
 import {
   createPricer,
   fromBasis,
   type PricedReading,
   priceFields,
 } from '../../../src/gateway/prices/index.js';
+import { findListPrice } from '../../../src/gateway/prices/listPrices.js';
+import { type ModelPrice, priceUsage } from '../../../src/gateway/prices/modelPrice.js';
 import { createSideReader } from '../../../src/gateway/processUsage/index.js';
 import { meterCall, NOW, readAnswer } from './meterCall.js';
 
 const pricer = createPricer();
+const HOSTS: Record<string, string> = {
+  openai: 'api.openai.com',
+  google: 'generativelanguage.googleapis.com',
+  azure: 'x.openai.azure.com',
+};
 
 function price(reading: PricedReading, upstreamHost: string) {
   return priceFields(pricer, reading, {
@@ -139,13 +149,67 @@ describe('what came from a cache costs what its kind does', () => {
   it('where it is not told, as what has no room elsewhere', () => {
     const cost = 360 * 10 + 340 * 0.3 + 300 * 0.06 + SPOKEN;
     expect(costOfSpeech({ cached_tokens: 640 })).toBe(Math.round(cost));
-    expect(costOfSpeech({ cached_tokens: 300 })).toBe(
-      Math.round(700 * 10 + 300 * 0.06 + SPOKEN),
-    );
+    expect(costOfSpeech({ cached_tokens: 300 })).toBe(Math.round(700 * 10 + 300 * 0.06 + SPOKEN));
   });
 
   it("at the operator's own prices, as the whole cache where they name no kind of it", () => {
-    expect(speechOf({ cached_tokens: 640 })).toMatchObject({ cacheAudioTokens: 340 });
+    const reading = speechOf({
+      cached_tokens: 640,
+      cached_tokens_details: { text_tokens: 128, audio_tokens: 512 },
+    });
+    const prices = { input_mtok: '1', output_mtok: '0', input_audio_mtok: '20' };
+    const costOf = (more: ModelPrice) =>
+      roundToMicrodollars(priceUsage(toBilled(reading), { ...prices, ...more })?.usd ?? ZERO);
+    const anew = 172 + 188 * 20;
+    expect(costOf({})).toBe(anew + 128 + 512 * 20);
+    expect(costOf({ cache_read_mtok: '3' })).toBe(anew + 640 * 3);
+    const both = { cache_read_mtok: '3', cache_audio_read_mtok: '5' };
+    expect(costOf(both)).toBe(anew + 128 * 3 + 512 * 5);
+  });
+
+  it('as the list itself reckons, for each model that has such prices', () => {
+    const reading = {
+      inputTokens: 100_000,
+      outputTokens: 0,
+      cacheHitTokens: 60_000,
+      cacheAudioTokens: 20_001,
+      cacheImageTokens: 10_003,
+      inputAudioTokens: 7_007,
+      inputImageTokens: 5_005,
+    };
+    const usage = {
+      input_tokens: 100_000,
+      cache_read_tokens: 60_000,
+      cache_audio_read_tokens: 20_001,
+      cache_image_read_tokens: 10_003,
+      input_audio_tokens: 27_008,
+      input_image_tokens: 15_008,
+    };
+    const compared: string[] = [];
+    for (const providerId of ['openai', 'google', 'azure']) {
+      const models = findProvider({ providerId })?.models ?? [];
+      for (const { id: model } of models) {
+        const theirs = calcPrice(usage, model, { providerId, timestamp: NOW });
+        const { cache_audio_read_mtok: audio, cache_image_read_mtok: image } =
+          (theirs?.model_price ?? {}) as ModelPrice;
+        if (theirs === null || (audio ?? image) === undefined) continue;
+        const list = findListPrice({
+          model,
+          format: 'openai-chat',
+          upstreamHost: HOSTS[providerId] ?? null,
+          at: NOW,
+        });
+        const billed = toBilled({ ...reading, model });
+        const ours = priceUsage(billed, { output_mtok: '0', ...list?.prices });
+        const microdollars = ours && roundToMicrodollars(ours.usd);
+        expect([model, Math.abs(Number(microdollars) - theirs.total_price * 1e6) <= 1]).toEqual([
+          model,
+          true,
+        ]);
+        compared.push(model);
+      }
+    }
+    expect(compared.length).toBeGreaterThan(12);
   });
 
   it.each<[string, object, object]>([
