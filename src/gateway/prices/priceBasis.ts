@@ -62,6 +62,8 @@ export function toBasis(reading: PricedReading, context: PriceContext): UsageDet
   return {
     ...pick(COUNTS, reading),
     ...pick(TEXTS, reading),
+    // An estimate: by the second where only seconds have a price.
+    ...(reading.usage === 'missing' ? { usage: 'missing' } : {}),
     ...(context.upstreamHost == null ? {} : { host: toName(context.upstreamHost) }),
     ...(others.length === 0 ? {} : { other_models: others }),
     ...(charges.length === 0 ? {} : { charges: Object.fromEntries(charges) }),
@@ -116,6 +118,7 @@ export function fromBasis(usageDetails: unknown): PriceBasis | null {
     reading: {
       ...readCounts(COUNTS, basis),
       ...Object.fromEntries(texts),
+      usage: basis.usage === 'missing' ? 'missing' : 'final',
       charges: Object.fromEntries(charges),
       otherModels: others,
     },

@@ -38,9 +38,8 @@ export async function prepareSideRequest(
   return {
     ...prepared,
     ...(side === 'completions' ? {} : { body, hideUsageChunk: false }),
-    // Vectors and ranks are no tokens.
-    ...(side === 'embeddings' || side === 'rerank' ? { maxTokens: 0 } : {}),
-    inputTokensEstimate: estimateTokens(request),
+    ...(side === 'embeddings' || side === 'rerank' ? { choices: 0 } : {}),
+    inputTokensEstimate: estimateTokens(request, side),
     userPromptPrefix: asText(request.prompt)?.slice(0, 100).toWellFormed() ?? null,
   };
 }
@@ -57,7 +56,7 @@ async function prepareForm(
   };
   const request = { model: field('model'), prompt: field('prompt') };
   const streamed = field('stream') === 'true';
-  let tokens = estimateTokens(request);
+  let tokens = estimateTokens(request, side);
   for (const value of form.values()) {
     if (typeof value === 'string') continue;
     tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_IMAGE;
@@ -77,9 +76,9 @@ async function readForm(body: Buffer, contentType: string): Promise<FormData> {
 
 /**
  * Tokens of the prompts of a request: of texts by their bytes, of token lists by their length. An
- * embedding takes an image as a text that names its kind, too.
+ * embedding takes an image as a text that names its kind, too; a document's URL is one of its texts.
  */
-function estimateTokens(request: JsonObject): number {
+function estimateTokens(request: JsonObject, side: SideFormat): number {
   let bytes = 0;
   let tokens = 0;
   const stack: [name: string, value: unknown][] = PROMPT_MEMBERS.map((each) => [
@@ -91,7 +90,8 @@ function estimateTokens(request: JsonObject): number {
     if (next === undefined) break;
     const [name, value] = next;
     if (typeof value === 'string') {
-      if (FILE_PREFIX.test(value) || isFile(name, value)) tokens += TOKENS_PER_IMAGE;
+      if (FILE_PREFIX.test(value) || (side !== 'rerank' && isFile(name, value)))
+        tokens += TOKENS_PER_IMAGE;
       else bytes += Buffer.byteLength(value);
     } else if (typeof value === 'number') tokens++;
     else if (Array.isArray(value)) {
@@ -168,12 +168,15 @@ class SideReader implements FormatReader {
     const seconds = readSeconds(usage, payload);
     // Paid by the second, and by nothing else: it is all that such an answer tells.
     if (seconds > 0) raiseCharge(draft, 'audio_seconds', seconds);
-    const tokens = countIn([usage], prompt) ?? countIn([usage], total);
+    const all = countIn([usage], total);
+    const rest = all === null ? null : Math.max(0, all - (output ?? 0));
+    const told = countIn([usage], prompt);
+    const tokens = told || (rest ?? told);
     const searches = tokens === null ? (asCount(usage.search_units) ?? 0) : 0;
     raiseCharge(draft, 'rerank_searches', searches);
     const input = tokens ?? (seconds + searches > 0 ? 0 : null);
     if (input === null) return false;
-    if (input + (output ?? 0) + seconds + searches === 0) {
+    if (input + (output ?? 0) + seconds + searches === 0 && !isEmpty(payload)) {
       if (Number(draft.costUsd) === 0) draft.costUsd = null;
       return false;
     }
@@ -185,6 +188,14 @@ class SideReader implements FormatReader {
     draft.usage = 'final';
     return true;
   }
+}
+
+/** Nothing was asked for, or nothing is left of it. */
+function isEmpty(payload: JsonObject): boolean {
+  const lists = ['data', 'results', 'embeddings']
+    .map((name) => payload[name])
+    .filter(Array.isArray);
+  return lists.length > 0 && lists.every((list) => list.length === 0);
 }
 
 /** Whole seconds of speech, where that is what is paid for; 0 = not said. */

@@ -126,7 +126,7 @@ export interface PreparedRequest {
   /** The request's limit of output tokens. */
   maxTokens: number | null;
   hasTools: boolean;
-  /** Answers asked for (`n`). */
+  /** Answers asked for (`n`); vectors and ranks are none. */
   choices: number;
   /** The model may think before it answers, unseen: the request, or its name, says so. */
   reasons: boolean;

@@ -222,6 +222,14 @@ describe('an intent whose usage was lost', () => {
     });
   });
 
+  it('has no output where it made none', () => {
+    const embedded = { ...intent, requested_model: 'text-embedding-3-small', max_tokens: null };
+    for (const api_kind of ['openai_embeddings', 'rerank']) {
+      const priced = priceIntent(pricer, { ...embedded, api_kind }, null);
+      expect(priced).toMatchObject({ cost: 20, output_tokens: 0 });
+    }
+  });
+
   it('has none for an unknown model', () => {
     expect(priceIntent(pricer, { ...intent, requested_model: 'nope' }, null)).toBeNull();
   });
