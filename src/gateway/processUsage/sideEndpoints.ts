@@ -154,7 +154,7 @@ class SideReader implements FormatReader {
 
   /** Of speech that was read: all that some answers tell (Groq). */
   #readLength({ duration }: JsonObject): JsonObject | null {
-    return this.#side === 'audio' && typeof duration === 'number' ? { type: 'duration' } : null;
+    return this.#side === 'audio' && asSeconds(duration) !== null ? { type: 'duration' } : null;
   }
 
   /** False when it counts nothing: zeros are what some send for what they do not count. */
@@ -201,9 +201,14 @@ function isEmpty(payload: JsonObject): boolean {
 /** Whole seconds of speech, where that is what is paid for; 0 = not said. */
 function readSeconds(usage: JsonObject, payload: JsonObject): number {
   if (usage.type !== 'duration') return asCount(usage.prompt_audio_seconds) ?? 0;
-  const { seconds } = usage;
-  const all = typeof seconds === 'number' ? seconds : payload.duration;
-  return typeof all === 'number' ? (asCount(Math.ceil(all)) ?? 0) : 0;
+  return asSeconds(usage.seconds) ?? asSeconds(payload.duration) ?? 0;
+}
+
+/** Also as text, as OpenAI's own description of a translation has it. */
+function asSeconds(value: unknown): number | null {
+  const isText = typeof value === 'string' && /^\d{1,9}(\.\d*)?$/.test(value);
+  const seconds = isText ? Number(value) : value;
+  return typeof seconds === 'number' ? asCount(Math.ceil(seconds)) : null;
 }
 
 /** Cohere's: tokens where it counts them, else searches. */

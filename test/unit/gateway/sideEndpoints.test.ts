@@ -109,6 +109,8 @@ describe('usage of the side endpoints', () => {
       { data: [{ b64_json: 'iVBO' }], usage: { input_tokens: 0, output_tokens: 0 } },
       { usage: 'missing', error: null },
     ],
+    ['audio', { text: 'Hi.', duration: '8.47' }, { usage: 'final', charges: { audio_seconds: 9 } }],
+    ['audio', { text: 'Hi.', duration: -8 }, { usage: 'missing', charges: {} }],
     [
       'rerank',
       { results: [], usage: { total_tokens: 0, cost: 0 } },
