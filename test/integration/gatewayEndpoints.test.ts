@@ -55,6 +55,7 @@ describe('metered', () => {
       cost: 1_000,
       estimated: null,
       unpriced: null,
+      max_tokens: null,
     });
   });
 

@@ -302,7 +302,7 @@ describe('what is held while nothing is known', () => {
         api_key_id: user.keyId,
         api_kind: 'openai_embeddings',
         requested_model: 'text-embedding-3-small',
-        max_tokens: 0,
+        max_tokens: null,
         streamed: false,
       },
     ]);

@@ -35,8 +35,8 @@ export function expectedAmount(
 ): number {
   const { inputTokensEstimate: inputTokens } = prepared;
   const outputImageTokens = side === 'images' ? outputTokens : 0;
-  const reading = { model: null, inputTokens, outputTokens, outputImageTokens };
-  const price = pricer.price(reading, context);
+  const counts = { inputTokens, outputTokens, outputImageTokens };
+  const price = pricer.price({ model: null, ...counts, usage: 'missing' }, context);
   const amount =
     'unpriced' in price
       ? inputTokens * USUAL_MTOK.input + outputTokens * USUAL_MTOK.output
@@ -46,6 +46,5 @@ export function expectedAmount(
 }
 
 function firstOutput(side: SideFormat | null): number {
-  if (side === 'images') return IMAGE_OUTPUT;
-  return side === 'embeddings' || side === 'rerank' ? 0 : FIRST_OUTPUT;
+  return side === 'images' ? IMAGE_OUTPUT : FIRST_OUTPUT;
 }

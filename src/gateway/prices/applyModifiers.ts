@@ -11,7 +11,7 @@ export interface ModifiedPrices {
 
 /** A list's prices as the modifiers that the answer named leave them; they multiply each other. */
 export function applyModifiers(
-  list: { prices: ModelPrice; provider: string; modelId: string },
+  list: { prices: ModelPrice; provider: string; modelId: string; name: string },
   modifiers: readonly Modifier[],
 ): ModifiedPrices {
   let { prices } = list;
@@ -22,7 +22,8 @@ export function applyModifiers(
         each.kind === kind &&
         each.providers.includes(list.provider) &&
         each.values.test(value) &&
-        (each.models?.test(list.modelId) ?? true),
+        (each.models?.test(list.modelId) ?? true) &&
+        (each.names?.test(list.name) ?? true),
     );
     if (known === undefined) {
       unknown.push(`${kind}:${value}`);

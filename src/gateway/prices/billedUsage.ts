@@ -27,6 +27,8 @@ const NOTHING: BilledUsage = {
   inputTokens: 0,
   outputTokens: 0,
   cacheHitTokens: 0,
+  cacheAudioTokens: 0,
+  cacheImageTokens: 0,
   cacheWriteTokens: 0,
   cacheWrite1hTokens: 0,
   inputAudioTokens: 0,

@@ -12,6 +12,8 @@ export interface KnownModifier {
   /** Providers and models as the list names them. */
   providers: readonly string[];
   models?: RegExp;
+  /** As it was asked for: the list has previews and what became of them under one name. */
+  names?: RegExp;
   /** Of every price of tokens. */
   factor?: string;
   /** In place of the list's, where the provider rounds. */
@@ -106,7 +108,7 @@ export const KNOWN_MODIFIERS: readonly KnownModifier[] = [
     kind: 'host',
     values: /googleapis\.com$/,
     providers: ['google'],
-    models: /^gemini-[3-9](?!.*preview)/,
+    names: /^gemini-[3-9](?!.*preview)/i,
     factor: '1.1',
   },
   { kind: 'host', values: /googleapis\.com$/, providers: ['google', 'anthropic'], factor: '1' },

@@ -14,6 +14,8 @@ export interface ListPrice {
   /** As the list calls them. */
   provider: string;
   modelId: string;
+  /** As it was found by, without what clouds put around it. */
+  name: string;
   /** Of the price list, with provider and model: `0.1.8 openai/gpt-4.1-nano`. */
   version: string;
 }
@@ -109,6 +111,7 @@ function find(model: string, at: Date, providerId: string | null) {
       ),
       provider,
       modelId: found.model.id,
+      name: model,
       version: `${readVersion()} ${provider}/${found.model.id}`,
       dependsOnHour: dependsOnHour(found.model),
     };

@@ -21,6 +21,8 @@ export type ModelPrice = Readonly<Record<string, UnitPrice | undefined>>;
 export const TOKEN_PRICE_KEYS = [
   'input_mtok',
   'cache_read_mtok',
+  'cache_audio_read_mtok',
+  'cache_image_read_mtok',
   'cache_write_mtok',
   'cache_write_5m_mtok',
   'cache_write_1h_mtok',
@@ -55,12 +57,16 @@ export function priceUsage(usage: BilledUsage, prices: ModelPrice): UsagePrice |
   const minutes = bill.charge('cache_write_5m_mtok', Math.max(0, short));
   input -= hour + minutes;
   input -= bill.charge('cache_write_mtok', Math.min(Math.max(0, writes - hour - minutes), input));
-  for (const [key, count] of [
-    ['cache_read_mtok', usage.cacheHitTokens],
-    ['input_audio_mtok', usage.inputAudioTokens],
-    ['input_image_mtok', usage.inputImageTokens],
+  const cacheAudio = Math.min(usage.cacheAudioTokens, usage.cacheHitTokens);
+  const cacheImage = Math.min(usage.cacheImageTokens, usage.cacheHitTokens - cacheAudio);
+  for (const [count, ...keys] of [
+    [cacheAudio, 'cache_audio_read_mtok', 'cache_read_mtok', 'input_audio_mtok'],
+    [cacheImage, 'cache_image_read_mtok', 'cache_read_mtok', 'input_image_mtok'],
+    [usage.cacheHitTokens - cacheAudio - cacheImage, 'cache_read_mtok'],
+    [usage.inputAudioTokens, 'input_audio_mtok'],
+    [usage.inputImageTokens, 'input_image_mtok'],
   ] as const) {
-    input -= bill.charge(key, Math.min(count, input));
+    input -= bill.chargeFirst(keys, Math.min(count, input));
   }
   let output = usage.outputTokens;
   for (const [key, count] of [
@@ -100,6 +106,12 @@ class Bill {
     if (price === null) return 0;
     this.totalUsd = add(this.totalUsd, priceOf(count, price, key.endsWith('_mtok') ? 6 : 3));
     return count;
+  }
+
+  /** At the first of the prices that there is. */
+  chargeFirst(keys: readonly TokenPriceKey[], count: number): number {
+    const key = keys.find((each) => this.#priceOf(each) !== null);
+    return key === undefined ? 0 : this.charge(key, count);
   }
 
   #priceOf(key: string): Decimal | null {

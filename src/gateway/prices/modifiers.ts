@@ -20,7 +20,7 @@ const REGIONAL_HOSTS: readonly RegExp[] = [
   /^[a-z]{2}\.api\.openai\.com$/,
   // Vertex: one region, or several of one continent; the global endpoint has no prefix.
   /^[a-z]+(-[a-z]+\d+)?-aiplatform\.googleapis\.com$/,
-  /^aiplatform\.[a-z]+\.rep\.googleapis\.com$/,
+  /^aiplatform\.[a-z]+(-[a-z]+\d+)?\.rep\.googleapis\.com$/,
 ];
 
 /** What an answer says of each kind, in lower case; null = nothing. */

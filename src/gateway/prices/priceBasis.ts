@@ -13,6 +13,8 @@ const COUNTS = {
   cache_write_tokens: 'cacheWriteTokens',
   cache_write_1h_tokens: 'cacheWrite1hTokens',
   cache_hit_tokens: 'cacheHitTokens',
+  cache_audio_tokens: 'cacheAudioTokens',
+  cache_image_tokens: 'cacheImageTokens',
   input_audio_tokens: 'inputAudioTokens',
   input_image_tokens: 'inputImageTokens',
   output_audio_tokens: 'outputAudioTokens',
@@ -36,6 +38,8 @@ const OTHER_COUNTS = {
   cache_write_tokens: 'cacheWriteTokens',
   cache_write_1h_tokens: 'cacheWrite1hTokens',
   cache_hit_tokens: 'cacheHitTokens',
+  cache_audio_tokens: 'cacheAudioTokens',
+  cache_image_tokens: 'cacheImageTokens',
   input_audio_tokens: 'inputAudioTokens',
   input_image_tokens: 'inputImageTokens',
   output_audio_tokens: 'outputAudioTokens',
@@ -58,6 +62,8 @@ export function toBasis(reading: PricedReading, context: PriceContext): UsageDet
   return {
     ...pick(COUNTS, reading),
     ...pick(TEXTS, reading),
+    // An estimate: by the second where only seconds have a price.
+    ...(reading.usage === 'missing' ? { usage: 'missing' } : {}),
     ...(context.upstreamHost == null ? {} : { host: toName(context.upstreamHost) }),
     ...(others.length === 0 ? {} : { other_models: others }),
     ...(charges.length === 0 ? {} : { charges: Object.fromEntries(charges) }),
@@ -112,6 +118,7 @@ export function fromBasis(usageDetails: unknown): PriceBasis | null {
     reading: {
       ...readCounts(COUNTS, basis),
       ...Object.fromEntries(texts),
+      usage: basis.usage === 'missing' ? 'missing' : 'final',
       charges: Object.fromEntries(charges),
       otherModels: others,
     },

@@ -1,4 +1,4 @@
-import { toWireFormat } from '../processUsage/apiKinds.js';
+import { KINDS_WITHOUT_OUTPUT, toWireFormat } from '../processUsage/apiKinds.js';
 import type { Pricer } from './pricer.js';
 
 /** What an intent tells; the shape is that of `durable`. */
@@ -22,14 +22,18 @@ export interface IntentEstimate {
 /** Output tokens that an answer is taken to have had when nothing of it is known. */
 export const ASSUMED_OUTPUT_TOKENS = 500;
 
-/** `ASSUMED_OUTPUT_TOKENS`, or the request's limit, whichever is less. */
-export function assumedOutputTokens({ max_tokens: limit }: Pick<PricedIntent, 'max_tokens'>) {
+/** `ASSUMED_OUTPUT_TOKENS`, or the request's limit, whichever is less; of vectors and ranks none. */
+export function assumedOutputTokens({
+  api_kind,
+  max_tokens: limit,
+}: Pick<PricedIntent, 'api_kind' | 'max_tokens'>) {
+  if (KINDS_WITHOUT_OUTPUT.has(api_kind)) return 0;
   return Math.min(limit ?? ASSUMED_OUTPUT_TOKENS, ASSUMED_OUTPUT_TOKENS);
 }
 
 /**
  * Prices a request whose usage was lost with its process: its estimated prompt, and
- * `ASSUMED_OUTPUT_TOKENS` or its limit, whichever is less. Null = no price.
+ * `assumedOutputTokens`. Null = no price.
  */
 export function priceIntent(
   pricer: Pricer,

@@ -84,6 +84,8 @@ export function repriceUnpriced(
 function readRow(usage: UnpricedUsage): PricedReading {
   return {
     model: usage.model,
+    // A row without a basis is that of a request whose process died.
+    usage: 'missing',
     inputTokens: usage.input_tokens,
     outputTokens: usage.output_tokens,
     cacheWriteTokens: usage.cache_write_tokens,

@@ -252,6 +252,8 @@ function readTokens(reported: JsonObject): TokenCounts {
     cacheHitTokens,
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens),
+    cacheAudioTokens: 0,
+    cacheImageTokens: 0,
     inputAudioTokens: 0,
     inputImageTokens: 0,
     outputAudioTokens: 0,

@@ -27,6 +27,9 @@ const MORE_KINDS: Readonly<Record<string, WireFormat>> = {
   rerank: 'openai-chat',
 };
 
+/** Vectors and ranks are no tokens. */
+export const KINDS_WITHOUT_OUTPUT: ReadonlySet<string> = new Set(['openai_embeddings', 'rerank']);
+
 const FORMATS = new Map<string, WireFormat>([
   ...Object.entries(API_KINDS).map(([format, kind]) => [kind, format as WireFormat] as const),
   ...Object.entries(MORE_KINDS),

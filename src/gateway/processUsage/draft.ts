@@ -36,6 +36,8 @@ export function emptyDraft(): Draft {
     totalTokens: null,
     reasoningTokens: null,
     cacheHitTokens: 0,
+    cacheAudioTokens: 0,
+    cacheImageTokens: 0,
     cacheWriteTokens: 0,
     cacheWrite1hTokens: 0,
     inputAudioTokens: 0,
@@ -90,6 +92,7 @@ export function raiseCharge(draft: Draft, name: string, count: number): void {
 }
 
 const INT4_MAX = 2_147_483_647;
+const CACHE_PARTS = ['cacheAudioTokens', 'cacheImageTokens'] as const;
 const INPUT_PARTS = ['inputAudioTokens', 'inputImageTokens'] as const;
 const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens'] as const;
 
@@ -112,6 +115,7 @@ export function toReading(draft: Draft): UsageReading {
     cacheWriteTokens,
     cacheWrite1hTokens: Math.min(draft.cacheWrite1hTokens, cacheWriteTokens),
   };
+  capParts(reading, CACHE_PARTS, cacheHitTokens);
   capParts(reading, INPUT_PARTS, input - cacheHitTokens - cacheWriteTokens);
   if (reading.outputTokens !== null) capParts(reading, OUTPUT_PARTS, reading.outputTokens);
   // Stored as a PostgreSQL integer.
@@ -152,7 +156,7 @@ function withoutZeros(draft: Draft): Zeros {
 
 function capParts(
   reading: Changeable,
-  parts: readonly (typeof INPUT_PARTS | typeof OUTPUT_PARTS)[number][],
+  parts: readonly (typeof CACHE_PARTS | typeof INPUT_PARTS | typeof OUTPUT_PARTS)[number][],
   total: number,
 ): void {
   let left = total;

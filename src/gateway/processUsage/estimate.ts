@@ -58,7 +58,7 @@ function estimateOutput(
 ): number {
   const seen = Math.ceil(outputBytes / BYTES_PER_TOKEN);
   const { streamed = true, reasons = false, maxTokens = null, choices = 1 } = prepared;
-  if (maxTokens === 0) return seen;
+  if (choices === 0) return seen;
   const isHidden = streamed ? reasons && reasoningBytes === 0 : outputBytes === 0;
   if (!isHidden || work === null) return Math.max(1, seen);
   const limit = maxTokens === null ? MAX_HIDDEN_TOKENS : maxTokens * choices;

@@ -77,11 +77,10 @@ export class HostedTools {
   #readModels(items: readonly JsonObject[], doubts: string[]): OtherModelUsage[] {
     const models: OtherModelUsage[] = [];
     for (const [name, value] of Object.entries(this.#reported)) {
-      const tokens = readToolTokens(asObject(value) ?? {});
+      const draws = name === 'image_gen' || name === 'image_generation';
+      const tokens = readToolTokens(asObject(value) ?? {}, draws);
       if (tokens.inputTokens + tokens.outputTokens === 0) continue;
-      if (name === 'image_gen' || name === 'image_generation') {
-        // What such a tool makes is an image, also where its parts are not told.
-        tokens.outputImageTokens ||= tokens.outputTokens;
+      if (draws) {
         models.push({ model: this.#imageModel(), tool: 'image_generation', tokens });
       } else doubts.push(`charge:${nameCharge(name) ?? name.slice(0, 48)}`);
     }

@@ -7,6 +7,7 @@ import { readServerTools, toolsByTokens } from './serverTools.js';
 import type { TokenCounts } from './types.js';
 import {
   COUNT_NAMES,
+  cacheDetails,
   cacheSplits,
   completionDetails,
   countIn,
@@ -80,7 +81,7 @@ function interpret(draft: Draft, usage: JsonObject): void {
   draft.cacheWriteTokens = cacheWrite;
   draft.cacheWrite1hTokens = cacheWrite1h;
   draft.citationTokens = asCount(usage.citation_tokens) ?? 0;
-  readModalities(draft, usage);
+  Object.assign(draft, readModalities(usage, input ?? 0, cacheRead));
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
   for (const name of toolsByTokens(usage)) draft.doubts.add(`charge:${name}`);
@@ -114,34 +115,74 @@ export function readCacheWrites(usage: JsonObject): [all: number, forAnHour: num
   return [all, hour > 0 && minutes === 0 ? all : hour];
 }
 
-/** Parts of input and output that are no text. */
-function readModalities(draft: Draft, usage: JsonObject): void {
-  const [input, output] = [promptDetails(usage), completionDetails(usage)];
-  draft.inputAudioTokens = countIn(input, ['audio_tokens']) ?? 0;
-  draft.inputImageTokens = countIn(input, ['image_tokens']) ?? 0;
-  draft.outputAudioTokens = countIn(output, ['audio_tokens']) ?? 0;
-  draft.outputImageTokens = countIn(output, ['image_tokens']) ?? 0;
+/**
+ * Parts of the prompt, of what of it came from a cache, and of the output that are no text.
+ * @param drawn tokens of the output that are images unless the usage says that they are none
+ */
+export function readModalities(
+  usage: JsonObject,
+  prompt: number,
+  cached: number,
+  drawn = 0,
+): Modalities {
+  const places = completionDetails(usage);
+  const drawnRest = Math.max(0, drawn - (countIn(places, ['text_tokens']) ?? 0));
+  const [inputAudioTokens, cacheAudioTokens] = splitPart(usage, 'audio_tokens', prompt, cached);
+  const [inputImageTokens, cacheImageTokens] = splitPart(usage, 'image_tokens', prompt, cached);
+  return {
+    inputAudioTokens,
+    inputImageTokens,
+    cacheAudioTokens,
+    cacheImageTokens,
+    outputAudioTokens: countIn(places, ['audio_tokens']) ?? 0,
+    outputImageTokens: countIn(places, ['image_tokens']) || drawnRest,
+  };
 }
 
-/** Tokens of a model that a tool used, where its usage is apart from the answer's. */
-export function readToolTokens(reported: JsonObject): TokenCounts {
+type Modalities = Omit<
+  TokenCounts,
+  'inputTokens' | 'outputTokens' | 'cacheHitTokens' | 'cacheWriteTokens' | 'cacheWrite1hTokens'
+>;
+
+/**
+ * Tokens of one kind: those not from the cache, and those from it. Where the usage does not tell the
+ * latter, they are what has no room in the rest of the prompt.
+ */
+function splitPart(
+  usage: JsonObject,
+  name: string,
+  prompt: number,
+  cached: number,
+): [anew: number, fromCache: number] {
+  const all = countIn(promptDetails(usage), [name]) ?? 0;
+  const told = countIn(cacheDetails(usage), [name]);
+  const fromCache = Math.min(cached, told ?? Math.max(0, all + cached - prompt));
+  // What is larger than a thing is no part of it.
+  return [all < fromCache ? all : all - fromCache, fromCache];
+}
+
+/**
+ * Tokens of a model that a tool used, where its usage is apart from the answer's.
+ * @param draws what it makes is an image, also where its parts are not told
+ */
+export function readToolTokens(reported: JsonObject, draws: boolean): TokenCounts {
   const usage = mergeUsage({}, reported);
-  const [input, output] = [promptDetails(usage), completionDetails(usage)];
   const [cacheWriteTokens, cacheWrite1hTokens] = readCacheWrites(usage);
   const inputTokens = countIn([usage], COUNT_NAMES.prompt) ?? 0;
   const outputTokens = countIn([usage], COUNT_NAMES.completion) ?? 0;
-  const part = (places: JsonObject[], name: string, all: number) =>
-    Math.min(countIn(places, [name]) ?? 0, all);
+  const cacheHitTokens = Math.min(readCacheHits(usage), inputTokens);
+  const parts = readModalities(usage, inputTokens, cacheHitTokens, draws ? outputTokens : 0);
   return {
+    ...parts,
     inputTokens,
     outputTokens,
-    cacheHitTokens: Math.min(readCacheHits(usage), inputTokens),
+    cacheHitTokens,
     cacheWriteTokens: Math.min(cacheWriteTokens, inputTokens),
     cacheWrite1hTokens: Math.min(cacheWrite1hTokens, cacheWriteTokens, inputTokens),
-    inputAudioTokens: part(input, 'audio_tokens', inputTokens),
-    inputImageTokens: part(input, 'image_tokens', inputTokens),
-    outputAudioTokens: part(output, 'audio_tokens', outputTokens),
-    outputImageTokens: part(output, 'image_tokens', outputTokens),
+    inputAudioTokens: Math.min(parts.inputAudioTokens, inputTokens),
+    inputImageTokens: Math.min(parts.inputImageTokens, inputTokens),
+    outputAudioTokens: Math.min(parts.outputAudioTokens, outputTokens),
+    outputImageTokens: Math.min(parts.outputImageTokens, outputTokens),
   };
 }
 

@@ -3,12 +3,12 @@ import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.
 import { FILE_PREFIX, isFile } from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, otherError, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
-import { readCacheHits, readCost } from './openaiUsage.js';
+import { readCacheHits, readCost, readModalities } from './openaiUsage.js';
 import { prepareRequest } from './prepareRequest.js';
 import { createUsageReader, readWith } from './reader.js';
 import { HoldTerminal } from './sideGate.js';
 import type { PreparedRequest, StreamGate, UsageReader } from './types.js';
-import { COUNT_NAMES, completionDetails, countIn, findUsage, promptDetails } from './usageNames.js';
+import { COUNT_NAMES, countIn, findUsage } from './usageNames.js';
 
 /** The endpoints beside chat, by how their requests and usage are read. */
 export type SideFormat = 'completions' | 'embeddings' | 'images' | 'audio' | 'rerank';
@@ -38,9 +38,8 @@ export async function prepareSideRequest(
   return {
     ...prepared,
     ...(side === 'completions' ? {} : { body, hideUsageChunk: false }),
-    // Vectors and ranks are no tokens.
-    ...(side === 'embeddings' || side === 'rerank' ? { maxTokens: 0 } : {}),
-    inputTokensEstimate: estimateTokens(request),
+    ...(side === 'embeddings' || side === 'rerank' ? { choices: 0 } : {}),
+    inputTokensEstimate: estimateTokens(request, side),
     userPromptPrefix: asText(request.prompt)?.slice(0, 100).toWellFormed() ?? null,
   };
 }
@@ -57,7 +56,7 @@ async function prepareForm(
   };
   const request = { model: field('model'), prompt: field('prompt') };
   const streamed = field('stream') === 'true';
-  let tokens = estimateTokens(request);
+  let tokens = estimateTokens(request, side);
   for (const value of form.values()) {
     if (typeof value === 'string') continue;
     tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_IMAGE;
@@ -77,9 +76,9 @@ async function readForm(body: Buffer, contentType: string): Promise<FormData> {
 
 /**
  * Tokens of the prompts of a request: of texts by their bytes, of token lists by their length. An
- * embedding takes an image as a text that names its kind, too.
+ * embedding takes an image as a text that names its kind, too; a document's URL is one of its texts.
  */
-function estimateTokens(request: JsonObject): number {
+function estimateTokens(request: JsonObject, side: SideFormat): number {
   let bytes = 0;
   let tokens = 0;
   const stack: [name: string, value: unknown][] = PROMPT_MEMBERS.map((each) => [
@@ -91,7 +90,8 @@ function estimateTokens(request: JsonObject): number {
     if (next === undefined) break;
     const [name, value] = next;
     if (typeof value === 'string') {
-      if (FILE_PREFIX.test(value) || isFile(name, value)) tokens += TOKENS_PER_IMAGE;
+      if (FILE_PREFIX.test(value) || (side !== 'rerank' && isFile(name, value)))
+        tokens += TOKENS_PER_IMAGE;
       else bytes += Buffer.byteLength(value);
     } else if (typeof value === 'number') tokens++;
     else if (Array.isArray(value)) {
@@ -154,7 +154,7 @@ class SideReader implements FormatReader {
 
   /** Of speech that was read: all that some answers tell (Groq). */
   #readLength({ duration }: JsonObject): JsonObject | null {
-    return this.#side === 'audio' && typeof duration === 'number' ? { type: 'duration' } : null;
+    return this.#side === 'audio' && asSeconds(duration) !== null ? { type: 'duration' } : null;
   }
 
   /** False when it counts nothing: zeros are what some send for what they do not count. */
@@ -168,35 +168,47 @@ class SideReader implements FormatReader {
     const seconds = readSeconds(usage, payload);
     // Paid by the second, and by nothing else: it is all that such an answer tells.
     if (seconds > 0) raiseCharge(draft, 'audio_seconds', seconds);
-    const tokens = countIn([usage], prompt) ?? countIn([usage], total);
+    const all = countIn([usage], total);
+    const rest = all === null ? null : Math.max(0, all - (output ?? 0));
+    const told = countIn([usage], prompt);
+    const tokens = told || (rest ?? told);
     const searches = tokens === null ? (asCount(usage.search_units) ?? 0) : 0;
     raiseCharge(draft, 'rerank_searches', searches);
     const input = tokens ?? (seconds + searches > 0 ? 0 : null);
     if (input === null) return false;
-    if (input + (output ?? 0) + seconds + searches === 0) {
+    if (input + (output ?? 0) + seconds + searches === 0 && !isEmpty(payload)) {
       if (Number(draft.costUsd) === 0) draft.costUsd = null;
       return false;
     }
-    const [inputs, outputs] = [promptDetails(usage), completionDetails(usage)];
     draft.inputTokens = input;
     draft.outputTokens = output ?? 0;
     draft.cacheHitTokens = readCacheHits(usage);
-    draft.inputAudioTokens = countIn(inputs, ['audio_tokens']) ?? 0;
-    draft.inputImageTokens = countIn(inputs, ['image_tokens']) ?? 0;
-    const images = countIn(outputs, ['image_tokens']);
-    draft.outputImageTokens = images ?? (this.#side === 'images' ? (output ?? 0) : 0);
-    draft.outputAudioTokens = countIn(outputs, ['audio_tokens']) ?? 0;
+    const drawn = this.#side === 'images' ? draft.outputTokens : 0;
+    Object.assign(draft, readModalities(usage, input, draft.cacheHitTokens, drawn));
     draft.usage = 'final';
     return true;
   }
 }
 
+/** Nothing was asked for, or nothing is left of it. */
+function isEmpty(payload: JsonObject): boolean {
+  const lists = ['data', 'results', 'embeddings']
+    .map((name) => payload[name])
+    .filter(Array.isArray);
+  return lists.length > 0 && lists.every((list) => list.length === 0);
+}
+
 /** Whole seconds of speech, where that is what is paid for; 0 = not said. */
 function readSeconds(usage: JsonObject, payload: JsonObject): number {
   if (usage.type !== 'duration') return asCount(usage.prompt_audio_seconds) ?? 0;
-  const { seconds } = usage;
-  const all = typeof seconds === 'number' ? seconds : payload.duration;
-  return typeof all === 'number' ? (asCount(Math.ceil(all)) ?? 0) : 0;
+  return asSeconds(usage.seconds) ?? asSeconds(payload.duration) ?? 0;
+}
+
+/** Also as text, as OpenAI's own description of a translation has it. */
+function asSeconds(value: unknown): number | null {
+  const isText = typeof value === 'string' && /^\d{1,9}(\.\d*)?$/.test(value);
+  const seconds = isText ? Number(value) : value;
+  return typeof seconds === 'number' ? asCount(Math.ceil(seconds)) : null;
 }
 
 /** Cohere's: tokens where it counts them, else searches. */

@@ -9,10 +9,14 @@ export interface TokenCounts {
   inputTokens: number;
   outputTokens: number;
   cacheHitTokens: number;
+  /** Parts of `cacheHitTokens`. */
+  cacheAudioTokens: number;
+  cacheImageTokens: number;
   /** With every lifetime. */
   cacheWriteTokens: number;
   /** Part of `cacheWriteTokens`: kept for an hour (Anthropic). */
   cacheWrite1hTokens: number;
+  /** Not from a cache, as those of images. */
   inputAudioTokens: number;
   inputImageTokens: number;
   outputAudioTokens: number;
@@ -122,7 +126,7 @@ export interface PreparedRequest {
   /** The request's limit of output tokens. */
   maxTokens: number | null;
   hasTools: boolean;
-  /** Answers asked for (`n`). */
+  /** Answers asked for (`n`); vectors and ranks are none. */
   choices: number;
   /** The model may think before it answers, unseen: the request, or its name, says so. */
   reasons: boolean;

@@ -87,6 +87,8 @@ const COMPLETION_DETAILS = [
   // Gemini.
   'candidates_tokens_details',
 ] as const;
+/** What came from a cache: Gemini's in the usage itself, OpenAI's in the details of its prompt. */
+const CACHE_DETAILS = ['cached_tokens_details', 'cache_tokens_details'] as const;
 /** Within the usage or the details of its prompt. */
 const SPLITS = ['cache_creation', 'cache_creation_token_details'] as const;
 
@@ -151,11 +153,19 @@ function objectsAt(usage: JsonObject, names: readonly string[]): JsonObject[] {
 }
 
 export function promptDetails(usage: JsonObject): JsonObject[] {
-  return [...objectsAt(usage, PROMPT_DETAILS), ...byModality(usage, PROMPT_DETAILS)];
+  return detailsAt(usage, PROMPT_DETAILS);
 }
 
 export function completionDetails(usage: JsonObject): JsonObject[] {
-  return [...objectsAt(usage, COMPLETION_DETAILS), ...byModality(usage, COMPLETION_DETAILS)];
+  return detailsAt(usage, COMPLETION_DETAILS);
+}
+
+export function cacheDetails(usage: JsonObject): JsonObject[] {
+  return [usage, ...promptDetails(usage)].flatMap((place) => detailsAt(place, CACHE_DETAILS));
+}
+
+function detailsAt(place: JsonObject, names: readonly string[]): JsonObject[] {
+  return [...objectsAt(place, names), ...byModality(place, names)];
 }
 
 /** Gemini tells the parts in lists: `[{ "modality": "AUDIO", "tokenCount": 9 }]`. */

@@ -106,7 +106,10 @@ export class Reservations {
       const result = await this.#reserve(exchange, {
         outputTokens: limit * choices,
         amountOf: (outputTokens) => amountOf(Math.ceil(outputTokens / choices)),
-        intent: withIntent ? { ...toIntent(exchange), max_tokens: limit } : null,
+        // Vectors and ranks have no limit.
+        intent: withIntent
+          ? { ...toIntent(exchange), ...(limit === 0 ? {} : { max_tokens: limit }) }
+          : null,
       });
       if (result.status !== 'refused') {
         this.#takeLimit(exchange, bounds, limit);

@@ -57,6 +57,14 @@ describe('images that a tool drew', () => {
     });
   });
 
+  it('are none where the tool wrote text alone', () => {
+    const output_tokens_details = { image_tokens: 0, text_tokens: 100 };
+    const image_gen = { input_tokens: 50, output_tokens: 100, output_tokens_details };
+    expect(response([], { tool_usage: { image_gen }, ...tool('gpt-image-1.5') })).toMatchObject({
+      cost: TOKENS_COST + 250 + 1_000,
+    });
+  });
+
   it.each<[string, object]>([
     ['whose tokens are not reported', {}],
     ['whose tokens are zero', { tool_usage: { image_gen: { input_tokens: 0, output_tokens: 0 } } }],

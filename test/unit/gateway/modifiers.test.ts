@@ -157,6 +157,12 @@ describe('where an answer was made', () => {
     // https://github.com/BerriAI/litellm/issues/34393
     ['gemini-3.5-flash', 'aiplatform.eu.rep.googleapis.com', 1.1 * (1.5 + 9)],
     ['google/gemini-3.5-flash', 'us-central1-aiplatform.googleapis.com', 1.1 * (1.5 + 9)],
+    ['gemini-3.5-flash', 'aiplatform.us-central1.rep.googleapis.com', 1.1 * (1.5 + 9)],
+    ['claude-haiku-4-5', 'aiplatform.us-east5.rep.googleapis.com', 1.1 * (1 + 5)],
+    ['gemini-3.1-flash-lite', 'aiplatform.eu.rep.googleapis.com', 1.1 * (0.25 + 1.5)],
+    ['gemini-3.1-flash-lite-preview', 'aiplatform.eu.rep.googleapis.com', 0.25 + 1.5],
+    ['google/gemini-3-pro-image', 'aiplatform.eu.rep.googleapis.com', 1.1 * (2 + 12)],
+    ['gemini-3-pro-image-preview', 'aiplatform.eu.rep.googleapis.com', 2 + 12],
     ['gemini-3.5-flash', 'aiplatform.googleapis.com', 1.5 + 9],
     ['gemini-3.5-flash', 'generativelanguage.googleapis.com', 1.5 + 9],
     ['gemini-2.5-flash', 'us-central1-aiplatform.googleapis.com', 0.3 + 2.5],

@@ -222,6 +222,14 @@ describe('an intent whose usage was lost', () => {
     });
   });
 
+  it('has no output where it made none', () => {
+    const embedded = { ...intent, requested_model: 'text-embedding-3-small', max_tokens: null };
+    for (const api_kind of ['openai_embeddings', 'rerank']) {
+      const priced = priceIntent(pricer, { ...embedded, api_kind }, null);
+      expect(priced).toMatchObject({ cost: 20, output_tokens: 0 });
+    }
+  });
+
   it('has none for an unknown model', () => {
     expect(priceIntent(pricer, { ...intent, requested_model: 'nope' }, null)).toBeNull();
   });
@@ -248,6 +256,8 @@ const ZERO_TOKENS = {
   inputTokens: 0,
   outputTokens: 0,
   cacheHitTokens: 0,
+  cacheAudioTokens: 0,
+  cacheImageTokens: 0,
   cacheWriteTokens: 0,
   cacheWrite1hTokens: 0,
   inputAudioTokens: 0,

@@ -1,10 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import { expectedAmount } from '../../../src/gateway/holds/expectedAmount.js';
 import { toBilled } from '../../../src/gateway/prices/billedUsage.js';
 import { roundToMicrodollars, ZERO } from '../../../src/gateway/prices/decimal.js';
-import { createPricer, priceIntent } from '../../../src/gateway/prices/index.js';
+import {
+  createPricer,
+  priceFields,
+  priceIntent,
+  repriceUnpriced,
+} from '../../../src/gateway/prices/index.js';
 import { findListPrice } from '../../../src/gateway/prices/listPrices.js';
 import { priceUsage } from '../../../src/gateway/prices/modelPrice.js';
-import { createSideReader } from '../../../src/gateway/processUsage/index.js';
+import { createSideReader, prepareSideRequest } from '../../../src/gateway/processUsage/index.js';
 import { type Call, chatAnswer, meterCall, NOW, readAnswer } from './meterCall.js';
 
 /**
@@ -152,6 +158,44 @@ describe('a transcript that tells no usage', () => {
     expect(priceOf('gpt-4o-transcribe', 'api.openai.com')).toMatchObject({
       costMicrodollars: 1_510,
     });
+  });
+
+  it('costs the same where the price comes late, with what is kept of it or without', () => {
+    const usage = {
+      id: '01900000-0000-7000-8000-000000000001',
+      created_at: NOW.toISOString(),
+      kilo_user_id: 'ada',
+      organization_id: null,
+      provider: 'openai',
+      model: 'whisper-1',
+      requested_model: null,
+      inference_provider: null,
+      project_id: null,
+      input_tokens: 600,
+      output_tokens: 1,
+      cache_write_tokens: 0,
+      cache_hit_tokens: 0,
+      reasoning_tokens: null,
+    };
+    const host = { format: 'openai-chat', upstreamHost: 'api.openai.com' } as const;
+    const asked = { ...host, requestedModel: null, at: NOW };
+    const { basis } = priceFields(pricer, { ...recording, model: 'mystery' }, asked);
+    for (const usage_details of [{ price: { ...basis, host: host.upstreamHost } }, null]) {
+      const late = repriceUnpriced(pricer, { ...usage, usage_details }, host);
+      expect(late).toMatchObject({ cost: 6_000 });
+    }
+  });
+
+  it('is expected to cost that', async () => {
+    const form = new FormData();
+    form.set('model', 'whisper-1');
+    form.set('file', new Blob([new Uint8Array(960_000)]), 'a.mp3');
+    const sent = new Response(form);
+    const type = sent.headers.get('content-type') ?? '';
+    const prepared = await prepareSideRequest('audio', Buffer.from(await sent.arrayBuffer()), type);
+    const asked = { requestedModel: 'whisper-1', format: 'openai-chat', at: NOW } as const;
+    const request = { prepared, side: 'audio', recent: null } as const;
+    expect(expectedAmount(pricer, asked, request, 1_000)).toBe(6_100);
   });
 
   it('does so where its process died', () => {

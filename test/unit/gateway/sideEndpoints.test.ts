@@ -109,6 +109,28 @@ describe('usage of the side endpoints', () => {
       { data: [{ b64_json: 'iVBO' }], usage: { input_tokens: 0, output_tokens: 0 } },
       { usage: 'missing', error: null },
     ],
+    ['audio', { text: 'Hi.', duration: '8.47' }, { usage: 'final', charges: { audio_seconds: 9 } }],
+    ['audio', { text: 'Hi.', duration: -8 }, { usage: 'missing', charges: {} }],
+    [
+      'rerank',
+      { results: [], usage: { total_tokens: 0, cost: 0 } },
+      { usage: 'final', inputTokens: 0, costUsd: '0' },
+    ],
+    [
+      'embeddings',
+      { data: [{}], usage: { prompt_tokens: 0, total_tokens: 12 } },
+      { usage: 'final', inputTokens: 12, outputTokens: 0 },
+    ],
+    [
+      'images',
+      { data: [{}], usage: { total_tokens: 90, output_tokens: 80 } },
+      { usage: 'final', inputTokens: 10, outputTokens: 80 },
+    ],
+    [
+      'images',
+      { data: [{}], usage: { input_tokens: 0, output_tokens: 80 } },
+      { usage: 'final', inputTokens: 0, outputTokens: 80, outputImageTokens: 80 },
+    ],
     [
       'embeddings',
       { base_resp: { status_code: 1008, status_msg: 'no' }, usage: { total_tokens: 0 } },
@@ -184,6 +206,9 @@ describe('requests to the side endpoints', () => {
     const parts = [image, { type: 'input_audio', input_audio: { data: 'A'.repeat(40_000) } }];
     const { inputTokensEstimate } = await prepare('embeddings', { input: [parts, 'xxxx'] });
     expect(inputTokensEstimate).toBeLessThan(2_010);
+    const documents = [{ text: 'y'.repeat(30), url: 'https://a.example/b', data: 'z'.repeat(400) }];
+    const ranked = await prepare('rerank', { query: 'x', documents });
+    expect(ranked.inputTokensEstimate).toBe(113);
   });
 
   // https://github.com/BerriAI/litellm/issues/24339
@@ -192,6 +217,7 @@ describe('requests to the side endpoints', () => {
       model: 'gemini-embedding-2',
       input: 'x'.repeat(40),
     });
+    expect(request).toMatchObject({ maxTokens: null, choices: 0 });
     const reader = createSideReader('embeddings', { streamed: false });
     reader.push(Buffer.from('{"data":[{"embedding":[0.5]}]}'));
     const { reading, estimated } = estimateUsage(request, reader.end(), { silentMs: 900 });
