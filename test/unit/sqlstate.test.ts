@@ -77,9 +77,9 @@ describe('a failure of the database', () => {
   });
 
   it('is that of a statement that ran into its time, whichever limit that was', () => {
-    expect(['57014', '25P04', '55P03'].map((state) => isStatementTimeout(databaseError(state)))).toEqual(
-      [true, true, false],
-    );
+    expect(
+      ['57014', '25P04', '55P03'].map((state) => isStatementTimeout(databaseError(state))),
+    ).toEqual([true, true, false]);
   });
 
   it('without any code is one too', () => {
