@@ -60,6 +60,14 @@ function isRefusedByPooler(error: unknown): boolean {
   return sqlStateOf(error) === '08P01' && /unsupported startup param/.test(String(error));
 }
 
+/**
+ * Of a pooler that had no place for the session, or no server (Supavisor, Neon). What fails within PostgreSQL
+ * says so of a statement, and leaves the session.
+ */
+function isRefusedSession(error: unknown): boolean {
+  return sqlStateOf(error) === 'XX000' && (error as { severity?: unknown }).severity === 'FATAL';
+}
+
 /** Prepared on a connection that a pooler has since swapped for another. */
 const SWAPPED_CONNECTION: ReadonlySet<string> = new Set(['26000', '42P05']);
 
@@ -178,7 +186,7 @@ export function classifyFailure(error: unknown): FailureKind {
     return isOurs || isOfFile(error) ? 'setup' : 'retry';
   }
   if (isAwaitingPartition(error)) return 'contended';
-  if (isStalePlan(error)) return 'retry';
+  if (isStalePlan(error) || isRefusedSession(error)) return 'retry';
   return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';
 }
 

@@ -76,6 +76,14 @@ describe('a failure of the database', () => {
     expect(leavesSession(error)).toBe(false);
   });
 
+  it('is that of a pooler that has no room, or no server: Supavisor, Neon', () => {
+    const full = Object.assign(databaseError('XX000'), { severity: 'FATAL' });
+    expect(classifyFailure(full)).toBe('retry');
+    expect(isDatabaseAway(full)).toBe(true);
+    const other = Object.assign(databaseError('XX000'), { severity: 'ERROR' });
+    expect(isDatabaseAway(other)).toBe(false);
+  });
+
   it('is that of a statement that ran into its time, whichever limit that was', () => {
     expect(
       ['57014', '25P04', '55P03'].map((state) => isStatementTimeout(databaseError(state))),
