@@ -1,8 +1,8 @@
 /**
  * Spreadsheets run text that begins like this as a formula (OWASP, CSV injection): also with signs of
- * full width, where the language has them, and after a line end.
+ * full width, where the language has them, after a line end, and after blanks, which some leave out.
  */
-const FORMULA_START = /^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+const FORMULA_START = /^'*(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])/;
 
 /**
  * Text that a spreadsheet shows as it is. What looks guarded gets one more apostrophe, so that `unguardText`

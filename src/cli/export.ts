@@ -5,6 +5,7 @@ import { requireAccounts } from '../accounts/requireAccounts.js';
 import { readDay } from '../days.js';
 import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { queryOn } from '../db/query.js';
+import { withoutTimeLimit } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
 import { LOCK_USAGE } from '../rollup/database.js';
@@ -162,7 +163,8 @@ function describeMissing(days: readonly string[], archive: string | undefined): 
 
 /** @param isLockable not on Citus, whose ledgers have no partitions, and a view in the table's place */
 async function beginSnapshot(client: pg.Client, isLockable: boolean): Promise<void> {
-  await client.query('begin isolation level repeatable read, read only');
+  const unlimited = await withoutTimeLimit(client);
+  await client.query(`begin isolation level repeatable read, read only; ${unlimited}`);
   if (isLockable) await client.query(LOCK_USAGE);
   // No limit on idleness: whoever reads the output sets the pace.
   await client.query('set local idle_in_transaction_session_timeout = 0');

@@ -20,6 +20,7 @@ const KIND_BY_STATE: Readonly<Record<string, FailureKind>> = {
   '57P03': 'retry', // cannot_connect_now
   '57P05': 'retry', // idle_session_timeout
   '25P03': 'retry', // idle_in_transaction_session_timeout
+  '25P04': 'contended', // transaction_timeout: of one statement, too
   '54000': 'data',
   // A pooler swapped the connection under a prepared statement: it is gone, or another's is there.
   '26000': 'retry',
@@ -59,6 +60,14 @@ function isRefusedByPooler(error: unknown): boolean {
   return sqlStateOf(error) === '08P01' && /unsupported startup param/.test(String(error));
 }
 
+/**
+ * Of a pooler that had no place for the session, or no server (Supavisor, Neon). What fails within PostgreSQL
+ * says so of a statement, and leaves the session.
+ */
+function isRefusedSession(error: unknown): boolean {
+  return sqlStateOf(error) === 'XX000' && (error as { severity?: unknown }).severity === 'FATAL';
+}
+
 /** Prepared on a connection that a pooler has since swapped for another. */
 const SWAPPED_CONNECTION: ReadonlySet<string> = new Set(['26000', '42P05']);
 
@@ -67,9 +76,18 @@ export function isSwappedConnection(error: unknown): boolean {
   return SWAPPED_CONNECTION.has(sqlStateOf(error) ?? '');
 }
 
-/** The statement ran into its time. */
+/** The statement ran into its time, or into that of its transaction. */
 export function isStatementTimeout(error: unknown): boolean {
-  return sqlStateOf(error) === '57014';
+  return ['57014', '25P04'].includes(sqlStateOf(error) ?? '');
+}
+
+/**
+ * A prepared statement answers with other types than when it was prepared, for somebody altered a table:
+ * on another connection it is prepared anew. By the routine, for messages are translated.
+ */
+function isStalePlan(error: unknown): boolean {
+  const { routine } = error as { routine?: unknown };
+  return sqlStateOf(error) === '0A000' && routine === 'RevalidateCachedQuery';
 }
 
 /**
@@ -168,6 +186,7 @@ export function classifyFailure(error: unknown): FailureKind {
     return isOurs || isOfFile(error) ? 'setup' : 'retry';
   }
   if (isAwaitingPartition(error)) return 'contended';
+  if (isStalePlan(error) || isRefusedSession(error)) return 'retry';
   return KIND_BY_STATE[state] ?? KIND_BY_CLASS[state.slice(0, 2)] ?? 'setup';
 }
 
@@ -211,6 +230,7 @@ const isPoolInUse = (error: unknown): boolean =>
 export const STATEMENT_STATES: ReadonlySet<string> = new Set([
   '40001',
   '40P01',
+  '0A000',
   ...SWAPPED_CONNECTION,
 ]);
 

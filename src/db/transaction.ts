@@ -36,3 +36,15 @@ export async function inTransaction<T>(
     client.release(broken);
   }
 }
+
+/**
+ * For the begin of a transaction that may take as long as it does, whatever the role or the database sets:
+ * servers from before 17 have no such limit, nor a setting of that name. As text, for in the transaction to
+ * look for it would take the snapshot.
+ */
+export async function withoutTimeLimit(client: Pick<pg.ClientBase, 'query'>): Promise<string> {
+  const { rows } = await client.query<{ is_limited: boolean }>(
+    `select coalesce(current_setting('transaction_timeout', true), '0') <> '0' as is_limited`,
+  );
+  return rows[0]?.is_limited ? 'set local transaction_timeout = 0' : '';
+}

@@ -24,7 +24,7 @@ export interface ServerLimits {
   bodySilenceMs: number;
   /** From the first byte to the end of the body, however steadily it comes. Default 1 h. */
   requestTimeoutMs: number;
-  /** Of an idle kept-alive connection. Default 65,000 ms. */
+  /** Of an idle kept-alive connection: longer than proxies in front keep theirs. Default 620,000 ms. */
   keepAliveTimeoutMs: number;
   /** For the database to answer `/readyz`. Default 1,500 ms. */
   readinessTimeoutMs: number;
@@ -42,7 +42,8 @@ export const DEFAULT_LIMITS: ServerLimits = {
   headersTimeoutMs: 10_000,
   bodySilenceMs: 60_000,
   requestTimeoutMs: 3_600_000,
-  keepAliveTimeoutMs: 65_000,
+  // Caddy 2 min, Google's load balancer 600 s: what they send on one that ends just then is a 502.
+  keepAliveTimeoutMs: 620_000,
   readinessTimeoutMs: 1_500,
   shutdownTimeoutMs: 10_000,
 };

@@ -164,6 +164,14 @@ describe('to the client', () => {
     expect(response.headers.get('request-id')).toBe('req_of_anthropic');
   });
 
+  it('of a stream, that nginx is not to gather it', async () => {
+    const buffering = async (stream: boolean) => {
+      const { response } = await ask('openai-chat', bearer(), { model: 'gpt-4.1-nano', stream });
+      return response.headers.get('x-accel-buffering');
+    };
+    expect([await buffering(true), await buffering(false)]).toEqual(['no', null]);
+  });
+
   it('the provider’s list of models', async () => {
     const response = await fetch(`${gateway.url}/v1/models`, { headers: bearer() });
     expect(await response.json()).toMatchObject({ object: 'list' });

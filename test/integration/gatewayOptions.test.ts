@@ -83,6 +83,12 @@ describe('what becomes of the provider’s work when the client leaves', () => {
     expect(chooseOnAbort({ ...upstream, onAbort: null }, null, prepared)).toBe('stop');
   });
 
+  it('is waited for as long as clients are told to: of a flex tier 15 minutes', () => {
+    const { bodyTimeoutMs, headersTimeoutMs } = DEFAULT_GATEWAY_LIMITS;
+    expect(headersTimeoutMs).toBeGreaterThan(15 * 60_000);
+    expect(bodyTimeoutMs).toBeGreaterThanOrEqual(600_000);
+  });
+
   it('is read as long as a client might have waited, where it is read at all', () => {
     const { drainTimeoutMs, headersTimeoutMs } = DEFAULT_GATEWAY_LIMITS;
     expect(drainTimeoutMs).toBeGreaterThanOrEqual(headersTimeoutMs);

@@ -40,6 +40,8 @@ describe('probes, metrics and what every answer carries', () => {
   it('is alive and ready without a key', async () => {
     const health = await service.get('/healthz', null);
     expect([health.status, health.body]).toEqual([200, { status: 'ok' }]);
+    // Longer than Google's load balancer keeps an idle connection.
+    expect(health.headers.get('keep-alive')).toBe('timeout=620');
     const ready = await service.get('/readyz', null);
     expect([ready.status, ready.body]).toEqual([200, { status: 'ready' }]);
   });

@@ -79,14 +79,20 @@ it('says no drift of all that was asked for, or of what was compared until an in
 describe('exported CSV', () => {
   const csv = csvFormat(USAGE_SHAPE);
 
-  it.each(['=1+1', '+1', '-1', '@x', '\tx'])('keeps the text %j from being a formula', (text) => {
-    const line = csv.row(row({ kilo_user_id: text, cost: '5' }), 0);
-    expect(line.split(',')[2]?.replaceAll('"', '')).toBe(`'${text}`);
-  });
+  it.each(['=1+1', '+1', '-1', '@x', '\tx', ' =1+1', '\u00a0 @x'])(
+    'keeps the text %j from being a formula',
+    (text) => {
+      const line = csv.row(row({ kilo_user_id: text, cost: '5' }), 0);
+      expect(line.split(',')[2]?.replaceAll('"', '')).toBe(`'${text}`);
+    },
+  );
 
-  it.each(['=1', "'=1", "''@x", "'a", "'", '', '@cf/llama', "\t'"])('gives %j back', (text) => {
-    expect(unguardText(guardText(text))).toBe(text);
-  });
+  it.each(['=1', "'=1", "''@x", "'a", "'", '', '@cf/llama', "\t'", " '=1", "' =1"])(
+    'gives %j back',
+    (text) => {
+      expect(unguardText(guardText(text))).toBe(text);
+    },
+  );
 
   it('leaves numbers, and text that only contains such characters', () => {
     const cells = csv.row(row({ kilo_user_id: 'a=b', cost: '-5' }), 0).split(',');

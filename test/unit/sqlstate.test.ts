@@ -4,6 +4,9 @@ import {
   classifyFailure,
   type FailureKind,
   failureName,
+  isDatabaseAway,
+  isStatementTimeout,
+  leavesSession,
   sqlStateOf,
   toLedgerError,
 } from '../../src/db/sqlstate.js';
@@ -28,11 +31,13 @@ const TABLE: [state: string, kind: FailureKind, code: string, what: string][] = 
   ['58030', 'retry', 'unavailable', 'io_error'],
   ['55P03', 'contended', 'unavailable', 'lock_not_available'],
   ['57014', 'contended', 'unavailable', 'query_canceled'],
+  ['25P04', 'contended', 'unavailable', 'transaction_timeout'],
   ['22003', 'data', 'out_of_range', 'numeric_value_out_of_range'],
   ['22021', 'data', 'invalid_event', 'character_not_in_repertoire'],
   ['22P02', 'data', 'invalid_event', 'invalid_text_representation'],
   ['23505', 'data', 'invalid_event', 'unique_violation'],
   ['54000', 'data', 'invalid_event', 'program_limit_exceeded'],
+  ['0A000', 'setup', 'internal', 'feature_not_supported'],
   ['28P01', 'setup', 'internal', 'invalid_password'],
   ['42501', 'setup', 'internal', 'insufficient_privilege'],
   ['42601', 'setup', 'internal', 'syntax_error'],
@@ -62,6 +67,28 @@ describe('a failure of the database', () => {
       });
     },
   );
+
+  it('is that of a plan from before a table was altered: another connection has none', () => {
+    const routine = 'RevalidateCachedQuery';
+    const error = Object.assign(databaseError('0A000'), { routine });
+    expect(classifyFailure(error)).toBe('retry');
+    expect(isDatabaseAway(error)).toBe(false);
+    expect(leavesSession(error)).toBe(false);
+  });
+
+  it('is that of a pooler that has no room, or no server: Supavisor, Neon', () => {
+    const full = Object.assign(databaseError('XX000'), { severity: 'FATAL' });
+    expect(classifyFailure(full)).toBe('retry');
+    expect(isDatabaseAway(full)).toBe(true);
+    const other = Object.assign(databaseError('XX000'), { severity: 'ERROR' });
+    expect(isDatabaseAway(other)).toBe(false);
+  });
+
+  it('is that of a statement that ran into its time, whichever limit that was', () => {
+    expect(
+      ['57014', '25P04', '55P03'].map((state) => isStatementTimeout(databaseError(state))),
+    ).toEqual([true, true, false]);
+  });
 
   it('without any code is one too', () => {
     const error = new Error('Connection terminated unexpectedly');

@@ -17,6 +17,7 @@ import {
   type WantedSchema,
 } from '../migrate/journal.js';
 import type { TableShape } from '../migrate/shape.js';
+import { withoutTimeLimit } from '../transaction.js';
 import { type FoundColumn, type FoundTable, SEQUENCES, TABLES } from './catalog.sql.js';
 import {
   type DumpedSequence,
@@ -93,7 +94,7 @@ async function dumpTables(
   const locked = names.map((name) => client.escapeIdentifier(name)).join(', ');
   // Before the snapshot, which would not show rows of a partition that is dropped, or a table that is
   // written anew, after it. As text that any session reads as it was, whatever the role or database sets.
-  await client.query(`begin isolation level repeatable read, read only;
+  await client.query(`begin isolation level repeatable read, read only; ${await withoutTimeLimit(client)};
     lock table ${locked} in access share mode;
     set local datestyle = iso; set local intervalstyle = postgres; set local extra_float_digits = 1`);
   const found = await client.query<FoundTable>(TABLES, [names]);

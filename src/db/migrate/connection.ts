@@ -27,6 +27,10 @@ export async function connectToMigrate(url: string, lockTimeoutMs: number): Prom
     for (const [name, value] of Object.entries(settings)) {
       await client.query('select set_config($1, $2, false)', [name, value]);
     }
+    // Of servers as of 17.
+    await client.query(
+      `select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'`,
+    );
     return client;
   } catch (error) {
     await client.end().catch(() => {});

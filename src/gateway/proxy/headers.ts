@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { isEventStream } from '../processUsage/index.js';
 
 /**
  * Headers that may go from a client to a provider. Whatever is not listed stays here: keys in
@@ -97,6 +98,7 @@ export function toClientHeaders(
   const perConnection = new Set<string>();
   const seen = new Set<string>();
   const passed: string[] = [];
+  let isStream = false;
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
     const name = text(rawHeaders[at]);
     if (name.toLowerCase() !== 'connection') continue;
@@ -112,7 +114,10 @@ export function toClientHeaders(
     if (Object.hasOwn(added, key) && key !== 'x-request-id') continue;
     seen.add(key);
     passed.push(name, text(rawHeaders[at + 1]));
+    isStream ||= key === 'content-type' && isEventStream(text(rawHeaders[at + 1]));
   }
+  // For nginx, which would else gather events, and lets no client see this.
+  if (isStream && !seen.has('x-accel-buffering')) passed.push('x-accel-buffering', 'no');
   for (const [name, value] of Object.entries(added)) if (!seen.has(name)) passed.push(name, value);
   return passed;
 }

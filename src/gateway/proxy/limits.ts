@@ -20,12 +20,13 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   drainsPerPayer: 64,
   freePerUser: 64,
   shutdownTimeoutMs: 20_000,
-  /** As long as the providers' own clients wait. */
-  headersTimeoutMs: 600_000,
+  /** A client that waits less ends it by leaving: twice what those of a flex tier are told to wait. */
+  headersTimeoutMs: 1_800_000,
   connectTimeoutMs: 10_000,
-  bodyTimeoutMs: 300_000,
+  /** As long as the providers' own clients wait: a model that thinks may be silent for minutes. */
+  bodyTimeoutMs: 600_000,
   // As long as the client might have waited: leaving is never cheaper.
-  drainTimeoutMs: 600_000,
+  drainTimeoutMs: 1_800_000,
   drainBytes: 64 * 1024 * 1024,
   stallTimeoutMs: 60_000,
 };
