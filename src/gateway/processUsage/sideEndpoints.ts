@@ -192,6 +192,7 @@ class SideReader implements FormatReader {
 
 /** Nothing was asked for, or nothing is left of it. */
 function isEmpty(payload: JsonObject): boolean {
+  if (payload.error || otherError(payload) !== null) return false;
   const lists = ['data', 'results', 'embeddings']
     .map((name) => payload[name])
     .filter(Array.isArray);

@@ -109,6 +109,11 @@ describe('usage of the side endpoints', () => {
       { data: [{ b64_json: 'iVBO' }], usage: { input_tokens: 0, output_tokens: 0 } },
       { usage: 'missing', error: null },
     ],
+    [
+      'embeddings',
+      { data: [], usage: { total_tokens: 0 }, code: 401, message: 'x' },
+      { usage: 'missing', error: '401' },
+    ],
     ['audio', { text: 'Hi.', duration: '8.47' }, { usage: 'final', charges: { audio_seconds: 9 } }],
     ['audio', { text: 'Hi.', duration: -8 }, { usage: 'missing', charges: {} }],
     [
