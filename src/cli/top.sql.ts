@@ -56,13 +56,29 @@ export function topStatement({ from, until, limit }: TopFilter): Statement {
   };
 }
 
-/** UTC days of the range of which counter rows are not proven, oldest first. */
+/**
+ * UTC days of the range of which counter rows are not proven, oldest first. One that has nothing needs no
+ * proof: nobody builds it, nor one that is still to come.
+ */
 export function unprovenDaysStatement({ from, until }: Omit<TopFilter, 'limit'>): Statement {
   return {
     name: 'top_unproven_days',
     text: `
       with ${judgedDays('$1::date', '$2::date')}
-      select array(select day::text from judged where not is_proven order by day) as days`,
+      select array(
+        select j.day::text
+        from judged as j
+        join window_days as w on w.day = j.day
+        where not j.is_proven
+          and (w.drift_keys > 0
+            or exists (select from microdollar_usage_daily as d where d.usage_date = j.day)
+            or exists (
+              select
+              from microdollar_usage as m
+              where m.created_at >= j.day::timestamp at time zone 'UTC'
+                and m.created_at < (j.day + 1)::timestamp at time zone 'UTC'
+            ))
+        order by j.day) as days`,
     values: [from, until],
   };
 }

@@ -134,3 +134,24 @@ it('refuses days of which counter rows are not proven, and names them', async ()
   });
   expect((await cli.ask('top', '--from', '2026-01-03', '--until', '2026-01-03')).status).toBe(0);
 });
+
+it('needs no proof of days that have nothing: nobody builds those to come', async () => {
+  const pool = cli.database.pool;
+  await pool.query('update ledger_settings set installed_empty = false');
+  await pool.query(
+    `insert into rollup_coverage (rollup, period, state, verified_at)
+     select 'microdollar_usage_daily', unnest($1::date[]), 'verified', now()
+     on conflict (rollup, period) do update
+     set state = excluded.state, verified_at = excluded.verified_at, drift_keys = 0`,
+    [DAYS],
+  );
+  const january = ['--from', '2026-01-01', '--until', '2026-01-31'];
+  expect((await cli.ask('top', ...january)).status).toBe(0);
+  // Another program's row.
+  await pool.query(
+    `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+     values (gen_random_uuid(), 'ada', 5, '2026-01-20T12:00:00Z')`,
+  );
+  const { document } = await cli.ask('top', ...january);
+  expect(document.error.details).toEqual({ unproven_days: ['2026-01-20'] });
+});
