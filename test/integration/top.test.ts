@@ -95,6 +95,27 @@ it('shows names, the rest and the total', async () => {
   expect((await cli.run('top', ...none)).stdout).toBe('no usage\n');
 });
 
+it('counts a payer on its way to another shard where it is at home alone', async () => {
+  const pool = cli.database.pool;
+  const range = ['--from', '2026-01-01', '--until', '2026-01-03'];
+  const all = (await cli.ask('top', ...range)).document;
+  for (const [index, table] of [
+    ['kilo_user_id', 'kilocode_users'],
+    ['organization_id', 'organizations'],
+  ] as const) {
+    const gone = all.payers.find((payer: Payer) => payer[index] !== null);
+    const set = (isElsewhere: boolean) =>
+      pool.query(`update ${table} set is_elsewhere = $2 where id = $1`, [gone[index], isElsewhere]);
+    await set(true);
+    expect((await cli.ask('top', ...range)).document).toMatchObject({
+      payers: all.payers.filter((payer: Payer) => payer !== gone),
+      payer_count: all.payer_count - 1,
+      total_cost_microdollars: all.total_cost_microdollars - gone.cost_microdollars,
+    });
+    await set(false);
+  }
+});
+
 it('looks for days by their index and into the log by payer', async () => {
   const pool = cli.database.pool;
   const { text, values } = topStatement({ from: '2026-01-01', until: '2026-01-02', limit: 3 });
