@@ -178,8 +178,8 @@ export async function findOwnKeys(
 }
 
 /**
- * Whose a key is; `is_member`: its user is one of the organization's. `begun_ids`: where it is not, the events
- * that are recorded under it already, or that the organization has money held for, or had lately.
+ * Whose a key is; `is_member`: its user is one of the organization's. `begun_ids`: where it is not, the
+ * events that are recorded under it already, or that the organization has money held for, or had lately.
  */
 export interface NamedKey {
   id: string;
