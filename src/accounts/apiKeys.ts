@@ -178,15 +178,15 @@ export async function findOwnKeys(
 }
 
 /**
- * Whose a key is; `is_member`: its user is one of the organization's. `held_ids`: the events for which
- * the organization has money held by it, or had lately.
+ * Whose a key is; `is_member`: its user is one of the organization's. `begun_ids`: where it is not, the
+ * events that are recorded under it already, or that the organization has money held for, or had lately.
  */
 export interface NamedKey {
   id: string;
   kilo_user_id: string | null;
   organization_id: string | null;
   is_member: boolean;
-  held_ids: string[];
+  begun_ids: string[];
 }
 
 /** Those of these keys that there are, as an organization's usage may name them. */
@@ -198,18 +198,30 @@ export function findNamedKeys(
   return runStatement(
     pool,
     `/* accounts.findNamedKeys */
-     select k.id, k.kilo_user_id, k.organization_id, exists (
-       select from organization_memberships as m
-       where m.organization_id = $1::uuid and m.kilo_user_id = k.kilo_user_id) as is_member,
-       array(
-         select h.id::text
+     with named as materialized (
+       select k.id, k.kilo_user_id, k.organization_id, exists (
+         select from organization_memberships as m
+         where m.organization_id = $1::uuid and m.kilo_user_id = k.kilo_user_id) as is_member
+       from api_keys as k
+       where k.id = any($2::uuid[])
+     ), begun as materialized (
+       select e.id, e.api_key_id
+       from (
+         select h.id, h.api_key_id
          from usage_holds as h
          where h.id = any($3::uuid[])
            and h.payer_scope = 'organization'
            and h.payer_id = $1::uuid::text
-           and h.api_key_id = k.id) as held_ids
-     from api_keys as k
-     where k.id = any($2::uuid[])`,
+         union all
+         select m.id, m.api_key_id
+         from microdollar_usage as m
+         where m.id = any($3::uuid[])
+           and m.organization_id = $1::uuid
+       ) as e
+       where exists (select from named as n where n.organization_id is null and not n.is_member)
+     )
+     select n.*, array(select b.id::text from begun as b where b.api_key_id = n.id) as begun_ids
+     from named as n`,
     [organizationId, ids, eventIds],
   );
 }

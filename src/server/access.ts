@@ -115,7 +115,7 @@ export async function createEventAccess(
  * A service key that is limited to an organization names keys that pay for it, and of its members those that
  * pay for themselves, with their own requests: the budgets of others are not its to spend, nor are the names
  * of their keys its to read. What names no key there counts in no budget. What a member held before they left
- * is settled all the same. One statement, or none.
+ * is settled all the same, and sent again a duplicate. One statement, or none.
  */
 async function createServiceAccess(
   ledger: Ledger,
@@ -138,7 +138,7 @@ async function createServiceAccess(
       checkServiceOrganization(principal, organizationOf(event), 'organization_id');
       const key = keys.get(keyOf(event) ?? '');
       if (key === undefined || key.organization_id === organizationId) return;
-      const mayPay = key.is_member || key.held_ids.includes(idOf(event));
+      const mayPay = key.is_member || key.begun_ids.includes(idOf(event));
       const isOwn = mayPay && key.kilo_user_id === fieldOf(event, 'kilo_user_id');
       if (key.organization_id === null && isOwn) return;
       throw new LedgerError(

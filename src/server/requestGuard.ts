@@ -49,6 +49,8 @@ export function addRequestGuard(
 ): Uploads {
   const uploads = new Set<Refuse>();
   app.addHook('onRequest', async (request, reply) => {
+    // Sent behind a body that nobody waited for: no answer would reach its reader.
+    if (request.raw.socket.writableEnded) return reply.hijack();
     reply.header('x-request-id', request.id);
     if (isShuttingDown() && request.routeOptions.config.isProbe !== true) {
       // On a kept-alive connection; what came before the shutdown is let finish.

@@ -414,6 +414,7 @@ describe('/v1/responses/{id}', () => {
         call('POST', '/v1/responses', user.key, { model: 'gpt-5', input: [input] });
       expect((await send(unknown)).status).toBe(200);
       expect((await send({ type: 'item_reference', id: 'msg_9' })).status).toBe(404);
+      expect((await send({ type: 'item_reference', id: 'msg\0' })).status).toBe(404);
     };
     await check();
     const first = gateway;

@@ -202,6 +202,10 @@ describe('holds over HTTP', () => {
     expect(body.results.map(({ status }: { status: string }) => status)).toEqual(
       events.map(() => 'recorded'),
     );
+    // Sent again, because the answer was lost, after the hold has gone with the fold.
+    await service.ledger.keepBudgets();
+    const again = await service.post(`/api/holds/${settled}/settle`, settling, limited);
+    expect(again.body.status).toBe('duplicate');
   });
 
   it('expire by their time, for nobody lives who could end them', async () => {

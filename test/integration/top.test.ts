@@ -95,6 +95,27 @@ it('shows names, the rest and the total', async () => {
   expect((await cli.run('top', ...none)).stdout).toBe('no usage\n');
 });
 
+it('counts a payer on its way to another shard where it is at home alone', async () => {
+  const pool = cli.database.pool;
+  const range = ['--from', '2026-01-01', '--until', '2026-01-03'];
+  const all = (await cli.ask('top', ...range)).document;
+  for (const [index, table] of [
+    ['kilo_user_id', 'kilocode_users'],
+    ['organization_id', 'organizations'],
+  ] as const) {
+    const gone = all.payers.find((payer: Payer) => payer[index] !== null);
+    const set = (isElsewhere: boolean) =>
+      pool.query(`update ${table} set is_elsewhere = $2 where id = $1`, [gone[index], isElsewhere]);
+    await set(true);
+    expect((await cli.ask('top', ...range)).document).toMatchObject({
+      payers: all.payers.filter((payer: Payer) => payer !== gone),
+      payer_count: all.payer_count - 1,
+      total_cost_microdollars: all.total_cost_microdollars - gone.cost_microdollars,
+    });
+    await set(false);
+  }
+});
+
 it('looks for days by their index and into the log by payer', async () => {
   const pool = cli.database.pool;
   const { text, values } = topStatement({ from: '2026-01-01', until: '2026-01-02', limit: 3 });
@@ -133,4 +154,25 @@ it('refuses days of which counter rows are not proven, and names them', async ()
     details: { unproven_days: ['2026-01-02'] },
   });
   expect((await cli.ask('top', '--from', '2026-01-03', '--until', '2026-01-03')).status).toBe(0);
+});
+
+it('needs no proof of days that have nothing: nobody builds those to come', async () => {
+  const pool = cli.database.pool;
+  await pool.query('update ledger_settings set installed_empty = false');
+  await pool.query(
+    `insert into rollup_coverage (rollup, period, state, verified_at)
+     select 'microdollar_usage_daily', unnest($1::date[]), 'verified', now()
+     on conflict (rollup, period) do update
+     set state = excluded.state, verified_at = excluded.verified_at, drift_keys = 0`,
+    [DAYS],
+  );
+  const january = ['--from', '2026-01-01', '--until', '2026-01-31'];
+  expect((await cli.ask('top', ...january)).status).toBe(0);
+  // Another program's row.
+  await pool.query(
+    `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
+     values (gen_random_uuid(), 'ada', 5, '2026-01-20T12:00:00Z')`,
+  );
+  const { document } = await cli.ask('top', ...january);
+  expect(document.error.details).toEqual({ unproven_days: ['2026-01-20'] });
 });

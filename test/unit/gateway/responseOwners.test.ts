@@ -15,9 +15,9 @@ function open() {
 
 const named = (ids: readonly string[]) => ids.map((id) => ({ id, isReference: false }));
 
-it('asks for each name of an item once, and for none that is too long to be kept', async () => {
+it('asks for each name of an item once, and for none that cannot be kept', async () => {
   const { asked, owners } = open();
-  await owners.requireOwnItems(named(['msg_1', 'msg_1', 'x'.repeat(513), 'msg_2']), USER);
+  await owners.requireOwnItems(named(['msg_1', 'msg_1', 'x'.repeat(513), 'x\0', 'msg_2']), USER);
   expect(asked).toEqual([['msg_1', 'msg_2']]);
 });
 

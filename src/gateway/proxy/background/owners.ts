@@ -94,8 +94,9 @@ export class ResponseOwners {
 
   async #findItemUsers(items: readonly NamedItem[]): Promise<ReadonlyMap<string, string>> {
     const unknown = items.filter(({ id }) => this.#items.get(id) === undefined);
-    // Longer ones are kept of nobody.
-    const ids = new Set(unknown.map(({ id }) => id).filter((id) => id.length <= MAX_ITEM_ID));
+    // Longer ones are kept of nobody, nor are those that the database has no text for.
+    const isKept = (id: string) => id.length <= MAX_ITEM_ID && !id.includes('\0');
+    const ids = new Set(unknown.map(({ id }) => id).filter(isKept));
     if (this.#kept === null || ids.size === 0) return new Map();
     if (ids.size > MAX_ASKED) {
       const message = `the input names more than ${MAX_ASKED} items; send their content without their ids`;
