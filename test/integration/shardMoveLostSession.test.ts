@@ -80,8 +80,8 @@ async function changeAtSource(payer: PayerName, hold: HoldRow, grants: readonly 
 }
 
 /**
- * Of the three sessions of a hand-over the source's alone is ended before home has noted the switch: its locks
- * are gone, and what it took away is back.
+ * Of the three sessions of a hand-over the source's alone is ended before home has noted the switch: its
+ * locks are gone, and what it took away is back.
  */
 describe.each(['user', 'organization'] as const)('a move of a full %s', (scope) => {
   it.each(['read', 'written', 'switched'] as const)(
@@ -89,7 +89,8 @@ describe.each(['user', 'organization'] as const)('a move of a full %s', (scope) 
     async (point) => {
       const payer = await addFullPayer(fixture, scope);
       const [hold] = (await fixture.a.rows(
-        `select * from usage_holds where payer_id = $1 and released_at is null and window_ids <> '{}'`,
+        `select * from usage_holds
+         where payer_id = $1 and released_at is null and window_ids <> '{}'`,
         [idOf(payer)],
       )) as [HoldRow];
       const grants = await fixture.a.rows<{ id: string }>(

@@ -1,6 +1,7 @@
 /**
- * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b> [point [silent ms]]`, in small pages.
- * Prints every point once it is reached, and stays at the one that is named; else the report as one line of JSON.
+ * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b> [point [silent ms]]`, in
+ * small pages. Prints every point once it is reached, and stays at the one that is named; else the report
+ * as one line of JSON.
  */
 import { once } from 'node:events';
 import { Moves } from '../../src/shards/move/moves.js';

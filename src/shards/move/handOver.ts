@@ -74,8 +74,8 @@ export interface HandOverOptions {
  * So it is where the source's session alone is lost before home commits: its locks save retries, and nothing
  * rests on them. The fence was committed, and what had an older snapshot had ended, before this snapshot:
  * whoever writes at the source refuses the payer by a later one, or by its locked row (credits, expiries).
- * Nobody lifts it without the move's row, which is home's until its commit (M9, M10). Folds there have nothing left
- * to count (`is_budgeted`); what they distribute, or give back to windows of others, stays there.
+ * Nobody lifts it without the move's row, which is home's until its commit (M9, M10). Folds there have
+ * nothing left to count (`is_budgeted`); what they distribute, or give back to others' windows, stays there.
  * @returns false: the budgets have not counted everything yet
  */
 export async function handOver(options: HandOverOptions): Promise<boolean> {
