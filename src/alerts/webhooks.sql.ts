@@ -27,7 +27,8 @@ const IS_HERE = `(${isPayerElsewhere('h')}) is not true`;
 /** $1 scope and $2 id of the payer, null = everybody; $3 URL, $4 secret, $5 by whom, $6 most of a payer. */
 export const ADD_WEBHOOK = `/* alerts.addWebhook */
 insert into usage_alert_webhooks as h (payer_scope, payer_id, url, secret, created_by)
-select $1::text, $2::text, $3::text, $4::text, $5::text
+select p.payer_scope, p.payer_id, $3::text, $4::text, $5::text
+from (select $1::text as payer_scope, $2::text as payer_id) as p
 where (
   select count(*)
   from usage_alert_webhooks as o
@@ -36,6 +37,7 @@ where (
     and o.removed_at is null
 ) < $6::integer
   and ${isNotDeleted('$1::text', '$2::text')}
+  and (${isPayerElsewhere('p')}) is not true
 returning ${COLUMNS}`;
 
 /** Of payer $1, $2 alone; with $3 of everybody; or the one with id $4. At most $5. */

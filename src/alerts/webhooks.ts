@@ -82,7 +82,7 @@ export async function addWebhook(
     MAX_PER_PAYER,
   ]);
   if (!row) {
-    // Deleted since.
+    // Deleted, or moved, since.
     await readOptionalPayer(pool, webhook);
     throw invalidField('url', `is one too many: a payer has at most ${MAX_PER_PAYER}`);
   }

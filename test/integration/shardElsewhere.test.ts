@@ -180,6 +180,21 @@ describe.each(['user', 'organization'] as const)('of a %s that is elsewhere', (k
     expect(await fixture.rows(COUNTS)).toEqual(before);
   });
 
+  it('a webhook whose address was looked up while its payer left is not added', async () => {
+    const before = await fixture.rows(COUNTS);
+    await fence(payer, false);
+    const lookup = async () => {
+      await fence(payer);
+      return [{ address: '9.9.9.9', family: 4 }];
+    };
+    const store = { ...ledger.alertStore, allowsPrivate: false, lookup };
+    const { organization_id: id, kilo_user_id: user } = payer;
+    const webhook = { ...(id === null ? { kilo_user_id: user } : { organization_id: id }) };
+    const error = await ledgerErrorOf(addWebhook(store, { ...webhook, url: 'https://h.example' }));
+    expect(error).toMatchObject({ details: { is_elsewhere: true } });
+    expect(await fixture.rows(COUNTS)).toEqual(before);
+  });
+
   it('what the same user does in the other scope is not', async () => {
     expect(await ledger.recordUsage({ ...other, cost: 2 })).toMatchObject({ status: 'recorded' });
     expect(

@@ -33,6 +33,14 @@ export interface MoveFixture {
   close(): Promise<void>;
 }
 
+/** Of the sessions of a hand-over that of the source, where it has read. */
+export const END_SOURCE = `
+  select pg_terminate_backend(pid, 5000)
+  from pg_stat_activity
+  where datname = current_database()
+    and state = 'idle in transaction'
+    and query like '/* shards.clearAcquired%'`;
+
 export async function createMoveFixture(): Promise<MoveFixture> {
   const [a, b] = await Promise.all([
     createLedgerFixture(),

@@ -2,11 +2,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createApiKey } from '../../src/accounts/apiKeys.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { setBudget } from '../../src/budgets/budgets.js';
+import { releaseExpiredStatement } from '../../src/budgets/keep.sql.js';
+import { queryOnPool } from '../../src/db/query.js';
 import { LedgerError } from '../../src/errors.js';
 import type { MovePoint } from '../../src/shards/move/types.js';
 import { checkInvariants } from '../support/checkInvariants.js';
 import { acquire, foldBudgets, windowsOf } from './budgetHarness.js';
-import { createMoveFixture, type MoveFixture } from './shardMoveHarness.js';
+import { createMoveFixture, END_SOURCE, type MoveFixture } from './shardMoveHarness.js';
 
 /** One payer holds by a key that another limits, and one of them moves. */
 let fixture: MoveFixture;
@@ -60,11 +62,28 @@ const killAt = (point: MovePoint) => ({
   },
 });
 
-describe.each(['written', 'switched', 'handed_over', null] as const)(
+/** The source's session alone is lost, and what had to wait for it is done there. */
+async function loseSource(payer: object) {
+  const [id] = Object.values(payer);
+  expect(await fixture.a.rows(END_SOURCE)).toHaveLength(1);
+  await fixture.a.rows(
+    'update usage_holds set expires_at = now(), owner = null where payer_id = $1',
+    [id],
+  );
+  await queryOnPool(fixture.ledgers.a.pool, false)(releaseExpiredStatement([], 100));
+  await foldBudgets(fixture.ledgers.a, { organization });
+  await foldBudgets(fixture.ledgers.a, { user });
+}
+
+describe.each(['written', 'switched', 'handed_over', 'lost', null] as const)(
   'a move that is killed at %s, and goes on,',
   (point) => {
     const move = async (payer: { kilo_user_id: string } | { organization_id: string }) => {
       if (point === null) return await fixture.moves.move(payer, 'b');
+      if (point === 'lost') {
+        const onPoint = (at: MovePoint) => (at === 'written' ? loseSource(payer) : undefined);
+        return await fixture.moves.move(payer, 'b', { onPoint });
+      }
       await expect(fixture.moves.move(payer, 'b', killAt(point))).rejects.toThrow(point);
       await expectExact();
       await fixture.moves.resume();

@@ -1,12 +1,13 @@
 /**
- * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b> [point]`, in small pages. Prints
- * every point once it is reached, and stays at the one that is named; else the report as one line of JSON.
+ * A process that moves a user: `moveWorker.ts <user> <to> <url of a> <url of b> [point [silent ms]]`, in
+ * small pages. Prints every point once it is reached, and stays at the one that is named; else the report
+ * as one line of JSON.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { once } from 'node:events';
 import { Moves } from '../../src/shards/move/moves.js';
 import { openPool } from './openPool.js';
 
-const [user = '', to = '', a = '', b = '', stayAt = ''] = process.argv.slice(2);
+const [user = '', to = '', a = '', b = '', stayAt = '', silentMs] = process.argv.slice(2);
 const pools = [a, b].map((connectionString) => openPool({ connectionString, max: 4 }));
 const [first, second] = pools;
 if (!first || !second) throw new Error('two shards are needed');
@@ -15,13 +16,14 @@ const moves = new Moves({
     { name: 'a', pool: first },
     { name: 'b', pool: second },
   ],
+  ...(silentMs && { silentMs: Number(silentMs) }),
 });
 const report = await moves.move({ kilo_user_id: user }, to, {
   pageRows: 20,
   onPoint: async (point) => {
     process.stdout.write(`${point}\n`);
-    // To be killed there, however late that comes.
-    if (point === stayAt) await sleep(600_000);
+    // To be killed there, however late that comes, or told to go on.
+    if (point === stayAt) await once(process.stdin, 'data');
   },
 });
 await Promise.all(pools.map((pool) => pool.end()));

@@ -14,7 +14,7 @@ import {
 } from './archived.sql.js';
 import type { Columns } from './columns.js';
 import { notKept } from './fitting.js';
-import { MAY_IDLE } from './moveRow.js';
+import { ALIVE, mayIdle, whileAlive } from './moveRow.js';
 import {
   clearAcquiredStatement,
   deleteStateStatements,
@@ -51,6 +51,8 @@ export interface HandOverOptions {
    * has it by `stays` still.
    */
   switchAfter: (write: (stays: () => Promise<void>) => Promise<void>) => Promise<void>;
+  /** After which servers take the mover for dead. */
+  silentMs: number;
   onPoint: (point: MovePoint) => Promise<void>;
 }
 
@@ -68,10 +70,16 @@ export interface HandOverOptions {
  *
  * A kill before the switch leaves the state at the source, and it is done again; after it, the cleaning takes
  * it away.
+ *
+ * So it is where the source's session alone is lost before home commits: its locks save retries, and nothing
+ * rests on them. The fence was committed, and what had an older snapshot had ended, before this snapshot:
+ * whoever writes at the source refuses the payer by a later one, or by its locked row (credits, expiries).
+ * Nobody lifts it without the move's row, which is home's until its commit (M9, M10). Folds there have
+ * nothing left to count (`is_budgeted`); what they distribute, or give back to others' windows, stays there.
  * @returns false: the budgets have not counted everything yet
  */
 export async function handOver(options: HandOverOptions): Promise<boolean> {
-  const { payer, from, to, switchAfter, onPoint } = options;
+  const { payer, from, to, switchAfter, silentMs, onPoint } = options;
   return await inTransaction<boolean>(
     from.pool,
     async (client) => {
@@ -84,13 +92,18 @@ export async function handOver(options: HandOverOptions): Promise<boolean> {
       await query(clearAcquiredStatement(payer.scope, payer.id));
       await onPoint('read');
       await switchAfter(async (stays) => {
-        await inTransaction(to.pool, (target) => write(target, state, options, stays));
+        await inTransaction(to.pool, (target) =>
+          write(target, state, options, { stays, source: query }),
+        );
         await onPoint('written');
       });
       await onPoint('switched');
       return true;
     },
-    { begin: `begin isolation level repeatable read; ${MAY_IDLE}`, keep: (isDone) => isDone },
+    {
+      begin: `begin isolation level repeatable read; ${mayIdle(silentMs)}`,
+      keep: (isDone) => isDone,
+    },
   );
 }
 
@@ -126,14 +139,24 @@ async function readArchived(query: Query, { scope, id }: MovedPayer): Promise<st
 
 async function write(
   client: pg.PoolClient,
+  state: PayerState,
+  options: HandOverOptions,
+  { stays, source }: { stays: () => Promise<void>; source: Query },
+): Promise<void> {
+  const { payer, silentMs } = options;
+  const query = queryOn(client, false);
+  for (const statement of lockPayerStatements(payer.scope, payer.id)) await query(statement);
+  await stays();
+  const beats = [stays, () => source(ALIVE)];
+  await whileAlive(silentMs, beats, () => writeLocked(query, state, options));
+}
+
+async function writeLocked(
+  query: Query,
   { state, users, payer: row, archived_days: days, archived, reported }: PayerState,
   { payer, from, to, columns }: HandOverOptions,
-  stays: () => Promise<void>,
 ): Promise<void> {
   const { scope, id } = payer;
-  const query = queryOn(client, false);
-  for (const statement of lockPayerStatements(scope, id)) await query(statement);
-  await stays();
   for (const statement of deleteStateStatements(scope, id)) await query(statement);
   await query(knowUsersStatement(users));
   const [mark] = await query<PresentMark>(PRESENT_MARK);

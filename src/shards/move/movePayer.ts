@@ -68,6 +68,7 @@ export interface PayerMoveContext {
   /** It has the directory. */
   home: pg.Pool;
   directory: Query;
+  silentMs: number;
   /** Whether the payer is, without a row of its own, where it moves to. */
   isByRule: (shard: string) => Promise<boolean>;
   options: MoveOptions;
@@ -305,7 +306,7 @@ on conflict (id) do nothing`,
   }
 
   async #handOver(move: StoredMove): Promise<StoredMove> {
-    const { payer, from, to } = this.#context;
+    const { payer, from, to, silentMs } = this.#context;
     let switched = move;
     for (let tries = 1; ; tries++) {
       await foldBudgets(this.#budgets(), this.#source, payer);
@@ -315,6 +316,7 @@ on conflict (id) do nothing`,
           from,
           to,
           columns: this.#columns,
+          silentMs,
           switchAfter: async (write) => {
             switched = await switchAfter(this.#context, move, write);
           },
@@ -323,7 +325,7 @@ on conflict (id) do nothing`,
         if (isDone) break;
       } catch (error) {
         // Switched, and the state could not be taken away at the source: the cleaning does.
-        if (switched.step === 'switched' && isSerializationFailure(error)) break;
+        if (switched.step === 'switched' && !this.#isKilled) break;
         if (!isSerializationFailure(error) || tries >= HAND_OVER_TRIES) throw error;
       }
       if (tries >= HAND_OVER_TRIES) {

@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { queryOn } from '../../db/query.js';
+import type { Statement } from '../../db/statement.js';
 import { inTransaction } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import type { MoveStep } from '../../schema/shards.js';
@@ -20,6 +22,8 @@ import type { MovedPayer } from './types.js';
 interface MoveRowContext {
   payer: MovedPayer;
   home: pg.Pool;
+  /** After which servers take the mover for dead. */
+  silentMs: number;
 }
 
 /**
@@ -42,8 +46,44 @@ export function noteWith(
   });
 }
 
-/** A hand-over waits for the other shards' statements: of a large payer for minutes. */
-export const MAY_IDLE = `set local idle_in_transaction_session_timeout = '10min'`;
+/** Of a mover that was stopped the locks are free after so long, and others lift its fence (M10). */
+export const SILENT_MS = 30_000;
+const BEATS = 6;
+
+export const mayIdle = (silentMs: number): string =>
+  `set local idle_in_transaction_session_timeout = ${silentMs}`;
+
+/**
+ * Keeps sessions that have nothing to do from being taken for a dead mover's while `work` goes on: that of a
+ * large payer takes minutes. One that is lost is told by the next statement that needs it.
+ */
+export async function whileAlive<T>(
+  silentMs: number,
+  beats: readonly (() => Promise<unknown>)[],
+  work: () => Promise<T>,
+): Promise<T> {
+  const over = new AbortController();
+  const beating = Promise.allSettled(
+    beats.map(async (beat) => {
+      for (;;) {
+        await sleep(silentMs / BEATS, undefined, { signal: over.signal });
+        await beat();
+      }
+    }),
+  );
+  try {
+    return await work();
+  } finally {
+    over.abort();
+    await beating;
+  }
+}
+
+export const ALIVE: Statement = {
+  name: 'shards_alive',
+  text: '/* shards.alive */ select',
+  values: [],
+};
 
 /**
  * Notes the switch after `write`, if nobody has noted anything since the fence of this mover. `write` asks
@@ -52,7 +92,7 @@ export const MAY_IDLE = `set local idle_in_transaction_session_timeout = '10min'
  * @throws LedgerError `unavailable` where somebody has
  */
 export function switchAfter(
-  { payer, home }: MoveRowContext,
+  { payer, home, silentMs }: MoveRowContext,
   move: StoredMove,
   write: (stays: () => Promise<void>) => Promise<void>,
 ): Promise<StoredMove> {
@@ -68,7 +108,8 @@ export function switchAfter(
     if (!switched) throw changed(payer, move);
     return switched;
   };
-  return inTransaction(home, work, { begin: `begin isolation level read committed; ${MAY_IDLE}` });
+  const begin = `begin isolation level read committed; ${mayIdle(silentMs)}`;
+  return inTransaction(home, work, { begin });
 }
 
 export function stepOf({ id, step }: StoredMove): MoveStep {

@@ -13,14 +13,7 @@ import {
 import { BucketMove, type BucketReport } from './moveBucket.js';
 import type { StoredMove } from './moves.sql.js';
 import { isThere, PayerMoves } from './payerMoves.js';
-import type { MovedPayer, MoveOptions, MoveReport, MoveShard, PayerName } from './types.js';
-
-export interface MovesOptions {
-  /** The first is home, which has the directory. */
-  shards: readonly [MoveShard, ...MoveShard[]];
-  /** Whether they are one installation, asked before anything is changed. Default: the caller knows. */
-  check?: () => Promise<void>;
-}
+import type { MovedPayer, MoveOptions, MoveReport, MovesOptions, PayerName } from './types.js';
 
 export type FillOptions = MoveOptions & { onBucket?: (done: number, total: number) => void };
 
@@ -28,8 +21,8 @@ export type FillOptions = MoveOptions & { onBucket?: (done: number, total: numbe
 export class Moves {
   readonly #payers: PayerMoves;
 
-  constructor({ shards, check }: MovesOptions) {
-    this.#payers = new PayerMoves(shards, check);
+  constructor({ shards, ...options }: MovesOptions) {
+    this.#payers = new PayerMoves(shards, options);
   }
 
   /** Moves that are under way, the oldest first. */

@@ -6,6 +6,7 @@ import { LedgerError } from '../../errors.js';
 import { scopeNamed } from '../../schema/unsettled.js';
 import { bucketOf, placeBucket } from '../placement.js';
 import { PayerMove } from './movePayer.js';
+import { ALIVE, SILENT_MS, whileAlive } from './moveRow.js';
 import {
   beginMoveStatement,
   findMoveStatement,
@@ -22,6 +23,7 @@ import {
   type MoveOptions,
   type MoveReport,
   type MoveShard,
+  type MovesOptions,
 } from './types.js';
 
 const LOCK_WAIT_MS = 500;
@@ -32,13 +34,15 @@ export class PayerMoves {
   readonly home: MoveShard;
   readonly directory: Query;
   readonly #check: () => Promise<void>;
+  readonly #silentMs: number;
   readonly #shards: ReadonlyMap<string, MoveShard>;
 
   constructor(
     shards: readonly [MoveShard, ...MoveShard[]],
-    check: () => Promise<void> = async () => {},
+    { check = async () => {}, silentMs = SILENT_MS }: Omit<MovesOptions, 'shards'>,
   ) {
     this.#check = check;
+    this.#silentMs = silentMs;
     this.#shards = new Map(shards.map((shard) => [shard.name, shard]));
     [this.home] = shards;
     this.directory = queryOnPool(this.home.pool, false);
@@ -125,7 +129,8 @@ export class PayerMoves {
   }
 
   /**
-   * Runs work with the lock of whoever moves, which ends with its connection at the latest.
+   * Runs work with the lock of whoever moves, which ends with its connection at the latest: soon after this
+   * process was stopped.
    * @throws LedgerError `unavailable` while somebody else has it
    */
   async alone<T>(work: () => Promise<T>): Promise<T> {
@@ -135,9 +140,11 @@ export class PayerMoves {
       client = await this.home.pool.connect();
       client.on('error', ignore);
       const query = queryOn(client, false);
+      await client.query(`set idle_session_timeout = ${this.#silentMs}`);
       await lockMoves(query);
       // The next one may begin at once, not when the server has seen that this connection ended.
-      const result = await work().catch(async (error: unknown) => {
+      const beats = [() => query(ALIVE)];
+      const result = await whileAlive(this.#silentMs, beats, work).catch(async (error: unknown) => {
         await query(UNLOCK_MOVES).catch(ignore);
         throw error;
       });
@@ -175,6 +182,7 @@ export class PayerMoves {
       options,
       home: this.home.pool,
       directory: this.directory,
+      silentMs: this.#silentMs,
       isByRule: async (shard) => (await this.#byRule(payer)) === shard,
     });
   }

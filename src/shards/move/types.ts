@@ -9,6 +9,15 @@ export interface MoveShard {
   pool: pg.Pool;
 }
 
+export interface MovesOptions {
+  /** The first is home, which has the directory. */
+  shards: readonly [MoveShard, ...MoveShard[]];
+  /** Whether they are one installation, asked before anything is changed. Default: the caller knows. */
+  check?: () => Promise<void>;
+  /** A mover that says nothing for so long loses its locks, ms. Default 30,000. */
+  silentMs?: number;
+}
+
 export interface MovedPayer {
   scope: PayerScope;
   id: string;
