@@ -43,7 +43,7 @@ export class HostPool {
   readonly #lookups = new LookupCache();
   readonly #contended = new ContendedPayers();
   readonly #settler: Settler;
-  /** False once a pooler was seen to swap connections under named statements, or an altered table their answers. */
+  /** False once a named statement met what the same without a name does not. */
   #isNamed = true;
 
   constructor(client: Queryable) {
