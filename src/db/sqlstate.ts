@@ -71,9 +71,9 @@ function isRefusedSession(error: unknown): boolean {
 /** Prepared on a connection that a pooler has since swapped for another. */
 const SWAPPED_CONNECTION: ReadonlySet<string> = new Set(['26000', '42P05']);
 
-/** A pooler in transaction mode swapped the connection under a named statement. */
-export function isSwappedConnection(error: unknown): boolean {
-  return SWAPPED_CONNECTION.has(sqlStateOf(error) ?? '');
+/** Of a named statement, which the same without a name does not meet; it did nothing. */
+export function isOfName(error: unknown): boolean {
+  return SWAPPED_CONNECTION.has(sqlStateOf(error) ?? '') || isStalePlan(error);
 }
 
 /** The statement ran into its time, or into that of its transaction. */

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isOfName } from './sqlstate.js';
 
 export interface InTransactionOptions<T> {
   /** Default READ COMMITTED: each statement has a snapshot of its own. */
@@ -30,6 +31,8 @@ export async function inTransaction<T>(
     return result;
   } catch (error) {
     await client.query('rollback').catch(noteLoss);
+    // It would be met again for as long as the connection lasts.
+    if (isOfName(error)) broken = error as Error;
     throw error;
   } finally {
     client.off('error', noteLoss);

@@ -1,7 +1,7 @@
 import { payerId, scopeOf } from '../counter/payer.js';
 import { Settler } from '../counter/settler.js';
 import type { Query } from '../db/query.js';
-import { isSerializationFailure, isSwappedConnection } from '../db/sqlstate.js';
+import { isOfName, isSerializationFailure } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
@@ -43,7 +43,7 @@ export class HostPool {
   readonly #lookups = new LookupCache();
   readonly #contended = new ContendedPayers();
   readonly #settler: Settler;
-  /** False once a pooler between was seen to swap connections under named statements. */
+  /** False once a named statement met what the same without a name does not. */
   #isNamed = true;
 
   constructor(client: Queryable) {
@@ -56,7 +56,7 @@ export class HostPool {
     try {
       return await this.#write(event);
     } catch (error) {
-      if (this.#isNamed && isSwappedConnection(error)) this.#isNamed = false;
+      if (this.#isNamed && isOfName(error)) this.#isNamed = false;
       // The level of isolation is another one than it was.
       else if (isSerializationFailure(error)) this.#statements.forget();
       else throw error;

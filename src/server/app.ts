@@ -62,7 +62,7 @@ export function createServer(options: ServerOptions): Server {
   const shapes: AnswerInShape[] = [];
   const beforeClose: (() => Promise<void>)[] = [];
   const app = createApp(options, limits, shapes);
-  const connections = trackConnections(app.server);
+  const connections = trackConnections(app.server, limits.connections);
   const authenticate = createAuthenticator(options.ledger, options.adminKey);
   const operations = createOperations(options.ledger);
   app.addHook('onClose', () => operations.close());
@@ -180,7 +180,14 @@ function createApp(
     routerOptions: { maxParamLength: 4_000 },
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
-    http: { headersTimeout: limits.headersTimeoutMs, connectionsCheckingInterval: 2_000 },
+    http: {
+      headersTimeout: limits.headersTimeoutMs,
+      connectionsCheckingInterval: 2_000,
+      // An answer may take half an hour to begin: what forwards forgets a silent connection before, and a
+      // client that is gone without a word would keep its place for as long.
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+    },
     // Shutdown answers in our own shape (requestGuard.ts).
     return503OnClosing: false,
     clientErrorHandler: answerClientError,

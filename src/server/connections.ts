@@ -9,17 +9,31 @@ export interface Connections {
 /**
  * Node closes idle connections with its server, but not those that never sent a whole request, as
  * browsers and pools open them ahead of time: each would hold a shutdown until its time is up.
+ *
+ * Idle ones are kept for long, and yet keep nobody out: who takes the last place ends the one that has been
+ * idle the longest.
+ * @param most as many as the server takes
  */
-export function trackConnections(server: Server): Connections {
+export function trackConnections(server: Server, most: number): Connections {
   /** How many requests are under way on each. */
   const requests = new Map<Socket, number>();
+  /** Kept alive after an answer; the longest first. */
+  const idle = new Set<Socket>();
   const add = (socket: Socket, count: number): void => {
     const before = requests.get(socket);
-    if (before !== undefined) requests.set(socket, before + count);
+    if (before === undefined) return;
+    requests.set(socket, before + count);
+    if (before + count === 0) idle.add(socket);
+    else idle.delete(socket);
   };
   server.on('connection', (socket: Socket) => {
     requests.set(socket, 0);
-    socket.once('close', () => requests.delete(socket));
+    socket.once('close', () => {
+      requests.delete(socket);
+      idle.delete(socket);
+    });
+    const [longest] = idle;
+    if (requests.size >= most) longest?.destroy();
   });
   server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
     add(socket, 1);

@@ -295,6 +295,37 @@ describe('shutdown and slow clients', () => {
     await service.stop();
   });
 
+  it('makes room for who comes where all places are taken by idle connections', async () => {
+    const service = await startTestServer({ limits: { connections: 4 } });
+    const { port } = service.server.app.server.address() as AddressInfo;
+    /** One request on a connection that is kept; the status, or null where it was not taken. */
+    const ask = async () => {
+      const socket = net.connect(port, '127.0.0.1');
+      socket.on('error', () => {});
+      socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+      const first = await Promise.race([
+        once(socket, 'data').then(([data]) => String(data).slice(9, 12)),
+        once(socket, 'close').then(() => null),
+      ]);
+      return { socket, first };
+    };
+    const asked: Awaited<ReturnType<typeof ask>>[] = [];
+    for (let count = 0; count < 10; count++) asked.push(await ask());
+    expect(asked.map(({ first }) => first)).toEqual(Array(10).fill('200'));
+    // Who was idle the longest went, not who came last.
+    await expect
+      .poll(() => asked.map(({ socket }) => socket.destroyed))
+      .toEqual([...Array(7).fill(true), false, false, false]);
+    for (const { socket } of asked) socket.destroy();
+    await service.stop();
+  });
+
+  it('has the system look after connections on which nothing is said for long', async () => {
+    const service = await startTestServer();
+    expect(service.server.app.server).toMatchObject({ keepAlive: true });
+    await service.stop();
+  });
+
   it('does not wait for headers for ever', async () => {
     const service = await startTestServer({ limits: { headersTimeoutMs: 200 } });
     const { port } = service.server.app.server.address() as AddressInfo;

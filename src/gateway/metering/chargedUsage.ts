@@ -10,6 +10,9 @@ import type { CallEnd, MeteredCall } from './types.js';
 /** `metadata.estimated` where the provider was called and answered nothing: the cost is unknown. */
 export const NO_ANSWER = 'no_answer';
 
+/** For an estimate by time: what nobody heard of for longer did not work all the while. */
+export const MAX_WORK_MS = 10 * 60_000;
+
 /**
  * What is charged; null = nothing. An error of the provider costs nothing, nor does a call that
  * broke off before anything came. What was cancelled then may well have been billed for its
@@ -23,7 +26,7 @@ export function chargedUsage(call: MeteredCall, end: CallEnd): EstimatedUsage | 
     // Of a request that was not given to us nothing can be told.
     if (!wasSent || !isCancelled || request.inputTokensEstimate === 0) return null;
     const nothing = createUsageReader(format, { streamed: end.streamed }).end();
-    return estimateUsage(request, nothing, work);
+    return estimateUsage(request, nothing, { silentMs: Math.min(elapsedMs, MAX_WORK_MS) });
   }
   if (reading === null || isErrorStatus(statusCode ?? 200)) return null;
   const hasFailed = isBroken || reading.error !== null;

@@ -225,6 +225,9 @@ describe('what was generated unseen', () => {
       metadata: { estimated: 'missing_usage' },
     });
     expect(meterCall({ ...chat, end: { ...end, elapsedMs: 0 } }).output_tokens).toBe(1);
+    // A provider that hangs, or has it wait for its turn: it did not work for half an hour.
+    const hung = meterCall({ ...chat, end: { ...end, elapsedMs: 30 * 60_000 } });
+    expect(hung.output_tokens).toBe(60_000);
   });
 
   it('costs nothing where the provider failed before anything came', () => {

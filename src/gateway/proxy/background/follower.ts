@@ -2,6 +2,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import { TtlCache } from '../../../accounts/ttlCache.js';
 import type { Span } from '../../../tracing.js';
 import type { OpenResponse, ResponseFollowing } from '../../durable/types.js';
+import { MAX_WORK_MS } from '../../metering/index.js';
 import { PayloadReader, type UsageReading } from '../../processUsage/index.js';
 import type { Exchange } from '../exchange.js';
 import type { GatewayContext } from '../gatewayContext.js';
@@ -23,8 +24,6 @@ const MAX_DELAY_SECONDS = 30;
 /** A provider that does not know its own response, yet or any more. */
 const LOOKS_UNTIL_GONE = 5;
 const MAX_AGE_MS = 24 * 3_600_000;
-/** For an estimate by time: what is looked at late did not work all the while. */
-const MAX_WORK_MS = 10 * 60_000;
 /** How long after its process died a stream is taken up by another; renewed while it goes on. */
 const STREAMING_LEASE_SECONDS = 120;
 const FORGET_EVERY_MS = 3_600_000;
