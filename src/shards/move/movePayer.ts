@@ -306,17 +306,14 @@ on conflict (id) do nothing`,
   }
 
   async #handOver(move: StoredMove): Promise<StoredMove> {
-    const { payer, from, to, silentMs } = this.#context;
+    const { payer } = this.#context;
     let switched = move;
     for (let tries = 1; ; tries++) {
       await foldBudgets(this.#budgets(), this.#source, payer);
       try {
         const isDone = await handOver({
-          payer,
-          from,
-          to,
+          ...this.#context,
           columns: this.#columns,
-          silentMs,
           switchAfter: async (write) => {
             switched = await switchAfter(this.#context, move, write);
           },
