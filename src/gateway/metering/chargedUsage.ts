@@ -21,12 +21,12 @@ export const MAX_WORK_MS = 10 * 60_000;
 export function chargedUsage(call: MeteredCall, end: CallEnd): EstimatedUsage | null {
   const { reading, statusCode, wasSent, isBroken, isCancelled, elapsedMs, latencyMs } = end;
   const { request, format } = call;
-  const work = { silentMs: latencyMs ?? elapsedMs };
+  const work = { silentMs: latencyMs ?? Math.min(elapsedMs, MAX_WORK_MS) };
   if (statusCode === null && reading === null) {
     // Of a request that was not given to us nothing can be told.
     if (!wasSent || !isCancelled || request.inputTokensEstimate === 0) return null;
     const nothing = createUsageReader(format, { streamed: end.streamed }).end();
-    return estimateUsage(request, nothing, { silentMs: Math.min(elapsedMs, MAX_WORK_MS) });
+    return estimateUsage(request, nothing, work);
   }
   if (reading === null || isErrorStatus(statusCode ?? 200)) return null;
   const hasFailed = isBroken || reading.error !== null;

@@ -13,6 +13,7 @@ export interface ModifiedPrices {
 export function applyModifiers(
   list: { prices: ModelPrice; provider: string; modelId: string; name: string },
   modifiers: readonly Modifier[],
+  at: Date,
 ): ModifiedPrices {
   let { prices } = list;
   const unknown: string[] = [];
@@ -23,7 +24,8 @@ export function applyModifiers(
         each.providers.includes(list.provider) &&
         each.values.test(value) &&
         (each.models?.test(list.modelId) ?? true) &&
-        (each.names?.test(list.name) ?? true),
+        (each.names?.test(list.name) ?? true) &&
+        (each.from === undefined || at >= each.from),
     );
     if (known === undefined) {
       unknown.push(`${kind}:${value}`);

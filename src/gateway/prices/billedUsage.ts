@@ -1,3 +1,4 @@
+import { AUDIO_TOKENS_PER_SECOND } from '../processUsage/estimateInput.js';
 import { add } from './decimal.js';
 import { type BilledUsage, type ModelPrice, priceUsage, type UsagePrice } from './modelPrice.js';
 import type { PricedReading } from './pricer.js';
@@ -40,15 +41,15 @@ const NOTHING: BilledUsage = {
   charges: {},
 };
 
-/** As `sideEndpoints.ts` estimates a recording. */
-const AUDIO_TOKENS_PER_SECOND = 10;
-
 /** What a reading is billed for, at the prices of its own model. */
 export function toBilled(reading: PricedReading, prices: ModelPrice = {}): BilledUsage {
   const billed = countBilled(reading);
+  const isByToken = prices.input_mtok !== undefined || prices.output_mtok !== undefined;
+  if (isByToken || prices.audio_seconds_kcount === undefined) return billed;
+  // Where only seconds are paid, tokens told beside them are not.
+  if (billed.charges.audio_seconds !== undefined) return { ...NOTHING, charges: billed.charges };
+  if (reading.usage !== 'missing') return billed;
   // Of a transcript without usage (plain text, subtitles) the recording's size alone is known.
-  const isEstimate = reading.usage === 'missing' && prices.input_mtok === undefined;
-  if (!isEstimate || prices.audio_seconds_kcount === undefined) return billed;
   const seconds = Math.ceil(billed.inputTokens / AUDIO_TOKENS_PER_SECOND);
   return { ...NOTHING, charges: { audio_seconds: seconds, ...billed.charges } };
 }

@@ -14,6 +14,8 @@ export interface KnownModifier {
   models?: RegExp;
   /** As it was asked for: the list has previews and what became of them under one name. */
   names?: RegExp;
+  /** The first moment at which it holds. */
+  from?: Date;
   /** Of every price of tokens. */
   factor?: string;
   /** In place of the list's, where the provider rounds. */
@@ -103,12 +105,13 @@ export const KNOWN_MODIFIERS: readonly KnownModifier[] = [
     models: /^claude-((opus|sonnet|haiku)-(4-[5-9]|[5-9])|fable|mythos)/,
     factor: '1.1',
   },
-  // Gemini there, generally available and from 3 on, since July 2026.
+  // Gemini there, generally available and from 3 on.
   {
     kind: 'host',
     values: /googleapis\.com$/,
     providers: ['google'],
     names: /^gemini-[3-9](?!.*preview)/i,
+    from: new Date('2026-07-01'),
     factor: '1.1',
   },
   { kind: 'host', values: /googleapis\.com$/, providers: ['google', 'anthropic'], factor: '1' },

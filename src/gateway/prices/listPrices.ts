@@ -101,8 +101,7 @@ function find(model: string, at: Date, providerId: string | null) {
     const usual = ask(at);
     if (usual === null) return null;
     const provider = usual.provider.id;
-    const found =
-      provider === 'deepseek' && isWeekendPeak(at) ? (ask(middayOf(at)) ?? usual) : usual;
+    const found = provider === 'deepseek' && isCheapPeak(at) ? (ask(middayOf(at)) ?? usual) : usual;
     return {
       prices: withToolPrices(
         provider,
@@ -132,13 +131,17 @@ function withHourOfCache(provider: string, modelId: string, prices: ModelPrice):
   return { ...prices, cache_write_1h_mtok: scalePrice(input_mtok, '2') };
 }
 
+const PEAKS_FROM = new Date('2026-08-17');
+const WORKING_DAYS_FROM = new Date('2026-08-23');
+
 /**
- * DeepSeek's dear hours are those of Beijing's working days; the list has them on every day. The day is
- * the same in UTC then.
+ * DeepSeek's dear hours are those of Beijing's working days, in their first week of all days; the list
+ * has them on every day, and of all time. The day is the same in UTC then.
  */
-function isWeekendPeak(at: Date): boolean {
+function isCheapPeak(at: Date): boolean {
   const hour = at.getUTCHours();
-  return at.getUTCDay() % 6 === 0 && hour >= 1 && hour < 10;
+  if (hour < 1 || hour >= 10) return false;
+  return at < PEAKS_FROM || (at >= WORKING_DAYS_FROM && at.getUTCDay() % 6 === 0);
 }
 
 function middayOf(at: Date): Date {

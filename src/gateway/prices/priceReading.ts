@@ -111,7 +111,7 @@ function priceAtList(
   for (const model of models) {
     const list = findList(model, context);
     if (list === null) continue;
-    const { prices, unknown } = applyModifiers(list, modifiers);
+    const { prices, unknown } = applyModifiers(list, modifiers, context.at);
     const price = priceUsage(toBilled(reading, prices), prices);
     if (price === null) {
       unpriced = { unpriced: true, reason: 'incomplete_price' };
@@ -120,7 +120,7 @@ function priceAtList(
     const all = addOtherModels(price, reading, (other, tool) => {
       const others = findList(other, context);
       // Tools are not served in tiers.
-      return others && applyModifiers(others, tool === null ? modifiers : []).prices;
+      return others && applyModifiers(others, tool === null ? modifiers : [], context.at).prices;
     });
     if (all === null) return { unpriced: true, reason: 'unknown_model' };
     const doubts = [...unknown, ...all.unpriced];

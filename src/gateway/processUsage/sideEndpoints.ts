@@ -1,6 +1,13 @@
 import { LedgerError } from '../../errors.js';
 import { type Draft, emptyDraft, type FormatReader, raiseCharge } from './draft.js';
-import { FILE_PREFIX, isFile } from './estimateInput.js';
+import {
+  AUDIO_BYTES_PER_TOKEN,
+  BYTES_PER_TOKEN,
+  countPrompt,
+  FILE_PREFIX,
+  isFile,
+  TOKENS_PER_FILE,
+} from './estimateInput.js';
 import { asCount, asObject, asText, type JsonObject, otherError, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost, readModalities } from './openaiUsage.js';
@@ -13,12 +20,6 @@ import { COUNT_NAMES, countIn, findUsage } from './usageNames.js';
 /** The endpoints beside chat, by how their requests and usage are read. */
 export type SideFormat = 'completions' | 'embeddings' | 'images' | 'audio' | 'rerank';
 
-/** As `estimate.ts` has it. */
-const BYTES_PER_TOKEN = 4;
-const TOKENS_PER_IMAGE = 1_000;
-/** Of a recording: 16 kB a second, ten tokens a second. */
-const AUDIO_BYTES_PER_TOKEN = 1_600;
-const MAX_VALUES = 200_000;
 const PROMPT_MEMBERS = ['prompt', 'input', 'query', 'documents', 'instructions'] as const;
 
 /**
@@ -56,13 +57,14 @@ async function prepareForm(
   };
   const request = { model: field('model'), prompt: field('prompt') };
   const streamed = field('stream') === 'true';
-  let tokens = estimateTokens(request, side);
+  // Of a transcript the recording alone counts.
+  let tokens = side === 'audio' ? 0 : estimateTokens(request, side);
   for (const value of form.values()) {
     if (typeof value === 'string') continue;
-    tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_IMAGE;
+    tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_FILE;
   }
   const prepared = prepareRequest('openai-chat', Buffer.from(JSON.stringify(request)));
-  return { ...prepared, body, streamed, inputTokensEstimate: tokens };
+  return { ...prepared, body, streamed, inputTokensEstimate: Math.max(1, tokens) };
 }
 
 async function readForm(body: Buffer, contentType: string): Promise<FormData> {
@@ -79,29 +81,10 @@ async function readForm(body: Buffer, contentType: string): Promise<FormData> {
  * embedding takes an image as a text that names its kind, too; a document's URL is one of its texts.
  */
 function estimateTokens(request: JsonObject, side: SideFormat): number {
-  let bytes = 0;
-  let tokens = 0;
-  const stack: [name: string, value: unknown][] = PROMPT_MEMBERS.map((each) => [
-    each,
-    request[each],
-  ]);
-  for (let seen = 0; seen < MAX_VALUES; seen++) {
-    const next = stack.pop();
-    if (next === undefined) break;
-    const [name, value] = next;
-    if (typeof value === 'string') {
-      if (FILE_PREFIX.test(value) || (side !== 'rerank' && isFile(name, value)))
-        tokens += TOKENS_PER_IMAGE;
-      else bytes += Buffer.byteLength(value);
-    } else if (typeof value === 'number') tokens++;
-    else if (Array.isArray(value)) {
-      if (typeof value[0] === 'number') tokens += value.length;
-      else for (const each of value) stack.push([name, each]);
-    } else {
-      for (const [key, each] of Object.entries(asObject(value) ?? {})) stack.push([key, each]);
-    }
-  }
-  return Math.max(1, tokens + Math.ceil(bytes / BYTES_PER_TOKEN));
+  const isFileText = (name: string, value: string) =>
+    FILE_PREFIX.test(value) || (side !== 'rerank' && isFile(name, value));
+  const { bytes, files, numbers } = countPrompt(request, PROMPT_MEMBERS, isFileText);
+  return Math.max(1, numbers + files * TOKENS_PER_FILE + Math.ceil(bytes / BYTES_PER_TOKEN));
 }
 
 /** As `createUsageReader`. */
@@ -140,6 +123,7 @@ class SideReader implements FormatReader {
 
   #read(payload: JsonObject, text: string): void {
     const { draft } = this;
+    const { usage: before, costUsd } = draft;
     draft.messageId = asText(payload.id) ?? draft.messageId;
     draft.model = asText(payload.model) ?? draft.model;
     draft.inferenceProvider = asText(payload.provider) ?? draft.inferenceProvider;
@@ -147,9 +131,13 @@ class SideReader implements FormatReader {
     const spoken = asText(payload.text) ?? asText(payload.delta);
     if (this.#side === 'audio' && spoken !== null) draft.outputBytes += Buffer.byteLength(spoken);
     const usage = findUsage(payload) ?? readRerankUnits(payload) ?? this.#readLength(payload);
-    if (usage !== null && this.#readUsage(usage, text, payload)) return;
-    draft.error ??= otherError(payload);
-    if (usage === null) readCost(draft, null, text, payload);
+    if (usage === null || !this.#readUsage(usage, text, payload)) {
+      draft.error ??= otherError(payload);
+      if (usage === null) readCost(draft, null, text, payload);
+    }
+    // A 0 that comes after usage is what some send for what they do not count.
+    const isLate = before === 'final' && costUsd === null;
+    if (isLate && Number(draft.costUsd) === 0) draft.costUsd = null;
   }
 
   /** Of speech that was read: all that some answers tell (Groq). */
@@ -169,7 +157,8 @@ class SideReader implements FormatReader {
     // Paid by the second, and by nothing else: it is all that such an answer tells.
     if (seconds > 0) raiseCharge(draft, 'audio_seconds', seconds);
     const all = countIn([usage], total);
-    const rest = all === null ? null : Math.max(0, all - (output ?? 0));
+    // Tokens of speech, which its seconds pay for, are in the total alone (Mistral).
+    const rest = all === null || seconds > 0 ? null : Math.max(0, all - (output ?? 0));
     const told = countIn([usage], prompt);
     const tokens = told || (rest ?? told);
     const searches = tokens === null ? (asCount(usage.search_units) ?? 0) : 0;

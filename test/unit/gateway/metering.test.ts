@@ -200,6 +200,11 @@ describe('what was generated unseen', () => {
     expect(event.cost).toBeGreaterThanOrEqual(60_000);
   });
 
+  it('is that of ten minutes at most, also where headers came', () => {
+    const event = left({ request, events: [created], end: { elapsedMs: 30 * 60_000 } });
+    expect(event.output_tokens).toBe(60_000);
+  });
+
   it('is what came before the first text, and the text', () => {
     const delta = { type: 'response.output_text.delta', delta: TEXT };
     const end = { elapsedMs: 60_000, latencyMs: 10_000 };

@@ -23,6 +23,7 @@ function withPrices(content: object): Pricer {
 interface Served {
   format?: WireFormat;
   host?: string;
+  now?: Date;
   pricer?: Pricer;
   /** Of the answer, and of its usage. */
   answer?: object;
@@ -30,8 +31,9 @@ interface Served {
 }
 
 /** A million tokens in and a million out, so that prices a million are the cost. */
-function served(model: string, { format, host, pricer, answer, usage }: Served = {}) {
-  const options = { ...(host && { host }), ...(pricer && { pricer }), ...(format && { format }) };
+function served(model: string, { format, host, now, pricer, answer, usage }: Served = {}) {
+  const asked = { ...(format && { format }), ...(host && { host }), ...(now && { now }) };
+  const options = { ...asked, ...(pricer && { pricer }) };
   if (format === 'anthropic-messages') {
     const counts = { input_tokens: 1_000_000, output_tokens: 1_000_000, ...usage };
     const body = { type: 'message', id: 'm', model, content: [], usage: counts, ...answer };
@@ -168,6 +170,15 @@ describe('where an answer was made', () => {
     ['gemini-2.5-flash', 'us-central1-aiplatform.googleapis.com', 0.3 + 2.5],
   ])('%s at %s', (model, host, cost) => {
     expect(served(model, { host })).toMatchObject(known(cost));
+  });
+
+  it.each<[string, number]>([
+    ['2026-06-30T23:59:59Z', 1.5 + 9],
+    ['2026-07-01T00:00:00Z', 1.1 * (1.5 + 9)],
+  ])('of Gemini costs more since July 2026: %s', (at, cost) => {
+    const host = 'aiplatform.eu.rep.googleapis.com';
+    const now = new Date(at);
+    expect(served('gemini-3.5-flash', { host, now })).toMatchObject(known(cost));
   });
 
   it.each<[string, string, number]>([

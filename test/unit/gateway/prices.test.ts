@@ -245,7 +245,11 @@ describe("DeepSeek's hours", () => {
     ['2026-11-28T02:00:00Z', 1_980_000],
     ['2026-11-29T09:59:59Z', 1_980_000],
     ['2026-11-30T01:00:00Z', 3_960_000],
-  ])('are dear on working days alone: %s', (at, costMicrodollars) => {
+    ['2026-08-23T02:00:00Z', 1_980_000],
+    ['2026-08-22T02:00:00Z', 3_960_000],
+    ['2026-08-17T02:00:00Z', 3_960_000],
+    ['2026-08-14T02:00:00Z', 870_000],
+  ])('are dear on working days alone, at first on others too: %s', (at, costMicrodollars) => {
     const reading = { ...ZERO_TOKENS, outputTokens: 1_000_000, model: 'deepseek-v4-pro' };
     const asked = context({ upstreamHost: 'api.deepseek.com', at: new Date(at) });
     expect(pricer.price(reading, asked)).toMatchObject({ costMicrodollars });

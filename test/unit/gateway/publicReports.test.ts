@@ -138,6 +138,15 @@ describe('speech by the second', () => {
     expect(price?.unpriced).toEqual([]);
     expect(roundToMicrodollars(price?.usd ?? ZERO)).toBe(111_000);
   });
+
+  it('costs its seconds alone where tokens are told too and only seconds have a price', () => {
+    const reader = createSideReader('audio', { streamed: false });
+    reader.push(Buffer.from(JSON.stringify({ model: 'voxtral-mini-latest', text: 'Hi.', usage })));
+    const asked = { requestedModel: null, format: 'openai-chat', at: NOW } as const;
+    const price = createPricer().price(reader.end(), { ...asked, upstreamHost: 'api.mistral.ai' });
+    expect(price).toMatchObject({ costMicrodollars: 10_150 });
+    expect(price).not.toHaveProperty('doubts');
+  });
 });
 
 // https://github.com/api7/aisix/pull/868
@@ -195,7 +204,7 @@ describe('a transcript that tells no usage', () => {
     const prepared = await prepareSideRequest('audio', Buffer.from(await sent.arrayBuffer()), type);
     const asked = { requestedModel: 'whisper-1', format: 'openai-chat', at: NOW } as const;
     const request = { prepared, side: 'audio', recent: null } as const;
-    expect(expectedAmount(pricer, asked, request, 1_000)).toBe(6_100);
+    expect(expectedAmount(pricer, asked, request, 1_000)).toBe(6_000);
   });
 
   it('does so where its process died', () => {
