@@ -73,7 +73,7 @@ export class HostPool {
     }
   }
 
-  /** Behind a pooler for good; for a while after tables were altered: a pooler may keep plans by their text. */
+  /** Behind a pooler for good; after a change of tables for a while, for a pooler may keep plans as well. */
   #goUnnamed(error: unknown): void {
     if (isStalePlan(error)) {
       this.#alterations++;
