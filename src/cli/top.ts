@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { addDays, daysBetween, readDay, todayIn } from '../days.js';
 import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { isStatementTimeout } from '../db/sqlstate.js';
+import { withoutTimeLimit } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { toExactInteger } from '../money.js';
 import { LOCK_USAGE } from '../rollup/database.js';
@@ -72,7 +73,8 @@ async function readTop(
   filter: TopFilter,
   isLockable: boolean,
 ): Promise<TopRow[]> {
-  await client.query('begin isolation level repeatable read, read only');
+  const unlimited = await withoutTimeLimit(client);
+  await client.query(`begin isolation level repeatable read, read only; ${unlimited}`);
   await client.query(`set local statement_timeout = ${TIMEOUT_MS}; set local jit = off`);
   if (isLockable) await client.query(LOCK_USAGE);
   const proof = unprovenDaysStatement(filter);

@@ -85,7 +85,7 @@ export function isStatementTimeout(error: unknown): boolean {
  * A prepared statement answers with other types than when it was prepared, for somebody altered a table:
  * on another connection it is prepared anew. By the routine, for messages are translated.
  */
-function isStalePlan(error: unknown): boolean {
+export function isStalePlan(error: unknown): boolean {
   const { routine } = error as { routine?: unknown };
   return sqlStateOf(error) === '0A000' && routine === 'RevalidateCachedQuery';
 }

@@ -1,7 +1,7 @@
 import { payerId, scopeOf } from '../counter/payer.js';
 import { Settler } from '../counter/settler.js';
 import type { Query } from '../db/query.js';
-import { isOfName, isSerializationFailure } from '../db/sqlstate.js';
+import { isOfName, isSerializationFailure, isStalePlan } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
 import { toExactInteger } from '../money.js';
 import { type AppendedRow, appendUsageStatement, TWIN_WAIT_MS } from './appendUsage.sql.js';
@@ -23,6 +23,8 @@ export interface Queryable {
 
 /** Unsettled rows beside a write in place from which on the writer settles them too. */
 const SETTLE_DEPTH = 32;
+/** Without names each statement is planned anew. */
+const UNNAMED_MS = 60_000;
 
 /** Statements on an executor of a host's own. */
 export function queryOn(client: Queryable, isNamed: () => boolean): Query {
@@ -43,12 +45,19 @@ export class HostPool {
   readonly #lookups = new LookupCache();
   readonly #contended = new ContendedPayers();
   readonly #settler: Settler;
-  /** False once a named statement met what the same without a name does not. */
-  #isNamed = true;
+  /** A named statement met what the same without a name does not: until when they go without. */
+  #unnamedUntilMs = 0;
+  /** Makes names new after tables were altered: sessions keep what they prepared by the old ones. */
+  #alterations = 0;
 
   constructor(client: Queryable) {
     this.#statements = new ReadCommitted(client as HostClient);
-    this.#query = (statement) => this.#statements.run(statement, this.#isNamed);
+    this.#query = (statement) => {
+      const name =
+        this.#alterations === 0 ? statement.name : `${statement.name}_${this.#alterations}`;
+      const isNamed = performance.now() >= this.#unnamedUntilMs;
+      return this.#statements.run({ ...statement, name }, isNamed);
+    };
     this.#settler = new Settler({ query: this.#query });
   }
 
@@ -56,11 +65,21 @@ export class HostPool {
     try {
       return await this.#write(event);
     } catch (error) {
-      if (this.#isNamed && isOfName(error)) this.#isNamed = false;
+      if (isOfName(error)) this.#goUnnamed(error);
       // The level of isolation is another one than it was.
       else if (isSerializationFailure(error)) this.#statements.forget();
       else throw error;
       return await this.#write(event);
+    }
+  }
+
+  /** Behind a pooler for good; after a change of tables for a while, for a pooler may keep plans as well. */
+  #goUnnamed(error: unknown): void {
+    if (isStalePlan(error)) {
+      this.#alterations++;
+      this.#unnamedUntilMs = Math.max(this.#unnamedUntilMs, performance.now() + UNNAMED_MS);
+    } else {
+      this.#unnamedUntilMs = Number.POSITIVE_INFINITY;
     }
   }
 

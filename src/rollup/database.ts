@@ -45,6 +45,7 @@ export interface TransactionOptions {
 
 export interface RollupDatabase {
   pool: pg.Pool;
+  viaPooler: boolean;
   query: Query;
   /**
    * Statements of one transaction, on one connection. A connection that is lost between two of
@@ -97,6 +98,7 @@ export function openRollupDatabase(
 
   return {
     pool,
+    viaPooler,
     query: viaPooler
       ? (statement) => transaction((query) => query(statement))
       : async <Row>(statement: Statement) => (await pool.query(toQuery(statement))).rows as Row[],

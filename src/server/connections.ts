@@ -17,23 +17,33 @@ export interface Connections {
 export function trackConnections(server: Server, most: number): Connections {
   /** How many requests are under way on each. */
   const requests = new Map<Socket, number>();
-  /** Kept alive after an answer; the longest first. */
-  const idle = new Set<Socket>();
+  /** Kept alive after an answer, the longest first; with the bytes that had come by then. */
+  const idle = new Map<Socket, number>();
   const add = (socket: Socket, count: number): void => {
     const before = requests.get(socket);
     if (before === undefined) return;
     requests.set(socket, before + count);
-    if (before + count === 0) idle.add(socket);
+    if (before + count === 0) idle.set(socket, socket.bytesRead);
     else idle.delete(socket);
+  };
+  const forget = (socket: Socket): void => {
+    requests.delete(socket);
+    idle.delete(socket);
+  };
+  const endLongestIdle = (): void => {
+    for (const [socket, bytes] of idle) {
+      // Amid the headers of its next request.
+      if (socket.bytesRead > bytes) continue;
+      // At once: whoever comes before it has closed ends another.
+      forget(socket);
+      socket.destroy();
+      return;
+    }
   };
   server.on('connection', (socket: Socket) => {
     requests.set(socket, 0);
-    socket.once('close', () => {
-      requests.delete(socket);
-      idle.delete(socket);
-    });
-    const [longest] = idle;
-    if (requests.size >= most) longest?.destroy();
+    socket.once('close', () => forget(socket));
+    if (requests.size >= most) endLongestIdle();
   });
   server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
     add(socket, 1);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LedgerError } from '../errors.js';
@@ -50,7 +51,7 @@ export function addRequestGuard(
   const uploads = new Set<Refuse>();
   app.addHook('onRequest', async (request, reply) => {
     // Sent behind a body that nobody waited for: no answer would reach its reader.
-    if (request.raw.socket.writableEnded) return reply.hijack();
+    if (closing.has(request.raw.socket)) return reply.hijack();
     reply.header('x-request-id', request.id);
     if (isShuttingDown() && request.routeOptions.config.isProbe !== true) {
       // On a kept-alive connection; what came before the shutdown is let finish.
@@ -113,7 +114,8 @@ function watchUpload(
   });
   raw.once('end', () => {
     uploads.delete(refuse);
-    // After an early answer the socket waits for the next request, with the server's own limit.
+    // Where a body that was there was not read, the socket waits for the next request by now, with the
+    // server's own limit.
     if (!reply.raw.writableFinished) raw.socket.setTimeout(0);
   });
 }
@@ -122,6 +124,9 @@ function hasBody({ headers }: IncomingMessage): boolean {
   const { 'content-length': length, 'transfer-encoding': encoding } = headers;
   return encoding !== undefined || (length !== undefined && length !== '0');
 }
+
+/** From when it is known that the answer is the last one: it may leave long after. */
+const closing = new WeakSet<Socket>();
 
 /** What came with the headers is read by the next turn of the loop. */
 async function isStillComing(raw: IncomingMessage): Promise<boolean> {
@@ -137,6 +142,7 @@ async function isStillComing(raw: IncomingMessage): Promise<boolean> {
  */
 function closeAfterAnswer({ raw }: FastifyRequest, reply: FastifyReply): void {
   const { socket } = raw;
+  closing.add(socket);
   reply.header('connection', 'close');
   socket.destroySoon = () => {
     socket.end();

@@ -245,3 +245,26 @@ it('an intent whose id another transaction holds keeps no other waiting, and is 
   await until(async () => (await count(database.pool, 'gateway_intents')) === 0);
   expect(await count(database.pool, 'microdollar_usage')).toBe(201);
 });
+
+it('one whose shard is away is not called adopted before it is', async () => {
+  await leave(withUsage(7));
+  const ledger = await createLedger({ databaseUrl: database.url });
+  let isAway = true;
+  const away = new LedgerError('unavailable', 'planted', { details: { shard: 'a' } });
+  gateway = await openGateway(database.url, place.dataDir, {
+    ledger: {
+      ...ledger,
+      recordUsageBatch: async (events: readonly UsageEvent[]) => {
+        if (!isAway) return await ledger.recordUsageBatch(events);
+        return events.map(() => ({ status: 'rejected', error: away })) as never;
+      },
+    },
+  });
+  const { logLines, maintain } = gateway;
+  const told = () => logLines.filter(({ message }) => /adopted/.test(String(message)));
+  for (let round = 0; round < 3; round++) await maintain();
+  expect(told()).toEqual([]);
+  isAway = false;
+  await until(async () => (await ledger.getUserBalance(user)) === 7);
+  await until(() => told().length === 1);
+});

@@ -2,9 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { dumpLedger } from '../../src/db/dump/dump.js';
 import { migrate } from '../../src/db/migrate.js';
+import { withArchiveSession, withReader } from '../../src/rollup/archive/session.js';
+import { openRollupDatabase } from '../../src/rollup/database.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { openSessions, type Session, untilBlocked } from '../support/sessions.js';
 import { runCommand } from './cliHarness.js';
@@ -43,6 +46,14 @@ async function hold(table: string): Promise<void> {
   await holder.run(`lock table ${table} in access exclusive mode`);
 }
 
+async function waitingForLock(): Promise<void> {
+  const waiting = `select from pg_stat_activity where application_name like 'microdollar command%'
+    and wait_event_type = 'Lock'`;
+  await expect
+    .poll(async () => (await database.pool.query(waiting)).rowCount, { timeout: 20_000 })
+    .toBe(1);
+}
+
 it('does not end a migration', async () => {
   await hold('microdollar_migrations');
   const migrated = migrate(database.url, { lockTimeoutMs: 20_000 });
@@ -66,12 +77,26 @@ it('does not end an export', async () => {
   await hold('microdollar_usage');
   const range = ['--from', '2026-03-01', '--until', '2026-03-01'];
   const exported = runCommand({ DATABASE_URL: database.url }, '--json', 'export', ...range);
-  const waiting = `select from pg_stat_activity where application_name like 'microdollar command%'
-    and wait_event_type = 'Lock'`;
-  await expect
-    .poll(async () => (await database.pool.query(waiting)).rowCount, { timeout: 20_000 })
-    .toBe(1);
+  await waitingForLock();
   await pastTheLimit();
   await holder.run('commit');
   expect(JSON.parse((await exported).stdout)).toMatchObject({ rows: 0 });
+});
+
+it('does not end `top`', async () => {
+  await hold('microdollar_usage');
+  const top = runCommand({ DATABASE_URL: database.url }, '--json', 'top', '--until', '2026-03-01');
+  await waitingForLock();
+  await pastTheLimit();
+  await holder.run('commit');
+  expect((await top).stdout).toContain('"payer_count":0');
+});
+
+it('does not end the session of an archive, nor one that reads for it', async () => {
+  const rollup = openRollupDatabase(database.url, 2);
+  const sleepOn = (client: pg.PoolClient) =>
+    client.query('select pg_sleep($1)', [(2 * LIMIT_MS) / 1_000]);
+  await withArchiveSession(rollup, 0, sleepOn);
+  await withReader(rollup, sleepOn);
+  await rollup.close();
 });

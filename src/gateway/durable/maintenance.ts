@@ -177,9 +177,9 @@ export class Maintenance {
       if (!this.#drains.has(slot.index)) reportOpening(journal, told);
       const records = await this.#drainOf(slot).run(journal);
       if (journal.status().depthRecords === 0) this.#drains.delete(slot.index);
-      const isSettled = await this.#settleDead(slot);
+      const settled = await this.#settleDead(slot);
       await deadLetters.absorb(new DeadLetterFile(directory, fileSystem));
-      if (records > 0 || isSettled)
+      if (records > 0 || settled > 0)
         log.info({ slot: slot.index, records }, 'adopted the journal of a dead process');
     } finally {
       await journal.close();
@@ -192,12 +192,15 @@ export class Maintenance {
     return drain;
   }
 
-  /** @returns whether nothing of theirs is left */
-  async #settleDead(slot: Slot): Promise<boolean> {
+  /** @returns of how many of them nothing is left */
+  async #settleDead(slot: Slot): Promise<number> {
+    let settled = 0;
     for (const owner of slot.deadOwners()) {
-      if (await this.#settle(owner)) await slot.forgetOwner(owner);
+      if (!(await this.#settle(owner))) continue;
+      await slot.forgetOwner(owner);
+      settled++;
     }
-    return slot.deadOwners().length === 0;
+    return settled;
   }
 
   async #settleExpired(): Promise<void> {
@@ -208,6 +211,9 @@ export class Maintenance {
     }
     if (!deadOwners.isTimeToLook) return;
     const rows = await query<OwnerRow>(findOwnersStatement());
+    const known = new Set(rows.map((row) => row.owner));
+    // Settled by another process.
+    for (const each of this.#left.keys()) if (!known.has(each)) this.#left.delete(each);
     for (const dead of deadOwners.look(rows.filter((row) => row.owner !== owner))) {
       await this.#settle(dead);
     }

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isStatementTimeout } from '../../db/sqlstate.js';
+import { isStatementTimeout, leavesSession } from '../../db/sqlstate.js';
 import {
   type PageCursor,
   type PageResult,
@@ -79,7 +79,7 @@ export class DayReader {
         this.#rows = Math.min(ROWS_PER_PAGE, this.#rows * 2);
         return { results, isFull: results.length >= rowLimit };
       } catch (error) {
-        if (!isStatementTimeout(error)) throw error;
+        if (!isStatementTimeout(error) || !leavesSession(error)) throw error;
         if (this.#rows + this.#users <= 2) return await this.#readPatiently(limit);
         // A cold cache or a slow disk: smaller steps.
         this.#rows = Math.max(1, Math.floor(this.#rows / 4));

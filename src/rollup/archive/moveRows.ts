@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { COUNTER_LIMIT } from '../../counter/marks.sql.js';
 import type { Query } from '../../db/query.js';
-import { isLockTimeout, isStatementTimeout } from '../../db/sqlstate.js';
+import { isLockTimeout, isStatementTimeout, leavesSession } from '../../db/sqlstate.js';
 import type { Statement } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import {
@@ -92,7 +92,9 @@ export async function moveChunk(
     return { ...chunk, durationMs: performance.now() - startedAt };
   } catch (error) {
     await client.query('rollback').catch(() => {});
-    if (error instanceof TooSlow || isStatementTimeout(error) || isLockTimeout(error)) return null;
+    if (error instanceof TooSlow) return null;
+    const isSlow = isStatementTimeout(error) || isLockTimeout(error);
+    if (isSlow && leavesSession(error)) return null;
     throw error;
   }
 }

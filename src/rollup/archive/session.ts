@@ -21,6 +21,7 @@ export async function withArchiveSession<T>(
 ): Promise<T> {
   const client = await database.pool.connect();
   try {
+    await setUnlimited(database, client);
     await lock(client, Math.min(waitMs, MAX_LOCK_WAIT_MS));
     return await run(client);
   } finally {
@@ -37,12 +38,25 @@ export async function withReader<T>(
   const client = await database.pool.connect();
   let isWhole = false;
   try {
+    await setUnlimited(database, client);
     const result = await run(client);
     isWhole = true;
     return result;
   } finally {
     client.release(!isWhole);
   }
+}
+
+/**
+ * Statements have their own time. A limit of transactions that the role or the database sets would end the
+ * session (servers from before 17 have none). A pooler's is others' as well.
+ */
+async function setUnlimited({ viaPooler }: RollupDatabase, client: pg.PoolClient): Promise<void> {
+  if (viaPooler) return;
+  await client.query(
+    `select set_config('transaction_timeout', '0', false)
+     where current_setting('transaction_timeout', true) <> '0'`,
+  );
 }
 
 async function lock(client: pg.PoolClient, waitMs: number): Promise<void> {
