@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { addDays, daysBetween, readDay, todayIn } from '../days.js';
 import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { isStatementTimeout } from '../db/sqlstate.js';
+import type { Statement } from '../db/statement.js';
 import { withoutTimeLimit } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { toExactInteger } from '../money.js';
@@ -78,7 +79,7 @@ async function readTop(
   await client.query(`set local statement_timeout = ${TIMEOUT_MS}; set local jit = off`);
   if (isLockable) await client.query(LOCK_USAGE);
   const proof = unprovenDaysStatement(filter);
-  const [judged] = (await client.query<{ days: string[] }>(proof.text, proof.values)).rows;
+  const [judged] = await ask<{ days: string[] }>(client, proof);
   const days = judged?.days ?? [];
   if (days.length > 0) {
     throw new LedgerError(
@@ -87,8 +88,16 @@ async function readTop(
       { details: { unproven_days: days } },
     );
   }
-  const { text, values } = topStatement(filter);
-  const { rows } = await client.query<TopRow>(text, values).catch((error) => {
+  const rows = await ask<TopRow>(client, topStatement(filter));
+  await client.query('commit');
+  return rows;
+}
+
+async function ask<Row extends pg.QueryResultRow>(
+  client: pg.Client,
+  { text, values }: Statement,
+): Promise<Row[]> {
+  const { rows } = await client.query<Row>(text, [...values]).catch((error) => {
     if (!isStatementTimeout(error)) throw error;
     throw new LedgerError(
       'unavailable',
@@ -96,7 +105,6 @@ async function readTop(
       { cause: error },
     );
   });
-  await client.query('commit');
   return rows;
 }
 
