@@ -148,12 +148,15 @@ export class OpenAiChatReader implements FormatReader {
       byteLength(message.reasoning_content) ||
       sumOf(message.reasoning_details, ['text', 'summary']) ||
       sumOf(message.thinking_blocks, ['thinking']);
-    text += objectsIn(message.images).length * BYTES_PER_IMAGE;
+    let images = objectsIn(message.images).length;
     for (const part of objectsIn(message.content)) {
-      text += byteLength(part.text) + (part.type === 'image_url' ? BYTES_PER_IMAGE : 0);
+      text += byteLength(part.text);
+      if (part.type === 'image_url') images++;
       // Mistral.
       for (const thought of objectsIn(part.thinking)) reasoning += byteLength(thought.text);
     }
+    this.draft.imageBytes += images * BYTES_PER_IMAGE;
+    text += images * BYTES_PER_IMAGE;
     const calls = objectsIn(message.tool_calls).map((call) => asObject(call.function) ?? {});
     const legacyCall = asObject(message.function_call);
     if (legacyCall !== null) calls.push(legacyCall);

@@ -1,5 +1,6 @@
 import { addUp } from './addUp.js';
 import { type Draft, raiseCharge } from './draft.js';
+import { BYTES_PER_TOKEN } from './estimateInput.js';
 import { asCount, asObject, asText, decimalText, type JsonObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readReportedCost } from './reportedCost.js';
@@ -81,11 +82,21 @@ function interpret(draft: Draft, usage: JsonObject): void {
   draft.cacheWriteTokens = cacheWrite;
   draft.cacheWrite1hTokens = cacheWrite1h;
   draft.citationTokens = asCount(usage.citation_tokens) ?? 0;
-  Object.assign(draft, readModalities(usage, input ?? 0, cacheRead));
+  const drawn = countDrawn(draft, (output ?? 0) - (reasoning ?? 0));
+  Object.assign(draft, readModalities(usage, input ?? 0, cacheRead, drawn));
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
   for (const name of toolsByTokens(usage)) draft.doubts.add(`charge:${name}`);
   raiseCharge(draft, 'audio_seconds', audioSeconds ?? 0);
+}
+
+/** Of an answer with images in it all is one that is no text. */
+function countDrawn({ imageBytes, textBytes, reasoningBytes }: Draft, shown: number): number {
+  if (imageBytes === 0) return 0;
+  return Math.max(
+    0,
+    shown - Math.ceil((textBytes - imageBytes - reasoningBytes) / BYTES_PER_TOKEN),
+  );
 }
 
 function promptOf(usage: JsonObject): number | null {
