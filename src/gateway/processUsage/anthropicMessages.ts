@@ -77,6 +77,7 @@ export class AnthropicMessagesReader implements FormatReader {
       }
       case 'message_stop':
         this.#readLateUsage(payload, text);
+        readCost(draft, null, text, payload);
         if (this.#sawLateOutput && draft.finishReason !== null) draft.usage = 'final';
         draft.complete = true;
         this.#waiveRefusal();
@@ -86,6 +87,8 @@ export class AnthropicMessagesReader implements FormatReader {
         draft.complete = true;
         break;
       default:
+        // Some tell it in an event of its own.
+        readCost(draft, null, text, payload);
         draft.error ??= otherError(payload);
         break;
     }

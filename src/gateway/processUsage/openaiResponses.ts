@@ -42,7 +42,8 @@ export class OpenAiResponsesReader implements FormatReader {
     const response = asObject(payload.response);
     // Some send the usage beside the response.
     if (response !== null) {
-      this.#readResponse({ ...response, usage: response.usage ?? payload.usage }, text);
+      const isOver = RESPONSES_TERMINAL_TYPES.has(type) || isEnded(response);
+      this.#readResponse({ ...response, usage: response.usage ?? payload.usage }, text, isOver);
     }
     const item = asObject(payload.item);
     if (item !== null) {
@@ -54,18 +55,22 @@ export class OpenAiResponsesReader implements FormatReader {
     else if (!type.includes('.') && response === null) draft.error ??= otherError(payload);
     if (type.endsWith('.delta')) this.#addDelta(type, byteLength(payload.delta));
     else if (type === 'response.output_item.added') this.sawFirstToken = true;
+    // Some tell it in an event of its own.
+    else if (response === null) readCost(draft, null, text, payload);
     if (item !== null || response !== null) this.#charge();
     if (RESPONSES_TERMINAL_TYPES.has(type)) draft.complete = true;
   }
 
   /** Translators end it as a chat. */
   plain(text: string): boolean {
-    return text.trim() === '[DONE]';
+    if (text.trim() !== '[DONE]') return false;
+    if (this.draft.usage === 'partial') this.draft.usage = 'final';
+    return true;
   }
 
   body(payload: JsonObject, answer: string): void {
     const { draft } = this;
-    this.#readResponse(payload, answer);
+    this.#readResponse(payload, answer, true);
     if (!Array.isArray(payload.output)) draft.error ??= otherError(payload);
     for (const item of objectsIn(payload.output)) {
       addOutput(draft, { call: byteLength(item.arguments) + byteLength(item.input) });
@@ -80,22 +85,22 @@ export class OpenAiResponsesReader implements FormatReader {
     draft.complete = true;
   }
 
-  #readResponse(response: JsonObject, text: string): void {
+  #readResponse(response: JsonObject, text: string, isOver: boolean): void {
     const { draft } = this;
     const id = asText(response.id);
     if (id !== null && draft.messageId !== null && id !== draft.messageId) this.#beginAnew();
     readOpenAiEnvelope(draft, response);
     for (const item of objectsIn(response.output)) this.#noteItem(item);
     const reason = asText(asObject(response.incomplete_details)?.reason);
-    const status = asText(response.status);
-    if (status !== null && status !== 'in_progress' && status !== 'queued') {
-      draft.finishReason = reason ?? status;
-    }
+    if (isEnded(response)) draft.finishReason = reason ?? asText(response.status);
     draft.error = response.error ? errorName(response.error) : draft.error;
     this.#tools.readResponse(response);
     const usage = findUsage(response);
     if (usage === null) readCost(draft, null, text, response);
-    else if (readOpenAiUsage(draft, usage, text, response)) draft.usage = 'final';
+    else if (readOpenAiUsage(draft, usage, text, response) && draft.usage !== 'final') {
+      // What is told of one in progress is a running total.
+      draft.usage = isOver ? 'final' : 'partial';
+    }
   }
 
   #noteItem(item: JsonObject): void {
@@ -136,4 +141,9 @@ export class OpenAiResponsesReader implements FormatReader {
     else addOutput(this.draft, { call: bytes });
     this.sawFirstToken = true;
   }
+}
+
+function isEnded(response: JsonObject): boolean {
+  const status = asText(response.status);
+  return status !== null && status !== 'in_progress' && status !== 'queued';
 }

@@ -229,7 +229,9 @@ export function readCost(
   if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
   // Most chunks tell of no cost. Without the text nobody knows.
   if (text !== '' && !/cost|total_?price|usd_?spent/i.test(text)) return false;
-  const cost = readReportedCost(payload, usage, text);
+  let cost = readReportedCost(payload, usage, text);
+  // A 0 that comes after usage, beside none, is what some send for what they do not count.
+  if (Number(cost) === 0 && draft.usage !== 'missing' && !isCounted(usage)) cost = null;
   if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
   if (usage === null) return cost !== null;
   const upstream = decimalText(
@@ -239,6 +241,12 @@ export function readCost(
   );
   draft.upstreamCostUsd = upstream ?? draft.upstreamCostUsd;
   return cost !== null;
+}
+
+/** Whether it tells of more than zeros. */
+function isCounted(usage: JsonObject | null): boolean {
+  const { prompt, completion, total } = COUNT_NAMES;
+  return Number(countIn([mergeUsage({}, usage ?? {})], [...prompt, ...completion, ...total])) > 0;
 }
 
 /** Fields that OpenAI's chat chunks, chat bodies and responses share. */

@@ -123,7 +123,6 @@ class SideReader implements FormatReader {
 
   #read(payload: JsonObject, text: string): void {
     const { draft } = this;
-    const { usage: before, costUsd } = draft;
     draft.messageId = asText(payload.id) ?? draft.messageId;
     draft.model = asText(payload.model) ?? draft.model;
     draft.inferenceProvider = asText(payload.provider) ?? draft.inferenceProvider;
@@ -135,9 +134,6 @@ class SideReader implements FormatReader {
       draft.error ??= otherError(payload);
       if (usage === null) readCost(draft, null, text, payload);
     }
-    // A 0 that comes after usage is what some send for what they do not count.
-    const isLate = before === 'final' && costUsd === null;
-    if (isLate && Number(draft.costUsd) === 0) draft.costUsd = null;
   }
 
   /** Of speech that was read: all that some answers tell (Groq). */
