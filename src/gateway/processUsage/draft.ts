@@ -9,6 +9,8 @@ export type Draft = Omit<Changeable, 'charges' | 'doubts' | 'itemIds'> & {
   reported: JsonObject;
   /** Of `outputBytes`, those that the usage must tell of: not the calls of a response. */
   textBytes: number;
+  /** The cost is a 0 beside counts of zeros, as some send for what they do not count. */
+  isCostOfNothing: boolean;
   charges: Record<string, number>;
   doubts: Set<string>;
   itemIds: Set<string>;
@@ -31,6 +33,7 @@ export function emptyDraft(): Draft {
   return {
     reported: {},
     textBytes: 0,
+    isCostOfNothing: false,
     inputTokens: null,
     outputTokens: null,
     totalTokens: null,
@@ -101,7 +104,10 @@ const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens
  * beside an answer that has text is no usage.
  */
 export function toReading(draft: Draft): UsageReading {
-  const { reported: _, textBytes: __, ...said } = draft;
+  const { reported: _, textBytes: __, isCostOfNothing, ...said } = draft;
+  const { inputTokens, outputTokens, totalTokens } = draft;
+  const isCounted = (inputTokens ?? 0) + (outputTokens ?? 0) + (totalTokens ?? 0) > 0;
+  if (isCostOfNothing && isCounted) said.costUsd = null;
   const input = draft.inputTokens ?? 0;
   const cacheHitTokens = Math.min(draft.cacheHitTokens, input);
   const cacheWriteTokens = Math.min(draft.cacheWriteTokens, input - cacheHitTokens);

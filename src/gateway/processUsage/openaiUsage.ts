@@ -156,7 +156,7 @@ function splitPart(
 ): [anew: number, fromCache: number] {
   const all = countIn(promptDetails(usage), [name]) ?? 0;
   const told = countIn(cacheDetails(usage), [name]);
-  const fromCache = Math.min(cached, told ?? Math.max(0, all + cached - prompt));
+  const fromCache = Math.min(cached, told ?? Math.max(0, all + Math.min(0, cached - prompt)));
   // What is larger than a thing is no part of it.
   return [all < fromCache ? all : all - fromCache, fromCache];
 }
@@ -219,7 +219,11 @@ export function readCost(
   // Most chunks tell of no cost. Without the text nobody knows.
   if (text !== '' && !/cost|total_?price|usd_?spent/i.test(text)) return false;
   const cost = readReportedCost(payload, usage, text);
-  if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
+  if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) {
+    const isFirst = draft.costUsd === null || draft.isCostOfNothing;
+    draft.isCostOfNothing = isFirst && Number(cost) === 0 && countsNothing(usage);
+    draft.costUsd = cost;
+  }
   if (usage === null) return cost !== null;
   const upstream = decimalText(
     text,
@@ -228,6 +232,13 @@ export function readCost(
   );
   draft.upstreamCostUsd = upstream ?? draft.upstreamCostUsd;
   return cost !== null;
+}
+
+/** Its counts are there, and zeros. */
+function countsNothing(reported: JsonObject | null): boolean {
+  const { prompt, completion, total } = COUNT_NAMES;
+  const usage = mergeUsage({}, reported ?? {});
+  return countIn([usage], [...prompt, ...completion, ...total]) === 0;
 }
 
 /** Fields that OpenAI's chat chunks, chat bodies and responses share. */
