@@ -109,7 +109,7 @@ export const SHARD_MUTANTS: readonly Mutant[] = [
   {
     name: 'shards: usage of one that is away holds up the journal',
     file: 'src/gateway/durable/drain.ts',
-    search: `if (refusal === UNANSWERED || (isOfShard(refusal) && refusal.code === 'unavailable')) {`,
+    search: `if (refusal === UNANSWERED || isOfOne(refusal)) {`,
     replace: 'if (refusal === UNANSWERED) {',
     tests: ['faults/shardKill'],
   },

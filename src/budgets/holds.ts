@@ -225,7 +225,7 @@ export class Holds {
       this.#known.delete(id);
       return { id, status: row.status };
     }
-    throw contended();
+    throw contended({ id });
   }
 
   /** Null: a lock was met after all. */

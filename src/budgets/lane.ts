@@ -374,9 +374,10 @@ export function toRefused(id: string, window: FoldedWindowRow): HoldResult {
   };
 }
 
-export function contended(): LedgerError {
+export function contended(details: Record<string, unknown> = {}): LedgerError {
   return new LedgerError(
     'unavailable',
     'the budgets of this payer are held by another transaction; try again',
+    { details },
   );
 }

@@ -9,6 +9,7 @@ import type { Ledger } from '../ledgerTypes.js';
 import { findMemberships, isOrganizationMember, readRole } from '../shards/memberships.js';
 import { groupByPart, isSharded } from '../shards/parts.js';
 import type { Principal } from './auth.js';
+import { type BegunRow, begunIdsStatement } from './queries/begunIds.sql.js';
 import { meteredIdsStatement } from './queries/meteredIds.sql.js';
 import { readRows } from './queries/rows.js';
 
@@ -80,6 +81,9 @@ export async function createEventAccess(
     organizationIds.size === 0 ? null : findMemberships(ledger, userId, organizationIds),
     findMetered(ledger, events),
   ]);
+  const isStranger = (event: unknown) =>
+    memberships?.get(organizationOf(event) ?? '') === 'stranger';
+  const isBegun = await findBegun(ledger, userId, events.filter(isStranger));
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
     if (typeof eventUser === 'string' && eventUser !== userId) {
@@ -107,8 +111,30 @@ export async function createEventAccess(
     const organizationId = organizationOf(event);
     const standing = organizationId === null ? undefined : memberships?.get(organizationId);
     if (standing instanceof LedgerError) return standing;
-    return standing === 'stranger' ? notMember('organization_id') : null;
+    // What they held before they left has happened since.
+    return isStranger(event) && !isBegun(event) ? notMember('organization_id') : null;
   };
+}
+
+/** Which of these requests the user began as a member of the organization that pays. */
+async function findBegun(
+  ledger: Ledger,
+  kiloUserId: string,
+  events: readonly unknown[],
+): Promise<(event: unknown) => boolean> {
+  const named = events.flatMap((event) => {
+    const organization_id = organizationOf(event);
+    const id = idOf(event);
+    return organization_id !== null && isUuid(id) ? [{ id, organization_id }] : [];
+  });
+  const { byPart } = await groupByPart(ledger, named, (each) => each);
+  const rows = await Promise.all(
+    [...byPart].map(([{ pool }, asked]) =>
+      readRows<BegunRow>(pool, begunIdsStatement(kiloUserId, asked)),
+    ),
+  );
+  const begun = new Set(rows.flat().map((row) => `${row.organization_id} ${row.id}`));
+  return (event) => begun.has(`${organizationOf(event)} ${idOf(event)}`);
 }
 
 /**

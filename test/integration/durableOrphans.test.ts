@@ -246,6 +246,29 @@ it('an intent whose id another transaction holds keeps no other waiting, and is 
   expect(await count(database.pool, 'microdollar_usage')).toBe(201);
 });
 
+it('usage whose id another transaction holds keeps nothing of its journal waiting', async () => {
+  const [held, open] = [newIntent(user), newIntent(user)];
+  await leave(async (slot) => {
+    const owner = await slot.addOwner();
+    const event = usageOf(held, { cost: 7 }) as DatedUsage;
+    await append(slot, { type: 'usage', owner, event }, { type: 'intent', owner, intent: open });
+  });
+  const ledger = await createLedger({ databaseUrl: database.url, lockTimeoutMs: 100 });
+  const holder = await database.pool.connect();
+  try {
+    await holder.query('begin');
+    await insertUsageAndMetadataWithBalanceUpdate(holder, usageOf(held, { cost: 7 }));
+    gateway = await openGateway(database.url, place.dataDir, { ledger });
+    await until(async () => (await count(database.pool, 'microdollar_usage')) === 1);
+  } finally {
+    await holder.query('rollback');
+    holder.release();
+  }
+  await until(async () => (await count(database.pool, 'microdollar_usage')) === 2);
+  const { records } = (await inspectJournals(journalRoot(place.dataDir)))[1] ?? {};
+  expect([records, await ledger.getUserBalance(user)]).toEqual([0, 7]);
+});
+
 it('one whose shard is away is not called adopted before it is', async () => {
   await leave(withUsage(7));
   const ledger = await createLedger({ databaseUrl: database.url });

@@ -208,6 +208,39 @@ describe('holds over HTTP', () => {
     expect(again.body.status).toBe('duplicate');
   });
 
+  it('of who has left the organization are settled by their own key, or given back', async () => {
+    const [owner, member] = [await service.newUser(), await service.newUser()];
+    const organization = await service.newOrganization(owner.id);
+    await service.post('/api/credits', { organization_id: organization, usd: 1 });
+    const members = `/api/organizations/${organization}/members`;
+    await service.post(members, { kilo_user_id: member.id });
+    const begun = { kilo_user_id: member.id, organization_id: organization };
+    const [settled, sent, released] = [randomUUID(), randomUUID(), randomUUID()];
+    for (const id of [settled, sent, released]) {
+      const held = await service.post('/api/holds', { ...begun, id, amount: 1 }, member.key);
+      expect(held.body.status).toBe('granted');
+    }
+    expect((await service.call('DELETE', `${members}/${member.id}`)).status).toBe(200);
+    const send = async (...events: object[]) => {
+      const { body } = await service.post('/api/usage', { events }, member.key);
+      return body.results.map(({ status }: { status: string }) => status);
+    };
+    const { key: other } = await service.newUser();
+    const settling = { event: { ...begun, cost: 1 } };
+    const path = `/api/holds/${settled}/settle`;
+    expect((await service.post(path, settling, other)).body.error.code).toBe('forbidden');
+    expect((await service.post(path, settling, member.key)).body.status).toBe('recorded');
+    const unheld = { ...begun, id: randomUUID(), cost: 1 };
+    const late = { ...begun, id: sent.toUpperCase(), cost: 1 };
+    const foreign = { ...late, organization_id: await service.newOrganization(owner.id) };
+    const events = [foreign, late, unheld, { ...begun, cost: 1 }];
+    expect(await send(...events)).toEqual(['rejected', 'recorded', 'rejected', 'rejected']);
+    await service.ledger.keepBudgets();
+    expect(await send(late)).toEqual(['duplicate']);
+    const answer = await service.call('DELETE', `/api/holds/${released}`, { key: member.key });
+    expect(answer.body.status).toBe('released');
+  });
+
   it('expire by their time, for nobody lives who could end them', async () => {
     const { id: user, key } = await service.newUser();
     await credit(user, 1);

@@ -5,6 +5,8 @@ import { DeadOwners } from '../../src/deadOwners.js';
 import { LedgerError } from '../../src/errors.js';
 import { DatabaseGate } from '../../src/gateway/durable/databaseGate.js';
 import { estimateOf } from '../../src/gateway/durable/estimate.js';
+import type { DatedUsage } from '../../src/gateway/durable/records.js';
+import { retryLetters } from '../../src/gateway/durable/retryDeadLetters.js';
 
 const refused = () => Promise.reject(Object.assign(new Error('gone'), { code: 'ECONNREFUSED' }));
 const never = () => new Promise<never>(() => {});
@@ -181,4 +183,25 @@ describe('the estimate of an intent', () => {
     });
     expect(estimateOf(intent, null)).toMatchObject({ cost: 0, metadata: { unpriced: true } });
   });
+});
+
+it('a dead letter whose id, or shard, cannot be used now keeps no other waiting', async () => {
+  const letters = ['held', 'shard', 'good'].map((id) => ({
+    id,
+    at: '',
+    reason: 'unavailable',
+    message: '',
+    event: { id, kilo_user_id: 'u', cost: 1 } as DatedUsage,
+  }));
+  const resolved: string[] = [];
+  const file = { resolve: async (ids: readonly string[]) => void resolved.push(...ids) };
+  const ledger = {
+    recordUsage: async ({ id }: DatedUsage) => {
+      const details = id === 'held' ? { id } : { shard: 'a' };
+      if (id !== 'good') throw new LedgerError('unavailable', 'planted', { details });
+    },
+  };
+  const report = await retryLetters(ledger as never, file as never, letters);
+  expect([report.resolved, resolved]).toEqual([1, ['good']]);
+  expect(report.refused.map(({ id }) => id)).toEqual(['held', 'shard']);
 });

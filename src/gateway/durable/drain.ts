@@ -7,7 +7,7 @@ import type { Ledger } from '../../ledgerTypes.js';
 import { recordEach } from '../../record/recordEach.js';
 import type { BatchResult, RecordedEvent } from '../../record/types.js';
 import { inSpan } from '../../tracing.js';
-import { isOfShard, isPermanent, toLedgerError } from './failures.js';
+import { isOfOne, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { recordRefused } from './lateUsage.js';
 import type { DurableMetrics } from './metrics.js';
@@ -51,8 +51,8 @@ const MAX_ATTEMPTS = 5;
 /**
  * Brings a journal into the database, in order, batch by batch; a batch is acknowledged when every
  * record of it is in the database or among the dead letters. Killed anywhere, it begins the
- * batch again: ids make that harmless (I3). Usage of a shard that is away is set aside: it is written again
- * at the end of the journal, so that it holds up nobody else's.
+ * batch again: ids make that harmless (I3). Usage of a shard that is away, or whose id another transaction
+ * holds, is set aside: it is written again at the end of the journal, so that it holds up nobody else's.
  */
 export class Drain {
   readonly #context: DrainContext;
@@ -185,7 +185,7 @@ export class Drain {
       const event = events[index] as DatedUsage;
       const refusal = await this.#correct(event, result);
       if (refusal === null) continue;
-      if (refusal === UNANSWERED || (isOfShard(refusal) && refusal.code === 'unavailable')) {
+      if (refusal === UNANSWERED || isOfOne(refusal)) {
         aside.push(record);
       } else if (isPermanent(refusal) || this.#isHopeless(record.sequence, refusal)) {
         letters.push(letterOf(event, refusal));

@@ -4,7 +4,7 @@ import type { DeadLetterFile } from '../../journal/deadLetters.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import { isRefusedForItsTime, redate } from '../metering/index.js';
 import { API_KINDS, assumedOutputTokens, BACKGROUND_INTENT } from '../prices/index.js';
-import { isOfId, isOfShard, isPermanent, toLedgerError } from './failures.js';
+import { isOfOne, isPermanent, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import { findIntentsStatement, type IntentRow } from './intents.sql.js';
 import { INTENT_WITHOUT_USAGE } from './lateUsage.js';
@@ -137,8 +137,7 @@ async function settlePage(
     if (error instanceof LedgerError && error.code === 'idempotency_conflict') continue;
     if (!isPermanent(error)) {
       // An id that is in flight elsewhere is gone past: its intent stays, so the next round meets it again.
-      const isOfOne = isOfShard(error) || isOfId(error);
-      if (toLedgerError(error).code === 'unavailable' && !isOfOne) throw error;
+      if (toLedgerError(error).code === 'unavailable' && !isOfOne(error)) throw error;
       failed.set(event.id, error);
       continue;
     }

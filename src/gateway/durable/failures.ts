@@ -21,8 +21,13 @@ export function isOfShard(error: unknown): error is LedgerError {
 }
 
 /** Of this id alone, which another transaction holds, or held and ended without it. */
-export function isOfId(error: unknown): boolean {
+function isOfId(error: unknown): boolean {
   return error instanceof LedgerError && typeof error.details.id === 'string';
+}
+
+/** Says nothing of the others: they go past it, and it is tried again. */
+export function isOfOne(error: unknown): boolean {
+  return (isOfShard(error) || isOfId(error)) && toLedgerError(error).code === 'unavailable';
 }
 
 export { toLedgerError };

@@ -1,7 +1,7 @@
 import type { HoldRequest, HoldResult } from '../../budgets/types.js';
 import type { Ledger } from '../../ledgerTypes.js';
 import type { DatabaseGate } from './databaseGate.js';
-import { isOfShard, toLedgerError } from './failures.js';
+import { isOfOne, toLedgerError } from './failures.js';
 import type { IntentStore } from './intentStore.js';
 import type { Log } from './options.js';
 import type { Intent, RequestHold, RequestHolds } from './types.js';
@@ -132,8 +132,8 @@ export class LedgerHolds implements RequestHolds {
         await gate.run(() => ledger.release(id), timeoutMs);
       } catch (error) {
         const { code, message } = toLedgerError(error);
-        // Of a shard that is away: those of the others need not wait for it.
-        if (isOfShard(error)) continue;
+        // Its shard is away, its payer is moving, or it is in use: the others need not wait for it.
+        if (isOfOne(error)) continue;
         if (code === 'unavailable') return;
         // Never reserved, or not yet, or gone with its usage.
         if (code !== 'not_found') log.warn({ usage_id: id, reason: message }, 'no release');

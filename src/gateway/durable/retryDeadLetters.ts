@@ -2,7 +2,7 @@ import { type DeadLetter, DeadLetterFile } from '../../journal/deadLetters.js';
 import { type FileSystem, nodeFileSystem } from '../../journal/fileSystem.js';
 import { listSlots, slotDirectory } from '../../journal/slots.js';
 import type { Ledger } from '../../ledgerTypes.js';
-import { toLedgerError } from './failures.js';
+import { isOfOne, toLedgerError } from './failures.js';
 import { recordLate } from './lateUsage.js';
 import type { DatedUsage } from './records.js';
 
@@ -47,7 +47,7 @@ export async function retryLetters(
       report.resolved++;
     } catch (error) {
       const { code, message } = toLedgerError(error);
-      if (code === 'unavailable') throw error;
+      if (code === 'unavailable' && !isOfOne(error)) throw error;
       report.refused.push({ id, reason: code, message });
     }
   }

@@ -1,4 +1,4 @@
-import { KINDS_WITHOUT_OUTPUT, toWireFormat } from '../processUsage/apiKinds.js';
+import { KINDS_OF_IMAGES, KINDS_WITHOUT_OUTPUT, toWireFormat } from '../processUsage/apiKinds.js';
 import type { Pricer } from './pricer.js';
 
 /** What an intent tells; the shape is that of `durable`. */
@@ -43,8 +43,14 @@ export function priceIntent(
   const format = toWireFormat(intent.api_kind);
   if (format === null) return null;
   const outputTokens = assumedOutputTokens(intent);
+  const outputImageTokens = KINDS_OF_IMAGES.has(intent.api_kind) ? outputTokens : 0;
+  const counts = {
+    inputTokens: intent.input_tokens_estimate,
+    outputTokens,
+    outputImageTokens,
+  };
   const price = pricer.price(
-    { model: null, inputTokens: intent.input_tokens_estimate, outputTokens, usage: 'missing' },
+    { model: null, ...counts, usage: 'missing' },
     {
       requestedModel: intent.requested_model,
       format,

@@ -30,6 +30,12 @@ const MORE_KINDS: Readonly<Record<string, WireFormat>> = {
 /** Vectors and ranks are no tokens. */
 export const KINDS_WITHOUT_OUTPUT: ReadonlySet<string> = new Set(['openai_embeddings', 'rerank']);
 
+/** What they make are images. */
+export const KINDS_OF_IMAGES: ReadonlySet<string> = new Set([
+  'openai_images',
+  'openai_image_edits',
+]);
+
 const FORMATS = new Map<string, WireFormat>([
   ...Object.entries(API_KINDS).map(([format, kind]) => [kind, format as WireFormat] as const),
   ...Object.entries(MORE_KINDS),

@@ -11,6 +11,8 @@ export type Draft = Omit<Changeable, 'charges' | 'doubts' | 'itemIds'> & {
   textBytes: number;
   /** Of `textBytes`, what images are taken for. */
   imageBytes: number;
+  /** The cost is a 0 that stands beside no counts, or zeros, as some send for what they do not count. */
+  isCostOfNothing: boolean;
   charges: Record<string, number>;
   doubts: Set<string>;
   itemIds: Set<string>;
@@ -34,6 +36,7 @@ export function emptyDraft(): Draft {
     reported: {},
     textBytes: 0,
     imageBytes: 0,
+    isCostOfNothing: false,
     inputTokens: null,
     outputTokens: null,
     totalTokens: null,
@@ -104,7 +107,10 @@ const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens
  * beside an answer that has text is no usage.
  */
 export function toReading(draft: Draft): UsageReading {
-  const { reported: _, textBytes: __, imageBytes: ___, ...said } = draft;
+  const { reported: _, textBytes: __, imageBytes: ___, isCostOfNothing, ...said } = draft;
+  const { inputTokens, outputTokens, totalTokens } = draft;
+  const isCounted = (inputTokens ?? 0) + (outputTokens ?? 0) + (totalTokens ?? 0) > 0;
+  if (isCostOfNothing && isCounted) said.costUsd = null;
   const input = draft.inputTokens ?? 0;
   const cacheHitTokens = Math.min(draft.cacheHitTokens, input);
   const cacheWriteTokens = Math.min(draft.cacheWriteTokens, input - cacheHitTokens);

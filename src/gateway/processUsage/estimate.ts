@@ -39,7 +39,8 @@ export function estimateUsage(
   const output = isFinal
     ? (outputTokens ?? restOf(totalTokens, input) ?? estimateOutput(prepared, reading, null))
     : Math.max(outputTokens ?? 0, estimateOutput(prepared, reading, work));
-  return { reading: { ...reading, inputTokens: input, outputTokens: output }, estimated };
+  const drawn = prepared.draws ? { outputImageTokens: output } : {};
+  return { reading: { ...reading, ...drawn, inputTokens: input, outputTokens: output }, estimated };
 }
 
 function restOf(total: number | null, input: number): number | null {

@@ -167,7 +167,7 @@ function splitPart(
 ): [anew: number, fromCache: number] {
   const all = countIn(promptDetails(usage), [name]) ?? 0;
   const told = countIn(cacheDetails(usage), [name]);
-  const fromCache = Math.min(cached, told ?? Math.max(0, all + cached - prompt));
+  const fromCache = Math.min(cached, told ?? Math.max(0, all + Math.min(0, cached - prompt)));
   // What is larger than a thing is no part of it.
   return [all < fromCache ? all : all - fromCache, fromCache];
 }
@@ -229,10 +229,12 @@ export function readCost(
   if (typeof usage?.is_byok === 'boolean') draft.isByok = usage.is_byok;
   // Most chunks tell of no cost. Without the text nobody knows.
   if (text !== '' && !/cost|total_?price|usd_?spent/i.test(text)) return false;
-  let cost = readReportedCost(payload, usage, text);
-  // A 0 that comes after usage, beside none, is what some send for what they do not count.
-  if (Number(cost) === 0 && draft.usage !== 'missing' && !isCounted(usage)) cost = null;
-  if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) draft.costUsd = cost;
+  const cost = readReportedCost(payload, usage, text);
+  if (cost !== null && Number(cost) >= Number(draft.costUsd ?? 0)) {
+    const isFirst = draft.costUsd === null || draft.isCostOfNothing;
+    draft.isCostOfNothing = isFirst && Number(cost) === 0 && isOfNothing(draft, usage);
+    draft.costUsd = cost;
+  }
   if (usage === null) return cost !== null;
   const upstream = decimalText(
     text,
@@ -243,10 +245,12 @@ export function readCost(
   return cost !== null;
 }
 
-/** Whether it tells of more than zeros. */
-function isCounted(usage: JsonObject | null): boolean {
+/** A cost beside counts of zeros, or after the usage and beside none. */
+function isOfNothing(draft: Draft, reported: JsonObject | null): boolean {
   const { prompt, completion, total } = COUNT_NAMES;
-  return Number(countIn([mergeUsage({}, usage ?? {})], [...prompt, ...completion, ...total])) > 0;
+  const usage = mergeUsage({}, reported ?? {});
+  const counted = countIn([usage], [...prompt, ...completion, ...total]);
+  return counted === null ? draft.usage !== 'missing' : counted === 0;
 }
 
 /** Fields that OpenAI's chat chunks, chat bodies and responses share. */

@@ -40,6 +40,7 @@ export async function prepareSideRequest(
     ...prepared,
     ...(side === 'completions' ? {} : { body, hideUsageChunk: false }),
     ...(side === 'embeddings' || side === 'rerank' ? { choices: 0 } : {}),
+    draws: side === 'images',
     inputTokensEstimate: estimateTokens(request, side),
     userPromptPrefix: asText(request.prompt)?.slice(0, 100).toWellFormed() ?? null,
   };
@@ -64,7 +65,8 @@ async function prepareForm(
     tokens += side === 'audio' ? Math.ceil(value.size / AUDIO_BYTES_PER_TOKEN) : TOKENS_PER_FILE;
   }
   const prepared = prepareRequest('openai-chat', Buffer.from(JSON.stringify(request)));
-  return { ...prepared, body, streamed, inputTokensEstimate: Math.max(1, tokens) };
+  const inputTokensEstimate = Math.max(1, tokens);
+  return { ...prepared, body, streamed, draws: side === 'images', inputTokensEstimate };
 }
 
 async function readForm(body: Buffer, contentType: string): Promise<FormData> {

@@ -128,6 +128,8 @@ export interface PreparedRequest {
   hasTools: boolean;
   /** Answers asked for (`n`); vectors and ranks are none. */
   choices: number;
+  /** What it asks for are images. */
+  draws?: boolean;
   /** The model may think before it answers, unseen: the request, or its name, says so. */
   reasons: boolean;
   /** Answered at once, and made then (Responses); whatever a provider may take for yes. */

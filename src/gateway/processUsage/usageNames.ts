@@ -56,6 +56,8 @@ export const COUNT_NAMES = {
     // LiteLLM.
     'cache_creation_tokens',
     'cached_creation_tokens',
+    // LangChain; elsewhere an object, by lifetime.
+    'cache_creation',
     'cache_write_input_tokens',
     'cached_write_tokens',
     'input_cache_write_tokens',
@@ -207,8 +209,9 @@ function byLifetime(details: unknown): JsonObject | null {
  */
 const LIKE_CACHE = /cache.*token|token.*cache/;
 const LIKE_WRITE = /writ|creat/;
-const UNLIKE_CACHE =
-  /miss|uncached|non_?cached|cost|price|discount|saved|saving|rate|ratio|percent|stor|ttl|max|min/;
+/** Vercel's SDK: `noCacheTokens`. */
+const NOT_OF_CACHE = /(^|_)(un|non?|not|without)_?cach|cacheable/;
+const UNLIKE_CACHE = /miss|cost|price|discount|saved|saving|rate|ratio|percent|stor|ttl|max|min/;
 const LIKE_LIFETIME = /_\d+_?(s|m|h)(_|$)/;
 
 /** By the sound of their names; null where nothing sounds like it. */
@@ -220,6 +223,7 @@ export function countLikeCache(
   const alike = [...names].filter(
     (name) =>
       LIKE_CACHE.test(name) &&
+      !NOT_OF_CACHE.test(name) &&
       !UNLIKE_CACHE.test(name) &&
       !LIKE_LIFETIME.test(name) &&
       LIKE_WRITE.test(name) === (kind === 'write'),

@@ -152,6 +152,14 @@ describe('what came from a cache costs what its kind does', () => {
     expect(costOfSpeech({ cached_tokens: 300 })).toBe(Math.round(700 * 10 + 300 * 0.06 + SPOKEN));
   });
 
+  it('and is none of a kind that the prompt does not name, however much it is said to be', () => {
+    const prompt_tokens_details = { cached_tokens: 1_500 };
+    const usage = { prompt_tokens: 1_000, total_tokens: 1_010, prompt_tokens_details };
+    const reading = readChat('gpt-audio', { usage });
+    expect(reading).toMatchObject({ cacheAudioTokens: 0, cacheImageTokens: 0 });
+    expect(price(reading, 'api.openai.com').cost).toBe(1_000 * 2.5 + 10 * 10);
+  });
+
   it("at the operator's own prices, as the whole cache where they name no kind of it", () => {
     const reading = speechOf({
       cached_tokens: 640,

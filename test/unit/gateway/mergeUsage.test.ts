@@ -11,6 +11,9 @@ const chunk = (usage: object | null, delta: object = {}, reason: string | null =
   usage,
 });
 
+const ZEROS = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
+const COUNTED = { prompt_tokens: 1_000, completion_tokens: 100, total_tokens: 1_100 };
+
 describe('cumulative counts', () => {
   it.each([
     ['zeros', { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 }],
@@ -48,6 +51,51 @@ describe('cumulative counts', () => {
       '[DONE]',
     ];
     expect(readAnswer({ events }).costUsd).toBe('0.25');
+  });
+
+  it.each<[string, object[]]>([
+    ['before them', [{ ...ZEROS, cost: 0 }, COUNTED]],
+    ['after them', [COUNTED, { ...ZEROS, cost: 0 }]],
+    ['before them and after', [{ ...ZEROS, cost: 0 }, COUNTED, { ...ZEROS, cost: 0 }]],
+    ['after them, or beside nothing', [COUNTED, { cost: 0 }]],
+  ])('are not free by a cost of 0 beside zeros %s', (_name, usages) => {
+    const chunks = usages.map((usage) => chunk(usage, { content: 'text' }));
+    const events = [...chunks, chunk(null, {}, 'stop'), '[DONE]'];
+    expect(meterCall({ events })).toMatchObject({ cost: 3_500, metadata: { reported_cost: null } });
+  });
+
+  it.each<[string, object[]]>([
+    ['beside them', [{ ...COUNTED, cost: 0 }]],
+    [
+      'beside them, then beside zeros',
+      [
+        { ...COUNTED, cost: 0 },
+        { ...ZEROS, cost: 0 },
+      ],
+    ],
+    [
+      'beside zeros, then beside them',
+      [
+        { ...ZEROS, cost: 0 },
+        { ...COUNTED, cost: 0 },
+      ],
+    ],
+    ['beside zeros alone', [{ ...ZEROS, cost: 0 }]],
+  ])('are free by a cost of 0 %s', (_name, usages) => {
+    const chunks = usages.map((usage) => chunk(usage));
+    const events = [...chunks, chunk(null, {}, 'stop'), '[DONE]'];
+    expect(meterCall({ events })).toMatchObject({ cost: 0, metadata: { reported_cost: 0 } });
+  });
+
+  it('are not free by it in the words of Anthropic', () => {
+    const start = { id: 'm', model: 'claude-sonnet-4-5', usage: { input_tokens: 0, cost: 0 } };
+    const events = [
+      { type: 'message_start', message: start },
+      { type: 'content_block_delta', delta: { type: 'text_delta', text: 'Hello' } },
+      { type: 'message_delta', delta: {}, usage: { input_tokens: 1_000, output_tokens: 100 } },
+      { type: 'message_stop' },
+    ];
+    expect(meterCall({ format: 'anthropic-messages', events }).cost).toBe(4_500);
   });
 
   it('keep what message_start said of the prompt', () => {

@@ -230,6 +230,14 @@ describe('an intent whose usage was lost', () => {
     }
   });
 
+  it('made images where it was to draw', () => {
+    const drawn = { ...intent, requested_model: 'gpt-image-1.5' };
+    for (const api_kind of ['openai_images', 'openai_image_edits']) {
+      const priced = priceIntent(pricer, { ...drawn, api_kind }, null);
+      expect(priced).toMatchObject({ cost: 1_000 * 5 + 100 * 32, output_tokens: 100 });
+    }
+  });
+
   it('has none for an unknown model', () => {
     expect(priceIntent(pricer, { ...intent, requested_model: 'nope' }, null)).toBeNull();
   });

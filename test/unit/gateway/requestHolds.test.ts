@@ -32,6 +32,8 @@ const GRANTED: HoldResult = {
   created_at: '2026-11-01T00:00:00.000000Z',
 };
 const LOST = new LedgerError('unavailable', 'Connection terminated');
+const HELD = '00000000-0000-4000-8000-000000000002';
+const held = new LedgerError('unavailable', 'in use', { details: { id: HELD } });
 const NOT_THERE = new LedgerError('not_found', 'hold_id names no open hold');
 
 /** What a ledger was asked, where `hold` ends as the test says, and nothing is there to release. */
@@ -45,9 +47,9 @@ function openHolds(hold: LedgerHoldsOptions['ledger']['hold'], shards: readonly 
     ledger: {
       hold,
       extend: () => Promise.reject(NOT_THERE),
-      release: async () => {
+      release: async (id) => {
         asked.push('release');
-        throw NOT_THERE;
+        throw id === HELD ? held : NOT_THERE;
       },
       parts: shards,
     },
@@ -103,6 +105,16 @@ it('leaves the intent of a request that goes on without its hold', async () => {
   open.add(HOLD.id);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(asked).not.toContain('gateway_delete_intents');
+});
+
+it('gives back the others where one is in use, which is tried again', async () => {
+  const { asked, holds } = openHolds(() => Promise.reject(LOST));
+  holds.release(HELD);
+  holds.release(HOLD.id);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(asked).toEqual(['release', 'release']);
+  await vi.advanceTimersByTimeAsync(600);
+  expect(asked).toEqual(['release', 'release', 'release']);
 });
 
 it('asks for nothing that it has not sent', async () => {

@@ -267,6 +267,22 @@ describe('requests to the side endpoints', () => {
     expect(price).toMatchObject({ costMicrodollars: 2 });
   });
 
+  it('of images are estimated to have made some', async () => {
+    const form = new FormData();
+    form.set('model', 'gpt-image-1.5');
+    const sent = new Response(form);
+    const body = Buffer.from(await sent.arrayBuffer());
+    const type = sent.headers.get('content-type') ?? '';
+    for (const request of [
+      await prepare('images', { model: 'gpt-image-1.5', prompt: 'x' }),
+      await prepareSideRequest('images', body, type),
+    ]) {
+      const nothing = createSideReader('images', { streamed: false }).end();
+      const { reading } = estimateUsage(request, nothing, { silentMs: 10_000 });
+      expect(reading).toMatchObject({ outputTokens: 1_000, outputImageTokens: 1_000 });
+    }
+  });
+
   it('go out as they came; only a streamed completion is asked for its usage', async () => {
     const images = Buffer.from('{"prompt":"a", "stream":true}');
     expect((await prepareSideRequest('images', images, '')).body).toBe(images);

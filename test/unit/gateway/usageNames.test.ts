@@ -82,6 +82,11 @@ describe('names of cache counts that are in no table', () => {
   it.each([
     { prompt_cache_miss_tokens: 300 },
     { uncached_tokens: 300 },
+    // Vercel's SDK 6, where a provider tells nothing of a cache.
+    { noCacheTokens: 900 },
+    { not_cached_tokens: 900 },
+    { cacheable_tokens: 900 },
+    { tokens_without_cache: 900 },
     { non_cached_input_tokens: 300 },
     { cache_read_tokens_cost: 300 },
     { cache_discount_tokens: 300 },
