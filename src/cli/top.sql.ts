@@ -15,7 +15,7 @@ export interface TopRow {
   organization_id: string | null;
   name: string | null;
   cost_microdollars: string;
-  /** Of all payers with usage in these days, on every row. */
+  /** Of all payers whose usage of these days cost something, on every row. */
   payers: string;
   total_microdollars: string;
 }

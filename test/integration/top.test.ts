@@ -27,13 +27,13 @@ interface Payer {
   cost_microdollars: number;
 }
 
-/** The same from usage itself. */
+/** The same from usage itself: what cost nothing is in no counter. */
 async function sums(from: string, until: string): Promise<Payer[]> {
   const { rows } = await cli.database.pool.query<Payer>(
     `select case when organization_id is null then kilo_user_id end as kilo_user_id,
        organization_id, sum(cost)::integer as cost_microdollars
      from microdollar_usage
-     where (created_at at time zone 'UTC')::date between $1::date and $2::date
+     where (created_at at time zone 'UTC')::date between $1::date and $2::date and cost <> 0
      group by 1, 2 order by 3 desc, 1, 2`,
     [from, until],
   );
@@ -79,7 +79,18 @@ it('says what usage sums to, folded or not, of any days and however many are lis
         });
       },
     ),
-    { numRuns: 12 },
+    {
+      numRuns: 12,
+      // Its payer used what cost nothing, alone.
+      examples: [
+        [
+          [{ user: 'bob', organization: null, day: '2026-01-03', time: '12:00:00Z', cost: 0 }],
+          true,
+          [2, 2],
+          3,
+        ],
+      ],
+    },
   );
 });
 
