@@ -7,21 +7,33 @@
  *                  image runs before it has the sources)
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { digestOfInputs, isBuiltFrom, STAMP } from './builtFrom.js';
 import { bundleTelemetry } from './bundleTelemetry.js';
 
 const PROJECT = fileURLToPath(new URL('..', import.meta.url));
+const MODULES = path.join(PROJECT, 'node_modules');
 const STEPS = [
   () =>
-    run('tsc -p tsconfig.build.json')
+    run('typescript/bin/tsc', '-p', 'tsconfig.build.json')
       .then(bundleTrpc)
       .then((status) => withTelemetry(status))
       .then(removeStale),
-  () => run('vite build --logLevel warn'),
+  () => run('vite/bin/vite.js', 'build', '--logLevel', 'warn'),
 ];
+const NEEDED = ['typescript', 'vite', 'esbuild', '@trpc/server', '@opentelemetry/sdk-trace-base'];
+/** Each brings its program in an optional package for each platform. */
+const OF_A_PLATFORM = ['typescript', 'rolldown', 'esbuild', 'lightningcss'];
 const TRPC = 'server/trpc/library';
 const COULD_NOT_RUN = 3;
 
@@ -35,14 +47,12 @@ async function buildChanged() {
 
 async function build(digest) {
   const missing = [
-    'typescript',
-    'vite',
-    'esbuild',
-    '@trpc/server',
-    '@opentelemetry/sdk-trace-base',
-  ].filter((name) => !existsSync(path.join(PROJECT, 'node_modules', name)));
+    ...NEEDED.filter((name) => !existsSync(path.join(MODULES, name))),
+    ...OF_A_PLATFORM.flatMap(missingProgram),
+  ];
   if (missing.length > 0) {
-    return refuse(`${missing.join(', ')} not installed: run npm ci with development packages`);
+    const remedy = 'run npm ci --include=dev --include=optional';
+    return refuse(`${missing.join(', ')} not installed: ${remedy}`);
   }
   try {
     if (!existsSync(path.dirname(STAMP))) mkdirSync(path.dirname(STAMP));
@@ -59,18 +69,31 @@ async function build(digest) {
   return 0;
 }
 
+/** The package with the program for this platform, where it should be there and is not. */
+function missingProgram(name) {
+  const at = path.join(MODULES, name);
+  if (!existsSync(at)) return [];
+  const { optionalDependencies } = JSON.parse(readFileSync(path.join(at, 'package.json'), 'utf8'));
+  const platform = new RegExp(`\\b${process.platform}-${process.arch}\\b`);
+  const wanted = Object.keys(optionalDependencies ?? {}).filter((each) => platform.test(each));
+  // Beside it also where a package manager links it from elsewhere.
+  const beside = path.resolve(realpathSync(at), '..');
+  const isThere = wanted.some((each) => existsSync(path.join(beside, each)));
+  return isThere ? [] : wanted.slice(0, 1);
+}
+
 function refuse(reason) {
   if (isOptional) return 0;
   process.stderr.write(`error: ${reason}\n`);
   return COULD_NOT_RUN;
 }
 
-function run(command) {
-  const bin = path.join(PROJECT, 'node_modules', '.bin');
-  const PATH = `${bin}${path.delimiter}${process.env.PATH}`;
+/** A program of a package, not by PATH: the project's own path may have a `:` in it. */
+function run(program, ...args) {
   // Whatever the environment is for: in another one, Vite would build React for developers.
-  const env = { ...process.env, PATH, NODE_ENV: 'production' };
-  const child = spawn(command, { cwd: PROJECT, env, shell: true, stdio: 'inherit' });
+  const env = { ...process.env, NODE_ENV: 'production' };
+  const words = [path.join(MODULES, program), ...args];
+  const child = spawn(process.execPath, words, { cwd: PROJECT, env, stdio: 'inherit' });
   return new Promise((resolve) => {
     child.on('error', () => resolve(COULD_NOT_RUN));
     child.on('exit', (status) => resolve(status ?? COULD_NOT_RUN));
@@ -89,7 +112,7 @@ async function withTelemetry(status) {
 async function bundleTrpc(status) {
   if (status !== 0) return status;
   const { build: bundle } = await import('esbuild');
-  const licence = readFileSync(path.join(PROJECT, 'node_modules/@trpc/server/LICENSE'), 'utf8');
+  const licence = readFileSync(path.join(MODULES, '@trpc/server/LICENSE'), 'utf8');
   await bundle({
     absWorkingDir: PROJECT,
     entryPoints: [`src/${TRPC}.ts`],

@@ -79,7 +79,7 @@ describe('a server of its own', () => {
       server.url,
       `select name, setting from pg_settings where name in ('fsync', 'listen_addresses',
         'synchronous_commit', 'unix_socket_directories', 'server_encoding', 'jit',
-        'data_checksums')`,
+        'data_checksums', 'huge_pages')`,
     );
     expect(Object.fromEntries(settings.map(({ name, setting }) => [name, setting]))).toEqual({
       fsync: 'on',
@@ -89,6 +89,7 @@ describe('a server of its own', () => {
       server_encoding: 'UTF8',
       jit: 'off',
       data_checksums: 'on',
+      huge_pages: 'off',
     });
     expect(statSync(placesOf(dataDir).password).mode & 0o777).toBe(0o600);
     if (isRoot) expect(statSync(placesOf(dataDir).cluster).uid).not.toBe(0);

@@ -19,3 +19,6 @@ export function withMounts(script: string, ...args: string[]): string[] {
 export const MAY_MOUNT =
   spawnSync('unshare', [...UNSHARE.slice(1), 'sh', '-c', 'mount -t tmpfs tmpfs /dev/shm'])
     .status === 0;
+
+/** Docker's filter and Ubuntu (as of 24.04) leave ordinary users no namespace of users. */
+export const MAY_MAP_USERS = spawnSync('unshare', ['-U', '--map-user=12345', 'true']).status === 0;

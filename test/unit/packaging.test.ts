@@ -122,6 +122,11 @@ describe('package.json', () => {
     expect(Object.keys(manifest.dependencies)).not.toContain('@trpc/server');
   });
 
+  it('builds as part of `start`: whoever ignores scripts, or uses yarn, has none before it', () => {
+    expect(manifest.scripts.start).toMatch(/^node scripts\/build\.js --if-changed && node dist\//);
+    expect(manifest.scripts).not.toHaveProperty('prestart');
+  });
+
   it('says where it comes from', () => {
     const page = 'https://github.com/microdollar/microdollar';
     expect(manifest).toMatchObject({

@@ -145,6 +145,8 @@ async function runInitdb(places: Places, options: Initdb): Promise<void> {
     `--pwfile=${isClosed ? '/proc/self/fd/3' : passwordCopy}`,
     '--encoding=UTF8',
     '--locale=C',
+    // A kernel's huge pages that a container may not use end in a bus error (SIGBUS).
+    '--set=huge_pages=off',
     '--no-instructions',
     ...(sync ? [] : ['--no-sync']),
   ];
@@ -185,8 +187,13 @@ function removeDrafts(places: Places): void {
   }
 }
 
-/** Without PG* (PGDATA, PGOPTIONS, ...), which would steer the server, and in a known locale. */
+/**
+ * Without PG* (PGDATA, PGOPTIONS, ...), which would steer the server, and in a known locale. What comes
+ * with a program goes before libraries of that name elsewhere (conda, Oracle).
+ */
 export function serverEnvironment(): NodeJS.ProcessEnv {
   const entries = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG)/.test(name));
-  return { ...Object.fromEntries(entries), LC_ALL: 'C', TZ: 'UTC' };
+  const { LD_LIBRARY_PATH: others } = process.env;
+  const libraries = others ? { LD_LIBRARY_PATH: `$ORIGIN/../lib:${others}` } : {};
+  return { ...Object.fromEntries(entries), ...libraries, LC_ALL: 'C', TZ: 'UTC' };
 }

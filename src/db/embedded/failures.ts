@@ -81,9 +81,18 @@ export function failedFiles(places: Places, error: unknown): unknown {
   if (code === 'EACCES' && owner !== undefined && owner !== process.geteuid?.()) {
     return ownedByAnother(places, owner, error);
   }
-  const remedy = ['ENOSPC', 'EDQUOT'].includes(code) ? FULL_DISK : `make it usable, ${ELSEWHERE}`;
+  const remedy = remedyOf(code);
   const message = (error as Error).message;
   return refusal(places, `cannot use ${places.root} (${message}): ${remedy}`, error);
+}
+
+function remedyOf(code: string): string {
+  if (['ENOSPC', 'EDQUOT'].includes(code)) return FULL_DISK;
+  // As with `docker run --cap-drop ALL`, or on a disk of another machine's (NFS).
+  const isRoot = ['EACCES', 'EPERM'].includes(code) && process.geteuid?.() === 0;
+  return isRoot
+    ? `root lacks the right to do that here: run as an ordinary user, ${ELSEWHERE}`
+    : `make it usable, ${ELSEWHERE}`;
 }
 
 /** The files of a data directory belong to the user who made it. */
@@ -101,6 +110,24 @@ export function passwordMissing(places: Places, cause: unknown): LedgerError {
     places,
     `${places.password} is missing: bring it back, or remove ${places.root} with all its data`,
     cause,
+  );
+}
+
+export function noLoopback(places: Places, cause: NodeJS.ErrnoException): LedgerError {
+  return refusal(
+    places,
+    `the server would not be reached on 127.0.0.1 (${cause.code ?? cause.message}): bring up the loopback ` +
+      'interface (ip link set lo up), let connections to it pass, or set DATABASE_URL',
+    cause,
+  );
+}
+
+/** Processes cannot be told from each other. */
+export function noProcesses(places: Places): LedgerError {
+  return refusal(
+    places,
+    '/proc, which the embedded PostgreSQL needs, is not there: mount it (mount -t proc proc /proc), ' +
+      'or set DATABASE_URL',
   );
 }
 

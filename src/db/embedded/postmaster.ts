@@ -1,18 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { type Account, launchOn } from './account.js';
 import type { Binaries } from './binaries.js';
 import { type Places, serverEnvironment } from './cluster.js';
-import { failedProgram } from './failures.js';
+import { failedProgram, noLoopback } from './failures.js';
 import { commandLineOf, isRunning } from './processes.js';
 import { openLog, tailOfLog } from './serverLog.js';
 
 const FAST_STOP_MS = 30_000;
 const IMMEDIATE_STOP_MS = 10_000;
+const LOOPBACK_MS = 10_000;
 /** Names the cluster, also where the server knows it only as its own directory. */
 const CLUSTER_SETTING = 'microdollar.cluster';
 
@@ -61,6 +63,27 @@ export function settingsOf(pid: number): string[] {
   return parts
     .filter((part) => !/^(port|microdollar\.cluster)=/.test(part))
     .map((part) => part.trim());
+}
+
+/**
+ * The server is asked on 127.0.0.1: where that is down (a network namespace of its own) or a firewall is
+ * before it, it would be taken for one that is slow to start.
+ */
+export async function requireLoopback(places: Places): Promise<void> {
+  const server = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    try {
+      await once(socket, 'connect', { signal: AbortSignal.timeout(LOOPBACK_MS) });
+    } finally {
+      socket.on('error', () => {}).destroy();
+    }
+  } catch (cause) {
+    throw noLoopback(places, cause as NodeJS.ErrnoException);
+  } finally {
+    server.close();
+  }
 }
 
 export async function pickFreePort(): Promise<number> {
@@ -151,13 +174,24 @@ export function waitUntilGoneSync(pid: number, timeoutMs: number): void {
  */
 export function signalStop(pid: number, places: Places, how: 'fast' | 'immediate'): void {
   if (!isPostmasterOf(pid, places)) return;
+  const name = how === 'fast' ? 'INT' : 'QUIT';
   try {
-    process.kill(pid, how === 'fast' ? 'SIGINT' : 'SIGQUIT');
+    process.kill(pid, `SIG${name}`);
     // A server that was stopped (SIGSTOP) sees the signal only when it runs again.
     process.kill(pid, 'SIGCONT');
-  } catch {
-    // Gone meanwhile.
+  } catch (error) {
+    // Else gone meanwhile.
+    if ((error as NodeJS.ErrnoException).code === 'EPERM') signalAsOwner(pid, places, name);
   }
+}
+
+/** As root without CAP_KILL, which containers are run without: its own account may. */
+function signalAsOwner(pid: number, places: Places, name: string): void {
+  const owner = statSync(places.cluster, { throwIfNoEntry: false });
+  if (!owner) return;
+  const script = `kill -${name} "$1"; kill -CONT "$1"`;
+  const { uid, gid } = owner;
+  spawnSync('/bin/sh', ['-c', script, 'sh', String(pid)], { cwd: '/', uid, gid, stdio: 'ignore' });
 }
 
 /**

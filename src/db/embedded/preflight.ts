@@ -2,13 +2,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { findPackage } from './binaries.js';
 import type { Places } from './cluster.js';
-import { foreignCluster } from './failures.js';
+import { foreignCluster, noProcesses } from './failures.js';
 
 /**
  * What can be told before anything is written: the directory holds no cluster that our programs
- * could not run.
+ * could not run, and processes can be looked up.
  */
 export function requireUsableCluster(dataDir: string, places: Places): void {
+  if (process.platform === 'linux' && !existsSync('/proc/self/stat')) throw noProcesses(places);
   if (existsSync(path.join(dataDir, 'PG_VERSION'))) {
     const what = `${path.resolve(dataDir)} is a PostgreSQL cluster itself, not a data directory`;
     throw foreignCluster(places, what, 'start its own server and set DATABASE_URL to that');

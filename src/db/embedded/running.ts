@@ -94,6 +94,7 @@ async function launch(
 ): Promise<Running> {
   const account = chooseAccount(places.cluster);
   const binaries = await findBinaries(account, places.programs);
+  await postmaster.requireLoopback(places);
   await createCluster(places, binaries, account, options.settings?.fsync !== 'off');
   const password = readPassword(places);
   for (let attempt = 1; ; attempt++) {
