@@ -64,11 +64,13 @@ export type EventAccess = (event: unknown) => LedgerError | null;
  * Which of these events the key may write; what is malformed is left to the ledger to refuse.
  * Compares the values as sent: the ledger's cleaning (NUL bytes) never turns a value that equals
  * the key's user into another one.
+ * @param isNew money is to be held: of an organization by its members alone
  */
 export async function createEventAccess(
   ledger: Ledger,
   principal: Principal,
   events: readonly unknown[],
+  { isNew = false }: { isNew?: boolean } = {},
 ): Promise<EventAccess> {
   const userId = principal.kiloUserId;
   if (userId === null) return await createServiceAccess(ledger, principal, events);
@@ -83,7 +85,7 @@ export async function createEventAccess(
   ]);
   const isStranger = (event: unknown) =>
     memberships?.get(organizationOf(event) ?? '') === 'stranger';
-  const isBegun = await findBegun(ledger, userId, events.filter(isStranger));
+  const isBegun = await findBegun(ledger, principal, isNew ? [] : events.filter(isStranger));
   return (event) => {
     const eventUser = fieldOf(event, 'kilo_user_id');
     if (typeof eventUser === 'string' && eventUser !== userId) {
@@ -116,10 +118,13 @@ export async function createEventAccess(
   };
 }
 
-/** Which of these requests the user began as a member of the organization that pays. */
+/**
+ * Which of these requests the key in use began while its user was a member of the organization that pays: to
+ * be given back, or settled with at most what is held.
+ */
 async function findBegun(
   ledger: Ledger,
-  kiloUserId: string,
+  { kiloUserId, keyId }: Principal,
   events: readonly unknown[],
 ): Promise<(event: unknown) => boolean> {
   const named = events.flatMap((event) => {
@@ -127,14 +132,20 @@ async function findBegun(
     const id = idOf(event);
     return organization_id !== null && isUuid(id) ? [{ id, organization_id }] : [];
   });
+  if (named.length === 0 || kiloUserId === null || !isUuid(keyId)) return () => false;
   const { byPart } = await groupByPart(ledger, named, (each) => each);
   const rows = await Promise.all(
     [...byPart].map(([{ pool }, asked]) =>
-      readRows<BegunRow>(pool, begunIdsStatement(kiloUserId, asked)),
+      readRows<BegunRow>(pool, begunIdsStatement(kiloUserId, keyId, asked)),
     ),
   );
-  const begun = new Set(rows.flat().map((row) => `${row.organization_id} ${row.id}`));
-  return (event) => begun.has(`${organizationOf(event)} ${idOf(event)}`);
+  const most = new Map(rows.flat().map((row) => [`${row.organization_id} ${row.id}`, row.most]));
+  return (event) => {
+    const held = most.get(`${organizationOf(event)} ${idOf(event)}`);
+    if (held === undefined) return false;
+    const cost = Number(fieldOf(event, 'cost') ?? 0);
+    return held === null || cost <= Number(held);
+  };
 }
 
 /**

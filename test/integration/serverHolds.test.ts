@@ -229,6 +229,22 @@ describe('holds over HTTP', () => {
     const settling = { event: { ...begun, cost: 1 } };
     const path = `/api/holds/${settled}/settle`;
     expect((await service.post(path, settling, other)).body.error.code).toBe('forbidden');
+    // No more than was held, by the key that held it, and nothing new.
+    const { body: second } = await service.post('/api/keys', {
+      kilo_user_id: member.id,
+      scopes: ['usage:write'],
+    });
+    const more = { amount: 2 };
+    for (const [at, body, key] of [
+      [path, { event: { ...begun, cost: 2 } }, member.key],
+      [path, settling, second.key],
+      [`/api/holds/${settled}/extend`, more, member.key],
+      ['/api/holds', { ...begun, ...more, id: settled }, member.key],
+    ] as const) {
+      expect((await service.post(at, body, key)).body).toMatchObject({
+        error: { code: 'forbidden' },
+      });
+    }
     expect((await service.post(path, settling, member.key)).body.status).toBe('recorded');
     const unheld = { ...begun, id: randomUUID(), cost: 1 };
     const late = { ...begun, id: sent.toUpperCase(), cost: 1 };
@@ -237,6 +253,8 @@ describe('holds over HTTP', () => {
     expect(await send(...events)).toEqual(['rejected', 'recorded', 'rejected', 'rejected']);
     await service.ledger.keepBudgets();
     expect(await send(late)).toEqual(['duplicate']);
+    const anew = { ...begun, id: sent, amount: 1 };
+    expect((await service.post('/api/holds', anew, member.key)).body.error.code).toBe('forbidden');
     const answer = await service.call('DELETE', `/api/holds/${released}`, { key: member.key });
     expect(answer.body.status).toBe('released');
   });

@@ -133,7 +133,10 @@ export class LedgerHolds implements RequestHolds {
       } catch (error) {
         const { code, message } = toLedgerError(error);
         // Its shard is away, its payer is moving, or it is in use: the others need not wait for it.
-        if (isOfOne(error)) continue;
+        if (isOfOne(error)) {
+          if (this.#isClosed) return;
+          continue;
+        }
         if (code === 'unavailable') return;
         // Never reserved, or not yet, or gone with its usage.
         if (code !== 'not_found') log.warn({ usage_id: id, reason: message }, 'no release');

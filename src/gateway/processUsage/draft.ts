@@ -1,3 +1,4 @@
+import { BYTES_PER_TOKEN } from './estimateInput.js';
 import type { JsonObject } from './json.js';
 import type { UsageReading } from './types.js';
 
@@ -107,10 +108,12 @@ const OUTPUT_PARTS = ['outputAudioTokens', 'outputImageTokens', 'reasoningTokens
  * beside an answer that has text is no usage.
  */
 export function toReading(draft: Draft): UsageReading {
-  const { reported: _, textBytes: __, imageBytes: ___, isCostOfNothing, ...said } = draft;
+  const { reported: _, textBytes: __, imageBytes, isCostOfNothing, ...said } = draft;
   const { inputTokens, outputTokens, totalTokens } = draft;
-  const isCounted = (inputTokens ?? 0) + (outputTokens ?? 0) + (totalTokens ?? 0) > 0;
-  if (isCostOfNothing && isCounted) said.costUsd = null;
+  const tokens = (inputTokens ?? 0) + (outputTokens ?? 0) + (totalTokens ?? 0);
+  const isCounted = tokens > 0 || Object.keys(draft.charges).length > 0;
+  const isPaidElsewhere = draft.isByok === true && draft.upstreamCostUsd !== null;
+  if (isCostOfNothing && isCounted && !isPaidElsewhere) said.costUsd = null;
   const input = draft.inputTokens ?? 0;
   const cacheHitTokens = Math.min(draft.cacheHitTokens, input);
   const cacheWriteTokens = Math.min(draft.cacheWriteTokens, input - cacheHitTokens);
@@ -127,6 +130,7 @@ export function toReading(draft: Draft): UsageReading {
   capParts(reading, CACHE_PARTS, cacheHitTokens);
   capParts(reading, INPUT_PARTS, input - cacheHitTokens - cacheWriteTokens);
   if (reading.outputTokens !== null) capParts(reading, OUTPUT_PARTS, reading.outputTokens);
+  else if (imageBytes > 0) reading.outputImageTokens = Math.ceil(imageBytes / BYTES_PER_TOKEN);
   // Stored as a PostgreSQL integer.
   if (reading.reasoningTokens !== null) {
     reading.reasoningTokens = Math.min(reading.reasoningTokens, INT4_MAX);

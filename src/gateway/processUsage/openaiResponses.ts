@@ -58,7 +58,10 @@ export class OpenAiResponsesReader implements FormatReader {
     // Some tell it in an event of its own.
     else if (response === null) readCost(draft, null, text, payload);
     if (item !== null || response !== null) this.#charge();
-    if (RESPONSES_TERMINAL_TYPES.has(type)) draft.complete = true;
+    if (!RESPONSES_TERMINAL_TYPES.has(type)) return;
+    draft.complete = true;
+    const isWhole = type === 'response.completed' || type === 'response.done';
+    if (isWhole && draft.usage === 'partial') draft.usage = 'final';
   }
 
   /** Translators end it as a chat. */

@@ -82,7 +82,9 @@ function interpret(draft: Draft, usage: JsonObject): void {
   draft.cacheWriteTokens = cacheWrite;
   draft.cacheWrite1hTokens = cacheWrite1h;
   draft.citationTokens = asCount(usage.citation_tokens) ?? 0;
-  const drawn = countDrawn(draft, (output ?? 0) - (reasoning ?? 0));
+  const shown = (output ?? 0) - (reasoning ?? 0);
+  const isTextTold = countIn(completionDetails(usage), ['text_tokens']) !== null;
+  const drawn = isTextTold && draft.imageBytes > 0 ? shown : countDrawn(draft, shown);
   Object.assign(draft, readModalities(usage, input ?? 0, cacheRead, drawn));
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));

@@ -54,7 +54,7 @@ export const holdRoutes: ServerPlugin = (app, services) => {
   app.post('/api/holds', async (request, reply) => {
     const principal = request.principal as Principal;
     const hold = withOwnKey(parseBody(newHold, request.body) as HoldRequest, principal);
-    await checkAccess(services, principal, hold);
+    await checkAccess(services, principal, hold, { isNew: true });
     return answer(reply, await ledger.holdForClient(hold));
   });
   app.post('/api/holds/:id/settle', async (request) => {
@@ -66,7 +66,7 @@ export const holdRoutes: ServerPlugin = (app, services) => {
   app.post('/api/holds/:id/extend', async (request, reply) => {
     const { id } = parseInput(idParam, request.params);
     const wanted = parseBody(extension, request.body);
-    await checkOwnHold(services, request.principal as Principal, id);
+    await checkOwnHold(services, request.principal as Principal, id, { isNew: true });
     return answer(reply, await ledger.extend(id, wanted.amount));
   });
   const release = async (request: FastifyRequest) => {
@@ -87,8 +87,9 @@ async function checkAccess(
   services: ServerServices,
   principal: Principal,
   subject: unknown,
+  options: { isNew?: boolean } = {},
 ): Promise<void> {
-  const refuse = await createEventAccess(services.ledger, principal, [subject]);
+  const refuse = await createEventAccess(services.ledger, principal, [subject], options);
   const refusal = refuse(subject);
   if (refusal !== null) throw refusal;
 }
@@ -98,10 +99,11 @@ async function checkOwnHold(
   services: ServerServices,
   principal: Principal,
   id: string,
+  options: { isNew?: boolean } = {},
 ): Promise<void> {
   const holder = await services.ledger.findHolder(id);
   if (holder === null) return;
-  await checkAccess(services, principal, { ...holder, id });
+  await checkAccess(services, principal, { ...holder, id }, options);
 }
 
 /** Refused: 402 where only money helps, 429 with its time where the window's end does. */

@@ -69,6 +69,8 @@ describe('a cost in an event of its own, after usage', () => {
     const cost_details = { upstream_inference_cost: 0.00445 };
     const last = chunk({ usage: { ...COUNTS, cost: 0, is_byok: true, cost_details } });
     expect(meterCall(chat(last))).toMatchObject({ cost: 4_450 });
+    const late = chunk({ usage: { cost: 0, is_byok: true, cost_details } });
+    expect(meterCall(chat(late))).toMatchObject({ cost: 4_450 });
   });
 });
 
@@ -96,6 +98,8 @@ describe('usage of a response that goes on', () => {
   });
 
   it('is final where the stream says that it is over', () => {
+    const over = { type: 'response.completed', response: { id: 'r', status: 'completed' } };
+    expect(read(over)).toMatchObject({ estimated: null, reading: { outputTokens: 5 } });
     expect(read('[DONE]')).toMatchObject({ estimated: null, reading: { outputTokens: 5 } });
   });
 });
@@ -123,5 +127,7 @@ describe('images of an answer whose tokens are not told by kind', () => {
     const told = { completion_tokens_details: { text_tokens: 300, image_tokens: 1_000 } };
     expect(cost({ content: null, images: [image] }, told)).toBe(30_753);
     expect(cost({ content: 'x'.repeat(40) })).toBe(3_253);
+    const text = { completion_tokens_details: { text_tokens: 10 } };
+    expect(cost({ content: 'x'.repeat(40), images: [image] }, text)).toBe(38_728);
   });
 });

@@ -192,6 +192,9 @@ describe('usage of the side endpoints', () => {
     const zeros = 'data: {"usage":{"input_tokens":0,"output_tokens":0,"cost":0}}\n\n';
     const after = read('images', events(0) + zeros, true);
     expect(after).toMatchObject({ inputTokens: 10, outputTokens: 200, costUsd: null });
+    const seconds = 'data: {"text":"Hi.","usage":{"type":"duration","seconds":30}}\n\n';
+    const speech = read('audio', `${seconds}data: {"type":"x","cost":0}\n\n`, true);
+    expect(speech).toMatchObject({ charges: { audio_seconds: 30 }, costUsd: null });
   });
 
   it('never throws, whatever comes in whichever pieces', () => {
