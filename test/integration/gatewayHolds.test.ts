@@ -148,9 +148,12 @@ describe('what clients are told', () => {
     await addBudget(gateway, { scope: 'user', payer: { user: user.id }, limit: 200 });
     const openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: user.key });
     const calls = gateway.logLines.length;
+    const day = new Date().getUTCDate();
     const error = await openai.chat.completions
       .create({ model: CHAT_MODEL, messages: [{ role: 'user', content: 'hello' }] })
       .catch((caught: unknown) => caught);
+    // Where the day is about to end, the SDK waits for that, and tries again.
+    const most = new Date().getUTCDate() === day ? 1 : 2;
     expect(error).toBeInstanceOf(OpenAI.RateLimitError);
     expect(error).toMatchObject({ status: 429, code: 'budget_exceeded', type: 'rate_limit_error' });
     const { headers, message } = error as InstanceType<typeof OpenAI.RateLimitError>;
@@ -161,9 +164,9 @@ describe('what clients are told', () => {
     const untilEnd = (Date.parse(resetsAt) - Date.now()) / 1_000;
     const retryAfter = Number(headers?.get('retry-after'));
     expect(Math.abs(retryAfter - untilEnd)).toBeLessThan(30);
-    expect(
-      gateway.logLines.slice(calls).filter((line) => /a budget refused/.test(line)),
-    ).toHaveLength(1);
+    const refusals = gateway.logLines.slice(calls).filter((line) => /a budget refused/.test(line));
+    expect(refusals.length).toBeGreaterThan(0);
+    expect(refusals.length).toBeLessThanOrEqual(most);
   });
 
   it('a budget of all time: 402, as the SDK’s own error', async () => {
