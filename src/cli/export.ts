@@ -3,12 +3,9 @@ import { Option } from 'commander';
 import type pg from 'pg';
 import { requireAccounts } from '../accounts/requireAccounts.js';
 import { readDay } from '../days.js';
-import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { queryOn } from '../db/query.js';
-import { withoutTimeLimit } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { readUuid } from '../ids.js';
-import { LOCK_USAGE } from '../rollup/database.js';
 import { describeDays } from '../rollup/readMode.js';
 import { requireUser } from '../rollup/verify.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
@@ -34,6 +31,7 @@ import {
 } from './exportRows.sql.js';
 import { type ExportTarget, NOT_WHOLE, toFile, toOutput } from './exportTarget.js';
 import { formatAmount, formatCount } from './output.js';
+import { beginSnapshot } from './snapshot.js';
 
 /** Rows in memory at once. */
 const FETCH_ROWS = 1000;
@@ -104,7 +102,12 @@ async function exportCommand(
     const { organizationId } = filter;
     if (organizationId !== null)
       await requireAccounts(database.pool(), { organization_id: organizationId });
-    await beginSnapshot(client, citusPlaceOf(database.url) === null);
+    await beginSnapshot(client, database);
+    // No limit on idleness: whoever reads the output sets the pace.
+    await client.query('set local idle_in_transaction_session_timeout = 0');
+    await client.query('set local statement_timeout = 0');
+    // Every row is wanted, not the first few.
+    await client.query('set local cursor_tuple_fraction = 1');
     const archived = what === 'usage' ? await ArchivedDays.find(client, filter) : null;
     const pages = pagesOf(client, toStatement(filter), archived, options.archive);
     const { out } = options;
@@ -159,18 +162,6 @@ function describeMissing(days: readonly string[], archive: string | undefined): 
   const what = `usage of ${describeDays(days)} was archived, and is not in this export`;
   if (archive === undefined) return `${what}; name its directory with --archive <dir>`;
   return `${what}: the files in ${archive} do not hold all of it`;
-}
-
-/** @param isLockable not on Citus, whose ledgers have no partitions, and a view in the table's place */
-async function beginSnapshot(client: pg.Client, isLockable: boolean): Promise<void> {
-  const unlimited = await withoutTimeLimit(client);
-  await client.query(`begin isolation level repeatable read, read only; ${unlimited}`);
-  if (isLockable) await client.query(LOCK_USAGE);
-  // No limit on idleness: whoever reads the output sets the pace.
-  await client.query('set local idle_in_transaction_session_timeout = 0');
-  await client.query('set local statement_timeout = 0');
-  // Every row is wanted, not the first few.
-  await client.query('set local cursor_tuple_fraction = 1');
 }
 
 /** What the archive's files have, then what the table has. */

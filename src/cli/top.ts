@@ -1,16 +1,14 @@
 import type pg from 'pg';
 import { addDays, daysBetween, readDay, todayIn } from '../days.js';
-import { citusPlaceOf } from '../db/citus/placedUrl.js';
 import { isStatementTimeout } from '../db/sqlstate.js';
 import type { Statement } from '../db/statement.js';
-import { withoutTimeLimit } from '../db/transaction.js';
 import { LedgerError } from '../errors.js';
 import { toExactInteger } from '../money.js';
-import { LOCK_USAGE } from '../rollup/database.js';
 import { describeDays } from '../rollup/readMode.js';
 import type { CommandContext, CommandStatus, Register } from './context.js';
-import { withMigratedDatabase } from './database.js';
+import { type CommandDatabase, withMigratedDatabase } from './database.js';
 import { alignTable, formatAmount, formatCount, shorten } from './output.js';
+import { beginSnapshot } from './snapshot.js';
 import { type TopFilter, type TopRow, topStatement, unprovenDaysStatement } from './top.sql.js';
 import { wholeNumber } from './typedNumber.js';
 
@@ -51,8 +49,7 @@ function readFilter(options: TopOptions): TopFilter {
 
 async function top(context: CommandContext, filter: TopFilter): Promise<CommandStatus> {
   return withMigratedDatabase(context, async (database) => {
-    const isLockable = citusPlaceOf(database.url) === null;
-    const rows = await readTop(await database.client(), filter, isLockable);
+    const rows = await readTop(database, filter);
     const payers = rows.map(({ cost_microdollars, payers, total_microdollars, ...payer }) => ({
       ...payer,
       cost_microdollars: toExactInteger(cost_microdollars),
@@ -69,15 +66,10 @@ async function top(context: CommandContext, filter: TopFilter): Promise<CommandS
 }
 
 /** In one snapshot, of days that are proven (I10). @throws LedgerError `unproven_window`, `unavailable` */
-async function readTop(
-  client: pg.Client,
-  filter: TopFilter,
-  isLockable: boolean,
-): Promise<TopRow[]> {
-  const unlimited = await withoutTimeLimit(client);
-  await client.query(`begin isolation level repeatable read, read only; ${unlimited}`);
-  await client.query(`set local statement_timeout = ${TIMEOUT_MS}; set local jit = off`);
-  if (isLockable) await client.query(LOCK_USAGE);
+async function readTop(database: CommandDatabase, filter: TopFilter): Promise<TopRow[]> {
+  const client = await database.client();
+  const settings = `set local statement_timeout = ${TIMEOUT_MS}; set local jit = off`;
+  await beginSnapshot(client, database, settings);
   const proof = unprovenDaysStatement(filter);
   const [judged] = await ask<{ days: string[] }>(client, proof);
   const days = judged?.days ?? [];

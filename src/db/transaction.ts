@@ -51,3 +51,11 @@ export async function withoutTimeLimit(client: Pick<pg.ClientBase, 'query'>): Pr
   );
   return rows[0]?.is_limited ? 'set local transaction_timeout = 0' : '';
 }
+
+/** The same for a session, which is not a pooler's: that is others' as well. */
+export async function setUnlimited(client: Pick<pg.ClientBase, 'query'>): Promise<void> {
+  await client.query(
+    `select set_config('transaction_timeout', '0', false)
+     where current_setting('transaction_timeout', true) <> '0'`,
+  );
+}

@@ -6,9 +6,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import {
   endServices,
+  expectToServe,
   type LaunchOptions,
   launchService,
-  readyUrl,
 } from '../support/serviceProcess.js';
 
 // Each test starts whole services; that ends a hang, and measures nothing.
@@ -32,14 +32,6 @@ afterEach(async () => {
 const start = ({ env, ...options }: LaunchOptions) =>
   launchService(['start'], { ...options, env: { ...env, MICRODOLLAR_DATA_DIR: dataDir } });
 
-async function expectToServe(options: LaunchOptions): Promise<void> {
-  const service = start(options);
-  const url = await readyUrl(service);
-  expect((await fetch(`${url}/readyz`)).status).toBe(200);
-  service.child.kill('SIGTERM');
-  expect(await service.ended).toBe(0);
-}
-
 /** One line with the remedy, and nothing left behind. */
 async function refusal(...under: string[]): Promise<string> {
   const service = start({ under });
@@ -57,7 +49,7 @@ it.runIf(process.platform === 'linux')(
     for (const name of ['libxml2.so.2', 'libssl.so.1.1', 'libz.so.1'])
       writeFileSync(path.join(others, name), 'of another program');
     chmodSync(home, 0o755);
-    await expectToServe({ env: { LD_LIBRARY_PATH: others } });
+    await expectToServe(start({ env: { LD_LIBRARY_PATH: others } }));
   },
 );
 
@@ -65,7 +57,7 @@ it.runIf(process.platform === 'linux')(
 if (isRoot && MAY_MOUNT) {
   describe('start as root in a container', () => {
     it('serves, and stops its server, without the right to signal other users', async () => {
-      await expectToServe({ under: ['setpriv', '--bounding-set=-kill'] });
+      await expectToServe(start({ under: ['setpriv', '--bounding-set=-kill'] }));
     });
 
     it('says so where it may not give files away', async () => {

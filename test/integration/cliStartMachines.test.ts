@@ -8,9 +8,9 @@ import { installIn, PROGRAMS_DIR } from '../support/installation.js';
 import { MAY_MAP_USERS, MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import {
   endServices,
+  expectToServe as expectServed,
   type LaunchOptions,
   launchService,
-  readyUrl,
 } from '../support/serviceProcess.js';
 
 // Each test starts whole services; that ends a hang, and measures nothing.
@@ -38,14 +38,10 @@ afterEach(async () => {
 });
 
 /** Starts, is asked for health and page, and stops with nothing of the server left running. */
-async function expectToServe(options: LaunchOptions): Promise<void> {
-  const service = launchService(['start'], { cwd: project, ...options });
-  const url = await readyUrl(service);
-  expect((await fetch(`${url}/readyz`)).status).toBe(200);
-  expect((await fetch(url)).headers.get('content-type')).toContain('text/html');
-  service.child.kill('SIGTERM');
-  expect(await service.ended).toBe(0);
-}
+const expectToServe = (options: LaunchOptions) =>
+  expectServed(launchService(['start'], { cwd: project, ...options }), async (url) => {
+    expect((await fetch(url)).headers.get('content-type')).toContain('text/html');
+  });
 
 function giveTo({ uid, gid }: { uid: number; gid: number }, dir: string): void {
   execFileSync('chown', ['-R', `${uid}:${gid}`, dir]);

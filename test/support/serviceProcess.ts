@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { expect } from 'vitest';
 import { compiledProject } from './programs.js';
 
 /** `microdollar ...` as a process of its own. */
@@ -66,4 +67,16 @@ export async function readyUrl({ child, output }: ServiceProcess): Promise<strin
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
+}
+
+/** Starts, is asked for health, and for whatever `look` does at its URL, and stops with status 0. */
+export async function expectToServe(
+  service: ReturnType<typeof launchService>,
+  look: (url: string) => Promise<void> = async () => {},
+): Promise<void> {
+  const url = await readyUrl(service);
+  expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  await look(url);
+  service.child.kill('SIGTERM');
+  expect(await service.ended).toBe(0);
 }

@@ -5,6 +5,7 @@ import { plainUrl } from '../citus/placement.js';
 import { hasCitus, UNDISTRIBUTED } from '../citus/undistributed.js';
 import { schemaOf } from '../ledgerSchema.js';
 import { failureName, isLockConflict, isNotPermitted, sqlStateOf } from '../sqlstate.js';
+import { setUnlimited } from '../transaction.js';
 
 const OLDEST_SERVER = 150_000;
 /** Of the session that migrates, one a schema; any constant that nobody else uses. */
@@ -27,10 +28,7 @@ export async function connectToMigrate(url: string, lockTimeoutMs: number): Prom
     for (const [name, value] of Object.entries(settings)) {
       await client.query('select set_config($1, $2, false)', [name, value]);
     }
-    // Of servers as of 17.
-    await client.query(
-      `select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout'`,
-    );
+    await setUnlimited(client);
     return client;
   } catch (error) {
     await client.end().catch(() => {});

@@ -82,9 +82,7 @@ function interpret(draft: Draft, usage: JsonObject): void {
   draft.cacheWriteTokens = cacheWrite;
   draft.cacheWrite1hTokens = cacheWrite1h;
   draft.citationTokens = asCount(usage.citation_tokens) ?? 0;
-  const shown = (output ?? 0) - (reasoning ?? 0);
-  const isTextTold = countIn(completionDetails(usage), ['text_tokens']) !== null;
-  const drawn = isTextTold && draft.imageBytes > 0 ? shown : countDrawn(draft, shown);
+  const drawn = countDrawn(draft, usage, (output ?? 0) - (reasoning ?? 0));
   Object.assign(draft, readModalities(usage, input ?? 0, cacheRead, drawn));
   readModifiers(draft, usage);
   readServerTools(usage, (name, count) => raiseCharge(draft, name, count));
@@ -92,13 +90,13 @@ function interpret(draft: Draft, usage: JsonObject): void {
   raiseCharge(draft, 'audio_seconds', audioSeconds ?? 0);
 }
 
-/** Of an answer with images in it all is one that is no text. */
-function countDrawn({ imageBytes, textBytes, reasoningBytes }: Draft, shown: number): number {
+/** Of an answer with images all is one that is no text; told text is taken off by `readModalities`. */
+function countDrawn(draft: Draft, usage: JsonObject, shown: number): number {
+  const { imageBytes, textBytes, reasoningBytes } = draft;
   if (imageBytes === 0) return 0;
-  return Math.max(
-    0,
-    shown - Math.ceil((textBytes - imageBytes - reasoningBytes) / BYTES_PER_TOKEN),
-  );
+  if (countIn(completionDetails(usage), ['text_tokens']) !== null) return shown;
+  const text = Math.ceil((textBytes - imageBytes - reasoningBytes) / BYTES_PER_TOKEN);
+  return Math.max(0, shown - text);
 }
 
 function promptOf(usage: JsonObject): number | null {

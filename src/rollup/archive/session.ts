@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { setUnlimited } from '../../db/transaction.js';
 import { LedgerError } from '../../errors.js';
 import type { RollupDatabase } from '../database.js';
 
@@ -21,7 +22,7 @@ export async function withArchiveSession<T>(
 ): Promise<T> {
   const client = await database.pool.connect();
   try {
-    await setUnlimited(database, client);
+    if (!database.viaPooler) await setUnlimited(client);
     await lock(client, Math.min(waitMs, MAX_LOCK_WAIT_MS));
     return await run(client);
   } finally {
@@ -38,25 +39,13 @@ export async function withReader<T>(
   const client = await database.pool.connect();
   let isWhole = false;
   try {
-    await setUnlimited(database, client);
+    if (!database.viaPooler) await setUnlimited(client);
     const result = await run(client);
     isWhole = true;
     return result;
   } finally {
     client.release(!isWhole);
   }
-}
-
-/**
- * Statements have their own time. A limit of transactions that the role or the database sets would end the
- * session (servers from before 17 have none). A pooler's is others' as well.
- */
-async function setUnlimited({ viaPooler }: RollupDatabase, client: pg.PoolClient): Promise<void> {
-  if (viaPooler) return;
-  await client.query(
-    `select set_config('transaction_timeout', '0', false)
-     where current_setting('transaction_timeout', true) <> '0'`,
-  );
 }
 
 async function lock(client: pg.PoolClient, waitMs: number): Promise<void> {
