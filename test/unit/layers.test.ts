@@ -63,12 +63,18 @@ const ALLOWED: Readonly<Record<string, string>> = {
 
 const rowOf = new Map(ROWS.flatMap((row, index) => row.map((name) => [name, index] as const)));
 
-async function sourceFiles(folder: string): Promise<string[]> {
+/** Every file below, with its text. */
+async function sourcesOf(folder: string): Promise<[file: string, text: string][]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries
+  const files = entries
     .filter((entry) => entry.isFile() && /\.tsx?$/.test(entry.name))
     .map((entry) => path.join(entry.parentPath, entry.name));
+  return Promise.all(
+    files.map(async (file): Promise<[string, string]> => [file, await readFile(file, 'utf8')]),
+  );
 }
+
+const sources = await sourcesOf(SRC);
 
 /** The first part of a path below src: a folder, or the name of a file. */
 function conceptOf(file: string): string {
@@ -76,10 +82,9 @@ function conceptOf(file: string): string {
 }
 
 describe('the layers', () => {
-  it('are kept by every import', async () => {
+  it('are kept by every import', () => {
     const violations: string[] = [];
-    for (const file of await sourceFiles(SRC)) {
-      const text = await readFile(file, 'utf8');
+    for (const [file, text] of sources) {
       for (const [, target = ''] of text.matchAll(/from '(\.[^']+)'|import\('(\.[^']+)'\)/g)) {
         const from = conceptOf(file);
         const to = conceptOf(path.resolve(path.dirname(file), target));
@@ -93,10 +98,9 @@ describe('the layers', () => {
     expect(violations).toEqual([]);
   });
 
-  it('have no exception that nobody needs', async () => {
+  it('have no exception that nobody needs', () => {
     const used = new Set<string>();
-    for (const file of await sourceFiles(SRC)) {
-      const text = await readFile(file, 'utf8');
+    for (const [file, text] of sources) {
       for (const [, target = ''] of text.matchAll(/from '(\.[^']+)'/g)) {
         used.add(`${conceptOf(file)} -> ${conceptOf(path.resolve(path.dirname(file), target))}`);
       }
@@ -137,24 +141,22 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
 };
 
 describe('what is decided in one place', () => {
-  it.each(Object.entries(OWNED))('%s', async (_, { says, owners }) => {
+  it.each(Object.entries(OWNED))('%s', (_, { says, owners }) => {
     const others: string[] = [];
-    for (const file of await sourceFiles(SRC)) {
+    for (const [file, text] of sources) {
       const name = path.relative(SRC, file);
       if (owners.some((owner) => name.startsWith(`${owner}/`) || name.startsWith(`${owner}.`))) {
         continue;
       }
-      if (says.test(await readFile(file, 'utf8'))) others.push(name);
+      if (says.test(text)) others.push(name);
     }
     expect(others).toEqual([]);
   });
 
-  it('each owner does say it, else it need not be named', async () => {
-    const files = await sourceFiles(SRC);
+  it('each owner does say it, else it need not be named', () => {
     for (const [what, { says, owners }] of Object.entries(OWNED)) {
-      const speaking = [];
-      for (const file of files) if (says.test(await readFile(file, 'utf8'))) speaking.push(file);
-      const names = speaking.map((file) => path.relative(SRC, file));
+      const speaking = sources.filter(([, text]) => says.test(text));
+      const names = speaking.map(([file]) => path.relative(SRC, file));
       for (const owner of owners.filter((each) => each !== 'db/migrate')) {
         expect(
           names.some((name) => name.startsWith(owner)),
@@ -166,11 +168,11 @@ describe('what is decided in one place', () => {
 });
 
 describe('the source', () => {
-  it('has lines of at most 110 columns, but for markup and regular expressions', async () => {
+  it('has lines of at most 110 columns, but for markup and regular expressions', () => {
     const long: string[] = [];
-    for (const file of await sourceFiles(SRC)) {
+    for (const [file, text] of sources) {
       if (file.endsWith('.tsx')) continue;
-      const lines = (await readFile(file, 'utf8')).split('\n');
+      const lines = text.split('\n');
       for (const [index, line] of lines.entries()) {
         if (line.length > 110 && !line.trimStart().startsWith('/^'))
           long.push(`${path.relative(SRC, file)}:${index + 1}`);
@@ -179,19 +181,18 @@ describe('the source', () => {
     expect(long).toEqual([]);
   });
 
-  it('has no file that grew past 450 lines', async () => {
+  it('has no file that grew past 450 lines', () => {
     const large: string[] = [];
-    for (const file of await sourceFiles(SRC)) {
-      const lines = (await readFile(file, 'utf8')).split('\n').length;
+    for (const [file, text] of sources) {
+      const lines = text.split('\n').length;
       if (lines > 450) large.push(`${path.relative(SRC, file)}: ${lines}`);
     }
     expect(large).toEqual([]);
   });
 
-  it('leaves nothing to be done later', async () => {
+  it('leaves nothing to be done later', () => {
     const found: string[] = [];
-    for (const file of await sourceFiles(SRC)) {
-      const text = await readFile(file, 'utf8');
+    for (const [file, text] of sources) {
       if (/\b(TODO|FIXME|XXX|HACK)\b/.test(text)) found.push(path.relative(SRC, file));
     }
     expect(found).toEqual([]);
@@ -201,8 +202,8 @@ describe('the source', () => {
 describe('the tests', () => {
   it('open pools in one way: one that does not listen ends the run when a database is dropped', async () => {
     const others: string[] = [];
-    for (const file of await sourceFiles(TESTS)) {
-      if (/new pg\.Pool\(/.test(await readFile(file, 'utf8'))) others.push(path.basename(file));
+    for (const [file, text] of await sourcesOf(TESTS)) {
+      if (/new pg\.Pool\(/.test(text)) others.push(path.basename(file));
     }
     expect(others).toEqual(['openPool.ts']);
   });
