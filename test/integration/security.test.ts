@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { createServer } from '../../src/server/app.js';
 import { appRouter } from '../../src/server/trpc/router.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { inForm } from '../support/form.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 let server: TestServer;
@@ -85,7 +86,7 @@ describe('fuzzed input', () => {
       fc.asyncProperty(fc.constantFrom(...routes), fc.jsonValue(), async (route, body) => {
         expectRefusalOrAnswer(await server.post(route, body));
       }),
-      { numRuns: 150 },
+      { numRuns: inForm(50, 150) },
     );
   });
 
@@ -97,7 +98,7 @@ describe('fuzzed input', () => {
         const answer = await server.post('/api/usage', { events: [event] });
         expectRefusalOrAnswer(answer);
       }),
-      { numRuns: 200 },
+      { numRuns: inForm(70, 200) },
     );
   });
 
@@ -126,7 +127,7 @@ describe('fuzzed input', () => {
         expect(response.status).toBeGreaterThanOrEqual(400);
         expect(response.status).toBeLessThan(500);
       }),
-      { numRuns: 60 },
+      { numRuns: inForm(20, 60) },
     );
   });
 
@@ -137,7 +138,7 @@ describe('fuzzed input', () => {
       fc.asyncProperty(procedures, inputs, async (procedure, input) => {
         expectRefusalOrAnswer(await server.query(procedure, input, ada.key));
       }),
-      { numRuns: 150 },
+      { numRuns: inForm(50, 150) },
     );
   });
 

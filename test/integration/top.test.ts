@@ -6,6 +6,7 @@ import { createUser } from '../../src/accounts/users.js';
 import { topStatement } from '../../src/cli/top.sql.js';
 import { createLedger } from '../../src/ledger.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
+import { inForm } from '../support/form.js';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
@@ -80,7 +81,7 @@ it('says what usage sums to, folded or not, of any days and however many are lis
       },
     ),
     {
-      numRuns: 12,
+      numRuns: inForm(6, 12),
       // Its payer used what cost nothing, alone.
       examples: [
         [

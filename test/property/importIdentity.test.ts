@@ -9,6 +9,7 @@ import { findListPrice } from '../../src/importing/listPrice.js';
 import type { ImportFormat } from '../../src/importing/types.js';
 import { formatUsd } from '../../src/money.js';
 import type { UsageEvent } from '../../src/record/types.js';
+import { inForm } from '../support/form.js';
 
 /**
  * Exports of a month so far, each longer than the one before, saved again by other programs: what is
@@ -203,6 +204,6 @@ it.each(FORMATS)('of $format', async ({ format, columns }) => {
       );
       expect([...recorded.values()].map(meaning).sort()).toEqual(expected.sort());
     }),
-    { numRuns: 150 },
+    { numRuns: inForm(50, 150) },
   );
 });

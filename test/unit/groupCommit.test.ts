@@ -6,6 +6,7 @@ import type { ValidEvent } from '../../src/record/event.js';
 import { validateEvent } from '../../src/record/event.js';
 import { GroupCommit, type GroupCommitOptions } from '../../src/record/groupCommit.js';
 import type { Outcome, Written } from '../../src/record/recorder.js';
+import { inForm } from '../support/form.js';
 
 const ID = '00000000-0000-4000-8000-00000000000a';
 const event = (cost: number, id: string | null = null) =>
@@ -290,7 +291,7 @@ describe('group commit', () => {
           for (const [sent, got] of await Promise.all(results)) expect(got).toBe(sent);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: inForm(30, 60) },
     );
   });
 });

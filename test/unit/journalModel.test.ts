@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Journal } from '../../src/journal/journal.js';
+import { inForm } from '../support/form.js';
 import { MemoryDisk } from '../support/journalDisk.js';
 
 type Step =
@@ -189,7 +190,7 @@ describe('journal, against a model', () => {
         expect(model.durable).toEqual([]);
         expect((await model.journal()).status()).toMatchObject({ depthRecords: 0, bytes: 0 });
       }),
-      { numRuns: Number(process.env.MICRODOLLAR_JOURNAL_RUNS ?? 300) },
+      { numRuns: Number(process.env.MICRODOLLAR_JOURNAL_RUNS ?? inForm(100, 300)) },
     );
   });
 });

@@ -9,6 +9,7 @@ import { mergeReports } from '../../src/shards/mergeReports.js';
 import { bucketOf, keyOfPayer, placeBucket, placeBuckets } from '../../src/shards/placement.js';
 import { checkStates, type ShardState } from '../../src/shards/registry.js';
 import { readShards } from '../../src/shards/shardsFile.js';
+import { inForm } from '../support/form.js';
 
 describe('placement', () => {
   it('gives a payer the same bucket for ever', () => {
@@ -49,7 +50,7 @@ describe('placement', () => {
           expect(moved.length * names.length).toBeLessThan(1_536);
         },
       ),
-      { numRuns: 30 },
+      { numRuns: inForm(10, 30) },
     );
   });
 });

@@ -7,6 +7,7 @@ import {
   type UsageReading,
 } from '../../../src/gateway/processUsage/index.js';
 import { type Answer, frameAnswer } from '../../support/answers/index.js';
+import { inForm } from '../../support/form.js';
 
 const FRAMINGS = ['\n', '\r\n', '\r'] as const;
 const TERMINAL = /data: ?(\[DONE\]|\{"type":"(message_stop|response\.(completed|incomplete))")/;
@@ -57,7 +58,7 @@ function describeUsage(all: Named, streams: Named): void {
           reading.inputTokens ?? 0,
         );
       }),
-      { numRuns: 8 },
+      { numRuns: inForm(4, 8) },
     );
   });
 
@@ -77,7 +78,7 @@ function describeUsage(all: Named, streams: Named): void {
       fc.property(fc.integer({ min: 0, max: end }), (length) => {
         expect(read(answer, [bytes.subarray(0, length)]).complete).toBe(false);
       }),
-      { numRuns: 20 },
+      { numRuns: inForm(8, 20) },
     );
   });
 }
@@ -94,7 +95,7 @@ function describeGate(streams: Named): void {
           expect(sent.toString()).not.toMatch(TERMINAL);
           expect(held.toString()).toMatch(TERMINAL);
         }),
-        { numRuns: 6 },
+        { numRuns: inForm(3, 6) },
       );
     }
   });
