@@ -93,7 +93,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
     onError: (error, payer) => tell(error, 'settle', { payer }),
     tracing,
   });
-  const sweep = new Sweep(queryOnPool(connections.pool('sweep'), false), settler);
+  const sweep = new Sweep(queryOnPool(connections.pool('sweep'), named), settler);
   const folder = new DimensionFolder({
     query: queryOnPool(connections.pool('rollup'), named),
     onError: (error, payer) => tell(error, 'rollup', { payer }),

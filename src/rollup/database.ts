@@ -41,6 +41,8 @@ export interface TransactionOptions {
    * before would show.
    */
   snapshot?: 'read' | 'write';
+  /** Statements of it are read once a connection, and planned for the values of each. */
+  plansForValues?: boolean;
 }
 
 export interface RollupDatabase {
@@ -75,8 +77,8 @@ export function openRollupDatabase(
   const isLockable = citusPlaceOf(url) === null;
 
   /** Of statements by key a job sends one a period or payer: to plan each is most of what they cost. */
-  function toQuery({ name, text, values, plannedOnce }: Statement) {
-    return plannedOnce && !viaPooler ? { name, text, values } : { text, values };
+  function toQuery({ name, text, values, plannedOnce }: Statement, isNamed = plannedOnce) {
+    return isNamed && !viaPooler ? { name, text, values } : { text, values };
   }
 
   function transaction<T>(
@@ -88,7 +90,10 @@ export function openRollupDatabase(
     };
     const work = (client: pg.PoolClient) =>
       run(async <Row>(statement: Statement) => {
-        const { rows } = await client.query({ ...toQuery(statement), ...timeout });
+        const { rows } = await client.query({
+          ...toQuery(statement, options.plansForValues),
+          ...timeout,
+        });
         return rows as Row[];
       });
     const lock = isLockable && options.snapshot !== undefined ? [LOCK_USAGE] : [];
@@ -109,11 +114,12 @@ export function openRollupDatabase(
 
 /** One round trip: `begin`, and what a pooler would not let the connection have from the start. */
 function beginTexts(options: TransactionOptions, viaPooler: boolean): string[] {
-  const { statementTimeoutMs, snapshot } = options;
+  const { statementTimeoutMs, snapshot, plansForValues } = options;
   const settings: Record<string, string | number> = viaPooler
     ? { ...SETTINGS, lock_timeout: LOCK_TIMEOUT_MS, statement_timeout: CHUNK_TIMEOUT_MS }
     : {};
   if (statementTimeoutMs !== undefined) settings.statement_timeout = statementTimeoutMs;
+  if (plansForValues && !viaPooler) settings.plan_cache_mode = 'force_custom_plan';
   const isolation = {
     none: 'begin isolation level read committed',
     read: 'begin isolation level repeatable read read only',

@@ -11,6 +11,7 @@ import type { ArchiveStep } from '../../src/rollup/archive/types.js';
 import { verifyBalances } from '../../src/rollup/balances.js';
 import { IS_LONG } from '../faults/support/scale.js';
 import { checkInvariants } from '../support/checkInvariants.js';
+import { inForm } from '../support/form.js';
 import { programPath } from '../support/programs.js';
 import { type ArchiveFixture, createArchiveFixture, daysAgo } from './archiveHarness.js';
 
@@ -81,7 +82,7 @@ function startWriters(ledger: Ledger): { written: Written; stop(): Promise<void>
       const event = makeEvent(randomInt(OLDEST + 1));
       const isRecorded = await send(event);
       (isRecorded ? written.recorded : written.refused).add(event.id);
-      await sleep(5);
+      await sleep(inForm(15, 5));
       if (isRecorded) sent.push(event);
       const again = sent[randomInt(Math.max(1, sent.length))];
       if (again && !(await send(again))) written.refusedReplays++;

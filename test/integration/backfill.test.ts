@@ -20,10 +20,10 @@ import { openRelay } from '../support/relay.js';
  * The size of the history. The full form (10 million rows over 100 days and 50,000 users, 20
  * kills): BACKFILL_ROWS=10000000 BACKFILL_KILLS=20 npx vitest run test/integration/backfill.test.ts
  */
-const ROWS = Number(process.env.BACKFILL_ROWS ?? inForm(12_000, 30_000));
+const ROWS = Number(process.env.BACKFILL_ROWS ?? inForm(6_000, 30_000));
 const KILLS = Number(process.env.BACKFILL_KILLS ?? inForm(2, 3));
 const DAYS = ROWS >= 1_000_000 ? 100 : 20;
-const USERS = ROWS >= 1_000_000 ? 50_000 : 1_000;
+const USERS = ROWS >= 1_000_000 ? 50_000 : inForm(300, 1_000);
 const WORKER = 'test/support/backfillWorker.ts';
 const LONG_MS = 30 * 60_000;
 /** Before every history here: the days since, and not all that a rollup covers by itself. */
@@ -123,8 +123,12 @@ describe('backfill beside live writers', () => {
   it('shares the work with a second backfill and doubles nothing', {
     timeout: LONG_MS,
   }, async () => {
-    await writeRawHistory(database.pool, { rows: 20_000, days: 10, users: 300 });
-    const stopWriters = await startWriters(300, 10);
+    await writeRawHistory(database.pool, {
+      rows: inForm(6_000, 20_000),
+      days: 10,
+      users: inForm(100, 300),
+    });
+    const stopWriters = await startWriters(inForm(100, 300), 10);
     const run = () => runBackfill({ url: database.url, rollup: DAILY_ROLLUP });
     const worker = startWorker();
     const ended = once(worker, 'exit');
@@ -160,7 +164,7 @@ describe('backfill beside live writers', () => {
   });
 
   it('writes little at a time while others are at work, and whole days alone', async () => {
-    await writeRawHistory(database.pool, { rows: 18_000, days: 2, users: 3_000 });
+    await writeRawHistory(database.pool, { rows: 8_000, days: 2, users: 2_400 });
     const chunksByDay = async () => {
       const chunks = new Map<string | null, number>();
       await runBackfill({
@@ -206,7 +210,7 @@ describe('backfill beside live writers', () => {
 
 describe('a rolling deploy', () => {
   it('absorbs what an old version writes beside the new one', { timeout: LONG_MS }, async () => {
-    await writeRawHistory(database.pool, { rows: 5_000, days: 10, users: 100 });
+    await writeRawHistory(database.pool, { rows: inForm(2_000, 5_000), days: 10, users: 100 });
     const stopWriters = await startWriters(100, 10);
     let isOld = true;
     const oldVersion = (async () => {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { queryOnPool } from '../../src/db/query.js';
 import { LedgerError } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { setBackfillPaused } from '../../src/rollup/backfill.js';
@@ -23,6 +24,7 @@ import {
   QUARTER_HOURLY,
 } from '../../src/schema/dimensionRollups.js';
 import { type CounterDamage, counterDamage } from '../support/counterDamage.js';
+import { once } from '../support/database.js';
 import { findDifferences } from '../support/dimensionTruth.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 import { openSessions, type Session } from '../support/sessions.js';
@@ -32,21 +34,46 @@ const TABLE = QUARTER_HOURLY.name;
 const DAY = '2026-10-05';
 let fixture: LedgerFixture;
 let ledger: Ledger;
+const opened: LedgerFixture[] = [];
 
 const pool = () => fixture.database.pool;
 const everything = () => ({ url: fixture.database.url, rollup: QUARTER_HOURLY });
-const options = () => ({ ...everything(), from: '2026-10-01', until: '2026-10-10' });
-const counters = () => findDifferences(pool(), QUARTER_HOURLY, 'counters');
-const foldAll = () =>
-  new DimensionFolder({
-    query: async ({ text, values }) => (await pool().query(text, values)).rows,
-  }).foldAll();
-
-beforeEach(async () => {
-  fixture = await createLedgerFixture();
-  ledger = await fixture.open();
+const options = () => ({
+  ...everything(),
+  workers: 1,
+  from: '2026-10-01',
+  until: '2026-10-10',
 });
-afterEach(() => fixture.close());
+const counters = () => findDifferences(pool(), QUARTER_HOURLY, 'counters');
+const foldAll = () => new DimensionFolder({ query: queryOnPool(pool(), true) }).foldAll();
+
+/** Each test begins with one of these two. */
+async function openEmpty(): Promise<void> {
+  fixture = await createLedgerFixture();
+  opened.push(fixture);
+  ledger = await fixture.open();
+}
+async function openFolded(): Promise<string> {
+  const { template, user } = await foldedDatabase();
+  fixture = await createLedgerFixture({ template });
+  opened.push(fixture);
+  return user;
+}
+afterEach(() => Promise.all(opened.splice(0).map((each) => each.close())));
+
+/** With what `recordSome` records, folded; nothing is wrong with it. */
+const foldedDatabase = once(async () => {
+  fixture = await createLedgerFixture({ kept: true });
+  ledger = await fixture.open();
+  const user = await recordSome();
+  await foldAll();
+  for (const rollup of [QUARTER_HOURLY, DAILY_BY_DIMENSION]) {
+    const report = await verifyDimensions({ ...options(), rollup });
+    expect(report).toMatchObject({ driftKeys: 0, rows: 60 });
+  }
+  await fixture.close();
+  return { template: fixture.database.name, user };
+});
 
 async function recordSome(): Promise<string> {
   const user = await fixture.addUser();
@@ -70,8 +97,7 @@ async function proveHeldDays(
   atEnd: (other: Session) => Promise<unknown>,
   { signal, failingTurn }: { signal?: AbortSignal; failingTurn?: number } = {},
 ) {
-  const user = await recordSome();
-  await foldAll();
+  const user = await openFolded();
   await pool().query(
     `insert into microdollar_usage (id, kilo_user_id, cost, created_at)
      select gen_random_uuid(), $1, 3, day
@@ -195,9 +221,7 @@ describe('damage', () => {
     ],
   ];
   it.each(planted)('%s: found, repaired, found no more', async (_, damage, { kinds, drift }) => {
-    await recordSome();
-    await foldAll();
-    expect(await verifyDimensions(options())).toMatchObject({ driftKeys: 0, rows: 60 });
+    await openFolded();
     const [row] = await fixture.rows<{ id: string }>(
       `select id from ${TABLE} where organization_id is null and period_start::date = $1::date
        order by period_start offset 3 limit 1`,
@@ -218,6 +242,7 @@ describe('damage', () => {
   });
 
   it('a mark that was raised is found once its row should be counted', async () => {
+    await openEmpty();
     const user = await recordSome();
     await fixture.rows(`insert into rollup_marks values ($1, 'user', $2, $3, '{}')`, [
       TABLE,
@@ -248,9 +273,7 @@ describe('damage of the daily rollup', () => {
     ],
   ];
   it.each(planted)('%s: found, repaired, found no more', async (_, damage, kinds) => {
-    await recordSome();
-    await foldAll();
-    expect(await verifyDimensions(daily())).toMatchObject({ driftKeys: 0, rows: 60 });
+    await openFolded();
     const [row] = await fixture.rows<{ id: string }>(
       `select id from ${name} where organization_id is null order by model offset 1 limit 1`,
     );
@@ -265,6 +288,7 @@ describe('damage of the daily rollup', () => {
 });
 
 it('is clean beside writers and folds', async () => {
+  await openEmpty();
   const user = await recordSome();
   let running = true;
   const writing = (async () => {
@@ -286,6 +310,7 @@ it('is clean beside writers and folds', async () => {
 });
 
 it('history that was there before is built beside writers, and then all is exact', async () => {
+  await openEmpty();
   await fixture.rows('delete from rollup_starts');
   await writeRawHistory(pool(), { rows: 3_000, days: 5, users: 20 });
   const writing = Promise.all(
@@ -303,6 +328,7 @@ it('history that was there before is built beside writers, and then all is exact
 });
 
 it('a rolling deploy ends exact: what old processes wrote is built when the last has ended', async () => {
+  await openEmpty();
   const user = await fixture.addUser();
   const model = (index: number) => `m${index % 3}`;
   let running = true;
@@ -340,6 +366,7 @@ it('a rolling deploy ends exact: what old processes wrote is built when the last
 
 describe('a build', () => {
   it('tells its progress, and stands still while it is paused', async () => {
+    await openEmpty();
     await fixture.rows('delete from rollup_starts');
     await writeRawHistory(pool(), { rows: 300, days: 3, users: 5 });
     const database = openRollupDatabase(fixture.database.url, 1);
@@ -385,8 +412,7 @@ describe('a build', () => {
 });
 
 it('a large day is compared in parts, each on its own', async () => {
-  await recordSome();
-  await foldAll();
+  await openFolded();
   const database = openRollupDatabase(fixture.database.url, 1);
   try {
     let cut = 0;
@@ -403,6 +429,7 @@ it('a large day is compared in parts, each on its own', async () => {
 });
 
 it('a day whose raw rows are archived stays as it was proven', async () => {
+  await openEmpty();
   await recordSome();
   const database = openRollupDatabase(fixture.database.url, 1);
   try {

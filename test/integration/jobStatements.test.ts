@@ -11,7 +11,10 @@ import {
   claimPeriodStatement,
   saveProgressStatement,
 } from '../../src/rollup/coverage.sql.js';
+import { openRollupDatabase } from '../../src/rollup/database.js';
+import { compareDay } from '../../src/rollup/dimensions/compareDay.js';
 import { rebuildCountersStatement } from '../../src/rollup/rebuild.sql.js';
+import { QUARTER_HOURLY } from '../../src/schema/dimensionRollups.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
@@ -84,6 +87,20 @@ describe('a period of a backfill', () => {
     await save(worker, { isLast: true, leftKeys: 1 });
     expect(await run(STATE, [BEGAN])).toMatchObject([{ state: 'unbuilt' }]);
   });
+});
+
+it('a comparison of days is read once a connection, and planned for each of them', async () => {
+  const jobs = openRollupDatabase(database.url, 1);
+  try {
+    const days = Array.from({ length: 7 }, (_, index) => `2025-03-0${index + 1}`);
+    for (const day of days) await compareDay(jobs, QUARTER_HOURLY, day);
+    const text = `select custom_plans::integer as planned, generic_plans::integer as generic
+      from pg_prepared_statements where statement like '/* microdollar.verifyDimensions%'`;
+    const read = await jobs.query({ name: 'prepared', text, values: [] });
+    expect(read).toEqual([{ planned: days.length, generic: 0 }]);
+  } finally {
+    await jobs.close();
+  }
 });
 
 describe('a rebuild of counter rows', () => {

@@ -181,8 +181,22 @@ const WAYS: readonly Way[] = [
 
 type Turn = Way & { payers: Payers };
 
-const newTurns = (): Promise<Turn[]> =>
-  Promise.all(WAYS.map(async (way) => ({ ...way, payers: await newPayers() })));
+async function newTurns(): Promise<Turn[]> {
+  const users = WAYS.map((): [string, string] => [`user ${randomUUID()}`, `user ${randomUUID()}`]);
+  await fixture.rows('insert into kilocode_users (id) select unnest($1::text[])', [users.flat()]);
+  const organizations = await fixture.rows<{ id: string }>(
+    `insert into organizations (name) select 'o' from generate_series(1, $1) returning id`,
+    [WAYS.length],
+  );
+  return WAYS.map((way, index) => {
+    const [user = '', neighbour = ''] = users[index] ?? [];
+    const organization = organizations[index]?.id ?? '';
+    return {
+      ...way,
+      payers: { user, neighbour, organization, lookupValue: `value ${randomUUID()}` },
+    };
+  });
+}
 
 /** Every way, one after another. The first failure names the way. */
 async function writeInEveryWay(turns: readonly Turn[]): Promise<void> {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
@@ -12,14 +12,21 @@ import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 const { name } = DAILY_BY_USER;
 let fixture: LedgerFixture;
 let ledger: Ledger;
-beforeEach(async () => {
+const begin = async () => {
   fixture = await createLedgerFixture();
   ledger = await fixture.open();
-});
-afterEach(() => fixture.close());
+};
+const end = () => fixture.close();
 
 const RANGE = { from: daysAgo(20), until: daysAgo(0) };
-const options = (rollup = DAILY_BY_USER) => ({ url: fixture.database.url, rollup, ...RANGE });
+const options = (rollup = DAILY_BY_USER) => ({
+  url: fixture.database.url,
+  rollup,
+  workers: 1,
+  ...RANGE,
+});
+const foldAll = () =>
+  new DimensionFolder({ query: queryOnPool(fixture.database.pool, true) }).foldAll();
 
 /** Planted in a row of ann. */
 const DAMAGE: CounterDamage[] = [
@@ -46,56 +53,75 @@ const DAMAGE: CounterDamage[] = [
   ],
 ];
 
-it.each(DAMAGE)('%s: found, not reported from then on, and repaired', async (_, damage, kinds) => {
-  for (const id of ['ann', 'bob']) await fixture.addUser(id);
-  const organization_id = await fixture.addOrganization();
-  for (let index = 0; index < 24; index++) {
-    await ledger.recordUsage({
-      kilo_user_id: index % 4 === 3 ? 'bob' : 'ann',
-      organization_id: index % 3 === 2 ? organization_id : null,
-      cost: 100 + index,
-      model: `m${index % 2}`,
-      created_at: `${daysAgo(8 - 3 * (index % 2))}T${String(index % 24).padStart(2, '0')}:00:00Z`,
-    });
-  }
-  const reports = () =>
-    Promise.all(
-      ['UTC', 'Asia/Kathmandu'].flatMap((zone) =>
-        [
-          { kilo_user_id: 'ann' },
-          { kilo_user_id: 'bob' },
-          { organization_id },
-          { organization_id, by: ['member' as const] },
-        ].map(async (payer) => {
+describe('damage', () => {
+  let reports: () => Promise<unknown[]>;
+  let truth: unknown[];
+
+  /** One ledger for all: each leaves it as it was, which its last lines see. */
+  beforeAll(async () => {
+    await begin();
+    for (const id of ['ann', 'bob']) await fixture.addUser(id);
+    const organization_id = await fixture.addOrganization();
+    for (let index = 0; index < 24; index++) {
+      await ledger.recordUsage({
+        kilo_user_id: index % 4 === 3 ? 'bob' : 'ann',
+        organization_id: index % 3 === 2 ? organization_id : null,
+        cost: 100 + index,
+        model: `m${index % 2}`,
+        created_at: `${daysAgo(8 - 3 * (index % 2))}T${String(index % 24).padStart(2, '0')}:00:00Z`,
+      });
+    }
+    const payers = [
+      { kilo_user_id: 'ann' },
+      { kilo_user_id: 'bob' },
+      { organization_id },
+      { organization_id, by: ['member' as const] },
+    ];
+    // One after the other: on one connection, which plans each once.
+    reports = async () => {
+      const answers: unknown[] = [];
+      for (const zone of ['UTC', 'Asia/Kathmandu']) {
+        for (const payer of payers) {
           const { rows, total } = await ledger.getUsageReport({ ...payer, ...RANGE, zone });
-          return { rows, total };
-        }),
-      ),
-    );
-  const truth = await reports();
-  await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
-  for (const rollup of DIMENSION_ROLLUPS) {
-    expect(await verifyDimensions(options(rollup))).toMatchObject({ driftKeys: 0, rows: 24 });
-  }
-  expect(await reports()).toEqual(truth);
-  const [row] = await fixture.rows<{ id: string }>(
-    `select id from ${name} where kilo_user_id = 'ann' and organization_id is null
-     order by period_start limit 1`,
+          answers.push({ rows, total });
+        }
+      }
+      return answers;
+    };
+    truth = await reports();
+    await foldAll();
+  });
+  afterAll(end);
+
+  it.each(DAMAGE)(
+    '%s: found, not reported from then on, and repaired',
+    async (_, damage, kinds) => {
+      for (const rollup of DIMENSION_ROLLUPS) {
+        expect(await verifyDimensions(options(rollup))).toMatchObject({ driftKeys: 0, rows: 24 });
+      }
+      expect(await reports()).toEqual(truth);
+      const [row] = await fixture.rows<{ id: string }>(
+        `select id from ${name} where kilo_user_id = 'ann' and organization_id is null
+       order by period_start limit 1`,
+      );
+      await fixture.rows(damage, [row?.id]);
+      const found = await verifyDimensions(options());
+      expect(new Set(found.drifts.map(({ kind }) => kind))).toEqual(new Set(kinds));
+      expect(await reports()).toEqual(truth);
+      expect((await repairDimensions(options())).left?.driftKeys).toBe(0);
+      expect((await verifyDimensions(options())).driftKeys).toBe(0);
+      expect(await reports()).toEqual(truth);
+      await foldAll();
+      expect(await findDifferences(fixture.database.pool, DAILY_BY_USER, 'counters')).toEqual([]);
+    },
   );
-  await fixture.rows(damage, [row?.id]);
-  const found = await verifyDimensions(options());
-  expect(new Set(found.drifts.map(({ kind }) => kind))).toEqual(new Set(kinds));
-  expect(await reports()).toEqual(truth);
-  expect((await repairDimensions(options())).left?.driftKeys).toBe(0);
-  expect((await verifyDimensions(options())).driftKeys).toBe(0);
-  expect(await reports()).toEqual(truth);
-  await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
-  expect(await findDifferences(fixture.database.pool, DAILY_BY_USER, 'counters')).toEqual([]);
 });
 
-it.each(DIMENSION_ROLLUPS)(
-  'one user: $name is compared and repaired of them alone',
-  async (rollup) => {
+describe('one user', () => {
+  beforeEach(begin);
+  afterEach(end);
+
+  it.each(DIMENSION_ROLLUPS)('$name is compared and repaired of them alone', async (rollup) => {
     for (const id of ['ann', 'bob']) await fixture.addUser(id);
     const organization_id = await fixture.addOrganization();
     const created_at = `${daysAgo(5)}T10:00:00Z`;
@@ -104,7 +130,7 @@ it.each(DIMENSION_ROLLUPS)(
         await ledger.recordUsage({ kilo_user_id, organization_id: payer, cost: 100, created_at });
       }
     }
-    await new DimensionFolder({ query: queryOnPool(fixture.database.pool, false) }).foldAll();
+    await foldAll();
     await verifyDimensions(options(rollup));
     await fixture.rows(`update ${rollup.name} set cost_microdollars = cost_microdollars + 1`);
     const ofAnn = { ...options(rollup), kiloUserId: 'ann' };
@@ -135,5 +161,5 @@ it.each(DIMENSION_ROLLUPS)(
     });
     expect(await verifyDimensions(options(rollup))).toMatchObject({ rows: 4, driftKeys: 0 });
     expect(await noted()).toMatchObject([{ drift_keys: 0, is_open: false }]);
-  },
-);
+  });
+});

@@ -25,6 +25,7 @@ let ledger: Ledger;
 const daily = () => ({
   url: database.url,
   rollup: DAILY_ROLLUP,
+  workers: 1,
   from: EMPTY_DAY,
   until: '2026-10-14',
 });

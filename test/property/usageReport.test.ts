@@ -1,6 +1,9 @@
 import fc from 'fast-check';
+import type pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DimensionFolder } from '../../src/counter/dimensionFolder.js';
+import { REPORT_SETTINGS } from '../../src/db/pool.js';
+import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger, UsageReport, UsageReportQuery } from '../../src/ledgerTypes.js';
 import { periodsOf } from '../../src/report/usage/periods.js';
 import { readReportQuery, TOP_METRICS } from '../../src/report/usage/query.js';
@@ -20,6 +23,7 @@ import {
 import { insertMicrodollarUsageWithDailyRollup } from '../../src/testing/insertUsage.js';
 import { createLedgerFixture, type LedgerFixture } from '../integration/ledgerHarness.js';
 import { inForm } from '../support/form.js';
+import { openPool } from '../support/openPool.js';
 
 /** Sums by every grain, zone and pair of groups are those of the raw rows, however much is folded. */
 const RUNS = inForm(12, 25);
@@ -47,11 +51,21 @@ const COLUMNS = {
 
 let fixture: LedgerFixture;
 let ledger: Ledger;
+/** Plans each statement once, as the connections that a ledger has for reports. */
+let reports: pg.Pool;
 beforeAll(async () => {
   fixture = await createLedgerFixture();
   ledger = await fixture.open();
+  reports = openPool({
+    connectionString: fixture.database.url,
+    max: 1,
+    options: REPORT_SETTINGS.map((setting) => `-c ${setting}`).join(' '),
+  });
 });
-afterAll(() => fixture?.close());
+afterAll(async () => {
+  await reports?.end();
+  await fixture?.close();
+});
 
 const text = fc.constantFrom(null, '', 'a', 'b"', 'ü');
 const key = fc.constantFrom(
@@ -239,7 +253,7 @@ async function insertForeign(usage: object): Promise<void> {
 const folder = (rollups?: readonly DimensionRollup[]) =>
   new DimensionFolder({
     ...(rollups ? { rollups } : {}),
-    query: async ({ text, values }) => (await fixture.database.pool.query(text, values)).rows,
+    query: queryOnPool(fixture.database.pool, true),
   });
 
 /** Straight from the raw rows, by the zone's own periods; and of so many days before, where compared. */
@@ -325,8 +339,10 @@ async function linesOfEach(asked: UsageReportQuery) {
   const each: ReturnType<typeof comparable>[] = [];
   for (const form of ['sums', 'rows'] as const) {
     for (const source of sourcesOf(query)) {
-      const { text, values } = usageReportStatement(query, source, form);
-      const { rows } = await fixture.database.pool.query<ReportedRow>(text, values);
+      const rows = await queryOnPool(
+        reports,
+        true,
+      )<ReportedRow>(usageReportStatement(query, source, form));
       if (!rows[0]?.is_proven) continue;
       const linesOfRange = (isPrevious: boolean, by: typeof query.by) => {
         const series = rows.filter(isSeries).filter((row) => row.is_previous === isPrevious);

@@ -69,23 +69,28 @@ export interface LockWait {
 
 /** Who waits for a lock in this database at this moment, and for whom. */
 export async function lockWaits(pool: pg.Pool): Promise<LockWait[]> {
-  const result = await pool.query<LockWait>(`
+  const result = await pool.query<LockWait>({
+    // Asked again and again: planned once a connection.
+    name: 'test_lock_waits',
+    text: `
     select l.pid, l.relation::regclass::text as relation, l.locktype as "lockType", l.mode,
       a.query, pg_blocking_pids(l.pid) as "blockedBy"
     from pg_locks as l
     join pg_stat_activity as a on a.pid = l.pid
     where not l.granted
       and a.datname = current_database()
-    order by l.pid`);
+    order by l.pid`,
+  });
   return result.rows;
 }
 
 /** Whether the session's statement waits for a lock right now. */
 export async function isBlocked(pool: pg.Pool, session: Session): Promise<boolean> {
-  const result = await pool.query<{ blocked: boolean }>(
-    'select cardinality(pg_blocking_pids($1)) > 0 as blocked',
-    [session.pid],
-  );
+  const result = await pool.query<{ blocked: boolean }>({
+    name: 'test_is_blocked',
+    text: 'select cardinality(pg_blocking_pids($1)) > 0 as blocked',
+    values: [session.pid],
+  });
   return result.rows[0]?.blocked ?? false;
 }
 

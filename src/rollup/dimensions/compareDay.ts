@@ -92,7 +92,11 @@ async function compareSlice(
       if (!row) throw new Error('compare returned no row');
       return row;
     },
-    { snapshot: 'read', statementTimeoutMs: isLast ? PERIOD_TIMEOUT_MS : SLICE_TIMEOUT_MS },
+    {
+      snapshot: 'read',
+      statementTimeoutMs: isLast ? PERIOD_TIMEOUT_MS : SLICE_TIMEOUT_MS,
+      plansForValues: true,
+    },
   );
 }
 

@@ -25,6 +25,7 @@ export function isComparableStatement(rollup: DimensionRollup, day: string): Sta
     text: `/* microdollar.isDayComparable */
 select ${isComparable('$1::text', '$2::date')} as comparable`,
     values: [rollup.name, day],
+    plannedOnce: true,
   };
 }
 

@@ -11,6 +11,7 @@ import {
 } from '../../../src/gateway/processUsage/index.js';
 import { validateEvent } from '../../../src/record/event.js';
 import type { UsageEvent } from '../../../src/record/types.js';
+import { inForm } from '../../support/form.js';
 import { hostilePayloads } from './hostileUsage.js';
 import { NOW } from './meterCall.js';
 
@@ -21,7 +22,8 @@ import { NOW } from './meterCall.js';
 const FORMATS = Object.keys(API_KINDS) as WireFormat[];
 const HOSTS = [null, 'api.openai.com', 'eu.api.openai.com', 'api.perplexity.ai', 'api.x.ai', ''];
 /** More of all runs, for a long one. */
-const TIMES = Number(process.env.MICRODOLLAR_FUZZ_TIMES ?? 1);
+const TIMES = Number(process.env.MICRODOLLAR_FUZZ_TIMES ?? inForm(0.5, 1));
+const TIMEOUT_MS = 180_000 * Math.max(1, TIMES);
 const pricer = createPricer();
 
 const answer = fc.constantFrom(...FORMATS).chain((format) =>
@@ -93,7 +95,7 @@ const split = (bytes: Buffer, at: readonly number[]) => {
   return edges.slice(1).map((until, index) => bytes.subarray(edges[index], until));
 };
 
-describe('answers of any shape', { timeout: 180_000 * TIMES }, () => {
+describe('answers of any shape', { timeout: TIMEOUT_MS }, () => {
   it('make rows that the ledger takes, and never bill less than nothing', () => {
     fc.assert(
       fc.property(answer, (each) => {
@@ -150,7 +152,7 @@ describe('answers of any shape', { timeout: 180_000 * TIMES }, () => {
   });
 });
 
-describe('usage that has no price yet', { timeout: 180_000 * TIMES }, () => {
+describe('usage that has no price yet', { timeout: TIMEOUT_MS }, () => {
   it('costs the same once it has, as if it had had one at first', () => {
     const file = { at: NOW };
     fc.assert(
