@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 /** One SQL statement with its parameters. The text is constant per `name`. */
 export interface Statement {
   /** Name to prepare it under, once a connection. */
@@ -9,6 +11,12 @@ export interface Statement {
    * statements are planned anew for theirs.
    */
   plannedOnce?: boolean;
+}
+
+/** A statement whose text follows from the columns that tables have: of another text it has another name. */
+export function namedByText(name: string, text: string, values: unknown[]): Statement {
+  const digest = createHash('sha256').update(text).digest('hex').slice(0, 8);
+  return { name: `${name}_${digest}`, text, values };
 }
 
 /**

@@ -9,6 +9,7 @@ import { BudgetKeeper } from '../../src/budgets/keeper.js';
 import { queryOnPool } from '../../src/db/query.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import { checkInvariants, checkNeverExceeds } from '../support/checkInvariants.js';
+import { inForm } from '../support/form.js';
 import type { HoldJob, HoldReport } from '../support/holdWorker.js';
 import { programPath } from '../support/programs.js';
 import { eventsOf } from './alertHarness.js';
@@ -23,7 +24,7 @@ import {
 } from './budgetHarness.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
-/** `CONTENTION_SCALE=20` runs twenty times the holds of the short form. */
+/** `CONTENTION_SCALE=20` runs twenty times the holds. */
 const SCALE = Number(process.env.CONTENTION_SCALE ?? 1);
 const PROCESSES = 4;
 
@@ -78,7 +79,7 @@ async function runTogether(
     while (!isDone) {
       found.push(...(await checkInvariants(fixture.database.pool)));
       found.push(...(await checkNeverExceeds(fixture.database.pool)));
-      await sleep(20);
+      await sleep(50);
     }
   })();
   for (const worker of workers) worker.begin();
@@ -110,14 +111,14 @@ async function expectNothingStranded(payer: string, more: object): Promise<void>
 
 describe('many callers in several processes', () => {
   it('never pass the balance of one payer, and strand nothing', async () => {
-    const user = await addPayer(fixture, 40_000);
+    const user = await addPayer(fixture, inForm(20_000, 40_000));
     const requests = [
       { kilo_user_id: user, organization_id: null, api_key_id: null, project_id: null },
     ];
     const reports = await runTogether({
       seed: 1,
       callers: 32,
-      holdsPerCaller: 8 * SCALE,
+      holdsPerCaller: inForm(4, 8) * SCALE,
       requests,
       largest: 200,
     });

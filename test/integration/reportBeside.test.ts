@@ -84,7 +84,7 @@ async function addUsage(kind: 'user' | 'organization'): Promise<Payer> {
 const fold = (rollups: readonly DimensionRollup[] = DIMENSION_ROLLUPS) =>
   new DimensionFolder({
     rollups,
-    query: queryOnPool(fixture.database.pool, false),
+    query: queryOnPool(fixture.database.pool, true),
   }).foldAll();
 
 interface Shape {

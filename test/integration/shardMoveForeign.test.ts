@@ -122,7 +122,7 @@ it.each([
     await a.rows(`alter table kilocode_users add extra ${source}`);
     await b.rows(`alter table kilocode_users add extra ${target}`);
     try {
-      const payer = await addFullPayer(fixture, 'user');
+      const payer = { kilo_user_id: await a.addUser() };
       await a.rows(`update kilocode_users set extra = ${value} where id = $1`, [idOf(payer)]);
       expect((await refusalOf(payer)).message).toContain(`kilocode_users.extra ${said}`);
       expect(await directory(payer)).toEqual([]);

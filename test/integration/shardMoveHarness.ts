@@ -54,9 +54,10 @@ export async function createMoveFixture(): Promise<MoveFixture> {
   await a.rows(`update microdollar_shards set is_placing = name = 'a'`);
   const ledgers = { a: await a.open(), b: await b.open() };
   const sharded = await createShardedLedger({ shards, poolSize: 4 });
-  // Of its own: whoever writes on the pools of the fixture keeps nobody waiting.
+  // Of its own: whoever writes on the pools of the fixture keeps nobody waiting. Of few rows any plan is good.
+  const options = '-c plan_cache_mode=force_generic_plan';
   const pools = shards.map(({ databaseUrl }) =>
-    openPool({ connectionString: databaseUrl, max: 4 }),
+    openPool({ connectionString: databaseUrl, max: 4, options, idleTimeoutMillis: 60_000 }),
   );
   const [home, other] = pools as [pg.Pool, pg.Pool];
   return {
@@ -230,18 +231,26 @@ export async function describePayer(
   const scope = scopeOf(payer) === 'user' ? USER_SCOPE : ORGANIZATION_SCOPE;
   const id = idOf(payer);
   const described: Record<string, unknown[]> = {};
+  // Prepared: to plan the views is most of what they cost here.
+  const rowsOf = async (of: string, text: string) => {
+    const name = `describe ${scope.name} ${of}`;
+    const { rows } = await fixture.database.pool.query<{ row: string }>({
+      name,
+      text: `${text} order by 1`,
+      values: [id],
+    });
+    return rows.map(({ row }) => row);
+  };
   for (const { name, isOf, also } of STATE_TABLES) {
     const condition = isOf(scope);
     // A fold distributes it among the slots; its sum is in `slots` below.
     if (condition === null || name === 'headroom') continue;
     const own = (OWN_COLUMNS[name] ?? []).join(',');
-    described[name] = (
-      await fixture.rows<{ row: string }>(
-        `select ((to_jsonb(r)${also ? ` || ${also(scope)}` : ''}) - '{${own}}'::text[])::text as row
-         from ${name} as r where ${condition} order by 1`,
-        [id],
-      )
-    ).map(({ row }) => row);
+    described[name] = await rowsOf(
+      name,
+      `select ((to_jsonb(r)${also ? ` || ${also(scope)}` : ''}) - '{${own}}'::text[])::text as row
+       from ${name} as r where ${condition}`,
+    );
   }
   const paid = (row: string) =>
     scope === USER_SCOPE
@@ -281,9 +290,7 @@ export async function describePayer(
       from ${scope.payers} u where id::text = $1::text`,
   };
   for (const [name, text] of Object.entries(queries)) {
-    described[name] = (await fixture.rows<{ row: string }>(`${text} order by 1`, [id])).map(
-      ({ row }) => row,
-    );
+    described[name] = await rowsOf(name, text);
   }
   return described;
 }
@@ -297,13 +304,14 @@ export async function tablesNaming(fixture: LedgerFixture, payer: PayerName): Pr
        and c.relname not in ('gateway_intents', 'gateway_responses', 'gateway_response_items')
      order by 1`,
   );
-  const naming: string[] = [];
-  for (const { name } of tables) {
-    const found = await fixture.rows(
-      `select from ${name} as t where position($1 in to_jsonb(t)::text) > 0 limit 1`,
-      [idOf(payer)],
-    );
-    if (found.length > 0) naming.push(name);
-  }
-  return naming;
+  const naming = await fixture.rows<{ name: string }>(
+    tables
+      .map(
+        ({ name }) => `select '${name}' as name
+           where exists (select from ${name} as t where position($1 in to_jsonb(t)::text) > 0)`,
+      )
+      .join(' union all '),
+    [idOf(payer)],
+  );
+  return naming.map(({ name }) => name);
 }

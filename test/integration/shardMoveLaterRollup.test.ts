@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { archiveUsage } from '../../src/rollup/archive/archive.js';
 import { verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_BY_USER } from '../../src/schema/dimensionRollups.js';
@@ -9,19 +9,20 @@ import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { ORGANIZATION_SCOPE } from '../../src/schema/unsettled.js';
 import { deletedUsersStatement } from '../../src/shards/move/readRows.sql.js';
 import { daysAgo } from './archiveHarness.js';
+import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 import { createMoveFixture, type MoveFixture } from './shardMoveHarness.js';
 
 type Shard = 'a' | 'b';
 let fixture: MoveFixture;
 let directory: string;
-beforeEach(async () => {
+
+/** Until the test is over. */
+async function open(): Promise<void> {
   fixture = await createMoveFixture();
+  onTestFinished(() => fixture.close());
   directory = await mkdtemp(join(tmpdir(), 'microdollar-move-'));
-});
-afterEach(async () => {
-  await fixture.close();
-  await rm(directory, { recursive: true, force: true });
-});
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+}
 
 async function archive(shard: Shard): Promise<void> {
   const { url } = fixture[shard].database;
@@ -32,17 +33,18 @@ async function archive(shard: Shard): Promise<void> {
 }
 
 /** As a migration leaves a rollup where there is usage. */
-async function bring(shard: Shard): Promise<void> {
+async function bring({ rows }: LedgerFixture): Promise<void> {
   const { name } = DAILY_BY_USER;
-  await fixture[shard].rows(`delete from ${name}`);
+  await rows(`delete from ${name}`);
   for (const table of ['rollup_marks', 'rollup_starts', 'rollup_coverage']) {
-    await fixture[shard].rows(`delete from ${table} where rollup = $1`, [name]);
+    await rows(`delete from ${table} where rollup = $1`, [name]);
   }
 }
 
 it.each([[['a']], [['b']], [['a', 'b']]] as const)(
   'archived usage moves, there and back, where a rollup came to %s later',
   async (later) => {
+    await open();
     const [user, other] = [await fixture.a.addUser(), await fixture.b.addUser()];
     const payer = { kilo_user_id: user };
     const created_at = `${daysAgo(12)}T10:00:00Z`;
@@ -51,7 +53,7 @@ it.each([[['a']], [['b']], [['a', 'b']]] as const)(
     }
     await fixture.ledgers.b.recordUsage({ kilo_user_id: other, cost: 7, created_at });
     for (const shard of ['a', 'b'] as const) await archive(shard);
-    for (const shard of later) await bring(shard);
+    for (const shard of later) await bring(fixture[shard]);
     const range = { from: daysAgo(20), until: daysAgo(0) };
     for (const [index, shard] of (['a', 'b', 'a', 'b'] as const).entries()) {
       if (index > 0) await fixture.moves.move(payer, shard);
@@ -66,12 +68,15 @@ it.each([[['a']], [['b']], [['a', 'b']]] as const)(
 );
 
 it('users of usage that cost nothing are known to be deleted where a rollup came later', async () => {
-  const user = await fixture.a.addUser();
-  const organization_id = await fixture.a.addOrganization();
-  await fixture.ledgers.a.recordUsage({ kilo_user_id: user, organization_id, cost: 0 });
-  await fixture.ledgers.a.fold();
-  await bring('a');
-  await fixture.a.rows('update kilocode_users set deleted_at = now() where id = $1', [user]);
+  const shard = await createLedgerFixture();
+  onTestFinished(() => shard.close());
+  const ledger = await shard.open();
+  const user = await shard.addUser();
+  const organization_id = await shard.addOrganization();
+  await ledger.recordUsage({ kilo_user_id: user, organization_id, cost: 0 });
+  await ledger.fold();
+  await bring(shard);
+  await shard.rows('update kilocode_users set deleted_at = now() where id = $1', [user]);
   const { text, values } = deletedUsersStatement(ORGANIZATION_SCOPE, organization_id);
-  expect(await fixture.a.rows(text, values)).toEqual([{ id: user }]);
+  expect(await shard.rows(text, values)).toEqual([{ id: user }]);
 });

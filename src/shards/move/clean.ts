@@ -59,12 +59,12 @@ export async function cleanPayer(options: CleanOptions): Promise<boolean> {
 /** Not so where a mover was killed, or refused, before it made the payer known. */
 async function isKnown({ payer: { scope, id }, shard }: CleanOptions): Promise<boolean> {
   const [lockPayer] = lockPayerStatements(scope, id);
-  return (await withRetry(() => queryOnPool(shard.pool, false)(lockPayer))).length > 0;
+  return (await withRetry(() => queryOnPool(shard.pool, true)(lockPayer))).length > 0;
 }
 
 /** What is settled can be taken off again; nobody appends any more. */
 async function fold({ payer: { scope, id }, shard }: CleanOptions): Promise<void> {
-  const query = queryOnPool(shard.pool, false);
+  const query = queryOnPool(shard.pool, true);
   const settler = new Settler({ query });
   const folder = new DimensionFolder({ query });
   for (let tries = 1; ; tries++) {
@@ -84,6 +84,7 @@ async function fold({ payer: { scope, id }, shard }: CleanOptions): Promise<void
 async function cleanLog(log: Log, options: CleanOptions): Promise<boolean> {
   const { payer, shard, keeper, pageRows, copy, isStopped, onPage } = options;
   const { scope, id } = payer;
+  // Planned for each page, as pages are read (copyRows.ts).
   const from = queryOnPool(shard.pool, false);
   const kept = queryOnPool(keeper.pool, false);
   while (!isStopped()) {
@@ -129,14 +130,14 @@ async function deletePage(
 ): Promise<number> {
   const { scope, id } = options.payer;
   for (let tries = 1; ; tries++) {
-    const rows = await inLock(options, async (query) => {
+    const rows = await inLock(options, async (query, planned) => {
       const [tail] = await query<{ has_tail: boolean }>(hasTailStatement(scope, id));
       if (tail?.has_tail) return null;
       if (log === USAGE_LOG) {
-        await query(cleanUsageStatement(scope, id, ids));
+        await planned(cleanUsageStatement(scope, id, ids));
         return ids.length;
       }
-      const [gone] = await query<{ rows: number }>(cleanExaMonthStatement(scope, id));
+      const [gone] = await planned<{ rows: number }>(cleanExaMonthStatement(scope, id));
       return gone?.rows ?? 0;
     });
     if (rows !== null) return rows;
@@ -145,11 +146,14 @@ async function deletePage(
   }
 }
 
-/** In a transaction that has the payer and its marks. */
-function inLock<T>({ payer, shard }: CleanOptions, work: (query: Query) => Promise<T>): Promise<T> {
+/** In a transaction that has the payer and its marks. `planned` plans anew, for so many rows. */
+function inLock<T>(
+  { payer, shard }: CleanOptions,
+  work: (query: Query, planned: Query) => Promise<T>,
+): Promise<T> {
   return withRetry(() =>
     inTransaction(shard.pool, async (client) => {
-      const query = queryOn(client, false);
+      const query = queryOn(client, true);
       const [lockPayer, lockMarks] = lockPayerStatements(payer.scope, payer.id);
       const [row] = await query<{ is_elsewhere: boolean }>(lockPayer);
       if (!row?.is_elsewhere) {
@@ -159,7 +163,7 @@ function inLock<T>({ payer, shard }: CleanOptions, work: (query: Query) => Promi
         );
       }
       await query(lockMarks);
-      return await work(query);
+      return await work(query, queryOn(client, false));
     }),
   );
 }

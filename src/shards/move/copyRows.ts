@@ -50,9 +50,10 @@ export class RowCopier {
     { columns, pageRows }: { columns: Columns; pageRows: number },
   ) {
     this.#payer = payer;
+    // Planned for each page: a plan for any payer may look for ids among all rows of a large one.
     this.#from = queryOnPool(from.pool, false);
     this.#to = to;
-    this.#toQuery = queryOnPool(to.pool, false);
+    this.#toQuery = queryOnPool(to.pool, true);
     this.#columns = columns;
     this.#limit = pageRows;
   }
@@ -128,7 +129,7 @@ export class RowCopier {
     if (page.metadata !== '[]') await this.#createLookups(page.metadata);
     await withRetry(() =>
       inTransaction(this.#to.pool, async (client) => {
-        const query = queryOn(client, false);
+        const query = queryOn(client, true);
         if (page.users !== '[]') await query(knowUsersStatement(page.users));
         if (page.months !== '[]') await query(openMonthsStatement(page.months));
         const [row] = await query<WrittenRow>(writeRowsStatement(log, page, this.#columns));

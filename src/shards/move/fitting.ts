@@ -1,6 +1,6 @@
 import type { Query } from '../../db/query.js';
 import { sqlStateOf } from '../../db/sqlstate.js';
-import { type Statement, textArray } from '../../db/statement.js';
+import { namedByText, type Statement, textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import type { PayerScope } from '../../schema/unsettled.js';
 import { absentValue, isDeclared, isDeclaredNotNull } from './absentValues.js';
@@ -171,14 +171,11 @@ function countStatement(
   narrower: readonly Narrower[],
 ): Statement {
   const counts = narrower.map(({ condition }) => `(count(*) filter (where ${condition}))::text`);
-  return {
-    name: `shards_count_unfit_${table}_${scope.name}`,
-    text: `/* shards.countUnfit */
+  const text = `/* shards.countUnfit */
 select array[${counts.join(', ')}] as counts
 from ${table} as r
-where ${rowsOf(table, scope)}`,
-    values: [id],
-  };
+where ${rowsOf(table, scope)}`;
+  return namedByText(`shards_count_unfit_${table}_${scope.name}`, text, [id]);
 }
 
 /**

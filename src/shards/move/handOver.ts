@@ -83,7 +83,7 @@ export async function handOver(options: HandOverOptions): Promise<boolean> {
   return await inTransaction<boolean>(
     from.pool,
     async (client) => {
-      const query = queryOn(client, false);
+      const query = queryOn(client, true);
       for (const statement of lockPayerStatements(payer.scope, payer.id)) await query(statement);
       await query(forwardHeldStatement(payer.scope, payer.id));
       const state = await readState(query, payer);
@@ -144,7 +144,7 @@ async function write(
   { stays, source }: { stays: () => Promise<void>; source: Query },
 ): Promise<void> {
   const { payer, silentMs } = options;
-  const query = queryOn(client, false);
+  const query = queryOn(client, true);
   for (const statement of lockPayerStatements(payer.scope, payer.id)) await query(statement);
   await stays();
   const beats = [stays, () => source(ALIVE)];

@@ -106,8 +106,8 @@ export class PayerMove {
       pageRows: options.pageRows ?? DEFAULTS.pageRows,
       restRatio: options.restRatio ?? DEFAULTS.restRatio,
     };
-    this.#source = queryOnPool(from.pool, false);
-    this.#target = queryOnPool(to.pool, false);
+    this.#source = queryOnPool(from.pool, true);
+    this.#target = queryOnPool(to.pool, true);
     this.report = {
       payer: keyOf(payer),
       from: from.name,
@@ -127,7 +127,7 @@ export class PayerMove {
       if (await isKnownCluster(pool)) continue;
       throw new LedgerError('unavailable', `shard ${name}: ${UNKNOWN_CLUSTER}`);
     }
-    await sharedColumns(this.#source, this.#target, to.name);
+    this.#columns = await sharedColumns(this.#source, this.#target, to.name);
     await requireMovable(this.#source, this.#target, payer, to.name);
     await this.#requireFitting();
   }
@@ -151,7 +151,10 @@ export class PayerMove {
 
   async #run(move: StoredMove): Promise<MoveReport> {
     const { to } = this.#context;
-    this.#columns = await sharedColumns(this.#source, this.#target, to.name);
+    // The check has just asked.
+    if (this.#columns.size === 0) {
+      this.#columns = await sharedColumns(this.#source, this.#target, to.name);
+    }
     let current = move;
     const deadlineMs = performance.now() + this.#options.waitMs;
     while (!this.#isStopped()) {
@@ -410,7 +413,7 @@ on conflict (id) do nothing`,
   #budgets(): BudgetFolder {
     return new BudgetFolder({
       pool: this.#context.from.pool,
-      named: false,
+      named: true,
       onSettled: async (query, scope, id, rows) => {
         await raiseAlerts(query, scope, id, rows);
       },

@@ -39,7 +39,7 @@ export function noteWith(
 ): Promise<StoredMove> {
   return inTransaction(home, async (client) => {
     const statement = noteStepStatement(move, stepOf(move), step);
-    const [noted] = await queryOn(client, false)<StoredMove>(statement);
+    const [noted] = await queryOn(client, true)<StoredMove>(statement);
     if (!noted) throw changed(payer, move);
     await work();
     return noted;
@@ -97,7 +97,7 @@ export function switchAfter(
   write: (stays: () => Promise<void>) => Promise<void>,
 ): Promise<StoredMove> {
   const work = async (client: pg.PoolClient) => {
-    const directory = queryOn(client, false);
+    const directory = queryOn(client, true);
     const stays = async () => {
       const [locked] = await directory(lockMoveStatement(move));
       if (!locked) throw changed(payer, move);

@@ -45,7 +45,7 @@ export class PayerMoves {
     this.#silentMs = silentMs;
     this.#shards = new Map(shards.map((shard) => [shard.name, shard]));
     [this.home] = shards;
-    this.directory = queryOnPool(this.home.pool, false);
+    this.directory = queryOnPool(this.home.pool, true);
   }
 
   /** @throws LedgerError `invalid_request` */
@@ -139,7 +139,7 @@ export class PayerMoves {
       await this.#check();
       client = await this.home.pool.connect();
       client.on('error', ignore);
-      const query = queryOn(client, false);
+      const query = queryOn(client, true);
       await client.query(`set idle_session_timeout = ${this.#silentMs}`);
       await lockMoves(query);
       // The next one may begin at once, not when the server has seen that this connection ended.
@@ -209,7 +209,7 @@ export class PayerMoves {
   async #requireAtHome({ scope, id }: MovedPayer, { name, pool }: MoveShard): Promise<void> {
     const [row] = await queryOnPool(
       pool,
-      false,
+      true,
     )<{ is_elsewhere: boolean }>({
       name: `shards_find_payer_${scope.name}`,
       text: `/* shards.findPayer */

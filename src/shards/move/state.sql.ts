@@ -1,5 +1,5 @@
 import { SNAPSHOT } from '../../counter/marks.sql.js';
-import type { Statement } from '../../db/statement.js';
+import { namedByText, type Statement } from '../../db/statement.js';
 import { FORWARDED } from '../../schema/budgets.js';
 import { tailRows } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
@@ -301,17 +301,14 @@ export function writeStateStatement(
   });
   const isNotKept = (name: string) =>
     `(select count(*) from ${writtenOf(name)}) < jsonb_array_length($1::jsonb -> '${name}')`;
-  return {
-    name: `shards_write_state_${scope.name}`,
-    text: `/* shards.writeState */
+  const text = `/* shards.writeState */
 with ${parts.join(', ')}
 select t.name
 from (values ${tables.map((name) => `('${name}', ${isNotKept(name)})`).join(',\n  ')}) as t(name, is_not_kept)
 where t.is_not_kept
   and $2::bigint is not null
-  and $3::bigint[] is not null`,
-    values: [state, mark.below, mark.except],
-  };
+  and $3::bigint[] is not null`;
+  return namedByText(`shards_write_state_${scope.name}`, text, [state, mark.below, mark.except]);
 }
 
 /** Webhooks of everybody by where they lead: which of `urls` there are here. */
@@ -344,9 +341,7 @@ export function settlePayerHereStatement(
       ? `,
   scrub_after_xid = case when p.deleted_at is not null then pg_current_xact_id() end`
       : '';
-  return {
-    name: `shards_settle_payer_here_${scope.name}`,
-    text: `/* shards.settlePayerHere */
+  const text = `/* shards.settlePayerHere */
 update ${scope.payers} as u
 set ${names.map((name) => `${quoted(name)} = ${writtenValue(scope.payers, name, 'p')}`).join(',\n  ')},
   microdollars_used = u.microdollars_used - coalesce(u.opening_microdollars_used, 0)
@@ -355,9 +350,8 @@ set ${names.map((name) => `${quoted(name)} = ${writtenValue(scope.payers, name, 
   is_elsewhere = false${scrub}
 from jsonb_populate_record(null::${scope.payers}, $2::jsonb) as p
 where u.id = $1::${scope.idType}
-returning u.id`,
-    values: [id, payer],
-  };
+returning u.id`;
+  return namedByText(`shards_settle_payer_here_${scope.name}`, text, [id, payer]);
 }
 
 export interface ReportedRow {

@@ -1,5 +1,5 @@
 import { POSITION } from '../../counter/position.sql.js';
-import type { Statement } from '../../db/statement.js';
+import { namedByText, type Statement } from '../../db/statement.js';
 import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
 import { writtenValue } from './absentValues.js';
@@ -103,9 +103,7 @@ export function writeRowsStatement(log: Log, page: RowsPage, columns: Columns): 
   const position = isUsage
     ? `(select h.position from here as h) * case when m.cost <> 0 then 1 else -1 end`
     : `case when m.cost <> 0 then (select h.position from here as h) end`;
-  return {
-    name: `shards_write_rows_${log.table}`,
-    text: `/* shards.writeRows */
+  const text = `/* shards.writeRows */
 with here as materialized (
   select ${POSITION} as position
 ), written as (
@@ -117,18 +115,21 @@ with here as materialized (
   returning id, kilo_user_id, created_at
 )${isUsage ? metadataWritten(columns) : ''}
 select count(*)::integer as written, ${
-      isUsage
-        ? `(
+    isUsage
+      ? `(
     select count(*)::integer
     from jsonb_array_elements($2::jsonb) as d
     where (d ->> 'id')::uuid in (select w.id from written as w)
       and (d ->> 'id')::uuid not in (select k.id from metadata_written as k)
   )`
-        : '0'
-    } as metadata_left
-from written`,
-    values: isUsage ? [page.rows, page.metadata] : [page.rows],
-  };
+      : '0'
+  } as metadata_left
+from written`;
+  return namedByText(
+    `shards_write_rows_${log.table}`,
+    text,
+    isUsage ? [page.rows, page.metadata] : [page.rows],
+  );
 }
 
 export interface ConflictRow {
