@@ -10,6 +10,9 @@ const ARGUMENTS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // Tabs of one context share a process, and what it has read and compiled.
+  '--renderer-process-limit=1',
+  '--process-per-site',
 ];
 
 /**

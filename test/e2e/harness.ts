@@ -48,7 +48,7 @@ export async function startPage(
   );
   const contexts = new Map<string, Promise<BrowserContext>>();
   const contextIn = (timezone = '') => {
-    const context = contexts.get(timezone) ?? newContext(browser, timezone);
+    const context = contexts.get(timezone) ?? newContext(browser, service.url, timezone);
     contexts.set(timezone, context);
     return context;
   };
@@ -65,7 +65,11 @@ export async function startPage(
 }
 
 /** One for all tabs of a file: each would start a process of its own, and read the program anew. */
-async function newContext(browser: Browser, timezone: string): Promise<BrowserContext> {
+async function newContext(
+  browser: Browser,
+  url: string,
+  timezone: string,
+): Promise<BrowserContext> {
   const context = await browser.newContext({
     viewport: { width: WIDE, height: 860 },
     reducedMotion: 'reduce',
@@ -74,6 +78,9 @@ async function newContext(browser: Browser, timezone: string): Promise<BrowserCo
     ...(timezone === '' ? {} : { timezoneId: timezone }),
   });
   context.setDefaultTimeout(120_000);
+  // Stays open: with the last tab of a site its process ends, and the next one begins a new one.
+  const kept = await context.newPage();
+  await kept.goto(`${url}/favicon.svg`);
   return context;
 }
 
