@@ -39,7 +39,7 @@ export function packInto(dir: string): PackedPackage {
 /**
  * Installs the tarball in a project, as npm does for a user of the package: what it does not depend on
  * is not there. The versions are those of this repository's lock file, whose packages lie there as
- * if an earlier version had been installed, so that npm unpacks this one alone and asks nothing of the network.
+ * if an earlier version had been installed, so that npm unpacks this one alone, and asks no registry.
  */
 export function installPacked({ tarball }: PackedPackage, dir: string): void {
   mkdirSync(dir, { recursive: true });
