@@ -12,6 +12,7 @@ import {
   recordExaBeforeLog,
 } from '../support/beforeLog.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { openPool } from '../support/openPool.js';
 import {
   type Answer,
@@ -31,7 +32,8 @@ import {
 import { expectNothingLost } from './support/verdict.js';
 import { throughLibrary } from './support/ways.js';
 
-const ROUNDS = IS_LONG ? 20 : 2;
+const ROUNDS = IS_LONG ? 20 : inForm(1, 2);
+const ROUNDS_AGAIN = IS_LONG ? 40 : inForm(2, 4);
 const KILLS_PER_ROUND = IS_LONG ? 20 : 4;
 
 let database: TestDatabase;
@@ -191,7 +193,7 @@ describe('migrations while writers run', () => {
       maxBatch: 4,
       exa: true,
     });
-    for (let round = 0; round < ROUNDS * 2; round++) {
+    for (let round = 0; round < ROUNDS_AGAIN; round++) {
       const results = await Promise.all([1, 2, 3].map(() => migrate(database.url)));
       expect(results.flatMap(({ applied }) => applied)).toEqual([]);
       await sleep(random.between(0, 20));

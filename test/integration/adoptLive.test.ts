@@ -5,9 +5,13 @@ import { planAdoption } from '../../src/db/migrate/planAdoption.js';
 import { migrate, planMigration } from '../../src/db/migrate.js';
 import type { TestDatabase } from '../support/database.js';
 import { readDatabase } from '../support/describeDatabase.js';
+import { inForm } from '../support/form.js';
 import { openSessions, untilBlocked } from '../support/sessions.js';
 import { TEST_PLACE } from '../support/testSchema.js';
 import { createSeedDatabase, startLiveWriters } from './adoptHarness.js';
+
+/** In all. */
+const RANDOM_KILLS = inForm(12, 30);
 
 let database: TestDatabase;
 
@@ -128,12 +132,16 @@ describe('adopting beside live writers', () => {
   it('goes on where it was ended, before whatever step', async () => {
     await using writers = await startLiveWriters(database.pool, WRITERS);
     const killed: string[] = [];
+    const met = new Set<string>();
     let runs = 0;
     for (let isDone = false; !isDone; runs++) {
       isDone = await migrate(database.url, {
         onStep: async ({ step, phase }) => {
           const name = `${step.kind}: ${step.subject}`;
-          if (phase !== undefined || killed.includes(name)) return;
+          if (phase !== undefined || met.has(name)) return;
+          const isFirst = !killed.some((other) => other.startsWith(`${step.kind}: `));
+          met.add(name);
+          if (!isFirst && met.size % KILLED_EVERY !== 0) return;
           killed.push(name);
           await killMigrating();
         },
@@ -165,9 +173,9 @@ describe('adopting beside live writers', () => {
     await expectWrites(writers.writes());
   });
 
-  it('goes on where it was ended, at 30 random moments', async () => {
+  it(`goes on where it was ended, at ${RANDOM_KILLS} random moments`, async () => {
     await using writers = await startLiveWriters(database.pool, WRITERS);
-    for (let run = 0; run < 30; run++) {
+    for (let run = 0; run < RANDOM_KILLS; run++) {
       const migrating = migrate(database.url).catch(() => {});
       await sleep(40 + Math.random() * 60);
       await killMigrating();
@@ -181,6 +189,8 @@ describe('adopting beside live writers', () => {
   });
 });
 
+/** Steps, besides the first of each kind. */
+const KILLED_EVERY = inForm(3, 1);
 const WRITERS = { sessions: 2, lockTimeoutMs: 15_000 };
 
 function killMigrating() {

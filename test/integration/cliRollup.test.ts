@@ -2,24 +2,28 @@ import { describe, expect, it } from 'vitest';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
+const DAYS = 12;
 /** The days of the history, not all of the three months that reads use. */
-const RECENT = ['--from', new Date(Date.now() - 41 * 86_400_000).toISOString().slice(0, 10)];
+const RECENT = [
+  '--from',
+  new Date(Date.now() - (DAYS + 1) * 86_400_000).toISOString().slice(0, 10),
+];
 
 describe('an adopted history, from import to the switch', () => {
   it('import --raw writes usage alone, and reads turn to raw', async () => {
     expect((await cli.ask('read-mode')).document.read_mode).toBe('rollup');
     for (const user of ['ada', 'bob']) await cli.ask('user', 'create', user);
-    const lines = Array.from({ length: 400 }, (_, index) =>
+    const lines = Array.from({ length: 10 * DAYS }, (_, index) =>
       JSON.stringify({
         kilo_user_id: index % 2 ? 'ada' : 'bob',
         cost: 1000 + index,
-        created_at: new Date(Date.now() - (index % 40) * 86_400_000 - 60_000).toISOString(),
+        created_at: new Date(Date.now() - (index % DAYS) * 86_400_000 - 60_000).toISOString(),
       }),
     );
     const file = await cli.file('history.jsonl', lines.join('\n'));
     expect(await cli.ask('import', '--raw', file)).toMatchObject({
       status: 0,
-      document: { recorded: 400 },
+      document: { recorded: 10 * DAYS },
     });
     expect((await cli.ask('read-mode')).document).toMatchObject({
       read_mode: 'raw',
@@ -32,16 +36,20 @@ describe('an adopted history, from import to the switch', () => {
     const verified = await cli.ask('verify');
     expect(verified.status).toBe(1);
     const [daily] = verified.document.rollups;
-    expect(daily).toMatchObject({ raw_rows: 400, drift_keys: 40 });
+    expect(daily).toMatchObject({ raw_rows: 10 * DAYS, drift_keys: DAYS });
     expect(daily.drifts[0]).toMatchObject({ kind: 'missing', likely_cause: expect.any(String) });
     expect((await cli.run('verify', ...RECENT)).stdout).toContain('`repair` fixes');
     // Nobody reads what is not built: it is not wrong.
     const status = (await cli.run('status')).stdout;
-    expect(status).toMatch(/^microdollar_usage_daily +(\d+ verified, )?.*40 not built/m);
+    expect(status).toMatch(
+      new RegExp(`^microdollar_usage_daily +(\\d+ verified, )?.*\\b${DAYS} not built`, 'm'),
+    );
     expect(status).toMatch(/no drift known/);
-    expect(status).toMatch(/^ +40 keys of periods that are not built; `backfill` builds them$/m);
+    expect(status).toMatch(
+      new RegExp(`^ +${DAYS} keys of periods that are not built; \`backfill\` builds them$`, 'm'),
+    );
     const one = await cli.ask('verify', '--user', 'ada');
-    expect(one.document.rollups[0].drift_keys).toBe(20);
+    expect(one.document.rollups[0].drift_keys).toBe(DAYS / 2);
   });
 
   it.each([['verify'], ['repair'], ['repair', '--dry-run'], ['backfill']])(
@@ -71,7 +79,7 @@ describe('an adopted history, from import to the switch', () => {
     const plan = await cli.ask('backfill', '--dry-run');
     expect(plan.document).toMatchObject({ dry_run: true });
     const [daily, , ...byDimension] = plan.document.rollups;
-    expect(daily.unbuilt_periods).toBe(40);
+    expect(daily.unbuilt_periods).toBe(DAYS);
     expect(byDimension.map((each: { rollup: string }) => each.rollup)).toEqual([
       'microdollar_usage_quarter_hourly',
       'microdollar_usage_daily_by_dimension',
@@ -79,14 +87,16 @@ describe('an adopted history, from import to the switch', () => {
     ]);
     for (const { unbuilt_periods, periods_to_check, from, until } of byDimension) {
       // Days without usage are of the window that reads use, and looked at as well.
-      expect(unbuilt_periods + periods_to_check).toBeGreaterThanOrEqual(40);
-      expect(unbuilt_periods).toBeGreaterThanOrEqual(39);
+      expect(unbuilt_periods + periods_to_check).toBeGreaterThanOrEqual(DAYS);
+      expect(unbuilt_periods).toBeGreaterThanOrEqual(DAYS - 1);
       expect([from < until, until]).toEqual([true, daily.until]);
     }
     const built = await cli.ask('backfill');
     expect(built).toMatchObject({
       status: 0,
-      document: { rollups: [{ raw_rows: 400 }, {}, ...Array(3).fill({ raw_rows: 400 })] },
+      document: {
+        rollups: [{ raw_rows: 10 * DAYS }, {}, ...Array(3).fill({ raw_rows: 10 * DAYS })],
+      },
     });
     const planned = await cli.ask('backfill', '--dry-run');
     for (const { rollup, unbuilt_periods } of planned.document.rollups) {
@@ -114,10 +124,10 @@ describe('an adopted history, from import to the switch', () => {
 
   it('proof, shadow and switch', async () => {
     expect((await cli.ask('verify')).status).toBe(0);
-    const shadow = await cli.ask('read-mode', 'shadow', '--compare', '150');
+    const shadow = await cli.ask('read-mode', 'shadow', '--compare', '100');
     expect(shadow).toMatchObject({
       status: 0,
-      document: { read_mode: 'shadow', shadow: { comparisons: 150, mismatches: 0 } },
+      document: { read_mode: 'shadow', shadow: { comparisons: 100, mismatches: 0 } },
     });
     const refused = await cli.run('read-mode', 'rollup', '--compare', '3');
     expect(refused.status).toBe(2);
@@ -138,13 +148,13 @@ describe('an adopted history, from import to the switch', () => {
     const status = await cli.ask('status');
     expect(status.document).toMatchObject({ read_mode: 'raw' });
     expect(status.document.rollups[0]).toMatchObject({
-      drift_keys: 20,
-      drift_microdollars: 60,
+      drift_keys: DAYS / 2,
+      drift_microdollars: 3 * (DAYS / 2),
       backfill: { is_paused: true, paused_at: expect.any(String) },
     });
     const text = (await cli.run('status')).stdout;
     expect(text).toContain('backfill paused since');
-    expect(text).toContain('20 wrong keys, 0.000060 USD');
+    expect(text).toContain(`${DAYS / 2} wrong keys, 0.0000${3 * (DAYS / 2)} USD`);
     await cli.ask('backfill', '--resume');
   });
 
@@ -166,9 +176,9 @@ describe('an adopted history, from import to the switch', () => {
       'microdollar_usage_daily_by_user',
     ]);
     expect(rollups[3]).toMatchObject({ drift_keys: 0, last_verified_at: expect.any(String) });
-    expect(rollups[4]).toMatchObject({ drift_keys: 20, drift_microdollars: 0 });
+    expect(rollups[4]).toMatchObject({ drift_keys: DAYS / 2, drift_microdollars: 0 });
     expect((await cli.run('status')).stdout).toMatch(
-      /^microdollar_usage_daily_by_user .*\n +20 wrong keys, 0\.000000 USD; `repair` fixes them/m,
+      /^microdollar_usage_daily_by_user .*\n +6 wrong keys, 0\.000000 USD; `repair` fixes them/m,
     );
     expect((await cli.run('verify', ...RECENT, '--user', 'bob')).stdout).toMatch(
       /^wrong in microdollar_usage_daily_by_user: bob, .*, drift 0\.000000 USD, \+1 request; /m,
@@ -181,17 +191,17 @@ describe('an adopted history, from import to the switch', () => {
     const repaired = await cli.ask('repair', ...RECENT);
     expect(repaired).toMatchObject({
       status: 0,
-      document: { repaired: 20, left_drift_keys: 0, effective_read_mode: 'raw' },
+      document: { repaired: DAYS / 2, left_drift_keys: 0, effective_read_mode: 'raw' },
     });
     expect(repaired.document.way_back[0]).toMatch(
-      /^reads come from raw usage \(fell back: verify found 20 wrong/,
+      /^reads come from raw usage \(fell back: verify found 6 wrong/,
     );
     expect(repaired.document.way_back.at(-1)).toBe('then `read-mode rollup`');
     const again = await cli.run('repair', ...RECENT);
     expect(again.stdout).toContain('repaired 0\nreads come from raw usage');
     expect((await cli.ask('verify', ...RECENT)).status).toBe(0);
     const { rows } = await cli.database.pool.query('select cause from rollup_repairs');
-    expect(rows).toHaveLength(20);
+    expect(rows).toHaveLength(DAYS / 2);
   });
 
   it('and what it tells leads back to the rollup', async () => {

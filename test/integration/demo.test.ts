@@ -8,7 +8,7 @@ import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { useCli } from './cliHarness.js';
 
 const cli = useCli();
-const DEMO = ['demo', '--no-serve', '--days', '12', '--users', '9'] as const;
+const DEMO = ['demo', '--no-serve', '--days', '5', '--users', '9'] as const;
 
 describe('demo', () => {
   it('fills a database exactly, and adds nothing at a second run', async () => {
@@ -26,7 +26,7 @@ describe('demo', () => {
       cost_microdollars: 0,
       keys: first.document.keys,
     });
-    const more = await cli.ask('demo', '--no-serve', '--days', '13', '--users', '9');
+    const more = await cli.ask('demo', '--no-serve', '--days', '6', '--users', '9');
     expect(more.document.duplicates).toBe(first.document.recorded);
     const { mode } = await stat(join(cli.dir, 'demo-keys.json'));
     expect(mode & 0o777).toBe(0o600);
@@ -48,7 +48,7 @@ describe('demo', () => {
     for (const [what, count] of Object.entries(rows[0])) {
       expect([what, Number(count) > 3]).toEqual([what, true]);
     }
-    const days = Array.from({ length: 92 }, (_, index) =>
+    const days = Array.from({ length: 46 }, (_, index) =>
       new Date(Date.UTC(2026, 7, 1) + index * 86_400_000).toISOString().slice(0, 10),
     );
     const events = demoUsers(24).flatMap((user) => days.flatMap((day) => dayOfTraffic(user, day)));

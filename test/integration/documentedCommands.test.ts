@@ -52,13 +52,13 @@ beforeAll(async () => {
   serviceUrl = await readyUrl(service);
   const names = ['microdollar', 'npm', 'curl', 'psql'];
   shims = await createShims(join(dir, 'bin'), names, answer);
-  // Two months of history, proven, so that an archive has days to take.
+  // History around the days that the documents name, proven, so that an archive has days to take.
   await runCommand(baseEnv(), 'user', 'create', 'hist');
-  const lines = Array.from({ length: 59 }, (_, day) =>
+  const lines = Array.from({ length: 14 }, (_, day) =>
     JSON.stringify({
       kilo_user_id: 'hist',
       cost: 1_000 + day,
-      created_at: new Date(Date.UTC(2026, 0, 1 + day, 12)).toISOString(),
+      created_at: new Date(Date.UTC(2026, 0, 25 + day, 12)).toISOString(),
     }),
   );
   await writeFile(join(dir, 'history.jsonl'), lines.join('\n'));

@@ -22,6 +22,8 @@ ln -s /proc/self/fd /dev/fd
 shift`;
 const SMALL_SHM = 'mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm';
 
+/** Of 900 bytes and more: 70 MB. */
+const ROWS = 75_000;
 /** Its hash table is shared by processes and larger than 64 MB. */
 const PARALLEL_QUERY = [
   'set work_mem = 200000',
@@ -29,7 +31,7 @@ const PARALLEL_QUERY = [
   'set parallel_tuple_cost = 0',
   'set min_parallel_table_scan_size = 0',
   'set enable_mergejoin = off',
-  `create table large as select g, repeat('x', 900) as x from generate_series(1, 100000) g`,
+  `create table large as select g, repeat('x', 900) as x from generate_series(1, ${ROWS}) g`,
   'analyze large',
 ];
 const JOIN = 'select count(*)::integer as n from large a join large b on a.g = b.g and a.x = b.x';
@@ -59,7 +61,7 @@ async function expectParallelQuery(): Promise<void> {
   const plan = await queryEmbedded(dataDir, ...PARALLEL_QUERY, `explain ${JOIN}`);
   expect(JSON.stringify(plan)).toContain('Parallel Hash');
   const rows = await queryEmbedded(dataDir, ...PARALLEL_QUERY.slice(0, 5), JOIN);
-  expect(rows).toEqual([{ n: 100_000 }]);
+  expect(rows).toEqual([{ n: ROWS }]);
 }
 
 describe('parallel queries', () => {

@@ -4,22 +4,21 @@
  * line of JSON when it is ready (or failed), then obeys one word on stdin: `stop`, `exit` (without
  * stop) or `throw` (an uncaught error).
  */
-import type { EmbeddedPostgres } from '../../src/db/embedded.js';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded.js';
 import { LedgerError } from '../../src/errors.js';
-import { startThrowaway } from '../../src/testing/throwaway.js';
-import { startEmbeddedPostgres } from '../../src/testing.js';
-import { copyCluster } from './madeCluster.js';
 
 const [dataDir = '', startTimeoutMs = '30000'] = process.argv.slice(2);
 
-function startServer(): Promise<EmbeddedPostgres> {
-  if (dataDir === '-') return startEmbeddedPostgres();
+/** Most hold a server of their directory, and load no more than that takes. */
+async function startServer(): Promise<EmbeddedPostgres> {
+  if (dataDir === '-') return (await import('../../src/testing.js')).startEmbeddedPostgres();
   if (dataDir.startsWith('-')) {
+    const { startThrowaway } = await import('../../src/testing/throwaway.js');
+    const { copyCluster } = await import('./madeCluster.js');
     return startThrowaway({}, (own) => copyCluster(dataDir.slice(1), own));
   }
   return startEmbeddedPostgres({
     dataDir,
-    migrated: false,
     startTimeoutMs: Number(startTimeoutMs),
   });
 }

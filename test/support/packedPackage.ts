@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const REPOSITORY = path.join(import.meta.dirname, '../..');
@@ -37,9 +37,9 @@ export function packInto(dir: string): PackedPackage {
 }
 
 /**
- * Installs the tarball in an empty project, as npm does for a user of the package: what it does not
- * depend on is not there. The versions are those of this repository's lock file, whose packages
- * are in npm's cache since they were installed, so that nothing is asked of the network.
+ * Installs the tarball in a project, as npm does for a user of the package: what it does not depend on
+ * is not there. The versions are those of this repository's lock file, whose packages lie there as
+ * if an earlier version had been installed, so that npm unpacks this one alone, and asks no registry.
  */
 export function installPacked({ tarball }: PackedPackage, dir: string): void {
   mkdirSync(dir, { recursive: true });
@@ -62,7 +62,21 @@ export function installPacked({ tarball }: PackedPackage, dir: string): void {
       ...Object.fromEntries(used),
     },
   });
-  run('npm', ['ci', '--prefer-offline', '--engine-strict', '--no-audit', '--no-fund'], dir);
+  copyPackages(
+    used.map(([name]) => name).filter((name) => existsSync(path.join(REPOSITORY, name))),
+    dir,
+  );
+  run('npm', ['install', '--prefer-offline', '--engine-strict', '--no-audit', '--no-fund'], dir);
+}
+
+/** Each by itself, with what is nested in it: a scope may hold others too. */
+function copyPackages(names: readonly string[], dir: string): void {
+  const outer = names.filter((name) => name.lastIndexOf('node_modules/') === 0);
+  for (const parent of new Set(outer.map((name) => path.dirname(name)))) {
+    mkdirSync(path.join(dir, parent), { recursive: true });
+    const packages = outer.filter((name) => path.dirname(name) === parent);
+    run('cp', ['-a', ...packages, path.join(dir, parent)], REPOSITORY);
+  }
 }
 
 /** Adds packages of this repository to a project. */

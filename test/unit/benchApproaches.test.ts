@@ -17,7 +17,7 @@ async function writeSome(definition: ApproachDefinition, population: Population)
   const database = await createTestDatabase();
   await populate(database.pool, population);
   const nextEvent = eventSource(population, 1);
-  const sample = Array.from({ length: 200 }, nextEvent);
+  const sample = Array.from({ length: 50 }, nextEvent);
   const lookups = await createLookups(database.pool, sample);
   const approach = await definition.open({ url: database.url, admin: database.pool, lookups });
   const open = {
@@ -26,7 +26,7 @@ async function writeSome(definition: ApproachDefinition, population: Population)
     admin: database.pool,
     acknowledged: { events: 0, costMicrodollars: 0 },
   };
-  await runSlice(open, nextEvent, 50);
+  await runSlice(open, nextEvent, 20);
   return { open, database };
 }
 
