@@ -4,7 +4,7 @@ import { inForm } from '../support/form.js';
 import { runChaos } from './support/run.js';
 
 /** A short form in `npm test`; `npm run test:chaos` gives another. */
-const SECONDS = Number(process.env.CHAOS_SECONDS ?? inForm(4, 7));
+const SECONDS = Number(process.env.CHAOS_SECONDS ?? inForm(3, 7));
 /** For servers and processes to start and end, and for the verdict on what is there by then. */
 const AROUND_SECONDS = 180;
 

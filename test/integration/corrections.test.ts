@@ -11,6 +11,7 @@ import type { DatedUsage } from '../../src/gateway/durable/records.js';
 import { latePriceId, type Pricer, priceUnpriced } from '../../src/gateway/prices/index.js';
 import type { Ledger } from '../../src/ledgerTypes.js';
 import type { RecordResult } from '../../src/record/types.js';
+import { inForm } from '../support/form.js';
 import { openSessions, type Session } from '../support/sessions.js';
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
@@ -361,7 +362,7 @@ describe('refunds, and what they may come to', () => {
         }
         await expectCharged(id, 1_000 - refunded);
       }),
-      { numRuns: 20 },
+      { numRuns: inForm(8, 20) },
     );
     await fixture.expectExact();
   });
@@ -416,7 +417,7 @@ describe('all of them at once', () => {
         );
         expect(numbers.map((row) => row.correction_number)).toEqual(numbers.map((_, at) => at + 1));
       }),
-      { numRuns: 25 },
+      { numRuns: inForm(10, 25) },
     );
     await fixture.expectExact();
   });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
+import { inForm } from '../support/form.js';
 import { foldBudgets } from './budgetHarness.js';
 import {
   addFullPayer,
@@ -102,7 +103,7 @@ describe.each(['user', 'organization'] as const)('random lives of a full %s', (s
         expect(await describeHere(payer, at)).toEqual(before);
         await fixture.expectExact();
       }),
-      { numRuns: 4, endOnFailure: true },
+      { numRuns: inForm(2, 4), endOnFailure: true },
     );
   });
 });

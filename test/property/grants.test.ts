@@ -199,6 +199,6 @@ it('uses, refunds and expires grants as the model does, and the invariants hold'
       await run.compare();
       expect(await checkInvariants(fixture.database.pool)).toEqual([]);
     }),
-    { numRuns: Number(process.env.GRANT_PROGRAMS ?? inForm(8, 15)) },
+    { numRuns: Number(process.env.GRANT_PROGRAMS ?? inForm(6, 15)) },
   );
 });

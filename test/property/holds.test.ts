@@ -242,6 +242,6 @@ it('grants exactly what fits, whatever happened before, and I13 holds after ever
         expect(carry + slots).toBe(limit - spent - held);
       }
     }),
-    { numRuns: Number(process.env.HOLD_PROGRAMS ?? inForm(6, 12)) },
+    { numRuns: Number(process.env.HOLD_PROGRAMS ?? inForm(5, 12)) },
   );
 });

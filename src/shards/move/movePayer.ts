@@ -127,7 +127,7 @@ export class PayerMove {
       if (await isKnownCluster(pool)) continue;
       throw new LedgerError('unavailable', `shard ${name}: ${UNKNOWN_CLUSTER}`);
     }
-    this.#columns = await sharedColumns(this.#source, this.#target, to.name);
+    await sharedColumns(this.#source, this.#target, to.name);
     await requireMovable(this.#source, this.#target, payer, to.name);
     await this.#requireFitting();
   }
@@ -151,10 +151,7 @@ export class PayerMove {
 
   async #run(move: StoredMove): Promise<MoveReport> {
     const { to } = this.#context;
-    // The check has just asked.
-    if (this.#columns.size === 0) {
-      this.#columns = await sharedColumns(this.#source, this.#target, to.name);
-    }
+    this.#columns = await sharedColumns(this.#source, this.#target, to.name);
     let current = move;
     const deadlineMs = performance.now() + this.#options.waitMs;
     while (!this.#isStopped()) {
