@@ -13,10 +13,9 @@ export interface Statement {
   plannedOnce?: boolean;
 }
 
-/** A statement whose text follows from the columns that tables have: of another text it has another name. */
-export function namedByText(name: string, text: string, values: unknown[]): Statement {
-  const digest = createHash('sha256').update(text).digest('hex').slice(0, 8);
-  return { name: `${name}_${digest}`, text, values };
+/** For texts that follow from columns, or from what is asked: another for each text, and never too long. */
+export function nameOfText(text: string): string {
+  return `microdollar_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
 }
 
 /**

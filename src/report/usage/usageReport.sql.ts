@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import { instantText } from '../../db/instant.sql.js';
-import { plainArray, type Statement } from '../../db/statement.js';
+import { nameOfText, plainArray, type Statement } from '../../db/statement.js';
 import { boundsOf, calendarOf, isUtc, rangeOf, sentCalendar } from './calendar.sql.js';
 import { type Form, seriesOf } from './groups.sql.js';
 import type { ReportedCalendar } from './periods.js';
@@ -88,8 +87,7 @@ export function usageReportStatement(
   if (statement === undefined) {
     const text = write(query, source, form);
     if (written.size >= MAX_KEPT) return { name: '', text, values: valuesOf(query) };
-    const name = createHash('sha256').update(text).digest('hex').slice(0, 32);
-    statement = { name: `microdollar_report_${name}`, text };
+    statement = { name: nameOfText(text), text };
     written.set(key, statement);
   }
   return { ...statement, values: valuesOf(query) };

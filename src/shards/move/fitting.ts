@@ -1,6 +1,6 @@
 import type { Query } from '../../db/query.js';
 import { sqlStateOf } from '../../db/sqlstate.js';
-import { namedByText, type Statement, textArray } from '../../db/statement.js';
+import { nameOfText, type Statement, textArray } from '../../db/statement.js';
 import { LedgerError } from '../../errors.js';
 import type { PayerScope } from '../../schema/unsettled.js';
 import { absentValue, isDeclared, isDeclaredNotNull } from './absentValues.js';
@@ -175,7 +175,7 @@ function countStatement(
 select array[${counts.join(', ')}] as counts
 from ${table} as r
 where ${rowsOf(table, scope)}`;
-  return namedByText(`shards_count_unfit_${table}_${scope.name}`, text, [id]);
+  return { name: nameOfText(text), text, values: [id] };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { SNAPSHOT } from '../../counter/marks.sql.js';
-import { namedByText, type Statement } from '../../db/statement.js';
+import { nameOfText, type Statement } from '../../db/statement.js';
 import { FORWARDED } from '../../schema/budgets.js';
 import { tailRows } from '../../schema/dimensionRollups.js';
 import type { PayerScope } from '../../schema/unsettled.js';
@@ -308,7 +308,7 @@ from (values ${tables.map((name) => `('${name}', ${isNotKept(name)})`).join(',\n
 where t.is_not_kept
   and $2::bigint is not null
   and $3::bigint[] is not null`;
-  return namedByText(`shards_write_state_${scope.name}`, text, [state, mark.below, mark.except]);
+  return { name: nameOfText(text), text, values: [state, mark.below, mark.except] };
 }
 
 /** Webhooks of everybody by where they lead: which of `urls` there are here. */
@@ -351,7 +351,7 @@ set ${names.map((name) => `${quoted(name)} = ${writtenValue(scope.payers, name, 
 from jsonb_populate_record(null::${scope.payers}, $2::jsonb) as p
 where u.id = $1::${scope.idType}
 returning u.id`;
-  return namedByText(`shards_settle_payer_here_${scope.name}`, text, [id, payer]);
+  return { name: nameOfText(text), text, values: [id, payer] };
 }
 
 export interface ReportedRow {

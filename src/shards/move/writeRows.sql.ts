@@ -1,5 +1,5 @@
 import { POSITION } from '../../counter/position.sql.js';
-import { namedByText, type Statement } from '../../db/statement.js';
+import { nameOfText, type Statement } from '../../db/statement.js';
 import { LOOKUP_NAMES, type LookupName } from '../../schema/lookupNames.js';
 import { type Log, type PayerScope, USAGE_LOG } from '../../schema/unsettled.js';
 import { writtenValue } from './absentValues.js';
@@ -125,11 +125,11 @@ select count(*)::integer as written, ${
       : '0'
   } as metadata_left
 from written`;
-  return namedByText(
-    `shards_write_rows_${log.table}`,
+  return {
+    name: nameOfText(text),
     text,
-    isUsage ? [page.rows, page.metadata] : [page.rows],
-  );
+    values: isUsage ? [page.rows, page.metadata] : [page.rows],
+  };
 }
 
 export interface ConflictRow {
