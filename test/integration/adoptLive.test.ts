@@ -5,6 +5,7 @@ import { planAdoption } from '../../src/db/migrate/planAdoption.js';
 import { migrate, planMigration } from '../../src/db/migrate.js';
 import type { TestDatabase } from '../support/database.js';
 import { readDatabase } from '../support/describeDatabase.js';
+import { EndedSteps } from '../support/endedSteps.js';
 import { inForm } from '../support/form.js';
 import { openSessions, untilBlocked } from '../support/sessions.js';
 import { TEST_PLACE } from '../support/testSchema.js';
@@ -131,19 +132,12 @@ describe('adopting beside live writers', () => {
 
   it('goes on where it was ended, before whatever step', async () => {
     await using writers = await startLiveWriters(database.pool, WRITERS);
-    const killed: string[] = [];
-    const met = new Set<string>();
+    const killed = new EndedSteps();
     let runs = 0;
     for (let isDone = false; !isDone; runs++) {
       isDone = await migrate(database.url, {
         onStep: async ({ step, phase }) => {
-          const name = `${step.kind}: ${step.subject}`;
-          if (phase !== undefined || met.has(name)) return;
-          const isFirst = !killed.some((other) => other.startsWith(`${step.kind}: `));
-          met.add(name);
-          if (!isFirst && met.size % KILLED_EVERY !== 0) return;
-          killed.push(name);
-          await killMigrating();
+          if (phase === undefined && killed.take(step)) await killMigrating();
         },
       }).then(
         () => true,
@@ -152,8 +146,8 @@ describe('adopting beside live writers', () => {
     }
     await writers.stop();
     expect(writers.failures).toEqual([]);
-    expect(runs).toBe(killed.length + 1);
-    const kinds = new Set(killed.map((step) => step.split(':')[0]));
+    expect(runs).toBe(killed.names.length + 1);
+    const kinds = new Set(killed.names.map((step) => step.split(':')[0]));
     expect([...kinds].sort()).toEqual([
       'add_constraint',
       'alter_table',
@@ -189,8 +183,6 @@ describe('adopting beside live writers', () => {
   });
 });
 
-/** Steps, besides the first of each kind. */
-const KILLED_EVERY = inForm(3, 1);
 const WRITERS = { sessions: 2, lockTimeoutMs: 15_000 };
 
 function killMigrating() {

@@ -20,15 +20,13 @@ import {
 } from '../support/beforeLog.js';
 import type { TestDatabase } from '../support/database.js';
 import { describeDatabase, readDatabase } from '../support/describeDatabase.js';
-import { inForm } from '../support/form.js';
+import { EndedSteps } from '../support/endedSteps.js';
 import { readCounted, readExpected, readReported } from '../support/reported.js';
 import { openSessions } from '../support/sessions.js';
 import { createSeedDatabase } from './adoptHarness.js';
 
 const COMMITTED = readFileSync(path.join(import.meta.dirname, '../../drizzle/schema.txt'), 'utf8');
 const ORGANIZATION = '11111111-1111-1111-1111-111111111111';
-/** Of 81 steps, besides the first of each kind. */
-const KILLED_EVERY = inForm(3, 1);
 const NAMES = readWantedSchema().migrations;
 
 let database: TestDatabase;
@@ -208,17 +206,11 @@ describe('carrying over beside programs of then', () => {
   it('goes on where it was ended, before whatever step, and no total moves meanwhile', async () => {
     await record(40);
     const before = await readReported(database.pool);
-    const killed: string[] = [];
-    const met = new Set<string>();
+    const killed = new EndedSteps();
     for (let isDone = false; !isDone; ) {
       isDone = await migrate(database.url, {
         onStep: async ({ step, phase }) => {
-          const name = `${step.kind}: ${step.subject}`;
-          if (phase !== undefined || met.has(name)) return;
-          const isFirst = !killed.some((other) => other.startsWith(`${step.kind}: `));
-          met.add(name);
-          if (!isFirst && met.size % KILLED_EVERY !== 0) return;
-          killed.push(name);
+          if (phase !== undefined || !killed.take(step)) return;
           expect(await readReported(database.pool)).toEqual(before);
           await query(
             `select pg_terminate_backend(pid) from pg_stat_activity
@@ -230,7 +222,7 @@ describe('carrying over beside programs of then', () => {
         () => false,
       );
     }
-    expect(killed.map((name) => name.split(':')[0])).toEqual(
+    expect(killed.names.map((name) => name.split(':')[0])).toEqual(
       expect.arrayContaining([
         'alter_table',
         'check',

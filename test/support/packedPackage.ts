@@ -62,21 +62,11 @@ export function installPacked({ tarball }: PackedPackage, dir: string): void {
       ...Object.fromEntries(used),
     },
   });
-  copyPackages(
-    used.map(([name]) => name).filter((name) => existsSync(path.join(REPOSITORY, name))),
-    dir,
-  );
-  run('npm', ['install', '--prefer-offline', '--engine-strict', '--no-audit', '--no-fund'], dir);
-}
-
-/** Each by itself, with what is nested in it: a scope may hold others too. */
-function copyPackages(names: readonly string[], dir: string): void {
-  const outer = names.filter((name) => name.lastIndexOf('node_modules/') === 0);
-  for (const parent of new Set(outer.map((name) => path.dirname(name)))) {
-    mkdirSync(path.join(dir, parent), { recursive: true });
-    const packages = outer.filter((name) => path.dirname(name) === parent);
-    run('cp', ['-a', ...packages, path.join(dir, parent)], REPOSITORY);
+  for (const [name] of used) {
+    const installed = path.join(REPOSITORY, name);
+    if (existsSync(installed)) copyInto(path.join(dir, name), installed);
   }
+  run('npm', ['install', '--prefer-offline', '--engine-strict', '--no-audit', '--no-fund'], dir);
 }
 
 /** Adds packages of this repository to a project. */
