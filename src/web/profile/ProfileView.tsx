@@ -169,7 +169,8 @@ export function ProfileView({
           <KiloPassCard kiloUserId={kiloUserId} isOwn={isOwn} tiersUsd={identity.tiersUsd} />
         )}
       </div>
-      <div ref={below} className="below">
+      {/* Until the account is there, what is above may be shorter than it will be. */}
+      <div ref={organizations === null ? null : below} className="below">
         {/* Whether one owns the organization decides what to ask for. */}
         {organizations !== null && (shown !== null || !isOrganization(state)) && (
           <BudgetsCard
