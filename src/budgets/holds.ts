@@ -4,7 +4,7 @@ import type { Query } from '../db/query.js';
 import { withRetry } from '../db/retry.js';
 import { isLockTimeout } from '../db/sqlstate.js';
 import { elsewhere, LedgerError } from '../errors.js';
-import { readUuid } from '../ids.js';
+import { isUuid, readUuid } from '../ids.js';
 import { toSafeInteger } from '../money.js';
 import { type Cleaning, type ValidEvent, validateEvent } from '../record/event.js';
 import { formatMicros } from '../record/instants.sql.js';
@@ -102,7 +102,8 @@ export class Holds {
    */
   async settling(holdId: string, event: UsageEvent, cleaning: Cleaning): Promise<ValidEvent> {
     const id = readUuid('hold_id', holdId);
-    if (event?.id !== undefined && event?.id !== null && String(event.id).toLowerCase() !== id) {
+    const own: unknown = event?.id ?? id;
+    if (!isUuid(own) || own.toLowerCase() !== id) {
       throw invalidHold('id', 'must be that of the hold, or absent');
     }
     const valid = validateEvent({ ...event, id }, cleaning);

@@ -47,7 +47,8 @@ export function readCount(column: string, cell: unknown): number {
 
 /** A finite number; null when the cell is empty or none. */
 export function readNumber(cell: unknown): number | null {
-  const number = cell === undefined || cell === null ? Number.NaN : Number(cell);
+  const text = readText(cell)?.trim() ?? '';
+  const number = text === '' ? Number.NaN : Number(text);
   return Number.isFinite(number) ? number : null;
 }
 

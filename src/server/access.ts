@@ -143,8 +143,8 @@ async function findBegun(
   return (event) => {
     const held = most.get(`${organizationOf(event)} ${idOf(event)}`);
     if (held === undefined) return false;
-    const cost = Number(fieldOf(event, 'cost') ?? 0);
-    return held === null || cost <= Number(held);
+    const cost = fieldOf(event, 'cost') ?? 0;
+    return held === null || (typeof cost === 'number' && cost <= Number(held));
   };
 }
 
@@ -222,7 +222,7 @@ async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<
   const named = events.flatMap((event) => {
     const id = fieldOf(event, 'id');
     if (typeof id !== 'string' || !isUuid(id)) return [];
-    const user = String(fieldOf(event, 'kilo_user_id'));
+    const user = textOf(event, 'kilo_user_id');
     return [{ id, organization_id: organizationOf(event), kilo_user_id: user }];
   });
   if (named.length === 0) return { ids: new Set(), failure: null };
@@ -329,7 +329,13 @@ function keyOf(event: unknown): string | null {
 }
 
 function idOf(event: unknown): string {
-  return String(fieldOf(event, 'id')).toLowerCase();
+  return textOf(event, 'id').toLowerCase();
+}
+
+/** Of what is no text none: to make it one may throw, and its rule refuses it later. */
+function textOf(event: unknown, field: string): string {
+  const value = fieldOf(event, field);
+  return typeof value === 'string' ? value : '';
 }
 
 function fieldOf(event: unknown, field: string): unknown {

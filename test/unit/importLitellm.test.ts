@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { ImportNotes } from '../../src/importing/importNotes.js';
 import { createLitellmReader } from '../../src/importing/readLitellm.js';
 import type { Line } from '../../src/importing/types.js';
+import { NEITHER } from './gateway/hostileUsage.js';
 
 async function* oneLine(text: string): AsyncGenerator<Line> {
   yield { line: 1, before: '', text };
@@ -50,3 +51,17 @@ it.each<[string, object, number, number]>([
     { event: { input_tokens: 100, cache_hit_tokens: hit, cache_write_tokens: write } },
   ]);
 });
+
+it.each(['spend', 'user', 'model', 'startTime', 'endTime', 'prompt_tokens', 'status', 'metadata'])(
+  'a cell that is neither text nor number is none, or said to be wrong: %s',
+  async (cell) => {
+    const row = { spend: 0.01, startTime: '2026-11-01T10:00:00Z', prompt_tokens: 100, user: 'ada' };
+    for (const value of [NEITHER, { error_information: { error_code: NEITHER } }]) {
+      const read = createLitellmReader({}, new ImportNotes());
+      const rows = [];
+      const text = JSON.stringify({ ...row, request_id: 'chatcmpl-1', [cell]: value });
+      for await (const each of read(oneLine(text))) rows.push(each);
+      expect(rows).toHaveLength(1);
+    }
+  },
+);

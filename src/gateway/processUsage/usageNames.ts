@@ -1,4 +1,4 @@
-import { asCount, asObject, type JsonObject, objectsIn } from './json.js';
+import { asCount, asObject, asText, type JsonObject, objectsIn } from './json.js';
 
 /**
  * Under which names providers report a count, in snake case (mergeUsage.ts). A name is looked for in
@@ -175,7 +175,7 @@ function byModality(usage: JsonObject, names: readonly string[]): JsonObject[] {
   const parts: JsonObject[] = [];
   for (const name of names) {
     for (const { modality, tokenCount, token_count } of objectsIn(usage[name])) {
-      const part = `${String(modality).slice(0, 16).toLowerCase()}_tokens`;
+      const part = `${(asText(modality) ?? '').slice(0, 16).toLowerCase()}_tokens`;
       parts.push({ [part]: tokenCount ?? token_count });
     }
   }

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { COUNT_NAMES } from '../../../src/gateway/processUsage/usageNames.js';
 
+/** JSON of which JavaScript can make neither a text nor a number: to try throws. */
+export const NEITHER = { toString: 0, valueOf: 0 };
 /** Usage of any shape: the names that readers know, with any value under them. */
 const NUMBERS = [
   0,
@@ -114,7 +116,7 @@ const leaf = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom<unknown>(...NUMBERS) },
   { weight: 4, arbitrary: fc.nat(100_000) },
   { weight: 2, arbitrary: fc.constantFrom<unknown>(...TEXTS) },
-  { weight: 1, arbitrary: fc.constantFrom<unknown>(null, true, false, [], {}) },
+  { weight: 1, arbitrary: fc.constantFrom<unknown>(null, true, false, [], {}, NEITHER) },
   { weight: 1, arbitrary: fc.double() },
 );
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { boundRequest, isUnbounded } from '../../../src/gateway/holds/requestBounds.js';
 import { toUsageEvent } from '../../../src/gateway/metering/index.js';
 import { createPricer, priceFields, repriceUnpriced } from '../../../src/gateway/prices/index.js';
 import {
@@ -12,7 +13,7 @@ import {
 import { validateEvent } from '../../../src/record/event.js';
 import type { UsageEvent } from '../../../src/record/types.js';
 import { inForm } from '../../support/form.js';
-import { hostilePayloads } from './hostileUsage.js';
+import { hostilePayloads, hostileUsage } from './hostileUsage.js';
 import { NOW } from './meterCall.js';
 
 /**
@@ -148,6 +149,33 @@ describe('answers of any shape', { timeout: TIMEOUT_MS }, () => {
         validateEvent(row, { nulBytesRemoved: 0 }, NOW.getTime());
       }),
       { numRuns: 20 * TIMES },
+    );
+  });
+});
+
+/** What is read of a request. */
+const MEMBERS = [
+  ...['model', 'messages', 'input', 'prompt', 'system', 'instructions', 'content', 'text', 'type'],
+  ...['max_tokens', 'max_completion_tokens', 'max_output_tokens', 'n', 'best_of', 'stream_options'],
+  ...['tools', 'functions', 'reasoning', 'reasoning_effort', 'thinking', 'user', 'metadata'],
+  ...['safety_identifier', 'previous_response_id', 'background', 'service_tier', 'speed', 'role'],
+];
+
+describe('requests of any shape', { timeout: TIMEOUT_MS }, () => {
+  it('are prepared, and bounded or said to have no bound', () => {
+    const members = fc.dictionary(fc.constantFrom(...MEMBERS), hostileUsage, { maxKeys: 6 });
+    fc.assert(
+      fc.property(fc.constantFrom(...FORMATS), members, fc.boolean(), (format, given, streamed) => {
+        const texts = Object.entries(given).map(([name, value]) => `"${name}":${value}`);
+        const body = Buffer.from(`{${[`"stream":${streamed}`, ...texts].join(',')}}`);
+        const prepared = prepareRequest(format, body);
+        expect(prepared.inputTokensEstimate).toBeGreaterThanOrEqual(0);
+        const path = format === 'openai-responses' ? '/v1/responses' : '/v1/chat/completions';
+        const bounds = boundRequest({ format, path, side: null, body, prepared });
+        if (isUnbounded(bounds)) expect(bounds.why).not.toBe('');
+        else expect(bounds.inputTokens).toBeGreaterThanOrEqual(0);
+      }),
+      { numRuns: 1_000 * TIMES },
     );
   });
 });
