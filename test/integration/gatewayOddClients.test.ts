@@ -348,3 +348,25 @@ describe('a provider', () => {
     expect(answer.row.estimated).not.toBeNull();
   });
 });
+
+describe('usage with parts that nobody can name', () => {
+  // To make a text of it throws.
+  const unnamed = `"usage":{"completion_tokens_details":[{"modality":{"toString":0},"tokenCount":3}],`;
+  it('is read past in a whole answer', async () => {
+    gateway.upstream.script('unnamed', (reply) => {
+      reply.writeHead(200, { 'content-type': 'application/json' });
+      reply.end(CHAT.replace('"usage":{', unnamed));
+    });
+    const { head, row } = await ask('unnamed');
+    expect(head).toMatch(/^HTTP\/1\.1 200 /);
+    expect(row).toMatchObject(METERED);
+  });
+
+  it('is read past in a stream', async () => {
+    const events = EVENTS.map((data) => `data: ${data.replace('"usage":{', unnamed)}\n\n`);
+    scriptStream('unnamed stream', Buffer.from(events.join('')));
+    const { head, row } = await ask('unnamed stream', ASKED);
+    expect(head).toMatch(/^HTTP\/1\.1 200 /);
+    expect(row).toMatchObject(METERED);
+  });
+});
