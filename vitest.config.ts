@@ -1,7 +1,7 @@
 import { accessSync, constants, readFileSync, statfsSync } from 'node:fs';
 import { configDefaults, defineConfig } from 'vitest/config';
 import { findAbsentSuites } from './test/support/additionalSuites.js';
-import { LongAmongShort } from './test/support/longAmongShort.js';
+import { LongestFirst } from './test/support/longestFirst.js';
 import { RetriedTests } from './test/support/retriedTests.js';
 
 const MEMORY = '/dev/shm';
@@ -47,7 +47,7 @@ export default defineConfig({
     // In `.ci/run` alone: a busy machine there must not decide. Who needed it, and why, is printed.
     reporters: ['default', new RetriedTests()],
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
-    sequence: { sequencer: LongAmongShort },
+    sequence: { sequencer: LongestFirst },
     // Twice the cores of CI: tests often wait, for a process or for a lock.
     maxWorkers: 4,
   },

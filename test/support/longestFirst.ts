@@ -16,22 +16,12 @@ const LONG = new RegExp(
     'unit/benchApproaches',
   ].join('|'),
 );
-const BETWEEN = 3;
 
-/**
- * Vitest's own order, with a long one before every third: each is begun early, and while they wait for what
- * they start, there is work for the processors. All at once at the start left a third of these idle.
- */
-export class LongAmongShort extends BaseSequencer {
+/** These first, then Vitest's own order. */
+export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
     const isLong = ({ moduleId }: TestSpecification) => LONG.test(moduleId);
-    const long = sorted.filter(isLong);
-    const short = sorted.filter((file) => !isLong(file));
-    const woven = short.flatMap((file, at) => {
-      const next = at % BETWEEN === 0 ? long[at / BETWEEN] : undefined;
-      return next === undefined ? [file] : [next, file];
-    });
-    return [...woven, ...long.slice(Math.ceil(short.length / BETWEEN))];
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
   }
 }
