@@ -103,9 +103,9 @@ export async function createEventAccess(
         { details: { field: 'api_key_id' } },
       );
     }
-    const id = idOf(event);
-    if (metered.failure !== null && isUuid(id)) return metered.failure;
-    if (metered.ids.has(id)) {
+    const id = uuidOf(event, 'id');
+    if (id !== null && metered.failure !== null) return metered.failure;
+    if (id !== null && metered.ids.has(id)) {
       return new LedgerError('forbidden', 'the gateway meters the request of this id itself', {
         details: { field: 'id' },
       });
@@ -129,8 +129,8 @@ async function findBegun(
 ): Promise<(event: unknown) => boolean> {
   const named = events.flatMap((event) => {
     const organization_id = organizationOf(event);
-    const id = idOf(event);
-    return organization_id !== null && isUuid(id) ? [{ id, organization_id }] : [];
+    const id = uuidOf(event, 'id');
+    return organization_id !== null && id !== null ? [{ id, organization_id }] : [];
   });
   if (named.length === 0 || kiloUserId === null || !isUuid(keyId)) return () => false;
   const { byPart } = await groupByPart(ledger, named, (each) => each);
@@ -141,7 +141,7 @@ async function findBegun(
   );
   const most = new Map(rows.flat().map((row) => [`${row.organization_id} ${row.id}`, row.most]));
   return (event) => {
-    const held = most.get(`${organizationOf(event)} ${idOf(event)}`);
+    const held = most.get(`${organizationOf(event)} ${uuidOf(event, 'id')}`);
     if (held === undefined) return false;
     const cost = fieldOf(event, 'cost') ?? 0;
     return held === null || (typeof cost === 'number' && cost <= Number(held));
@@ -161,8 +161,10 @@ async function createServiceAccess(
 ): Promise<EventAccess> {
   const { organizationId } = principal;
   if (organizationId === null) return () => null;
-  const ids = [...new Set(events.map(keyOf))].filter(isUuid).filter((id) => id !== principal.keyId);
-  const eventIds = [...new Set(events.map(idOf))].filter(isUuid);
+  const told = (field: string) =>
+    [...new Set(events.map((event) => uuidOf(event, field)))].filter(isUuid);
+  const ids = told('api_key_id').filter((id) => id !== principal.keyId);
+  const eventIds = told('id');
   const named =
     ids.length === 0
       ? []
@@ -173,9 +175,9 @@ async function createServiceAccess(
   return (event) =>
     refusalOf(() => {
       checkServiceOrganization(principal, organizationOf(event), 'organization_id');
-      const key = keys.get(keyOf(event) ?? '');
+      const key = keys.get(uuidOf(event, 'api_key_id') ?? '');
       if (key === undefined || key.organization_id === organizationId) return;
-      const mayPay = key.is_member || key.begun_ids.includes(idOf(event));
+      const mayPay = key.is_member || key.begun_ids.includes(uuidOf(event, 'id') ?? '');
       const isOwn = mayPay && key.kilo_user_id === fieldOf(event, 'kilo_user_id');
       if (key.organization_id === null && isOwn) return;
       throw new LedgerError(
@@ -220,10 +222,11 @@ interface Metered {
  */
 async function findMetered(ledger: Ledger, events: readonly unknown[]): Promise<Metered> {
   const named = events.flatMap((event) => {
-    const id = fieldOf(event, 'id');
-    if (typeof id !== 'string' || !isUuid(id)) return [];
-    const user = textOf(event, 'kilo_user_id');
-    return [{ id, organization_id: organizationOf(event), kilo_user_id: user }];
+    const id = uuidOf(event, 'id');
+    if (id === null) return [];
+    const user = fieldOf(event, 'kilo_user_id');
+    const kilo_user_id = typeof user === 'string' ? user : '';
+    return [{ id, organization_id: organizationOf(event), kilo_user_id }];
   });
   if (named.length === 0) return { ids: new Set(), failure: null };
   const ask = async ({ pool }: Ledger, asked: readonly { id: string }[]) =>
@@ -319,23 +322,13 @@ export function checkServiceOrganization(
 }
 
 function organizationOf(event: unknown): string | null {
-  const value = fieldOf(event, 'organization_id');
-  return isUuid(value) ? value.toLowerCase() : null;
+  return uuidOf(event, 'organization_id');
 }
 
-function keyOf(event: unknown): string | null {
-  const value = fieldOf(event, 'api_key_id');
-  return isUuid(value) ? value.toLowerCase() : null;
-}
-
-function idOf(event: unknown): string {
-  return textOf(event, 'id').toLowerCase();
-}
-
-/** Of what is no text none: to make it one may throw, and its rule refuses it later. */
-function textOf(event: unknown, field: string): string {
+/** As the ledger writes it; null for what is none, which its rule refuses later. */
+function uuidOf(event: unknown, field: string): string | null {
   const value = fieldOf(event, field);
-  return typeof value === 'string' ? value : '';
+  return isUuid(value) ? value.toLowerCase() : null;
 }
 
 function fieldOf(event: unknown, field: string): unknown {

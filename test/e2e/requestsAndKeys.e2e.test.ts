@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
 import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addCredit } from '../../src/accounts/credits.js';
 import { addOrganizationMember } from '../../src/accounts/organizations.js';
 import { spend } from '../integration/alertHarness.js';
+import { statementsDuring } from '../support/statementsDuring.js';
 import { startWebhookReceiver, type WebhookReceiver } from '../support/webhookReceiver.js';
 import { findFaults, type PageService, startPage, untilLoaded } from './harness.js';
 
@@ -708,16 +708,7 @@ describe('opening the profile', () => {
         await untilLookedFor(page);
         await route.continue();
       });
-      const asked: string[] = [];
-      const { pool } = service.ledger;
-      const query = pool.query;
-      pool.query = function listen(this: pg.Pool, ...args: unknown[]) {
-        const [statement] = args as [string | { text: string }];
-        const text = typeof statement === 'string' ? statement : statement.text;
-        if (!text.includes('/* microdollar.')) asked.push(text);
-        return Reflect.apply(query, this, args);
-      } as typeof pool.query;
-      try {
+      const asked = await statementsDuring(service.ledger.pool, async () => {
         const answered = page.waitForResponse((answer) => answer.url().includes(`/${first}`));
         await page.goto(`${service.url}/profile`);
         expect((await answered).status()).toBe(200);
@@ -725,11 +716,9 @@ describe('opening the profile', () => {
         await page.getByText('No usage in this range').waitFor();
         await untilLoaded(page);
         await close();
-      } finally {
-        pool.query = query;
-      }
+      });
       expect(asked.length).toBeGreaterThan(2);
-      const names = asked.map((text) => /\/\* (.+?) \*\//.exec(text)?.[1] ?? text);
+      const names = asked.map(({ text }) => /\/\* (.+?) \*\//.exec(text)?.[1] ?? text);
       expect(names.slice(4)).toEqual([]);
       // Nothing of what is below the screen.
       expect(names).not.toContain('accounts.listKeysOf');

@@ -60,9 +60,8 @@ const bodies = OPERATIONS.flatMap(({ id, method, path, bodies = [] }) =>
   })),
 );
 
-describe.each(Object.keys(VALUES))('a field that is neither text nor number, %s', (kind) => {
-  const value = VALUES[kind as keyof typeof VALUES];
-  it.each(bodies)('is refused: $id of $schema', async (doc) => {
+describe.each(Object.entries(VALUES))('a field that is neither text nor number, %s', (_, value) => {
+  it.each(bodies)('is no failure of ours: $id of $schema', async (doc) => {
     const spoiled = spoil(doc.example, namesOf(doc.schema), value);
     expect(spoiled.length).toBeGreaterThan(0);
     for (const body of spoiled) {

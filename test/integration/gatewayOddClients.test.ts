@@ -5,6 +5,7 @@ import zlib from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WIRE_PATHS } from '../support/answers/index.js';
 import { exchangeBytes, openSocket, postBytes, readAnswer } from '../support/rawHttp.js';
+import { NEITHER } from '../unit/gateway/hostileUsage.js';
 import { startTestGateway, type TestGateway, type TestUser } from './gatewayHarness.js';
 
 /** Clients and providers that speak HTTP as few do, byte by byte over sockets of their own. */
@@ -350,8 +351,8 @@ describe('a provider', () => {
 });
 
 describe('usage with parts that nobody can name', () => {
-  // To make a text of it throws.
-  const unnamed = `"usage":{"completion_tokens_details":[{"modality":{"toString":0},"tokenCount":3}],`;
+  const parts = JSON.stringify([{ modality: NEITHER, tokenCount: 3 }]);
+  const unnamed = `"usage":{"completion_tokens_details":${parts},`;
   it('is read past in a whole answer', async () => {
     gateway.upstream.script('unnamed', (reply) => {
       reply.writeHead(200, { 'content-type': 'application/json' });

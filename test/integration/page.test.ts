@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PAGE_ROUTES, pagePlugin } from '../../src/server/page.js';
+import { type Asked, statementsDuring } from '../support/statementsDuring.js';
 import { startTestServer, type TestServer } from './serverHarness.js';
 
 const INDEX = `<!doctype html><meta property="csp-nonce" nonce="__CSP_NONCE__"><div id="root"></div>`;
@@ -234,31 +235,6 @@ describe('opening a profile', () => {
     expect(answer.headers.get('x-microdollar-source')).toMatch(/^rollup;/);
   }
 });
-
-interface Asked {
-  text: string;
-  values: unknown[];
-}
-
-/** Statements of the pool's callers meanwhile, but for the follower of the read mode. */
-async function statementsDuring(pool: pg.Pool, work: () => Promise<void>): Promise<Asked[]> {
-  const asked: Asked[] = [];
-  const query = pool.query;
-  pool.query = function listen(this: pg.Pool, ...args: unknown[]) {
-    const [first, second] = args as [string | Asked, unknown[] | undefined];
-    const statement =
-      typeof first === 'string' ? { text: first, values: second ?? [] } : { ...first };
-    statement.values ??= second ?? [];
-    if (!statement.text.includes('/* microdollar.')) asked.push(statement);
-    return Reflect.apply(query, this, args);
-  } as typeof pool.query;
-  try {
-    await work();
-  } finally {
-    pool.query = query;
-  }
-  return asked;
-}
 
 interface Plan {
   'Node Type': string;

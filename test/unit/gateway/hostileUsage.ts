@@ -3,6 +3,7 @@ import { COUNT_NAMES } from '../../../src/gateway/processUsage/usageNames.js';
 
 /** JSON of which JavaScript can make neither a text nor a number: to try throws. */
 export const NEITHER = { toString: 0, valueOf: 0 };
+
 /** Usage of any shape: the names that readers know, with any value under them. */
 const NUMBERS = [
   0,
