@@ -48,7 +48,7 @@ export default defineConfig({
     reporters: ['default', new RetriedTests()],
     retry: process.env.MICRODOLLAR_TEST_ALL ? 1 : 0,
     sequence: { sequencer: LongestFirst },
-    // Twice the cores of CI: tests often wait, for a process or for a lock.
-    maxWorkers: 4,
+    // More than twice the cores of CI: tests often wait, for a process or for a lock.
+    maxWorkers: 5,
   },
 });

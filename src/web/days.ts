@@ -1,83 +1,82 @@
 import {
-  addDays,
-  addMonths,
-  differenceInCalendarDays,
-  eachDayOfInterval,
-  format,
-  isValid,
-  parse,
-  startOfISOWeek,
-  subMonths,
-} from 'date-fns';
+  type CalendarDate,
+  endOfMonth as endOfItsMonth,
+  getDayOfWeek,
+  parseDate,
+  startOfMonth as startOfItsMonth,
+  startOfWeek as startOfItsWeek,
+} from '@internationalized/date';
 
-/**
- * Calendar days as `YYYY-MM-DD`. date-fns reckons in local time, so a day is handed to it as its
- * local calendar date and taken back the same way: the zone of the browser cancels out.
- */
-const ISO_DAY = 'yyyy-MM-dd';
-
-function toDate(day: string): Date {
-  return parse(day, ISO_DAY, new Date(0));
-}
-
-function fromDate(date: Date): string {
-  return format(date, ISO_DAY);
-}
+/** Calendar days as `YYYY-MM-DD`, of no zone. Weeks begin on Mondays, whatever the browser's language. */
+const LOCALE = 'en-US';
+const MONDAY = 'mon';
+const WEEKDAYS = ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'];
+const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
 
 export function isDay(text: string): boolean {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text) && isValid(toDate(text));
+  try {
+    return parseDate(text).toString() === text;
+  } catch {
+    return false;
+  }
 }
 
 export function shiftDays(day: string, days: number): string {
-  return fromDate(addDays(toDate(day), days));
+  return parseDate(day).add({ days }).toString();
 }
 
 /** Calendar months back; 31 May less three is 28 or 29 February. */
 export function monthsBefore(day: string, months: number): string {
-  return fromDate(subMonths(toDate(day), months));
+  return parseDate(day).subtract({ months }).toString();
 }
 
 /** Days from one to another, both inclusive. */
 export function countDays(from: string, until: string): number {
-  return differenceInCalendarDays(toDate(until), toDate(from)) + 1;
+  return parseDate(until).compare(parseDate(from)) + 1;
 }
 
 /** Every day of the range, both inclusive. */
 export function listDays(from: string, until: string): string[] {
-  return eachDayOfInterval({ start: toDate(from), end: toDate(until) }).map(fromDate);
+  return listFrom(from, until, (day) => day.add({ days: 1 }));
 }
 
 /** Mondays of the weeks that the range touches. */
 export function listWeeks(from: string, until: string): string[] {
-  return listFrom(startOfWeek(from), until, (day) => addDays(day, 7));
+  return listFrom(startOfWeek(from), until, (day) => day.add({ days: 7 }));
 }
 
 /** First days of the months that the range touches. */
 export function listMonths(from: string, until: string): string[] {
-  return listFrom(startOfMonth(from), until, (day) => addMonths(day, 1));
+  return listFrom(startOfMonth(from), until, (day) => day.add({ months: 1 }));
 }
 
 export function startOfWeek(day: string): string {
-  return fromDate(startOfISOWeek(toDate(day)));
+  return startOfItsWeek(parseDate(day), LOCALE, MONDAY).toString();
 }
 
 export function startOfMonth(day: string): string {
-  return `${day.slice(0, 8)}01`;
+  return startOfItsMonth(parseDate(day)).toString();
 }
 
 export function endOfMonth(day: string): string {
-  return fromDate(addDays(addMonths(toDate(startOfMonth(day)), 1), -1));
+  return endOfItsMonth(parseDate(day)).toString();
 }
 
-function listFrom(first: string, until: string, next: (day: Date) => Date): string[] {
+function listFrom(
+  first: string,
+  until: string,
+  next: (day: CalendarDate) => CalendarDate,
+): string[] {
   const days: string[] = [];
-  for (let day = first; day <= until; day = fromDate(next(toDate(day)))) days.push(day);
+  for (let day = parseDate(first); day.toString() <= until; day = next(day)) {
+    days.push(day.toString());
+  }
   return days;
 }
 
 /** 22 Nov 2026 */
 export function formatDay(day: string): string {
-  return format(toDate(day), 'd MMM yyyy');
+  return `${formatDayShort(day)} ${day.slice(0, 4)}`;
 }
 
 /** 21 Nov 2026 to 22 Nov 2026; 22 Nov 2026 */
@@ -87,22 +86,26 @@ export function formatRange({ from, until }: { from: string; until: string }): s
 
 /** Sun 22 Nov 2026 */
 export function formatDayLong(day: string): string {
-  return format(toDate(day), 'EEE d MMM yyyy');
+  return `${WEEKDAYS[weekdayOf(day)]} ${formatDay(day)}`;
 }
 
 /** 22 Nov */
 export function formatDayShort(day: string): string {
-  return format(toDate(day), 'd MMM');
+  return `${parseDate(day).day} ${monthOf(day)}`;
 }
 
 /** Nov 2026 */
 export function formatMonth(day: string): string {
-  return format(toDate(day), 'MMM yyyy');
+  return `${monthOf(day)} ${day.slice(0, 4)}`;
+}
+
+function monthOf(day: string): string {
+  return MONTHS[parseDate(day).month - 1] ?? '';
 }
 
 /** 0 = Monday. */
 export function weekdayOf(day: string): number {
-  return (toDate(day).getDay() + 6) % 7;
+  return getDayOfWeek(parseDate(day), LOCALE, MONDAY);
 }
 
 /** 2026-11-22 10:02:11, in UTC; say so beside it. */

@@ -135,8 +135,7 @@ const OWNED: Readonly<Record<string, { says: RegExp; owners: readonly string[] }
     owners: ['db/sqlstate'],
   },
   'the form of a UUID': { says: /\[0-9a-f\]\{8\}-\[/, owners: ['ids'] },
-  // The page has its own: it shows days, and refuses nothing.
-  'the form of a UTC day': { says: /\\d\{4\}-\\d\{2\}-\\d\{2\}\$/, owners: ['days', 'web'] },
+  'the form of a UTC day': { says: /\\d\{4\}-\\d\{2\}-\\d\{2\}\$/, owners: ['days'] },
   'a pause: timers/promises has it': { says: /new Promise\(\(resolve\) => setTimeout/, owners: [] },
 };
 
