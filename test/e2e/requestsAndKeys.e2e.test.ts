@@ -65,6 +65,10 @@ afterAll(async () => {
 
 const rows = 'tr[data-request]';
 
+/** A frame later than what it waits for: ask until it is so. */
+const hasFocus = (field: Locator) =>
+  field.evaluate((element) => document.activeElement === element);
+
 /** A part of the profile, by its heading. */
 const card = (page: Page, name: string) => page.getByRole('region', { name, exact: true });
 
@@ -160,7 +164,7 @@ describe('the list of requests', () => {
     expect(await findFaults(page, dialog)).toEqual([]);
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
-    expect(await open.evaluate((button) => document.activeElement === button)).toBe(true);
+    await expect.poll(() => hasFocus(open)).toBe(true);
     await close();
   });
 
@@ -391,10 +395,9 @@ describe('budgets', () => {
     await form.getByLabel('Limit, $').fill('much');
     await page.keyboard.press('Enter');
     await form.getByText('Must be an amount in USD').waitFor();
-    const focused = await form
-      .getByLabel('Limit, $')
-      .evaluate((input) => [document.activeElement === input, input.ariaInvalid]);
-    expect(focused).toEqual([true, 'true']);
+    const limit = form.getByLabel('Limit, $');
+    await expect.poll(() => hasFocus(limit)).toBe(true);
+    expect(await limit.getAttribute('aria-invalid')).toBe('true');
     await form.getByLabel('Limit, $').fill('$0.5');
     await form.getByLabel('Of time zone').fill('Mars/Olympus');
     await page.keyboard.press('Enter');
