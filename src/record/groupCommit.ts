@@ -29,6 +29,7 @@ interface Waiting {
  * are in flight, so it adds no delay when there is no load. Few large statements beat many small
  * ones, but two run on two cores: another lane opens for `PARALLEL_BATCH` events, or when the
  * first has been out for much longer than statements lately were (it met a lock, its disk is slow).
+ * Calls of one id are sent one after the other: side by side, the later might be the one recorded.
  *
  *   idle --call--> gathering (one microtask) --flush--> in flight --done--> gathering | idle
  */
@@ -43,6 +44,7 @@ export class GroupCommit {
   readonly #options: GroupCommitOptions;
   #queue: Waiting[] = [];
   #inFlight = 0;
+  readonly #idsInFlight = new Set<string>();
   #flushScheduled = false;
   #stallTimer: NodeJS.Timeout | null = null;
   /** How long statements lately took: a moving average, ms. */
@@ -98,7 +100,7 @@ export class GroupCommit {
         }, this.#stallMs());
         return;
       }
-      this.#send();
+      if (!this.#send()) return;
     }
   }
 
@@ -106,11 +108,13 @@ export class GroupCommit {
     return Math.min(MAX_STALL_MS, Math.max(MIN_STALL_MS, STALL_FACTOR * this.#usualMs));
   }
 
-  #send(): void {
+  /** Whether there was anything to send: what waits may all be of ids in flight. */
+  #send(): boolean {
     const sentMs = performance.now();
     // The first of an idle time leaves half of a long queue to the second.
     const share = this.#inFlight === 0 ? Math.ceil(this.#queue.length / 2) : this.#queue.length;
     const batch = this.#take(Math.min(this.#options.maxBatch, Math.max(PARALLEL_BATCH, share)));
+    if (batch.length === 0) return false;
     this.#inFlight++;
     void this.#options
       .write(batch.map((waiting) => waiting.event))
@@ -128,6 +132,7 @@ export class GroupCommit {
       )
       .finally(() => {
         this.#inFlight--;
+        for (const { event } of batch) this.#idsInFlight.delete(event.id);
         const tookMs = Math.min(MAX_STALL_MS, performance.now() - sentMs);
         this.#usualMs += (tookMs - this.#usualMs) / 8;
         if (this.#queue.length > 0) this.#flush();
@@ -135,6 +140,7 @@ export class GroupCommit {
           for (const resolve of this.#onIdle.splice(0)) resolve();
         }
       });
+    return true;
   }
 
   /**
@@ -148,10 +154,10 @@ export class GroupCommit {
     for (const behind of this.#queue.splice(0)) behind.reject(outcome.error);
   }
 
-  /** The next batch, in order of arrival; a second event of the same id waits for the next one. */
+  /** The next batch, in order of arrival; of each id one event is in flight, and the next waits for it. */
   #take(size: number): Waiting[] {
     const batch: Waiting[] = [];
-    const ids = new Set<string>();
+    const ids = this.#idsInFlight;
     const left: Waiting[] = [];
     let index = 0;
     for (; index < this.#queue.length && batch.length < size; index++) {

@@ -39,7 +39,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
 async function startMain(made: string) {
   const settings = {
     ...SOCKET_SETTINGS,
-    max_connections: '300',
+    // Some files hold a hundred by themselves, and five run at once.
+    max_connections: '600',
     max_prepared_transactions: '20',
     // Databases that are gone in a minute: to look after each costs more than it gives.
     autovacuum_naptime: '15min',

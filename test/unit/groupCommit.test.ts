@@ -135,6 +135,27 @@ describe('group commit', () => {
     expect(writes[1]?.costs).toEqual([3]);
   });
 
+  it.each([
+    ['batches', 10, [[1, 2], [4], [3]]],
+    ['statements of one', 1, [[1], [2], [4], [3]]],
+  ] as const)(
+    'sends no second event of an id beside the first, in %s',
+    async (_, maxBatch, sent) => {
+      const { queue, writes } = manualQueue({ maxBatch, lanes: 5 });
+      for (const each of [event(1, ID), event(2), event(3, ID)]) void queue.record(each);
+      await turn();
+      // Sent when the first has been out for long: what else waits is sent by then as well.
+      void queue.record(event(4));
+      while (writes.length < sent.length - 1) await turn();
+      expect(queue.queued).toBe(1);
+      await writes[0]?.finish();
+      while (writes.length < sent.length) await turn();
+      expect(writes.map(({ costs }) => costs)).toEqual(sent);
+      for (const { finish } of writes.slice(1)) await finish();
+      await queue.drain();
+    },
+  );
+
   it('refuses what exceeds its bound, with a retryable error, and accepts again later', async () => {
     const { queue, writes } = manualQueue({ maxQueue: 2, lanes: 1 });
     void queue.record(event(0));
@@ -264,10 +285,9 @@ describe('group commit', () => {
             open.push(...writes.slice(seen));
             seen = writes.length;
             expect(open.length).toBeLessThanOrEqual(lanes);
-            for (const { ids } of open) {
-              expect(ids.length).toBeLessThanOrEqual(maxBatch);
-              expect(new Set(ids).size).toBe(ids.length);
-            }
+            for (const { ids } of open) expect(ids.length).toBeLessThanOrEqual(maxBatch);
+            const inFlight = open.flatMap(({ ids }) => ids);
+            expect(new Set(inFlight).size).toBe(inFlight.length);
             const [write] = open.splice((choices.next().value ?? 0) % (open.length || 1), 1);
             await write?.finish();
           };
