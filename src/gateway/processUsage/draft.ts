@@ -23,7 +23,7 @@ export type Draft = Omit<Changeable, 'charges' | 'doubts' | 'itemIds'> & {
 export interface FormatReader {
   readonly draft: Draft;
   /** Text, reasoning or a tool call has come. */
-  sawFirstToken: boolean;
+  readonly sawFirstToken: boolean;
   /** One event of a stream; `text` is its payload as sent. */
   event(payload: JsonObject, text: string): void;
   /** A payload that is no JSON object; true where the format knows it. */

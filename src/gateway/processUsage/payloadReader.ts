@@ -1,5 +1,6 @@
 import { AnthropicMessagesReader } from './anthropicMessages.js';
 import { type FormatReader, toReading } from './draft.js';
+import { guarded } from './guarded.js';
 import { asObject } from './json.js';
 import { OpenAiChatReader } from './openaiChat.js';
 import { OpenAiResponsesReader } from './openaiResponses.js';
@@ -12,7 +13,7 @@ const FORMAT_READERS = {
 } as const satisfies Record<WireFormat, new () => FormatReader>;
 
 export function createFormatReader(format: WireFormat): FormatReader {
-  return new FORMAT_READERS[format]();
+  return guarded(new FORMAT_READERS[format]());
 }
 
 /** Reads payloads that someone else has parsed already, as an SDK does. Never throws. */

@@ -8,6 +8,7 @@ import {
   isFile,
   TOKENS_PER_FILE,
 } from './estimateInput.js';
+import { guarded } from './guarded.js';
 import { asCount, asObject, asText, type JsonObject, otherError, parseObject } from './json.js';
 import { mergeUsage } from './mergeUsage.js';
 import { readCacheHits, readCost, readModalities } from './openaiUsage.js';
@@ -92,7 +93,7 @@ function estimateTokens(request: JsonObject, side: SideFormat): number {
 /** As `createUsageReader`. */
 export function createSideReader(side: SideFormat, options: { streamed: boolean }): UsageReader {
   if (side === 'completions') return createUsageReader('openai-chat', options);
-  return readWith(new SideReader(side), options);
+  return readWith(guarded(new SideReader(side)), options);
 }
 
 /** Holds back the event that ends a stream of images, transcripts or speech. */

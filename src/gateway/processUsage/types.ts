@@ -86,6 +86,8 @@ export interface UsageReading extends Omit<TokenCounts, 'inputTokens' | 'outputT
   endedChoices: number | null;
   /** Events, or bodies, that could not be read. */
   malformedChunks: number;
+  /** A fault of ours met one of them: a line for the log, and a defect to report. */
+  failure?: Error;
   /** Behind a router such as OpenRouter. */
   inferenceProvider: string | null;
   /** UTF-8 bytes of text, reasoning and tool arguments in the answer, for an estimate. */

@@ -137,6 +137,7 @@ export class MeteredRelay implements RelayHooks {
         name = 'background';
       } else {
         event = this.#atHold(this.#toEvent(outcome));
+        this.#tellFailure();
         const { message_id: responseId } = event.metadata ?? {};
         const isKept = responseId && prepared.keepsResponse && endpoint.path === '/v1/responses';
         const itemIds = isKept ? (this.#answer?.read()?.itemIds ?? []) : [];
@@ -166,6 +167,15 @@ export class MeteredRelay implements RelayHooks {
       },
       'the exchange did not end as it should',
     );
+  }
+
+  #tellFailure(): void {
+    const failure = this.#answer?.read()?.failure;
+    if (failure === undefined) return;
+    const { request, id, api } = this.#exchange;
+    const told =
+      'an answer is not read whole, and its usage may be an estimate: a defect, please report it';
+    request.log.error({ usageId: id, api: api.kind, err: failure }, told);
   }
 
   #save(event: UsageEvent): Promise<SettleResult> {

@@ -62,6 +62,9 @@ export class Exchange {
   async settle(outcome: CallOutcome, answer?: unknown): Promise<void> {
     if (this.#isSettled) return;
     this.#isSettled = true;
+    // A defect of ours, where nobody has a log for it; the call is recorded by what else is known.
+    const failure = outcome.reading?.failure;
+    if (failure !== undefined) process.emitWarning(failure);
     const event = this.#toEvent(outcome);
     const { onRecorded, onRecordingError = 'throw' } = this.#options;
     try {

@@ -13,7 +13,9 @@ export function readBytes(
 ): UsageReading {
   const reader = createUsageReader(format, { streamed });
   for (const piece of chunksOf(bytes, size)) reader.push(piece);
-  return reader.end();
+  const reading = reader.end();
+  if (reading.failure !== undefined) throw reading.failure;
+  return reading;
 }
 
 export function chunksOf(bytes: Buffer, size: number): Buffer[] {

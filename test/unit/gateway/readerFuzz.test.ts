@@ -57,7 +57,9 @@ function bytesOf({ streamed, payloads, hasEnd, newline, share }: Answer): Buffer
 function read({ format, streamed }: Answer, pieces: readonly Uint8Array[]): UsageReading {
   const reader = createUsageReader(format, { streamed });
   for (const piece of pieces) reader.push(piece);
-  return reader.end();
+  const reading = reader.end();
+  expect(reading.failure).toBeUndefined();
+  return reading;
 }
 
 function rowOf({ format, streamed, host, isCancelled }: Answer, reading: UsageReading): UsageEvent {

@@ -248,6 +248,7 @@ export class Follower {
       const reader = new PayloadReader('openai-responses');
       reader.body(await body.json());
       const reading = reader.reading();
+      if (reading.failure !== undefined) throw reading.failure;
       return hasEnded(reading) ? { is: 'ended', reading } : { is: 'running' };
     } catch (error) {
       const { code, name } = error as { code?: string; name?: string };
