@@ -2,8 +2,8 @@ import type { FormatReader } from './draft.js';
 import type { JsonObject } from './json.js';
 
 /**
- * The wall between a client's answer and a fault of ours in reading it: a payload on which a reader throws is one
- * that could not be read, told of by `failure`, and costs what it would have said; the others are read.
+ * The wall between a client's answer and a fault of ours in reading it: a payload on which a reader throws is
+ * one that could not be read, told of by `failure`, and costs what it would have said; the others are read.
  */
 export function guarded(reader: FormatReader): FormatReader {
   return new GuardedReader(reader);
