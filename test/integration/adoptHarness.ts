@@ -46,7 +46,7 @@ export async function startLiveWriters(
         (error: Error) => failures.push(error.message),
       );
       // Some hundred writes a second meet every step; more would only take the processors from it.
-      await sleep(inForm(10, 3));
+      await sleep(inForm(15, 3));
     }
     await client.query('reset lock_timeout');
   };

@@ -12,7 +12,7 @@ import { TEST_PLACE } from '../support/testSchema.js';
 import { createSeedDatabase, startLiveWriters } from './adoptHarness.js';
 
 /** In all. */
-const RANDOM_KILLS = inForm(12, 30);
+const RANDOM_KILLS = inForm(8, 30);
 
 let database: TestDatabase;
 
@@ -73,7 +73,7 @@ async function sampleLocks(
       const { waits, holds } = result.rows[0];
       seen.samples++;
       if (waits > 0 && holds > 0) seen.holdsWhileWaiting++;
-      await sleep(2);
+      await sleep(inForm(8, 2));
     }
   })();
   try {

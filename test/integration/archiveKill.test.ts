@@ -82,7 +82,7 @@ function startWriters(ledger: Ledger): { written: Written; stop(): Promise<void>
       const event = makeEvent(randomInt(OLDEST + 1));
       const isRecorded = await send(event);
       (isRecorded ? written.recorded : written.refused).add(event.id);
-      await sleep(inForm(15, 5));
+      await sleep(inForm(40, 5));
       if (isRecorded) sent.push(event);
       const again = sent[randomInt(Math.max(1, sent.length))];
       if (again && !(await send(again))) written.refusedReplays++;

@@ -20,7 +20,7 @@ import { openRelay } from '../support/relay.js';
  * The size of the history. The full form (10 million rows over 100 days and 50,000 users, 20
  * kills): BACKFILL_ROWS=10000000 BACKFILL_KILLS=20 npx vitest run test/integration/backfill.test.ts
  */
-const ROWS = Number(process.env.BACKFILL_ROWS ?? inForm(6_000, 30_000));
+const ROWS = Number(process.env.BACKFILL_ROWS ?? inForm(4_000, 30_000));
 const KILLS = Number(process.env.BACKFILL_KILLS ?? inForm(2, 3));
 const DAYS = ROWS >= 1_000_000 ? 100 : 20;
 const USERS = ROWS >= 1_000_000 ? 50_000 : inForm(300, 1_000);
@@ -64,7 +64,7 @@ async function startWriters(users: number, days: number): Promise<() => Promise<
         created_at: new Date(Date.now() - ageDays * 86_400_000),
       });
       written++;
-      await sleep(2);
+      await sleep(inForm(10, 2));
     }
   };
   const writers = Promise.all(Array.from({ length: 4 }, write));
@@ -124,7 +124,7 @@ describe('backfill beside live writers', () => {
     timeout: LONG_MS,
   }, async () => {
     await writeRawHistory(database.pool, {
-      rows: inForm(6_000, 20_000),
+      rows: inForm(4_000, 20_000),
       days: 10,
       users: inForm(100, 300),
     });
@@ -210,7 +210,7 @@ describe('backfill beside live writers', () => {
 
 describe('a rolling deploy', () => {
   it('absorbs what an old version writes beside the new one', { timeout: LONG_MS }, async () => {
-    await writeRawHistory(database.pool, { rows: inForm(2_000, 5_000), days: 10, users: 100 });
+    await writeRawHistory(database.pool, { rows: inForm(1_500, 5_000), days: 10, users: 100 });
     const stopWriters = await startWriters(100, 10);
     let isOld = true;
     const oldVersion = (async () => {

@@ -25,7 +25,7 @@ import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
  * Exactness under contention: four processes with 64 callers each, on one database.
  * `CONTENTION_SCALE=20` runs thirty times the events of the full form.
  */
-const SCALE = Number(process.env.CONTENTION_SCALE ?? inForm(0.2, 0.6));
+const SCALE = Number(process.env.CONTENTION_SCALE ?? inForm(0.1, 0.6));
 const CALLERS = 64;
 /** Time zone of a worker's process and of its sessions; one more worker than zones. */
 const ZONES = ['UTC', 'America/New_York', 'Asia/Kolkata', 'UTC'] as const;

@@ -14,7 +14,7 @@ import { programPath } from '../support/programs.js';
 import { openRelay, type Relay } from '../support/relay.js';
 
 /** Two processes are killed a round. */
-const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? (IS_LONG ? 50 : inForm(3, 5)));
+const ROUNDS = Number(process.env.MICRODOLLAR_CRASH_ROUNDS ?? (IS_LONG ? 50 : inForm(2, 5)));
 const SETTLED_A_ROUND = 20;
 const SCRIPT = 'test/support/journalWorker.ts';
 

@@ -7,6 +7,7 @@ import type { Ledger } from '../../src/ledgerTypes.js';
 import { insertUsageAndMetadataWithBalanceUpdate } from '../../src/record/onExecutor.js';
 import { checkFolded, checkInvariants } from '../support/checkInvariants.js';
 import { setExaAllowance } from '../support/exaAllowance.js';
+import { inForm } from '../support/form.js';
 import { openSessions, type Session } from '../support/sessions.js';
 import {
   createLedgerFixture,
@@ -159,7 +160,7 @@ describe('several folds at once', () => {
       while (!isDone) {
         for (const violation of await invariants()) violations.add(violation);
         checks++;
-        await sleep(5);
+        await sleep(inForm(20, 5));
       }
     })();
     await Promise.all(writers);

@@ -20,7 +20,7 @@ import { openRelay, type Relay } from '../support/relay.js';
 import { type ReplayUpstream, startReplayUpstream } from '../support/replayUpstream.js';
 
 /** The full form: 2,000 requests and 20 s. */
-const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? inForm(100, 300));
+const REQUESTS = Number(process.env.MICRODOLLAR_FAULT_REQUESTS ?? inForm(60, 300));
 const OUTAGE_MS = Number(process.env.MICRODOLLAR_FAULT_OUTAGE_MS ?? 3_000);
 const CLIENTS = 12;
 const PAYERS = 4;

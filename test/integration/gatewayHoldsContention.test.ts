@@ -22,7 +22,7 @@ import { acquire, addBudget, expectWhole, foldBudgets, windowsOf } from './budge
 import { createLedgerFixture, type LedgerFixture } from './ledgerHarness.js';
 
 /** `CONTENTION_SCALE=20` sends twenty times the requests of the full form. */
-const SCALE = Number(process.env.CONTENTION_SCALE ?? inForm(0.5, 1));
+const SCALE = Number(process.env.CONTENTION_SCALE ?? inForm(0.3, 1));
 const CALLERS = 20;
 const REQUESTS = 10 * SCALE;
 /** Without those of the log, which may meet the same id. */

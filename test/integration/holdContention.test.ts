@@ -79,7 +79,7 @@ async function runTogether(
     while (!isDone) {
       found.push(...(await checkInvariants(fixture.database.pool)));
       found.push(...(await checkNeverExceeds(fixture.database.pool)));
-      await sleep(inForm(50, 20));
+      await sleep(inForm(100, 20));
     }
   })();
   for (const worker of workers) worker.begin();

@@ -85,7 +85,7 @@ describe('beside four writers', () => {
         const startedAt = performance.now();
         costs.push(await send());
         longestMs = Math.max(longestMs, performance.now() - startedAt);
-        await sleep(inForm(8, 2));
+        await sleep(inForm(15, 2));
       }
     };
     const event = () => ({ kilo_user_id: user, organization_id: organization, cost: 3 });
@@ -116,7 +116,7 @@ describe('beside four writers', () => {
               (select sum(cost) from microdollar_usage)::integer as raw`,
           )),
         );
-        await sleep(inForm(10, 0));
+        await sleep(inForm(20, 0));
       }
     })();
     // Ids of a month that is being prepared wait aside until it is.

@@ -219,7 +219,7 @@ function watchReports(payer: Payer): { end(): Promise<string[][][]> } {
       for (const [index, shape] of SHAPES.entries()) {
         seen[index]?.push(await reported(payer, shape));
       }
-      await sleep(inForm(20, 0));
+      await sleep(inForm(40, 0));
     } while (!isDone);
   })();
   return {

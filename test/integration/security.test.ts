@@ -86,7 +86,7 @@ describe('fuzzed input', () => {
       fc.asyncProperty(fc.constantFrom(...routes), fc.jsonValue(), async (route, body) => {
         expectRefusalOrAnswer(await server.post(route, body));
       }),
-      { numRuns: inForm(50, 150) },
+      { numRuns: inForm(25, 150) },
     );
   });
 
@@ -98,7 +98,7 @@ describe('fuzzed input', () => {
         const answer = await server.post('/api/usage', { events: [event] });
         expectRefusalOrAnswer(answer);
       }),
-      { numRuns: inForm(70, 200) },
+      { numRuns: inForm(35, 200) },
     );
   });
 
@@ -127,7 +127,7 @@ describe('fuzzed input', () => {
         expect(response.status).toBeGreaterThanOrEqual(400);
         expect(response.status).toBeLessThan(500);
       }),
-      { numRuns: inForm(20, 60) },
+      { numRuns: inForm(10, 60) },
     );
   });
 
@@ -138,7 +138,7 @@ describe('fuzzed input', () => {
       fc.asyncProperty(procedures, inputs, async (procedure, input) => {
         expectRefusalOrAnswer(await server.query(procedure, input, ada.key));
       }),
-      { numRuns: inForm(50, 150) },
+      { numRuns: inForm(25, 150) },
     );
   });
 

@@ -72,7 +72,7 @@ class Clients {
           if (this.waited === tries) expect(status).toBe('recorded');
           this.acknowledged += cost;
           this.book.set(id, cost);
-          await sleep(randomInt(10));
+          await sleep(randomInt(inForm(30, 10)));
           if (randomInt(10) > 0) continue;
           expect(await this.write(id, cost)).toBe('duplicate');
         }
@@ -102,7 +102,7 @@ class Clients {
         expect(reported).toBeLessThanOrEqual(most);
       }
       samples++;
-      await sleep(20);
+      await sleep(inForm(40, 20));
     }
     return samples;
   }

@@ -204,6 +204,6 @@ it.each(FORMATS)('of $format', async ({ format, columns }) => {
       );
       expect([...recorded.values()].map(meaning).sort()).toEqual(expected.sort());
     }),
-    { numRuns: inForm(50, 150) },
+    { numRuns: inForm(25, 150) },
   );
 });

@@ -15,9 +15,9 @@ import { createShardedWorld, createWorld, type World } from './model/world.js';
  * `--seed S` to repeat a run; a failure prints the seed of its world, which repeats it with 200 programs
  * and `--lanes 1`, and the shrunk program.
  */
-const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? inForm(28, 80));
+const PROGRAMS = Number(process.env.MODEL_PROGRAMS ?? inForm(20, 80));
 /** Over shards a program is six times as dear. */
-const SHARD_PROGRAMS = Math.max(inForm(4, 5), Math.round(PROGRAMS / 32));
+const SHARD_PROGRAMS = Math.max(inForm(3, 5), Math.round(PROGRAMS / 32));
 /** Those that also end with backfill and archive have a database of their own. */
 const SEALED_PROGRAMS = Math.max(3, Math.round(PROGRAMS / 1_000));
 /** No other world is begun after so many minutes. */

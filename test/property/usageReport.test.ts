@@ -26,7 +26,7 @@ import { inForm } from '../support/form.js';
 import { openPool } from '../support/openPool.js';
 
 /** Sums by every grain, zone and pair of groups are those of the raw rows, however much is folded. */
-const RUNS = inForm(8, 25);
+const RUNS = inForm(5, 25);
 const ZONES = [
   'UTC',
   'Europe/Berlin',

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { inForm } from './form.js';
 
 /** A statement of the ledger that was seen waiting for a lock. */
 export interface WriteWait {
@@ -65,7 +66,7 @@ export async function sampleWriteWaits(
         });
         sampling.waits.push(...result.rows);
         sampling.samples++;
-        await sleep(4);
+        await sleep(inForm(12, 4));
       }
     } finally {
       client.release();

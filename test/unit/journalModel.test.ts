@@ -190,7 +190,7 @@ describe('journal, against a model', () => {
         expect(model.durable).toEqual([]);
         expect((await model.journal()).status()).toMatchObject({ depthRecords: 0, bytes: 0 });
       }),
-      { numRuns: Number(process.env.MICRODOLLAR_JOURNAL_RUNS ?? inForm(100, 300)) },
+      { numRuns: Number(process.env.MICRODOLLAR_JOURNAL_RUNS ?? inForm(50, 300)) },
     );
   });
 });

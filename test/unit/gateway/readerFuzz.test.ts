@@ -23,7 +23,7 @@ import { NOW } from './meterCall.js';
 const FORMATS = Object.keys(API_KINDS) as WireFormat[];
 const HOSTS = [null, 'api.openai.com', 'eu.api.openai.com', 'api.perplexity.ai', 'api.x.ai', ''];
 /** More of all runs, for a long one. */
-const TIMES = Number(process.env.MICRODOLLAR_FUZZ_TIMES ?? inForm(0.5, 1));
+const TIMES = Number(process.env.MICRODOLLAR_FUZZ_TIMES ?? inForm(0.25, 1));
 const TIMEOUT_MS = 180_000 * Math.max(1, TIMES);
 const pricer = createPricer();
 
