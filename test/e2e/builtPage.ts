@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rmdir } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { digestOfInputs, isBuiltFrom } from '../../scripts/builtFrom.js';
+import { aloneInRun } from '../support/aloneInRun.js';
 import { compiledProject } from '../support/programs.js';
 
 /**
@@ -14,15 +14,7 @@ import { compiledProject } from '../support/programs.js';
 export async function builtPage(): Promise<string> {
   if (isBuiltFrom(digestOfInputs())) return resolve('dist/web');
   const directory = join(compiledProject(), 'page');
-  const lock = `${directory}.lock`;
-  while (!existsSync(directory)) {
-    const isMine = await mkdir(lock).then(
-      () => true,
-      () => false,
-    );
-    if (!isMine) await sleep(50);
-    else await buildInto(directory).finally(() => rmdir(lock));
-  }
+  await aloneInRun('page', () => buildInto(directory));
   return directory;
 }
 

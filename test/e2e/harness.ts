@@ -4,6 +4,7 @@ import type { LedgerOptions } from '../../src/ledgerTypes.js';
 import type { ServerOptions } from '../../src/server/index.js';
 import { pagePlugin } from '../../src/server/page.js';
 import { startTestServer, type TestServer } from '../integration/serverHarness.js';
+import { aloneInRun } from '../support/aloneInRun.js';
 import { builtPage } from './builtPage.js';
 import { launchChromium } from './chromium.js';
 
@@ -40,7 +41,8 @@ export async function startPage(
   ledgerOptions: Partial<LedgerOptions> = {},
 ): Promise<PageService> {
   const directory = await builtPage();
-  const browser = await launchChromium();
+  // In a new clone the first one unpacks it, which is seconds of work.
+  const browser = await aloneInRun('chromium', launchChromium);
   const service = await startTestServer(
     { ...options, plugins: [pagePlugin({ directory })], logLevel: 'warn' },
     undefined,

@@ -15,6 +15,7 @@ import { repairRollup } from '../../src/rollup/repair.js';
 import { verifyOn, verifyRollup } from '../../src/rollup/verify.js';
 import { DAILY_ROLLUP } from '../../src/schema/rollups.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { inForm } from '../support/form.js';
 import { writeRawHistory } from '../support/rawUsage.js';
 
 let database: TestDatabase;
@@ -72,7 +73,7 @@ describe('a connection that is lost between two statements of a transaction', ()
         await rows('update microdollar_usage_daily set total_cost_microdollars = 0');
         let isRunning = true;
         const killing = (async () => {
-          while (isRunning && kills < 8) {
+          while (isRunning && kills < inForm(3, 8)) {
             const killed = await rows(
               `select pg_terminate_backend(pid) from pg_stat_activity
                where datname = current_database() and application_name = 'microdollar rollup'

@@ -90,16 +90,16 @@ describe('damage', () => {
     };
     truth = await reports();
     await foldAll();
+    for (const rollup of DIMENSION_ROLLUPS) {
+      expect(await verifyDimensions(options(rollup))).toMatchObject({ driftKeys: 0, rows: 24 });
+    }
+    expect(await reports()).toEqual(truth);
   });
   afterAll(end);
 
   it.each(DAMAGE)(
     '%s: found, not reported from then on, and repaired',
     async (_, damage, kinds) => {
-      for (const rollup of DIMENSION_ROLLUPS) {
-        expect(await verifyDimensions(options(rollup))).toMatchObject({ driftKeys: 0, rows: 24 });
-      }
-      expect(await reports()).toEqual(truth);
       const [row] = await fixture.rows<{ id: string }>(
         `select id from ${name} where kilo_user_id = 'ann' and organization_id is null
        order by period_start limit 1`,
