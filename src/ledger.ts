@@ -160,6 +160,7 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   };
   const queue = new GroupCommit({
     write: (events) => recorder.write(events),
+    writeAside: (event) => (recorder.standsAside(event) ? recorder.writeAside(event) : null),
     lanes,
     maxBatch: groupCommit ? MAX_BATCH : 1,
     maxQueue: MAX_QUEUE,
@@ -320,14 +321,8 @@ export async function createLedger(asked: PartOptions): Promise<Ledger> {
   }
 
   function write(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    const run = () => (recorder.standsAside(valid) ? recordAside(valid) : queue.record(valid));
+    const run = () => queue.record(valid);
     return tracing === null ? run() : tracing.linked([valid.id], tracing.active(), run);
-  }
-
-  async function recordAside(valid: ReturnType<typeof validateEvent>): Promise<RecordedEvent> {
-    const outcome = await recorder.writeAside(valid);
-    if ('error' in outcome) throw outcome.error;
-    return outcome.result;
   }
 
   const recordUsageBatch = (events: readonly UsageEvent[], how?: WithoutBalance) =>

@@ -6,6 +6,7 @@ import type { ValidEvent } from '../../src/record/event.js';
 import { validateEvent } from '../../src/record/event.js';
 import { GroupCommit, type GroupCommitOptions } from '../../src/record/groupCommit.js';
 import type { Outcome, Written } from '../../src/record/recorder.js';
+import { StillHeld } from '../../src/record/twins.js';
 import { inForm } from '../support/form.js';
 
 const ID = '00000000-0000-4000-8000-00000000000a';
@@ -235,6 +236,52 @@ describe('group commit', () => {
     expect(isAnswered).toBe(false);
     decide(answer(event(2)));
     expect((await aside)?.created_at).toBe('2');
+  });
+
+  it('sends the next of an id when the first, aside, is answered; refuses it where that was in vain', async () => {
+    for (const isVain of [false, true]) {
+      let decide = (_: Outcome): void => {};
+      const waiting = new Promise<Outcome>((resolve) => {
+        decide = resolve;
+      });
+      const sent: number[][] = [];
+      const queue = new GroupCommit({
+        ...{ lanes: 1, maxBatch: 10, maxQueue: 10 },
+        writeAside: ({ cost }) => (cost === 1 ? waiting : null),
+        write: async (events) => {
+          sent.push(events.map(({ cost }) => cost));
+          return events.map(answer);
+        },
+      });
+      const [first, second, third, other] = [
+        ...[1, 2, 3].map((cost) => queue.record(event(cost, ID))),
+        queue.record(event(4)),
+      ];
+      expect((await other)?.created_at).toBe('4');
+      expect([sent, queue.queued]).toEqual([[[4]], 2]);
+      const held = new StillHeld('held', ID, null);
+      decide(isVain ? { error: held } : answer(event(1, ID)));
+      const told = await Promise.allSettled([first, second, third]);
+      if (isVain)
+        expect(told.map((each) => 'reason' in each && each.reason)).toEqual([held, held, held]);
+      else expect(told.map(({ status }) => status)).toEqual(Array(3).fill('fulfilled'));
+      await queue.drain();
+      expect([sent, queue.queued]).toEqual([isVain ? [[4]] : [[4], [2], [3]], 0]);
+    }
+  });
+
+  it('goes on where a write fails before it begins', async () => {
+    let isBroken = true;
+    const queue = new GroupCommit({
+      ...{ lanes: 1, maxBatch: 10, maxQueue: 10 },
+      write: (events) => {
+        if (isBroken) throw new Error('at once');
+        return Promise.resolve(events.map(answer));
+      },
+    });
+    await expect(queue.record(event(1, ID))).rejects.toThrow('at once');
+    isBroken = false;
+    expect((await queue.record(event(2, ID))).created_at).toBe('2');
   });
 
   it('sends what waits, though an event that waits aside has found no database', async () => {

@@ -121,7 +121,8 @@ export function toReading(draft: Draft): UsageReading {
     ...said,
     ...withoutZeros(draft),
     charges: { ...draft.charges },
-    doubts: [...draft.doubts],
+    // What was not read may have told of more.
+    doubts: [...draft.doubts, ...(draft.failure === undefined ? [] : ['unread'])],
     itemIds: [...draft.itemIds],
     cacheHitTokens,
     cacheWriteTokens,

@@ -1,10 +1,26 @@
-import type { FormatReader } from './draft.js';
+import { inspect } from 'node:util';
+import type { Draft, FormatReader } from './draft.js';
 import type { JsonObject } from './json.js';
+
+/** Of a `failure`, in a log. */
+export const READER_DEFECT =
+  'an answer is not read whole, and its usage may be an estimate: a defect, please report it';
 
 /**
  * The wall between a client's answer and a fault of ours in reading it: a payload on which a reader throws is
  * one that could not be read, told of by `failure`, and costs what it would have said; the others are read.
  */
+export function shielded<Result>(draft: Draft, read: () => Result): Result | undefined {
+  try {
+    return read();
+  } catch (error) {
+    draft.malformedChunks++;
+    draft.failure ??= error instanceof Error ? error : new Error(inspect(error));
+    return undefined;
+  }
+}
+
+/** A reader behind it. */
 export function guarded(reader: FormatReader): FormatReader {
   return new GuardedReader(reader);
 }
@@ -37,12 +53,6 @@ class GuardedReader implements FormatReader {
   }
 
   #read<Result>(read: () => Result): Result | undefined {
-    try {
-      return read();
-    } catch (error) {
-      this.draft.malformedChunks++;
-      this.draft.failure ??= error as Error;
-      return undefined;
-    }
+    return shielded(this.draft, read);
   }
 }

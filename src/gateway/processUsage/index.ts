@@ -1,5 +1,6 @@
 export { API_KINDS, BACKGROUND_INTENT, toWireFormat } from './apiKinds.js';
 export { type EstimatedUsage, estimateUsage, type SeenWork } from './estimate.js';
+export { READER_DEFECT } from './guarded.js';
 export type { JsonObject } from './json.js';
 export { MAX_MODEL_CHARACTERS } from './model.js';
 export { MAX_ITEM_ID } from './namedItems.js';

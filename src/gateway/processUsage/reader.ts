@@ -1,5 +1,6 @@
 import { BoundedBytes } from './boundedBytes.js';
 import { type FormatReader, toReading } from './draft.js';
+import { shielded } from './guarded.js';
 import { type JsonObject, parseObject } from './json.js';
 import { createFormatReader } from './payloadReader.js';
 import { salvage } from './salvage.js';
@@ -74,6 +75,10 @@ class StreamUsageReader implements UsageReader {
   }
 
   #readEvent(bytes: Uint8Array, isCut: boolean, mayBeTorn = false): void {
+    shielded(this.#format.draft, () => this.#tryEvent(bytes, isCut, mayBeTorn));
+  }
+
+  #tryEvent(bytes: Uint8Array, isCut: boolean, mayBeTorn: boolean): void {
     const event = parseEvent(bytes);
     if (event === null || event.data === '') return;
     this.#sawEvent = true;
@@ -127,6 +132,10 @@ class BodyUsageReader implements UsageReader {
 }
 
 function readBody(format: FormatReader, bytes: Uint8Array, isCut: boolean): void {
+  shielded(format.draft, () => tryBody(format, bytes, isCut));
+}
+
+function tryBody(format: FormatReader, bytes: Uint8Array, isCut: boolean): void {
   const text = decodeText(bytes);
   if (text.trim() === '') return;
   const payload = isCut ? salvage(text) : parseObject(text);

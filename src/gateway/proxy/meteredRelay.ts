@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { UsageEvent } from '../../record/types.js';
 import type { SettleResult } from '../durable/types.js';
+import { READER_DEFECT } from '../processUsage/index.js';
 import { hasEnded } from './background/follower.js';
 import type { Exchange } from './exchange.js';
 import { toLastEvent } from './farewell.js';
@@ -173,9 +174,7 @@ export class MeteredRelay implements RelayHooks {
     const failure = this.#answer?.read()?.failure;
     if (failure === undefined) return;
     const { request, id, api } = this.#exchange;
-    const told =
-      'an answer is not read whole, and its usage may be an estimate: a defect, please report it';
-    request.log.error({ usageId: id, api: api.kind, err: failure }, told);
+    request.log.error({ usageId: id, api: api.kind, err: failure }, READER_DEFECT);
   }
 
   #save(event: UsageEvent): Promise<SettleResult> {

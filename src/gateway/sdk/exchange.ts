@@ -62,9 +62,10 @@ export class Exchange {
   async settle(outcome: CallOutcome, answer?: unknown): Promise<void> {
     if (this.#isSettled) return;
     this.#isSettled = true;
-    // A defect of ours, where nobody has a log for it; the call is recorded by what else is known.
+    // A defect of ours, where nobody has a log for it; the call is recorded by what else is known. As text:
+    // to Node.js an error of another realm, as in Jest, is none.
     const failure = outcome.reading?.failure;
-    if (failure !== undefined) process.emitWarning(failure);
+    if (failure !== undefined) process.emitWarning(failure.stack ?? failure.message);
     const event = this.#toEvent(outcome);
     const { onRecorded, onRecordingError = 'throw' } = this.#options;
     try {

@@ -3,7 +3,7 @@ import { TtlCache } from '../../../accounts/ttlCache.js';
 import type { Span } from '../../../tracing.js';
 import type { OpenResponse, ResponseFollowing } from '../../durable/types.js';
 import { MAX_WORK_MS } from '../../metering/index.js';
-import { PayloadReader, type UsageReading } from '../../processUsage/index.js';
+import { PayloadReader, READER_DEFECT, type UsageReading } from '../../processUsage/index.js';
 import type { Exchange } from '../exchange.js';
 import type { GatewayContext } from '../gatewayContext.js';
 import type { MeteredAnswer } from '../metering.js';
@@ -154,6 +154,7 @@ export class Follower {
     const upstream =
       upstreams.named('openai', response.upstream) ?? upstreams.of('openai')[0] ?? null;
     if (upstream === null) return;
+    if (reading?.failure !== undefined) this.#tellFailure(response, reading.failure);
     const read = reading ?? new PayloadReader(exchange.api.format).reading();
     // What was cancelled, or is gone, was made for a while, and may have been billed.
     const isCut = reading === null || reading.finishReason === 'cancelled';
@@ -169,6 +170,10 @@ export class Follower {
     this.#exchanges.set(id, exchange, 0);
     await this.#keepItems(response, read);
     await this.#following.markSettled(id);
+  }
+
+  #tellFailure({ intent }: OpenResponse, err: Error): void {
+    this.#log.error({ usageId: intent.id, err }, READER_DEFECT);
   }
 
   /** Should it fail, nobody may refer to them. */
@@ -225,7 +230,8 @@ export class Follower {
     else await this.lookAt(response);
   }
 
-  async #ask(upstream: Upstream, { response_id: responseId }: OpenResponse): Promise<Found> {
+  async #ask(upstream: Upstream, response: OpenResponse): Promise<Found> {
+    const { response_id: responseId } = response;
     try {
       const { statusCode, body } = await upstream.pool.request({
         path: upstream.toPath(`/v1/responses/${encodeURIComponent(responseId)}`),
@@ -248,8 +254,10 @@ export class Follower {
       const reader = new PayloadReader('openai-responses');
       reader.body(await body.json());
       const reading = reader.reading();
-      if (reading.failure !== undefined) throw reading.failure;
-      return hasEnded(reading) ? { is: 'ended', reading } : { is: 'running' };
+      if (hasEnded(reading)) return { is: 'ended', reading };
+      if (reading.failure === undefined) return { is: 'running' };
+      this.#tellFailure(response, reading.failure);
+      return { is: 'unreachable', reason: 'a defect' };
     } catch (error) {
       const { code, name } = error as { code?: string; name?: string };
       return { is: 'unreachable', reason: code ?? name ?? 'error' };
