@@ -15,12 +15,15 @@ const MIN_LENGTH = 16;
 /** Before anything is made or migrated. @throws LedgerError `unavailable` */
 export function requireSafeAdminKey({ adminKey }: Environment): void {
   if (adminKey === null || adminKey.length >= MIN_LENGTH) return;
-  throw new LedgerError(
-    'unavailable',
-    `MICRODOLLAR_ADMIN_KEY has ${adminKey.length} characters, which can be guessed; give it at least ` +
-      `${MIN_LENGTH} (openssl rand -base64 32 makes one), or leave it out and one is made`,
-    { details: { field: 'MICRODOLLAR_ADMIN_KEY' } },
-  );
+  const remedy =
+    `give it at least ${MIN_LENGTH} (openssl rand -base64 32 makes one), ` +
+    'or leave it out and one is made';
+  throw guessable('MICRODOLLAR_ADMIN_KEY', adminKey, remedy);
+}
+
+function guessable(field: string, key: string, remedy: string): LedgerError {
+  const what = `${field} has ${key.length} characters, which can be guessed`;
+  return new LedgerError('unavailable', `${what}; ${remedy}`, { details: { field } });
 }
 
 /** MICRODOLLAR_ADMIN_KEY, else the key in the data directory, made at the first start (0600). */
@@ -71,15 +74,18 @@ function unshownPath({ dataDir }: Environment): string {
 
 /** Null: there is none. */
 async function readKept(path: string): Promise<string | null> {
+  let kept: string;
   try {
     await chmod(path, 0o600);
-    const kept = (await readFile(path, 'utf8')).trim();
-    if (kept !== '') return kept;
+    kept = (await readFile(path, 'utf8')).trim();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw unusable(path, error);
   }
-  throw new LedgerError('unavailable', `${path} is empty; delete it for a new admin key`);
+  if (kept.length >= MIN_LENGTH) return kept;
+  const remedy = 'delete it for a new admin key';
+  if (kept === '') throw new LedgerError('unavailable', `${path} is empty; ${remedy}`);
+  throw guessable(path, kept, remedy);
 }
 
 function unusable(path: string, cause: unknown): LedgerError {

@@ -6,6 +6,8 @@ import { SIGNALS } from './interruption.js';
 export interface Ending {
   /** The first signal, or what failed for good. */
   promise: Promise<NodeJS.Signals | Error>;
+  /** The same; null until then. */
+  readonly cause: NodeJS.Signals | Error | null;
   fail(error: Error): void;
   /** In time. */
   cancel(): void;
@@ -19,11 +21,16 @@ export function waitForEnd(log: Logger, limit: () => NodeJS.Timeout): Ending {
   let resolve: (cause: NodeJS.Signals | Error) => void = () => {};
   let timer: NodeJS.Timeout | undefined;
   let seen = false;
+  let first: NodeJS.Signals | Error | null = null;
   const promise = new Promise<NodeJS.Signals | Error>((settle) => {
     resolve = settle;
   });
   const end = (cause: NodeJS.Signals | Error) => {
-    timer ??= limit();
+    if (first !== null) return;
+    first = cause;
+    timer = limit();
+    const signal = cause instanceof Error ? {} : { signal: cause };
+    log.info(signal, 'stopping; a second signal ends it at once');
     resolve(cause);
   };
   const onSignal = (signal: NodeJS.Signals) => {
@@ -37,6 +44,9 @@ export function waitForEnd(log: Logger, limit: () => NodeJS.Timeout): Ending {
   for (const signal of SIGNALS) process.on(signal, onSignal);
   return {
     promise,
+    get cause() {
+      return first;
+    },
     fail: end,
     cancel: () => {
       clearTimeout(timer);

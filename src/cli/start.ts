@@ -41,7 +41,9 @@ async function start(context: CommandContext, shard?: string): Promise<CommandSt
   const closers: Closer[] = [];
   // From the signal on, also where it comes while something is still being opened.
   const ending = waitForEnd(log, () => endInTime(environment.shutdownMs, log));
-  let failure: Error | null = null;
+  const goOn = () => {
+    if (ending.cause !== null) throw new Error('ended before it was open');
+  };
   try {
     requireSafeAdminKey(environment);
     await requireGatewaySettings(environment);
@@ -52,22 +54,25 @@ async function start(context: CommandContext, shard?: string): Promise<CommandSt
     closers.push(() => removeRuntime(placeOfStart(environment)));
     const database =
       environment.shards === null
-        ? await openOne(environment, closers, log, ending.fail)
+        ? await openOne(environment, closers, log, ending.fail, goOn)
         : await prepareShards(environment, environment.shards, log);
+    goOn();
     const serving = await serve(environment, database, closers, log);
     output.answer(toDocument(serving, environment), describe(serving, environment));
     serving.adminKey.isNew = false;
     log.info({ url: serving.url, pid: process.pid }, 'ready');
-    const cause = await ending.promise;
-    if (cause instanceof Error) failure = cause;
-    log.info(failure === null ? { signal: cause } : {}, 'stopping');
+    await ending.promise;
+  } catch (error) {
+    // Whatever was not opened after a signal: initdb, say, is ended by the same ^C.
+    if (ending.cause === null) throw error;
+    log.info({ reason: (error as Error).message }, 'not started');
   } finally {
     await closeAll(closers, log);
     ending.cancel();
   }
   log.info('stopped');
   // Whoever restarts what fails starts it again.
-  if (failure !== null) throw failure;
+  if (ending.cause instanceof Error) throw ending.cause;
   return 0;
 }
 
@@ -96,8 +101,10 @@ async function openOne(
   closers: Closer[],
   log: Logger,
   fail: (error: Error) => void,
+  goOn: () => void,
 ): Promise<ServedDatabase> {
   const url = await openServedDatabase(environment, { closers, log, fail });
+  goOn();
   const { applied } = await migrateDatabase(environment, url);
   if (applied.length > 0) log.info({ applied }, 'migrations applied');
   return {

@@ -1,4 +1,5 @@
-import { mkdir, rename } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
@@ -43,6 +44,26 @@ it('a signal while another process migrates ends it in its time', async () => {
   service.child.kill('SIGTERM');
   expect(await service.ended).toBe(3);
   expect(service.output.stderr).toContain('the time to stop is up');
+});
+
+it.each([
+  ['as soon as there is a place for it', ''],
+  ['while initdb runs', 'base'],
+])('a first start that ^C ends, %s, is no failure; the next one serves', async (_, sign) => {
+  const env = { MICRODOLLAR_DATA_DIR: await mkdtemp(join(cli.dir, 'ended-')) };
+  const service = launchService(['start'], { env, detached: true });
+  const { root } = placesOf(env.MICRODOLLAR_DATA_DIR);
+  const isThere = async () => {
+    const names = await readdir(root).catch(() => []);
+    return names.some((name) => existsSync(join(root, name, sign)));
+  };
+  while (!(await isThere())) await sleep(1);
+  process.kill(-(service.child.pid ?? 0), 'SIGINT');
+  expect(await service.ended).toBe(0);
+  expect(service.output.stdout).toBe('');
+  expect(service.output.stderr).toContain('a second signal ends it at once');
+  expect(service.output.stderr).not.toContain('error:');
+  await readyUrl(launch(env, 'start'));
 });
 
 it('an embedded server at another port is taken back; one that is lost is no success', async () => {

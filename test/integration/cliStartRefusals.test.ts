@@ -1,4 +1,5 @@
 /** What `start` refuses, before it makes, starts or migrates anything. */
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -14,6 +15,9 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { obtainAdminKey } from '../../src/cli/adminKey.js';
 import { readEnvironment } from '../../src/cli/environment.js';
+import { chooseAccount } from '../../src/db/embedded/account.js';
+import { placesOf } from '../../src/db/embedded/cluster.js';
+import { copyMadeCluster } from '../support/copyMadeCluster.js';
 import { createTestDatabase } from '../support/database.js';
 import { MAY_MOUNT, withMounts } from '../support/privateMounts.js';
 import { endServices, type LaunchOptions, launchService } from '../support/serviceProcess.js';
@@ -113,6 +117,18 @@ describe('a data directory that cannot be written', () => {
       /data directory .* \(EACCES\); set MICRODOLLAR_DATA_DIR to a directory that can be written/,
     );
     expect(readdirSync(dataDir)).toEqual([]);
+  });
+
+  it.runIf(isRoot)('says whose it must be, where root copied it without its owners', async () => {
+    mkdirSync(dataDir, { recursive: true });
+    copyMadeCluster(dataDir);
+    const { cluster } = placesOf(dataDir);
+    execFileSync('chown', ['-R', '0:0', cluster]);
+    const { uid, gid, name } = chooseAccount(cluster) ?? {};
+    const command = `chown -R ${uid}:${gid} ${cluster}`;
+    expect(await refusalOf({})).toContain(
+      `the server runs as ${name}: give it its files (${command})`,
+    );
   });
 
   it('is refused when it is a file, also by commands', async () => {

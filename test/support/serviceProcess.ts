@@ -16,6 +16,8 @@ export interface LaunchOptions {
   cwd?: string;
   uid?: number;
   gid?: number;
+  /** Leads a group of processes, as what is started at a terminal does. */
+  detached?: boolean;
   /** A command that ends by executing its arguments: a shell, `unshare`. */
   under?: readonly string[];
 }

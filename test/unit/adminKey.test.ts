@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -18,6 +18,12 @@ it('is made by one of many first starts, and used by all', async () => {
   expect(new Set(obtained.map(({ key }) => key)).size).toBe(1);
   expect(obtained.filter(({ isNew }) => isNew)).toHaveLength(1);
   expect(readdirSync(dataDir)).toEqual(['admin-key']);
+});
+
+it.each(['', 'xx'])('is refused where its file has %j: it can be guessed', async (kept) => {
+  writeFileSync(path.join(dataDir, 'admin-key'), `${kept}\n`);
+  const environment = readEnvironment({ MICRODOLLAR_DATA_DIR: dataDir });
+  await expect(obtainAdminKey(environment)).rejects.toThrow(/delete it for a new admin key$/);
 });
 
 it('is refused where its file is a link to nowhere', async () => {

@@ -1,5 +1,6 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { LedgerError } from '../../errors.js';
+import { chooseAccount } from './account.js';
 import type { Places } from './cluster.js';
 import { summarize } from './serverLog.js';
 
@@ -53,9 +54,18 @@ export function failedProgram(
   cause?: unknown,
 ): LedgerError {
   const said = summarize(log);
-  const remedy = REMEDIES.find(([pattern]) => pattern.test(said))?.[1] ?? ELSEWHERE;
+  const usual = REMEDIES.find(([pattern]) => pattern.test(said))?.[1] ?? ELSEWHERE;
+  const remedy = (/Permission denied/.test(said) && toOwner(places)) || usual;
   const parts = [`embedded PostgreSQL in ${places.root}: ${what}`, said, remedy];
   return refusal(places, parts.filter((part) => part).join('; '), cause);
+}
+
+/** Root's copy of a cluster, made without its owners. Null: we are not root, or there is none. */
+function toOwner({ cluster }: Places): string | null {
+  const account = existsSync(cluster) ? chooseAccount(cluster) : null;
+  if (account === null) return null;
+  const command = `chown -R ${account.uid}:${account.gid} ${cluster}`;
+  return `the server runs as ${account.name}: give it its files (${command}), ${ELSEWHERE}`;
 }
 
 /** After a crash a server first replays what it wrote, however long that takes. */
