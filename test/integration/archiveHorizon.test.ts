@@ -80,7 +80,7 @@ describe('the horizon', () => {
     const outcomes = await rawSink(stepping(pool))([event]);
     expect(outcomes).toEqual([{ status: 'recorded' }]);
     expect(isRaised).toBe(true);
-    await waitForOlderTransactions(horizon, { waitMs: 5_000, onNotice: () => {} });
+    await waitForOlderTransactions(horizon, { waitMs: 60_000, onNotice: () => {} });
     expect(await rawSink(pool)([event])).toMatchObject([{ code: 'archived_period' }]);
   });
 

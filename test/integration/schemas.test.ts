@@ -196,9 +196,9 @@ describe('two ledgers in schemas of one database', () => {
         `select pg_advisory_lock(1297369171, 'ledger_settings'::regclass::integer)`,
       );
       const directory = await mkdtemp(path.join(tmpdir(), 'microdollar-schemas-'));
-      const archive = (schema: string) =>
-        archiveUsage({ url: of(schema).url, until: daysAgo(10), directory, waitMs: 100 });
-      await expect(archive(SPACED)).rejects.toThrow('another archive is running');
+      const archive = (schema: string, waitMs?: number) =>
+        archiveUsage({ url: of(schema).url, until: daysAgo(10), directory, waitMs });
+      await expect(archive(SPACED, 100)).rejects.toThrow('another archive is running');
       expect(await verifyRollup({ url: of(LONG).url, rollup: DAILY_ROLLUP })).toMatchObject({
         drifts: [],
       });
