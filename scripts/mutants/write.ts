@@ -138,14 +138,29 @@ export const WRITE_MUTANTS: readonly Mutant[] = [
   {
     name: 'group commit: a second event of one id in the same statement',
     file: 'src/record/groupCommit.ts',
-    search: 'if (ids.has(waiting.event.id)) {',
-    replace: 'if (false) {',
+    search: 'if (before === undefined) return this.#enter(waiting);',
+    replace: 'if (waiting) return this.#enter(waiting);',
+    tests: ['unit/groupCommit'],
+  },
+  {
+    name: 'group commit: copies of what was waited for in vain wait anew',
+    file: 'src/record/groupCommit.ts',
+    search: "if ('error' in outcome && outcome.error instanceof StillHeld) {",
+    replace: "if ('error' in outcome && outcome.error === null) {",
+    tests: ['unit/groupCommit'],
+  },
+  {
+    name: 'group commit: the next of an id does not wait for one that is aside',
+    file: 'src/record/groupCommit.ts',
+    search: 'if (aside) this.#await(waiting, aside);',
+    replace:
+      'if (aside) {\n      this.#await(waiting, aside);\n      this.#lastOfId.delete(waiting.event.id);\n    }',
     tests: ['unit/groupCommit'],
   },
   {
     name: 'group commit: what waits behind a lost database is sent all the same',
     file: 'src/record/groupCommit.ts',
-    search: 'for (const behind of this.#queue.splice(0)) behind.reject(outcome.error);',
+    search: 'for (const behind of this.#queue.splice(0)) this.#refuse(behind, outcome.error);',
     replace: '',
     tests: ['unit/groupCommit'],
   },
